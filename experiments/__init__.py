@@ -1,0 +1,1 @@
+"""One script per research question; `presets/` holds the configs they start from."""

@@ -1,0 +1,100 @@
+"""The nouns of the program: Prompt, Completion, Group, Batch. Everything else is a verb on these.
+
+Shapes, everywhere in rlvid: P prompts in a step, G completions of each, B = P*G rows, T completion tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from rlvid.answer import ask, parse, thought
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One question about a video and an image, and what counts as right.
+
+    `video` and `image` are paths; either may be absent (SEED-Bench-R1 has records without progress video).
+    `answer` is the letter of the right option. `narrations` say what happens in the video and are never shown
+    to the policy. `demonstration` is a reasoned answer to imitate, where the data set has one.
+    """
+
+    id: str
+    question: str
+    options: tuple[str, ...] = ()
+    answer: str | None = None
+    video: str | None = None
+    image: str | None = None
+    level: str = "train"
+    domain: str = ""
+    narrations: tuple[str, ...] = ()
+    demonstration: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def text(self) -> str:
+        """What the policy reads after the pixels: question, lettered options, the request for tags."""
+        return ask(self.question, self.options)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One reply. A `Group` binds it to its prompt's options, and `answer` is parsed once against them."""
+
+    text: str
+    tokens: tuple[int, ...] = ()
+    logps: tuple[float, ...] = ()  # log-probability of each token when it was sampled
+    finished: bool = True  # False: cut off at the length limit
+    options: tuple[str, ...] = ()
+
+    @cached_property
+    def answer(self) -> str | None:
+        """The letter of the one option that the reply names, or None."""
+        return parse(self.text, self.options)
+
+    @cached_property
+    def thought(self) -> str | None:
+        """The text of the one `<think>` block, or None."""
+        return thought(self.text)
+
+
+@dataclass
+class Group:
+    """All replies to one prompt, with the reward columns and the evidence laid on them."""
+
+    prompt: Prompt
+    completions: Sequence[Completion]
+    columns: dict[str, list[float | None]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.completions = [replace(c, options=self.prompt.options) for c in self.completions]
+
+    def __iter__(self) -> Iterator[Completion]:
+        return iter(self.completions)
+
+    def __len__(self) -> int:
+        return len(self.completions)
+
+    def __getitem__(self, column: str) -> list[float | None]:
+        return self.columns[column]
+
+
+@dataclass
+class Batch:
+    """A step's completions as tensors, for an algorithm's eyes. Every tensor is (B, T), rows in group order."""
+
+    mask: Tensor  # 1.0 where a completion token stands, 0.0 on padding
+    advantages: Tensor
+    weights: Tensor
+    old_logps: Tensor  # under the policy that sampled
+    ref_logps: Tensor | None = None  # under the reference, when an algorithm or a reward needs it
+
+    def rows(self, index: slice) -> Batch:
+        """The same batch, cut to some rows."""
+        return Batch(**{k: None if v is None else v[index] for k, v in vars(self).items()})
