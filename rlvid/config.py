@@ -1,0 +1,276 @@
+"""A run is described by frozen dataclasses, read from TOML (`extends` a parent) and dotted overrides.
+
+Keys are TRL's wherever the meaning is TRL's. Unknown keys are refused with a suggestion. The run's id is a hash of
+the resolved config, so that two runs with equal ids are the same run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import tomli_w
+
+from rlvid.errors import UserError
+from rlvid.resolve import preset, source, suggest
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A reward or an algorithm by name, with its own fields; a reward also has its weight in the mix."""
+
+    name: str
+    weight: float = 1.0
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Wrong labels in the training data; evaluation data is never touched."""
+
+    kind: str = ""  # "" is clean; see `rlvid list noise`
+    rate: float = 0.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Video:
+    """How frames are chosen, resized and decoded. The defaults are the paper's."""
+
+    fps: float = 2.0
+    min_frames: int = 4
+    max_frames: int = 16
+    resized_height: int | None = 252
+    resized_width: int | None = 252
+    min_pixels: int = 56 * 56  # used where resized_* are unset
+    max_pixels: int = 256 * 28 * 28
+    on_bad_video: str = "error"  # or "skip": counted in data/decode_failures, listed in the run's folder
+    decode_timeout: float = 30.0  # seconds before a decoding process is killed
+    decode_workers: int = 2
+    cache_dir: str = ""  # empty: $RLVID_CACHE, or ~/.cache/rlvid
+    cache_gb: float = 50.0
+
+
+@dataclass(frozen=True)
+class Train:
+    """One optimiser's life: what is sampled, how it is learnt from, what is kept."""
+
+    steps: int = 750
+    prompts_per_step: int = 8
+    num_generations: int = 8
+    max_completion_length: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    learning_rate: float = 1e-6
+    lr_scheduler_type: str = "linear"  # or "cosine", "constant"
+    warmup_steps: int = 0
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    groups_per_forward: int = 1  # memory against speed; never changes the gradient
+    gradient_checkpointing: bool = False
+    freeze_vision_tower: bool = False
+    dtype: str = "auto"  # bfloat16 on a GPU, float32 on a CPU
+    attn_implementation: str = "sdpa"
+    sync_ref_model: bool = False  # True: the reference is an fp32 moving average of the policy
+    ref_model_mixup_alpha: float = 0.005
+    ref_model_sync_steps: int = 10
+    save_steps: int = 50
+    save_total_limit: int = 2
+    eval_steps: int = 0  # 0: evaluate only at the end
+    log_completions_steps: int = 10  # how often one completion is shown
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Held-out questions; the decoding is greedy at temperature 0."""
+
+    splits: tuple[str, ...] = ("L1", "L2", "L3")
+    limit: int = 0  # the first so many questions of each split; 0 is all
+    batch_size: int = 16
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run's result."""
+
+    model: str = "nano"  # or a folder, or a hub id
+    data: str = "kitchen"  # or a folder in the SEED-Bench-R1 layout
+    algorithm: Plugin = Plugin("grpo")
+    rewards: tuple[Plugin, ...] = (Plugin("accuracy"),)
+    noise: Noise = Noise()
+    train: Train = Train()
+    video: Video = Video()
+    eval: Eval = Eval()
+    seed: int = 0
+    data_seed: int = 0
+    report_to: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits of the resolved config, and of the text of any plug-in named by a file path."""
+        digest = hashlib.sha256(self.to_toml().encode())
+        for plugin in (self.algorithm, *self.rewards):
+            if path := source(plugin.name):
+                digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
+    def to_toml(self) -> str:
+        """The resolved config as TOML that `load` reads back to an equal Config."""
+        table = {k: v for k, v in asdict(self).items() if k not in ("algorithm", "rewards")}
+        table["algorithm"] = {"name": self.algorithm.name, **self.algorithm.fields}
+        table["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.rewards}
+        return tomli_w.dumps(_without_none(table))
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a preset by name or path, then apply overrides such as `train.steps=10`, one TOML assignment each."""
+    path = preset(name)
+    table = _read(path)
+    for override in overrides:
+        _merge(table, _assignment(override))
+    return from_table(table, where=str(path))
+
+
+def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
+    """A nested table becomes a Config; raises UserError on unknown keys and wrong types."""
+    table = dict(table)
+    if "algorithm" in table:
+        table["algorithm"] = _plugin(_promote("algorithm", table["algorithm"]), f"{where}: algorithm")
+    if "rewards" in table:
+        if not isinstance(table["rewards"], Mapping) or not table["rewards"]:
+            raise UserError(f"{where}: [rewards] needs at least one line such as: accuracy = 1.0")
+        table["rewards"] = tuple(
+            _plugin({"name": name} | _promote("reward", value), f"{where}: rewards.{name}")
+            for name, value in table["rewards"].items()
+        )
+    config = _dataclass(Config, table, where)
+    _check(config, where)
+    return config
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table
+    base = _read(path.parent / parent if (path.parent / parent).is_file() else preset(parent))
+    _merge(base, table)
+    return base
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    """`a.b=1` -> {"a": {"b": 1}}; a value that is no TOML is taken as a string."""
+    key, equals, value = text.rpartition("=") if text.count("=") > 1 and '"' in text else text.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"override {text!r} is no assignment; write it as key.sub=value")
+    for attempt in (value, '"' + value.strip().replace("\\", "\\\\").replace('"', '\\"') + '"'):
+        try:
+            return tomllib.loads(f"{key} = {attempt}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise UserError(f'override {text!r}: {key!r} is no TOML key; quote parts with dots or slashes: rewards."./r.py:f"')
+
+
+def _merge(base: dict[str, Any], change: Mapping[str, Any], path: str = "") -> None:
+    """Lay `change` over `base` in place; a table meets a plug-in's short form by first spelling that out."""
+    for key, value in change.items():
+        here = f"{path}.{key}".lstrip(".")
+        if isinstance(value, Mapping) and key in base:
+            kind = "algorithm" if here == "algorithm" else "reward" if path == "rewards" else ""
+            base[key] = _promote(kind, base[key])
+            if isinstance(base[key], dict) and not (kind == "algorithm" and "name" in value):
+                _merge(base[key], value, here)
+                continue
+        base[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _promote(kind: str, value: Any) -> Any:
+    """The short form of a plug-in becomes its table: "grpo" -> {name = "grpo"}, 0.2 -> {weight = 0.2}."""
+    if kind == "algorithm" and isinstance(value, str):
+        return {"name": value}
+    if kind == "reward" and isinstance(value, int | float) and not isinstance(value, bool):
+        return {"weight": value}
+    return value
+
+
+def _plugin(table: Any, where: str) -> Plugin:
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+        raise UserError(f"{where}: expected a name, or a table with a name, not {table!r}")
+    weight = table.get("weight", 1.0)
+    if isinstance(weight, bool) or not isinstance(weight, int | float):
+        raise UserError(f"{where}.weight must be a number, not {weight!r}")
+    return Plugin(table["name"], float(weight), {k: v for k, v in table.items() if k not in ("name", "weight")})
+
+
+def _dataclass(cls: type, table: Any, where: str) -> Any:
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where}: expected a table, not {table!r}")
+    hints, known = get_type_hints(cls), {f.name for f in fields(cls)}
+    for key in table:
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}.{suggest(key, known)}")
+    return cls(**{key: _value(hints[key], value, f"{where}: {key}") for key, value in table.items()})
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if is_dataclass(kind) and isinstance(kind, type):
+        return value if isinstance(value, kind) else _dataclass(kind, value, where)
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where} must be a list, not {value!r}")
+        return tuple(v if isinstance(v, Plugin) else _value(item, v, where) for v in value)
+    allowed = get_args(kind) if get_origin(kind) is UnionType or isinstance(kind, UnionType) else (kind,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if NoneType in allowed and value in ("", "none"):
+        return None
+    if type(value) not in allowed:
+        names = " or ".join(t.__name__ for t in allowed if t is not NoneType)
+        raise UserError(f"{where} must be {names}, not {value!r}")
+    return value
+
+
+def _check(config: Config, where: str) -> None:
+    """Refuse values that no run could use."""
+    train, video = config.train, config.video
+    rules = {
+        "train.steps must be 0 or more": train.steps >= 0,
+        "train.prompts_per_step must be 1 or more": train.prompts_per_step >= 1,
+        "train.num_generations must be 1 or more": train.num_generations >= 1,
+        "train.groups_per_forward must be 1 or more": train.groups_per_forward >= 1,
+        "train.max_completion_length must be 1 or more": train.max_completion_length >= 1,
+        "train.temperature must be above 0": train.temperature > 0,
+        "train.top_p must be in (0, 1]": 0 < train.top_p <= 1,
+        "train.learning_rate must be 0 or more": train.learning_rate >= 0,
+        "train.save_total_limit must be 1 or more": train.save_total_limit >= 1,
+        'train.lr_scheduler_type must be "constant", "linear" or "cosine"': train.lr_scheduler_type
+        in ("constant", "linear", "cosine"),
+        'train.dtype must be "auto", "float32" or "bfloat16"': train.dtype in ("auto", "float32", "bfloat16"),
+        'video.on_bad_video must be "error" or "skip"': video.on_bad_video in ("error", "skip"),
+        "video.min_frames must be 2 or more, and at most max_frames": 2 <= video.min_frames <= video.max_frames,
+        "noise.rate must be in [0, 1]": 0 <= config.noise.rate <= 1,
+        "eval.batch_size must be 1 or more": config.eval.batch_size >= 1,
+        "eval.temperature must be 0 or more": config.eval.temperature >= 0,
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise UserError(f"{where}: {rule}")
+
+
+def _without_none(value: Any) -> Any:
+    """TOML has no null: an unset optional field is written as the empty string, which reads back as unset."""
+    if isinstance(value, Mapping):
+        return {k: _without_none(v) for k, v in value.items()}
+    return "" if value is None else value
