@@ -1,0 +1,164 @@
+"""What every reward in the folder must do, and what each of them says about known replies."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from math import isfinite
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rewards
+from rlvid.answer import parse
+from rlvid.errors import UserError
+from rlvid.resolve import available, build
+from rlvid.reward import Column
+from rlvid.types import Completion, Group, Prompt
+
+FOLDER = Path(rewards.__path__[0])
+NAMES = available("rewards")
+PROMPT = Prompt(
+    id="q1",
+    question="What should I do next?",
+    options=("open tap", "close tap", "cut onion", "wash pan"),
+    answer="B",
+    narrations=("turn on tap", "rinse cup"),
+)
+GOLD = "<think>The tap is running, so it must be closed.</think><answer>B</answer>"
+BAD = [
+    "",
+    "B",
+    "<answer>",
+    "<think>The tap is running.</think>",
+    "<think></think><answer>A or B</answer>",
+    "<answer>C</answer><think>The tap is running.</think>",
+    "The tap <think>is</think> running. <answer>D</answer>",
+    "<answer>A</answer><answer>B</answer>",
+]
+
+
+def group(*texts: str, prompt: Prompt = PROMPT) -> Group:
+    """Replies to one prompt."""
+    return Group(prompt, [Completion(text) for text in texts])
+
+
+def score(name: str, *texts: str, **fields: object) -> Sequence[float | None]:
+    """One reward's row for some replies to the prompt."""
+    return build("rewards", name, **fields)([group(*texts)])[0]
+
+
+@pytest.fixture(params=NAMES)
+def reward(request: pytest.FixtureRequest) -> Callable[[Sequence[Group]], Column]:
+    """Every reward in the folder, with its defaults."""
+    return build("rewards", request.param)
+
+
+def test_one_row_per_group_and_one_number_or_none_per_completion(reward: Callable) -> None:
+    groups = [group(GOLD, *BAD), group(GOLD), group(*BAD, prompt=Prompt(id="q2", question="?", options=("a", "b")))]
+    column = reward(groups)
+    assert [len(row) for row in column] == [len(g) for g in groups]
+    assert all(v is None or (isinstance(v, float) and isfinite(v)) for row in column for v in row)
+    assert reward([]) == []
+
+
+def test_the_same_replies_get_the_same_numbers_in_any_order(reward: Callable) -> None:
+    there, back = reward([group(GOLD, *BAD)])[0], reward([group(*reversed([GOLD, *BAD]))])[0]
+    assert there == back[::-1] == reward([group(GOLD, *BAD)])[0]
+
+
+def test_nothing_scores_above_the_gold_reply(reward: Callable) -> None:
+    gold, *bad = reward([group(GOLD, *BAD)])[0]
+    assert gold is not None and gold > min(v for v in bad if v is not None)
+    assert gold == max(gold, *(v for v in bad if v is not None))
+
+
+def test_rewards_import_without_torch() -> None:
+    code = f"import sys\nfor n in {NAMES}: __import__('rewards.' + n)\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_readmes_table_names_every_reward() -> None:
+    table = re.findall(r"^\| `(\w+)` \|", (FOLDER / "README.md").read_text(), re.M)
+    assert table == NAMES
+
+
+def test_the_readmes_examples_run(tmp_path: Path) -> None:
+    python = re.findall(r"```python\n(.*?)```", (FOLDER / "README.md").read_text(), re.S)
+    plain, rarity = tmp_path / "my_reward.py", tmp_path / "rarity.py"
+    plain.write_text(python[0])
+    rarity.write_text(python[2])
+    assert build("rewards", str(plain))([group(GOLD, "B")]) == [[pytest.approx(0.91), None]]
+    assert build("rewards", f"{rarity}:Rarity", floor=0.6)([group(GOLD, GOLD, GOLD, "B")]) == [[0.6, 0.6, 0.6, 0.0]]
+
+
+def test_accuracy_is_the_parsers_letter_against_the_gold_one() -> None:
+    replies = [GOLD, "<think>.</think><answer>close tap.</answer>", "<answer>(b)</answer>"]
+    assert score("accuracy", *replies) == [1.0, 1.0, 1.0]
+    assert score("accuracy", "<answer>A</answer>", "<answer>A or B</answer>", "B", "") == [0.0, 0.0, 0.0, 0.0]
+
+
+def test_accuracy_does_not_apply_without_a_gold_answer() -> None:
+    unlabelled = Prompt(id="q", question="?", options=("a", "b"))
+    assert build("rewards", "accuracy")([group(GOLD, "", prompt=unlabelled)]) == [[None, None]]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole", "partial"),
+    [
+        (GOLD, 1, 1.0),
+        (" \n<think>so</think>\n\n<answer>B</answer>\n", 1, 1.0),
+        ("<think>a < b</think><answer>A or B</answer>", 1, 1.0),  # what the answer says is accuracy's business
+        ("<think>so</think><answer>B</answer> and so on", 0, 0.75),  # SEED-Bench-R1: 1
+        ("So: <think>so</think><answer>B</answer>", 0, 0.75),
+        ("<think>so</think> thus <answer>B</answer>", 0, 0.75),
+        ("<think> </think><answer>B</answer>", 0, 0.75),  # all published code: 1
+        ("<think>so</think><answer>\n</answer>", 0, 0.75),
+        ("<think>so</think><answer>B", 0, 0.75),
+        ("so</think><answer>B</answer>", 0, 0.5),
+        ("<think><think>so</think></think><answer>B</answer>", 0, 0.5),  # all published code: 1
+        ("<think>so</think><answer>A</answer><answer>B</answer>", 0, 0.5),  # all published code: 1
+        ("<think>so<answer>B</answer></think>", 0, 0.5),
+        ("<answer>B</answer><think>so</think>", 0, 0.25),
+        ("<answer>B</answer>", 0, 0.25),
+        ("<THINK>so</THINK><ANSWER>B</ANSWER>", 0, 0.0),
+        ("B", 0, 0.0),
+        ("", 0, 0.0),
+    ],
+)
+def test_format(text: str, whole: float, partial: float) -> None:
+    assert score("format", text) == [whole]
+    assert score("format", text, partial=True) == [partial]
+
+
+PIECES = st.lists(st.sampled_from(["<think>", "</think>", "<answer>", "</answer>", "B", " "]), max_size=9).map("".join)
+BODIES = st.text().filter(lambda text: text.strip() and "<" not in text)
+
+
+@given(PIECES)
+def test_format_accepts_exactly_one_shape(text: str) -> None:
+    tags = re.findall(r"</?(?:think|answer)>", text)
+    outside, so, gap, then, after = (*re.split(r"</?(?:think|answer)>", text), *[""] * 5)[:5]
+    shape = tags == ["<think>", "</think>", "<answer>", "</answer>"]
+    whole = shape and bool(so.strip() and then.strip()) and not (outside + gap + after).strip()
+    assert score("format", text) == [float(whole)]
+    assert score("format", text, partial=True) == [1.0] if whole else score("format", text, partial=True)[0] < 1
+
+
+@given(BODIES, st.sampled_from("ABCD"))
+def test_a_well_formed_letter_is_always_an_answer(thought: str, letter: str) -> None:
+    text = f"<think>{thought}</think><answer>{letter}</answer>"
+    assert score("format", text) == [1.0]
+    assert parse(text, PROMPT.options) == letter
+
+
+def test_an_unknown_field_is_refused_by_name() -> None:
+    with pytest.raises(UserError, match=r"'format' has no field 'partail'. Did you mean 'partial'\?"):
+        build("rewards", "format", partail=True)
+
+
+def test_the_designs_example_holds() -> None:
+    replies = ["<think>The tap is running.</think><answer>B</answer>", "<answer>A or B</answer>"]
+    assert build("rewards", "accuracy")([group(*replies)]) == [[1.0, 0.0]]
