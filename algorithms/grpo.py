@@ -13,8 +13,9 @@ from rlvid.types import Batch
 class GRPO(Algorithm):
     """A = (R - mean) / (std + 1e-4) over the group; loss = -min(rho A, clip(rho) A) + beta k3.
 
-    Each completion has the same share, spread over its tokens. The standard deviation is Bessel's, as in TRL. SEED-Bench-R1's
-    own code updates once per batch, where rho = 1 and nothing is clipped; so does this at `num_iterations = 1`.
+    Each completion has the same share, spread over its tokens. The standard deviation is Bessel's, as in TRL.
+    SEED-Bench-R1's own code updates once per batch, where rho = 1 and nothing is clipped; so does this at
+    `num_iterations = 1`.
     """
 
     beta: float = 0.04
@@ -30,8 +31,9 @@ class GRPO(Algorithm):
         return mask / mask.sum(-1, keepdim=True).clamp(min=1) / len(mask)
 
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
-        """(B, T) pi / pi_old of each token."""
-        return (logps - batch.old_logps).exp()
+        """(B, T) pi / pi_old of each token; exactly 1, with a gradient, on the first step of a batch."""
+        old = logps.detach() if batch.old_logps is None else batch.old_logps
+        return (logps - old).exp()
 
     def gain(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """PPO's clipped surrogate."""

@@ -13,8 +13,8 @@ from rlvid.algorithm import Algorithm
 class SFT(Algorithm):
     """Maximum likelihood is policy gradient with every demonstration's advantage at 1.
 
-    The mean is over all tokens of the step, as in TRL's SFTTrainer. Rewards are still computed on the demonstrations: they say
-    how good the data is.
+    The mean is over all tokens of the step, as in TRL's SFTTrainer. Rewards are still computed on the demonstrations:
+    they say how good the data is.
     """
 
     completions: ClassVar[str] = "data"

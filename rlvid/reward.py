@@ -12,7 +12,9 @@ from functools import wraps
 from math import isfinite
 from typing import Any, Protocol
 
+from rlvid.config import Plugin
 from rlvid.errors import UserError
+from rlvid.resolve import build
 from rlvid.types import Group
 
 Column = list[list[float | None]]
@@ -42,19 +44,23 @@ def _number(value: float | None) -> float | None:
 class Mix:
     """Rewards by name, each computed as a named column, and their weighted sum."""
 
-    def __init__(self, rewards: Mapping[str, tuple[Reward, float]]) -> None:
-        self.rewards = rewards
-        for name, (reward, _) in rewards.items():
+    def __init__(self, rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> None:
+        self.rewards, self.weights = rewards, weights
+        for name, reward in rewards.items():
             if unknown := sorted(getattr(reward, "needs", ())):
                 raise UserError(f"reward {name!r} needs {', '.join(unknown)}: no evidence of that kind is provided yet")
 
+    @classmethod
+    def build(cls, plugins: Sequence[Plugin]) -> Mix:
+        """The mix that a config asks for."""
+        return cls({p.name: build("rewards", p.name, **p.fields) for p in plugins}, {p.name: p.weight for p in plugins})
+
     def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
         """Lay every reward's column on the groups; return the (P, G) totals, `None` counting as nothing."""
-        for name, (reward, _) in self.rewards.items():
+        for name, reward in self.rewards.items():
             for group, row in zip(groups, check(name, reward(groups), groups), strict=True):
                 group.columns[name] = row
-        weights = [(name, weight) for name, (_, weight) in self.rewards.items()]
-        return [[sum(w * (g[name][i] or 0.0) for name, w in weights) for i in range(len(g))] for g in groups]
+        return [[sum(w * (g[n][i] or 0.0) for n, w in self.weights.items()) for i in range(len(g))] for g in groups]
 
 
 def check(name: str, column: Column, groups: Sequence[Group]) -> Column:

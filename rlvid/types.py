@@ -5,7 +5,7 @@ Shapes, everywhere in rlvid: P prompts in a step, G completions of each, B = P*G
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -91,10 +91,23 @@ class Batch:
 
     mask: Tensor  # 1.0 where a completion token stands, 0.0 on padding
     advantages: Tensor
-    weights: Tensor
-    old_logps: Tensor  # under the policy that sampled
-    ref_logps: Tensor | None = None  # under the reference, when an algorithm or a reward needs it
+    weights: Tensor  # each token's share of its optimiser step
+    old_logps: Tensor | None = None  # before the batch's first optimiser step; None where there is only one
+    ref_logps: Tensor | None = None  # under the reference, where an algorithm or a reward needs it
 
-    def rows(self, index: slice) -> Batch:
-        """The same batch, cut to some rows."""
-        return Batch(**{k: None if v is None else v[index] for k, v in vars(self).items()})
+    def of_groups(self, chosen: Sequence[int], groups: int) -> Batch:
+        """The rows of some of the `groups` groups."""
+        size = len(self.mask) // groups
+        rows = [i * size + j for i in chosen for j in range(size)]
+        return self._map(lambda tensor: tensor[rows])
+
+    def cut(self, length: int) -> Batch:
+        """The first `length` tokens of every row."""
+        return self._map(lambda tensor: tensor[:, :length])
+
+    def to(self, device: Any) -> Batch:
+        """The same on a device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        return Batch(**{k: None if v is None else change(v) for k, v in vars(self).items()})

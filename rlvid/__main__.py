@@ -1,0 +1,149 @@
+"""The command line: `rlvid VERB`, one function per verb.
+
+Exit codes: 0 done; 2 the input is wrong, and one line says what, where and how to mend it; 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from rlvid import describe, verbs
+from rlvid.errors import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse the command line and call its verb; returns the exit code."""
+    args = parser().parse_args(argv)
+    try:
+        return args.verb(args) or 0
+    except UserError as error:
+        print(f"rlvid: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("rlvid: interrupted; the same command with --resume goes on", file=sys.stderr)
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    """The verbs and their arguments."""
+    top = argparse.ArgumentParser(prog="rlvid", description="Reward models and RL algorithms for video reasoning.")
+    verb = top.add_subparsers(required=True, metavar="VERB")
+
+    one = _verb(verb, "train", train, "train as a preset says, e.g. rlvid train nano algorithm=sft train.steps=10")
+    one.add_argument("preset", help="a TOML file, or a name from `rlvid list presets`")
+    one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as train.steps=10")
+    one.add_argument("--out", help="the run's folder (default: runs/PRESET-ID)")
+    one.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+
+    one = _verb(verb, "eval", evaluate, "evaluate a run, a checkpoint, or any Qwen2-VL folder or hub id")
+    one.add_argument("model")
+    one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as eval.batch_size=8")
+    one.add_argument("--data", help="a folder in the SEED-Bench-R1 layout (default: the run's own)")
+    one.add_argument("--split", nargs="+", default=(), metavar="LEVEL", help="levels such as L1 L2 L3")
+    one.add_argument("--out", help="where the evaluation is kept (default: runs/eval-NAME-ID)")
+
+    one = _verb(verb, "grid", grid, "run an experiment: every cell of its grid, resumable")
+    one.add_argument("script", help="such as experiments/quickstart.py")
+    one.add_argument("arguments", nargs=argparse.REMAINDER, help="--preset, --jobs, --dry-run, --out: see its --help")
+
+    one = _verb(verb, "report", report, "the table, the verdicts and the curves of a folder of runs")
+    one.add_argument("runs")
+    one.add_argument("--no-plots", action="store_true", help="only the tables")
+
+    data = _verb(verb, "data", None, "write and check benchmarks").add_subparsers(required=True, metavar="WHAT")
+    one = _verb(data, "kitchen", kitchen, "write the embedded benchmark to disk")
+    one.add_argument("folder")
+    one.add_argument("--seed", type=int, default=0)
+
+    one = _verb(verb, "list", show, "what can be named in a config")
+    one.add_argument("what", choices=sorted(LISTS))
+    return top
+
+
+def train(args: argparse.Namespace) -> None:
+    """Train, and say where everything is."""
+    metrics = verbs.train(args.preset, args.overrides, args.out, args.resume)
+    _accuracies(metrics)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Evaluate, and print each level's accuracy."""
+    _accuracies(verbs.evaluate(args.model, args.data, args.split, args.overrides, args.out))
+
+
+def grid(args: argparse.Namespace) -> int:
+    """Run a grid."""
+    return verbs.grid(args.script, args.arguments)
+
+
+def report(args: argparse.Namespace) -> None:
+    """Print a report."""
+    verbs.report(args.runs, plots=not args.no_plots)
+
+
+def kitchen(args: argparse.Namespace) -> None:
+    """Write the embedded benchmark."""
+    from rlvid.data.kitchen import write
+
+    write(Path(args.folder), args.seed)
+    Console().print(f"wrote {args.folder}")
+
+
+def show(args: argparse.Namespace) -> None:
+    """Print one of the lists."""
+    rows = LISTS[args.what]()
+    table = Table("name", "what it is", box=None, padding=(0, 2, 0, 0))
+    for heading, used in (("fields", any(r.fields for r in rows)), ("where", True)):
+        if used:
+            table.add_column(heading)
+    for row in rows:
+        fields = ["  ".join(f"{k}={v}" for k, v in row.fields.items())] if any(r.fields for r in rows) else []
+        table.add_row(row.name, row.says, *fields, row.where)
+    Console().print(table)
+
+
+def _noise() -> list[describe.Description]:
+    from rlvid.data.noise import KINDS
+
+    return describe.documented(KINDS)
+
+
+def _views() -> list[describe.Description]:
+    from rlvid.video.views import VIEWS
+
+    return describe.documented(VIEWS)
+
+
+LISTS = {
+    "rewards": lambda: describe.describe("rewards"),
+    "algorithms": lambda: describe.describe("algorithms"),
+    "presets": describe.presets,
+    "benchmarks": describe.benchmarks,
+    "noise": _noise,
+    "views": _views,
+}
+
+
+def _verb(
+    group: Any, name: str, function: Callable[[argparse.Namespace], int | None] | None, about: str
+) -> argparse.ArgumentParser:
+    one = group.add_parser(name, help=about, description=about)
+    one.set_defaults(verb=function)
+    return one
+
+
+def _accuracies(metrics: Mapping[str, float]) -> None:
+    for name, value in metrics.items():
+        if name.startswith("eval/") and name.endswith("/accuracy"):
+            print(f"{name}  {value:.1%}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,113 @@
+"""Checkpoints: `checkpoints/step-N/` is a plain Hugging Face folder, plus what is needed to go on exactly.
+
+    model.safetensors, config.json, tokenizer...   `from_pretrained` reads them, and so does `rlvid eval`
+    optimizer.safetensors                          AdamW's moments
+    reference.safetensors                          only where the reference moves
+    state.json                                     step, schedule, counters
+
+Nothing is pickled. There is no random state to keep: every draw is a function of the seed, the step and the sample id.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+
+from rlvid.files import write
+from rlvid.policy.model import Policy
+from rlvid.policy.reference import Reference
+from rlvid.run import Run
+
+
+def begin(
+    run: Run, policy: Policy, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, reference: Reference | None
+) -> None:
+    """Take up the run at its last checkpoint, if it has one, and forget what it wrote after that."""
+    if saved := checkpoints(run.folder):
+        folder = saved[-1]
+        state = json.loads((folder / "state.json").read_text())
+        policy.restore(folder)
+        optimizer.load_state_dict(unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
+        scheduler.load_state_dict(state["scheduler"])
+        if reference and reference.moves:
+            load_parameters(reference, load_file(folder / "reference.safetensors"))
+        run.step, run.tokens, run.skipped = state["step"], state["tokens"], state["skipped"]
+        run.best = tuple(state["best"]) if state["best"] else None
+    run.rewind()
+
+
+def save(
+    run: Run,
+    step: int,
+    metrics: Mapping[str, float],
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    scheduler: LRScheduler,
+    reference: Reference | None,
+) -> None:
+    """Write `checkpoints/step-N`, whole or not at all, where one is due; keep the last few and the best."""
+    train, score = run.config.train, metrics.get(f"eval/{run.config.eval.splits[0]}/accuracy")
+    if score is None and step % train.save_steps and step != train.steps:
+        return
+    if score is not None and (run.best is None or score > run.best[0]):
+        run.best = (score, step)
+    run.step = step
+    if not run.main:
+        return
+    final = run.folder / "checkpoints" / f"step-{step:06d}"
+    part = final.with_name(f".{final.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    policy.save(part)
+    tensors, rest = flatten(optimizer.state_dict())
+    save_file(tensors, part / "optimizer.safetensors")
+    if reference and reference.moves:
+        save_file({k: v.detach().contiguous() for k, v in reference.named_parameters()}, part / "reference.safetensors")
+    state = {"step": step, "tokens": run.tokens, "skipped": run.skipped, "best": run.best}
+    write(part / "state.json", json.dumps(state | {"scheduler": scheduler.state_dict(), "optimizer": rest}))
+    shutil.rmtree(final, ignore_errors=True)
+    part.rename(final)
+    best = run.best[1] if run.best else step
+    for old in checkpoints(run.folder)[: -train.save_total_limit]:
+        if old.name != f"step-{best:06d}":
+            shutil.rmtree(old)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """A run's whole checkpoints, oldest first."""
+    return sorted((folder / "checkpoints").glob("step-*"))
+
+
+def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
+    """An optimiser's state dict as named tensors for safetensors, and its parameter groups as JSON."""
+    tensors = {f"{i}.{name}": v.contiguous() for i, moments in state["state"].items() for name, v in moments.items()}
+    return tensors, state["param_groups"]
+
+
+def unflatten(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": groups}
+
+
+@torch.no_grad()
+def load_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Copy named tensors into a module's parameters."""
+    for name, parameter in module.named_parameters():
+        parameter.copy_(tensors[name])
+
+
+def model_folder(path: Path) -> Path:
+    """A model folder as given, or the last checkpoint of the run folder that was given."""
+    saved = checkpoints(path)
+    return saved[-1] if saved else path

@@ -1,0 +1,87 @@
+"""What a person sees while a run goes on: a bar with the time left, the step's numbers, now and then a completion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
+
+from rlvid.metrics import Record
+from rlvid.run import Run
+
+SHOWN = {"reward": "reward", "rewards/accuracy/mean": "accuracy", "completions/mean_length": "length", "loss": "loss"}
+
+
+class Display:
+    """rich on a terminal, plain lines elsewhere, silence in all processes but the main one."""
+
+    def __init__(self, run: Run) -> None:
+        self.run, self.every = run, run.config.train.log_completions_steps
+        self.console = Console(stderr=True, quiet=not run.main)
+        self.live = run.main and self.console.is_terminal
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not self.live,
+        )
+
+    def __enter__(self) -> Display:
+        self.progress.start()
+        steps = self.run.config.train.steps
+        self.task = self.progress.add_task("train", total=steps, note="", visible=steps > 0)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.progress.stop()
+
+    @contextmanager
+    def phase(self, name: str, total: int) -> Iterator[Phase]:
+        """A bar of its own for one piece of work, such as a level's evaluation."""
+        task = self.progress.add_task(name, total=total, note="")
+        phase = Phase(self.progress, task)
+        yield phase
+        self.progress.remove_task(task)
+        if not self.live:
+            self.console.print(f"{name}: {total} {phase.note}".rstrip(), highlight=False)
+
+    def step(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
+        """Show a step's numbers, and every so often a completion beside its question."""
+        note = "  ".join(f"{name} {metrics[key]:.3g}" for key, name in SHOWN.items() if key in metrics)
+        self.progress.update(self.task, completed=step, note=note)
+        if not self.live:
+            self.console.print(f"step {step}/{self.run.config.train.steps}  {note}", highlight=False)
+        if self.every and step % self.every == 0 and records:
+            self.console.print(completion(records[step % len(records)], step))
+
+
+class Phase:
+    """One bar: `advance` it, and say something beside it."""
+
+    def __init__(self, progress: Progress, task: int) -> None:
+        self.progress, self.task, self.note = progress, task, ""
+
+    def advance(self, by: int, note: str = "") -> None:
+        """So many more are done."""
+        self.note = note
+        self.progress.update(self.task, advance=by, note=note)
+
+
+def completion(record: Record, step: int) -> Panel:
+    """A question, one reply to it and its scores; the model's own brackets are never read as markup."""
+    scores = "  ".join(f"{k} {v[0]:g}" for k, v in record.columns.items() if v[0] is not None)
+    text = Text.assemble(
+        (record.question.split("\n Output")[0] + "\n\n", "dim"),
+        (record.completions[0] + "\n\n", ""),
+        (f"answered {record.answers[0]}, right is {record.gold}   {scores}", "bold"),
+    )
+    return Panel(text, title=f"step {step}, sample {record.id}", title_align="left")

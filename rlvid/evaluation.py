@@ -1,0 +1,92 @@
+"""Evaluation: the same sampler and the same rewards, on held-out prompts, one JSON object per question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from accelerate.utils import gather_object
+
+from rlvid.display import Display
+from rlvid.files import read_jsonl, write_jsonl
+from rlvid.policy.model import Policy
+from rlvid.policy.sampler import Sampler
+from rlvid.reward import Mix
+from rlvid.run import Run
+from rlvid.types import Group, Prompt
+
+
+def evaluate(
+    policy: Policy, mix: Mix, levels: Mapping[str, Sequence[Prompt]], run: Run, step: int, display: Display
+) -> dict[str, float]:
+    """Answer every level's questions into `eval/`; returns `eval/LEVEL/accuracy` and `eval/LEVEL/REWARD`.
+
+    Resumable: whole batches that stand in a level's file are kept. A clip that cannot be read is a wrong answer, and
+    its line says why.
+    """
+    size, train = run.config.eval.batch_size, run.config.train
+    greedy = replace(train, num_generations=1, temperature=run.config.eval.temperature, top_p=run.config.eval.top_p)
+    sampler = Sampler(policy, greedy, run.timed)
+    metrics: dict[str, float] = {}
+    for level, prompts in levels.items():
+        run.status("running", f"eval {level}")
+        path = run.eval_path(level, step)
+        rows = read_jsonl(path)
+        rows = rows if len(rows) == len(prompts) else rows[: len(rows) // size * size]
+        with display.phase(f"eval {level}", len(prompts)) as phase:
+            phase.advance(len(rows))
+            for start in range(len(rows), len(prompts), size):
+                rows += answer(policy, sampler, mix, run, prompts[start : start + size])
+                if run.main:
+                    write_jsonl(path, rows)
+                phase.advance(min(size, len(prompts) - start), f"accuracy {mean(rows, 'correct'):.1%}")
+        metrics[f"eval/{level}/accuracy"] = mean(rows, "correct")
+        metrics |= {f"eval/{level}/{name}": mean(rows, f"rewards/{name}") for name in mix.rewards if name != "accuracy"}
+    return metrics
+
+
+def answer(policy: Policy, sampler: Sampler, mix: Mix, run: Run, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+    """One row per question, in order; the processes share the batch."""
+    places, ours, encoded = run.readable(policy, prompts)
+    groups = sampler(ours, encoded, f"eval|{run.config.eval.seed}") if ours else []
+    mix(groups)
+    answered = dict(gather_object([(place, row(group)) for place, group in zip(places, groups, strict=True)]))
+    return [answered.get(place) or unread(prompt) for place, prompt in enumerate(prompts)]
+
+
+def row(group: Group) -> dict[str, Any]:
+    """A question and its one completion as a line of `eval/LEVEL.jsonl`."""
+    (completion,) = group
+    return about(group.prompt) | {
+        "completion": completion.text,
+        "answer": completion.answer,
+        "correct": completion.answer == group.prompt.answer,
+        "finished": completion.finished,
+        "length": len(completion.tokens),
+        **{f"rewards/{name}": column[0] for name, column in group.columns.items()},
+    }
+
+
+def unread(prompt: Prompt) -> dict[str, Any]:
+    """The line of a question whose clip could not be read; skipped.jsonl says why."""
+    return about(prompt) | {
+        "completion": "",
+        "answer": None,
+        "correct": False,
+        "finished": True,
+        "length": 0,
+        "unread": 1,
+    }
+
+
+def about(prompt: Prompt) -> dict[str, Any]:
+    """What identifies a question."""
+    video = str(prompt.meta.get("video_id", prompt.video))
+    return {"id": prompt.id, "level": prompt.level, "domain": prompt.domain, "video": video, "gold": prompt.answer}
+
+
+def mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The mean of a column, leaving out rows without it."""
+    values = [row[key] for row in rows if row.get(key) is not None]
+    return sum(values) / len(values) if values else 0.0

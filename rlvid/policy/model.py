@@ -1,0 +1,166 @@
+"""The policy: any Qwen2-VL, its tokenizer, and how a prompt with a video becomes what the model reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLForConditionalGeneration
+
+from rlvid.config import Config
+from rlvid.errors import UserError
+from rlvid.policy.nano import BASE
+from rlvid.policy.prefix import packed_logps
+from rlvid.types import Completion, Group, Prompt
+from rlvid.video.cache import Frames
+from rlvid.video.pixels import patchify, resize
+from rlvid.video.views import Clip, view
+
+VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A prompt as the model reads it: L tokens, of which the visual ones stand for N patches of M media."""
+
+    ids: Tensor  # (L,)
+    positions: Tensor  # (3, L): M-RoPE's time, height and width
+    start: int  # the position of the first completion token, on all three axes
+    patches: Tensor  # (N, patch values), the video's before the image's
+    grids: Tensor  # (M, 3): each medium's patches in time, height and width
+
+
+class Policy(nn.Module):
+    """A Qwen2-VL that can be asked for the log-probabilities of completions."""
+
+    def __init__(
+        self,
+        model: Qwen2VLForConditionalGeneration,
+        tokenizer: PreTrainedTokenizerBase,
+        frames: Frames,
+        bfloat16: bool = False,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.frames = frames
+        self.bfloat16 = bfloat16
+        self.never = tokenizer.convert_tokens_to_ids([t for t in VISION_TOKENS if t in tokenizer.get_vocab()])
+
+    @classmethod
+    def load(cls, config: Config) -> Policy:
+        """Read a folder, a hub id or "nano". Weights are kept in float32; `train.dtype` is what they compute in."""
+        path = str(BASE) if config.model == "nano" else config.model
+        try:
+            model = Qwen2VLForConditionalGeneration.from_pretrained(
+                path, dtype=torch.float32, attn_implementation=config.train.attn_implementation
+            )
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"model {config.model!r} cannot be loaded as a Qwen2-VL folder or hub id: {reason}"
+            ) from error
+        if config.train.freeze_vision_tower:
+            model.model.visual.requires_grad_(False)
+        if config.train.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and torch.cuda.is_available())
+        return cls(model, tokenizer, Frames(config.video), bfloat16)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.device
+
+    def precision(self) -> torch.autocast:
+        """The context that every forward runs in: bfloat16 matrix products, or plain float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def restore(self, folder: Path) -> None:
+        """Take over the weights that `save` wrote."""
+        saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        self.model.load_state_dict(saved.state_dict())
+
+    def save(self, folder: Path) -> None:
+        """Write a plain Hugging Face folder: safetensors, config, tokenizer."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def encode(self, prompt: Prompt, clip: Clip | None = None) -> Encoded:
+        """Chat template, pixels, positions. `clip` replaces the prompt's own frames, for an altered view of it."""
+        clip = self.frames(prompt) if clip is None else clip
+        media = [m for m in (("video", clip.video), ("image", clip.image)) if m[1] is not None]
+        patches, grids = self._patches([frames for _, frames in media])
+        content = [{"type": kind} for kind, _ in media] + [{"type": "text", "text": prompt.text}]
+        ids = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, return_dict=False
+        )
+        ids, kinds = self._expand(ids, grids, prompt)
+        of_kind = {kind: grids[[i for i, (k, _) in enumerate(media) if k == kind]] for kind, _ in media}
+        positions, delta = self.model.model.get_rope_index(
+            ids[None], kinds[None], image_grid_thw=of_kind.get("image"), video_grid_thw=of_kind.get("video")
+        )
+        on = self.device
+        return Encoded(ids.to(on), positions[:, 0].to(on), len(ids) + int(delta), patches, grids.to(on))
+
+    def embed(self, prompts: Sequence[Encoded]) -> list[Tensor]:
+        """(L, hidden) for each prompt; all media of all prompts go through the vision tower in one call, once."""
+        ids = torch.cat([p.ids for p in prompts])
+        hidden = self.model.get_input_embeddings()(ids)
+        if any(len(p.grids) for p in prompts):
+            patches, grids = torch.cat([p.patches for p in prompts]), torch.cat([p.grids for p in prompts])
+            features = torch.cat(list(self.model.model.get_image_features(patches, grids).pooler_output))
+            visual = (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
+            hidden = hidden.masked_scatter(visual[:, None], features.to(hidden.dtype))
+        return list(hidden.split([len(p.ids) for p in prompts]))
+
+    def forward(
+        self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float = 1.0
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies (B, T) of the completions of each prompt's group, zero on padding."""
+        with self.precision():
+            return packed_logps(self, prompts, [[c.tokens for c in group] for group in groups], temperature)
+
+    def logits(self, hidden: Tensor, temperature: float) -> Tensor:
+        """(..., hidden) -> (..., V) float32 logits at a temperature; vision tokens can never be written."""
+        logits = self.model.lm_head(hidden).float() / temperature
+        logits[..., self.never] = -torch.inf
+        return logits
+
+    @torch.no_grad()
+    def check_pixels_matter(self, prompt: Prompt) -> None:
+        """Refuse to run a model whose next-token scores are the same with and without the pixels."""
+        clip = self.frames(prompt)
+        blank = view("blank", clip, prompt.id)
+        end = Group(prompt, [Completion("", (self.tokenizer.eos_token_id,))])
+        seen, unseen = (self([self.encode(prompt, c)], [end])[0] for c in (clip, blank))
+        if (clip.video is not None or clip.image is not None) and torch.equal(seen, unseen):
+            raise UserError(f"the model's scores for sample {prompt.id} do not change when its pixels are blanked")
+
+    def _patches(self, media: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        vision = self.model.config.vision_config
+        rows, grids = [], []
+        for frames in media:
+            pixels = resize(torch.tensor(frames.reshape(-1, *frames.shape[-3:]), device=self.device), self.frames.video)
+            patches, grid = patchify(pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
+            rows.append(patches)
+            grids.append(grid)
+        if not rows:
+            width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+            return torch.zeros(0, width, device=self.device), torch.zeros(0, 3, dtype=torch.long)
+        return torch.cat(rows), torch.tensor(grids)
+
+    def _expand(self, ids: Sequence[int], grids: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor]:
+        """One placeholder per medium becomes one per visual token; also each token's kind."""
+        config = self.model.config
+        kind = {config.image_token_id: 1, config.video_token_id: 2}  # 0 is text
+        counts = iter((grids.prod(-1) // config.vision_config.spatial_merge_size**2).tolist())
+        if sum(token in kind for token in ids) != len(grids):
+            raise UserError(f"sample {prompt.id}: its text contains a reserved vision token; remove it from the record")
+        full = [t for token in ids for t in ([token] * next(counts) if token in kind else [token])]
+        return torch.tensor(full), torch.tensor([kind.get(t, 0) for t in full], dtype=torch.int)

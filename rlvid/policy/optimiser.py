@@ -1,0 +1,39 @@
+"""The optimiser and its schedule; and whether a config fits the machine it meets."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import get_scheduler
+
+from rlvid.algorithm import Algorithm
+from rlvid.config import Config, Train
+from rlvid.errors import UserError
+
+
+def adamw(model: nn.Module, config: Train) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) over what is trainable."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def schedule(optimizer: torch.optim.Optimizer, config: Train) -> LambdaLR:
+    """Warm-up, then constant, linear or cosine to zero; one tick a loop step."""
+    name = "constant_with_warmup" if config.lr_scheduler_type == "constant" else config.lr_scheduler_type
+    return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.steps)
+
+
+def check(config: Config, algorithm: Algorithm, processes: int) -> None:
+    """Refuse, before anything is loaded, a config that cannot learn."""
+    train = config.train
+    if algorithm.completions == "policy" and train.num_generations < 2:
+        raise UserError(
+            f"algorithm {config.algorithm.name!r} compares completions of one prompt: "
+            f"train.num_generations must be 2 or more, not {train.num_generations}"
+        )
+    if train.prompts_per_step < processes * algorithm.num_minibatches:
+        raise UserError(
+            f"train.prompts_per_step = {train.prompts_per_step} is too few for {processes} processes and "
+            f"{algorithm.num_minibatches} minibatches: each needs a prompt of its own"
+        )

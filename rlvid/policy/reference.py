@@ -1,0 +1,46 @@
+"""The reference: what the policy is held to, or asked against. Frozen, or an fp32 moving average of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+
+import torch
+from torch import Tensor, nn
+
+from rlvid.config import Train
+from rlvid.policy.model import Encoded, Policy
+from rlvid.types import Group
+
+
+class Reference(nn.Module):
+    """A copy of the policy's weights that no optimiser touches.
+
+    With `sync_ref_model` it follows the policy, ref <- (1 - a) ref + a policy, every `ref_model_sync_steps` steps. The
+    average is kept in float32: in bfloat16 a step of 0.005 falls below half a unit in the last place and is lost.
+    """
+
+    def __init__(self, policy: Policy, train: Train) -> None:
+        super().__init__()
+        self.policy = Policy(
+            deepcopy(policy.model).float().requires_grad_(False).eval(), policy.tokenizer, policy.frames
+        )
+        self.config = train
+
+    def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float) -> tuple[Tensor, Tensor]:
+        """What `Policy.forward` returns, under the reference's weights."""
+        return self.policy(prompts, groups, temperature)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it follows the policy."""
+        return self.config.sync_ref_model
+
+    @torch.no_grad()
+    def follow(self, policy: Policy, step: int) -> None:
+        """Move towards the policy, if it is a moving average and this is one of its steps."""
+        config = self.config
+        if not self.moves or step % config.ref_model_sync_steps:
+            return
+        for mine, theirs in zip(self.policy.parameters(), policy.parameters(), strict=True):
+            mine.lerp_(theirs.float(), config.ref_model_mixup_alpha)

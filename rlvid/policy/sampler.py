@@ -1,0 +1,141 @@
+"""Rollouts: prefill once per prompt, expand the cache to G rows, sample all rows of all prompts together.
+
+Randomness belongs to the prompt: its G x T uniforms come from a generator seeded by the run's seed, the step and the
+sample id. So a sample does not depend on the batch or the process that it was drawn in, and runs that share a seed
+share their luck.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+from transformers import DynamicCache
+
+from rlvid.config import Train
+from rlvid.errors import UserError
+from rlvid.policy.model import Encoded, Policy
+from rlvid.types import Completion, Group, Prompt
+
+Timed = Callable[[str], AbstractContextManager[None]]
+
+
+class Demonstrations:
+    """Acts by reading each prompt's demonstration from the data set; a group has one completion."""
+
+    def __init__(self, policy: Policy, config: Train, timed: Timed) -> None:
+        self.tokenizer = policy.tokenizer
+
+    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
+        """The demonstrations, ended by the end token."""
+        return [Group(prompt, [self._completion(prompt)]) for prompt in prompts]
+
+    def _completion(self, prompt: Prompt) -> Completion:
+        if not prompt.demonstration:
+            raise UserError(f"sample {prompt.id} has no demonstration to imitate; the CoT file is the one to train on")
+        ids = self.tokenizer(prompt.demonstration)["input_ids"]
+        return Completion(prompt.demonstration, (*ids, self.tokenizer.eos_token_id))
+
+
+class Sampler:
+    """Acts by sampling `num_generations` completions of each prompt. Temperature 0 is greedy."""
+
+    def __init__(self, policy: Policy, config: Train, timed: Timed) -> None:
+        self.policy, self.config, self.timed = policy, config, timed
+
+    @torch.no_grad()
+    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
+        """Groups in the prompts' order; the same seed and sample give the same completions."""
+        count, length = self.config.num_generations, self.config.max_completion_length
+        uniforms = [uniform(count, length, f"{seed}|{prompt.id}") for prompt in prompts]
+        with self.policy.precision():
+            tokens, logps = self._decode(*self._prefill(encoded, count), torch.cat(uniforms).to(self.policy.device))
+        completions = [self._completion(*row) for row in zip(tokens.tolist(), logps.tolist(), strict=True)]
+        return [Group(p, completions[i * count : (i + 1) * count]) for i, p in enumerate(prompts)]
+
+    def _prefill(self, encoded: Sequence[Encoded], count: int) -> tuple[DynamicCache, Tensor, Tensor, Tensor]:
+        """Run the P prompts once, padded on the left; repeat what they leave behind for G rows each."""
+        with self.timed("vision"):
+            embeds = self.policy.embed(encoded)
+        with self.timed("prefill"):
+            cache = DynamicCache(config=self.policy.model.config.text_config)
+            seen, positions = (
+                pad_sequence(x, batch_first=True, padding_side="left")
+                for x in ([torch.ones_like(p.ids) for p in encoded], [p.positions.T for p in encoded])
+            )
+            hidden = self.policy.model.model.language_model(
+                inputs_embeds=pad_sequence(embeds, batch_first=True, padding_side="left"),
+                attention_mask=seen,
+                position_ids=positions.permute(2, 0, 1),
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            cache.batch_repeat_interleave(count)
+            place = torch.tensor([p.start for p in encoded], device=hidden.device)
+        return cache, *(x.repeat_interleave(count, dim=0) for x in (hidden, seen, place))
+
+    def _decode(
+        self, cache: DynamicCache, hidden: Tensor, seen: Tensor, place: Tensor, uniforms: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(B, T) tokens and their log-probabilities. Rows that have ended leave the batch."""
+        with self.timed("generate"):
+            eos, rows = self.policy.tokenizer.eos_token_id, torch.arange(len(hidden), device=hidden.device)
+            tokens = torch.full(uniforms.shape, eos, device=hidden.device)
+            logps = torch.zeros(uniforms.shape, device=hidden.device)
+            for t in range(uniforms.shape[1]):
+                token, logps[rows, t] = self._choose(hidden, uniforms[rows, t])
+                tokens[rows, t] = token
+                going = (token != eos).nonzero()[:, 0]
+                if not len(going) or t + 1 == uniforms.shape[1]:
+                    break
+                if len(going) < len(rows):
+                    rows, token, seen, place = (x[going] for x in (rows, token, seen, place))
+                    cache.batch_select_indices(going)
+                seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
+                hidden = self.policy.model.model.language_model(
+                    inputs_embeds=self.policy.model.get_input_embeddings()(token[:, None]),
+                    attention_mask=seen,
+                    position_ids=(place + t).expand(3, -1)[:, :, None],
+                    past_key_values=cache,
+                    use_cache=True,
+                ).last_hidden_state[:, -1]
+        return tokens, logps
+
+    def _choose(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """The next token of each row, and its log-probability at the sampling temperature."""
+        logps = self.policy.logits(hidden, self.config.temperature or 1.0).log_softmax(-1)
+        token = draw(logps, uniforms, self.config.top_p) if self.config.temperature else logps.argmax(-1)
+        return token, logps.gather(-1, token[:, None])[:, 0]
+
+    def _completion(self, tokens: list[int], logps: list[float]) -> Completion:
+        """Cut a row after its end token; without one it was cut off by the length limit."""
+        eos = self.policy.tokenizer.eos_token_id
+        finished = eos in tokens
+        length = tokens.index(eos) + 1 if finished else len(tokens)
+        text = self.policy.tokenizer.decode(tokens[: length - finished], skip_special_tokens=False)
+        return Completion(text, tuple(tokens[:length]), tuple(logps[:length]), finished)
+
+
+def uniform(rows: int, length: int, key: str) -> Tensor:
+    """(rows, length) float64 in [0, 1), a function of the key alone."""
+    seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) >> 1
+    return torch.rand(rows, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def draw(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor:
+    """(B, V) log-probabilities and (B,) uniforms -> (B,) tokens, by inverting the cumulative distribution.
+
+    `top_p` keeps the fewest likeliest tokens whose probability reaches it (nucleus sampling, arXiv:1904.09751).
+    """
+    probs, order = logps.double().exp(), None
+    if top_p < 1:
+        probs, order = probs.sort(descending=True, dim=-1)
+        probs = probs * (probs.cumsum(-1) - probs < top_p)
+    cdf = probs.cumsum(-1)
+    below = torch.minimum(uniforms * cdf[:, -1], cdf[:, -1].nextafter(cdf.new_zeros(())))
+    token = torch.searchsorted(cdf, below[:, None], right=True)
+    return (token if order is None else order.gather(-1, token))[:, 0]

@@ -1,0 +1,198 @@
+"""A run's folder: what is written there, and how a killed run goes on as if nothing had happened.
+
+config.toml          resolved             metrics.jsonl   one object per step: the same bits for the same seed
+environment.json     versions, machine    timing.jsonl    seconds per phase, kept apart because they never repeat
+status.json          where it stands      samples/        every completion of every step, with its rewards
+checkpoints/step-N/  see checkpoint.py    eval/           LEVEL.jsonl, one object per question
+noise_manifest.jsonl the flipped labels   skipped.jsonl   the clips that could not be read
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+
+from rlvid.config import Config
+from rlvid.errors import UserError
+from rlvid.files import append, read_json, read_jsonl, write, write_jsonl
+from rlvid.types import Prompt
+from rlvid.video.decode import BadVideo
+
+if TYPE_CHECKING:
+    from rlvid.metrics import Record
+    from rlvid.policy.model import Encoded, Policy
+
+PACKAGES = ("rlvid", "torch", "transformers", "trl", "accelerate", "numpy")
+
+
+class Run:
+    """One run, and its folder, in which only the main process writes."""
+
+    def __init__(self, folder: Path, config: Config, accelerator: Accelerator) -> None:
+        self.folder, self.config, self.accelerator = folder, config, accelerator
+        self.main = accelerator.is_main_process
+        self.step = 0  # the last step that is safe in a checkpoint
+        self.tokens = 0  # completion tokens so far
+        self.skipped: dict[str, str] = {}  # sample id: why its clip could not be read
+        self.best: tuple[float, int] | None = None  # accuracy on the first evaluated level, and at which step
+        self.seconds: dict[str, float] = {}
+
+    @classmethod
+    def open(cls, folder: Path, config: Config, resume: bool, accelerator: Accelerator) -> Run:
+        """Make the folder, or take up the run in it; refuse another config's folder, and a folder in use."""
+        run = cls(folder, config, accelerator)
+        status = read_json(folder / "status.json")
+        if status and status["id"] != config.id:
+            raise UserError(f"{folder} holds run {status['id']} and this config is run {config.id}: give another --out")
+        if status and not resume:
+            raise UserError(f"{folder} holds this run already ({status['state']}): go on with --resume, or give --out")
+        run.done = bool(status) and status["state"] == "done"
+        if run.main and not run.done:
+            folder.mkdir(parents=True, exist_ok=True)
+            run._lock = (folder / ".lock").open("w")
+            try:
+                fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(f"{folder} is in use by another process: wait for it, or give another --out") from error
+            write(folder / "config.toml", config.to_toml())
+            write(folder / "environment.json", json.dumps(environment(accelerator), indent=1))
+            run.status("running", "load")
+        accelerator.wait_for_everyone()
+        return run
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is not None:
+            self.status("failed" if isinstance(error, Exception) else "interrupted", "", f"{kind.__name__}: {error}")
+        if self.config.report_to:
+            self.accelerator.end_training()
+
+    def status(self, state: str, phase: str, message: str = "") -> None:
+        """Say where the run stands, for `rlvid grid` and for people."""
+        if self.main:
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            about = {"state": state, "id": self.config.id, "step": self.step, "steps": self.config.train.steps}
+            write(self.folder / "status.json", json.dumps(about | {"phase": phase, "message": message, "updated": now}))
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the seconds spent inside to this step's `timing_s/phase`."""
+        start = time.perf_counter()
+        yield
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def warm(self, policy: Policy, prompts: Iterable[Prompt]) -> None:
+        """Decode into the cache what this process will need, and refuse a model that does not look."""
+        ours = list({p.id: p for _, p in self.share(list(prompts))}.values())
+        bad = policy.frames.warm(ours, progress=self.main)
+        if bad and self.config.video.on_bad_video == "error":
+            raise bad[0]
+        if len(bad) < len(ours):
+            policy.check_pixels_matter(next(p for p in ours if p.id not in {error.sample for error in bad}))
+
+    def share(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
+        """This process's prompts among all of a step's, with their places."""
+        return list(enumerate(prompts))[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def readable(self, policy: Policy, prompts: Sequence[Prompt]) -> tuple[list[int], list[Prompt], list[Encoded]]:
+        """Places, prompts and encodings of our share; a clip that cannot be read is an error or a counted skip."""
+        read = []
+        for place, prompt in self.share(prompts):
+            try:
+                read.append((place, prompt, policy.encode(prompt)))
+            except BadVideo as error:
+                self.skip(prompt, error)
+        places, ours, encoded = zip(*read, strict=True) if read else ((), (), ())
+        return list(places), list(ours), list(encoded)
+
+    def skip(self, prompt: Prompt, error: BadVideo) -> None:
+        """Count and list a clip that could not be read, or raise, as `video.on_bad_video` says."""
+        if self.config.video.on_bad_video == "error":
+            raise error
+        if prompt.id not in self.skipped:
+            self.skipped[prompt.id] = str(error)
+            append(self.folder / "skipped.jsonl", {"id": prompt.id, "error": str(error)})
+
+    def count(self, records: Sequence[Record]) -> dict[str, float]:
+        """Running totals: completion tokens learnt from, clips that could not be read."""
+        self.tokens += sum(sum(record.lengths) for record in records)
+        failures = self.accelerator.reduce(torch.tensor(len(self.skipped)).to(self.accelerator.device), "sum")
+        return {"num_tokens": self.tokens, "data/decode_failures": int(failures)}
+
+    def log(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
+        """Write down a step."""
+        seconds, self.seconds = self.seconds, {}
+        if self.main:
+            append(self.folder / "metrics.jsonl", {"step": step, **metrics})
+            timing = {f"timing_s/{phase}": value for phase, value in seconds.items()}
+            append(self.folder / "timing.jsonl", {"step": step, "step_time": sum(seconds.values()), **timing})
+            if records:
+                write_jsonl(self.folder / "samples" / f"step-{step:06d}.jsonl", map(asdict, records))
+        if self.config.report_to:
+            self.accelerator.log(dict(metrics), step=step)
+        self.status("running", "train")
+
+    def stop_unless_finite(self, step: int, learnt: Mapping[str, float], records: Sequence[Record]) -> None:
+        """Refuse to go on from a loss or gradient that is no number; the step's samples are kept to be looked at."""
+        bad = [name for name in ("loss", "grad_norm") if not abs(learnt[name]) < float("inf")]
+        if bad:
+            path = self.folder / "samples" / f"step-{step:06d}-not-finite.jsonl"
+            if self.main:
+                write_jsonl(path, map(asdict, records))
+            raise UserError(
+                f"step {step}: {' and '.join(bad)} not finite; the step's samples are in {path}. Lower "
+                "train.learning_rate or train.max_grad_norm, or look for a reward that explodes; --resume goes on from "
+                f"step {self.step}"
+            )
+
+    def rewind(self) -> None:
+        """Forget what was written after the checkpoint: it will be written again, the same."""
+        if self.main:
+            for name in ("metrics.jsonl", "timing.jsonl"):
+                rows = read_jsonl(self.folder / name)
+                write_jsonl(self.folder / name, (row for row in rows if row["step"] <= self.step))
+
+    def eval_path(self, level: str, step: int) -> Path:
+        """`eval/LEVEL.jsonl` for the finished run, `eval/step-N/LEVEL.jsonl` on the way."""
+        return self.folder / "eval" / ("" if step == self.config.train.steps else f"step-{step:06d}") / f"{level}.jsonl"
+
+    def finish(self) -> dict[str, float]:
+        """The run is done; returns its last step's metrics."""
+        self.status("done", "")
+        return self.last_metrics()
+
+    def last_metrics(self) -> dict[str, float]:
+        """The last line of metrics.jsonl."""
+        self.accelerator.wait_for_everyone()
+        return read_jsonl(self.folder / "metrics.jsonl")[-1]
+
+
+def environment(accelerator: Accelerator) -> dict[str, Any]:
+    """What the run ran on."""
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "packages": {name: version(name) for name in PACKAGES},
+        "command": sys.argv,
+    }

@@ -1,0 +1,65 @@
+"""The verbs as functions, for notebooks and for the command line. Heavy imports wait until a verb needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlvid.config import Config, load
+from rlvid.errors import UserError
+
+
+def train(
+    preset: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None, resume: bool = False
+) -> dict[str, float]:
+    """Train as a preset and its overrides say, in the folder `out`; returns the last step's metrics."""
+    config = load(preset, overrides)
+    return _run(config, Path(out) if out else Path("runs") / f"{Path(preset).stem}-{config.id}", resume)
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path | None = None,
+    splits: Sequence[str] = (),
+    overrides: Sequence[str] = (),
+    out: str | Path | None = None,
+) -> dict[str, float]:
+    """Evaluate a run's folder, one of its checkpoints, or any Qwen2-VL folder or hub id; resumable.
+
+    A run's own config says how frames are chosen and rewards are mixed; other models take the defaults, the paper's.
+    An evaluation is a run without steps, and its folder is laid out as every run's.
+    """
+    path = Path(model)
+    saved = sorted((path / "checkpoints").glob("step-*"))
+    owner = path if saved else path.parent.parent
+    given = [f'model="{saved[-1] if saved else model}"', "train.steps=0", 'noise.kind=""', "noise.rate=0.0"]
+    given += [f'data="{data}"'] if data else []
+    given += [f"eval.splits={list(splits)}"] if splits else []
+    config = load(owner / "config.toml" if (owner / "config.toml").is_file() else "qwen2_vl_7b", [*given, *overrides])
+    return _run(config, Path(out) if out else Path("runs") / f"eval-{path.name}-{config.id}", resume=True)
+
+
+def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
+    """Run an experiment script's grid, with its own command line; returns its exit code."""
+    import runpy
+
+    if not Path(script).is_file():
+        raise UserError(f"no experiment script {str(script)!r}; those shipped are in experiments/")
+    return runpy.run_path(str(script))["GRID"].main(list(arguments))
+
+
+def report(runs: str | Path, plots: bool = True) -> None:
+    """Print the table, the comparisons and their verdicts for a folder of runs, and draw its curves."""
+    from rlvid.study.report import report
+
+    report(Path(runs), plots=plots)
+
+
+def _run(config: Config, folder: Path, resume: bool) -> dict[str, float]:
+    import transformers
+
+    from rlvid.loop import train
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    return train(config, folder, resume)
