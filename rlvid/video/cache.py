@@ -20,7 +20,8 @@ from rich.progress import Progress
 from rlvid.config import Video
 from rlvid.errors import UserError
 from rlvid.types import Prompt
-from rlvid.video.decode import BadVideo, Decoder, check_file, read_image
+from rlvid.video.decode import Decoder
+from rlvid.video.read import BadVideo, check_file, read_image
 from rlvid.video.views import Clip
 
 

@@ -1,4 +1,4 @@
-"""From files to frames: decord in worker processes, PyAV where decord cannot, Pillow for images.
+"""Videos are decoded in worker processes: by decord, and by PyAV where decord cannot.
 
 decord can loop for ever in native code while it holds the GIL, so every clip is read in another process under the
 kernel's alarm clock. SIGALRM's default action ends that process whatever its threads are doing, also when the parent
@@ -14,146 +14,16 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from math import ceil
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from rlvid.config import Video
-from rlvid.errors import UserError
+from rlvid.video.read import BadVideo, by_decord, by_pyav
 
 Reader = Callable[[str, Video], np.ndarray]
-
-
-class BadVideo(UserError):
-    """A video or an image that cannot be read. Nothing is ever shown in its place."""
-
-    def __init__(self, sample: str, path: str, reason: str) -> None:
-        super().__init__(f"sample {sample}: {path}: {reason}")
-        self.sample, self.path, self.reason = sample, path, reason
-
-
-class Unreadable(Exception):
-    """What is wrong with a file, as a reader found it."""
-
-
-def frame_indices(total: int, native_fps: float, video: Video) -> list[int]:
-    """Which of a clip's `total` frames are shown: an even number, evenly spaced, first and last included.
-
-    As the paper's `qwen_vl_utils/vision_process_egoplan.py` (arXiv:2503.24376); besides, a one-frame clip gives its one
-    frame, and an unknown frame rate (0) takes as many as are allowed.
-    """
-    if total == 1:
-        return [0]
-    fewest, most = ceil(video.min_frames / 2) * 2, video.max_frames // 2 * 2
-    wanted = total / native_fps * video.fps if native_fps > 0 else most
-    count = int(min(max(wanted, fewest), most, total)) // 2 * 2
-    return [round(i * (total - 1) / (count - 1)) for i in range(count)]
-
-
-def by_decord(path: str, video: Video) -> np.ndarray:
-    """The chosen frames of an mp4 or mov, (T, H, W, 3) uint8, turned as the file's display matrix says.
-
-    Other containers are refused: decord returns wrong frames from AVI and MPEG-TS, without a word, and reads a
-    truncated Matroska file as if it were whole.
-    """
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    with Path(path).open("rb") as file:
-        if file.read(8)[4:] != b"ftyp":
-            raise Unreadable("no mp4")
-    reader = decord.VideoReader(path, num_threads=1, fault_tol=1e-9)  # a frame it had to make up is an error
-    return reader.get_batch(frame_indices(len(reader), reader.get_avg_fps(), video)).asnumpy()
-
-
-def by_pyav(path: str, video: Video) -> np.ndarray:
-    """The same frames of any container and codec that FFmpeg reads, decoded from the start."""
-    import av
-
-    try:
-        total, rate = _survey(path)
-        while True:
-            frames, decoded = _pick(path, set(frame_indices(total, rate, video)))
-            if decoded == total:
-                return np.stack(frames)
-            if not decoded:
-                raise Unreadable("holds no frame that decodes")
-            total = decoded  # the container counts frames that do not decode: choose among those that do
-    except av.error.FFmpegError as error:
-        raise Unreadable(f"does not decode to its end ({error.strerror}); copy it again") from error
-
-
-def _survey(path: str) -> tuple[int, float]:
-    """How many frames a file holds and their rate, by its packets; refuses a file that ends before its header says."""
-    import av
-
-    try:
-        container = av.open(path)
-    except av.error.InvalidDataError as error:
-        with Path(path).open("rb") as file:
-            mp4 = file.read(8)[4:] == b"ftyp"
-        lost = "truncated: its index (moov) is missing; copy it again"
-        raise Unreadable(lost if mp4 else "no video file: its content is of no known format") from error
-    with container:
-        if not container.streams.video:
-            raise Unreadable("holds no video stream")
-        stream = container.streams.video[0]
-        ends = [(p.pts or 0) + (p.duration or 0) for p in container.demux(stream) if p.size]
-        if not ends:
-            raise Unreadable("holds a video stream without frames")
-        if len(ends) < stream.frames:
-            raise Unreadable(f"truncated: {len(ends)} of {stream.frames} frames; copy it again")
-        end, promised = float(max(ends) * (stream.time_base or 0)), _seconds(stream.metadata.get("DURATION", "0"))
-        if promised - end > max(1.0, promised / 10):
-            raise Unreadable(f"truncated: {end:.1f} of {promised:.1f} seconds; copy it again")
-        return len(ends), float(stream.average_rate or 0)
-
-
-def _seconds(duration: str) -> float:
-    """Matroska's "hours:minutes:seconds" in seconds."""
-    return sum(float(part) * 60**i for i, part in enumerate(reversed(duration.split(":"))))
-
-
-def _pick(path: str, wanted: set[int]) -> tuple[list[np.ndarray], int]:
-    """The wanted frames, upright, and how many there are in all."""
-    import av
-
-    frames, count = [], 0
-    with av.open(path) as container:
-        for count, frame in enumerate(container.decode(video=0), 1):
-            if count - 1 in wanted:
-                frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
-    return frames, count
-
-
-def read_image(sample: str, path: str) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of an image file, upright as its EXIF says, transparency on white as the paper's loader."""
-    check_file(sample, path)
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.has_transparency_data:
-                upright = upright.convert("RGBA")
-                upright = Image.alpha_composite(Image.new("RGBA", upright.size, "white"), upright)
-            return np.asarray(upright.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise BadVideo(sample, path, f"no readable image ({error}); copy it again") from error
-
-
-def check_file(sample: str, path: str) -> None:
-    """Refuse what is no file, or an empty one, before any decoder sees it."""
-    file = Path(path)
-    if not file.exists():
-        raise BadVideo(sample, path, "no such file")
-    if not file.is_file():
-        raise BadVideo(sample, path, "is a directory, not a file")
-    if not file.stat().st_size:
-        raise BadVideo(sample, path, "is empty (0 bytes); copy it again")
 
 
 @dataclass
@@ -180,6 +50,7 @@ class Worker:
 def work(fd: int) -> None:
     """A worker's life: read what is asked for, within the time that is given for it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; its closing the pipe is our end
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # FFmpeg's mutterings; what matters is in the answers
     pipe = Connection(fd)
     while True:

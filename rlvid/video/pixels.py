@@ -42,7 +42,7 @@ def size(height: int, width: int, video: Video) -> tuple[int, int]:
 
 def resize(frames: Tensor, video: Video) -> Tensor:
     """(T, H, W, 3) uint8 -> (T, h, w, 3) uint8, bicubic with antialias, h and w multiples of 28."""
-    h, w = size(*frames.shape[1:3], video)
+    h, w = size(frames.shape[1], frames.shape[2], video)
     if frames.shape[1:3] == (h, w):
         return frames
     planes = rearrange(frames, "t h w c -> t c h w").float()
