@@ -8,7 +8,15 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.panel import Panel
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from rlvid.metrics import Record
@@ -67,7 +75,7 @@ class Display:
 class Phase:
     """One bar: `advance` it, and say something beside it."""
 
-    def __init__(self, progress: Progress, task: int) -> None:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
         self.progress, self.task, self.note = progress, task, ""
 
     def advance(self, by: int, note: str = "") -> None:

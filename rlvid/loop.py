@@ -35,7 +35,7 @@ from rlvid.reward import Mix
 from rlvid.run import Run
 from rlvid.types import Batch, Group
 
-ACTORS = {"policy": Sampler, "data": Demonstrations}
+ACTORS: dict[str, type[Sampler] | type[Demonstrations]] = {"policy": Sampler, "data": Demonstrations}
 
 
 @dataclass

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -51,6 +51,8 @@ class Run:
         self.skipped: dict[str, str] = {}  # sample id: why its clip could not be read
         self.best: tuple[float, int] | None = None  # accuracy on the first evaluated level, and at which step
         self.seconds: dict[str, float] = {}
+        self.done = False  # it had finished before
+        self._lock: IO[str] | None = None  # held as long as this process lives
 
     @classmethod
     def open(cls, folder: Path, config: Config, resume: bool, accelerator: Accelerator) -> Run:
@@ -61,7 +63,7 @@ class Run:
             raise UserError(f"{folder} holds run {status['id']} and this config is run {config.id}: give another --out")
         if status and not resume:
             raise UserError(f"{folder} holds this run already ({status['state']}): go on with --resume, or give --out")
-        run.done = bool(status) and status["state"] == "done"
+        run.done = status is not None and status["state"] == "done"
         if run.main and not run.done:
             folder.mkdir(parents=True, exist_ok=True)
             run._lock = (folder / ".lock").open("w")
@@ -80,7 +82,8 @@ class Run:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if error is not None:
-            self.status("failed" if isinstance(error, Exception) else "interrupted", "", f"{kind.__name__}: {error}")
+            state = "failed" if isinstance(error, Exception) else "interrupted"
+            self.status(state, "", f"{type(error).__name__}: {error}")
         if self.config.report_to:
             self.accelerator.end_training()
 

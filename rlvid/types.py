@@ -110,4 +110,4 @@ class Batch:
         return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return Batch(**{k: None if v is None else change(v) for k, v in vars(self).items()})
+        return replace(self, **{name: change(value) for name, value in vars(self).items() if value is not None})

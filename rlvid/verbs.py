@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,7 +57,11 @@ def report(runs: str | Path, plots: bool = True) -> None:
 
 
 def _run(config: Config, folder: Path, resume: bool) -> dict[str, float]:
+    import torch
     import transformers
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, where installed, warns on every start
 
     from rlvid.loop import train
 

@@ -42,13 +42,13 @@ class Policy(nn.Module):
         model: Qwen2VLForConditionalGeneration,
         tokenizer: PreTrainedTokenizerBase,
         frames: Frames,
-        bfloat16: bool = False,
+        mixed: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.frames = frames
-        self.bfloat16 = bfloat16
+        self.mixed = mixed
         self.never = tokenizer.convert_tokens_to_ids([t for t in VISION_TOKENS if t in tokenizer.get_vocab()])
 
     @classmethod
@@ -69,8 +69,8 @@ class Policy(nn.Module):
             model.model.visual.requires_grad_(False)
         if config.train.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
-        bfloat16 = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and torch.cuda.is_available())
-        return cls(model, tokenizer, Frames(config.video), bfloat16)
+        mixed = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and torch.cuda.is_available())
+        return cls(model, tokenizer, Frames(config.video), mixed)
 
     @property
     def device(self) -> torch.device:
@@ -79,7 +79,7 @@ class Policy(nn.Module):
 
     def precision(self) -> torch.autocast:
         """The context that every forward runs in: bfloat16 matrix products, or plain float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.mixed)
 
     def restore(self, folder: Path) -> None:
         """Take over the weights that `save` wrote."""
@@ -94,7 +94,7 @@ class Policy(nn.Module):
     def encode(self, prompt: Prompt, clip: Clip | None = None) -> Encoded:
         """Chat template, pixels, positions. `clip` replaces the prompt's own frames, for an altered view of it."""
         clip = self.frames(prompt) if clip is None else clip
-        media = [m for m in (("video", clip.video), ("image", clip.image)) if m[1] is not None]
+        media = [(kind, m) for kind, m in (("video", clip.video), ("image", clip.image)) if m is not None]
         patches, grids = self._patches([frames for _, frames in media])
         content = [{"type": kind} for kind, _ in media] + [{"type": "text", "text": prompt.text}]
         ids = self.tokenizer.apply_chat_template(
