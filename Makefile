@@ -34,9 +34,11 @@ $(READY): requirements.lock pyproject.toml
 	@touch $@
 
 # Keeps the lock's header and pins below it what a fresh environment resolves to today, less torch's own CUDA packages.
+# torch itself moves only when TORCH does.
+TORCH := 2.13.0
 lock:
 	set -eo pipefail; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(PYTHON) -m venv "$$fresh"; \
-	"$$fresh/bin/python" -m pip install --quiet 'setuptools>=77' --editable '.[dev]'; \
+	"$$fresh/bin/python" -m pip install --quiet torch==$(TORCH) 'setuptools>=77' --editable '.[dev]'; \
 	"$$fresh/bin/python" -m pip freeze --all --exclude pip --exclude rlvid | grep -vE '^(nvidia|cuda|triton)' \
 	  | sed -E 's/\+cpu$$//; s/^(decord==.*)/\1 ; platform_machine == "x86_64"/' > "$$fresh/pins"; \
 	grep '^#' requirements.lock | cat - "$$fresh/pins" > "$$fresh/lock"; cp "$$fresh/lock" requirements.lock
