@@ -6,6 +6,7 @@ Exit codes: 0 done; 2 the input is wrong, and one line says what, where and how 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -140,6 +141,8 @@ def _verb(
 
 
 def _accuracies(metrics: Mapping[str, float]) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return  # under `accelerate launch` one process speaks for all
     for name, value in metrics.items():
         if name.startswith("eval/") and name.endswith("/accuracy"):
             print(f"{name}  {value:.1%}")
