@@ -40,6 +40,10 @@ class Frames:
         base = os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid"
         self.folder = Path(video.cache_dir or base).expanduser() / "frames"
         self.room = 0.0  # bytes that may be written before the folder is measured again
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     @property
     def fallbacks(self) -> int:
@@ -134,17 +138,19 @@ class Frames:
         self.misses += 1
         part = place.with_name(f"{place.stem}.{os.getpid()}.part")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 np.save(file, frames)
             part.replace(place)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise UserError(f"frame cache {self.folder}: {error.strerror}; set video.cache_dir to another") from error
+            raise self._unusable(error) from error
         self.room -= frames.nbytes
         if self.room < 0:
             self._evict()
         return frames
+
+    def _unusable(self, error: OSError) -> UserError:
+        return UserError(f"frame cache {self.folder}: {error.strerror}; make room, or set video.cache_dir to another")
 
     def _evict(self) -> None:
         """Delete the least recently used until the folder fits, and what killed runs left half-written."""

@@ -41,13 +41,17 @@ def size(height: int, width: int, video: Video) -> tuple[int, int]:
 
 
 def resize(frames: Tensor, video: Video) -> Tensor:
-    """(T, H, W, 3) uint8 -> (T, h, w, 3) uint8, bicubic with antialias, h and w multiples of 28."""
+    """(T, H, W, 3) uint8 -> (T, h, w, 3) uint8, bicubic with antialias, h and w multiples of 28.
+
+    Width first, then height, each rounded to whole levels: so do Pillow and torchvision's uint8 kernel. In one pass the
+    overshoot at sharp edges, which they cut off in between, moves full-contrast noise by up to 20 of 255 levels.
+    """
     h, w = size(frames.shape[1], frames.shape[2], video)
-    if frames.shape[1:3] == (h, w):
-        return frames
-    planes = rearrange(frames, "t h w c -> t c h w").float()
-    planes = interpolate(planes, (h, w), mode="bicubic", antialias=True)
-    return rearrange(planes.round().clamp(0, 255).byte(), "t c h w -> t h w c")
+    planes = rearrange(frames, "t h w c -> t c h w")
+    for shape in ((planes.shape[2], w), (h, w)):
+        if planes.shape[2:] != shape:
+            planes = interpolate(planes.float(), shape, mode="bicubic", antialias=True).round().clamp(0, 255).byte()
+    return rearrange(planes, "t c h w -> t h w c")
 
 
 def patchify(frames: Tensor, patch: int = 14, merge: int = 2, temporal: int = 2) -> tuple[Tensor, tuple[int, int, int]]:

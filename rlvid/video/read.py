@@ -44,8 +44,8 @@ def frame_indices(total: int, native_fps: float, video: Video) -> list[int]:
 def by_decord(path: str, video: Video) -> np.ndarray:
     """The chosen frames of an mp4 or mov, (T, H, W, 3) uint8, turned as the file's display matrix says.
 
-    Other containers are refused: decord returns wrong frames from AVI and MPEG-TS, without a word, and reads a
-    truncated Matroska file as if it were whole.
+    What decord reads wrongly, without a word, is refused: AVI and MPEG-TS (other frames than those asked for),
+    truncated Matroska (as if it were whole), a clip cut by an edit list (frames out of order).
     """
     import decord
 
@@ -54,6 +54,8 @@ def by_decord(path: str, video: Video) -> np.ndarray:
         if file.read(8)[4:] != b"ftyp":
             raise Unreadable("no mp4")
     reader = decord.VideoReader(path, num_threads=1, fault_tol=1e-9)  # a frame it had to make up is an error
+    if reader.get_frame_timestamp([0])[0, 0] < 0:
+        raise Unreadable("begins before its edit list")
     return reader.get_batch(frame_indices(len(reader), reader.get_avg_fps(), video)).asnumpy()
 
 
