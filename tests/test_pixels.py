@@ -39,8 +39,8 @@ def test_sizes():
 
 @pytest.mark.parametrize(("height", "width"), [(300, 411), (37, 53), (720, 405), (252, 252)])
 def test_resize_and_patchify_agree_with_the_image_processor(height, width):
-    """Equal within one level of 255 before normalisation, and 99.8 % are equal: Pillow's weights are fixed-point numbers
-    of 22 bits and ours are float32, so that a value near a half may round the other way."""
+    """Equal within one level of 255 before normalisation, and 99.8 % are equal: Pillow's weights are fixed-point
+    numbers of 22 bits and ours are float32, so that a value near a half may round the other way."""
     image = picture(height, width)
     mine, grid = patchify(resize(image, FREE))
     theirs = Qwen2VLImageProcessorPil(size={"shortest_edge": FREE.min_pixels, "longest_edge": FREE.max_pixels})(

@@ -150,7 +150,9 @@ class Frames:
         return frames
 
     def _unusable(self, error: OSError) -> UserError:
-        return UserError(f"frame cache {self.folder}: {error.strerror}; make room, or set video.cache_dir to another")
+        return UserError(
+            f"frame cache {self.folder}: {error.strerror or error}; make room, or set video.cache_dir to another"
+        )
 
     def _evict(self) -> None:
         """Delete the least recently used until the folder fits, and what killed runs left half-written."""
