@@ -39,10 +39,11 @@ def symmetric(prompt: Prompt, rate: float, seed: int) -> Prompt:
 
 def wrong_letters(prompt: Prompt) -> list[str]:
     """The options that a flip may go to: none that says the same as the right one."""
-    if prompt.answer is None or LETTERS.find(prompt.answer) not in range(len(prompt.options)):
+    options = dict(zip(LETTERS, prompt.options, strict=False))
+    if prompt.answer not in options:
         raise UserError(f"sample {prompt.id} has no right option, so its label cannot be flipped")
-    truth = prompt.options[LETTERS.index(prompt.answer)]
-    wrong = [letter for letter, text in zip(LETTERS, prompt.options, strict=False) if not same(text, truth)]
+    truth = options[prompt.answer]
+    wrong = [letter for letter, text in options.items() if not same(text, truth)]
     if not wrong:
         raise UserError(f"sample {prompt.id}: every option says {truth!r}, so its label cannot be flipped")
     return wrong
