@@ -73,8 +73,8 @@ class Record:
     def check(self, field: str, value: Any, kind: type = str) -> Any:
         if type(value) is not kind:
             raise self.error(field, f"must be {kind.__name__}, not {json.dumps(value)[:80]}")
-        if kind is str and (not str(value).strip() or "\0" in value):
-            raise self.error(field, "is blank" if not str(value).strip() else "holds a zero byte")
+        if kind is str and (not str(value).strip() or "\0" in str(value)):
+            raise self.error(field, "is blank or holds a zero byte")
         return value
 
     @property

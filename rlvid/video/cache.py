@@ -63,9 +63,11 @@ class Frames:
             raise
 
     def warm(self, prompts: Iterable[Prompt], progress: bool = False) -> list[BadVideo]:
-        """Decode in parallel whatever is not cached yet; return what cannot be read, and what images are missing."""
-        failures: dict[str, BadVideo] = {}
-        missing: dict[str, str] = {}
+        """Decode in parallel whatever is not cached yet; return, for each prompt, which of its files cannot be read.
+
+        Of images it is only asked whether they are there.
+        """
+        prompts, missing = list(prompts), {}
         for prompt in prompts:
             try:
                 if prompt.image:
@@ -73,17 +75,18 @@ class Frames:
                 if prompt.video and not self._place(prompt.id, prompt.video).exists():
                     missing[prompt.video] = prompt.id
             except BadVideo as error:
-                failures[error.path] = error
+                self.bad[error.path] = error.reason
         with Progress(transient=True, disable=not (progress and missing)) as bar:
             task = bar.add_task("decoding videos", total=len(missing))
             for path, frames in self.decoder((sample, path) for path, sample in missing.items()):
                 bar.advance(task)
                 if isinstance(frames, BadVideo):
-                    failures[path] = frames
+                    self.bad[path] = frames.reason
                 else:
                     self._keep(self._place(missing[path], path), frames)
-        self.bad |= {path: error.reason for path, error in failures.items()}
-        return list(failures.values())
+        return [
+            BadVideo(p.id, path, self.bad[path]) for p in prompts for path in (p.video, p.image) if path in self.bad
+        ]
 
     def close(self) -> None:
         """End the decoding processes."""
@@ -127,6 +130,8 @@ class Frames:
                 return frames
         except FileNotFoundError:
             return None
+        except OSError as error:
+            raise self._unusable(error) from error
         except (ValueError, EOFError):
             pass
         self.rebuilt += 1
