@@ -148,7 +148,7 @@ def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
         if not isinstance(table["rewards"], Mapping) or not table["rewards"]:
             raise UserError(f"{where}: [rewards] needs at least one line such as: accuracy = 1.0")
         table["rewards"] = tuple(
-            _plugin({"name": name} | _promote("reward", value), f"{where}: rewards.{name}")
+            _plugin(_promote("reward", value), f"{where}: rewards.{name}", name)
             for name, value in table["rewards"].items()
         )
     config = _dataclass(Config, table, where)
@@ -204,13 +204,16 @@ def _promote(kind: str, value: Any) -> Any:
     return value
 
 
-def _plugin(table: Any, where: str) -> Plugin:
-    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-        raise UserError(f"{where}: expected a name, or a table with a name, not {table!r}")
+def _plugin(table: Any, where: str, name: str | None = None) -> Plugin:
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where} must be a {'weight' if name else 'name'} or a table, not {table!r}")
+    name = name or table.get("name")
+    if not isinstance(name, str):
+        raise UserError(f'{where}: the table needs a name, such as name = "grpo"')
     weight = table.get("weight", 1.0)
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise UserError(f"{where}.weight must be a number, not {weight!r}")
-    return Plugin(table["name"], float(weight), {k: v for k, v in table.items() if k not in ("name", "weight")})
+    return Plugin(name, float(weight), {k: v for k, v in table.items() if k not in ("name", "weight")})
 
 
 def _dataclass(cls: type, table: Any, where: str) -> Any:

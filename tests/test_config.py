@@ -1,0 +1,104 @@
+"""Presets, overrides, ids, and what is said about a wrong one."""
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rlvid.config import Config, Plugin, from_table, load
+from rlvid.errors import UserError
+from rlvid.resolve import build, preset
+
+
+def test_the_contracts_own_command_line():
+    overrides = ["algorithm=grpo", "algorithm.epsilon=0.3", 'rewards."./my_reward.py:brevity"=0.1', "train.steps=10"]
+    config = load("nano.toml", [*overrides, "seed=1"])
+    assert config.algorithm == Plugin("grpo", fields={"epsilon": 0.3})
+    assert Plugin("./my_reward.py:brevity", 0.1) in config.rewards and Plugin("accuracy") in config.rewards
+    assert (config.train.steps, config.seed) == (10, 1)
+
+
+def test_a_plugins_short_and_long_forms_meet():
+    config = load("nano", ["rewards.format.partial=true"])
+    assert Plugin("format", 0.2, {"partial": True}) in config.rewards  # the preset's weight is kept
+    assert load("nano", ["algorithm=sft"]).algorithm == Plugin("sft")  # the preset's beta was grpo's
+    assert load("nano", ["algorithm.beta=0.5"]).algorithm == Plugin("grpo", fields={"beta": 0.5})
+
+
+def test_a_preset_extends_another(tmp_path):
+    (tmp_path / "base.toml").write_text("extends = 'nano'\nseed = 7\n[train]\nsteps = 3\n")
+    (tmp_path / "child.toml").write_text("extends = 'base.toml'\n[train]\nlearning_rate = 1\n")
+    config = load(tmp_path / "child.toml")
+    assert (config.seed, config.train.steps, config.train.learning_rate) == (7, 3, 1.0)
+    assert config.train.prompts_per_step == load("nano").train.prompts_per_step
+
+
+@pytest.mark.parametrize("name", ["nano", "qwen2_vl_2b", "qwen2_vl_7b", "qwen2_vl_7b_sft"])
+def test_a_resolved_config_reads_back_equal(name):
+    config = load(name, ["video.resized_height=none"])
+    assert config.video.resized_height is None
+    assert from_table(tomllib.loads(config.to_toml())) == config
+    build("algorithms", config.algorithm.name, **config.algorithm.fields)
+
+
+def test_the_papers_settings():
+    paper = load("qwen2_vl_7b")
+    assert (paper.train.learning_rate, paper.train.num_generations, paper.train.prompts_per_step) == (1e-6, 8, 8)
+    assert (paper.train.max_completion_length, paper.algorithm.fields["beta"]) == (256, 0.1)
+    assert paper.rewards == (Plugin("accuracy"),)
+    assert (paper.video.fps, paper.video.max_frames, paper.video.resized_height) == (2.0, 16, 252)
+
+
+def test_the_id_is_the_config_and_the_text_of_its_files(tmp_path, monkeypatch):
+    assert load("nano").id == load("nano").id != load("nano", ["seed=1"]).id
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.py").write_text("one")
+    before = load("nano", ['rewards."./r.py:r"=1']).id
+    (tmp_path / "r.py").write_text("two")
+    assert load("nano", ['rewards."./r.py:r"=1']).id != before
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("train.step=1", "Did you mean 'steps'?"),
+        ("trian.steps=1", "Did you mean 'train'?"),
+        ("train.steps=abc", "train: steps must be int, not 'abc'"),
+        ("train.steps=1.5", "must be int"),
+        ("train.steps=-1", "train.steps must be 0 or more"),
+        ("train.gradient_checkpointing=1", "must be bool"),
+        ("train.lr_scheduler_type=cosin", "lr_scheduler_type must be"),
+        ("train.temperature=0", "temperature must be above 0"),
+        ("noise.rate=1.2", "noise.rate must be in [0, 1]"),
+        ("video.on_bad_video=ignore", "on_bad_video must be"),
+        ("rewards=3", "[rewards] needs at least one line"),
+        ("rewards.accuracy=much", "must be a weight or a table"),
+        ("algorithm=3", "must be a name or a table"),
+        ("noise.kind=3", "must be str"),
+        ("steps", "is no assignment"),
+        ("=3", "is no assignment"),
+        ("eval.splits=L1", "must be a list"),
+    ],
+)
+def test_a_wrong_override_is_one_clear_line(override, says):
+    with pytest.raises(UserError) as error:
+        load("nano", [override])
+    assert says in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_wrong_preset_is_one_clear_line(tmp_path):
+    with pytest.raises(UserError, match="Did you mean 'nano'"):
+        load("nanoo")
+    (tmp_path / "bad.toml").write_text("a = = 1")
+    with pytest.raises(UserError, match=r"bad\.toml: not valid TOML"):
+        load(tmp_path / "bad.toml")
+    assert preset("nano").is_file()
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_any_override_is_taken_or_refused_as_the_users(key, value):
+    try:
+        assert isinstance(load("nano", [f"{key}={value}"]), Config)
+    except UserError as error:
+        assert str(error)
