@@ -215,6 +215,25 @@ def test_a_clip_that_hangs_or_crashes_one_reader_is_read_by_the_next(tmp_path, m
     assert "the decoder died of it (exit status -11)" in reason(decoder, path)
 
 
+def test_a_hanging_decoder_dies_in_time_though_its_parent_is_dead(tmp_path):
+    """The alarm is the kernel's: it rings whether or not anyone waits for the worker."""
+    (tmp_path / "slow.mp4").touch()
+    code = f"""
+from rlvid.config import Video
+from rlvid.video.decode import Worker
+from tests.media import hang_on_slow
+worker = Worker.start()
+worker.pipe.send((hang_on_slow, {str(tmp_path / "slow.mp4")!r}, Video(decode_timeout=1.0)))
+print(worker.process.pid, flush=True)
+"""
+    pid = int(subprocess.check_output([sys.executable, "-c", code], cwd=Path(__file__).parents[1]))
+    assert Path(f"/proc/{pid}").exists()
+    deadline = time.monotonic() + 20
+    while (stat := Path(f"/proc/{pid}/stat")).exists() and " Z " not in stat.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def test_workers_start_without_torch_and_end_with_the_decoder(tmp_path):
     code = "import sys, json, rlvid.video.decode; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(subprocess.check_output([sys.executable, "-c", code]))
