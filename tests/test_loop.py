@@ -1,5 +1,6 @@
 """Whole runs as real processes: exactness, kills, several processes, plug-ins from outside, bad ends."""
 
+import fcntl
 import json
 import os
 import signal
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from rlvid import verbs
+from rlvid.errors import UserError
 from rlvid.files import read_json, read_jsonl
 
 SMALL = ["train.prompts_per_step=4", "train.max_completion_length=40", "eval.limit=6", "train.learning_rate=1e-3"]
@@ -24,9 +27,9 @@ def rlvid(*arguments, **options):
     return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=300, **options)
 
 
-def train(out, *overrides, preset="nano", resume=False):
-    done = rlvid("train", preset, *SMALL, *overrides, "--out", out, *["--resume"] * resume)
-    assert done.returncode == 0, done.stderr
+def train(out, *overrides, resume=False):
+    """A small run in this process; returns its folder."""
+    verbs.train("nano", [*SMALL, *overrides], out, resume)
     return out
 
 
@@ -93,7 +96,7 @@ def test_groups_per_forward_does_not_change_learning(undisturbed, tmp_path):
         assert cut["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
 
 
-def test_a_reward_and_an_algorithm_from_files_outside(kitchen, tmp_path):
+def test_a_reward_and_an_algorithm_from_files_outside(kitchen, tmp_path, monkeypatch):
     (tmp_path / "my_reward.py").write_text(
         "from rlvid.reward import each\n\n\n@each\ndef brevity(completion, prompt, *, scale=1.0):\n"
         "    return -scale * len(completion.tokens)\n"
@@ -105,9 +108,8 @@ def test_a_reward_and_an_algorithm_from_files_outside(kitchen, tmp_path):
     )
     reward = ['rewards."./my_reward.py:brevity".weight=0.1', 'rewards."./my_reward.py:brevity".scale=0.5']
     rest = ["algorithm=./mine.py", "algorithm.scale=3.0", "train.steps=1", "eval.limit=1", "eval.splits=['L1']"]
-    done = rlvid("train", "nano", *SMALL, *reward, *rest, "--out", "run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    (row,) = read_jsonl(tmp_path / "run/metrics.jsonl")
+    monkeypatch.chdir(tmp_path)
+    (row,) = read_jsonl(train(tmp_path / "run", *reward, *rest) / "metrics.jsonl")
     name = "./my_reward.py:brevity"
     assert row[f"rewards/{name}/mean"] == pytest.approx(-0.5 * row["completions/mean_length"])
     assert row[f"advantage_share/{name}"] > 0.5
@@ -154,15 +156,24 @@ def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_the_samples(kitche
 
 
 def test_a_folder_is_one_runs_only(undisturbed):
-    again = rlvid("train", "nano", *SMALL, "train.steps=6", "train.save_steps=2", "--out", undisturbed)
-    assert again.returncode == 2 and "--resume" in again.stderr
-    other = rlvid("train", "nano", *SMALL, "train.steps=7", "--out", undisturbed, "--resume")
-    assert other.returncode == 2 and "another --out" in other.stderr
+    with pytest.raises(UserError, match="go on with --resume"):
+        train(undisturbed, "train.steps=6", "train.save_steps=2")
+    with pytest.raises(UserError, match="give another --out"):
+        train(undisturbed, "train.steps=7", resume=True)
+
+
+def test_a_folder_in_use_is_refused(kitchen, tmp_path):
+    train(tmp_path, "train.steps=0", "eval.splits=['L1']")
+    status = tmp_path / "status.json"
+    status.write_text(status.read_text().replace("done", "running"))
+    with (tmp_path / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another process"):
+            train(tmp_path, "train.steps=0", "eval.splits=['L1']", resume=True)
 
 
 def test_eval_reads_a_run_and_agrees_with_it(undisturbed, tmp_path):
-    done = rlvid("eval", undisturbed, "--split", "L2", "--out", tmp_path / "again")
-    assert done.returncode == 0, done.stderr
+    verbs.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")
     assert (tmp_path / "again/eval/L2.jsonl").read_bytes() == (undisturbed / "eval/L2.jsonl").read_bytes()
 
 
