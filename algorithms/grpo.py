@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlvid.algorithm import Algorithm
+from rlvid.algorithm import Algorithm, old
 from rlvid.types import Batch
 
 
@@ -21,25 +21,34 @@ class GRPO(Algorithm):
     beta: float = 0.04
     epsilon: float = 0.2
     epsilon_high: float | None = None  # the upper bound, where it differs (DAPO's clip-higher)
+    delta: float | None = None  # a cap on rho where A < 0, too (INTELLECT-2's two-sided clip, arXiv:2505.07291)
+    scale_rewards: str = "group"  # divide by the standard deviation of the "group", of the "batch", or of "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.scale_rewards not in ("group", "batch", "none"):
+            raise ValueError(f'scale_rewards must be "group", "batch" or "none", not {self.scale_rewards!r}')
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards -> (P, G) z-scores within the group; a flat group has none."""
-        return super().advantages(rewards) / (rewards.std(-1, keepdim=True) + 1e-4)
+        centred = rewards - rewards.mean(-1, keepdim=True)
+        if self.scale_rewards == "none":
+            return centred
+        spread = rewards.std(-1, keepdim=True) if self.scale_rewards == "group" else rewards.std()
+        return centred / (spread + 1e-4)
 
     def weights(self, mask: Tensor) -> Tensor:
         """(B, T) -> (B, T): 1/B for each row, shared by its tokens."""
         return mask / mask.sum(-1, keepdim=True).clamp(min=1) / len(mask)
 
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
-        """(B, T) pi / pi_old of each token; exactly 1, with a gradient, on the first step of a batch."""
-        old = logps.detach() if batch.old_logps is None else batch.old_logps
-        return (logps - old).exp()
+        """(B, T) rho = pi / pi_old of each token; exactly 1, with a gradient, on the first step of a batch."""
+        return (logps - old(logps, batch)).exp()
 
     def gain(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """PPO's clipped surrogate."""
+        """PPO's clipped surrogate (arXiv:1707.06347)."""
         ratio = self.ratio(logps, batch)
-        high = self.epsilon if self.epsilon_high is None else self.epsilon_high
-        bounded = ratio.clamp(1 - self.epsilon, 1 + high)
-        gain = torch.minimum(ratio * batch.advantages, bounded * batch.advantages)
-        clipped = bounded * batch.advantages < ratio * batch.advantages
-        return gain, {"clip_ratio/region_mean": clipped.float()}
+        bounded = ratio.clamp(1 - self.epsilon, 1 + (self.epsilon if self.epsilon_high is None else self.epsilon_high))
+        capped = ratio if self.delta is None else ratio.clamp(max=self.delta)
+        gain = torch.minimum(capped * batch.advantages, bounded * batch.advantages)
+        return gain, {"clip_ratio/region_mean": (bounded * batch.advantages < ratio * batch.advantages).float()}

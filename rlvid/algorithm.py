@@ -24,8 +24,13 @@ class Algorithm:
     completions: ClassVar[str] = "policy"  # who acts: the policy samples, or "data": the data set demonstrates
 
     beta: float = 0.0  # pull towards the reference; at 0 no reference is loaded
+    kl: str = "k3"  # how the pull is estimated: "k2", "k3", or "k3_is", which is k3 times the ratio to the old policy
     num_iterations: int = 1  # passes over each step's batch
     num_minibatches: int = 1  # optimiser steps in each pass
+
+    def __post_init__(self) -> None:
+        if self.kl not in KL:
+            raise ValueError(f"kl must be one of {', '.join(KL)}, not {self.kl!r}")
 
     @property
     def needs(self) -> frozenset[str]:
@@ -49,11 +54,34 @@ class Algorithm:
         gain, log = self.gain(logps, batch)
         if batch.ref_logps is None or not self.beta:
             return -gain, log
-        kl = k3(logps, batch.ref_logps)
+        kl = KL[self.kl](logps, batch)
         return self.beta * kl - gain, log | {"kl": kl}
 
 
-def k3(logps: Tensor, ref_logps: Tensor) -> Tensor:
-    """Schulman's low-variance estimate of KL(policy || reference) per token: exp(d) - d - 1, d = ref - policy."""
-    gap = (ref_logps - logps).clamp(-20, 20)
+def old(logps: Tensor, batch: Batch) -> Tensor:
+    """(B, T) log-probabilities that ratios are taken against: those from before the batch's first step."""
+    return logps.detach() if batch.old_logps is None else batch.old_logps
+
+
+def k2(logps: Tensor, batch: Batch) -> Tensor:
+    """Half the squared log-ratio: biased as a value of KL(policy || reference), right on-policy as its gradient."""
+    return 0.5 * (logps - _reference(batch)).square()
+
+
+def k3(logps: Tensor, batch: Batch) -> Tensor:
+    """Schulman's unbiased exp(d) - d - 1, d = ref - policy; its gradient is that of KL(reference || policy)."""
+    gap = (_reference(batch) - logps).clamp(-20, 20)
     return gap.exp() - gap - 1
+
+
+def k3_is(logps: Tensor, batch: Batch) -> Tensor:
+    """k3 times the ratio to the old policy: value and gradient are both KL(policy || reference)'s (TRL's default)."""
+    return (logps - old(logps, batch)).exp() * k3(logps, batch)
+
+
+def _reference(batch: Batch) -> Tensor:
+    assert batch.ref_logps is not None
+    return batch.ref_logps
+
+
+KL = {"k2": k2, "k3": k3, "k3_is": k3_is}

@@ -8,6 +8,7 @@ from hypothesis import settings
 
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, where installed, would warn on every start
 
 
 @pytest.fixture(scope="session", autouse=True)

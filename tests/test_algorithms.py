@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from rlvid.algorithm import Algorithm, k3
+from rlvid.algorithm import KL, Algorithm
+from rlvid.errors import UserError
 from rlvid.resolve import available, build
 from rlvid.types import Batch
 from tests import toy
@@ -23,18 +24,61 @@ def test_learns_the_toy_quiz(name):
 
 
 @pytest.mark.parametrize("name", SAMPLING)
-def test_flat_group_gets_no_credit(name):
-    advantages = build("algorithms", name).advantages(torch.full((3, 8), 0.2, dtype=torch.float64))
-    assert torch.allclose(advantages, torch.zeros(3, 8, dtype=torch.float64), atol=1e-9)
+@pytest.mark.parametrize("value", [0.0, 0.2, 1.0])
+def test_flat_group_gets_no_credit(name, value):
+    advantages = build("algorithms", name).advantages(torch.full((3, 8), value, dtype=torch.float64))
+    assert torch.allclose(advantages, torch.zeros(3, 8, dtype=torch.float64), atol=1e-8)
 
 
 @pytest.mark.parametrize("name", SAMPLING)
-def test_credit_ignores_shift_and_follows_permutation(name):
+def test_credit_follows_permutation(name):
+    algorithm, rewards, order = build("algorithms", name), torch.rand(4, 6, dtype=torch.float64), torch.randperm(6)
+    assert torch.allclose(algorithm.advantages(rewards[:, order]), algorithm.advantages(rewards)[:, order])
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLING if name != "max_rl"])  # which divides by the mean
+def test_credit_ignores_a_shift(name):
     algorithm, rewards = build("algorithms", name), torch.rand(4, 6, dtype=torch.float64)
-    order = torch.randperm(6)
-    credit = algorithm.advantages(rewards)
-    assert torch.allclose(algorithm.advantages(rewards + 3), credit)
-    assert torch.allclose(algorithm.advantages(rewards[:, order]), credit[:, order])
+    assert torch.allclose(algorithm.advantages(rewards + 3), algorithm.advantages(rewards))
+
+
+@pytest.mark.parametrize("name", ["gspo", "cispo", "sapo", "dapo", "dr_grpo", "rloo"])
+def test_on_policy_the_direction_is_grpos(name):
+    rewards, logps = torch.rand(1, 4, dtype=torch.float64), -torch.rand(4, 6)
+    mask = torch.ones(4, 6)  # equal lengths: shares are proportional, too
+
+    def gradient(name):
+        algorithm, leaf = build("algorithms", name, beta=0.0), logps.clone().requires_grad_()
+        batch = toy.batch_of(algorithm, rewards, mask)
+        (algorithm.loss(leaf, batch)[0] * batch.weights).sum().backward()
+        return leaf.grad.flatten()
+
+    assert torch.cosine_similarity(gradient(name), gradient("grpo"), dim=0).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_rloo_is_dr_grpo_scaled():
+    rewards = torch.rand(3, 8, dtype=torch.float64)
+    credit = [build("algorithms", name).advantages(rewards) for name in ("rloo", "dr_grpo")]
+    assert torch.allclose(credit[0], credit[1] * 8 / 7)
+    assert credit[0][0, 0].item() == pytest.approx((rewards[0, 0] - rewards[0, 1:].mean()).item())
+
+
+def test_max_rl_by_hand():
+    credit = build("algorithms", "max_rl").advantages(torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]))
+    assert credit.tolist() == [[3, -1, -1, -1], [0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+def test_reinforce_pp_has_one_spread_for_all_groups():
+    rewards = torch.tensor([[1.0, 0.0], [0.1, 0.0]])
+    credit = build("algorithms", "reinforce_pp").advantages(rewards)
+    assert (credit[0, 0] / credit[1, 0]).item() == pytest.approx(10) and credit.std().item() == pytest.approx(1)
+
+
+def test_a_wrong_word_is_refused():
+    with pytest.raises(UserError, match="scale_rewards must be"):
+        build("algorithms", "grpo", scale_rewards="bath")
+    with pytest.raises(UserError, match="kl must be one of k2, k3, k3_is"):
+        build("algorithms", "sft", kl="k4")
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -87,12 +131,21 @@ def test_sft_is_the_negative_log_likelihood_per_token():
     assert (losses * batch.weights).sum().item() == pytest.approx(-logps[RAGGED == 1].mean().item())
 
 
-def test_k3_is_an_unbiased_estimate_of_the_kl():
-    policy, reference = torch.randn(5).log_softmax(0), torch.randn(5).log_softmax(0)
+def test_kl_estimates_in_expectation():
+    """Over a whole vocabulary: k3 has the KL's value, k2 and k3_is have its gradient (on-policy), k3 has not."""
+    logits, reference = torch.randn(5, requires_grad=True), torch.randn(5).log_softmax(0)
+    policy = logits.log_softmax(0)
     exact = (policy.exp() * (policy - reference)).sum()
-    estimate = (policy.exp() * k3(policy, reference)).sum()
-    assert estimate.item() == pytest.approx(exact.item(), abs=1e-6)
-    assert (k3(policy, reference) >= 0).all()
+    (wanted,) = torch.autograd.grad(exact, logits, retain_graph=True)
+    batch = Batch(*torch.ones(3, 5), old_logps=policy.detach(), ref_logps=reference)
+    probs, gradients = policy.detach().exp(), {}
+    for name, estimate in KL.items():
+        value = (probs * estimate(policy, batch)).sum()
+        gradients[name] = torch.autograd.grad(value, logits, retain_graph=True)[0]
+        if name != "k2":
+            assert value.item() == pytest.approx(exact.item(), abs=1e-6)
+    assert torch.allclose(gradients["k2"], wanted, atol=1e-6) and torch.allclose(gradients["k3_is"], wanted, atol=1e-6)
+    assert not torch.allclose(gradients["k3"], wanted, atol=1e-3)
 
 
 def test_the_base_class_is_reinforce_with_a_mean_baseline():

@@ -1,0 +1,25 @@
+"""CISPO: the weight is clipped, never the gradient (MiniMax-M1 2025, arXiv:2506.13585)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from algorithms.dapo import DAPO
+from rlvid.types import Batch
+
+
+@dataclass(frozen=True)
+class CISPO(DAPO):
+    """gain = stop_gradient(min(rho, ratio_cap)) A log pi, a mean over all tokens.
+
+    The cap is absolute and there is no lower bound, as in TRL (where it is named `epsilon_high`); verl clamps rho to
+    [1 - e, 1 + e] instead. The default is ScaleRL's (arXiv:2510.13786).
+    """
+
+    ratio_cap: float = 5.0
+
+    def gain(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """REINFORCE with truncated importance weights."""
+        ratio = self.ratio(logps, batch).detach()
+        capped = ratio.clamp(max=self.ratio_cap)
+        return capped * batch.advantages * logps, {"clip_ratio/region_mean": (ratio > capped).float()}

@@ -1,0 +1,31 @@
+"""REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, arXiv:2402.14740)."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from algorithms.grpo import GRPO
+from rlvid.algorithm import old
+from rlvid.types import Batch
+
+
+@dataclass(frozen=True)
+class RLOO(GRPO):
+    """A = R - mean of the others = G / (G - 1) (R - group mean); the action is the whole completion.
+
+    rho = exp(sum over tokens of log pi - log pi_old), clipped as PPO's, mean over completions, as in TRL's RLOOTrainer.
+    There the KL is taken off the reward; here `beta`, 0 by default, weighs k3 in the loss.
+    """
+
+    beta: float = 0.0
+    scale_rewards: str = "none"
+
+    def advantages(self, rewards: Tensor) -> Tensor:
+        """(P, G) rewards -> (P, G): each against the mean of the others."""
+        count = rewards.shape[-1]
+        return super().advantages(rewards) * count / (count - 1)
+
+    def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
+        """(B, T): the completion's ratio at each of its tokens."""
+        change = ((logps - old(logps, batch)) * batch.mask).sum(-1, keepdim=True)
+        return change.exp().expand_as(logps)
