@@ -24,6 +24,7 @@ class Record:
     id: str
     question: str
     gold: str | None
+    clean: str | None  # the right answer before any noise; only ever reported, never rewarded
     completions: tuple[str, ...]
     answers: tuple[str | None, ...]
     lengths: tuple[int, ...]
@@ -39,6 +40,7 @@ class Record:
             id=group.prompt.id,
             question=group.prompt.text,
             gold=group.prompt.answer,
+            clean=group.prompt.meta.get("clean_answer", group.prompt.answer),
             completions=tuple(c.text for c in group),
             answers=tuple(c.answer for c in group),
             lengths=tuple(len(c.tokens) for c in group),
@@ -61,6 +63,7 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
         "reward": totals.mean().item(),
         "reward_std": spread.mean().item(),
         "frac_reward_zero_std": (spread < 1e-9).double().mean().item(),
+        "clean_accuracy": fmean(answer == r.clean for r in records for answer in r.answers),
         "completions/mean_length": fmean(lengths),
         "completions/min_length": float(min(lengths)),
         "completions/max_length": float(max(lengths)),
