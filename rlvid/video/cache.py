@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 
 from rlvid.config import Video
@@ -76,7 +77,8 @@ class Frames:
                     missing[prompt.video] = prompt.id
             except BadVideo as error:
                 self.bad[error.path] = error.reason
-        with Progress(transient=True, disable=not (progress and missing)) as bar:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
             task = bar.add_task("decoding videos", total=len(missing))
             for path, frames in self.decoder((sample, path) for path, sample in missing.items()):
                 bar.advance(task)
