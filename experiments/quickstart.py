@@ -1,0 +1,35 @@
+"""The demo: do SFT and GRPO improve the base at each level, and what do wrong labels do to them?
+
+rlvid grid experiments/quickstart.py --jobs 2      # or: make demo
+"""
+
+from rlvid.study.grid import Grid
+
+GRID = Grid(
+    name="quickstart",
+    question="Do SFT and GRPO improve the base at each level, and what do wrong labels do to them?",
+    axes={
+        "algorithm": {
+            "sft": {"algorithm": "sft", "train.steps": 30, "train.prompts_per_step": 32, "train.learning_rate": 1e-4},
+            "grpo": {},
+        },
+        "labels": {
+            "clean": {},
+            "30 % flipped": {"noise.kind": "symmetric", "noise.rate": 0.3},
+        },
+    },
+    arms={"base": {"train.steps": 0}},
+    unseeded=("base",),
+    seeds=(0, 1),
+    control="base",
+    comparisons=(
+        ("sft, clean", "base"),
+        ("grpo, clean", "base"),
+        ("grpo, clean", "sft, clean"),
+        ("sft, 30 % flipped", "sft, clean"),
+        ("grpo, 30 % flipped", "grpo, clean"),
+    ),
+)
+
+if __name__ == "__main__":
+    raise SystemExit(GRID.main())
