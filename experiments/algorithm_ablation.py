@@ -1,0 +1,28 @@
+"""Which algorithm learns most from the same prompts, with the same luck?
+
+rlvid grid experiments/algorithm_ablation.py --jobs 2
+"""
+
+from rlvid.study.grid import Grid
+
+FAMILY = ("reinforce", "rloo", "reinforce_pp", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "max_rl")
+
+GRID = Grid(
+    name="algorithm_ablation",
+    question="Which algorithm learns most from the same prompts, with the same luck?",
+    arms={
+        "base": {"train.steps": 0},
+        "sft": {"algorithm": "sft", "train.steps": 30, "train.prompts_per_step": 32, "train.learning_rate": 1e-4},
+        "grpo": {"algorithm": "grpo", "algorithm.beta": 0.0},
+        "grpo, beta 0.04": {"algorithm": "grpo", "algorithm.beta": 0.04},
+        "grpo, 2 iterations": {"algorithm": "grpo", "algorithm.beta": 0.0, "algorithm.num_iterations": 2},
+        **{name: {"algorithm": name} for name in FAMILY},
+    },
+    unseeded=("base",),
+    seeds=(0, 1, 2),
+    control="grpo",
+    comparisons=(("grpo", "base"), ("sft", "grpo"), *((name, "grpo") for name in FAMILY)),
+)
+
+if __name__ == "__main__":
+    raise SystemExit(GRID.main())
