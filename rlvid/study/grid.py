@@ -1,4 +1,4 @@
-"""An experiment: a question, axes whose levels are config overrides, seeds, a control, comparisons; and its runs.
+"""An experiment: a question, axes whose levels are config overrides, seeds, a control, comparisons; and its cells."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import tomli_w
 from rich.console import Console
 from rich.table import Table
 
@@ -23,11 +24,12 @@ from rlvid.study.launch import Command, launch
 from rlvid.study.runs import Result
 
 Settings = Mapping[str, Any]  # config key -> value, such as {"noise.rate": 0.3}
+TRAIN: Command = ("-m", "rlvid", "train")
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run to be: an arm under a seed."""
+    """One run: an arm under one seed."""
 
     arm: str
     levels: Mapping[str, str]  # axis -> level
@@ -36,82 +38,71 @@ class Cell:
     overrides: tuple[str, ...]
     steps: int
     id: str
-
-    @property
-    def folder(self) -> str:
-        """Its run folder's name; the id keeps different configs apart."""
-        return f"{re.sub(r'[^a-z0-9.]+', '-', self.arm.lower()).strip('-')}-seed{self.seed}-{self.id[:8]}"
+    folder: str  # its run folder's name; the id in it keeps different configs apart
 
 
 @dataclass(frozen=True)
 class Grid:
     """A question, and the runs and comparisons that answer it.
 
-    Every combination of the axes' levels is an arm, named by its levels: "grpo clean". `arms` are further ones, outside
-    the product. Every arm runs under every seed; one that sets its own "seed", such as an untrained base that answers
-    greedily, comes out the same under all of them and runs once. Without `comparisons`, each arm is compared with the
-    control. Raises UserError on a control or a comparison that is no arm.
+    Every combination of the axes' levels is an arm, named like "grpo, clean"; `arms` are further ones. An arm in
+    `unseeded` does not depend on the seed, as an untrained base that answers greedily, and runs under the first alone.
+    Cells of equal seed share prompts, luck and noise: the noise's seed follows the run's. Without `comparisons`, every
+    arm is compared with the control. Raises UserError on a name that is no arm.
     """
 
     name: str
     question: str
+    seeds: tuple[int, ...]
     control: str
     axes: Mapping[str, Mapping[str, Settings]] = field(default_factory=dict)
     arms: Mapping[str, Settings] = field(default_factory=dict)
-    seeds: Sequence[int] = (0, 1)
-    comparisons: Sequence[tuple[str, str]] = ()
+    unseeded: tuple[str, ...] = ()
+    comparisons: tuple[tuple[str, str], ...] = ()
     preset: str = "nano"
 
     def __post_init__(self) -> None:
-        for arm in (self.control, *(arm for pair in self.comparisons for arm in pair)):
-            if arm not in self.settings:
-                raise UserError(f"grid {self.name!r} has no arm {arm!r}.{suggest(arm, self.settings)}")
+        arms = self.settings()
+        for arm in (self.control, *self.unseeded, *(arm for pair in self.comparisons for arm in pair)):
+            if arm not in arms:
+                raise UserError(f"grid {self.name!r} names no arm {arm!r}.{suggest(arm, arms)}")
 
-    @property
-    def points(self) -> dict[str, dict[str, str]]:
-        """Arm -> axis -> level."""
-        crossed = [dict(zip(self.axes, levels, strict=True)) for levels in product(*self.axes.values())] if self.axes else []
-        return {arm: {} for arm in self.arms} | {" ".join(point.values()): point for point in crossed}
+    def settings(self) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+        """Arm -> its level on each axis, and what it sets; where two axes set one key, the later one does."""
+        arms: dict[str, tuple[dict[str, str], dict[str, Any]]] = {name: ({}, dict(s)) for name, s in self.arms.items()}
+        for choice in product(*(axis.items() for axis in self.axes.values())) if self.axes else ():
+            levels = dict(zip(self.axes, (name for name, _ in choice), strict=True))
+            arms[", ".join(levels.values())] = levels, {k: v for _, level in choice for k, v in level.items()}
+        return arms
 
-    @property
-    def settings(self) -> dict[str, dict[str, Any]]:
-        """Arm -> what it sets; where two axes set one key, the later one does."""
-        return {
-            arm: dict(self.arms.get(arm, {}))
-            | {key: value for axis, level in point.items() for key, value in self.axes[axis][level].items()}
-            for arm, point in self.points.items()
-        }
+    def cells(self, preset: str, extra: Sequence[str] = ()) -> list[Cell]:
+        """Every arm under every seed; `extra` overrides lie under what the arms set. UserError where a config is wrong.
 
-    def cells(self, preset: str, overrides: Sequence[str] = ()) -> list[Cell]:
-        """The runs, each once; `overrides` lie under what the arms set. UserError if a config is wrong."""
-        cells: dict[str, Cell] = {}
-        for (arm, settings), seed in product(self.settings.items(), self.seeds):
-            assignments = [f"{key}={json.dumps(value)}" for key, value in ({"seed": seed} | settings).items()]
-            config = load(preset, [*overrides, *assignments])
-            where = (*overrides, *assignments)
-            cells.setdefault(
-                config.id, Cell(arm, self.points[arm], config.seed, preset, where, config.train.steps, config.id)
-            )
-        return list(cells.values())
+        Cells with equal ids are one run and share its folder.
+        """
+        cells: list[Cell] = []
+        folders: dict[str, str] = {}
+        for arm, (levels, settings) in self.settings().items():
+            slug = re.sub(r"[^a-z0-9.]+", "-", arm.lower()).strip("-")
+            for seed in self.seeds[:1] if arm in self.unseeded else self.seeds:
+                luck = {"seed": seed, "noise.seed": seed} if "noise.kind" in settings else {"seed": seed}
+                overrides = (*extra, *(assignment(key, value) for key, value in (settings | luck).items()))
+                config = load(preset, overrides)
+                folder = folders.setdefault(config.id, f"{slug}-seed{seed}-{config.id[:8]}")
+                cells.append(Cell(arm, levels, seed, preset, overrides, config.train.steps, config.id, folder))
+        return cells
 
-    def write(self, folder: Path, cells: Sequence[Cell]) -> None:
-        """Tell the report what belongs to this grid."""
-        rows = [{k: getattr(c, k) for k in ("arm", "levels", "seed", "folder", "id")} for c in cells]
-        plan = {"name": self.name, "question": self.question, "control": self.control}
-        pairs = self.comparisons or [(arm, self.control) for arm in self.settings if arm != self.control]
-        write(folder / "grid.json", json.dumps(plan | {"comparisons": pairs, "cells": rows}, indent=1))
-
-    def main(self, argv: Sequence[str] | None = None, command: Command = ("-m", "rlvid", "train")) -> int:
-        """The grid's command line; returns the exit code: 1 if a cell failed, 2 on a user's mistake."""
+    def main(self, argv: Sequence[str] | None = None, command: Command = TRAIN) -> int:
+        """The script's command line; returns the exit code: 1 if a cell failed, 2 on a user's mistake."""
         args = self._arguments(argv)
         try:
-            cells = self.cells(args.preset, args.overrides)
-            preset = Path(args.preset).stem
-            out = Path(args.out or f"runs/{self.name}" + (f"-{preset}" if preset != self.preset else ""))
+            cells = self.cells(args.preset, args.set)
+            other = f"-{Path(args.preset).stem}" if args.preset != self.preset else ""
+            out = args.out or Path("runs") / f"{self.name}{other}"
             if args.dry_run:
                 Console().print(plan(cells, out))
                 return 0
-            self.write(out, cells)
+            self._write(out, cells)
             return launch(cells, out, args.jobs, command)
         except UserError as error:
             print(f"rlvid: {error}", file=sys.stderr)
@@ -121,20 +112,36 @@ class Grid:
             return 130
 
     def _arguments(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        parser = argparse.ArgumentParser(prog=f"rlvid grid {self.name}.py", description=self.question)
-        parser.add_argument("overrides", nargs="*", metavar="key=value", help="for all cells, under what their arms set")
-        parser.add_argument("--preset", default=self.preset, help="what the cells start from (default: %(default)s)")
-        parser.add_argument("--jobs", type=int, help="runs at a time (default: one for each GPU, or one)")
-        parser.add_argument("--out", help=f"the grid's folder (default: runs/{self.name})")
-        parser.add_argument("--dry-run", action="store_true", help="list the cells and run none")
-        parser.add_argument("--launcher", choices=["local"], default="local", help="where the cells run")
+        parser = argparse.ArgumentParser(prog=f"{self.name}.py", description=self.question)
+        parser.add_argument("--preset", default=self.preset, help="what all cells start from (default: %(default)s)")
+        parser.add_argument("--jobs", type=int, metavar="N", help="cells at a time (default: the number of GPUs, or 1)")
+        parser.add_argument(
+            "--out", type=Path, metavar="DIR", help=f"(default: runs/{self.name}, and the preset's name)"
+        )
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="key=value", help="for all cells, unless their arm sets it"
+        )
+        parser.add_argument("--launcher", choices=["local"], default="local", help="where cells run")
+        parser.add_argument("--dry-run", action="store_true", help="only list the cells")
         return parser.parse_args(argv)
+
+    def _write(self, out: Path, cells: Sequence[Cell]) -> None:
+        """Tell the report what belongs to this grid."""
+        about = {"name": self.name, "question": self.question, "control": self.control}
+        pairs = self.comparisons or [(arm, self.control) for arm in self.settings() if arm != self.control]
+        rows = [{k: getattr(c, k) for k in ("arm", "levels", "seed", "folder", "id", "overrides")} for c in cells]
+        write(out / "grid.json", json.dumps(about | {"comparisons": pairs, "cells": rows}, indent=1))
+
+
+def assignment(key: str, value: Any) -> str:
+    """`train.steps`, 3 -> the override `train.steps=3`, as TOML writes it."""
+    return f"{key}={tomli_w.dumps({'x': value}).partition('=')[2].strip()}"
 
 
 def plan(cells: Sequence[Cell], out: Path) -> Table:
-    """The cells as a table: what would run, and what is done."""
-    table = Table("run", "arm", "seed", "settings", "state", title=f"{len(cells)} runs in {out}", title_justify="left")
+    """The cells and where they stand, as a table."""
+    table = Table("arm", "seed", "id", "settings", "state", box=None, padding=(0, 2, 0, 0), title=str(out))
     for cell in cells:
         done = Result(cell.arm, cell.seed, out / cell.folder, cell.id).done
-        table.add_row(cell.id, cell.arm, str(cell.seed), " ".join(cell.overrides), "done" if done else "to run")
+        table.add_row(cell.arm, str(cell.seed), cell.id, " ".join(cell.overrides), "done" if done else "to run")
     return table

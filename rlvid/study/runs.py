@@ -1,0 +1,148 @@
+"""Run folders read back: which arm and seed each is, how far it came, what it answered."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlvid.errors import UserError
+from rlvid.files import read_json, read_jsonl
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One run of an arm."""
+
+    arm: str
+    seed: int
+    folder: Path
+    id: str
+
+    @cached_property
+    def status(self) -> Row:
+        """The run's status.json, empty if it has not come that far."""
+        return read_json(self.folder / "status.json") or {}
+
+    @property
+    def done(self) -> bool:
+        """Whether this very run, and not another config's in the same folder, is complete."""
+        return self.status.get("state") == "done" and self.status["id"] == self.id
+
+    @property
+    def standing(self) -> str:
+        """How far it came, in words."""
+        if not self.status:
+            return last_line(self.folder / "output.log") or "not started"
+        s = self.status
+        message = f": {s['message'].splitlines()[0]}" if s.get("message") else ""
+        return f"{s['state']} at step {s['step']} of {s['steps']}{message}, {s['updated']}"
+
+    @cached_property
+    def metrics(self) -> Sequence[Row]:
+        """One row per step."""
+        return read_jsonl(self.folder / "metrics.jsonl")
+
+    @cached_property
+    def answers(self) -> dict[str, dict[str, Row]]:
+        """Level -> question id -> row, of a finished run."""
+        files = sorted((self.folder / "eval").glob("*.jsonl")) if self.done else []
+        return {path.stem: {row["id"]: row for row in read_jsonl(path)} for path in files}
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of one question, by arm."""
+
+    name: str
+    question: str
+    control: str
+    comparisons: Sequence[tuple[str, str]]
+    results: Sequence[Result]
+
+    @cached_property
+    def arms(self) -> dict[str, list[Result]]:
+        """Arm -> its finished runs by seed; an arm without any is there, and empty."""
+        arms: dict[str, list[Result]] = {result.arm: [] for result in self.results}
+        for result in sorted(self.results, key=lambda r: r.seed):
+            if result.done:
+                arms[result.arm].append(result)
+        return arms
+
+    @cached_property
+    def levels(self) -> dict[str, list[str]]:
+        """Level -> question ids, the same for every run; UserError where two runs answered different questions."""
+        levels: dict[str, tuple[Result, list[str]]] = {}
+        for result in self.results:
+            for level, answers in result.answers.items():
+                first, ids = levels.setdefault(level, (result, list(answers)))
+                if ids != list(answers):
+                    raise UserError(
+                        f"{first.folder} and {result.folder} answered different {level} questions ({len(ids)} and "
+                        f"{len(answers)}): report them apart, or evaluate both with the same data and eval.limit"
+                    )
+        return {level: levels[level][1] for level in sorted(levels)}
+
+    def column(self, arm: str, level: str, key: str) -> np.ndarray | None:
+        """(S, Q) a column of an arm's answers, None where it has none; a clip that could not be read counts as 0."""
+        runs = [list(r.answers[level].values()) for r in self.arms[arm] if level in r.answers]
+        if not any(key in row for rows in runs for row in rows):
+            return None
+        return np.array([[float(row.get(key) or 0) for row in rows] for rows in runs])
+
+
+def read(folder: Path) -> Study:
+    """The grid of a folder, or just the runs in it; UserError if there are none."""
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: give a grid's or one that holds run folders, such as runs/quickstart")
+    if grid := read_json(folder / "grid.json"):
+        results = [Result(c["arm"], c["seed"], folder / c["folder"], c["id"]) for c in grid["cells"]]
+        comparisons = [(a, b) for a, b in grid["comparisons"]]
+        return Study(grid["name"], grid["question"], grid["control"], comparisons, results)
+    configs = {
+        path.parent: tomllib.loads(path.read_text())
+        for path in sorted([folder / "config.toml", *folder.glob("*/config.toml")])
+        if (path.parent / "status.json").is_file()
+    }
+    if not configs:
+        grids = [str(path.parent) for path in sorted(folder.glob("*/grid.json"))]
+        raise UserError(f"no runs in {folder}." + (f" There are grids in {', '.join(grids)}" if grids else ""))
+    names = labels({path: flat(config) for path, config in configs.items()})
+    results = [
+        Result(names[path], config["seed"], path, (read_json(path / "status.json") or {})["id"])
+        for path, config in configs.items()
+    ]
+    results.sort(key=lambda r: (configs[r.folder]["train"]["steps"] > 0, r.arm))
+    arms = list(dict.fromkeys(r.arm for r in results))
+    return Study(folder.name, "", arms[0], [(arm, arms[0]) for arm in arms[1:]], results)
+
+
+def labels(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
+    """Name runs by the settings, the seed apart, in which they differ."""
+    keys = dict.fromkeys(key for config in configs.values() for key in config if key != "seed")
+    varied = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
+    return {
+        path: " ".join(f"{key}={config[key]}" for key in varied if key in config) or next(iter(configs)).name
+        for path, config in configs.items()
+    }
+
+
+def flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as one, with dotted keys."""
+    leaves: dict[str, Any] = {}
+    for key, value in table.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return leaves
+
+
+def last_line(path: Path) -> str:
+    """The last line of a log that says something, "" if there is none."""
+    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
