@@ -43,7 +43,8 @@ class Result:
             return last_line(self.folder / "output.log") or "not started"
         s = self.status
         message = f": {s['message'].splitlines()[0]}" if s.get("message") else ""
-        return f"{s['state']} at step {s['step']} of {s['steps']}{message}, {s['updated']}"
+        when = s["updated"][:16].replace("T", " ")
+        return f"{s['state']} at step {s['step']} of {s['steps']}{message} ({when} UTC)"
 
     @cached_property
     def metrics(self) -> Sequence[Row]:
