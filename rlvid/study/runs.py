@@ -147,3 +147,12 @@ def last_line(path: Path) -> str:
     """The last line of a log that says something, "" if there is none."""
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def numbers(row: Row) -> str:
+    """A step's accuracies by level, else its reward and accuracy."""
+    levels = {key.split("/")[1]: row[key] for key in row if key.startswith("eval/") and key.endswith("/accuracy")}
+    if levels:
+        return "  ".join(f"{level} {value:.1%}" for level, value in levels.items())
+    shown = {"reward": "reward", "rewards/accuracy/mean": "accuracy"}
+    return "  ".join(f"{name} {row[key]:.2f}" for key, name in shown.items() if key in row)

@@ -1,0 +1,124 @@
+"""The pictures: learning curves (the paper's Figure 3) and accuracy by arm and level, as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure  # itself, not pyplot: a notebook keeps its own pictures
+
+from rlvid.study.runs import Result, Study
+from rlvid.study.stats import accuracy
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart, less its yellow, which paper swallows.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", ":", "-.")
+PANELS = {
+    "reward": "reward",
+    "rewards/accuracy/mean": "training accuracy, by the labels given",
+    "completions/mean_length": "completion length, tokens",
+}
+STYLE: dict[Any, Any] = {
+    "figure.dpi": 150,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "0.92",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+}
+
+
+def draw(study: Study, folder: Path) -> list[Path]:
+    """Draw whatever the finished runs allow into `folder`; returns the pictures' paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(STYLE):
+        return [path for picture in (curves, intervals) if (path := picture(study, folder))]
+
+
+def curves(study: Study, folder: Path) -> Path | None:
+    """Reward, accuracy and length against steps: each seed thin, their mean, smoothed, thick.
+
+    Left out are arms without a group that differs in reward: there the data demonstrates, and the curves are its own.
+    """
+    arms = {arm: runs for arm, runs in study.arms.items() if any(map(explores, runs))}
+    held_out = {
+        f"eval/{level}/accuracy": f"{level} accuracy"
+        for level in study.levels
+        if any(len(series(run, f"eval/{level}/accuracy")) > 1 for runs in arms.values() for run in runs)
+    }
+    if not arms:
+        return None
+    panels = PANELS | held_out
+    rows = -(-len(panels) // 3)
+    figure = Figure(figsize=(11, 0.5 + 3 * rows), layout="constrained")
+    grid = figure.subplots(rows, 3, squeeze=False)
+    for axes, (key, title) in zip(grid.flat, panels.items(), strict=False):
+        for arm, runs in arms.items():
+            _curve(axes, [series(run, key) for run in runs], arm, *look(study, arm), smooth=key in PANELS)
+        axes.set(title=title, xlabel="step")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    lines, names = grid.flat[0].get_legend_handles_labels()
+    figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)))
+    return _save(figure, folder / "curves.png")
+
+
+def intervals(study: Study, folder: Path) -> Path:
+    """Accuracy of each arm on each level: mean and 95 % interval, and every seed as a tick."""
+    levels, arms = list(study.levels), [arm for arm, runs in study.arms.items() if runs]
+    figure = Figure(figsize=(2 + 2.9 * len(levels), 1.1 + 0.32 * len(arms)), layout="constrained")
+    grid = figure.subplots(1, len(levels), sharex=True, sharey=True, squeeze=False)
+    for axes, level in zip(grid.flat, levels, strict=True):
+        for place, arm in enumerate(arms):
+            if (scores := study.column(arm, level, "correct")) is not None:
+                i, (colour, _) = accuracy(scores), look(study, arm)
+                axes.plot([100 * i.low, 100 * i.high], [place, place], color=colour, lw=2, solid_capstyle="round")
+                axes.plot(100 * i.value, place, "o", color=colour, ms=6)
+                axes.plot(100 * scores.mean(1), [place + 0.27] * len(scores), "|", color=colour, ms=6)
+        axes.set(
+            title=f"{level}, {len(study.levels[level])} questions", xlabel="accuracy, %", ylim=(len(arms) - 0.4, -0.6)
+        )
+        axes.grid(False, axis="y")
+    grid.flat[0].set_yticks(range(len(arms)), arms)
+    return _save(figure, folder / "accuracy.png")
+
+
+def explores(run: Result) -> bool:
+    """Whether any of its groups ever differed in reward."""
+    return any(row.get("frac_reward_zero_std", 1.0) < 1 for row in run.metrics)
+
+
+def series(run: Result, key: str) -> np.ndarray:
+    """(N, 2) steps and values of a metric."""
+    return np.array([(row["step"], row[key]) for row in run.metrics if key in row], dtype=float).reshape(-1, 2)
+
+
+def look(study: Study, arm: str) -> tuple[str, str]:
+    """An arm's colour and dash, the same in every picture."""
+    place = list(study.arms).index(arm)
+    return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
+
+
+def _curve(axes: Axes, seeds: Sequence[np.ndarray], arm: str, colour: str, dash: str, smooth: bool) -> None:
+    seeds = [points for points in seeds if len(points)]
+    for points in seeds:
+        axes.plot(*points.T, color=colour, lw=0.6, alpha=0.45)
+    shared = sorted(set.intersection(*(set(points[:, 0]) for points in seeds))) if seeds else []
+    if not shared:
+        return
+    mean = np.mean([points[np.isin(points[:, 0], shared), 1] for points in seeds], axis=0)
+    width = max(1, len(mean) // 12) if smooth else 1
+    window = np.ones(width)
+    mean = np.convolve(mean, window, "same") / np.convolve(np.ones(len(mean)), window, "same")
+    axes.plot(shared, mean, dash, color=colour, lw=2, label=arm)
+
+
+def _save(figure: Figure, path: Path) -> Path:
+    figure.savefig(path)
+    return path
