@@ -36,7 +36,9 @@ class Board:
             auto_refresh=False,  # so that this stays a program of one thread, which may fork
             disable=not self.live,
         )
-        self.rows = [self.progress.add_task(escape(job.name), total=job.cell.steps + 1, state="", note="") for job in jobs]
+        self.rows = [
+            self.progress.add_task(escape(job.name), total=job.cell.steps + 1, state="", note="") for job in jobs
+        ]
         self.all = self.progress.add_task("[bold]all", total=len(jobs), state="", note="")
 
     def __enter__(self) -> Board:
