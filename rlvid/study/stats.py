@@ -87,8 +87,11 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def verdict(difference: Interval, p: float, alpha: float = 1 - CONFIDENCE) -> str:
-    """In words, what the data supports: the test (which has the questions right) and the interval (which also has the
-    seeds) must both say that there is a difference."""
+    """In words, what the data supports; both must say so, the test, which has the questions right, and the interval.
+
+    The test alone would be too sure: of two equal arms with two seeds each that scatter by 3 points, on 300 questions,
+    it tells 16 % apart, and both together 5 % (simulated; see the tests).
+    """
     if p >= alpha or difference.low <= 0 <= difference.high:
         return "not distinguishable"
     return "better" if difference.value > 0 else "worse"
