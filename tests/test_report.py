@@ -1,0 +1,224 @@
+"""Reports of run folders whose counts are known."""
+
+import json
+import subprocess
+import sys
+import time
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+from scipy.stats import binomtest
+
+from rlvid.config import load
+from rlvid.errors import UserError
+from rlvid.files import write, write_jsonl
+from rlvid.study.report import compare, report, strip
+from rlvid.study.runs import read
+from rlvid.study.stats import Interval
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(folder, *overrides, right=(), state="done", curve=(), flat=False, **status):
+    """A run folder as `rlvid train` leaves it; `right` is one string of 0 and 1 for each level."""
+    config = load("nano", overrides)
+    about = {"id": config.id, "state": state, "step": 60, "steps": 60, "phase": "", "message": ""}
+    write(folder / "config.toml", config.to_toml())
+    write(folder / "status.json", json.dumps(about | {"updated": "2026-01-02T03:04:05+00:00"} | status))
+    write_jsonl(
+        folder / "metrics.jsonl",
+        (
+            {"step": step, "reward": r, "rewards/accuracy/mean": r, "completions/mean_length": 40 - 10 * r}
+            | {"frac_reward_zero_std": float(flat)}
+            for step, r in enumerate(curve, start=1)
+        ),
+    )
+    for level, marks in zip(("L1", "L2", "L3"), right, strict=False):
+        rows = (
+            {"id": f"{level}-{i}", "gold": "AABC"[i % 4], "correct": mark == "1", "length": 30 + i % 3}
+            | {"rewards/format": float(i % 10 > 0)}
+            for i, mark in enumerate(marks)
+        )
+        write_jsonl(folder / "eval" / f"{level}.jsonl", rows)
+    return config.id
+
+
+def grid(folder, cells, comparisons=(), question="Does it help?"):
+    """A grid.json over runs: (arm, seed, run folder's name, id)."""
+    rows = [{"arm": a, "levels": {}, "seed": s, "folder": f, "id": i} for a, s, f, i in cells]
+    about = {"name": "g", "question": question, "control": cells[0][0], "comparisons": comparisons}
+    write(folder / "grid.json", json.dumps(about | {"cells": rows}))
+
+
+def planned(folder):
+    """The cells of a grid.json."""
+    cells = json.loads((folder / "grid.json").read_text())["cells"]
+    return [(cell["arm"], cell["seed"], cell["folder"], cell["id"]) for cell in cells]
+
+
+def printed(folder, width=100, plots=False):
+    """What a terminal of that width shows."""
+    console = Console(file=StringIO(), width=width, force_terminal=True, color_system=None)
+    report(folder, plots=plots, console=console)
+    return console.file.getvalue()
+
+
+def line(text, start):
+    return next(line for line in text.splitlines() if line.startswith(start))
+
+
+@pytest.fixture
+def study(tmp_path):
+    """A base with 40 of 100 right, and an arm of two seeds with 60 and 64, on L1; L2 is even."""
+    even = "10" * 50
+    base = run(tmp_path / "b", "train.steps=0", right=("1" * 40 + "0" * 60, even))
+    ids = [
+        run(tmp_path / f"a{s}", f"seed={s}", right=("1" * n + "0" * (100 - n), even), curve=np.linspace(0.4, 0.6, 60))
+        for s, n in enumerate((60, 64))
+    ]
+    cells = [("base", 0, "b", base), ("grpo", 0, "a0", ids[0]), ("grpo", 1, "a1", ids[1])]
+    grid(tmp_path, cells, [("grpo", "base")])
+    return tmp_path
+
+
+def test_the_table_holds_the_counts(study):
+    text = printed(study)
+    assert text.startswith("Does it help?") and "3 of 3 runs done" in text
+    low, high = binomtest(40, 100).proportion_ci(method="wilson")
+    assert line(text, "base").split() == [
+        *["base", "1", "40.0", f"{100 * low:.1f}–{100 * high:.1f}", "50.0", "40.4–59.6", "90%", "31"]
+    ]
+    assert line(text, "grpo").split()[:3] == ["grpo", "2", "62.0"]
+    assert line(text, "one letter always").split()[-2:] == ["50.0", "50.0"], "half of the right letters are A"
+    assert all(len(line) <= 100 for line in text.splitlines())
+
+
+def test_the_comparisons_are_paired_and_adjusted(study):
+    first, second = compare(read(study))
+    gaps = {1.0: 20, 0.5: 4}  # 20 questions that both seeds gained, 4 that one did: all for the arm
+    assert first.difference.value == pytest.approx(sum(size * n for size, n in gaps.items()) / 100)
+    assert first.p == pytest.approx(2 * 2 * 0.5**24), "two-sided, times two comparisons"
+    assert (first.verdict, second.verdict) == ("better", "not distinguishable")
+    assert (second.difference.value, second.p) == (0.0, 1.0)
+    text = printed(study)
+    assert "+22.0" in text and "<.001" in text
+    assert "adjusted for all 2 comparisons" in text.replace("\n", " ")
+
+
+def test_mcnemar_in_print(tmp_path):
+    a, b = "1" * 60 + "0" * 35 + "1" * 205, "0" * 60 + "1" * 35 + "1" * 205
+    ids = [run(tmp_path / name, f"seed={s}", right=(marks,)) for s, (name, marks) in enumerate((("b", b), ("a", a)))]
+    grid(tmp_path, [("base", 0, "b", ids[0]), ("new", 1, "a", ids[1])], [("new", "base")])
+    text = printed(tmp_path)
+    assert "+8.3" in text and ".013" in text
+
+
+def test_what_is_not_finished_is_named(study):
+    cells = planned(study)
+    going = run(study / "x", "seed=2", right=("1" * 100,), state="running", step=20, phase="train")
+    failed = run(study / "y", "seed=3", state="failed", step=41, message="RuntimeError: [red]no[/] memory\nand more")
+    stale = run(study / "w", "seed=5", right=("1" * 100,))
+    write(study / "z" / "output.log", "Loading\nrlvid: no model 'nanno'\n\n")
+    more = [("grpo", 2, "x", going), ("grpo", 3, "y", failed), ("grpo", 4, "z", "0"), ("new", 0, "v", "0")]
+    grid(study, [*cells, *more, ("new", 5, "w", stale[::-1])])
+    text = printed(study, width=140)
+    assert "3 of 8 runs done" in text
+    assert line(text, "grpo").split()[:5] == ["grpo", "2", "of", "5", "62.0"], (
+        "an unfinished run's answers do not count"
+    )
+    assert line(text, "new").split() == ["new", "0", "of", "2", "–", "–", "–", "–"]
+    assert "running at step 20 of 60 (2026-01-02 03:04 UTC)" in text
+    assert "failed at step 41 of 60: RuntimeError: [red]no[/] memory (2026" in text
+    assert "rlvid: no model 'nanno'" in text and "not started" in text
+
+
+def test_runs_without_a_grid_are_named_by_what_differs(tmp_path):
+    for seed in (0, 1):
+        run(tmp_path / f"a{seed}", f"seed={seed}", right=("1" * 50,))
+        run(tmp_path / f"b{seed}", f"seed={seed}", "rewards.format=0.5", right=("0" * 50,))
+    run(tmp_path / "untrained", "train.steps=0", right=("10" * 25,))
+    study = read(tmp_path)
+    base, plain, more = (f"train.steps={n} rewards.format.weight={w}" for n, w in ((0, 0.2), (60, 0.2), (60, 0.5)))
+    assert {arm: [run.seed for run in runs] for arm, runs in study.arms.items()} == {
+        base: [0],
+        plain: [0, 1],
+        more: [0, 1],
+    }
+    assert study.comparisons == [(plain, base), (more, base)], "with the untrained one, in the absence of a control"
+    assert "5 of 5 runs done" in printed(tmp_path)
+
+
+def test_one_run_is_a_study_too(tmp_path):
+    run(tmp_path / "mine", right=("1" * 30 + "0" * 10,))
+    assert "75.0" in line(printed(tmp_path / "mine"), "mine  ")
+
+
+def test_a_folder_without_runs_says_so(tmp_path):
+    with pytest.raises(UserError, match=r"no folder .*nothing"):
+        read(tmp_path / "nothing")
+    with pytest.raises(UserError, match="no runs in"):
+        read(tmp_path)
+    grid(tmp_path / "quickstart", [("base", 0, "b", "0")])
+    with pytest.raises(UserError, match=r"There are grids in .*quickstart"):
+        read(tmp_path)
+
+
+def test_different_questions_are_not_compared(tmp_path):
+    ids = [run(tmp_path / f"r{s}", f"seed={s}", right=("1" * n,)) for s, n in enumerate((50, 60))]
+    grid(tmp_path, [("a", 0, "r0", ids[0]), ("b", 1, "r1", ids[1])], [("b", "a")])
+    with pytest.raises(UserError, match=r"r0 and .*r1 answered different L1 questions \(50 and 60\)"):
+        report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("interval", "drawn"),
+    [
+        (Interval(0.5, 0.25, 0.75), "    │━●━ "),
+        (Interval(0.0, -0.5, 0.5), "  ━━●━━  "),
+        (Interval(-0.25, -0.5, 0.25), "  ━●┿━   "),
+        (Interval(1.0, 1.0, 1.0), "    │   ●"),
+    ],
+)
+def test_a_strip_is_to_scale(interval, drawn):
+    assert strip(interval, 1.0, width=9) == drawn
+
+
+def test_piped_it_is_plain_and_whole(study):
+    name = "an arm whose name is longer than any terminal would like to have it in one column of a table"
+    base, *others = planned(study)
+    grid(study, [base, *((name, *rest) for _, *rest in others)], [(name, "base")])
+    done = subprocess.run([sys.executable, "-m", "rlvid", "report", study], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout and "…" not in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "62.0" in words and all(word in words for word in name.split())
+    assert f"drawn: {study / 'plots' / 'curves.png'}" in done.stdout
+
+
+def test_pictures_show_each_arm_that_explores(study):
+    cells = planned(study)
+    sft = run(study / "s", "algorithm=sft", right=("10" * 50, "10" * 50), curve=[1.0] * 60, flat=True)
+    grid(study, [*cells, ("sft", 0, "s", sft)])
+    printed(study, plots=True)
+    curves, dots = (np.asarray(Image.open(study / "plots" / f"{n}.png").convert("RGB")) for n in ("curves", "accuracy"))
+
+    def ink(picture, colour):
+        return (abs(picture.astype(int) - colour).max(-1) < 8).sum()
+
+    blue, orange, green = (0, 114, 178), (213, 94, 0), (0, 158, 115)
+    assert ink(dots, blue) and ink(dots, orange) and ink(dots, green), "every arm has its dot"
+    assert ink(curves, orange) > 500 and not ink(curves, green) and not ink(curves, blue)
+
+
+def test_it_starts_at_once():
+    heavy = "{'torch', 'transformers', 'matplotlib', 'scipy'}"
+    code = f"import rlvid.study.report, rlvid.study.grid, rlvid.study.stats, sys; assert not {heavy} & set(sys.modules)"
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    seconds = time.perf_counter() - start
+    print(f"imported in {seconds:.2f} s")
+    assert seconds < 3, "about 0.5 s on an idle machine"
