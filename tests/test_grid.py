@@ -143,7 +143,7 @@ def test_cells_with_equal_ids_are_one_run():
 )
 def test_a_name_that_is_no_arm_is_refused(fields, says):
     with pytest.raises(UserError) as error:
-        grid(**fields)
+        grid(**fields).cells("nano")
     assert says in str(error.value)
 
 

@@ -48,7 +48,7 @@ class Grid:
     Every combination of the axes' levels is an arm, named like "grpo, clean"; `arms` are further ones. An arm in
     `unseeded` does not depend on the seed, as an untrained base that answers greedily, and runs under the first alone.
     Cells of equal seed share prompts, luck and noise: the noise's seed follows the run's. Without `comparisons`, every
-    arm is compared with the control. Raises UserError on a name that is no arm.
+    arm is compared with the control.
     """
 
     name: str
@@ -61,12 +61,6 @@ class Grid:
     comparisons: tuple[tuple[str, str], ...] = ()
     preset: str = "nano"
 
-    def __post_init__(self) -> None:
-        arms = self.settings()
-        for arm in (self.control, *self.unseeded, *(arm for pair in self.comparisons for arm in pair)):
-            if arm not in arms:
-                raise UserError(f"grid {self.name!r} names no arm {arm!r}.{suggest(arm, arms)}")
-
     def settings(self) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
         """Arm -> its level on each axis, and what it sets; where two axes set one key, the later one does."""
         arms: dict[str, tuple[dict[str, str], dict[str, Any]]] = {name: ({}, dict(s)) for name, s in self.arms.items()}
@@ -76,13 +70,17 @@ class Grid:
         return arms
 
     def cells(self, preset: str, extra: Sequence[str] = ()) -> list[Cell]:
-        """Every arm under every seed; `extra` overrides lie under what the arms set. UserError where a config is wrong.
+        """Every arm under every seed; `extra` overrides lie under what the arms set.
 
-        Cells with equal ids are one run and share its folder.
+        Cells with equal ids are one run and share its folder. UserError where a config is wrong or a name is no arm's.
         """
         cells: list[Cell] = []
         folders: dict[str, str] = {}
-        for arm, (levels, settings) in self.settings().items():
+        arms = self.settings()
+        for name in (self.control, *self.unseeded, *(arm for pair in self.comparisons for arm in pair)):
+            if name not in arms:
+                raise UserError(f"grid {self.name!r} names no arm {name!r}.{suggest(name, arms)}")
+        for arm, (levels, settings) in arms.items():
             slug = re.sub(r"[^a-z0-9.]+", "-", arm.lower()).strip("-")
             for seed in self.seeds[:1] if arm in self.unseeded else self.seeds:
                 luck = {"seed": seed, "noise.seed": seed} if "noise.kind" in settings else {"seed": seed}
