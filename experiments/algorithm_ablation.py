@@ -12,7 +12,7 @@ GRID = Grid(
     question="Which algorithm learns most from the same prompts, with the same luck?",
     arms={
         "base": {"train.steps": 0},
-        "sft": {"algorithm": "sft", "train.steps": 30, "train.prompts_per_step": 32, "train.learning_rate": 1e-4},
+        "sft": {"preset": "{preset}_sft"},
         "grpo": {"algorithm": "grpo", "algorithm.beta": 0.0},
         "grpo, beta 0.04": {"algorithm": "grpo", "algorithm.beta": 0.04},
         "grpo, 2 iterations": {"algorithm": "grpo", "algorithm.beta": 0.0, "algorithm.num_iterations": 2},

@@ -14,7 +14,7 @@ GRID = Grid(
     question="How much accuracy do wrong labels cost, and does it depend on the algorithm?",
     axes={
         "algorithm": {
-            "sft": {"algorithm": "sft", "train.steps": 30, "train.prompts_per_step": 32, "train.learning_rate": 1e-4},
+            "sft": {"preset": "{preset}_sft"},
             "grpo": {},
         },
         "labels": {

@@ -10,7 +10,7 @@ GRID = Grid(
     question="Do SFT and GRPO improve the base at each level, and what do wrong labels do to them?",
     axes={
         "algorithm": {
-            "sft": {"algorithm": "sft", "train.steps": 30, "train.prompts_per_step": 32, "train.learning_rate": 1e-4},
+            "sft": {"preset": "{preset}_sft"},
             "grpo": {},
         },
         "labels": {

@@ -7,6 +7,7 @@ the resolved config, so that two runs with equal ids are the same run.
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
@@ -119,6 +120,8 @@ class Config:
         digest = hashlib.sha256(self.to_toml().encode())
         for plugin in (self.algorithm, *self.rewards):
             if path := source(plugin.name):
+                if not path.is_file():
+                    raise UserError(f"{plugin.name!r}: no such file. Paths are relative to {Path.cwd()}")
                 digest.update(path.read_bytes())
         return digest.hexdigest()[:12]
 
@@ -171,9 +174,10 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _assignment(text: str) -> dict[str, Any]:
     """`a.b=1` -> {"a": {"b": 1}}; a value that is no TOML is taken as a string."""
-    key, equals, value = text.rpartition("=") if text.count("=") > 1 and '"' in text else text.partition("=")
-    if not equals or not key.strip():
+    found = re.fullmatch(r"""((?:"[^"]*"|'[^']*'|[^"'=])+)=(.*)""", text, re.DOTALL)
+    if not found:
         raise UserError(f"override {text!r} is no assignment; write it as key.sub=value")
+    key, value = found.groups()
     for attempt in (value, '"' + value.strip().replace("\\", "\\\\").replace('"', '\\"') + '"'):
         try:
             return tomllib.loads(f"{key} = {attempt}")

@@ -26,6 +26,10 @@ def test_a_plugins_short_and_long_forms_meet():
     assert load("nano", ["algorithm.beta=0.5"]).algorithm == Plugin("grpo", fields={"beta": 0.5})
 
 
+def test_values_may_hold_an_equals_sign():
+    assert load("nano", ['data="/a=b"']).data == load("nano", ["data=/a=b"]).data == "/a=b"
+
+
 def test_a_preset_extends_another(tmp_path):
     (tmp_path / "base.toml").write_text("extends = 'nano'\nseed = 7\n[train]\nsteps = 3\n")
     (tmp_path / "child.toml").write_text("extends = 'base.toml'\n[train]\nlearning_rate = 1\n")
@@ -53,6 +57,8 @@ def test_the_papers_settings():
 def test_the_id_is_the_config_and_the_text_of_its_files(tmp_path, monkeypatch):
     assert load("nano").id == load("nano").id != load("nano", ["seed=1"]).id
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no such file"):
+        load("nano", ['rewards."./r.py:r"=1']).id  # noqa: B018
     (tmp_path / "r.py").write_text("one")
     before = load("nano", ['rewards."./r.py:r"=1']).id
     (tmp_path / "r.py").write_text("two")

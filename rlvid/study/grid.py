@@ -47,7 +47,8 @@ class Grid:
 
     Every combination of the axes' levels is an arm, named like "grpo, clean"; `arms` are further ones. An arm in
     `unseeded` does not depend on the seed, as an untrained base that answers greedily, and runs under the first alone.
-    Cells of equal seed share prompts, luck and noise: the noise's seed follows the run's. Without `comparisons`, every
+    Cells of equal seed share prompts, luck and noise: the noise's seed follows the run's. An arm that sets "preset"
+    starts from another one, such as "{preset}_sft". Without `comparisons`, every
     arm is compared with the control.
     """
 
@@ -84,10 +85,12 @@ class Grid:
             slug = re.sub(r"[^a-z0-9.]+", "-", arm.lower()).strip("-")
             for seed in self.seeds[:1] if arm in self.unseeded else self.seeds:
                 luck = {"seed": seed, "noise.seed": seed} if "noise.kind" in settings else {"seed": seed}
-                overrides = (*extra, *(assignment(key, value) for key, value in (settings | luck).items()))
-                config = load(preset, overrides)
+                own = settings | luck
+                base = own.pop("preset", "{preset}").format(preset=preset)
+                overrides = (*extra, *(assignment(key, value) for key, value in own.items()))
+                config = load(base, overrides)
                 folder = folders.setdefault(config.id, f"{slug}-seed{seed}-{config.id[:8]}")
-                cells.append(Cell(arm, levels, seed, preset, overrides, config.train.steps, config.id, folder))
+                cells.append(Cell(arm, levels, seed, base, overrides, config.train.steps, config.id, folder))
         return cells
 
     def main(self, argv: Sequence[str] | None = None, command: Command = TRAIN) -> int:
