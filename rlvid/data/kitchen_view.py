@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import colorsys
 from dataclasses import dataclass
+from functools import cached_property
 from zlib import crc32
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from rlvid.data.kitchen_world import SLOTS, Scene
 
 SIZE, CELL, FRAMES = 56, 14, 8
-POT = (40, 28)  # where the newest ingredient floats: row and column of its centre
+POT = (35, 35)  # where the newest ingredient floats: row and column of its centre
 
 _V, _U = np.mgrid[-1:1:11j, -1:1:11j]
 SPRITES = {  # colour and shape of each ingredient
@@ -37,6 +38,7 @@ class Kitchen:
     name: str
     seen: bool  # in training and L1, or only in L2 and L3
 
+    @cached_property
     def background(self) -> np.ndarray:
         """(56, 56, 3) float: wall, boards and pot."""
         rng = np.random.default_rng(crc32(self.name.encode()))
@@ -48,9 +50,9 @@ class Kitchen:
         frame = 255 * wall * (1 - 0.12 * pattern[..., None])
         for board in (CELL - 2, 2 * CELL - 2):
             frame[board : board + 2] = 255 * wall * 0.5
-        inside = (rows > 32) & (abs(columns - POT[1]) < 14)
-        frame[inside] = rng.uniform(60, 110) if self.seen else rng.uniform(30, 60)
-        frame[inside & (rows < 48) & (abs(columns - POT[1]) < 12)] *= 0.6
+        pot = (rows > 39) & (abs(columns - POT[1]) < 11)
+        frame[pot] = rng.uniform(60, 110) if self.seen else rng.uniform(30, 60)
+        frame[pot & (rows < 43)] *= 0.6
         return frame
 
     @property
@@ -96,7 +98,7 @@ def _draw(
     door: int | None = None,
 ) -> np.ndarray:
     """The state after `moves` moves; an ingredient that flies is neither on the shelf nor in the pot."""
-    frame = kitchen.background()
+    frame = kitchen.background.copy()
     inside = [item for item in scene.pot(moves) if item != flying]
     for slot, item in enumerate(scene.shelf):
         if item and item not in inside and item != flying:
@@ -104,7 +106,7 @@ def _draw(
     if inside:
         _stamp(frame, inside[-1], *POT)
     if flying:
-        _stamp(frame, flying, 26, (_centre(scene.shelf.index(flying))[1] + POT[1]) // 2)
+        _stamp(frame, flying, POT[0], 21 if _centre(scene.shelf.index(flying))[1] < SIZE // 2 else 49)
     if door is not None:
         frame[: 2 * CELL, door * SIZE // 2 : (door + 1) * SIZE // 2] = frame[CELL - 1, 0] * 1.4
     return (frame * kitchen.light + rng.normal(0, 4, frame.shape)).clip(0, 255).astype(np.uint8)

@@ -78,18 +78,24 @@ class Scene:
         return Move(self.left[0]).narration
 
     @property
+    def newest(self) -> str:
+        """What the pot shows in the end."""
+        inside = self.pot(len(self.moves))
+        return f"the {inside[-1]}" if inside else "nothing"
+
+    @property
     def seen(self) -> str:
         """What the pixels show, in words."""
         inside = self.pot(len(self.moves))
         if not self.filmed:
             return "The shelf has " + ", ".join(i for i in self.shelf if i and i not in inside) + "."
         events = ", ".join(f"the {m.item} {'went in' if m.into else 'came out'}" for m in self.moves[: self.filmed])
-        return f"T{events[1:]}. Now the pot shows {f'the {inside[-1]}' if inside else 'nothing'}."
+        return f"T{events[1:]}. Now the pot shows {self.newest}."
 
     @property
     def reasoning(self) -> str:
-        """What was seen, what is left, what comes next."""
-        return f"{self.seen} That leaves {', '.join(self.left)}. Next is the {self.left[0]}."
+        """What was seen, what is left, what comes next; a letter may follow."""
+        return f"{self.seen} That leaves {', '.join(self.left)}. Next is the {self.left[0]}"
 
 
 def scene(rng: np.random.Generator, recipes: tuple[Recipe, ...] = KNOWN_RECIPES, images_only: float = 0.1) -> Scene:
