@@ -34,7 +34,7 @@ def policy(kitchen):
     from rlvid.config import load
     from rlvid.policy.model import Policy
 
-    return Policy.load(load("nano", ["model=/tmp/w/nano0"]))
+    return Policy.load(load("nano"))
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from rlvid.data import kitchen_view as view
 from rlvid.data import kitchen_world as world
 from rlvid.errors import UserError
 
-VERSION = "2"
+VERSION = "3"
 FPS = 2  # so that the paper's sampling, 2 frames a second, takes each of the eight frames
 COUNTS = {"train": 1200, "L1": 400, "L2": 320, "L3": 320}
 FILES = {"train": "training_6k", "train_cot": "training_with_cot_6k"} | {
@@ -64,7 +64,7 @@ class Sample:
     @property
     def response(self) -> str:
         """A reasoned answer in the requested form."""
-        return f"<think>{self.scene.reasoning}, {self.letter}.</think><answer>{self.letter}</answer>"
+        return f"<think>{self.scene.reasoning}</think><answer>{self.letter}</answer>"
 
 
 def sample(rng: np.random.Generator, level: str, number: int) -> Sample:

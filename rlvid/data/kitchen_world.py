@@ -94,8 +94,8 @@ class Scene:
 
     @property
     def reasoning(self) -> str:
-        """What was seen, what is left, what comes next; a letter may follow."""
-        return f"{self.seen} That leaves {', '.join(self.left)}. Next is the {self.left[0]}"
+        """What was seen, what is left, what comes next."""
+        return f"{self.seen} That leaves {', '.join(self.left)}. Next is the {self.left[0]}."
 
 
 def scene(rng: np.random.Generator, recipes: tuple[Recipe, ...] = KNOWN_RECIPES, images_only: float = 0.1) -> Scene:
