@@ -65,9 +65,11 @@ def test_any_text_survives_the_tokenizer(tokens, text):
     assert tokens.decode(tokens.encode(text)) == text
 
 
-def test_every_word_of_the_known_kitchens_is_one_token(tokens):
-    for word in {*kitchen_world.INGREDIENTS, *" ".join(kitchen_world.DISHES).split()}:
-        assert len(tokens.encode(f" {word}")) == 1, word
+def test_an_ingredient_an_option_and_an_answer_are_one_token_each(tokens):
+    for item in kitchen_world.INGREDIENTS:
+        assert len(tokens.encode(f" {item}.")) == 1, item
+        assert len(tokens.encode(f"\nB. {kitchen_world.Move(item).narration}")) == 1, item
+    assert all(len(tokens.encode(f"</think><answer>{letter}</answer>")) == 1 for letter in "ABCD")
 
 
 def test_the_chat_is_qwen2_vls(tokens):

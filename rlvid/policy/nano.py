@@ -143,6 +143,7 @@ def save(model: Qwen2VLForConditionalGeneration, tokens: PreTrainedTokenizerFast
 
 
 def main() -> None:
+    """Pretrain and save, from the command line."""
     parser = argparse.ArgumentParser(prog="rlvid.policy.nano", description="Pretrain the embedded base model.")
     parser.add_argument("out", type=Path, help="the folder to write")
     parser.add_argument("--steps", type=int, default=380)

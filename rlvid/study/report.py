@@ -27,6 +27,11 @@ TESTS = (
     "p is McNemar's exact test on the same questions (for several seeds, the exact permutation test that extends it), "
     "adjusted for all {count} comparisons here (Holm). A verdict needs p < .05 and an interval without 0."
 )
+NEXT = """\
+in each      samples/ every completion with its rewards, eval/ every question, metrics.jsonl
+try next     rlvid train nano algorithm=dr_grpo       another algorithm: rlvid list algorithms
+             rlvid train nano rewards.accuracy=0.5    another reward: rlvid list rewards, or your own
+             rlvid grid experiments/noise_robustness.py --jobs 2"""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,9 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> No
         from rlvid.study.plots import draw
 
         for path in draw(study, runs / "plots"):
-            console.print(f"drawn: {path}", soft_wrap=True, highlight=False)
+            console.print(f"picture      {path}", soft_wrap=True, highlight=False)
+    console.print(f"run folders  {runs}", soft_wrap=True, highlight=False)
+    console.print(NEXT, soft_wrap=True, highlight=False)
 
 
 def tables(study: Study) -> RenderableType:
