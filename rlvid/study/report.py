@@ -30,7 +30,7 @@ TESTS = (
 NEXT = """\
 in each      samples/ every completion with its rewards, eval/ every question, metrics.jsonl
 try next     rlvid train nano algorithm=dr_grpo       another algorithm: rlvid list algorithms
-             rlvid train nano rewards.accuracy=0.5    another reward: rlvid list rewards, or your own
+             rlvid train nano rewards.accuracy=0.5    another reward: rlvid list rewards, or yours
              rlvid grid experiments/noise_robustness.py --jobs 2"""
 
 
