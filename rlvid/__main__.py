@@ -6,9 +6,8 @@ Exit codes: 0 done; 2 the input is wrong, and one line says what, where and how 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,14 +68,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def train(args: argparse.Namespace) -> None:
-    """Train, and say where everything is."""
-    metrics = verbs.train(args.preset, args.overrides, args.out, args.resume)
-    _accuracies(metrics)
+    """Train, and evaluate at the end."""
+    verbs.train(args.preset, args.overrides, args.out, args.resume)
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Evaluate, and print each level's accuracy."""
-    _accuracies(verbs.evaluate(args.model, args.data, args.split, args.overrides, args.out))
+    """Evaluate, and print each level's and domain's accuracy."""
+    verbs.evaluate(args.model, args.data, args.split, args.overrides, args.out)
 
 
 def grid(args: argparse.Namespace) -> int:
@@ -138,14 +136,6 @@ def _verb(
     one = group.add_parser(name, help=about, description=about)
     one.set_defaults(verb=function)
     return one
-
-
-def _accuracies(metrics: Mapping[str, float]) -> None:
-    if os.environ.get("RANK", "0") != "0":
-        return  # under `accelerate launch` one process speaks for all
-    for name, value in metrics.items():
-        if name.startswith("eval/") and name.endswith("/accuracy"):
-            print(f"{name}  {value:.1%}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from rlvid.metrics import Record
@@ -61,6 +62,12 @@ class Display:
         self.progress.remove_task(task)
         if not self.live:
             self.console.print(f"{name}: {total} {phase.note}".rstrip(), highlight=False)
+
+    def results(self, table: Table | None) -> None:
+        """What the evaluation came to, on standard output."""
+        if self.run.main and table is not None:
+            self.progress.stop()
+            Console().print(table)
 
     def step(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
         """Show a step's numbers, and every so often a completion beside its question."""

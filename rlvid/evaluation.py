@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
+from rich.table import Table
+from scipy.stats import binomtest
 
 from rlvid.display import Display
 from rlvid.files import read_jsonl, write_jsonl
@@ -84,6 +87,24 @@ def about(prompt: Prompt) -> dict[str, Any]:
     """What identifies a question."""
     video = str(prompt.meta.get("video_id", prompt.video))
     return {"id": prompt.id, "level": prompt.level, "domain": prompt.domain, "video": video, "gold": prompt.answer}
+
+
+def results(folder: Path) -> Table | None:
+    """Accuracy by level and domain in an `eval/` folder, with Wilson's 95 % intervals; None if it is empty."""
+    table = Table(
+        "level", "domain", "right", "of", "accuracy", "95 % interval", "well-formed", box=None, pad_edge=False
+    )
+    for path in sorted(folder.glob("*.jsonl")):
+        rows = read_jsonl(path)
+        domains = sorted({row["domain"] for row in rows})
+        for domain in ["all", *domains] if len(domains) > 1 else domains:
+            chosen = [row for row in rows if domain in ("all", row["domain"])]
+            right = sum(row["correct"] for row in chosen)
+            low, high = binomtest(right, len(chosen)).proportion_ci(method="wilson")
+            form = f"{mean(chosen, 'rewards/format'):.0%}" if "rewards/format" in chosen[0] else "–"
+            share = f"{right / len(chosen):.1%}"
+            table.add_row(path.stem, domain, str(right), str(len(chosen)), share, f"{low:.1%} to {high:.1%}", form)
+    return table if table.rows else None
 
 
 def mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:

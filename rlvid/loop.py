@@ -24,10 +24,10 @@ from rlvid.algorithm import Algorithm
 from rlvid.config import Config, Train
 from rlvid.data import source
 from rlvid.display import Display
-from rlvid.evaluation import evaluate
+from rlvid.evaluation import evaluate, results
 from rlvid.metrics import Meter, Record, advantage_shares, summary
 from rlvid.policy.model import Encoded, Policy
-from rlvid.policy.optimiser import adamw, check, schedule
+from rlvid.policy.optimiser import adamw, check, schedule, trackers
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Demonstrations, Sampler
 from rlvid.resolve import build
@@ -64,7 +64,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     """
     algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
     mix = Mix.build(config.rewards)
-    accelerator = Accelerator(log_with=list(config.report_to) or None)
+    accelerator = Accelerator(log_with=trackers(config), project_dir=folder)
     check(config, algorithm, accelerator.num_processes)
     with Run.open(folder, config, resume, accelerator) as run, Display(run) as display:
         if run.done:
@@ -108,6 +108,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             checkpoint.save(run, step, metrics, policy, optimizer, scheduler, reference)
         if not config.train.steps:
             run.log(0, evaluate(policy, mix, levels, run, 0, display), [])
+        display.results(results(run.folder / "eval"))
         return run.finish()
 
 
@@ -146,6 +147,7 @@ def learn(
     if len(turns) * algorithm.num_iterations > 1:
         rollout.batch.old_logps = score(learner, rollout, config)
     meter = Meter()
+    learner.train()  # gradient checkpointing asks for it; nothing here drops out
     for turn in list(turns) * algorithm.num_iterations:
         *others, last = rollout.part(turn).parts(config.groups_per_forward)
         for part in (*others, last):
@@ -160,6 +162,7 @@ def learn(
         meter.step(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
+    learner.eval()
     return meter.means(accelerator) | {"learning_rate": optimizer.param_groups[0]["lr"]}
 
 

@@ -74,6 +74,8 @@ class Run:
             write(folder / "config.toml", config.to_toml())
             write(folder / "environment.json", json.dumps(environment(accelerator), indent=1))
             run.status("running", "load")
+        if config.report_to:
+            accelerator.init_trackers("rlvid", config={"id": config.id, "toml": config.to_toml()})
         accelerator.wait_for_everyone()
         return run
 

@@ -7,14 +7,21 @@ import signal
 import subprocess
 import sys
 import time
+from io import StringIO
 from pathlib import Path
 from statistics import fmean
 
 import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from scipy.stats import binomtest
 
 from rlvid import verbs
 from rlvid.errors import UserError
+from rlvid.evaluation import results
 from rlvid.files import read_json, read_jsonl
+from rlvid.policy.nano import BASE
 
 SMALL = ["train.prompts_per_step=4", "train.max_completion_length=40", "eval.limit=6", "train.learning_rate=1e-3"]
 SMALL += ["train.lr_scheduler_type=constant"]
@@ -156,6 +163,34 @@ def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_the_samples(kitche
     assert done.returncode == 2 and "not finite" in done.stderr and "Traceback" not in done.stderr
     assert len(read_jsonl(out / "samples/step-000001-not-finite.jsonl")) == 4
     assert read_json(out / "status.json")["state"] == "failed"
+
+
+def test_gradient_checkpointing_and_a_frozen_vision_tower(undisturbed, tmp_path):
+    out = train(tmp_path / "checked", "train.steps=1", "train.gradient_checkpointing=true")
+    plain, checked = (read_jsonl(folder / "metrics.jsonl")[0] for folder in (undisturbed, out))
+    assert checked["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-4)
+    train(tmp_path / "frozen", "train.steps=1", "train.freeze_vision_tower=true", "train.weight_decay=0.1")
+    before = load_file(BASE / "model.safetensors")
+    after = load_file(tmp_path / "frozen/checkpoints/step-000001/model.safetensors")
+    same = {name for name in before if torch.equal(before[name].float(), after[name])}
+    assert same and all("visual" in name for name in same)
+
+
+def test_metrics_go_to_trackers_and_a_wrong_one_is_refused(kitchen, tmp_path):
+    train(tmp_path / "tracked", "train.steps=1", "report_to=['tensorboard']", "eval.limit=1")
+    assert list((tmp_path / "tracked/rlvid").glob("events.out.tfevents.*"))
+    with pytest.raises(UserError, match="Did you mean 'tensorboard'"):
+        train(tmp_path / "no", "train.steps=1", "report_to=['tensorbord']")
+
+
+def test_results_are_by_level_and_domain_with_intervals(undisturbed):
+    console = Console(file=StringIO(), width=120)
+    console.print(results(undisturbed / "eval"))
+    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    assert [row[0] for row in rows if row[0].startswith("L")] == ["L1", "L2", "L3", "L3", "L3", "L3", "L3"]
+    right = sum(row["correct"] for row in read_jsonl(undisturbed / "eval/L1.jsonl"))
+    low, high = binomtest(right, 6).proportion_ci(method="wilson")
+    assert [f"{right / 6:.1%}", f"{low:.1%}", "to", f"{high:.1%}"] == rows[1][-5:-1]
 
 
 def test_a_folder_is_one_runs_only(undisturbed):

@@ -1,8 +1,9 @@
-"""The optimiser and its schedule; and whether a config fits the machine it meets."""
+"""The optimiser, its schedule and the trackers; and whether a config fits the machine it meets."""
 
 from __future__ import annotations
 
 import torch
+from accelerate.tracking import get_available_trackers
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
@@ -10,6 +11,7 @@ from transformers import get_scheduler
 from rlvid.algorithm import Algorithm
 from rlvid.config import Config, Train
 from rlvid.errors import UserError
+from rlvid.resolve import suggest
 
 
 def adamw(model: nn.Module, config: Train) -> torch.optim.AdamW:
@@ -22,6 +24,15 @@ def schedule(optimizer: torch.optim.Optimizer, config: Train) -> LambdaLR:
     """Warm-up, then constant, linear or cosine to zero; one tick a loop step."""
     name = "constant_with_warmup" if config.lr_scheduler_type == "constant" else config.lr_scheduler_type
     return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.steps)
+
+
+def trackers(config: Config) -> list[str] | None:
+    """The trackers of `report_to`, by accelerate's names; UserError for one that is not installed here."""
+    installed = [tracker.value for tracker in get_available_trackers()]
+    for name in config.report_to:
+        if name not in installed:
+            raise UserError(f"report_to: no tracker {name!r} is installed here.{suggest(name, installed)}")
+    return list(config.report_to) or None
 
 
 def check(config: Config, algorithm: Algorithm, processes: int) -> None:
