@@ -252,7 +252,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(start, arguments, says):
 def test_on_a_terminal_there_is_a_line_for_each_cell(start):
     ours, theirs = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    grid = start("--jobs", "4", seconds=0.1, env=environment, stderr=theirs, stdout=subprocess.DEVNULL)
+    grid = start("--jobs", "4", seconds=0.6, env=environment, stderr=theirs, stdout=subprocess.DEVNULL)
     os.close(theirs)
     shown = b""
     while True:
