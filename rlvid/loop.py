@@ -68,6 +68,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     check(config, algorithm, accelerator.num_processes)
     with Run.open(folder, config, resume, accelerator) as run, Display(run) as display:
         if run.done:
+            display.results(results(run.folder / "eval"))
             return run.last_metrics()
         prompts, levels = source.training(config, algorithm.completions, run), source.held_out(config)
         policy = Policy.load(config).to(accelerator.device)

@@ -31,6 +31,8 @@ def evaluate(
     An evaluation is a run without steps, and its folder is laid out as every run's.
     """
     path = Path(model)
+    if not path.exists() and (path.is_absolute() or path.parent.is_dir()) and path.parent != Path():
+        raise UserError(f"no run, checkpoint or model folder {str(model)!r}")
     saved = sorted((path / "checkpoints").glob("step-*"))
     owner = path if saved else path.parent.parent
     given = [f'model="{saved[-1] if saved else model}"', "train.steps=0", 'noise.kind=""', "noise.rate=0.0"]

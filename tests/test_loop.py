@@ -165,6 +165,14 @@ def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_the_samples(kitche
     assert read_json(out / "status.json")["state"] == "failed"
 
 
+def test_the_last_checkpoint_and_the_best_are_kept(kitchen, tmp_path):
+    out = train(tmp_path, "train.steps=4", "train.eval_steps=1", "train.save_total_limit=1", "eval.splits=['L1']")
+    scores = {row["step"]: row["eval/L1/accuracy"] for row in read_jsonl(out / "metrics.jsonl")}
+    best = max(scores, key=lambda step: (scores[step], -step))
+    kept = {int(folder.name.removeprefix("step-")) for folder in (out / "checkpoints").iterdir()}
+    assert kept == {best, 4} and (out / "eval/step-000001/L1.jsonl").exists()
+
+
 def test_gradient_checkpointing_and_a_frozen_vision_tower(undisturbed, tmp_path):
     out = train(tmp_path / "checked", "train.steps=1", "train.gradient_checkpointing=true")
     plain, checked = (read_jsonl(folder / "metrics.jsonl")[0] for folder in (undisturbed, out))
@@ -210,8 +218,11 @@ def test_a_folder_in_use_is_refused(kitchen, tmp_path):
             train(tmp_path, "train.steps=0", "eval.splits=['L1']", resume=True)
 
 
-def test_eval_reads_a_run_and_agrees_with_it(undisturbed, tmp_path):
+def test_eval_reads_a_run_and_agrees_with_it(undisturbed, tmp_path, capsys):
     verbs.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")
+    capsys.readouterr()
+    verbs.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")  # done already: it only says so
+    assert "L2" in capsys.readouterr().out
     assert (tmp_path / "again/eval/L2.jsonl").read_bytes() == (undisturbed / "eval/L2.jsonl").read_bytes()
 
 
