@@ -168,11 +168,46 @@ def test_a_folder_without_runs_says_so(tmp_path):
         read(tmp_path)
 
 
-def test_different_questions_are_not_compared(tmp_path):
-    ids = [run(tmp_path / f"r{s}", f"seed={s}", right=("1" * n,)) for s, n in enumerate((50, 60))]
-    grid(tmp_path, [("a", 0, "r0", ids[0]), ("b", 1, "r1", ids[1])], [("b", "a")])
-    with pytest.raises(UserError, match=r"r0 and .*r1 answered different L1 questions \(50 and 60\)"):
-        report(tmp_path)
+def test_answers_to_other_questions_are_left_out_and_named(study):
+    cells = planned(study)
+    more = run(study / "a2", "seed=2", right=("1" * 100, "10" * 40))
+    fewer = run(study / "old", right=("1" * 50,))
+    grid(study, [*cells, ("grpo", 2, "a2", more), ("old", 0, "old", fewer)], [("grpo", "base"), ("old", "grpo")])
+    text = printed(study, width=140)
+    assert line(text, "grpo").split()[:3] == ["grpo", "3", "74.7"], "60, 64 and 100 right on L1"
+    words = " ".join(text.split())
+    assert "grpo 2 L2 left out: it answered 80 of the 100 questions that others answered" in words
+    assert line(text, "old").split() == ["old", "1", "–", "–", "–", "–"]
+    assert "old 0 L1 left out: it answered 50 of the 100" in words and "L2 left out: it answered 0 of" in words
+    assert [(c.a, c.level) for c in compare(read(study))] == [("grpo", "L1"), ("grpo", "L2")]
+
+
+def test_clips_that_could_not_be_read_are_counted(study):
+    path = study / "a0" / "eval" / "L1.jsonl"
+    rows = [json.loads(row) for row in path.read_text().splitlines()]
+    write_jsonl(path, [{"id": row["id"], "gold": "A", "correct": False, "unread": 1} for row in rows[:3]] + rows[3:])
+    text = printed(study)
+    assert line(text, "grpo").split()[2] == "60.5", "57 and 64 of 100"
+    assert "L1: 3 clips could not be read and count as wrong" in text
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_shows_everything(study, width):
+    base, *grpo = planned(study)
+    cells = [base, *(("[red]grpo[/red] $x^$, 30 % flipped", *rest) for _, *rest in grpo), ("new", 0, "n", "0")]
+    grid(study, cells, [(cells[1][0], "base")], question="[bold]Does it[/] help?")
+    text = printed(study, width, plots=True)
+    table = text[: text.index("picture ")]
+    assert max(map(len, table.splitlines())) <= width and "…" not in text
+    words = " ".join(table.split())
+    for shown in ("[bold]Does it[/] help?", "[red]grpo[/red]", "$x^$,", "+22.0", "<.001", "better", "not started"):
+        assert shown in words
+    assert ("━●" in table) == (width == 100), "where there is room, intervals are drawn"
+
+
+def test_a_folder_of_any_name_can_be_found_again(study):
+    folder = study.rename(study.with_name("a [red]folder"))
+    assert f"run folders  {folder}\n" in printed(folder)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ STYLE: dict[Any, Any] = {
     "grid.color": "0.92",
     "axes.axisbelow": True,
     "legend.frameon": False,
+    "text.parse_math": False,  # names are names, dollars and all
 }
 
 
@@ -70,11 +71,14 @@ def curves(study: Study, folder: Path) -> Path | None:
 
 
 def intervals(study: Study, folder: Path) -> Path:
-    """Accuracy of each arm on each level: mean and 95 % interval, and every seed as a tick."""
+    """Accuracy of each arm on each level: mean and 95 % interval, every seed as a tick; control and chance as lines."""
     levels, arms = list(study.levels), [arm for arm, runs in study.arms.items() if runs]
-    figure = Figure(figsize=(2 + 2.9 * len(levels), 1.1 + 0.32 * len(arms)), layout="constrained")
+    figure = Figure(figsize=(2 + 2.9 * len(levels), 1.4 + 0.32 * len(arms)), layout="constrained")
     grid = figure.subplots(1, len(levels), sharex=True, sharey=True, squeeze=False)
     for axes, level in zip(grid.flat, levels, strict=True):
+        axes.axvline(100 * study.blind(level), color="0.4", lw=1, ls=":", label="one letter always")
+        if (scores := study.column(study.control, level, "correct")) is not None:
+            axes.axvline(100 * scores.mean(), color="0.4", lw=1, ls="--", label=f"{study.control}, the control")
         for place, arm in enumerate(arms):
             if (scores := study.column(arm, level, "correct")) is not None:
                 i, (colour, _) = accuracy(scores), look(study, arm)
@@ -86,6 +90,7 @@ def intervals(study: Study, folder: Path) -> Path:
         )
         axes.grid(False, axis="y")
     grid.flat[0].set_yticks(range(len(arms)), arms)
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return _save(figure, folder / "accuracy.png")
 
 
@@ -108,7 +113,7 @@ def look(study: Study, arm: str) -> tuple[str, str]:
 def _curve(axes: Axes, seeds: Sequence[np.ndarray], arm: str, colour: str, dash: str, smooth: bool) -> None:
     seeds = [points for points in seeds if len(points)]
     for points in seeds:
-        axes.plot(*points.T, color=colour, lw=0.6, alpha=0.45)
+        axes.plot(*points.T, color=colour, lw=0.6, alpha=0.3, zorder=1)  # below every mean
     shared = sorted(set.intersection(*(set(points[:, 0]) for points in seeds))) if seeds else []
     if not shared:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +19,9 @@ from rlvid.study.stats import Interval, accuracy, difference, holm, mcnemar, ver
 
 COLOURS = {"better": "bold green", "worse": "bold red", "not distinguishable": "yellow"}
 NOTHING = "–"
+WIDE = 98  # columns of the terminal from which on intervals stand beside their values, and are drawn
 INTERVALS = (
-    "Beside each accuracy its 95 % interval: for one seed Wilson's, which knows of new questions only; for several a "
+    "With each accuracy its 95 % interval: for one seed Wilson's, which knows of new questions only; for several a "
     "bootstrap that draws new seeds, too, and is rough with fewer than five."
 )
 TESTS = (
@@ -28,7 +29,7 @@ TESTS = (
     "adjusted for all {count} comparisons here (Holm). A verdict needs p < .05 and an interval without 0."
 )
 NEXT = """\
-in each      samples/ every completion with its rewards, eval/ every question, metrics.jsonl
+in each      samples/, eval/, metrics.jsonl: every completion, question and step
 try next     rlvid train nano algorithm=dr_grpo       another algorithm: rlvid list algorithms
              rlvid train nano rewards.accuracy=0.5    another reward: rlvid list rewards, or yours
              rlvid grid experiments/noise_robustness.py --jobs 2"""
@@ -56,29 +57,28 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> No
     console = console or Console()
     if not console.is_terminal:
         console = Console(file=console.file, width=140, highlight=False)  # piped: nothing is cut or coloured
-    console.print(tables(study))
+    console.print(tables(study, wide=console.width >= WIDE))
     if plots and study.levels:
         from rlvid.study.plots import draw
 
         for path in draw(study, runs / "plots"):
-            console.print(f"picture      {path}", soft_wrap=True, highlight=False)
-    console.print(f"run folders  {runs}", soft_wrap=True, highlight=False)
-    console.print(NEXT, soft_wrap=True, highlight=False)
+            console.print(Text(f"picture      {path}"), soft_wrap=True)
+    console.print(Text(f"run folders  {runs}\n{NEXT}"), soft_wrap=True)
 
 
-def tables(study: Study) -> RenderableType:
-    """The whole report for the terminal."""
+def tables(study: Study, wide: bool) -> RenderableType:
+    """The whole report for a terminal of at least 80 columns; for a `wide` one, with drawings."""
     done = sum(result.done for result in study.results)
     parts: list[RenderableType] = [
         Text(study.question or study.name, style="bold"),
         Text(f"{study.name}: {done} of {len(study.results)} runs done", style="dim"),
     ]
     if study.levels:
-        parts += ["", accuracies(study), Text(INTERVALS, style="dim")]
+        parts += ["", accuracies(study, wide), "", Text(INTERVALS, style="dim")]
     if comparisons := compare(study):
-        parts += ["", verdicts(comparisons), Text(TESTS.format(count=len(comparisons)), style="dim")]
-    if done < len(study.results):
-        parts += ["", unfinished(study)]
+        parts += ["", verdicts(comparisons, wide), "", Text(TESTS.format(count=len(comparisons)), style="dim")]
+    if any(map(study.remarks, study.results)):
+        parts += ["", missing(study)]
     return Group(*parts, "")
 
 
@@ -86,19 +86,19 @@ def compare(study: Study) -> list[Comparison]:
     """The study's comparisons on every level that both arms have answered."""
     found: list[tuple[str, str, str, Interval, float]] = []
     for a, b in study.comparisons:
-        paired = [r.seed for r in study.arms[a]] == [r.seed for r in study.arms[b]]
         for level in study.levels:
+            paired = [r.seed for r in study.answered(a, level)] == [r.seed for r in study.answered(b, level)]
             x, y = study.column(a, level, "correct"), study.column(b, level, "correct")
             if x is not None and y is not None:
                 found.append((a, b, level, difference(x, y, paired), mcnemar(x, y)))
     return [Comparison(*f[:4], p) for f, p in zip(found, holm([f[4] for f in found]), strict=True)]
 
 
-def accuracies(study: Study) -> Table:
+def accuracies(study: Study, wide: bool) -> Table:
     """Arms by levels: mean over seeds and its interval, in per cent; how many replies keep to the format; tokens."""
     table = _table("arm", "seeds")
     for level, questions in study.levels.items():
-        table.add_column(f"{level} [dim]n={len(questions)}", no_wrap=True)
+        table.add_column(f"{escape(level)} [dim]n={len(questions)}", no_wrap=True)
     for name in ("format", "length"):
         table.add_column(name, justify="right", no_wrap=True)
     for arm, runs in study.arms.items():
@@ -108,32 +108,31 @@ def accuracies(study: Study) -> Table:
         table.add_row(
             Text(arm),
             seeds,
-            *(_accuracy(study.column(arm, level, "correct")) for level in study.levels),
+            *(_accuracy(study.column(arm, level, "correct"), "  " if wide else "\n") for level in study.levels),
             NOTHING if form is None else f"{form:.0%}",
             NOTHING if length is None else f"{length:.0f}",
         )
     table.add_section()
-    blind = [f"{100 * commonest(study, level):4.1f}" for level in study.levels]
+    blind = [f"{100 * study.blind(level):4.1f}" for level in study.levels]
     table.add_row("one letter always", "", *blind, style="dim")
     return table
 
 
-def verdicts(comparisons: Sequence[Comparison]) -> Table:
-    """Every comparison, drawn on one scale about zero."""
-    table = _table("comparison", "level", "points", "95 % interval", "  worse  │  better", "p", "verdict")
-    for column in table.columns[2:]:
-        column.no_wrap = True
-    for column in (table.columns[i] for i in (2, 3, 5)):
-        column.justify = "right"
+def verdicts(comparisons: Sequence[Comparison], wide: bool) -> Table:
+    """Every comparison; where there is room, drawn on one scale about zero."""
+    table = _table("comparison")
+    drawing = ["  worse  │  better"] if wide else []
+    for name in ("level", "points", "95 % interval", *drawing, "p", "verdict"):
+        table.add_column(name, justify="right" if name in ("points", "95 % interval", "p") else "left", no_wrap=True)
     reach = max(max(-c.difference.low, c.difference.high) for c in comparisons) or 1.0
     for (a, b), group in groupby(comparisons, key=lambda c: (c.a, c.b)):
         rows = list(group)
         table.add_row(
             Text(f"{a}\nagainst {b}"),
-            "\n".join(c.level for c in rows),
+            Text("\n".join(c.level for c in rows)),
             "\n".join(f"{100 * c.difference.value:+.1f}" for c in rows),
             "\n".join(f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}" for c in rows),
-            Text("\n").join(Text(strip(c.difference, reach), COLOURS[c.verdict]) for c in rows),
+            *(Text("\n").join(Text(strip(c.difference, reach), COLOURS[c.verdict]) for c in rows) for _ in drawing),
             "\n".join("<.001" if c.p < 0.001 else f"{c.p:.3f}".removeprefix("0") for c in rows),
             Text("\n").join(Text(c.verdict, COLOURS[c.verdict]) for c in rows),
             end_section=True,
@@ -150,20 +149,13 @@ def strip(d: Interval, reach: float, width: int = 19) -> str:
     return "".join(cells)
 
 
-def unfinished(study: Study) -> Table:
-    """The runs that are missing above, and why."""
-    table = _table("not finished", "seed", "how far")
+def missing(study: Study) -> Table:
+    """The runs and the answers that are not in the numbers above, and why."""
+    table = _table("not in the numbers", "seed", "because")
     for result in study.results:
-        if not result.done:
-            table.add_row(Text(result.arm), str(result.seed), Text(result.standing))
+        if remarks := study.remarks(result):
+            table.add_row(Text(result.arm), str(result.seed), Text("\n".join(remarks)))
     return table
-
-
-def commonest(study: Study, level: str) -> float:
-    """How often the commonest right letter is right: what one gets without looking."""
-    rows = next(result.answers[level] for result in study.results if level in result.answers)
-    golds = Counter(row["gold"] for row in rows.values())
-    return max(golds.values()) / golds.total()
 
 
 def _table(*columns: str) -> Table:
@@ -173,11 +165,11 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _accuracy(scores: np.ndarray | None) -> str:
+def _accuracy(scores: np.ndarray | None, gap: str) -> str:
     if scores is None:
         return NOTHING
     i = accuracy(scores)
-    return f"[bold]{100 * i.value:4.1f}[/]  {100 * i.low:4.1f}–{100 * i.high:.1f}"
+    return f"[bold]{100 * i.value:4.1f}[/]{gap}{100 * i.low:4.1f}–{100 * i.high:.1f}"
 
 
 def _mean(study: Study, arm: str, key: str) -> float | None:

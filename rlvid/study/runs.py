@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,24 +80,43 @@ class Study:
 
     @cached_property
     def levels(self) -> dict[str, list[str]]:
-        """Level -> question ids, the same for every run; UserError where two runs answered different questions."""
-        levels: dict[str, tuple[Result, list[str]]] = {}
+        """Level -> question ids: those of the run that answered most; only runs that answered the same are compared."""
+        levels: dict[str, list[str]] = {}
         for result in self.results:
             for level, answers in result.answers.items():
-                first, ids = levels.setdefault(level, (result, list(answers)))
-                if ids != list(answers):
-                    raise UserError(
-                        f"{first.folder} and {result.folder} answered different {level} questions ({len(ids)} and "
-                        f"{len(answers)}): report them apart, or evaluate both with the same data and eval.limit"
-                    )
-        return {level: levels[level][1] for level in sorted(levels)}
+                levels[level] = max(levels.get(level, []), list(answers), key=len)
+        return {level: levels[level] for level in sorted(levels) if levels[level]}
+
+    def answered(self, arm: str, level: str) -> list[Result]:
+        """An arm's runs that count on a level: they answered its questions, all of them and no others."""
+        return [run for run in self.arms[arm] if list(run.answers.get(level, ())) == self.levels[level]]
 
     def column(self, arm: str, level: str, key: str) -> np.ndarray | None:
         """(S, Q) a column of an arm's answers, None where it has none; a clip that could not be read counts as 0."""
-        runs = [list(r.answers[level].values()) for r in self.arms[arm] if level in r.answers]
+        runs = [list(run.answers[level].values()) for run in self.answered(arm, level)]
         if not any(key in row for rows in runs for row in rows):
             return None
         return np.array([[float(row.get(key) or 0) for row in rows] for rows in runs])
+
+    def blind(self, level: str) -> float:
+        """How often the commonest right letter is right: what one gets without looking."""
+        rows = max((result.answers.get(level, {}) for result in self.results), key=len)
+        golds = Counter(row["gold"] for row in rows.values())
+        return max(golds.values()) / golds.total()
+
+    def remarks(self, result: Result) -> list[str]:
+        """Why a run, or some of its answers, is missing from the numbers; empty if nothing is."""
+        if not result.done:
+            return [result.standing]
+        found = []
+        for level, ids in self.levels.items():
+            answers = result.answers.get(level, {})
+            if list(answers) != ids:
+                shared = len(answers.keys() & set(ids))
+                found.append(f"{level} left out: it answered {shared} of the {len(ids)} questions that others answered")
+            elif unread := sum("unread" in row for row in answers.values()):
+                found.append(f"{level}: {unread} clips could not be read and count as wrong; see skipped.jsonl")
+        return found
 
 
 def read(folder: Path) -> Study:
