@@ -51,7 +51,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
     Ingredients stand alone; an option's line is one token, and so is whatever else is always written together, as in
     SuperBPE (arXiv:2503.13423). A question is a third as long as in words, and from an action to its letter it is one
-    attention: with words as tokens it is three, and the look-up was at chance after 500 steps.
+    attention. Trials with words as tokens had not learnt that look-up in whole replies (experiments/README.md).
     """
     bpe = Tokenizer(models.BPE())
     alone = Regex(rf"\n[A-Z]\. [^\n]+| (?:{'|'.join(INGREDIENTS)})[,.?]?| in order to|</think><answer>[A-Z]</answer>")
