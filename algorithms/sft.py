@@ -1,7 +1,6 @@
 """Supervised fine-tuning: imitate the data set's reasoned answers, completion tokens only."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,7 +16,10 @@ class SFT(Algorithm):
     they say how good the data is.
     """
 
-    completions: ClassVar[str] = "data"
+    @property
+    def completions(self) -> str:
+        """The data set demonstrates."""
+        return "data"
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, 1) rewards -> (P, 1) ones."""

@@ -108,12 +108,6 @@ def show(args: argparse.Namespace) -> None:
     Console().print(table)
 
 
-def _noise() -> list[describe.Description]:
-    from rlvid.data.noise import KINDS
-
-    return describe.documented(KINDS)
-
-
 def _views() -> list[describe.Description]:
     from rlvid.video.views import VIEWS
 
@@ -125,7 +119,7 @@ LISTS = {
     "algorithms": lambda: describe.describe("algorithms"),
     "presets": describe.presets,
     "benchmarks": describe.benchmarks,
-    "noise": _noise,
+    "noise": describe.noises,
     "views": _views,
 }
 

@@ -1,9 +1,11 @@
 """Checkpoints: `checkpoints/step-N/` is a plain Hugging Face folder, plus what is needed to go on exactly.
 
-    model.safetensors, config.json, tokenizer...   `from_pretrained` reads them, and so does `rlvid eval`
+    model.safetensors, config.json, tokenizer...   `from_pretrained` reads them, and so does `rlvid eval`;
+                                                   with LoRA the adapter's files stand in the place of the model's
+    critic.safetensors                             only where there is one
     optimizer.safetensors                          AdamW's moments
     reference.safetensors                          only where the reference moves
-    state.json                                     step, schedule, counters
+    state.json                                     step, schedule, counters, the algorithm's memory
 
 Nothing is pickled. There is no random state to keep: every draw is a function of the seed, the step and the sample id.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +24,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from rlvid.config import Config
 from rlvid.files import write
+from rlvid.policy.critic import names
 from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
 from rlvid.run import Run
+
+COUNTERS = ("step", "tokens", "drawn", "skipped", "verdicts", "memory")
 
 
 def begin(
@@ -39,7 +46,10 @@ def begin(
         scheduler.load_state_dict(state["scheduler"])
         if reference and reference.moves:
             load_parameters(reference, load_file(folder / "reference.safetensors"))
-        run.step, run.tokens, run.skipped = state["step"], state["tokens"], state["skipped"]
+        if policy.critic:
+            load_parameters(policy, load_file(folder / "critic.safetensors"))
+        for name in COUNTERS:
+            setattr(run, name, state[name])
         run.best = tuple(state["best"]) if state["best"] else None
     run.rewind()
 
@@ -54,7 +64,7 @@ def save(
     reference: Reference | None,
 ) -> None:
     """Write `checkpoints/step-N`, whole or not at all, where one is due; keep the last few and the best."""
-    train, score = run.config.train, metrics.get(f"eval/{run.config.eval.splits[0]}/accuracy")
+    train, score = run.config.train, metrics.get(f"eval/{next(iter(run.config.eval.splits), '')}/accuracy")
     if score is None and step % train.save_steps and step != train.steps:
         return
     if score is not None and (run.best is None or score > run.best[0]):
@@ -70,7 +80,10 @@ def save(
     save_file(tensors, part / "optimizer.safetensors")
     if reference and reference.moves:
         save_file({k: v.detach().contiguous() for k, v in reference.named_parameters()}, part / "reference.safetensors")
-    state = {"step": step, "tokens": run.tokens, "skipped": run.skipped, "best": run.best}
+    if policy.critic:
+        parameters = dict(policy.named_parameters())
+        save_file({name: parameters[name].detach().contiguous() for name in names(policy)}, part / "critic.safetensors")
+    state = {name: getattr(run, name) for name in (*COUNTERS, "best")}
     write(part / "state.json", json.dumps(state | {"scheduler": scheduler.state_dict(), "optimizer": rest}))
     shutil.rmtree(final, ignore_errors=True)
     part.rename(final)
@@ -102,12 +115,19 @@ def unflatten(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> di
 
 @torch.no_grad()
 def load_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy named tensors into a module's parameters."""
-    for name, parameter in module.named_parameters():
-        parameter.copy_(tensors[name])
+    """Copy named tensors into the module's parameters of these names."""
+    parameters = dict(module.named_parameters())
+    for name, tensor in tensors.items():
+        parameters[name].copy_(tensor)
 
 
-def model_folder(path: Path) -> Path:
-    """A model folder as given, or the last checkpoint of the run folder that was given."""
-    saved = checkpoints(path)
-    return saved[-1] if saved else path
+def plain(run: Path, config: Config) -> Path:
+    """The last checkpoint of a run, with LoRA folded into `folded/`, so that further adapters can stand on it."""
+    saved = checkpoints(run)[-1]
+    if not config.train.lora_r:
+        return saved
+    if not (run / "folded").exists():
+        part = run / ".folded"
+        Policy.load(replace(config, train=replace(config.train, lora_r=0)), saved).save(part)
+        part.rename(run / "folded")
+    return run / "folded"

@@ -32,11 +32,11 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Noise:
-    """Wrong labels in the training data; evaluation data is never touched."""
+    """What is wrong with the training data or its verifier; evaluation data is never touched."""
 
     kind: str = ""  # "" is clean; see `rlvid list noise`
-    rate: float = 0.0
     seed: int = 0
+    fields: Mapping[str, Any] = field(default_factory=dict)  # the kind's own, such as rate = 0.3
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,8 @@ class Train:
     freeze_vision_tower: bool = False
     dtype: str = "auto"  # bfloat16 on a GPU, float32 on a CPU
     attn_implementation: str = "sdpa"
+    lora_r: int = 0  # rank of the policy's LoRA adapter; 0 trains the weights themselves
+    lora_alpha: int = 32
     sync_ref_model: bool = False  # True: the reference is an fp32 moving average of the policy
     ref_model_mixup_alpha: float = 0.005
     ref_model_sync_steps: int = 10
@@ -84,6 +86,15 @@ class Train:
     save_total_limit: int = 2
     eval_steps: int = 0  # 0: evaluate only at the end
     log_completions_steps: int = 10  # how often one completion is shown
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """Supervised fine-tuning before the run's own algorithm starts; everything not named here is as in [train]."""
+
+    steps: int = 0  # 0 is none
+    prompts_per_step: int = 32
+    learning_rate: float = 1e-5
 
 
 @dataclass(frozen=True)
@@ -107,6 +118,7 @@ class Config:
     algorithm: Plugin = Plugin("grpo")
     rewards: tuple[Plugin, ...] = (Plugin("accuracy"),)
     noise: Noise = Noise()
+    cold_start: ColdStart = ColdStart()
     train: Train = Train()
     video: Video = Video()
     eval: Eval = Eval()
@@ -130,6 +142,7 @@ class Config:
         table = {k: v for k, v in asdict(self).items() if k not in ("algorithm", "rewards")}
         table["algorithm"] = {"name": self.algorithm.name, **self.algorithm.fields}
         table["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.rewards}
+        table["noise"] = {"kind": self.noise.kind, "seed": self.noise.seed, **self.noise.fields}
         return tomli_w.dumps(_without_none(table))
 
 
@@ -154,6 +167,10 @@ def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
             _plugin(_promote("reward", value), f"{where}: rewards.{name}", name)
             for name, value in table["rewards"].items()
         )
+    if isinstance(table.get("noise"), Mapping):
+        own = {"kind", "seed"} & table["noise"].keys()
+        rest = {k: v for k, v in table["noise"].items() if k not in own}
+        table["noise"] = {k: table["noise"][k] for k in own} | {"fields": rest}
     config = _dataclass(Config, table, where)
     _check(config, where)
     return config
@@ -233,6 +250,8 @@ def _dataclass(cls: type, table: Any, where: str) -> Any:
 def _value(kind: Any, value: Any, where: str) -> Any:
     if is_dataclass(kind) and isinstance(kind, type):
         return value if isinstance(value, kind) else _dataclass(kind, value, where)
+    if get_origin(kind) is Mapping:
+        return dict(value)
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
         if not isinstance(value, list | tuple):
@@ -271,7 +290,12 @@ def _check(config: Config, where: str) -> None:
         "video.decode_workers must be 1 or more": video.decode_workers >= 1,
         "video.decode_timeout must be above 0": video.decode_timeout > 0,
         "video.cache_gb must be 0 or more": video.cache_gb >= 0,
-        "noise.rate must be in [0, 1]": 0 <= config.noise.rate <= 1,
+        "train.lora_r must be 0 or more": train.lora_r >= 0,
+        "train.sync_ref_model averages whole weights; with train.lora_r the reference is the base: choose one": not (
+            train.sync_ref_model and train.lora_r
+        ),
+        "cold_start.steps must be 0 or more, and cold_start.prompts_per_step 1 or more": config.cold_start.steps >= 0
+        and config.cold_start.prompts_per_step >= 1,
         "eval.batch_size must be 1 or more": config.eval.batch_size >= 1,
         "eval.temperature must be 0 or more": config.eval.temperature >= 0,
     }

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,21 @@ def documented(functions: Mapping[str, Callable[..., Any]]) -> list[Description]
     """Functions by name, by their first docstring line."""
     where = {name: Path(f.__code__.co_filename).name for name, f in functions.items()}
     return [Description(n, (f.__doc__ or "").partition("\n")[0], {}, where[n]) for n, f in functions.items()]
+
+
+def noises() -> list[Description]:
+    """Every kind of noise, with its fields."""
+    from rlvid.data.noise import KINDS
+
+    return [
+        Description(
+            name,
+            (kind.__doc__ or "").partition("\n")[0],
+            {f.name: repr(f.default) for f in fields(kind)},
+            f"data/{source_of(kind.__module__).name}:{inspect.getsourcelines(kind)[1]}",
+        )
+        for name, kind in KINDS.items()
+    ]
 
 
 def benchmarks() -> list[Description]:
@@ -83,7 +99,7 @@ def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, str]:
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
             fields[item.target.id] = ast.unparse(item.value)
-    return {name: default for name, default in fields.items() if name != "completions"}
+    return fields
 
 
 def _class(tree: ast.Module, name: str) -> tuple[ast.Module, ast.ClassDef] | None:

@@ -7,54 +7,36 @@ computed on the whole step. So a run's result does not depend on how many proces
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
-from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
 
 from rlvid import checkpoint
 from rlvid.algorithm import Algorithm
-from rlvid.config import Config, Train
+from rlvid.config import ColdStart, Config, Eval, Plugin, Train
 from rlvid.data import source
+from rlvid.data.noise import corruption
 from rlvid.display import Display
 from rlvid.evaluation import evaluate, results
-from rlvid.metrics import Meter, Record, advantage_shares, summary
-from rlvid.policy.model import Encoded, Policy
+from rlvid.metrics import Meter, advantage_shares, repairs, summary
+from rlvid.policy.critic import Critic
+from rlvid.policy.model import Policy
 from rlvid.policy.optimiser import adamw, check, schedule, trackers
 from rlvid.policy.reference import Reference
-from rlvid.policy.sampler import Demonstrations, Sampler
+from rlvid.policy.sampler import ACTORS
 from rlvid.resolve import build
 from rlvid.reward import Mix
+from rlvid.rollout import Rollout
 from rlvid.run import Run
-from rlvid.types import Batch, Group
-
-ACTORS: dict[str, type[Sampler] | type[Demonstrations]] = {"policy": Sampler, "data": Demonstrations}
-
-
-@dataclass
-class Rollout:
-    """What one process holds of a step: encoded prompts, their groups, and the groups' rows as tensors."""
-
-    encoded: Sequence[Encoded]
-    groups: Sequence[Group]
-    batch: Batch
-
-    def part(self, chosen: Sequence[int]) -> Rollout:
-        """Some of the groups."""
-        picked = [self.encoded[i] for i in chosen], [self.groups[i] for i in chosen]
-        return Rollout(*picked, self.batch.of_groups(chosen, len(self.groups)))
-
-    def parts(self, size: int) -> Iterator[Rollout]:
-        """All of the groups, `size` at a time."""
-        for start in range(0, len(self.groups), size):
-            yield self.part(range(len(self.groups))[start : start + size])
+from rlvid.types import Batch, Prompt, Step
 
 
 def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float]:
@@ -63,70 +45,87 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     Raises UserError where the config, the data or the folder cannot be used, and on a non-finite gradient.
     """
     algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
-    mix = Mix.build(config.rewards)
-    accelerator = Accelerator(log_with=trackers(config), project_dir=folder)
+    mix, noise = Mix.build(config.rewards), corruption(config.noise)
+    plain = DistributedDataParallelKwargs(broadcast_buffers=False)  # so that scoring needs no word between processes
+    accelerator = Accelerator(log_with=trackers(config), project_dir=folder, kwargs_handlers=[plain])
     check(config, algorithm, accelerator.num_processes)
     with Run.open(folder, config, resume, accelerator) as run, Display(run) as display:
         if run.done:
             display.results(results(run.folder / "eval"))
             return run.last_metrics()
-        prompts, levels = source.training(config, algorithm.completions, run), source.held_out(config)
-        policy = Policy.load(config).to(accelerator.device)
+        start = cold_start(config, folder) if config.cold_start.steps else None
+        prompts, levels = source.training(config, algorithm, noise, run), source.held_out(config)
+        policy = Policy.load(config, start).to(accelerator.device)
         reference = Reference(policy, config.train) if "ref_logps" in algorithm.needs else None
-        learner, optimizer = accelerator.prepare(policy, adamw(policy, config.train))
+        if algorithm.critic_settings:
+            policy.critic = Critic(algorithm.critic_settings[0], policy.model, config.train).to(accelerator.device)
+        learner, optimizer = accelerator.prepare(policy, adamw(policy, config.train, algorithm))
         scheduler = schedule(optimizer, config.train)
         act = ACTORS[algorithm.completions](policy, config.train, run.timed)
         checkpoint.begin(run, policy, optimizer, scheduler, reference)
         plan = [source.take(prompts, step, config) for step in range(run.step + 1, config.train.steps + 1)]
         run.warm(policy, chain(*plan, *levels.values()))
 
-        for step, asked in enumerate(plan, start=run.step + 1):
+        def play(asked: Sequence[Prompt], number: int, drawn: int = 0) -> Rollout:
+            """Act and judge."""
             with run.timed("decode"):
-                places, ours, encoded = run.readable(policy, asked)
-            groups = act(ours, encoded, f"{config.seed}|{step}")
+                places, ours, encoded = run.readable(policy, asked, noise.see)
+            groups = act(ours, encoded, f"{config.seed}|{number}")
             with run.timed("reward"):
-                totals = mix(groups)
-                records = everyone([Record.of(*row) for row in zip(places, groups, totals, strict=True)])
-            seats = [i for i, record in enumerate(records) if record.place in places]
-            batch = credit(algorithm, records).of_groups(seats, len(records)).to(accelerator.device)
-            rollout = Rollout(encoded, groups, batch)
-            if reference:
-                with run.timed("reference"):
-                    batch.ref_logps = score(reference, rollout, config.train)
+                totals = mix(groups, partial(noise.judge, step=number))
+                return Rollout.of([drawn + place for place in places], encoded, groups, totals)
+
+        for number, asked in enumerate(plan, start=run.step + 1):
+            rollout, drawn = play(asked, number), list(asked)
+            for _ in range(1, algorithm.max_num_gen_batches):
+                more = source.spare(prompts, drawn, len(asked) - len(rollout.telling), number, config)
+                if not more:
+                    break
+                rollout = rollout.joined(play(more, number, len(drawn)), len(asked))
+                drawn += more
+            with run.timed("reference"):
+                facts = rollout.facts(policy, reference, config.train)
+            step = rollout.step(number, mix.weights, facts, run.memory)
+            algorithm.observe(step)
+            batch = credit(algorithm, step)
+            rollout = rollout.credited(batch, policy.device)
             with run.timed("learn"):
-                turns = minibatches(seats, len(records), algorithm.num_minibatches)
-                learnt = learn(learner, algorithm, optimizer, accelerator, rollout, turns, config.train)
-            run.stop_unless_finite(step, learnt, records)
+                learnt = learn(learner, algorithm, optimizer, accelerator, rollout, config.train)
+            run.stop_unless_finite(number, learnt, rollout.records)
             scheduler.step()
             if reference:
-                reference.follow(policy, step)
+                reference.follow(policy, number)
 
-            metrics = summary(records) | learnt | advantage_shares(algorithm, mix, records) | run.count(records)
-            if step == config.train.steps or (config.train.eval_steps and step % config.train.eval_steps == 0):
-                metrics |= evaluate(policy, mix, levels, run, step, display)
-            run.log(step, metrics, records)
-            display.step(step, metrics, records)
-            checkpoint.save(run, step, metrics, policy, optimizer, scheduler, reference)
+            metrics = summary(rollout.records) | learnt | advantage_shares(algorithm, step, batch)
+            metrics |= repairs(rollout.records, algorithm.labels(step)) | run.count(rollout.records, len(drawn))
+            if number == config.train.steps or (config.train.eval_steps and number % config.train.eval_steps == 0):
+                metrics |= evaluate(policy, mix, levels, run, number, display)
+            run.log(number, metrics, rollout.records)
+            display.step(number, metrics, rollout.records)
+            checkpoint.save(run, number, metrics, policy, optimizer, scheduler, reference)
         if not config.train.steps:
             run.log(0, evaluate(policy, mix, levels, run, 0, display), [])
         display.results(results(run.folder / "eval"))
         return run.finish()
 
 
-def everyone(records: list[Record]) -> list[Record]:
-    """All processes' records of a step, in the step's order."""
-    return sorted(gather_object(records), key=lambda record: record.place)
+def cold_start(config: Config, folder: Path) -> Path:
+    """Train with SFT first, as a run of its own in `cold_start/`; returns the folder of its weights."""
+    own = replace(config.train, steps=config.cold_start.steps, learning_rate=config.cold_start.learning_rate)
+    own = replace(own, prompts_per_step=config.cold_start.prompts_per_step)
+    first = replace(config, algorithm=Plugin("sft"), train=own, cold_start=ColdStart(), eval=Eval(splits=()))
+    train(first, folder / "cold_start", resume=True)
+    return checkpoint.plain(folder / "cold_start", first)
 
 
-def credit(algorithm: Algorithm, records: Sequence[Record]) -> Batch:
-    """The step's P groups -> (B, T) mask, advantages and token shares; shares are fixed on each whole minibatch."""
-    rewards = torch.tensor([r.totals for r in records], dtype=torch.float64)  # (P, G)
-    lengths = torch.tensor([r.lengths for r in records])  # (P, G)
-    mask = (torch.arange(int(lengths.max())) < lengths[..., None]).float()  # (P, G, T)
-    advantages = algorithm.advantages(rewards).float()[..., None] * mask
-    turns = minibatches(range(len(records)), len(records), algorithm.num_minibatches)
-    weights = torch.cat([algorithm.weights(mask[turn].flatten(0, 1)) for turn in turns])
-    return Batch(mask.flatten(0, 1), advantages.flatten(0, 1), weights)
+def credit(algorithm: Algorithm, step: Step) -> Batch:
+    """The step's batch with (B, T) advantages and token shares; shares are fixed on each whole minibatch."""
+    batch = algorithm.credit(step)
+    if algorithm.mask_truncated_completions and step.finished is not None:
+        batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
+    turns = minibatches(range(len(step.ids)), len(step.ids), algorithm.num_minibatches)
+    shares = [algorithm.weights(batch.of_groups(turn, len(step.ids)).mask) for turn in turns if turn]
+    return replace(batch, weights=torch.cat(shares))
 
 
 def minibatches(seats: Sequence[int], groups: int, count: int) -> list[list[int]]:
@@ -141,34 +140,27 @@ def learn(
     optimizer: torch.optim.Optimizer,
     accelerator: Accelerator,
     rollout: Rollout,
-    turns: Sequence[Sequence[int]],
     config: Train,
 ) -> dict[str, float]:
     """`num_iterations` passes over the batch, an optimiser step for each minibatch; returns their mean metrics."""
-    if len(turns) * algorithm.num_iterations > 1:
-        rollout.batch.old_logps = score(learner, rollout, config)
+    turns = minibatches(rollout.seats, len(rollout.records), algorithm.num_minibatches) * algorithm.num_iterations
+    if len(turns) > 1:
+        rollout = rollout.before(accelerator.unwrap_model(learner), config)
     meter = Meter()
     learner.train()  # gradient checkpointing asks for it; nothing here drops out
-    for turn in list(turns) * algorithm.num_iterations:
-        *others, last = rollout.part(turn).parts(config.groups_per_forward)
+    for turn in turns:
+        *others, last = rollout.part(turn).parts(config.groups_per_forward) if turn else [rollout.silent()]
         for part in (*others, last):
             with nullcontext() if part is last else accelerator.no_sync(learner):
-                logps, entropy = learner(part.encoded, part.groups, config.temperature)
-                batch = part.batch.cut(logps.shape[1])
-                losses, quantities = algorithm.loss(logps, batch)
+                seen = learner(part.encoded, part.groups, config.temperature)
+                batch = part.batch.seen(seen.logps.shape[1], seen.entropy, seen.values)
+                losses, quantities = algorithm.loss(seen.logps, batch)
                 loss = (losses * batch.weights).sum()
                 accelerator.backward(loss * accelerator.num_processes)  # which averages gradients over processes
-            meter.tokens(batch.mask, {"entropy": entropy} | quantities)
+            meter.tokens(batch.mask, {"entropy": seen.entropy} | quantities)
             meter.total("loss", loss)
         meter.step(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     learner.eval()
     return meter.means(accelerator) | {"learning_rate": optimizer.param_groups[0]["lr"]}
-
-
-@torch.no_grad()
-def score(model: nn.Module, rollout: Rollout, config: Train) -> Tensor:
-    """(B, T) log-probabilities of a rollout's completions under a policy or a reference."""
-    parts = [model(p.encoded, p.groups, config.temperature)[0] for p in rollout.parts(config.groups_per_forward)]
-    return pad_sequence([row for part in parts for row in part], batch_first=True)

@@ -12,8 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlvid.algorithm import Algorithm
-from rlvid.reward import Mix
-from rlvid.types import Group
+from rlvid.types import Batch, Group, Step
 
 
 @dataclass(frozen=True)
@@ -77,21 +76,33 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
     return metrics
 
 
-def advantage_shares(algorithm: Algorithm, mix: Mix, records: Sequence[Record]) -> dict[str, float]:
-    """`advantage_share/NAME`: how much of the advantages would change if that reward were left out.
+def advantage_shares(algorithm: Algorithm, step: Step, batch: Batch) -> dict[str, float]:
+    """`advantage_share/NAME`: how much of the credited batch's advantages would change without that reward.
 
-    |A(all) - A(all but one)|^2 / |A(all)|^2. A reward that group normalisation cancels has none, however large it is;
-    shares of rewards that agree do not add up to one.
+    |A(all) - A(all but one)|^2 / |A(all)|^2, each completion counting alike. A reward that group normalisation cancels
+    has none, however large it is; shares of rewards that agree do not add up to one.
     """
-    totals = torch.tensor([r.totals for r in records], dtype=torch.float64)
-    full = algorithm.advantages(totals)
-    size = full.square().sum().item()
-    shares = {}
-    for name, weight in mix.weights.items():
-        column = torch.tensor([[v or 0.0 for v in r.columns[name]] for r in records], dtype=torch.float64)
-        change = (full - algorithm.advantages(totals - weight * column)).square().sum().item()
-        shares[f"advantage_share/{name}"] = change / size if size > 1e-12 else 0.0
-    return shares
+
+    def size(advantages: Tensor) -> float:
+        return (advantages.square().sum(-1) / batch.mask.sum(-1).clamp(min=1)).sum().item()
+
+    full = size(batch.advantages)
+    change = {name: size(batch.advantages - algorithm.credit(step.without(name)).advantages) for name in step.mix}
+    return {f"advantage_share/{name}": value / full if full > 1e-12 else 0.0 for name, value in change.items()}
+
+
+def repairs(records: Sequence[Record], labels: Sequence[str | None]) -> dict[str, float]:
+    """How well an algorithm refined the labels that it was given, against the clean ones that it never sees.
+
+    `labels/changed`: the share of prompts whose label it changed; `labels/precision`: the share of those that it
+    got right; `labels/recall`: the share of wrong labels that it put right. Nothing where it kept all labels.
+    """
+    rows = list(zip(records, labels, strict=True))
+    changed = [label == r.clean for r, label in rows if label != r.gold]
+    wrong = [label == r.clean for r, label in rows if r.gold != r.clean]
+    metrics = {"labels/changed": len(changed) / len(rows)} if changed else {}
+    metrics |= {"labels/precision": fmean(changed)} if changed else {}
+    return metrics | ({"labels/recall": fmean(wrong)} if changed and wrong else {})
 
 
 class Meter:
@@ -99,17 +110,20 @@ class Meter:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, Tensor] = {}
         self.norms: list[float] = []
 
     def tokens(self, mask: Tensor, quantities: Mapping[str, Tensor]) -> None:
-        """Add (B, T) quantities, to be averaged over the tokens of the mask."""
+        """Add (B, T) quantities, to be averaged over the tokens of the mask, less those that are not a number."""
         for name, value in quantities.items():
-            self.total(name, (value.detach() * mask).sum())
-        self.total("tokens", mask.sum())
+            counted = mask * ~value.isnan()
+            self.total(name, (value.detach().nan_to_num() * counted).sum(), counted.sum())
 
-    def total(self, name: str, value: Tensor) -> None:
-        """Add a number that processes and micro-batches sum up."""
-        self.sums[name] = self.sums.get(name, torch.zeros((), dtype=torch.float64)) + value.detach().double().cpu()
+    def total(self, name: str, value: Tensor, count: Tensor | None = None) -> None:
+        """Add a number that processes and micro-batches sum up, and how many tokens it is of."""
+        zero = torch.zeros((), dtype=torch.float64)
+        self.sums[name] = self.sums.get(name, zero) + value.detach().double().cpu()
+        self.counts[name] = self.counts.get(name, zero) + (zero if count is None else count.double().cpu())
 
     def step(self, norm: Tensor) -> None:
         """An optimiser step is about to be taken with a gradient of this norm."""
@@ -118,8 +132,9 @@ class Meter:
     def means(self, accelerator: Accelerator) -> dict[str, float]:
         """Each quantity's mean over tokens; the loss's and the gradient norm's over optimiser steps."""
         names = sorted(self.sums)
-        sums = torch.stack([self.sums[name] for name in names]).to(accelerator.device)
-        total = dict(zip(names, accelerator.reduce(sums, "sum").tolist(), strict=True))
-        tokens, loss = total.pop("tokens"), total.pop("loss")
-        means = {name: value / max(tokens, 1) for name, value in total.items()}
+        both = torch.stack([*(self.sums[name] for name in names), *(self.counts[name] for name in names)])
+        sums, counts = accelerator.reduce(both.to(accelerator.device), "sum").chunk(2)
+        total = {name: (s, n) for name, s, n in zip(names, sums.tolist(), counts.tolist(), strict=True)}
+        loss, _ = total.pop("loss")
+        means = {name: value / count for name, (value, count) in total.items() if count}
         return means | {"loss": loss / len(self.norms), "grad_norm": fmean(self.norms)}

@@ -55,11 +55,18 @@ class Mix:
         """The mix that a config asks for."""
         return cls({p.name: build("rewards", p.name, **p.fields) for p in plugins}, {p.name: p.weight for p in plugins})
 
-    def __call__(self, groups: Sequence[Group]) -> list[list[float]]:
-        """Lay every reward's column on the groups; return the (P, G) totals, `None` counting as nothing."""
+    def __call__(
+        self, groups: Sequence[Group], spoil: Callable[[Sequence[Group]], None] | None = None
+    ) -> list[list[float]]:
+        """Lay every reward's column on the groups; return the (P, G) totals, `None` counting as nothing.
+
+        `spoil` may change the columns before they are added up: that is how noise comes between verifier and policy.
+        """
         for name, reward in self.rewards.items():
             for group, row in zip(groups, check(name, reward(groups), groups), strict=True):
                 group.columns[name] = row
+        if spoil:
+            spoil(groups)
         return [[sum(w * (g[n][i] or 0.0) for n, w in self.weights.items()) for i in range(len(g))] for g in groups]
 
 

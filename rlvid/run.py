@@ -15,7 +15,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from rlvid.errors import UserError
 from rlvid.files import append, read_json, read_jsonl, write, write_jsonl
 from rlvid.types import Prompt
 from rlvid.video.decode import BadVideo
+from rlvid.video.views import Clip
 
 if TYPE_CHECKING:
     from rlvid.metrics import Record
@@ -48,6 +49,9 @@ class Run:
         self.main = accelerator.is_main_process
         self.step = 0  # the last step that is safe in a checkpoint
         self.tokens = 0  # completion tokens so far
+        self.drawn = 0  # prompts asked so far, those of flat groups that others replaced included
+        self.memory: dict[str, Any] = {}  # what the algorithm keeps from step to step
+        self.verdicts = dict.fromkeys(("right", "right_paid", "wrong", "wrong_paid"), 0)  # see `judged`
         self.skipped: dict[str, str] = {}  # sample id: why its clip could not be read
         self.best: tuple[float, int] | None = None  # accuracy on the first evaluated level, and at which step
         self.seconds: dict[str, float] = {}
@@ -116,12 +120,17 @@ class Run:
         """This process's prompts among all of a step's, with their places."""
         return list(enumerate(prompts))[self.accelerator.process_index :: self.accelerator.num_processes]
 
-    def readable(self, policy: Policy, prompts: Sequence[Prompt]) -> tuple[list[int], list[Prompt], list[Encoded]]:
-        """Places, prompts and encodings of our share; a clip that cannot be read is an error or a counted skip."""
+    def readable(
+        self, policy: Policy, prompts: Sequence[Prompt], see: Callable[[Prompt, Clip], Clip] = lambda _, clip: clip
+    ) -> tuple[list[int], list[Prompt], list[Encoded]]:
+        """Places, prompts and encodings of our share, each clip passing through `see`.
+
+        A clip that cannot be read is an error or a counted skip.
+        """
         read = []
         for place, prompt in self.share(prompts):
             try:
-                read.append((place, prompt, policy.encode(prompt)))
+                read.append((place, prompt, policy.encode(prompt, see(prompt, policy.frames(prompt)))))
             except BadVideo as error:
                 self.skip(prompt, error)
         places, ours, encoded = zip(*read, strict=True) if read else ((), (), ())
@@ -135,11 +144,31 @@ class Run:
             self.skipped[prompt.id] = str(error)
             append(self.folder / "skipped.jsonl", {"id": prompt.id, "error": str(error)})
 
-    def count(self, records: Sequence[Record]) -> dict[str, float]:
-        """Running totals: completion tokens learnt from, clips that could not be read."""
+    def count(self, records: Sequence[Record], drawn: int) -> dict[str, float]:
+        """Running totals: completion tokens learnt from, prompts asked, clips that could not be read; noise so far."""
         self.tokens += sum(sum(record.lengths) for record in records)
+        self.drawn += drawn
         failures = self.accelerator.reduce(torch.tensor(len(self.skipped)).to(self.accelerator.device), "sum")
-        return {"num_tokens": self.tokens, "data/decode_failures": int(failures)}
+        totals = {"num_tokens": self.tokens, "num_prompts": self.drawn, "data/decode_failures": int(failures)}
+        return totals | (self.judged(records) if self.config.noise.kind else {})
+
+    def judged(self, records: Sequence[Record]) -> dict[str, float]:
+        """What the accuracy reward's verdicts so far were worth, against the clean labels, which only this reads.
+
+        False positives: the share of wrong answers that were paid more than half; false negatives: of right ones, that
+        were not. Youden's J is 1 less both: the clean gradient's share in the noisy one's expectation.
+        """
+        for record in records:
+            for answer, paid in zip(record.answers, record.columns.get("accuracy", ()), strict=False):
+                kind = "right" if answer == record.clean else "wrong"
+                self.verdicts[kind] += 1
+                self.verdicts[f"{kind}_paid"] += (paid or 0.0) > 0.5
+        seen = self.verdicts
+        if not seen["right"] or not seen["wrong"]:
+            return {}
+        wrongly, missed = seen["wrong_paid"] / seen["wrong"], 1 - seen["right_paid"] / seen["right"]
+        rates = {"noise/false_positive_rate": wrongly, "noise/false_negative_rate": missed}
+        return rates | {"noise/youden_j": 1 - wrongly - missed}
 
     def log(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
         """Write down a step."""

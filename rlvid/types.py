@@ -1,4 +1,4 @@
-"""The nouns of the program: Prompt, Completion, Group, Batch. Everything else is a verb on these.
+"""The nouns of the program: Prompt, Completion, Group, Batch, Step. Everything else is a verb on these.
 
 Shapes, everywhere in rlvid: P prompts in a step, G completions of each, B = P*G rows, T completion tokens.
 """
@@ -22,7 +22,8 @@ class Prompt:
 
     `video` and `image` are paths; either may be absent (SEED-Bench-R1 has records without progress video).
     `answer` is the letter of the right option. `narrations` say what happens in the video and are never shown
-    to the policy. `demonstration` is a reasoned answer to imitate, where the data set has one.
+    to the policy. `demonstration` is a reasoned answer to imitate, where the data set has one, and `rejected` one that
+    is worse.
     """
 
     id: str
@@ -35,6 +36,7 @@ class Prompt:
     domain: str = ""
     narrations: tuple[str, ...] = ()
     demonstration: str | None = None
+    rejected: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
@@ -87,27 +89,67 @@ class Group:
 
 @dataclass
 class Batch:
-    """A step's completions as tensors, for an algorithm's eyes. Every tensor is (B, T), rows in group order."""
+    """A step's completions as tensors, for an algorithm's eyes. Every tensor is (B, T), rows in group order.
+
+    The first three are always there, once credit is given; the others where an algorithm asks for them.
+    """
 
     mask: Tensor  # 1.0 where a completion token stands, 0.0 on padding
     advantages: Tensor
     weights: Tensor  # each token's share of its optimiser step
+    sampled_logps: Tensor | None = None  # when it was sampled
     old_logps: Tensor | None = None  # before the batch's first optimiser step; None where there is only one
-    ref_logps: Tensor | None = None  # under the reference, where an algorithm or a reward needs it
+    ref_logps: Tensor | None = None  # under the reference
+    old_values: Tensor | None = None  # what the critic expected before each token was written
+    targets: Tensor | None = None  # what the loss aims at or measures from: PPO's returns, KTO's divergence
+    pairs: Tensor | None = None  # (B, G) how much a row counts as preferred to each member of its group
+    entropy: Tensor | None = None  # of the policy as it is now, laid on by every forward
+    values: Tensor | None = None  # of the critic as it is now
 
     def of_groups(self, chosen: Sequence[int], groups: int) -> Batch:
         """The rows of some of the `groups` groups."""
-        size = len(self.mask) // groups
+        size = len(self.mask) // max(groups, 1)
         rows = [i * size + j for i in chosen for j in range(size)]
-        return self._map(lambda tensor: tensor[rows])
+        return self._map(lambda name, tensor: tensor[rows])
 
     def cut(self, length: int) -> Batch:
         """The first `length` tokens of every row."""
-        return self._map(lambda tensor: tensor[:, :length])
+        return self._map(lambda name, tensor: tensor if name == "pairs" else tensor[:, :length])
+
+    def seen(self, length: int, entropy: Tensor, values: Tensor) -> Batch:
+        """The same, `length` tokens long, with what the forward of this moment says."""
+        return replace(self.cut(length), entropy=entropy, values=values)
+
+    def silent(self, rows: int) -> Batch:
+        """So many rows of nothing: no mask, no credit, no share."""
+        return self._map(lambda name, tensor: tensor.new_zeros(rows, *tensor.shape[1:]))
 
     def to(self, device: Any) -> Batch:
         """The same on a device."""
-        return self._map(lambda tensor: tensor.to(device))
+        return self._map(lambda name, tensor: tensor.to(device))
 
-    def _map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        return replace(self, **{name: change(value) for name, value in vars(self).items() if value is not None})
+    def _map(self, change: Callable[[str, Tensor], Tensor]) -> Batch:
+        return replace(self, **{k: change(k, v) for k, v in vars(self).items() if v is not None})
+
+
+@dataclass
+class Step:
+    """What an algorithm is told of a step before it gives credit: all P groups, over all processes.
+
+    `memory` is the one place where an algorithm may keep something from step to step: JSON values only, saved in every
+    checkpoint. `batch` holds the mask and whatever was asked for; its advantages and weights are still zero.
+    """
+
+    columns: Mapping[str, Tensor]  # reward -> (P, G); not a number where it does not apply
+    mix: Mapping[str, float]  # reward -> its weight in the total
+    batch: Batch
+    ids: Sequence[str] = ()  # (P,) sample ids
+    labels: Sequence[str | None] = ()  # (P,) the letter that the data set calls right
+    answers: Sequence[Sequence[str | None]] = ()  # (P, G) the letters that were given
+    finished: Tensor | None = None  # (P, G) bool: not cut off by the length limit
+    number: int = 1  # of the step, from 1
+    memory: dict[str, Any] = field(default_factory=dict)
+
+    def without(self, reward: str) -> Step:
+        """The same step, had that reward no weight."""
+        return replace(self, mix={name: 0.0 if name == reward else w for name, w in self.mix.items()})

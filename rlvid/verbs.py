@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from rlvid.config import Config, load
+from rlvid.config import Config, Noise, load
 from rlvid.errors import UserError
 
 
@@ -35,10 +36,11 @@ def evaluate(
         raise UserError(f"no run, checkpoint or model folder {str(model)!r}")
     saved = sorted((path / "checkpoints").glob("step-*"))
     owner = path if saved else path.parent.parent
-    given = [f'model="{saved[-1] if saved else model}"', "train.steps=0", 'noise.kind=""', "noise.rate=0.0"]
+    given = [f'model="{saved[-1] if saved else model}"', "train.steps=0", "cold_start.steps=0"]
     given += [f'data="{data}"'] if data else []
     given += [f"eval.splits={list(splits)}"] if splits else []
     config = load(owner / "config.toml" if (owner / "config.toml").is_file() else "qwen2_vl_7b", [*given, *overrides])
+    config = replace(config, noise=Noise())
     return _run(config, Path(out) if out else Path("runs") / f"eval-{path.name}-{config.id}", resume=True)
 
 

@@ -76,7 +76,7 @@ def test_the_id_is_the_config_and_the_text_of_its_files(tmp_path, monkeypatch):
         ("train.gradient_checkpointing=1", "must be bool"),
         ("train.lr_scheduler_type=cosin", "lr_scheduler_type must be"),
         ("train.temperature=0", "temperature must be above 0"),
-        ("noise.rate=1.2", "noise.rate must be in [0, 1]"),
+        ("train.lora_r=-1", "lora_r must be 0 or more"),
         ("video.on_bad_video=ignore", "on_bad_video must be"),
         ("rewards=3", "[rewards] needs at least one line"),
         ("rewards.accuracy=much", "must be a weight or a table"),

@@ -135,7 +135,7 @@ def test_noise_is_listed_and_only_in_training(kitchen, tmp_path):
     noise = ["noise.kind=symmetric", "noise.rate=0.5", "algorithm=sft", "train.steps=1"]
     out = train(tmp_path / "noisy", *noise)
     manifest = read_jsonl(out / "noise_manifest.jsonl")
-    assert manifest and all(row["clean"] != row["noisy"] for row in manifest)
+    assert manifest and all(row["answer"]["clean"] != row["answer"]["noisy"] for row in manifest)
     clean = {row["id"]: row["gold"] for row in read_jsonl(train(tmp_path / "clean", *noise[2:]) / "eval/L1.jsonl")}
     assert {row["id"]: row["gold"] for row in read_jsonl(out / "eval/L1.jsonl")} == clean
 

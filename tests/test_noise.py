@@ -6,11 +6,18 @@ from math import isclose
 import pytest
 
 from rlvid.answer import parse
-from rlvid.data.noise import corrupt, hash01
+from rlvid.config import Noise
+from rlvid.data import noise
+from rlvid.data.corruption import hash01
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 
 OPTIONS = ("open tap", "close tap", "cut onion", "wash pan")
+
+
+def corrupt(prompts, kind, rate, seed):
+    """The prompts under one kind of noise, and the manifest."""
+    return noise.corrupt(prompts, noise.corruption(Noise(kind, seed, {"rate": rate})))
 
 
 def prompts(count=2000, **fields):
@@ -34,7 +41,7 @@ def test_the_rate_is_kept_and_every_wrong_option_is_as_likely(rate):
     steps = Counter(("ABCD".index(q.answer) - "ABCD".index(p.answer)) % 4 for p, q in flipped)
     assert set(steps) == {1, 2, 3} and max(steps.values()) < 1.5 * min(steps.values())
     assert manifest == [
-        {"id": p.id, "clean": p.answer, "noisy": q.answer, "kind": "symmetric", "u": hash01(0, "symmetric", p.id)}
+        {"id": p.id, "answer": {"clean": p.answer, "noisy": q.answer}, "u": hash01(0, "symmetric", p.id)}
         for p, q in flipped
     ]
     assert all(row["u"] < rate for row in manifest)

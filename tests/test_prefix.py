@@ -3,8 +3,15 @@
 import pytest
 import torch
 
-from rlvid.policy.prefix import packed_logps
+from rlvid.policy.prefix import packed_states, rows, score
 from rlvid.types import Completion, Group
+
+
+def packed_logps(policy, encoded, completions, temperature):
+    """As `Policy.forward` does it."""
+    states, tokens = packed_states(policy, encoded, completions)
+    lengths = [len(c) for group in completions for c in group]
+    return [rows(x, lengths) for x in score(policy, states, tokens, temperature)]
 
 
 def separate_logps(policy, encoded, completions, temperature):
@@ -48,12 +55,12 @@ def test_values_and_gradients_equal_separate_rows(policy, rollout):
     def run(form):
         policy.zero_grad(set_to_none=True)
         logps = form(policy, encoded, completions, 0.7)
-        logps = logps[0] if isinstance(logps, tuple) else logps
+        logps = logps[0] if isinstance(logps, list) else logps
         (logps * weights[:, : logps.shape[1]]).sum().backward()
         return logps.detach(), {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
 
-    (packed, packed_grads), (rows, row_grads) = run(packed_logps), run(separate_logps)
-    assert (packed - rows).abs().max() < 1e-5
+    (packed, packed_grads), (plain, row_grads) = run(packed_logps), run(separate_logps)
+    assert (packed - plain).abs().max() < 1e-5
     assert packed_grads.keys() == row_grads.keys() and any("visual" in name for name in row_grads)
     worst = max(
         ((packed_grads[n] - g).norm() / g.norm().clamp(min=1e-12)).item()
@@ -87,5 +94,5 @@ def test_entropy_is_that_of_the_next_token(policy, prompts):
 def test_forward_takes_groups(policy, prompts):
     groups = [Group(prompts[0], [Completion("a", (11, 12, 13)), Completion("b", (14,))])]
     with torch.no_grad():
-        logps, entropy = policy([policy.encode(prompts[0])], groups)
+        logps, entropy, _ = policy([policy.encode(prompts[0])], groups)
     assert logps.shape == entropy.shape == (2, 3) and (logps[1, 1:] == 0).all()

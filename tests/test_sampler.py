@@ -50,7 +50,7 @@ def test_sampled_logps_are_the_learners(policy, prompts):
     encoded = [policy.encode(p) for p in prompts[:3]]
     groups = sampler(policy, temperature=0.8)(prompts[:3], encoded, "x")
     with torch.no_grad():
-        logps, _ = policy(encoded, groups, 0.8)
+        logps = policy(encoded, groups, 0.8).logps
     for row, completion in zip(logps, (c for g in groups for c in g), strict=True):
         assert row[: len(completion.tokens)].tolist() == pytest.approx(completion.logps, abs=1e-4)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from rlvid.algorithm import Algorithm
 from rlvid.config import Config
 from rlvid.data import kitchen, seed_bench_r1
+from rlvid.data.corruption import Corruption
 from rlvid.data.noise import corrupt
 from rlvid.files import write_jsonl
 from rlvid.run import Run
@@ -25,15 +28,13 @@ def root(config: Config) -> Path:
     return folder
 
 
-def training(config: Config, completions: str, run: Run) -> list[Prompt]:
-    """The prompts to learn from, none if nothing is learnt; the labels that the config's noise flips are listed."""
+def training(config: Config, algorithm: Algorithm, noise: Corruption, run: Run) -> list[Prompt]:
+    """The prompts to learn from, none if nothing is learnt; what the noise changes in them is listed."""
     if not config.train.steps:
         return []
-    prompts = seed_bench_r1.load(root(config), "train_cot" if completions == "data" else "train", config.data_seed)
-    if not config.noise.kind:
-        return prompts
-    prompts, manifest = corrupt(prompts, config.noise.kind, config.noise.rate, config.noise.seed)
-    if run.main:
+    split = "train_cot" if algorithm.completions == "data" else "train"
+    prompts, manifest = corrupt(seed_bench_r1.load(root(config), split, config.data_seed), noise)
+    if run.main and config.noise.kind:
         write_jsonl(run.folder / "noise_manifest.jsonl", manifest)
     return prompts
 
@@ -51,6 +52,16 @@ def take(prompts: list[Prompt], step: int, config: Config) -> list[Prompt]:
         epoch, place = divmod(index, len(prompts))
         chosen.append(prompts[_order(len(prompts), config.seed, epoch)[place]])
     return chosen
+
+
+def spare(prompts: list[Prompt], drawn: Sequence[Prompt], count: int, step: int, config: Config) -> list[Prompt]:
+    """`count` further prompts for a step, none that it has drawn, in an order of the step's own.
+
+    So what later steps are asked does not depend on how many groups of this one were flat.
+    """
+    used = {prompt.id for prompt in drawn}
+    order = np.random.default_rng([config.seed, step, 1]).permutation(len(prompts))
+    return [prompts[i] for i in order if prompts[i].id not in used][: max(count, 0)]
 
 
 @lru_cache(maxsize=4)

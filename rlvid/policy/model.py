@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,8 +14,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLForCondi
 
 from rlvid.config import Config
 from rlvid.errors import UserError
+from rlvid.policy import adapter
+from rlvid.policy.critic import Critic
 from rlvid.policy.nano import BASE
-from rlvid.policy.prefix import packed_logps
+from rlvid.policy.prefix import packed_states, rows, score
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import Frames
 from rlvid.video.pixels import patchify, resize
@@ -34,8 +37,18 @@ class Encoded:
     grids: Tensor  # (M, 3): each medium's patches in time, height and width
 
 
+class Seen(NamedTuple):
+    """What one forward says of completions: (B, T) each, zero on padding."""
+
+    logps: Tensor
+    entropy: Tensor
+    values: Tensor  # zero without a critic
+
+
 class Policy(nn.Module):
-    """A Qwen2-VL that can be asked for the log-probabilities of completions."""
+    """A Qwen2-VL that can be asked for the log-probabilities of completions, and, with a critic, for their value."""
+
+    critic: Critic | None
 
     def __init__(
         self,
@@ -49,12 +62,16 @@ class Policy(nn.Module):
         self.tokenizer = tokenizer
         self.frames = frames
         self.mixed = mixed
+        self.critic = None
         self.never = tokenizer.convert_tokens_to_ids([t for t in VISION_TOKENS if t in tokenizer.get_vocab()])
 
     @classmethod
-    def load(cls, config: Config) -> Policy:
-        """Read a folder, a hub id or "nano". Weights are kept in float32; `train.dtype` is what they compute in."""
-        path = str(BASE) if config.model == "nano" else config.model
+    def load(cls, config: Config, folder: Path | None = None) -> Policy:
+        """Read a folder, a hub id or "nano"; `folder` goes before the config's. `train.dtype` is what it computes in.
+
+        Weights are kept in float32. An adapter that is found there is folded in, and with `lora_r` a new one put on.
+        """
+        path = str(folder) if folder else str(BASE) if config.model == "nano" else config.model
         try:
             model = Qwen2VLForConditionalGeneration.from_pretrained(
                 path, dtype=torch.float32, attn_implementation=config.train.attn_implementation
@@ -65,6 +82,10 @@ class Policy(nn.Module):
             raise UserError(
                 f"model {config.model!r} cannot be loaded as a Qwen2-VL folder or hub id: {reason}"
             ) from error
+        if adapter.adapted(model):
+            adapter.fold(model)
+        if config.train.lora_r:
+            adapter.add(model, adapter.POLICY, config.train)
         if config.train.freeze_vision_tower:
             model.model.visual.requires_grad_(False)
         if config.train.gradient_checkpointing:
@@ -83,11 +104,13 @@ class Policy(nn.Module):
 
     def restore(self, folder: Path) -> None:
         """Take over the weights that `save` wrote."""
+        if adapter.adapted(self.model):
+            return adapter.restore(self.model, folder)
         saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
         self.model.load_state_dict(saved.state_dict())
 
     def save(self, folder: Path) -> None:
-        """Write a plain Hugging Face folder: safetensors, config, tokenizer."""
+        """Write a folder that `from_pretrained` reads: the weights, or with LoRA the adapter; tokenizer."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
@@ -119,12 +142,19 @@ class Policy(nn.Module):
             hidden = hidden.masked_scatter(visual[:, None], features.to(hidden.dtype))
         return list(hidden.split([len(p.ids) for p in prompts]))
 
-    def forward(
-        self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float = 1.0
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probabilities and entropies (B, T) of the completions of each prompt's group, zero on padding."""
+    def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float = 1.0) -> Seen:
+        """Log-probabilities, entropies and, with a critic, values of the completions of each prompt's group."""
+        completions = [[c.tokens for c in group] for group in groups]
+        lengths = [len(c) for group in completions for c in group]
         with self.precision():
-            return packed_logps(self, prompts, [[c.tokens for c in group] for group in groups], temperature)
+            hidden, tokens = packed_states(self, prompts, completions)
+            logps, entropy = (rows(x, lengths) for x in score(self, hidden, tokens, temperature))
+            if self.critic is None:
+                return Seen(logps, entropy, torch.zeros_like(logps))
+            if self.critic.kind == "adapter":
+                with adapter.using(self.model, adapter.CRITIC):
+                    hidden, _ = packed_states(self, prompts, completions)
+            return Seen(logps, entropy, rows(self.critic(hidden), lengths))
 
     def logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """(..., hidden) -> (..., V) float32 logits at a temperature; vision tokens can never be written."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from accelerate.tracking import get_available_trackers
 from torch import nn
@@ -11,13 +13,18 @@ from transformers import get_scheduler
 from rlvid.algorithm import Algorithm
 from rlvid.config import Config, Train
 from rlvid.errors import UserError
+from rlvid.policy.critic import KINDS, split
 from rlvid.resolve import suggest
 
 
-def adamw(model: nn.Module, config: Train) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) over what is trainable."""
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trainable, lr=config.learning_rate, weight_decay=config.weight_decay)
+def adamw(model: nn.Module, config: Train, algorithm: Algorithm) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) over what is trainable; a critic has its own learning rate."""
+    policy, critic = split(model)
+    groups: list[dict[str, Any]] = [{"params": list(policy)}]
+    if critic:
+        assert algorithm.critic_settings is not None
+        groups.append({"params": list(critic), "lr": algorithm.critic_settings[1]})
+    return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
 def schedule(optimizer: torch.optim.Optimizer, config: Train) -> LambdaLR:
@@ -42,6 +49,14 @@ def check(config: Config, algorithm: Algorithm, processes: int) -> None:
         raise UserError(
             f"algorithm {config.algorithm.name!r} compares completions of one prompt: "
             f"train.num_generations must be 2 or more, not {train.num_generations}"
+        )
+    critic = algorithm.critic_settings[0] if algorithm.critic_settings else ""
+    if critic and critic not in KINDS:
+        raise UserError(f"algorithm.critic must be one of {', '.join(KINDS)}, not {critic!r}")
+    if critic == "adapter" and (not train.lora_r or train.gradient_checkpointing):
+        raise UserError(
+            'algorithm.critic = "adapter" adapts a frozen base, in whole forwards: '
+            'set train.lora_r and leave train.gradient_checkpointing off, or take "detached" or "shared"'
         )
     if train.prompts_per_step < processes * algorithm.num_minibatches:
         raise UserError(

@@ -17,13 +17,10 @@ if TYPE_CHECKING:
     from rlvid.policy.model import Encoded, Policy
 
 
-def packed_logps(
-    policy: Policy,
-    prompts: Sequence[Encoded],
-    completions: Sequence[Sequence[Sequence[int]]],
-    temperature: float,
+def packed_states(
+    policy: Policy, prompts: Sequence[Encoded], completions: Sequence[Sequence[Sequence[int]]]
 ) -> tuple[Tensor, Tensor]:
-    """Log-probabilities and entropies (B, T) of the token ids of each prompt's completions, zero on padding."""
+    """(N, hidden) the last states before each of the completions' N tokens, and the (N,) tokens."""
     on = policy.device
     embed = policy.model.get_input_embeddings()
     tokens = [torch.tensor([t for c in group for t in c], device=on) for group in completions]
@@ -40,15 +37,13 @@ def packed_logps(
 
     index = [(i, j) for i, (p, g) in enumerate(zip(prompts, completions, strict=True)) for j in _before(len(p.ids), g)]
     row, column = torch.tensor(index, device=on).T
-    logps, entropy = score(policy, hidden[row, column], torch.cat(tokens), temperature)
-    lengths = [len(c) for group in completions for c in group]
-    return _unflatten(logps, lengths), _unflatten(entropy, lengths)
+    return hidden[row, column], torch.cat(tokens)
 
 
 def score(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """(N, hidden) states and the (N,) tokens that follow them -> (N,) log-probabilities and (N,) entropies."""
     logps = policy.logits(hidden, temperature).log_softmax(-1)
-    entropy = -(logps.exp() * logps.masked_fill(logps.isneginf(), 0)).sum(-1).detach()
+    entropy = -(logps.exp() * logps.masked_fill(logps.isneginf(), 0)).sum(-1)
     return logps.gather(-1, tokens[:, None])[:, 0], entropy
 
 
@@ -81,6 +76,6 @@ def _before(length: int, completions: Sequence[Sequence[int]]) -> list[int]:
     return columns
 
 
-def _unflatten(values: Tensor, lengths: Sequence[int]) -> Tensor:
+def rows(values: Tensor, lengths: Sequence[int]) -> Tensor:
     """(N,) -> (B, T), zero on padding."""
     return pad_sequence(list(values.split(list(lengths))), batch_first=True)

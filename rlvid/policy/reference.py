@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from rlvid.config import Train
-from rlvid.policy.model import Encoded, Policy
+from rlvid.policy import adapter
+from rlvid.policy.model import Encoded, Policy, Seen
 from rlvid.types import Group
 
 
 class Reference(nn.Module):
-    """A copy of the policy's weights that no optimiser touches.
+    """A copy of the policy's weights that no optimiser touches; with LoRA, the policy itself without its adapter.
 
     With `sync_ref_model` it follows the policy, ref <- (1 - a) ref + a policy, every `ref_model_sync_steps` steps. The
     average is kept in float32: in bfloat16 a step of 0.005 falls below half a unit in the last place and is lost.
@@ -22,14 +24,15 @@ class Reference(nn.Module):
 
     def __init__(self, policy: Policy, train: Train) -> None:
         super().__init__()
-        self.policy = Policy(
-            deepcopy(policy.model).float().requires_grad_(False).eval(), policy.tokenizer, policy.frames
-        )
         self.config = train
+        self.adapted = adapter.adapted(policy.model)
+        model = policy.model if self.adapted else deepcopy(policy.model).float().requires_grad_(False).eval()
+        self.policy = Policy(model, policy.tokenizer, policy.frames, policy.mixed)
 
-    def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float) -> Seen:
         """What `Policy.forward` returns, under the reference's weights."""
-        return self.policy(prompts, groups, temperature)
+        with adapter.using(self.policy.model, None) if self.adapted else nullcontext():
+            return self.policy(prompts, groups, temperature)
 
     @property
     def moves(self) -> bool:

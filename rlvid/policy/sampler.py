@@ -25,20 +25,22 @@ Timed = Callable[[str], AbstractContextManager[None]]
 
 
 class Demonstrations:
-    """Acts by reading each prompt's demonstration from the data set; a group has one completion."""
+    """Acts by reading from the data set: a group is the prompt's demonstration, and what was rejected, if anything."""
 
     def __init__(self, policy: Policy, config: Train, timed: Timed) -> None:
         self.tokenizer = policy.tokenizer
 
     def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
         """The demonstrations, ended by the end token."""
-        return [Group(prompt, [self._completion(prompt)]) for prompt in prompts]
+        return [Group(prompt, [self._completion(text) for text in self._texts(prompt)]) for prompt in prompts]
 
-    def _completion(self, prompt: Prompt) -> Completion:
+    def _texts(self, prompt: Prompt) -> list[str]:
         if not prompt.demonstration:
             raise UserError(f"sample {prompt.id} has no demonstration to imitate; the CoT file is the one to train on")
-        ids = self.tokenizer(prompt.demonstration)["input_ids"]
-        return Completion(prompt.demonstration, (*ids, self.tokenizer.eos_token_id))
+        return [prompt.demonstration, *([prompt.rejected] if prompt.rejected else [])]
+
+    def _completion(self, text: str) -> Completion:
+        return Completion(text, (*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id))
 
 
 class Sampler:
@@ -118,6 +120,9 @@ class Sampler:
         length = tokens.index(eos) + 1 if finished else len(tokens)
         text = self.policy.tokenizer.decode(tokens[: length - finished], skip_special_tokens=False)
         return Completion(text, tuple(tokens[:length]), tuple(logps[:length]), finished)
+
+
+ACTORS: dict[str, type[Sampler] | type[Demonstrations]] = {"policy": Sampler, "data": Demonstrations}
 
 
 def uniform(rows: int, length: int, key: str) -> Tensor:

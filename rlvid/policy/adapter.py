@@ -1,0 +1,70 @@
+"""LoRA (Hu et al. 2021, arXiv:2106.09685) on the language model's linear layers, through peft and transformers.
+
+The policy's adapter is peft's "default". Without any adapter the base answers: that is the reference, for free. A
+critic may have one of its own, "critic".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from peft import LoraConfig, set_peft_model_state_dict
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from rlvid.config import Train
+
+POLICY, CRITIC = "default", "critic"
+LINEAR = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+
+
+def add(model: PreTrainedModel, name: str, train: Train) -> None:
+    """Freeze the base and give it one more trainable adapter of rank `lora_r`; the policy's is in use."""
+    model.requires_grad_(False)
+    model.add_adapter(LoraConfig(r=train.lora_r, lora_alpha=train.lora_alpha, target_modules=LINEAR), name)
+    model.set_adapter(POLICY)
+    for parameter in parameters(model):
+        parameter.requires_grad_(True)
+
+
+def fold(model: PreTrainedModel) -> None:
+    """Add a loaded adapter's product to the weights that it adapts, and take it off."""
+    for layer in _layers(model):
+        layer.merge()
+    model.delete_adapter(POLICY)
+
+
+def restore(model: PreTrainedModel, folder: Path) -> None:
+    """Take over the policy's adapter that `save_pretrained` wrote."""
+    set_peft_model_state_dict(model, load_file(folder / "adapter_model.safetensors"), adapter_name=POLICY)
+
+
+def parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Those of all adapters."""
+    return [p for name, p in model.named_parameters() if ".lora_" in name]
+
+
+def adapted(model: nn.Module) -> bool:
+    """Whether the model carries adapters."""
+    return any(True for _ in _layers(model))
+
+
+@contextmanager
+def using(model: PreTrainedModel, name: str | None) -> Iterator[None]:
+    """Answer with another adapter, or with none. What is trainable stays so; peft would switch it with the adapter."""
+    learning = parameters(model)
+    model.disable_adapters() if name is None else model.set_adapter(name)
+    try:
+        yield
+    finally:
+        model.enable_adapters() if name is None else model.set_adapter(POLICY)
+        for parameter in learning:
+            parameter.requires_grad_(True)
+
+
+def _layers(model: nn.Module) -> Iterator[BaseTunerLayer]:
+    return (module for module in model.modules() if isinstance(module, BaseTunerLayer))
