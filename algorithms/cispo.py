@@ -4,19 +4,23 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from algorithms.dapo import DAPO
+from algorithms.grpo import GRPO
+from rlvid.algorithm import Algorithm
 from rlvid.types import Batch
 
 
 @dataclass(frozen=True)
-class CISPO(DAPO):
+class CISPO(GRPO):
     """gain = stop_gradient(min(rho, ratio_cap)) A log pi, a mean over all tokens.
 
     The cap is absolute and there is no lower bound, as in TRL (where it is named `epsilon_high`); verl clamps rho to
     [1 - e, 1 + e] instead. The default is ScaleRL's (arXiv:2510.13786).
     """
 
+    beta: float = 0.0
     ratio_cap: float = 5.0
+
+    weights = Algorithm.weights  # one over the number of tokens, for each
 
     def gain(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """REINFORCE with truncated importance weights."""

@@ -4,19 +4,24 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from algorithms.dapo import DAPO
+from algorithms.grpo import GRPO
+from rlvid.algorithm import Algorithm
 
 
 @dataclass(frozen=True)
-class ReinforcePP(DAPO):
-    """A = (R - group mean) / standard deviation of that over the step; PPO's clip, a mean over all tokens.
+class ReinforcePP(GRPO):
+    """A = (R - group mean) / standard deviation of that over the step; PPO's clip, a mean over all tokens, k2 where
+    `beta` is set.
 
-    GRPO divides by each group's own spread, which blows up groups that are nearly flat; here all share one. The paper's
-    KL term is k2; ours, where `beta` is set, is k3.
+    GRPO divides by each group's own spread, which blows up groups that are nearly flat; here all share one. Without the
+    group's mean, the paper's first form, it is `reinforce` with whitening, and its KL is `kl = "k1_reward"`.
     """
 
-    epsilon_high: float | None = None
+    beta: float = 0.0
+    kl: str = "k2"
     scale_rewards: str = "none"
+
+    weights = Algorithm.weights  # one over the number of tokens, for each
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards -> (P, G): centred in the group, whitened over the step."""

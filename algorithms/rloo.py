@@ -14,10 +14,11 @@ class RLOO(GRPO):
     """A = R - mean of the others = G / (G - 1) (R - group mean); the action is the whole completion.
 
     rho = exp(sum over tokens of log pi - log pi_old), clipped as PPO's, mean over completions, as in TRL's RLOOTrainer.
-    There the KL is taken off the reward; here `beta`, 0 by default, weighs k3 in the loss.
+    The KL is taken off the reward, there and here; TRL's `beta` is 0.05 by default, ours 0.
     """
 
     beta: float = 0.0
+    kl: str = "k1_reward"
     scale_rewards: str = "none"
 
     def advantages(self, rewards: Tensor) -> Tensor:

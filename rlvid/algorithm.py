@@ -108,10 +108,16 @@ class Algorithm:
         gain, log = self.gain(logps, batch)
         if self.entropy_coef and batch.entropy is not None:
             gain = gain + self.entropy_coef * batch.entropy
-        if self.beta and self.kl in KL:
+        if self.beta and self.kl == "k1_reward":
+            log["kl"] = k1(batch)
+        elif self.beta:
             log["kl"] = KL[self.kl](logps, batch)
             gain = gain - self.beta * log["kl"]
         return -gain, log
+
+    def report(self, batch: Batch) -> dict[str, float]:
+        """What else is worth a line in the step's metrics, of the whole credited step."""
+        return {}
 
 
 def zscore(column: Tensor) -> Tensor:

@@ -128,13 +128,14 @@ class Config:
 
     @property
     def id(self) -> str:
-        """Twelve hex digits of the resolved config, and of the text of any plug-in named by a file path."""
+        """Twelve hex digits of the resolved config, and of any plug-in and preferences named by a file path."""
         digest = hashlib.sha256(self.to_toml().encode())
-        for plugin in (self.algorithm, *self.rewards):
-            if path := source(plugin.name):
-                if not path.is_file():
-                    raise UserError(f"{plugin.name!r}: no such file. Paths are relative to {Path.cwd()}")
-                digest.update(path.read_bytes())
+        paths = [source(plugin.name) for plugin in (self.algorithm, *self.rewards)]
+        paths += [Path(pairs)] if (pairs := self.algorithm.fields.get("preferences")) else []
+        for path in filter(None, paths):
+            if not path.is_file():
+                raise UserError(f"{str(path)!r}: no such file. Paths are relative to {Path.cwd()}")
+            digest.update(path.read_bytes())
         return digest.hexdigest()[:12]
 
     def to_toml(self) -> str:

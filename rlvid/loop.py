@@ -97,7 +97,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                 reference.follow(policy, number)
 
             metrics = summary(rollout.records) | learnt | advantage_shares(algorithm, step, batch)
-            metrics |= repairs(rollout.records, algorithm.labels(step)) | run.count(rollout.records, len(drawn))
+            metrics |= repairs(rollout.records, algorithm.labels(step)) | algorithm.report(batch)
+            metrics |= run.count(rollout.records, len(drawn))
             if number == config.train.steps or (config.train.eval_steps and number % config.train.eval_steps == 0):
                 metrics |= evaluate(policy, mix, levels, run, number, display)
             run.log(number, metrics, rollout.records)

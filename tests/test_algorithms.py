@@ -88,6 +88,7 @@ def test_gradient_does_not_depend_on_the_cut(name):
     logps = -torch.rand(8, 6)
     batch = toy.batch_of(algorithm, rewards, RAGGED)
     batch.ref_logps, batch.old_logps = logps - 0.1, logps + 0.05
+    batch = batch.seen(6, entropy=torch.rand(8, 6), values=torch.rand(8, 6))
 
     def gradient(parts):
         leaf = logps.clone().requires_grad_()

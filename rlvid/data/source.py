@@ -32,8 +32,13 @@ def training(config: Config, algorithm: Algorithm, noise: Corruption, run: Run) 
     """The prompts to learn from, none if nothing is learnt; what the noise changes in them is listed."""
     if not config.train.steps:
         return []
-    split = "train_cot" if algorithm.completions == "data" else "train"
+    pairs = getattr(algorithm, "preferences", "")
+    split = "train_cot" if algorithm.completions == "data" and not pairs else "train"
     prompts, manifest = corrupt(seed_bench_r1.load(root(config), split, config.data_seed), noise)
+    if pairs:
+        from rlvid.data import preferences
+
+        prompts = preferences.attach(prompts, Path(pairs))
     if run.main and config.noise.kind:
         write_jsonl(run.folder / "noise_manifest.jsonl", manifest)
     return prompts

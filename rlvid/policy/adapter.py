@@ -6,6 +6,7 @@ critic may have one of its own, "critic".
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,9 @@ LINEAR = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|do
 def add(model: PreTrainedModel, name: str, train: Train) -> None:
     """Freeze the base and give it one more trainable adapter of rank `lora_r`; the policy's is in use."""
     model.requires_grad_(False)
-    model.add_adapter(LoraConfig(r=train.lora_r, lora_alpha=train.lora_alpha, target_modules=LINEAR), name)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a critic's comes second, on purpose
+        model.add_adapter(LoraConfig(r=train.lora_r, lora_alpha=train.lora_alpha, target_modules=LINEAR), name)
     model.set_adapter(POLICY)
     for parameter in parameters(model):
         parameter.requires_grad_(True)
