@@ -32,7 +32,7 @@ class Algorithm:
 
     beta: float = 0.0  # pull towards the reference; at 0 no reference is loaded
     kl: str = "k3"  # how it pulls: a loss of "k2", "k3" or "k3_is" (k3 times the ratio), or "k1_reward", off the reward
-    entropy_coef: float = 0.0  # a bonus for undecided tokens
+    entropy_coef: float = 0.0  # a bonus for undecided tokens, by each token's share (TRL: all alike)
     num_iterations: int = 1  # passes over each step's batch
     num_minibatches: int = 1  # optimiser steps in each pass
     multi_objective_aggregation: str = "sum_then_normalize"  # or "normalize_then_sum": each reward z-scored (GDPO)

@@ -149,6 +149,27 @@ def test_kl_estimates_in_expectation():
     assert not torch.allclose(gradients["k3"], wanted, atol=1e-3)
 
 
+def test_k1_is_taken_off_the_reward():
+    """As TRL's RLOOTrainer does: R - beta sum_t (log pi_sampled - log pi_ref), before the baseline."""
+    rloo, rewards = build("algorithms", "rloo", beta=0.5), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    gap = torch.tensor([[0.2, 0.4, 9.0], [0.1, 0.0, -0.3]])
+    mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
+    batch = rloo.credit(toy.step_of(rewards, mask, sampled_logps=gap))
+    earned = [1 - 0.5 * 0.6, 0 - 0.5 * -0.2]
+    assert batch.advantages[0, 0].item() == pytest.approx(earned[0] - earned[1])
+    assert batch.advantages[1, 2].item() == pytest.approx(earned[1] - earned[0]) and batch.advantages[0, 2] == 0
+    loss, log = rloo.loss(torch.zeros(2, 3, requires_grad=True), batch)
+    assert torch.allclose(log["kl"], gap * mask) and not log["kl"].requires_grad
+    assert torch.equal(loss, -batch.advantages)  # nothing of it is in the loss
+
+
+def test_the_entropy_bonus_pushes_towards_indecision():
+    student, bonus = toy.Toy(), build("algorithms", "grpo", beta=0.0, entropy_coef=0.5)
+    plain, held = toy.learn(student, build("algorithms", "grpo", beta=0.0)), toy.Toy()
+    assert toy.learn(held, bonus) < plain
+    assert held.entropy(1).mean() > student.entropy(1).mean() + 0.5
+
+
 def test_the_base_class_is_reinforce_with_a_mean_baseline():
     credit = Algorithm().advantages(torch.tensor([[1.0, 0.0, 0.0, 0.0]]))
     assert credit.tolist() == [[0.75, -0.25, -0.25, -0.25]]

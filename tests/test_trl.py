@@ -1,5 +1,7 @@
 """Our losses against TRL's own, on the same tensors, in float32. Where we differ on purpose, that is shown."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from datasets import Dataset
@@ -8,7 +10,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from rlvid.policy.nano import tokenizer
 from rlvid.resolve import build
-from tests.toy import batch_of
+from tests.toy import batch_of, step_of
 
 P, G, T = 3, 4, 7
 MASK = (torch.arange(T) < torch.tensor([7, 2, 4, 1, 3, 5, 6, 2, 7, 7, 1, 3])[:, None]).float()
@@ -22,7 +24,7 @@ def tensors():
     return logps, old, ref
 
 
-def trainer(kind, config, folder, **settings):
+def trainer(kind, config, folder, rewards=1, **settings):
     """A real trainer around a tiny text model; only the forward that yields log-probabilities is answered by us."""
     words = tokenizer()
     shape = {"vocab_size": len(words), "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
@@ -33,7 +35,9 @@ def trainer(kind, config, folder, **settings):
         num_generations=G, max_completion_length=T, **settings,
     )  # fmt: skip
     data = Dataset.from_list([{"prompt": "tomato"}] * P)
-    made = kind(model, lambda completions, **_: [0.0] * len(completions), args, data, processing_class=words)
+    made = kind(
+        model, [lambda completions, **_: [0.0] * len(completions)] * rewards, args, data, processing_class=words
+    )
     made.current_gradient_accumulation_steps = 1
     return made
 
@@ -41,7 +45,7 @@ def trainer(kind, config, folder, **settings):
 def theirs(made, advantages, logps, old, ref):
     """TRL's loss and its gradient with respect to the log-probabilities."""
     leaf = logps.clone().requires_grad_()
-    made._get_per_token_logps_and_entropies = lambda *args, **kwargs: (leaf, torch.zeros_like(leaf), None)
+    made._get_per_token_logps_and_entropies = lambda *args, **kwargs: (leaf, entropy(leaf), None)
     ids = torch.ones(P * G, T, dtype=torch.long)
     loss = made._compute_loss(
         made.model,
@@ -55,11 +59,16 @@ def theirs(made, advantages, logps, old, ref):
     return loss.item(), leaf.grad
 
 
+def entropy(logps):
+    """Some function of the log-probabilities with a gradient: what it is does not matter."""
+    return logps.sin().square()
+
+
 def ours(algorithm, logps, old, ref):
     """Our loss and the same gradient."""
     leaf, batch = logps.clone().requires_grad_(), batch_of(algorithm, REWARDS, MASK)
     batch.old_logps, batch.ref_logps = old, ref
-    loss = (algorithm.loss(leaf, batch)[0] * batch.weights).sum()
+    loss = (algorithm.loss(leaf, batch.seen(T, entropy(leaf), batch.mask))[0] * batch.weights).sum()
     loss.backward()
     return loss.item(), leaf.grad
 
@@ -76,6 +85,7 @@ CASES = {
     "grpo two-sided": ({"beta": 0.0, "delta": 1.1}, {"loss_type": "grpo", "delta": 1.1}),
     "dr_grpo": ({"horizon": T}, {"loss_type": "dr_grpo", "scale_rewards": "none"}),
     "dapo": ({}, {"loss_type": "dapo", "epsilon_high": 0.28}),
+    "dapo entropy bonus": ({"entropy_coef": 0.1}, {"loss_type": "dapo", "epsilon_high": 0.28, "entropy_coef": 0.1}),
     "gspo": ({}, {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 3e-4, "epsilon_high": 4e-4}),
     "cispo": ({}, {"loss_type": "cispo", "epsilon_high": 5.0}),
     "sapo": ({}, {"loss_type": "sapo"}),
@@ -103,6 +113,22 @@ def test_advantages_are_trls(scale, tmp_path):
     rows = [{"prompt": "tomato"}] * (P * G)
     expected = made._generate_and_score_completions(rows)["advantages"]
     credit = build("algorithms", "grpo", scale_rewards=scale).advantages(REWARDS).flatten().float()
+    assert torch.allclose(credit, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_normalize_then_sum_is_trls(tmp_path):
+    """GDPO: each reward z-scored in its group, summed by weight, whitened over the step; one does not always apply."""
+    second = torch.rand(P, G, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    second[0, 1] = second[2, 3] = float("nan")
+    settings = {"multi_objective_aggregation": "normalize_then_sum", "reward_weights": [1.0, 0.3]}
+    made = trainer(GRPOTrainer, GRPOConfig, tmp_path, rewards=2, **settings)
+    for i, column in enumerate((REWARDS, second)):
+        values = [None if value != value else value for value in column.flatten().tolist()]
+        made.reward_funcs[i] = lambda completions, values=values, **_: values
+    expected = made._generate_and_score_completions([{"prompt": "tomato"}] * (P * G))["advantages"]
+    algorithm = build("algorithms", "grpo", multi_objective_aggregation="normalize_then_sum")
+    step = step_of(REWARDS, torch.ones(P * G, 1), mix={"accuracy": 1.0, "second": 0.3})
+    credit = algorithm.credit(replace(step, columns={"accuracy": REWARDS, "second": second})).advantages[:, 0]
     assert torch.allclose(credit, expected, rtol=1e-5, atol=1e-6)
 
 
