@@ -57,6 +57,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("runs")
     one.add_argument("--no-plots", action="store_true", help="only the tables")
 
+    one = _verb(verb, "export", export, "a run's last checkpoint as a plain Hugging Face folder, LoRA folded in")
+    one.add_argument("run", help="a run's folder, a checkpoint, or an adapter")
+    one.add_argument("folder")
+
     data = _verb(verb, "data", None, "write and check benchmarks").add_subparsers(required=True, metavar="WHAT")
     one = _verb(data, "kitchen", kitchen, "write the embedded benchmark to disk")
     one.add_argument("folder")
@@ -85,6 +89,12 @@ def grid(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> None:
     """Print a report."""
     verbs.report(args.runs, plots=not args.no_plots)
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a plain Hugging Face folder."""
+    verbs.export(args.run, args.folder)
+    Console().print(f"wrote {args.folder}")
 
 
 def kitchen(args: argparse.Namespace) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,13 +120,11 @@ def load_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         parameters[name].copy_(tensor)
 
 
-def plain(run: Path, config: Config) -> Path:
-    """The last checkpoint of a run, with LoRA folded into `folded/`, so that further adapters can stand on it."""
-    saved = checkpoints(run)[-1]
-    if not config.train.lora_r:
-        return saved
-    if not (run / "folded").exists():
-        part = run / ".folded"
-        Policy.load(replace(config, train=replace(config.train, lora_r=0)), saved).save(part)
-        part.rename(run / "folded")
-    return run / "folded"
+def plain(path: Path, folder: Path) -> Path:
+    """Write a model folder, a checkpoint or a run's last one as a plain Hugging Face folder, an adapter folded in."""
+    if not folder.exists():
+        part = folder.with_name(f".{folder.name}")
+        shutil.rmtree(part, ignore_errors=True)
+        Policy.load(Config(), (checkpoints(path) or [path])[-1]).save(part)
+        part.rename(folder)
+    return folder

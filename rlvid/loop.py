@@ -116,7 +116,7 @@ def cold_start(config: Config, folder: Path) -> Path:
     own = replace(own, prompts_per_step=config.cold_start.prompts_per_step)
     first = replace(config, algorithm=Plugin("sft"), train=own, cold_start=ColdStart(), eval=Eval(splits=()))
     train(first, folder / "cold_start", resume=True)
-    return checkpoint.plain(folder / "cold_start", first)
+    return checkpoint.plain(folder / "cold_start", folder / "cold_start" / "folded")
 
 
 def credit(algorithm: Algorithm, step: Step) -> Batch:

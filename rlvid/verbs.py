@@ -36,7 +36,7 @@ def evaluate(
         raise UserError(f"no run, checkpoint or model folder {str(model)!r}")
     saved = sorted((path / "checkpoints").glob("step-*"))
     owner = path if saved else path.parent.parent
-    given = [f'model="{saved[-1] if saved else model}"', "train.steps=0", "cold_start.steps=0"]
+    given = [f'model="{saved[-1] if saved else model}"', "train.steps=0", "cold_start.steps=0", "train.lora_r=0"]
     given += [f'data="{data}"'] if data else []
     given += [f"eval.splits={list(splits)}"] if splits else []
     config = load(owner / "config.toml" if (owner / "config.toml").is_file() else "qwen2_vl_7b", [*given, *overrides])
@@ -58,6 +58,13 @@ def report(runs: str | Path, plots: bool = True) -> None:
     from rlvid.study.report import report
 
     report(Path(runs), plots=plots)
+
+
+def export(run: str | Path, folder: str | Path) -> None:
+    """Write the last checkpoint of a run as a plain Hugging Face folder, a LoRA adapter folded into its base."""
+    from rlvid.checkpoint import plain
+
+    plain(Path(run), Path(folder))
 
 
 def _run(config: Config, folder: Path, resume: bool) -> dict[str, float]:

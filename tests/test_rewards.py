@@ -162,3 +162,9 @@ def test_an_unknown_field_is_refused_by_name() -> None:
 def test_the_designs_example_holds() -> None:
     replies = ["<think>The tap is running.</think><answer>B</answer>", "<answer>A or B</answer>"]
     assert build("rewards", "accuracy")([group(*replies)]) == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(("tokens", "expected"), [(0, 0), (192, 0), (208, -0.25), (256, -1), (300, -1)])
+def test_overlong_is_a_ramp(tokens: int, expected: float) -> None:
+    row = build("rewards", "overlong")([Group(PROMPT, [Completion(GOLD, tokens=(1,) * tokens)])])
+    assert row == [[pytest.approx(expected)]]

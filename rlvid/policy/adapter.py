@@ -6,12 +6,13 @@ critic may have one of its own, "critic".
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from peft import LoraConfig, set_peft_model_state_dict
+from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import nn
@@ -34,11 +35,15 @@ def add(model: PreTrainedModel, name: str, train: Train) -> None:
         parameter.requires_grad_(True)
 
 
-def fold(model: PreTrainedModel) -> None:
-    """Add a loaded adapter's product to the weights that it adapts, and take it off."""
-    for layer in _layers(model):
-        layer.merge()
-    model.delete_adapter(POLICY)
+def base_of(path: str) -> str:
+    """The model that the adapter in this folder adapts; the path itself if there is no adapter in it."""
+    about = Path(path) / "adapter_config.json"
+    return json.loads(about.read_text())["base_model_name_or_path"] if about.is_file() else path
+
+
+def folded(model: PreTrainedModel, folder: str) -> PreTrainedModel:
+    """A base with the adapter of this folder added to its weights, and no adapter left."""
+    return PeftModel.from_pretrained(model, folder).merge_and_unload()
 
 
 def restore(model: PreTrainedModel, folder: Path) -> None:
@@ -53,7 +58,7 @@ def parameters(model: nn.Module) -> list[nn.Parameter]:
 
 def adapted(model: nn.Module) -> bool:
     """Whether the model carries adapters."""
-    return any(True for _ in _layers(model))
+    return any(isinstance(module, BaseTunerLayer) for module in model.modules())
 
 
 @contextmanager
@@ -67,7 +72,3 @@ def using(model: PreTrainedModel, name: str | None) -> Iterator[None]:
         model.enable_adapters() if name is None else model.set_adapter(POLICY)
         for parameter in learning:
             parameter.requires_grad_(True)
-
-
-def _layers(model: nn.Module) -> Iterator[BaseTunerLayer]:
-    return (module for module in model.modules() if isinstance(module, BaseTunerLayer))

@@ -74,7 +74,7 @@ class Policy(nn.Module):
         path = str(folder) if folder else str(BASE) if config.model == "nano" else config.model
         try:
             model = Qwen2VLForConditionalGeneration.from_pretrained(
-                path, dtype=torch.float32, attn_implementation=config.train.attn_implementation
+                adapter.base_of(path), dtype=torch.float32, attn_implementation=config.train.attn_implementation
             )
             tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError) as error:
@@ -82,8 +82,10 @@ class Policy(nn.Module):
             raise UserError(
                 f"model {config.model!r} cannot be loaded as a Qwen2-VL folder or hub id: {reason}"
             ) from error
-        if adapter.adapted(model):
-            adapter.fold(model)
+        if adapter.base_of(path) != path:
+            if config.train.lora_r:
+                raise UserError(f"model {path!r} is a LoRA adapter; for a further one: rlvid export {path} FOLDER")
+            model = adapter.folded(model, path)
         if config.train.lora_r:
             adapter.add(model, adapter.POLICY, config.train)
         if config.train.freeze_vision_tower:

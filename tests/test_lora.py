@@ -1,0 +1,117 @@
+"""LoRA: only the adapter learns, the base is the reference, folders that from_pretrained reads, and a cold start."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Qwen2VLForConditionalGeneration
+
+from rlvid import verbs
+from rlvid.config import load
+from rlvid.errors import UserError
+from rlvid.files import read_jsonl
+from rlvid.policy.model import Policy
+from rlvid.policy.nano import BASE
+from rlvid.policy.reference import Reference
+from rlvid.types import Completion, Group
+from tests.test_loop import train
+from tests.test_ppo import stop_after
+
+LORA = ["train.lora_r=4", "train.steps=4", "train.save_steps=2", "eval.splits=['L1']"]
+
+
+@pytest.fixture(scope="module")
+def run(kitchen, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("lora") / "run", *LORA, "algorithm.beta=0.1")
+
+
+def test_only_the_adapter_is_saved_and_from_pretrained_reads_it(run):
+    folder = run / "checkpoints/step-000004"
+    assert not (folder / "model.safetensors").exists()
+    tensors = load_file(folder / "adapter_model.safetensors")
+    assert len(tensors) == 56 and all("language_model" in name for name in tensors)
+    model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+    base = Qwen2VLForConditionalGeneration.from_pretrained(BASE, dtype=torch.float32)
+    own, theirs = (dict(m.named_parameters()) for m in (model, base))
+    for name, parameter in theirs.items():
+        inside = "language_model" in name and "proj." in name
+        assert torch.equal(own[name.replace("proj.", "proj.base_layer.") if inside else name], parameter)
+    learnt = [t for n, t in tensors.items() if "lora_B" in n]
+    assert all(t.abs().max() > 0 for t in learnt)  # B starts at zero
+
+
+def test_the_base_is_the_reference(kitchen, prompts):
+    policy = Policy.load(load("nano", ["train.lora_r=4"]))
+    encoded = [policy.encode(prompts[0])]
+    groups = [Group(prompts[0], [Completion("", (11, 12, 13))])]
+    reference = Reference(policy, load("nano").train)
+    with torch.no_grad():
+        before = policy(encoded, groups).logps
+        for name, parameter in policy.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        assert not torch.allclose(policy(encoded, groups).logps, before, atol=1e-3)
+        assert torch.equal(reference(encoded, groups, 1.0).logps, before)
+    assert policy(encoded, groups).logps.requires_grad  # what is trainable stays so
+    assert {n for n, p in policy.named_parameters() if p.requires_grad} == {
+        n for n, _ in policy.named_parameters() if ".lora_" in n
+    }
+
+
+def test_it_pulls_and_resumes_exactly(run):
+    whole = (run / "metrics.jsonl").read_bytes()
+    rows = read_jsonl(run / "metrics.jsonl")
+    assert rows[0]["kl"] == pytest.approx(0, abs=1e-6) and rows[-1]["kl"] > 0
+    stop_after(run, 2)
+    train(run, *LORA, "algorithm.beta=0.1", resume=True)
+    assert (run / "metrics.jsonl").read_bytes() == whole
+
+
+def test_eval_and_export_read_an_adapter(run, tmp_path):
+    verbs.evaluate(run, splits=["L1"], overrides=["eval.limit=6"], out=tmp_path / "eval")
+    assert read_jsonl(tmp_path / "eval/eval/L1.jsonl") == read_jsonl(run / "eval/L1.jsonl")
+    verbs.export(run, tmp_path / "whole")
+    assert (tmp_path / "whole/model.safetensors").exists()
+    verbs.evaluate(tmp_path / "whole", splits=["L1"], overrides=["eval.limit=6", "data=kitchen",
+                   "video.resized_height=56", "video.resized_width=56", "train.max_completion_length=40"],
+                   out=tmp_path / "again")  # fmt: skip
+    first, second = (read_jsonl(tmp_path / name / "eval/L1.jsonl") for name in ("eval", "again"))
+    assert [row["completion"] for row in first] == [row["completion"] for row in second]
+
+
+def test_what_does_not_go_together_is_refused(run, tmp_path):
+    with pytest.raises(UserError, match="sync_ref_model"):
+        load("nano", ["train.lora_r=4", "train.sync_ref_model=true"])
+    adapter = f"model={run / 'checkpoints/step-000004'}"
+    with pytest.raises(UserError, match="rlvid export"):
+        train(tmp_path / "twice", adapter, *LORA)
+
+
+@pytest.mark.parametrize("lora", [[], ["train.lora_r=4"]])
+def test_a_cold_start_is_sft_first(kitchen, tmp_path, lora):
+    changes = ["cold_start.steps=2", "cold_start.prompts_per_step=8", "cold_start.learning_rate=1e-4", *lora]
+    changes += ["train.steps=2", "train.save_steps=1", "eval.splits=['L1']"]
+    out = train(tmp_path / "warm", *changes)
+    first, rest = read_jsonl(out / "cold_start/metrics.jsonl"), read_jsonl(out / "metrics.jsonl")
+    assert [row["step"] for row in first] == [1, 2] and first[0]["rewards/accuracy/mean"] == 1.0
+    assert json.loads((out / "cold_start/status.json").read_text())["state"] == "done"
+    cold = read_jsonl(train(tmp_path / "cold", "cold_start.steps=0", *changes[3:]) / "metrics.jsonl")
+    assert rest[0]["entropy"] != cold[0]["entropy"]
+    start = out / "cold_start/folded/model.safetensors"
+    assert any(
+        not torch.equal(a, b.float()) for a, b in _shared(load_file(start), load_file(BASE / "model.safetensors"))
+    )
+    stop_after(out, 1)
+    train(out, *changes, resume=True)
+    assert read_jsonl(out / "metrics.jsonl") == rest
+    if lora:  # the adapter stands on the folded cold start, and is read so
+        model = Qwen2VLForConditionalGeneration.from_pretrained(out / "checkpoints/step-000002", dtype=torch.float32)
+        under = Qwen2VLForConditionalGeneration.from_pretrained(start.parent, dtype=torch.float32)
+        name = "model.language_model.layers.0.mlp.up_proj"
+        assert torch.equal(model.get_parameter(f"{name}.base_layer.weight"), under.get_parameter(f"{name}.weight"))
+
+
+def _shared(one, other):
+    assert one.keys() & other.keys()
+    return [(one[name], other[name]) for name in one.keys() & other.keys()]
