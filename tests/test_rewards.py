@@ -20,6 +20,7 @@ from rlvid.types import Completion, Group, Prompt
 
 FOLDER = Path(rewards.__path__[0])
 NAMES = available("rewards")
+BLIND = {"overlong"}  # these see length or luck, not what is said
 PROMPT = Prompt(
     id="q1",
     question="What should I do next?",
@@ -69,8 +70,9 @@ def test_the_same_replies_get_the_same_numbers_in_any_order(reward: Callable) ->
     assert there == back[::-1] == reward([group(GOLD, *BAD)])[0]
 
 
-def test_nothing_scores_above_the_gold_reply(reward: Callable) -> None:
-    gold, *bad = reward([group(GOLD, *BAD)])[0]
+@pytest.mark.parametrize("name", sorted({*NAMES} - BLIND))
+def test_nothing_scores_above_the_gold_reply(name: str) -> None:
+    gold, *bad = score(name, GOLD, *BAD)
     assert gold is not None and gold > min(v for v in bad if v is not None)
     assert gold == max(gold, *(v for v in bad if v is not None))
 
