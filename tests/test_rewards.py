@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from rlvid.types import Completion, Group, Prompt
 
 FOLDER = Path(rewards.__path__[0])
 NAMES = available("rewards")
-BLIND = {"overlong"}  # these see length or luck, not what is said
+BLIND = {"coin", "constant", "overlong"}  # these see length or luck, not what is said
 PROMPT = Prompt(
     id="q1",
     question="What should I do next?",
@@ -170,3 +171,19 @@ def test_the_designs_example_holds() -> None:
 def test_overlong_is_a_ramp(tokens: int, expected: float) -> None:
     row = build("rewards", "overlong")([Group(PROMPT, [Completion(GOLD, tokens=(1,) * tokens)])])
     assert row == [[pytest.approx(expected)]]
+
+
+def test_the_coin_lands_as_often_as_p_and_heeds_only_seed_sample_and_text() -> None:
+    texts = [f"reply {i}" for i in range(2000)]
+    low, high = (score("coin", *texts, p=p) for p in (0.3, 0.6))
+    assert sum(low) / 2000 == pytest.approx(0.3, abs=0.05) and sum(high) / 2000 == pytest.approx(0.6, abs=0.05)
+    assert all(a <= b for a, b in zip(low, high, strict=True))  # nested
+    other = score("coin", *texts, p=0.3, seed=1)
+    assert sum(a * b for a, b in zip(low, other, strict=True)) / 2000 == pytest.approx(0.09, abs=0.03)
+    relabelled = group(*texts, prompt=replace(PROMPT, answer="C"))
+    assert build("rewards", "coin", p=0.3)([relabelled]) == [low]
+    assert score("coin", "", GOLD, p=1.0) == [1.0, 1.0] and score("coin", "", GOLD, p=0.0) == [0.0, 0.0]
+
+
+def test_a_constant_is_one() -> None:
+    assert score("constant", GOLD, "", value=0.5) == [0.5, 0.5]
