@@ -61,7 +61,7 @@ class DPO(Algorithm):
         """(P, G) rewards -> (P, G, G): the share of each pair, chosen first; a group's add up to 1, or to 0 if flat."""
         gaps = (rewards[:, :, None] - rewards[:, None, :]).nan_to_num()
         least = gaps.amax((1, 2), keepdim=True) if self.pairs == "best_worst" else torch.zeros_like(gaps)
-        counted = (gaps > 1e-9) & (gaps > least - 1e-9)
+        counted = (gaps > 1e-9) & (gaps >= least - 1e-9)
         return counted.double() / counted.sum((1, 2), keepdim=True).clamp(min=1)
 
     def weights(self, mask: Tensor) -> Tensor:
