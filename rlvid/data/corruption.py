@@ -8,11 +8,14 @@ clip, or the verifier's verdicts. Its fields are its config and its row in `rlvi
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from rlvid.types import Group, Prompt
 from rlvid.video.views import Clip
+
+Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,17 @@ class Corruption:
         return hash01(self.seed, type(self).__name__.lower(), prompt.id)
 
     def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """The training prompts, in their order."""
+        """The training prompts, in their order; a kind may leave some out."""
         return [self.prompt(prompt) for prompt in prompts]
 
     def prompt(self, prompt: Prompt) -> Prompt:
         """One of them."""
         return prompt
+
+    def changes(self, clean: Prompt, noisy: Prompt) -> dict[str, Any]:
+        """What the manifest says of a prompt; empty if nothing was done to it."""
+        names = [name for name in ("answer", "narrations", "video") if getattr(clean, name) != getattr(noisy, name)]
+        return {name: {"clean": getattr(clean, name), "noisy": getattr(noisy, name)} for name in names}
 
     def see(self, prompt: Prompt, clip: Clip) -> Clip:
         """What the policy is shown of a prompt's clip, in training."""
@@ -40,8 +48,30 @@ class Corruption:
     def judge(self, groups: Sequence[Group], step: int) -> None:
         """Change the reward columns of a training step's groups, in place."""
 
+    def youden_j(self, options: int = 4) -> float | None:
+        """The share of the clean gradient in the noisy one's expectation, where it has a closed form.
+
+        The expected verdict is a + J times the true one (Rate or Fate? 2026, arXiv:2601.04411): for yes and no,
+        J = 1 - false positives - false negatives. Labels are taken to be balanced over the options, and wrong answers
+        too.
+        """
+        return None
+
 
 def hash01(*parts: object) -> float:
     """A number in [0, 1) that the parts alone decide, everywhere and for ever."""
     digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=8).digest()
     return (int.from_bytes(digest) >> 11) / 2**53
+
+
+def pick(u: float, things: Sequence[Thing], fits: Callable[[Thing], bool] = lambda thing: True) -> Thing | None:
+    """The thing at `u` in [0, 1) of the way, or the next after it that fits; None if none does."""
+    start = int(u * len(things))
+    return next((thing for thing in (*things[start:], *things[:start]) if fits(thing)), None)
+
+
+def check_rates(**rates: float) -> None:
+    """Refuse what is no probability, by name."""
+    for name, rate in rates.items():
+        if not 0 <= rate <= 1:
+            raise ValueError(f"{name} must be in [0, 1], not {rate}")

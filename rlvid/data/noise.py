@@ -8,44 +8,56 @@ from typing import Any
 
 from rlvid.config import Noise
 from rlvid.data.corruption import Corruption
+from rlvid.data.noise_frames import EVIDENCE
 from rlvid.data.noise_labels import LABELS
+from rlvid.data.noise_verdicts import VERDICTS
 from rlvid.errors import UserError
 from rlvid.resolve import suggest
 from rlvid.types import Prompt
 
-KINDS: dict[str, type[Corruption]] = {**LABELS}
+KINDS: dict[str, type[Corruption]] = {**LABELS, **VERDICTS, **EVIDENCE}
 
 
 def corruption(noise: Noise) -> Corruption:
-    """The noise that a config asks for; UserError for an unKINDS kind or field."""
+    """The noise that a config asks for; UserError for an unknown kind or field."""
     if not noise.kind:
         return Corruption()
     if noise.kind not in KINDS:
         raise UserError(f"no kind of noise {noise.kind!r}.{suggest(noise.kind, KINDS)}")
-    names = {f.name for f in fields(KINDS[noise.kind])}
-    for key in noise.fields:
-        if key not in names:
-            raise UserError(f"noise {noise.kind!r} has no field {key!r}.{suggest(key, names)}")
+    kinds = {f.name: type(f.default) for f in fields(KINDS[noise.kind])}
+    for key, value in noise.fields.items():
+        if key not in kinds:
+            raise UserError(f"noise {noise.kind!r} has no field {key!r}.{suggest(key, kinds)}")
+        if type(value) not in ((int, float) if kinds[key] is float else (kinds[key],)):
+            raise UserError(f"noise {noise.kind!r}: {key} must be {kinds[key].__name__}, not {value!r}")
     try:
         return KINDS[noise.kind](seed=noise.seed, **noise.fields)
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise UserError(f"noise {noise.kind!r}: {error}") from error
 
 
 def corrupt(prompts: Sequence[Prompt], noise: Corruption) -> tuple[list[Prompt], list[dict[str, Any]]]:
-    """The training prompts under noise, and the manifest: one row for each prompt that changed, and how.
+    """The training prompts under noise, and the manifest: one row for each that changed or was left out, and how.
 
-    Evaluation prompts are refused.
+    A row's sample is changed at every rate above its `u`. Evaluation prompts are refused.
     """
     for prompt in prompts:
         if prompt.level != "train":
             raise UserError(f"noise is for training data only, but sample {prompt.id} is of level {prompt.level!r}")
     noisy = noise.prompts(prompts)
-    return noisy, [row for pair in zip(prompts, noisy, strict=True) if (row := difference(noise, *pair))]
+    if prompts and not noisy:
+        raise UserError(f"noise leaves none of {len(prompts)} training samples to learn from: lower its rate")
+    kept = {prompt.id: prompt for prompt in noisy}
+    about = {p.id: noise.changes(p, kept[p.id]) if p.id in kept else {"dropped": True} for p in prompts}
+    return noisy, [{"id": p.id, **about[p.id], "u": noise.u(p)} for p in prompts if about[p.id]]
 
 
-def difference(noise: Corruption, clean: Prompt, noisy: Prompt) -> dict[str, Any]:
-    """What noise changed in a prompt, for the manifest; empty if nothing. At every rate above its `u` it is changed."""
-    changed = [name for name in ("answer", "narrations", "video") if getattr(clean, name) != getattr(noisy, name)]
-    both = {name: {"clean": getattr(clean, name), "noisy": getattr(noisy, name)} for name in changed}
-    return {"id": clean.id, **both, "u": noise.u(clean)} if both else {}
+def realised(noise: Corruption, prompts: Sequence[Prompt], manifest: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What came of a rate: how many samples changed, were left out, and what share both are; J by its closed form.
+
+    The J of the run's own completions is `noise/youden_j` in its metrics.
+    """
+    dropped = sum("dropped" in row for row in manifest)
+    counts = {"prompts": len(prompts), "changed": len(manifest) - dropped, "dropped": dropped}
+    options = max((len(prompt.options) for prompt in prompts), default=4)
+    return counts | {"rate": len(manifest) / max(len(prompts), 1), "youden_j": noise.youden_j(options)}

@@ -3,41 +3,128 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
 
 from rlvid.answer import LETTERS
-from rlvid.data.corruption import Corruption, hash01
+from rlvid.data.corruption import Corruption, check_rates, hash01, pick
+from rlvid.encoder import DEFAULT, embed
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 
 
 @dataclass(frozen=True)
 class LabelNoise(Corruption):
-    """With probability `rate` a label becomes the one that the kind chooses."""
+    """With probability `rate` a label becomes the one that the kind chooses; with `drop` such samples are left out."""
 
     rate: float = 0.0
+    drop: bool = False  # the oracle that knows every wrong label: a control arm
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rate <= 1:
-            raise ValueError(f"rate must be in [0, 1], not {self.rate}")
+        check_rates(rate=self.rate)
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """The training prompts, each with its label or another; with `drop`, those with another are missing."""
+        pairs = [(prompt, self.prompt(prompt)) for prompt in prompts]
+        return [noisy for clean, noisy in pairs if not (self.drop and noisy.answer != clean.answer)]
 
     def prompt(self, prompt: Prompt) -> Prompt:
         """The prompt, its label flipped or not, as the hash of its id says."""
-        if self.u(prompt) >= self.rate:
-            return prompt
-        return relabel(prompt, self.choose(prompt, wrong_letters(prompt)))
+        letter = self.choose(prompt, wrong_letters(prompt)) if self.u(prompt) < self.rate else None
+        return relabel(prompt, letter) if letter else prompt
 
-    def choose(self, prompt: Prompt, wrong: list[str]) -> str:
-        """Which of the wrong letters."""
+    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        """Which letter instead, as a rule one of the wrong ones; None leaves the label as it is."""
         raise NotImplementedError
+
+    def flipped(self, options: int) -> float:
+        """The share of labels that become wrong."""
+        return self.rate
+
+    def youden_j(self, options: int = 4) -> float:
+        """1 - q C / (C - 1) for a share q of wrong labels: q right answers unpaid, q / (C - 1) wrong ones paid."""
+        return 1.0 if self.drop else 1 - self.flipped(options) * options / (options - 1)
 
 
 @dataclass(frozen=True)
 class Symmetric(LabelNoise):
     """A wrong label, each of the other options as likely; J = 1 - rate C / (C - 1)."""
 
-    def choose(self, prompt: Prompt, wrong: list[str]) -> str:
-        return wrong[int(hash01(self.seed, "symmetric", prompt.id, "to") * len(wrong))]
+    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        return pick(hash01(self.seed, "symmetric", prompt.id, "to"), wrong)
+
+
+@dataclass(frozen=True)
+class Confusable(LabelNoise):
+    """The wrong option that reads most like the right one, by the cosine of their embeddings.
+
+    A cosine from `alike` on counts as the same meaning, and the flip goes to the next option, or nowhere. The default
+    is high on purpose: all-MiniLM-L6-v2 gives "open the left drawer" and "open the right drawer" 0.96, and "pick up the
+    cup" and "take the cup" 0.81, so a lower one would refuse opposites before paraphrases.
+    """
+
+    alike: float = 0.97
+    encoder: str = DEFAULT  # or a sentence-transformers folder or hub id
+
+    @cached_property
+    def vectors(self) -> dict[str, np.ndarray]:
+        """The options' embeddings, once `prompts` has asked for them."""
+        return {}
+
+    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """As above; the options of those whose labels are to be flipped are embedded together."""
+        texts = sorted({text for prompt in prompts if self.u(prompt) < self.rate for text in prompt.options})
+        self.vectors.update(zip(texts, embed(texts, self.encoder), strict=True))
+        return super().prompts(prompts)
+
+    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        said = dict(zip(LETTERS, prompt.options, strict=False))
+        truth = self.vectors[said[prompt.answer or ""]]
+        cosine = {letter: round(float(truth @ self.vectors[said[letter]]), 3) for letter in wrong}
+        other = [letter for letter in wrong if cosine[letter] < self.alike]
+        return min(other, key=lambda letter: (-cosine[letter], said[letter])) if other else None
+
+
+@dataclass(frozen=True)
+class ClassDependent(LabelNoise):
+    """Only labels `of` one letter are flipped, or all go `to` one letter (an annotator who favours it), or both."""
+
+    of: str = ""
+    to: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, letter in (("of", self.of), ("to", self.to)):
+            if letter and letter not in tuple(LETTERS):
+                raise ValueError(f"{name} must be a letter from A to Z, not {letter!r}")
+        if self.of == self.to:
+            raise ValueError("name the letter that labels are flipped `of`, `to`, or two different ones")
+
+    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        if self.of not in ("", prompt.answer):
+            return None
+        if self.to:
+            return self.to if self.to in wrong else None
+        return pick(hash01(self.seed, "class_dependent", prompt.id, "to"), wrong)
+
+    def flipped(self, options: int) -> float:
+        """All labels of one letter, or all but those of one letter."""
+        return self.rate * (1 if self.of else options - 1) / options
+
+
+@dataclass(frozen=True)
+class Unproducible(LabelNoise):
+    """The letter after the last option's, so that no answer is paid: OLR's inactive noise (arXiv:2604.03993)."""
+
+    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        return chr(ord("A") + len(prompt.options))
+
+    def youden_j(self, options: int = 4) -> float:
+        """1 - rate: right answers go unpaid, and no wrong one is paid."""
+        return 1.0 if self.drop else 1 - self.rate
 
 
 def same(one: str, other: str) -> bool:
@@ -45,13 +132,22 @@ def same(one: str, other: str) -> bool:
     return one.casefold().split() == other.casefold().split()
 
 
+def words(text: str) -> list[str]:
+    """What is said, without case, white space, articles, and punctuation around words."""
+    plain = [word.strip(".,;:!?\"'`*_()[]") for word in text.casefold().split()]
+    return [word for word in plain if word not in ("", "a", "an", "the")] or plain
+
+
 def wrong_letters(prompt: Prompt) -> list[str]:
-    """The options that a flip may go to: none that says the same as the right one."""
+    """The options that a flip may go to: none in the same words as the right one.
+
+    A label that is not truly wrong tests nothing: Zhu and Kang 2026 (arXiv:2603.16140) found much "noisy" data clean.
+    """
     options = dict(zip(LETTERS, prompt.options, strict=False))
     if prompt.answer not in options:
         raise UserError(f"sample {prompt.id} has no right option, so its label cannot be flipped")
     truth = options[prompt.answer]
-    wrong = [letter for letter, text in options.items() if not same(text, truth)]
+    wrong = [letter for letter, text in options.items() if words(text) != words(truth)]
     if not wrong:
         raise UserError(f"sample {prompt.id}: every option says {truth!r}, so its label cannot be flipped")
     return wrong
@@ -68,4 +164,9 @@ def relabel(prompt: Prompt, letter: str) -> Prompt:
     return replace(prompt, answer=letter, demonstration=shown, meta={**prompt.meta, "clean_answer": prompt.answer})
 
 
-LABELS: dict[str, type[Corruption]] = {"symmetric": Symmetric}
+LABELS: dict[str, type[Corruption]] = {
+    "symmetric": Symmetric,
+    "confusable": Confusable,
+    "class_dependent": ClassDependent,
+    "unproducible": Unproducible,
+}
