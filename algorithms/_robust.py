@@ -46,8 +46,9 @@ class Channel(Outcome):
 
     Counted (`estimate`) after Wang, Liu, Li (2020, arXiv:1810.01032), who let noisy rewards of one state outvote each
     other. Here replies of a group that name the same letter should share a verdict: of 3 or more, the majority's is
-    taken as true and the others are errors; the counts are used once there are more than 100. Small groups
-    underestimate, since the majority errs too. A wrong *label* is invisible to this: same letter, same verdict.
+    taken as true and the others are errors; the counts are used once there are more than 100. They fall short, since
+    majorities err too: a rate of 0.3 is counted as 0.21 where 3 replies share a letter, as 0.25 where 8 do. A wrong
+    *label* is invisible to this: same letter, same verdict.
     """
 
     false_positives: float = 0.0  # P(accepted | wrong)
@@ -103,7 +104,7 @@ class LetterChannel(Channel):
     def __post_init__(self) -> None:
         super().__post_init__()
         for letter, pair in self.rates.items():
-            if len(pair) != 2:
+            if not isinstance(pair, Sequence) or len(pair) != 2:
                 raise ValueError(f"rates.{letter} must be [false positives, false negatives], not {pair}")
             check(*pair)
 

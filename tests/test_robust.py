@@ -163,7 +163,7 @@ def test_rates_by_letter():
     with pytest.raises(UserError, match="sum to less than 1"):
         build("algorithms", "noise_corrected_grpo", rates={"A": [0.6, 0.4]})
     with pytest.raises(UserError, match=r"rates.A must be \[false positives, false negatives\]"):
-        build("algorithms", "noise_corrected_grpo", rates={"A": [0.6]})
+        build("algorithms", "noise_corrected_grpo", rates={"A": 0.6})
 
 
 def test_rates_are_counted():
