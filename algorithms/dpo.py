@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlvid.algorithm import Algorithm, Losses, zscore
-from rlvid.data.corruption import hash01
+from rlvid.chance import hash01
 from rlvid.types import Batch, Step
 
 

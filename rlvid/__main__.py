@@ -66,6 +66,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("folder")
     one.add_argument("--seed", type=int, default=0)
 
+    one = _verb(data, "pairs", pairs, "preferences from a run's samples: each group's best against its worst, for DPO")
+    one.add_argument("run")
+    one.add_argument("file")
+
     one = _verb(verb, "list", show, "what can be named in a config")
     one.add_argument("what", choices=sorted(LISTS))
     return top
@@ -103,6 +107,13 @@ def kitchen(args: argparse.Namespace) -> None:
 
     write(Path(args.folder), args.seed)
     Console().print(f"wrote {args.folder}")
+
+
+def pairs(args: argparse.Namespace) -> None:
+    """Write preferences."""
+    from rlvid.data.preferences import from_samples
+
+    Console().print(f"wrote {from_samples(Path(args.run), Path(args.file))} pairs to {args.file}")
 
 
 def show(args: argparse.Namespace) -> None:

@@ -69,6 +69,10 @@ class Display:
             self.progress.stop()
             Console().print(table)
 
+    def warn(self, message: str) -> None:
+        """Something that the user should know before it costs an hour."""
+        self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
+
     def step(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
         """Show a step's numbers, and every so often a completion beside its question."""
         note = "  ".join(f"{name} {metrics[key]:.3g}" for key, name in SHOWN.items() if key in metrics)

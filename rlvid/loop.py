@@ -19,12 +19,13 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from rlvid import checkpoint
+from rlvid import checkpoint, noop
 from rlvid.algorithm import Algorithm
 from rlvid.config import ColdStart, Config, Eval, Plugin, Train
 from rlvid.data import source
 from rlvid.data.noise import corruption
 from rlvid.display import Display
+from rlvid.errors import UserError
 from rlvid.evaluation import evaluate, results
 from rlvid.metrics import Meter, advantage_shares, repairs, summary
 from rlvid.policy.critic import Critic
@@ -53,6 +54,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         if run.done:
             display.results(results(run.folder / "eval"))
             return run.last_metrics()
+        if message := noop.warning(algorithm, mix.weights, config.train.num_generations):
+            display.warn(message)
         start = cold_start(config, folder) if config.cold_start.steps else None
         prompts, levels = source.training(config, algorithm, noise, run), source.held_out(config)
         policy = Policy.load(config, start).to(accelerator.device)
@@ -86,7 +89,6 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             with run.timed("reference"):
                 facts = rollout.facts(policy, reference, config.train)
             step = rollout.step(number, mix.weights, facts, run.memory)
-            algorithm.observe(step)
             batch = credit(algorithm, step)
             rollout = rollout.credited(batch, policy.device)
             with run.timed("learn"):
@@ -121,7 +123,11 @@ def cold_start(config: Config, folder: Path) -> Path:
 
 def credit(algorithm: Algorithm, step: Step) -> Batch:
     """The step's batch with (B, T) advantages and token shares; shares are fixed on each whole minibatch."""
-    batch = algorithm.credit(step)
+    try:
+        algorithm.observe(step)
+        batch = algorithm.credit(step)
+    except ValueError as error:
+        raise UserError(f"algorithm {type(algorithm).__name__} at step {step.number}: {error}") from error
     if algorithm.mask_truncated_completions and step.finished is not None:
         batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
     turns = minibatches(range(len(step.ids)), len(step.ids), algorithm.num_minibatches)

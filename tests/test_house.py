@@ -77,7 +77,7 @@ def test_a_reward_sees_the_nouns_and_other_rewards(path: str) -> None:
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.startswith("algorithms/")])
 def test_an_algorithm_sees_tensors_and_other_algorithms(path: str) -> None:
-    assert not strangers(anywhere(path), "rlvid.algorithm", "rlvid.types", "torch", "algorithms")
+    assert not strangers(anywhere(path), "rlvid.algorithm", "rlvid.types", "rlvid.chance", "torch", "algorithms")
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.startswith("rlvid/")])

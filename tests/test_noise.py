@@ -6,9 +6,9 @@ from math import isclose
 import pytest
 
 from rlvid.answer import parse
+from rlvid.chance import hash01
 from rlvid.config import Noise
 from rlvid.data import noise
-from rlvid.data.corruption import hash01
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 

@@ -7,11 +7,11 @@ clip, or the verifier's verdicts. Its fields are its config and its row in `rlvi
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from rlvid.chance import hash01
 from rlvid.types import Group, Prompt
 from rlvid.video.views import Clip
 
@@ -56,12 +56,6 @@ class Corruption:
         too.
         """
         return None
-
-
-def hash01(*parts: object) -> float:
-    """A number in [0, 1) that the parts alone decide, everywhere and for ever."""
-    digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=8).digest()
-    return (int.from_bytes(digest) >> 11) / 2**53
 
 
 def pick(u: float, things: Sequence[Thing], fits: Callable[[Thing], bool] = lambda thing: True) -> Thing | None:

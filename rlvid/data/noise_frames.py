@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rlvid.data.corruption import Corruption, check_rates, hash01, pick
+from rlvid.chance import hash01
+from rlvid.data.corruption import Corruption, check_rates, pick
 from rlvid.data.noise_labels import words
 from rlvid.errors import UserError
 from rlvid.resolve import suggest

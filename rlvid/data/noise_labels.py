@@ -10,7 +10,8 @@ from functools import cached_property
 import numpy as np
 
 from rlvid.answer import LETTERS
-from rlvid.data.corruption import Corruption, check_rates, hash01, pick
+from rlvid.chance import hash01
+from rlvid.data.corruption import Corruption, check_rates, pick
 from rlvid.encoder import DEFAULT, embed
 from rlvid.errors import UserError
 from rlvid.types import Prompt

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlvid.data.corruption import Corruption, check_rates, hash01
+from rlvid.chance import hash01
+from rlvid.data.corruption import Corruption, check_rates
 from rlvid.errors import UserError
 from rlvid.types import Completion, Group, Prompt
 

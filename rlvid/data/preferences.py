@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlvid.data.corruption import hash01
+from rlvid.chance import hash01
 from rlvid.data.seed_bench_r1 import _records as records
 from rlvid.errors import UserError
 from rlvid.files import read_jsonl, write_jsonl

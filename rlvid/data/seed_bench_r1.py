@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.answer import LETTERS, parse
-from rlvid.data.corruption import hash01
+from rlvid.chance import hash01
 from rlvid.data.noise_labels import same
 from rlvid.errors import UserError
 from rlvid.resolve import suggest

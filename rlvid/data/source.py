@@ -11,7 +11,7 @@ import numpy as np
 
 from rlvid.algorithm import Algorithm
 from rlvid.config import Config
-from rlvid.data import kitchen, seed_bench_r1
+from rlvid.data import kitchen, preferences, seed_bench_r1
 from rlvid.data.corruption import Corruption
 from rlvid.data.noise import corrupt
 from rlvid.files import write_jsonl
@@ -36,8 +36,6 @@ def training(config: Config, algorithm: Algorithm, noise: Corruption, run: Run) 
     split = "train_cot" if algorithm.completions == "data" and not pairs else "train"
     prompts, manifest = corrupt(seed_bench_r1.load(root(config), split, config.data_seed), noise)
     if pairs:
-        from rlvid.data import preferences
-
         prompts = preferences.attach(prompts, Path(pairs))
     if run.main and config.noise.kind:
         write_jsonl(run.folder / "noise_manifest.jsonl", manifest)
