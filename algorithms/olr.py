@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import linear_regression
 
+import torch
 from torch import Tensor
 
-from algorithms._robust import Outcome, agreement, majority
+from algorithms._robust import Outcome, agreement, majority, present
 from algorithms.grpo import GRPO
 from rlvid.types import Step
 
@@ -53,5 +54,8 @@ class OLR(GRPO, Outcome):
         return [refined.get(name, label) for name, label in zip(step.ids, step.labels, strict=True)]
 
     def rewards(self, step: Step) -> Tensor:
-        """(P, G): the total, with the outcome judged anew."""
-        return super().rewards(self.with_outcome(step, agreement(step, self.labels(step))))
+        """(P, G): the total, with the outcome judged anew where the label was refined; elsewhere the verifier's holds."""
+        labels = self.labels(step)
+        refined = torch.tensor([[new != given] for new, given in zip(labels, step.labels, strict=True)])
+        verdicts = torch.where(refined, agreement(step, labels), step.columns[present(step, self.outcome)])
+        return super().rewards(self.with_outcome(step, verdicts))

@@ -98,7 +98,7 @@ def repairs(records: Sequence[Record], labels: Sequence[str | None]) -> dict[str
     got right; `labels/recall`: the share of wrong labels that it put right. Nothing where it kept all labels.
     """
     rows = list(zip(records, labels, strict=True))
-    changed = [label == r.clean for r, label in rows if label != r.gold]
+    changed = [label == r.clean for r, label in rows if label not in (r.gold, None)]
     wrong = [label == r.clean for r, label in rows if r.gold != r.clean]
     metrics = {"labels/changed": len(changed) / len(rows)} if changed else {}
     metrics |= {"labels/precision": fmean(changed)} if changed else {}

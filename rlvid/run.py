@@ -4,7 +4,8 @@ config.toml          resolved             metrics.jsonl   one object per step: t
 environment.json     versions, machine    timing.jsonl    seconds per phase, kept apart because they never repeat
 status.json          where it stands      samples/        every completion of every step, with its rewards
 checkpoints/step-N/  see checkpoint.py    eval/           LEVEL.jsonl, one object per question
-noise_manifest.jsonl the flipped labels   skipped.jsonl   the clips that could not be read
+noise_manifest.jsonl what noise changed   noise.json      how much of it, and J where it has a closed form
+skipped.jsonl        the clips that could not be read
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class Run:
         self.tokens = 0  # completion tokens so far
         self.drawn = 0  # prompts asked so far, those of flat groups that others replaced included
         self.memory: dict[str, Any] = {}  # what the algorithm keeps from step to step
-        self.verdicts = dict.fromkeys(("right", "right_paid", "wrong", "wrong_paid"), 0)  # see `judged`
+        self.verdicts = dict.fromkeys(("right", "right_paid", "wrong", "wrong_paid"), 0.0)  # see `judged`
         self.skipped: dict[str, str] = {}  # sample id: why its clip could not be read
         self.best: tuple[float, int] | None = None  # accuracy on the first evaluated level, and at which step
         self.seconds: dict[str, float] = {}
@@ -155,14 +156,15 @@ class Run:
     def judged(self, records: Sequence[Record]) -> dict[str, float]:
         """What the accuracy reward's verdicts so far were worth, against the clean labels, which only this reads.
 
-        False positives: the share of wrong answers that were paid more than half; false negatives: of right ones, that
-        were not. Youden's J is 1 less both: the clean gradient's share in the noisy one's expectation.
+        False positives: what a wrong answer was paid on average; false negatives: what a right one was paid less than
+        1. Youden's J is 1 less both: the clean gradient's share in the noisy one's expectation.
         """
         for record in records:
             for answer, paid in zip(record.answers, record.columns.get("accuracy", ()), strict=False):
-                kind = "right" if answer == record.clean else "wrong"
-                self.verdicts[kind] += 1
-                self.verdicts[f"{kind}_paid"] += (paid or 0.0) > 0.5
+                if paid is not None:
+                    kind = "right" if answer == record.clean else "wrong"
+                    self.verdicts[kind] += 1
+                    self.verdicts[f"{kind}_paid"] += paid
         seen = self.verdicts
         if not seen["right"] or not seen["wrong"]:
             return {}

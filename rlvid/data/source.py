@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from functools import lru_cache
@@ -13,8 +14,8 @@ from rlvid.algorithm import Algorithm
 from rlvid.config import Config
 from rlvid.data import kitchen, preferences, seed_bench_r1
 from rlvid.data.corruption import Corruption
-from rlvid.data.noise import corrupt
-from rlvid.files import write_jsonl
+from rlvid.data.noise import corrupt, realised
+from rlvid.files import write, write_jsonl
 from rlvid.run import Run
 from rlvid.types import Prompt
 
@@ -34,12 +35,12 @@ def training(config: Config, algorithm: Algorithm, noise: Corruption, run: Run) 
         return []
     pairs = getattr(algorithm, "preferences", "")
     split = "train_cot" if algorithm.completions == "data" and not pairs else "train"
-    prompts, manifest = corrupt(seed_bench_r1.load(root(config), split, config.data_seed), noise)
-    if pairs:
-        prompts = preferences.attach(prompts, Path(pairs))
+    clean = seed_bench_r1.load(root(config), split, config.data_seed)
+    prompts, manifest = corrupt(clean, noise)
     if run.main and config.noise.kind:
         write_jsonl(run.folder / "noise_manifest.jsonl", manifest)
-    return prompts
+        write(run.folder / "noise.json", json.dumps(realised(noise, clean, manifest)))
+    return preferences.attach(prompts, Path(pairs)) if pairs else prompts
 
 
 def held_out(config: Config) -> dict[str, list[Prompt]]:
