@@ -54,7 +54,7 @@ class OLR(GRPO, Outcome):
         return [refined.get(name, label) for name, label in zip(step.ids, step.labels, strict=True)]
 
     def rewards(self, step: Step) -> Tensor:
-        """(P, G): the total, with the outcome judged anew where the label was refined; elsewhere the verifier's holds."""
+        """(P, G): the total, with the outcome judged anew where the label was refined, and only there."""
         labels = self.labels(step)
         refined = torch.tensor([[new != given] for new, given in zip(labels, step.labels, strict=True)])
         verdicts = torch.where(refined, agreement(step, labels), step.columns[present(step, self.outcome)])
