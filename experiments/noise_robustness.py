@@ -1,33 +1,105 @@
-"""How much accuracy do wrong labels cost, and does it depend on the algorithm?
+"""Which algorithms survive wrong labels and wrong verifiers?
 
-Labels are flipped by a hash of the sample's id: those wrong at 10 % are wrong at 20 %, too, and for every algorithm.
+Paired by seed: all algorithms see the same prompts with the same flips, and those wrong at 20 % are wrong at 40 %, too.
+What corrects is told the true rates of its cell. Youden's J says how much of the clean gradient a cell leaves.
 
 rlvid grid experiments/noise_robustness.py --jobs 2
 """
 
-from rlvid.study.grid import Grid
+from collections.abc import Callable, Mapping
+from functools import partial
 
-RATES = (0.1, 0.2, 0.3, 0.4)
+from rlvid.config import load
+from rlvid.study.grid import Grid, Settings
+
+CLEAN = "clean"
+NOISE: dict[str, Settings] = {
+    CLEAN: {},
+    "symmetric 20 %": {"noise.kind": "symmetric", "noise.rate": 0.2},
+    "symmetric 40 %": {"noise.kind": "symmetric", "noise.rate": 0.4},
+    "confusable 20 %": {"noise.kind": "confusable", "noise.rate": 0.2},
+    "false positives 20 %": {"noise.kind": "verifier", "noise.false_positives": 0.2},
+    "false negatives 20 %": {"noise.kind": "verifier", "noise.false_negatives": 0.2},
+}
+
+
+def rates(noise: str) -> tuple[float, float]:
+    """P(accepted | wrong), P(rejected | right). A flip rejects what is right, and accepts one wrong option in three."""
+    cell = NOISE[noise]
+    flips = cell.get("noise.rate", 0.0)
+    return cell.get("noise.false_positives", flips / 3), cell.get("noise.false_negatives", flips)
+
+
+def told(algorithm: str, levels: Mapping[str, str]) -> Settings | None:
+    """A correction that knows its cell's rates; of clean verdicts there is nothing to correct."""
+    positives, negatives = rates(levels["noise"])
+    if levels["noise"] == CLEAN:
+        return None
+    fields = {"algorithm.false_positives": positives, "algorithm.false_negatives": negatives}
+    return {"algorithm": algorithm, **fields}
+
+
+def faster(levels: Mapping[str, str]) -> Settings | None:
+    """What a correction by a constant amounts to: the learning rate over J."""
+    information = 1 - sum(rates(levels["noise"]))
+    rate = load(levels["preset"]).train.learning_rate
+    return {"algorithm": "dr_grpo", "train.learning_rate": rate / information} if levels["noise"] != CLEAN else None
+
+
+def cleaned(levels: Mapping[str, str]) -> Settings | None:
+    """An oracle that leaves the wrong labels out."""
+    return {"noise.drop": True} if "noise.rate" in NOISE[levels["noise"]] else None
+
+
+def deaf(settings: Settings, levels: Mapping[str, str]) -> Settings | None:
+    """What reads neither labels nor verdicts is the same in every cell."""
+    return settings if levels["noise"] == CLEAN else None
+
+
+ALGORITHMS: dict[str, Settings | Callable[[Mapping[str, str]], Settings | None]] = {
+    "grpo": {},
+    "dr_grpo": {"algorithm": "dr_grpo"},
+    "rloo": {"algorithm": "rloo"},
+    "ppo": {"algorithm": "ppo", "algorithm.beta": 0.0, "algorithm.num_iterations": 2},
+    "dpo": {"algorithm": "dpo"},
+    "s_grpo": partial(told, "s_grpo"),
+    "noise_corrected_grpo": partial(told, "noise_corrected_grpo"),
+    "backward": partial(told, "backward"),
+    "forward": partial(told, "forward"),
+    "olr": {"algorithm": "olr"},
+    "dr_grpo, lr / J": faster,
+    "oracle": cleaned,
+    "majority vote": partial(deaf, {"algorithm": "ttrl"}),
+    "random reward": partial(deaf, {"rewards.coin": 1.0, "rewards.accuracy": 0.0}),
+    "format only": partial(deaf, {"rewards.accuracy": 0.0}),
+}
 
 GRID = Grid(
     name="noise_robustness",
-    question="How much accuracy do wrong labels cost, and does it depend on the algorithm?",
-    axes={
-        "algorithm": {
-            "sft": {"preset": "{preset}_sft"},
-            "grpo": {},
-        },
-        "labels": {
-            "clean": {},
-            **{f"{rate:.0%} flipped": {"noise.kind": "symmetric", "noise.rate": rate} for rate in RATES},
-        },
-    },
+    question="Which algorithms survive wrong labels and wrong verifiers?",
+    axes={"algorithm": ALGORITHMS, "noise": NOISE},
     arms={"base": {"train.steps": 0}},
     unseeded=("base",),
     seeds=(0, 1, 2),
     control="base",
-    comparisons=tuple(
-        (f"{algorithm}, {rate:.0%} flipped", f"{algorithm}, clean") for algorithm in ("sft", "grpo") for rate in RATES
+    comparisons=(
+        *((f"grpo, {noise}", f"grpo, {CLEAN}") for noise in NOISE if noise != CLEAN),
+        *(
+            (f"{algorithm}, {noise}", f"grpo, {noise}")
+            for algorithm in (
+                "dr_grpo",
+                "rloo",
+                "ppo",
+                "dpo",
+                "olr",
+                "s_grpo",
+                "noise_corrected_grpo",
+                "backward",
+                "forward",
+            )
+            for noise in NOISE
+            if noise != CLEAN or algorithm in ("dr_grpo", "rloo", "ppo", "dpo", "olr")
+        ),
     ),
 )
 

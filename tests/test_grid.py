@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rlvid.errors import UserError
-from rlvid.study.grid import Grid
+from rlvid.study.grid import Grid, only
 
 ROOT = Path(__file__).parent.parent
 
@@ -266,3 +266,28 @@ def test_on_a_terminal_there_is_a_line_for_each_cell(start):
         f"{pace}, {rate}, seed {s}" in text for pace in ("short", "long") for rate in ("low", "high") for s in (0, 1)
     )
     assert "step 1/2" in text and "reward 0.50" in text and "9/9" in text and " left" in text
+
+
+def test_a_level_may_depend_on_the_others_and_some_arms_need_not_exist():
+    def told(levels):
+        assert levels["preset"] == "nano"
+        return {"algorithm": "rloo", "train.temperature": 0.5} if levels["labels"] == "noisy" else None
+
+    grid = Grid(
+        name="told",
+        question="?",
+        axes={
+            "algorithm": {"grpo": {}, "told": told},
+            "labels": {"clean": {}, "noisy": {"noise.kind": "symmetric", "noise.rate": 0.1}},
+        },
+        seeds=(0, 1),
+        control="grpo, clean",
+    )
+    cells = grid.cells("nano")
+    assert list(dict.fromkeys(cell.arm for cell in cells)) == ["grpo, clean", "grpo, noisy", "told, noisy"]
+    assert "train.temperature=0.5" in cells[-1].overrides and "noise.rate=0.1" in cells[-1].overrides
+    assert [(c.arm, c.seed) for c in only(cells, ["told, *", "*, noisy"])] == [
+        ("told, noisy", 0), ("told, noisy", 1), ("grpo, noisy", 0), ("grpo, noisy", 1)
+    ]  # fmt: skip
+    with pytest.raises(UserError, match="'tolld, noisy' fits no arm. Did you mean 'told, noisy'"):
+        only(cells, ["tolld, noisy"])

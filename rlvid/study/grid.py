@@ -6,8 +6,9 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from rlvid.study.launch import Command, launch
 from rlvid.study.runs import Result
 
 Settings = Mapping[str, Any]  # config key -> value, such as {"noise.rate": 0.3}
+Level = Settings | Callable[[Mapping[str, str]], Settings | None]  # or what depends on the levels of the other axes
 TRAIN: Command = ("-m", "rlvid", "train")
 
 
@@ -45,29 +47,33 @@ class Cell:
 class Grid:
     """A question, and the runs and comparisons that answer it.
 
-    Every combination of the axes' levels is an arm, named like "grpo, clean"; `arms` are further ones. An arm in
-    `unseeded` does not depend on the seed, as an untrained base that answers greedily, and runs under the first alone.
-    Cells of equal seed share prompts, luck and noise: the noise's seed follows the run's. An arm that sets "preset"
-    starts from another one, such as "{preset}_sft". Without `comparisons`, every
-    arm is compared with the control.
+    Every combination of the axes' levels is an arm, named like "grpo, clean"; `arms` are further ones. A level may be a
+    function of all axes' levels and the preset, {"algorithm": "backward", "noise": "clean", "preset": "nano"}: it
+    returns what it sets there, or None where there is no such arm. An arm in `unseeded` does not depend on the seed, as
+    an untrained base that answers greedily, and runs under the first alone. Cells of equal seed share prompts, luck and
+    noise: the noise's seed follows the run's. An arm that sets "preset" starts from another one, such as
+    "{preset}_sft". Without `comparisons`, every arm is compared with the control.
     """
 
     name: str
     question: str
     seeds: tuple[int, ...]
     control: str
-    axes: Mapping[str, Mapping[str, Settings]] = field(default_factory=dict)
+    axes: Mapping[str, Mapping[str, Level]] = field(default_factory=dict)
     arms: Mapping[str, Settings] = field(default_factory=dict)
     unseeded: tuple[str, ...] = ()
     comparisons: tuple[tuple[str, str], ...] = ()
     preset: str = "nano"
 
-    def settings(self) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
+    def settings(self, preset: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
         """Arm -> its level on each axis, and what it sets; where two axes set one key, the later one does."""
         arms: dict[str, tuple[dict[str, str], dict[str, Any]]] = {name: ({}, dict(s)) for name, s in self.arms.items()}
-        for choice in product(*(axis.items() for axis in self.axes.values())) if self.axes else ():
-            levels = dict(zip(self.axes, (name for name, _ in choice), strict=True))
-            arms[", ".join(levels.values())] = levels, {k: v for _, level in choice for k, v in level.items()}
+        for choice in product(*self.axes.values()) if self.axes else ():
+            levels = dict(zip(self.axes, choice, strict=True))
+            found = [axis[name] for axis, name in zip(self.axes.values(), choice, strict=True)]
+            settings = [level(levels | {"preset": preset}) if callable(level) else level for level in found]
+            if None not in settings:
+                arms[", ".join(choice)] = levels, {k: v for level in settings if level for k, v in level.items()}
         return arms
 
     def cells(self, preset: str, extra: Sequence[str] = ()) -> list[Cell]:
@@ -77,7 +83,7 @@ class Grid:
         """
         cells: list[Cell] = []
         folders: dict[str, str] = {}
-        arms = self.settings()
+        arms = self.settings(preset)
         for name in (self.control, *self.unseeded, *(arm for pair in self.comparisons for arm in pair)):
             if name not in arms:
                 raise UserError(f"grid {self.name!r} names no arm {name!r}.{suggest(name, arms)}")
@@ -98,13 +104,14 @@ class Grid:
         args = self._arguments(argv)
         try:
             cells = self.cells(args.preset, args.set)
+            chosen = only(cells, args.only)
             other = f"-{Path(args.preset).stem}" if args.preset != self.preset else ""
             out = args.out or Path("runs") / f"{self.name}{other}"
             if args.dry_run:
-                Console().print(plan(cells, out))
+                Console().print(plan(chosen, out))
                 return 0
             self._write(out, cells)
-            return launch(cells, out, args.jobs, command)
+            return launch(chosen, out, args.jobs, command)
         except UserError as error:
             print(f"rlvid: {error}", file=sys.stderr)
             return 2
@@ -122,6 +129,7 @@ class Grid:
         parser.add_argument(
             "--set", action="append", default=[], metavar="key=value", help="for all cells, unless their arm sets it"
         )
+        parser.add_argument("--only", nargs="+", metavar="ARM", help='run these arms now, such as "grpo, *"')
         parser.add_argument("--launcher", choices=["local"], default="local", help="where cells run")
         parser.add_argument("--dry-run", action="store_true", help="only list the cells")
         return parser.parse_args(argv)
@@ -129,9 +137,24 @@ class Grid:
     def _write(self, out: Path, cells: Sequence[Cell]) -> None:
         """Tell the report what belongs to this grid."""
         about = {"name": self.name, "question": self.question, "control": self.control}
-        pairs = self.comparisons or [(arm, self.control) for arm in self.settings() if arm != self.control]
+        pairs = self.comparisons or [
+            (arm, self.control) for arm in dict.fromkeys(c.arm for c in cells) if arm != self.control
+        ]
         rows = [{k: getattr(c, k) for k in ("arm", "levels", "seed", "folder", "id", "overrides")} for c in cells]
         write(out / "grid.json", json.dumps(about | {"comparisons": pairs, "cells": rows}, indent=1))
+
+
+def only(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:
+    """The cells whose arm fits one of the patterns, in the patterns' order; all without any."""
+    if not patterns:
+        return list(cells)
+    chosen: dict[tuple[str, int], Cell] = {}
+    for pattern in patterns:
+        fitting = {(cell.arm, cell.seed): cell for cell in cells if fnmatchcase(cell.arm, pattern)}
+        if not fitting:
+            raise UserError(f"--only {pattern!r} fits no arm.{suggest(pattern, {cell.arm for cell in cells})}")
+        chosen |= fitting
+    return list(chosen.values())
 
 
 def assignment(key: str, value: Any) -> str:
