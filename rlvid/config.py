@@ -98,6 +98,15 @@ class ColdStart:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What rewards may ask for beyond the text (rlvid/evidence.py)."""
+
+    encoder: str = "all-MiniLM-L6-v2"  # a sentence-transformers model: this one, a folder, or a hub id
+    nli: str = ""  # a cross-encoder for inference between sentences: a folder, or a hub id
+    view_generations: int = 4  # completions of each altered view that a reward asks for
+
+
+@dataclass(frozen=True)
 class Eval:
     """Held-out questions; the decoding is greedy at temperature 0."""
 
@@ -119,6 +128,7 @@ class Config:
     rewards: tuple[Plugin, ...] = (Plugin("accuracy"),)
     noise: Noise = Noise()
     cold_start: ColdStart = ColdStart()
+    evidence: Evidence = Evidence()
     train: Train = Train()
     video: Video = Video()
     eval: Eval = Eval()
@@ -297,6 +307,7 @@ def _check(config: Config, where: str) -> None:
         ),
         "cold_start.steps must be 0 or more, and cold_start.prompts_per_step 1 or more": config.cold_start.steps >= 0
         and config.cold_start.prompts_per_step >= 1,
+        "evidence.view_generations must be 1 or more": config.evidence.view_generations >= 1,
         "eval.batch_size must be 1 or more": config.eval.batch_size >= 1,
         "eval.temperature must be 0 or more": config.eval.temperature >= 0,
     }

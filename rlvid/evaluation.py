@@ -12,16 +12,15 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from rlvid.display import Display
+from rlvid.evidence import Asked, Witness, audit
 from rlvid.files import read_jsonl, write_jsonl
-from rlvid.policy.model import Policy
 from rlvid.policy.sampler import Sampler
-from rlvid.reward import Mix
 from rlvid.run import Run
 from rlvid.types import Group, Prompt
 
 
 def evaluate(
-    policy: Policy, mix: Mix, levels: Mapping[str, Sequence[Prompt]], run: Run, step: int, display: Display
+    witness: Witness, levels: Mapping[str, Sequence[Prompt]], run: Run, step: int, display: Display
 ) -> dict[str, float]:
     """Answer every level's questions into `eval/`; returns `eval/LEVEL/accuracy` and `eval/LEVEL/REWARD`.
 
@@ -30,7 +29,7 @@ def evaluate(
     """
     size, train = run.config.eval.batch_size, run.config.train
     greedy = replace(train, num_generations=1, temperature=run.config.eval.temperature, top_p=run.config.eval.top_p)
-    sampler = Sampler(policy, greedy, run.timed)
+    witness, sampler = replace(witness, train=greedy), Sampler(witness.policy, greedy, run.timed)
     metrics: dict[str, float] = {}
     for level, prompts in levels.items():
         run.status("running", f"eval {level}")
@@ -40,20 +39,24 @@ def evaluate(
         with display.phase(f"eval {level}", len(prompts)) as phase:
             phase.advance(len(rows))
             for start in range(len(rows), len(prompts), size):
-                rows += answer(policy, sampler, mix, run, prompts[start : start + size])
+                rows += answer(witness, sampler, run, prompts[start : start + size])
                 if run.main:
                     write_jsonl(path, rows)
                 phase.advance(min(size, len(prompts) - start), f"accuracy {mean(rows, 'correct'):.1%}")
         metrics[f"eval/{level}/accuracy"] = mean(rows, "correct")
-        metrics |= {f"eval/{level}/{name}": mean(rows, f"rewards/{name}") for name in mix.rewards if name != "accuracy"}
+        metrics |= {
+            f"eval/{level}/{name}": mean(rows, f"rewards/{name}") for name in witness.mix.rewards if name != "accuracy"
+        }
     return metrics
 
 
-def answer(policy: Policy, sampler: Sampler, mix: Mix, run: Run, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
+def answer(witness: Witness, sampler: Sampler, run: Run, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
     """One row per question, in order; the processes share the batch."""
-    places, ours, encoded = run.readable(policy, prompts)
-    groups = sampler(ours, encoded, f"eval|{run.config.eval.seed}") if ours else []
-    mix(groups)
+    places, ours, encoded = run.readable(witness.policy, prompts)
+    seed = f"eval|{run.config.eval.seed}"
+    groups = sampler(ours, encoded, seed) if ours else []
+    witness(Asked(groups, encoded, seed))
+    witness.mix(groups)
     answered = dict(gather_object([(place, row(group)) for place, group in zip(places, groups, strict=True)]))
     return [answered.get(place) or unread(prompt) for place, prompt in enumerate(prompts)]
 
@@ -68,6 +71,7 @@ def row(group: Group) -> dict[str, Any]:
         "finished": completion.finished,
         "length": len(completion.tokens),
         **{f"rewards/{name}": column[0] for name, column in group.columns.items()},
+        **({"evidence": found} if (found := audit(group.evidence)) else {}),
     }
 
 

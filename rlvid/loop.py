@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 from torch import nn
 
-from rlvid import checkpoint, noop
+from rlvid import checkpoint, evidence, noop
 from rlvid.algorithm import Algorithm
 from rlvid.config import ColdStart, Config, Eval, Plugin, Train
 from rlvid.data import source
@@ -27,6 +27,7 @@ from rlvid.data.noise import corruption
 from rlvid.display import Display
 from rlvid.errors import UserError
 from rlvid.evaluation import evaluate, results
+from rlvid.evidence import Asked, Witness
 from rlvid.metrics import Meter, advantage_shares, repairs, summary
 from rlvid.policy.critic import Critic
 from rlvid.policy.model import Policy
@@ -47,6 +48,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     """
     algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
     mix, noise = Mix.build(config.rewards), corruption(config.noise)
+    noise.check(mix.rewards)
     plain = DistributedDataParallelKwargs(broadcast_buffers=False)  # so that scoring needs no word between processes
     accelerator = Accelerator(log_with=trackers(config), project_dir=folder, kwargs_handlers=[plain])
     check(config, algorithm, accelerator.num_processes)
@@ -58,13 +60,17 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             display.warn(message)
         start = cold_start(config, folder) if config.cold_start.steps else None
         prompts, levels = source.training(config, algorithm, noise, run), source.held_out(config)
+        evidence.check(mix, prompts or list(chain(*levels.values())))
         policy = Policy.load(config, start).to(accelerator.device)
-        reference = Reference(policy, config.train) if "ref_logps" in algorithm.needs else None
+        asked_for = {*algorithm.needs, *mix.evidence}
+        reference = Reference(policy, config.train) if asked_for & evidence.BY_REFERENCE else None
         if algorithm.critic_settings:
             policy.critic = Critic(algorithm.critic_settings[0], policy.model, config.train).to(accelerator.device)
         learner, optimizer = accelerator.prepare(policy, adamw(policy, config.train, algorithm))
         scheduler = schedule(optimizer, config.train)
         act = ACTORS[algorithm.completions](policy, config.train, run.timed)
+        aside = replace(config.train, num_generations=config.evidence.view_generations)
+        witness = Witness(mix, policy, reference, config, aside, run.timed)
         checkpoint.begin(run, policy, optimizer, scheduler, reference)
         plan = [source.take(prompts, step, config) for step in range(run.step + 1, config.train.steps + 1)]
         run.warm(policy, chain(*plan, *levels.values()))
@@ -73,9 +79,11 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             """Act and judge."""
             with run.timed("decode"):
                 places, ours, encoded = run.readable(policy, asked, noise.see)
-            groups = act(ours, encoded, f"{config.seed}|{number}")
+            seed, spoil = f"{config.seed}|{number}", partial(noise.judge, step=number)
+            groups = act(ours, encoded, seed)
+            witness(Asked(groups, encoded, seed, noise.see, spoil))
             with run.timed("reward"):
-                totals = mix(groups, partial(noise.judge, step=number))
+                totals = mix(groups, spoil)
                 return Rollout.of([drawn + place for place in places], encoded, groups, totals)
 
         for number, asked in enumerate(plan, start=run.step + 1):
@@ -102,12 +110,12 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             metrics |= repairs(rollout.records, algorithm.labels(step)) | algorithm.report(batch)
             metrics |= run.count(rollout.records, len(drawn))
             if number == config.train.steps or (config.train.eval_steps and number % config.train.eval_steps == 0):
-                metrics |= evaluate(policy, mix, levels, run, number, display)
+                metrics |= evaluate(witness, levels, run, number, display)
             run.log(number, metrics, rollout.records)
             display.step(number, metrics, rollout.records)
             checkpoint.save(run, number, metrics, policy, optimizer, scheduler, reference)
         if not config.train.steps:
-            run.log(0, evaluate(policy, mix, levels, run, 0, display), [])
+            run.log(0, evaluate(witness, levels, run, 0, display), [])
         display.results(results(run.folder / "eval"))
         return run.finish()
 

@@ -12,6 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlvid.algorithm import Algorithm
+from rlvid.evidence import audit
 from rlvid.types import Batch, Group, Step
 
 
@@ -30,6 +31,7 @@ class Record:
     finished: tuple[bool, ...]
     columns: Mapping[str, list[float | None]]
     totals: tuple[float, ...]
+    evidence: Mapping[str, Any]  # what the rewards read beyond the texts
 
     @classmethod
     def of(cls, place: int, group: Group, totals: Sequence[float]) -> Record:
@@ -46,6 +48,7 @@ class Record:
             finished=tuple(c.finished for c in group),
             columns=group.columns,
             totals=tuple(totals),
+            evidence=audit(group.evidence),
         )
 
     def line(self) -> dict[str, Any]:

@@ -2,22 +2,30 @@
 
 A reward is any callable `list[Group] -> list[list[float | None]]`, one row per group, one number per completion.
 `@each` makes one from a plain function of a completion and its prompt. A reward with knobs is a frozen dataclass with
-`__call__(groups)`. What it reads beyond the text it names in `needs`, and the loop provides it.
+`__call__(groups)`. What it reads beyond the text it names in `needs`: another reward's `column:NAME`, which is then
+computed before it, or evidence that the loop provides (`EVIDENCE`; see rlvid/evidence.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
+from graphlib import CycleError, TopologicalSorter
 from math import isfinite
 from typing import Any, Protocol
 
 from rlvid.config import Plugin
 from rlvid.errors import UserError
-from rlvid.resolve import build
+from rlvid.resolve import build, suggest
 from rlvid.types import Group
+from rlvid.video.views import VIEWS
 
 Column = list[list[float | None]]
+Spoil = Callable[[str, Sequence[Group]], None]
+EVIDENCE = frozenset(
+    {"narrations", "embeddings", "nli", "judge", "ref_logps", "answer_probs", "answer_likelihood", "reanswer"}
+    | {f"view:{name}" for name in VIEWS}
+)
 
 
 class Reward(Protocol):
@@ -42,32 +50,69 @@ def _number(value: float | None) -> float | None:
 
 
 class Mix:
-    """Rewards by name, each computed as a named column, and their weighted sum."""
+    """Rewards by name, in an order in which each stands after those whose columns it reads, and their weighted sum.
+
+    A column that is read and not in the mix is computed with weight 0. UserError on needs that nothing can meet.
+    """
 
     def __init__(self, rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> None:
-        self.rewards, self.weights = rewards, weights
-        for name, reward in rewards.items():
-            if unknown := sorted(getattr(reward, "needs", ())):
-                raise UserError(f"reward {name!r} needs {', '.join(unknown)}: no evidence of that kind is provided yet")
+        rewards, reads = dict(rewards), {}
+        waiting = list(rewards)
+        for name in waiting:
+            reads[name] = columns_of(rewards[name])
+            for other in reads[name] - rewards.keys():
+                rewards[other] = build("rewards", other)
+                waiting.append(other)
+        try:
+            order = TopologicalSorter({name: sorted(reads[name]) for name in rewards}).static_order()
+            self.rewards = {name: rewards[name] for name in order}
+        except CycleError as error:
+            raise UserError(f"rewards need each other's columns in a circle: {' -> '.join(error.args[1])}") from error
+        self.weights = {name: weights.get(name, 0.0) for name in self.rewards}
+        self.needs = {name: evidence_of(name, reward) for name, reward in self.rewards.items()}
 
     @classmethod
     def build(cls, plugins: Sequence[Plugin]) -> Mix:
         """The mix that a config asks for."""
         return cls({p.name: build("rewards", p.name, **p.fields) for p in plugins}, {p.name: p.weight for p in plugins})
 
-    def __call__(
-        self, groups: Sequence[Group], spoil: Callable[[Sequence[Group]], None] | None = None
-    ) -> list[list[float]]:
+    @property
+    def evidence(self) -> list[str]:
+        """What the loop must provide, in a fixed order."""
+        return sorted(frozenset().union(*self.needs.values()))
+
+    def __call__(self, groups: Sequence[Group], spoil: Spoil | None = None) -> list[list[float]]:
         """Lay every reward's column on the groups; return the (P, G) totals, `None` counting as nothing.
 
-        `spoil` may change the columns before they are added up: that is how noise comes between verifier and policy.
+        `spoil` may change a column as soon as it is there: that is how noise comes between verifier and policy.
         """
-        for name, reward in self.rewards.items():
-            for group, row in zip(groups, check(name, reward(groups), groups), strict=True):
-                group.columns[name] = row
-        if spoil:
-            spoil(groups)
+        self._lay(self.rewards, groups, spoil)
         return [[sum(w * (g[n][i] or 0.0) for n, w in self.weights.items()) for i in range(len(g))] for g in groups]
+
+    def plain(self, groups: Sequence[Group], spoil: Spoil | None = None) -> None:
+        """Lay only the columns of rewards that ask for nothing, as on the completions of an altered view."""
+        self._lay([n for n, r in self.rewards.items() if not getattr(r, "needs", ())], groups, spoil)
+
+    def _lay(self, names: Iterable[str], groups: Sequence[Group], spoil: Spoil | None) -> None:
+        for name in names:
+            for group, row in zip(groups, check(name, self.rewards[name](groups), groups), strict=True):
+                group.columns[name] = row
+            if spoil:
+                spoil(name, groups)
+
+
+def columns_of(reward: Reward) -> set[str]:
+    """The names of the columns that a reward reads."""
+    needs: frozenset[str] = getattr(reward, "needs", frozenset())
+    return {need.removeprefix("column:") for need in needs if need.startswith("column:")}
+
+
+def evidence_of(name: str, reward: Reward) -> frozenset[str]:
+    """The evidence that a reward asks for; UserError if there is no such kind."""
+    asked = frozenset(n for n in getattr(reward, "needs", ()) if not n.startswith("column:"))
+    for need in sorted(asked - EVIDENCE):
+        raise UserError(f"reward {name!r} needs {need!r}, which is no evidence.{suggest(need, EVIDENCE)}")
+    return asked
 
 
 def check(name: str, column: Column, groups: Sequence[Group]) -> Column:

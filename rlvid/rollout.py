@@ -138,7 +138,10 @@ class Rollout:
         """(B, T) each, what is known of this process's tokens before credit; a demonstration's were sampled at 0."""
         sampled = [torch.tensor([c.logps or [0.0] * len(c.tokens)]) for group in self.groups for c in group]
         facts = {"sampled_logps": padded(sampled)}
-        facts |= {"ref_logps": self.seen_by(reference, config).logps} if reference else {}
+        if reference and self.groups and "ref_logps" in self.groups[0].evidence:  # a reward asked before
+            facts["ref_logps"] = padded([torch.tensor([row]) for g in self.groups for row in g.evidence["ref_logps"]])
+        elif reference:
+            facts["ref_logps"] = self.seen_by(reference, config).logps
         return facts | ({"old_values": self.seen_by(policy, config).values} if policy.critic else {})
 
 

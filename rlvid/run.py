@@ -103,10 +103,11 @@ class Run:
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add the seconds spent inside to this step's `timing_s/phase`."""
-        start = time.perf_counter()
+        """Add the seconds spent inside, less those of phases within it, to this step's `timing_s/phase`."""
+        start, others = time.perf_counter(), sum(self.seconds.values())
         yield
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+        spent = time.perf_counter() - start - (sum(self.seconds.values()) - others)
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
 
     def warm(self, policy: Policy, prompts: Iterable[Prompt]) -> None:
         """Decode into the cache what this process will need, and refuse a model that does not look."""

@@ -66,6 +66,15 @@ class Completion:
         return thought(self.text)
 
 
+@dataclass(frozen=True)
+class Likelihood:
+    """How likely the options' letters are, in their order, where the answer stands; each sums to 1."""
+
+    full: tuple[float, ...]  # after the prompt and the completion's own reasoning
+    no_reasoning: tuple[float, ...]  # after the prompt alone
+    no_video: tuple[float, ...]  # after the question and the reasoning, without any pixels
+
+
 @dataclass
 class Group:
     """All replies to one prompt, with the reward columns and the evidence laid on them."""

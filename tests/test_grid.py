@@ -289,5 +289,5 @@ def test_a_level_may_depend_on_the_others_and_some_arms_need_not_exist():
     assert [(c.arm, c.seed) for c in only(cells, ["told, *", "*, noisy"])] == [
         ("told, noisy", 0), ("told, noisy", 1), ("grpo, noisy", 0), ("grpo, noisy", 1)
     ]  # fmt: skip
-    with pytest.raises(UserError, match="'tolld, noisy' fits no arm. Did you mean 'told, noisy'"):
+    with pytest.raises(UserError, match=r"'tolld, noisy' fits no arm\. Did you mean 'told, noisy'"):
         only(cells, ["tolld, noisy"])

@@ -46,7 +46,7 @@ def groups(count=1000, size=4, rewards=None):
 def judged(noise, step=1, **fields):
     """(P, G) what is said of the groups after noise."""
     made = groups(**fields)
-    noise.judge(made, step=step)
+    noise.judge("accuracy", made, step=step)
     assert all(group["format"] == [1.0] * len(group) for group in made)
     return np.array([group["accuracy"] for group in made], dtype=float)
 
@@ -59,9 +59,9 @@ def test_every_kind_is_tried_here():
 def test_the_hash_alone_decides(name):
     source = kind(name, **EACH[name])
     there, back = groups(40), groups(40)[::-1]
-    source.judge(there, step=3)
+    source.judge("accuracy", there, step=3)
     for group in back[1::2] + back[::2]:  # another order, one worker's share at a time
-        source.judge([group], step=3)
+        source.judge("accuracy", [group], step=3)
     assert [g["accuracy"] for g in there] == [g["accuracy"] for g in back[::-1]]
     if name != "length_bias":
         assert (judged(source) != judged(kind(name, seed=1, **EACH[name]))).any()
@@ -71,7 +71,7 @@ def test_the_hash_alone_decides(name):
 def test_none_stays_none_and_the_prompts_stay_clean(name):
     source = kind(name, **EACH[name])
     made = groups(50, rewards=[None, 1.0, None, 0.0])
-    source.judge(made, step=1)
+    source.judge("accuracy", made, step=1)
     assert all([value is None for value in group["accuracy"]] == [True, False, True, False] for group in made)
     prompts = [group.prompt for group in made]
     assert noise.corrupt(prompts, source) == (prompts, [])
@@ -95,7 +95,7 @@ def test_the_runs_own_estimates_come_to_the_closed_form(name):
     source, run = kind(name, **EACH[name]), SimpleNamespace(verdicts=dict.fromkeys(KEYS, 0))
     for step in range(1, 6):
         made = groups()
-        source.judge(made, step=step)
+        source.judge("accuracy", made, step=step)
         logged = Run.judged(run, [Record.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
     assert logged["noise/false_positive_rate"] == pytest.approx(0.3, abs=0.03)
     assert logged["noise/false_negative_rate"] == pytest.approx(0.2 if name == "verifier" else 0.3, abs=0.03)
@@ -137,7 +137,7 @@ def test_a_persistent_verifier_repeats_itself_and_a_fresh_one_does_not():
     twins = Group(Prompt("s", "?", OPTIONS, "A"), [Completion("<answer>B</answer>")] * 8)
     for source in (same, fresh):
         twins.columns["accuracy"] = [0.0] * 8
-        source.judge([twins], step=1)
+        source.judge("accuracy", [twins], step=1)
         assert len(set(twins["accuracy"])) == 1  # equal texts of a step are judged alike
 
 
@@ -175,12 +175,14 @@ def test_length_pays():
     assert judged(kind("length_bias", kappa=0.5), count=1)[0] == pytest.approx([1.0, 0.05, 0.1, 0.15])
 
 
-def test_the_column_must_be_in_the_mix():
+def test_only_its_own_column_is_spoilt_and_it_must_be_in_the_mix():
     made = groups(1)
-    kind("gaussian", sigma=1.0, column="format").judge(made, step=1)
+    source = kind("gaussian", sigma=1.0, column="format")
+    for column in ("accuracy", "format"):
+        source.judge(column, made, step=1)
     assert made[0]["accuracy"] == [1.0, 0.0, 0.0, 0.0] and made[0]["format"] != [1.0] * 4
     with pytest.raises(UserError, match=r"noise\.column: no reward 'acuracy' in the mix: accuracy, format"):
-        kind("gaussian", column="acuracy").judge(made, step=1)
+        kind("gaussian", column="acuracy").check(["accuracy", "format"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """The mix of rewards: named columns, weights, and what is refused."""
 
+from dataclasses import dataclass
+
 import pytest
 
 from rlvid.config import Plugin
@@ -50,10 +52,46 @@ def test_a_column_of_the_wrong_form_names_reward_and_sample(reward, says):
         Mix({"mine": reward}, {"mine": 1.0})(groups())
 
 
-def test_a_need_that_nobody_meets_is_refused_before_the_first_step():
-    length.needs = frozenset({"ref_logps"})
-    try:
-        with pytest.raises(UserError, match="needs ref_logps"):
-            Mix({"length": length}, {"length": 1.0})
-    finally:
-        del length.needs
+@dataclass(frozen=True)
+class Reads:
+    """Twice another column; 10 less where it says so."""
+
+    column: str = "length"
+    needs: frozenset = frozenset({"column:length"})
+
+    def __call__(self, groups):
+        return [[2 * v for v in group[self.column]] for group in groups]
+
+
+def test_a_column_that_is_read_is_computed_first_with_no_weight_of_its_own():
+    made = groups()
+    mix = Mix(
+        {"double": Reads("format", frozenset({"column:format"})), "length": length}, {"double": 1.0, "length": 1.0}
+    )
+    assert list(mix.rewards).index("format") < list(mix.rewards).index("double")
+    assert mix.weights == {"format": 0.0, "double": 1.0, "length": 1.0} and mix.evidence == []
+    mix(made)
+    assert [2 * v for v in made[0]["format"]] == made[0]["double"]
+
+
+def test_noise_comes_before_whoever_reads_the_column():
+    made = groups()
+
+    def spoil(column, groups):
+        for group in groups:
+            group.columns[column] = [v + 100 if column == "length" else v for v in group[column]]
+
+    Mix({"double": Reads(), "length": length}, {"double": 1.0})(made, spoil)
+    assert made[0]["length"][0] > 100 and made[0]["double"][0] == 2 * made[0]["length"][0]
+
+
+def test_needs_that_cannot_be_met_are_refused_before_the_first_step():
+    circle = {"a": Reads("b", frozenset({"column:b"})), "b": Reads("a", frozenset({"column:a"}))}
+    with pytest.raises(UserError, match=r"columns in a circle: (a -> b -> a|b -> a -> b)"):
+        Mix(circle, {})
+    with pytest.raises(
+        UserError, match=r"reward 'x' needs 'view:shufled', which is no evidence\. Did you mean 'view:shuffled'"
+    ):
+        Mix({"x": Reads(needs=frozenset({"view:shufled"}))}, {})
+    with pytest.raises(UserError, match=r"no reward 'acuracy'\. Did you mean 'accuracy'"):
+        Mix({"x": Reads(needs=frozenset({"column:acuracy"}))}, {})

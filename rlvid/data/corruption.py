@@ -7,7 +7,7 @@ clip, or the verifier's verdicts. Its fields are its config and its row in `rlvi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -45,8 +45,11 @@ class Corruption:
         """What the policy is shown of a prompt's clip, in training."""
         return clip
 
-    def judge(self, groups: Sequence[Group], step: int) -> None:
-        """Change the reward columns of a training step's groups, in place."""
+    def check(self, columns: Collection[str]) -> None:
+        """Refuse, before step 0, what these reward columns cannot be spoilt with."""
+
+    def judge(self, column: str, groups: Sequence[Group], step: int) -> None:
+        """Change one reward's column of a training step's groups, in place, before any other reward reads it."""
 
     def youden_j(self, options: int = 4) -> float | None:
         """The share of the clean gradient in the noisy one's expectation, where it has a closed form.

@@ -5,7 +5,7 @@ Labels are wrong once for all; verdicts are wrong per text, per step or per comp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rlvid.chance import hash01
@@ -20,13 +20,18 @@ class VerdictNoise(Corruption):
 
     column: str = "accuracy"
 
-    def judge(self, groups: Sequence[Group], step: int) -> None:
+    def check(self, columns: Collection[str]) -> None:
+        """Refuse a column that no reward of the mix fills."""
+        if self.column not in columns:
+            raise UserError(f"noise.column: no reward {self.column!r} in the mix: {', '.join(columns)}")
+
+    def judge(self, column: str, groups: Sequence[Group], step: int) -> None:
         """Each completion's verdict, in place."""
+        if column != self.column:
+            return
         for group in groups:
-            if self.column not in group.columns:
-                raise UserError(f"noise.column: no reward {self.column!r} in the mix: {', '.join(group.columns)}")
-            verdicts = zip(group.columns[self.column], group, strict=True)
-            group.columns[self.column] = [
+            verdicts = zip(group[column], group, strict=True)
+            group.columns[column] = [
                 None if value is None else self.verdict(value, group.prompt, completion, place, step)
                 for place, (value, completion) in enumerate(verdicts)
             ]

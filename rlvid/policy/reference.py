@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 
 import torch
@@ -31,8 +31,14 @@ class Reference(nn.Module):
 
     def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float) -> Seen:
         """What `Policy.forward` returns, under the reference's weights."""
+        with self.speaking() as policy:
+            return policy(prompts, groups, temperature)
+
+    @contextmanager
+    def speaking(self) -> Iterator[Policy]:
+        """A policy that has the reference's weights as long as the context lasts."""
         with adapter.using(self.policy.model, None) if self.adapted else nullcontext():
-            return self.policy(prompts, groups, temperature)
+            yield self.policy
 
     @property
     def moves(self) -> bool:

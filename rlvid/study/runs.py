@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ class Result:
     seed: int
     folder: Path
     id: str
+    levels: Mapping[str, str] = field(default_factory=dict, compare=False)  # axis -> level, in a grid with axes
 
     @cached_property
     def status(self) -> Row:
@@ -51,6 +52,20 @@ class Result:
     def metrics(self) -> Sequence[Row]:
         """One row per step."""
         return read_jsonl(self.folder / "metrics.jsonl")
+
+    @cached_property
+    def noise(self) -> dict[str, float]:
+        """What its verdicts were worth: `false_positive_rate`, `false_negative_rate`, `youden_j`.
+
+        Counted over its own completions, where its algorithm had any judged; else only J, by the closed form in
+        noise.json; empty where there is none.
+        """
+        if not tomllib.loads((self.folder / "config.toml").read_text()).get("noise", {}).get("kind"):
+            return {"false_positive_rate": 0.0, "false_negative_rate": 0.0, "youden_j": 1.0}
+        last: Row = next((row for row in reversed(self.metrics) if "noise/youden_j" in row), {})
+        counted = {key.removeprefix("noise/"): value for key, value in last.items() if key.startswith("noise/")}
+        stated = (read_json(self.folder / "noise.json") or {}).get("youden_j")
+        return counted or ({} if stated is None else {"youden_j": stated})
 
     @cached_property
     def answers(self) -> dict[str, dict[str, Row]]:
@@ -98,6 +113,20 @@ class Study:
             return None
         return np.array([[float(row.get(key) or 0) for row in rows] for rows in runs])
 
+    def pooled(self, arm: str) -> dict[int, np.ndarray]:
+        """Seed -> (Q,) whether right on all levels' questions in turn, of the arm's runs that count on every level."""
+        runs = [run for run in self.arms[arm] if all(run in self.answered(arm, level) for level in self.levels)]
+        rows = {run.seed: [row for level in self.levels for row in run.answers[level].values()] for run in runs}
+        return {seed: np.array([float(row["correct"]) for row in answers]) for seed, answers in rows.items()}
+
+    def videos(self, *levels: str) -> np.ndarray:
+        """(Q,) a number for each question's video, over some levels in turn, or all; without one it has its own."""
+        names: list[str] = []
+        for level in levels or self.levels:
+            rows = max((result.answers.get(level, {}) for result in self.results), key=len)
+            names += [row.get("video", f"{level}/{id}") for id, row in rows.items()]
+        return np.unique(names, return_inverse=True)[1]
+
     def blind(self, level: str) -> float:
         """How often the commonest right letter is right: what one gets without looking."""
         rows = max((result.answers.get(level, {}) for result in self.results), key=len)
@@ -124,7 +153,7 @@ def read(folder: Path) -> Study:
     if not folder.is_dir():
         raise UserError(f"no folder {folder}: give a grid's or one that holds run folders, such as runs/quickstart")
     if grid := read_json(folder / "grid.json"):
-        results = [Result(c["arm"], c["seed"], folder / c["folder"], c["id"]) for c in grid["cells"]]
+        results = [Result(c["arm"], c["seed"], folder / c["folder"], c["id"], c["levels"]) for c in grid["cells"]]
         comparisons = [(a, b) for a, b in grid["comparisons"]]
         return Study(grid["name"], grid["question"], grid["control"], comparisons, results)
     configs = {

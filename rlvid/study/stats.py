@@ -1,7 +1,9 @@
 """Honest numbers from few seeds and a few hundred questions (Miller 2024, arXiv:2411.00640).
 
 Scores are matrices, everywhere here: (S, Q), S seeds by Q questions, 1 where the answer was right. Two arms that are
-compared answered the same Q questions in the same order. Only numpy is imported: a report answers at once.
+compared answered the same Q questions in the same order. `videos`, (Q,), numbers each question's video from 0:
+questions about one video share its luck, so that videos are drawn, flipped and counted whole; None gives each question
+its own. Only numpy is imported: a report answers at once.
 """
 
 from __future__ import annotations
@@ -27,48 +29,60 @@ class Interval:
     high: float
 
 
-def wilson(right: int, asked: int, confidence: float = CONFIDENCE) -> Interval:
+def wilson(share: float, asked: float, confidence: float = CONFIDENCE) -> Interval:
     """A proportion's score interval (Wilson 1927); unlike the textbook one it is sound near 0 and 1."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    share = right / asked
     centre = (share + z * z / (2 * asked)) / (1 + z * z / asked)
     half = z / (1 + z * z / asked) * sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
     return Interval(share, centre - half, centre + half)
 
 
-def accuracy(scores: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """(S, Q) scores of 0 or 1 -> their mean, with an interval for new seeds on new questions.
+def design_effect(scores: np.ndarray, videos: np.ndarray | None = None) -> float:
+    """How many times the variance of (S, Q) scores' mean is what it would be, were every question about another video.
 
-    One seed says nothing about seeds: Wilson's interval over the questions. So too where all scores are equal and
-    resampling would see no doubt at all.
+    The ratio of the clustered to the plain variance, over new questions, of the mean over seeds; 1 without any spread.
+    """
+    gaps = scores.mean(0) - scores.mean()
+    totals, _ = by_video(gaps[None], videos)
+    spread = _unbiased(gaps)
+    return _unbiased(totals[0]) / spread if spread and totals.size > 1 else 1.0
+
+
+def accuracy(scores: np.ndarray, videos: np.ndarray | None = None, confidence: float = CONFIDENCE) -> Interval:
+    """(S, Q) scores of 0 or 1 -> their mean, with an interval for new seeds on new videos' questions.
+
+    One seed says nothing about seeds: Wilson's interval over the questions, as if there were fewer of them by the
+    design effect. So too where all scores are equal and resampling would see no doubt at all.
     """
     if len(scores) == 1 or scores.min() == scores.max():
-        return wilson(round(scores.mean(0).sum()), scores.shape[1], confidence)
-    return _percentiles(scores.mean(), _means(scores, "seeds"), confidence)
+        return wilson(scores.mean(), scores.shape[1] / max(1.0, design_effect(scores, videos)), confidence)
+    return percentiles(scores.mean(), means(scores, videos), confidence)
 
 
-def difference(a: np.ndarray, b: np.ndarray, paired: bool, confidence: float = CONFIDENCE) -> Interval:
+def difference(
+    a: np.ndarray, b: np.ndarray, paired: bool, videos: np.ndarray | None = None, confidence: float = CONFIDENCE
+) -> Interval:
     """(S, Q) and (S', Q) scores -> mean of `a` less mean of `b`, with an interval.
 
-    Questions are resampled for both arms together; so are seeds if the arms' seeds are `paired` row by row: the same
+    Videos are resampled for both arms together; so are seeds if the arms' seeds are `paired` row by row: the same
     prompts in the same order, the same flipped labels. Otherwise each arm's seeds are drawn apart.
     """
     if paired:
-        return _percentiles((a - b).mean(), _means(a - b, "seeds"), confidence)
-    return _percentiles(a.mean() - b.mean(), _means(a, "seeds") - _means(b, "other seeds"), confidence)
+        return percentiles((a - b).mean(), means(a - b, videos), confidence)
+    drawn = means(a, videos) - means(b, videos, "other seeds")
+    return percentiles(a.mean() - b.mean(), drawn, confidence)
 
 
-def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
+def permutation(a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None) -> float:
     """Two-sided exact p that (S, Q) and (S', Q) scores differ by chance alone, on these questions.
 
-    With one seed each, this is the exact McNemar test: of b + c questions on which the arms disagree, each goes either
-    way with probability 1/2. Over several seeds the disagreements on one question are not independent, so a question
-    counts once, with the difference of its means over seeds, and this difference has either sign with probability 1/2:
-    the paired permutation test, of which McNemar's is the case of differences -1, 0 and 1. The null distribution is
-    computed, not sampled. It takes the trained seeds as given; doubt about seeds is in `difference`.
+    Were it chance, exchanging the arms' answers about a video would change nothing: the difference of their right
+    answers there, means over seeds, has either sign with probability 1/2. With one seed each and a video for each
+    question this is the exact McNemar test. The null distribution of the sum is computed, not sampled. It takes the
+    trained seeds as given; doubt about seeds is in `difference`.
     """
-    gaps = np.rint(a.sum(0) * len(b) - b.sum(0) * len(a)).astype(int)  # (Q,), in units of 1 / (S S')
-    sizes = abs(gaps[gaps != 0])
+    gaps, _ = by_video(np.rint(a.sum(0) * len(b) - b.sum(0) * len(a))[None], videos)  # in units of 1 / (S S')
+    sizes = abs(gaps[gaps != 0]).astype(int)
     null = np.ones(1)  # P(sum of signed sizes), from -total to +total in steps of 2
     for size in sizes:
         null = (np.pad(null, (size, 0)) + np.pad(null, (0, size))) / 2
@@ -97,11 +111,29 @@ def verdict(difference: Interval, p: float, alpha: float = 1 - CONFIDENCE) -> st
     return "better" if difference.value > 0 else "worse"
 
 
-def _means(scores: np.ndarray, seeds: str) -> np.ndarray:
-    """(S, Q) -> (RESAMPLES,) means over resampled seeds and questions (the pigeonhole bootstrap, arXiv:0712.1111)."""
-    rows, questions = scores.shape
-    by_seed = _counts(questions, "questions") @ scores.T  # (RESAMPLES, S)
-    return (_counts(rows, seeds) * by_seed).sum(1) / scores.size
+def means(scores: np.ndarray, videos: np.ndarray | None = None, seeds: str = "seeds") -> np.ndarray:
+    """(S, Q) -> (RESAMPLES,) means over resampled seeds and videos (the pigeonhole bootstrap, arXiv:0712.1111).
+
+    The draws are the same at each call, so that functions of several arms' means are paired by seed and by video;
+    arms that name another stream of `seeds` draw those apart.
+    """
+    totals, asked = by_video(scores, videos)
+    drawn = _counts(len(asked), "videos")
+    by_seed = drawn @ totals.T / (drawn @ asked)[:, None]  # (RESAMPLES, S)
+    return (_counts(len(scores), seeds) * by_seed).sum(1) / len(scores)
+
+
+def by_video(scores: np.ndarray, videos: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """(S, Q) -> (S, V) sums over each video's questions, and (V,) how many those are."""
+    if videos is None:
+        return scores, np.ones(scores.shape[1])
+    return np.stack([np.bincount(videos, row) for row in scores]), np.bincount(videos).astype(float)
+
+
+def percentiles(value: float, drawn: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
+    """The percentile interval of a bootstrap's draws."""
+    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(value), float(low), float(high))
 
 
 @lru_cache(maxsize=16)
@@ -111,6 +143,6 @@ def _counts(n: int, stream: str) -> np.ndarray:
     return np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)]).astype(np.float32)
 
 
-def _percentiles(value: float, means: np.ndarray, confidence: float) -> Interval:
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(float(value), float(low), float(high))
+def _unbiased(sums: np.ndarray) -> float:
+    """The variance of a total of (n,) independent parts whose mean is 0."""
+    return float(sums @ sums) * sums.size / max(1, sums.size - 1)

@@ -1,0 +1,214 @@
+"""Evidence: what rewards read beyond the text, made because some reward of the mix asks for it, once for all of them.
+
+    narrations          what happens in the video, by the data set; on the prompt
+    embeddings          texts -> (n, d) unit vectors, by a sentence encoder
+    nli                 (premise, hypothesis) pairs -> probabilities of entailment, by a cross-encoder
+    judge               prompts -> replies of a language model behind an endpoint, None where the call failed
+    ref_logps           log-probability of each token under the reference
+    answer_probs        each letter's probability where the answer stands, under the policy; None without a thought
+    answer_likelihood   the same under the reference: in full, without the reasoning, without the pixels
+    reanswer            the letter that the policy picks from question, reshuffled options and the thought alone
+    view:NAME           a group of completions under an altered view, with the columns of rewards that ask for nothing
+
+What is laid on a group under its name is written into `samples/`, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from rlvid.answer import LETTERS
+from rlvid.chance import hash01
+from rlvid.config import Config, Train
+from rlvid.encoder import embed, entailment
+from rlvid.errors import UserError
+from rlvid.policy.letters import OPEN, letter_probs
+from rlvid.policy.model import Encoded, Policy
+from rlvid.policy.reference import Reference
+from rlvid.policy.sampler import Sampler
+from rlvid.reward import Mix, Spoil
+from rlvid.types import Completion, Group, Likelihood, Prompt
+from rlvid.video.views import Clip, view
+
+Heads = Sequence[Sequence[str | None]]  # for each completion of each group, a text up to where its letter comes
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Groups about which evidence is wanted, and how they came about."""
+
+    groups: Sequence[Group]
+    encoded: Sequence[Encoded]
+    seed: str
+    see: Callable[[Prompt, Clip], Clip] = lambda prompt, clip: clip
+    spoil: Spoil | None = None
+
+
+@dataclass(frozen=True)
+class Witness:
+    """Provides what a mix asks for, from the policy, the reference and models of language."""
+
+    mix: Mix
+    policy: Policy
+    reference: Reference | None
+    config: Config
+    train: Train  # how altered views are answered
+    timed: Callable[[str], AbstractContextManager[None]]
+
+    def __call__(self, asked: Asked) -> None:
+        """Lay the evidence on the groups; its time is that of its kind."""
+        for need in self.mix.evidence if asked.groups else ():
+            kind, _, name = need.partition(":")
+            with self.timed(kind):
+                for group, found in zip(asked.groups, KINDS[kind](self, asked, name), strict=True):
+                    group.evidence[need] = found
+
+    def embeddings(self, asked: Asked, name: str) -> list[Any]:
+        """The encoder itself: what to embed is the reward's business."""
+        return [partial(embed, name=self.config.evidence.encoder)] * len(asked.groups)
+
+    def nli(self, asked: Asked, name: str) -> list[Any]:
+        """The cross-encoder itself."""
+        return [partial(entailment, name=self.config.evidence.nli)] * len(asked.groups)
+
+    def narrations(self, asked: Asked, name: str) -> list[Any]:
+        """The prompt's own."""
+        return [group.prompt.narrations for group in asked.groups]
+
+    @torch.no_grad()
+    def ref_logps(self, asked: Asked, name: str) -> list[Any]:
+        """Per completion, a tuple of its tokens' log-probabilities at the sampling temperature."""
+        assert self.reference is not None
+        size, found = self.train.groups_per_forward, []
+        for start in range(0, len(asked.groups), size):
+            groups = asked.groups[start : start + size]
+            seen = self.reference(asked.encoded[start : start + size], groups, self.train.temperature or 1.0)
+            rows = iter(seen.logps.tolist())
+            found += [[tuple(next(rows)[: len(c.tokens)]) for c in group] for group in groups]
+        return found
+
+    def answer_probs(self, asked: Asked, name: str) -> list[Any]:
+        """Per completion, the policy's own."""
+        return self._letters(self.policy, asked.groups, asked.encoded, _heads(asked.groups))
+
+    def answer_likelihood(self, asked: Asked, name: str) -> list[Any]:
+        """Per completion, the reference's in three conditions."""
+        assert self.reference is not None
+        heads, groups = _heads(asked.groups), asked.groups
+        unthought = [[head and _head("") for head in row] for row in heads]
+        bare = [self.policy.encode(group.prompt, Clip()) for group in groups]
+        with self.reference.speaking() as speaker:
+            full, no_reasoning, no_video = (
+                self._letters(speaker, groups, *where)
+                for where in ((asked.encoded, heads), (asked.encoded, unthought), (bare, heads))
+            )
+        return [
+            [Likelihood(*row) if row[0] else None for row in zip(*rows, strict=True)]
+            for rows in zip(full, no_reasoning, no_video, strict=True)
+        ]
+
+    def reanswer(self, asked: Asked, name: str) -> list[Any]:
+        """Per completion, the likeliest letter after the thought, in the original order of the options."""
+        orders = [reshuffled(group.prompt) for group in asked.groups]
+        prompts = [
+            replace(group.prompt, options=tuple(group.prompt.options[i] for i in order))
+            for group, order in zip(asked.groups, orders, strict=True)
+        ]
+        heads = [[None if c.thought is None else _head(c.thought) for c in group] for group in asked.groups]
+        encoded = [self.policy.encode(prompt, Clip()) for prompt in prompts]
+        probs = self._letters(self.policy, asked.groups, encoded, heads)
+        return [
+            [None if p is None else LETTERS[order[p.index(max(p))]] for p in row]
+            for order, row in zip(orders, probs, strict=True)
+        ]
+
+    def view(self, asked: Asked, name: str) -> list[Any]:
+        """A group each, from the same luck as the completions, judged by the same verifier."""
+        prompts = [group.prompt for group in asked.groups]
+        encoded = [self.policy.encode(p, view(name, asked.see(p, self.policy.frames(p)), p.id)) for p in prompts]
+        found = Sampler(self.policy, self.train, lambda phase: nullcontext())(prompts, encoded, asked.seed)
+        self.mix.plain(found, asked.spoil)
+        return found
+
+    def _letters(self, policy: Policy, groups: Sequence[Group], encoded: Sequence[Encoded], heads: Heads) -> list[Any]:
+        """Per completion, the probabilities after its head; None where it has none."""
+        there = [[head for head in row if head] for row in heads]
+        options = [len(group.prompt.options) for group in groups]
+        asked = [i for i, row in enumerate(there) if row and options[i]]
+        scored = letter_probs(
+            policy, [encoded[i] for i in asked], [there[i] for i in asked], [options[i] for i in asked],
+            self.train.groups_per_forward,
+        )  # fmt: skip
+        found = dict(zip(asked, scored, strict=True))
+        probs = [iter(found.get(i, ())) for i in range(len(groups))]
+        return [[next(left, None) if head else None for head in row] for left, row in zip(probs, heads, strict=True)]
+
+
+KINDS: Mapping[str, Callable[[Witness, Asked, str], list[Any]]] = {
+    "embeddings": Witness.embeddings,
+    "nli": Witness.nli,
+    "narrations": Witness.narrations,
+    "ref_logps": Witness.ref_logps,
+    "answer_probs": Witness.answer_probs,
+    "answer_likelihood": Witness.answer_likelihood,
+    "reanswer": Witness.reanswer,
+    "view": Witness.view,
+}
+BY_REFERENCE = frozenset({"ref_logps", "answer_likelihood"})
+
+
+def check(mix: Mix, prompts: Sequence[Prompt]) -> None:
+    """Refuse, before step 0, a reward whose evidence the data cannot give."""
+    has = {
+        "narrations": any(p.narrations for p in prompts),
+        "view:shuffled": any(p.video for p in prompts),
+        "view:reversed": any(p.video for p in prompts),
+        **dict.fromkeys(("answer_probs", "answer_likelihood", "reanswer"), any(len(p.options) > 1 for p in prompts)),
+    }
+    for name, needs in mix.needs.items():
+        for need in sorted(needs):
+            if not has.get(need, True):
+                raise UserError(f"reward {name!r} needs {need!r}, and no sample of the data can give it: leave it out")
+
+
+def audit(evidence: Mapping[str, Any]) -> dict[str, Any]:
+    """Evidence as `samples/` keeps it: what JSON can say; the models themselves are left out."""
+    return {name: _plain(thing) for name, thing in evidence.items() if not callable(thing)}
+
+
+def reshuffled(prompt: Prompt) -> list[int]:
+    """Another order of the options, by hash of the sample: place -> original place; no option stays where it was."""
+    places = list(range(len(prompt.options)))
+    step = 1 + int(hash01("reanswer", prompt.id) * (len(places) - 1)) if len(places) > 1 else 0
+    return places[step:] + places[:step]
+
+
+def _heads(groups: Sequence[Group]) -> Heads:
+    """Each completion up to its answer's letter; None where it has no thought."""
+    return [[_own_head(completion) for completion in group] for group in groups]
+
+
+def _own_head(completion: Completion) -> str | None:
+    if completion.thought is None:
+        return None
+    before, tag, _ = completion.text.partition(OPEN)
+    return before + tag if tag and "</think>" in before else _head(completion.thought)
+
+
+def _head(said: str) -> str:
+    return f"<think>{said}</think>{OPEN}"
+
+
+def _plain(thing: Any) -> Any:
+    if isinstance(thing, Group):
+        texts = {"completions": [c.text for c in thing], "answers": [c.answer for c in thing]}
+        return texts | {"columns": thing.columns}
+    if isinstance(thing, Likelihood):
+        return asdict(thing)
+    return [_plain(item) for item in thing] if isinstance(thing, list | tuple) else thing

@@ -1,0 +1,28 @@
+"""A reward that asks for every kind of evidence and says how much of it there was; for tests of the loop."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Nosy:
+    """The probability of the right letter, if all the evidence is there."""
+
+    needs: ClassVar[frozenset[str]] = frozenset(
+        {
+            "column:format", "narrations", "embeddings", "ref_logps", "answer_probs", "answer_likelihood", "reanswer",
+            "view:shuffled", "view:text_only",
+        }
+    )  # fmt: skip
+
+    def __call__(self, groups):
+        return [[self.score(group, i) for i in range(len(group))] for group in groups]
+
+    def score(self, group, i):
+        evidence = group.evidence
+        assert len(evidence["ref_logps"][i]) == len(group.completions[i].tokens)
+        assert evidence["embeddings"](["a knife"]).shape == (1, 384)
+        assert evidence["narrations"] == group.prompt.narrations
+        assert set(evidence["view:shuffled"].columns) >= {"accuracy", "format"}
+        probs = evidence["answer_probs"][i]
+        return None if probs is None else probs["ABCD".index(group.prompt.answer)]
