@@ -19,6 +19,7 @@ import tomli_w
 
 from rlvid.errors import UserError
 from rlvid.resolve import preset, source, suggest
+from rlvid.video.views import VIEWS
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,8 @@ class Eval:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
+    rewards: tuple[str, ...] = ()  # measured besides the run's own, such as a judge that it was not trained on
+    views: tuple[str, ...] = ()  # answered under these altered views, too: what does the policy really look at?
 
 
 @dataclass(frozen=True)
@@ -308,6 +311,7 @@ def _check(config: Config, where: str) -> None:
         "cold_start.steps must be 0 or more, and cold_start.prompts_per_step 1 or more": config.cold_start.steps >= 0
         and config.cold_start.prompts_per_step >= 1,
         "evidence.view_generations must be 1 or more": config.evidence.view_generations >= 1,
+        f"eval.views must be of {', '.join(VIEWS)}": set(config.eval.views) <= set(VIEWS),
         "eval.batch_size must be 1 or more": config.eval.batch_size >= 1,
         "eval.temperature must be 0 or more": config.eval.temperature >= 0,
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,48 +19,58 @@ from rlvid.files import read_jsonl, write_jsonl
 from rlvid.policy.sampler import Sampler
 from rlvid.run import Run
 from rlvid.types import Group, Prompt
+from rlvid.video.views import Clip, view
 
 
 def evaluate(
     witness: Witness, levels: Mapping[str, Sequence[Prompt]], run: Run, step: int, display: Display
 ) -> dict[str, float]:
-    """Answer every level's questions into `eval/`; returns `eval/LEVEL/accuracy` and `eval/LEVEL/REWARD`.
+    """Answer every level's questions into `eval/`, and under each altered view into `eval/views/`.
 
-    Resumable: whole batches that stand in a level's file are kept. A clip that cannot be read is a wrong answer, and
-    its line says why.
+    Returns `eval/LEVEL/accuracy`, `eval/LEVEL/REWARD` and `eval/LEVEL/VIEW/accuracy`. Resumable: whole batches that
+    stand in a level's file are kept. A clip that cannot be read is a wrong answer, and its line says why.
     """
-    size, train = run.config.eval.batch_size, run.config.train
-    greedy = replace(train, num_generations=1, temperature=run.config.eval.temperature, top_p=run.config.eval.top_p)
+    config, metrics = run.config.eval, {}
+    greedy = replace(run.config.train, num_generations=1, temperature=config.temperature, top_p=config.top_p)
     witness, sampler = replace(witness, train=greedy), Sampler(witness.policy, greedy, run.timed)
-    metrics: dict[str, float] = {}
-    for level, prompts in levels.items():
-        run.status("running", f"eval {level}")
-        path = run.eval_path(level, step)
+    for shown, (level, prompts) in product(("", *config.views), levels.items()):
+        name = f"{level} {shown}".strip()
+        run.status("running", f"eval {name}")
+        path = run.eval_path(level, step, shown)
         rows = read_jsonl(path)
-        rows = rows if len(rows) == len(prompts) else rows[: len(rows) // size * size]
-        with display.phase(f"eval {level}", len(prompts)) as phase:
+        rows = rows if len(rows) == len(prompts) else rows[: len(rows) // config.batch_size * config.batch_size]
+        with display.phase(f"eval {name}", len(prompts)) as phase:
             phase.advance(len(rows))
-            for start in range(len(rows), len(prompts), size):
-                rows += answer(witness, sampler, run, prompts[start : start + size])
+            for start in range(len(rows), len(prompts), config.batch_size):
+                some = prompts[start : start + config.batch_size]
+                rows += answer(witness, sampler, run, some, shown)
                 if run.main:
                     write_jsonl(path, rows)
-                phase.advance(min(size, len(prompts) - start), f"accuracy {mean(rows, 'correct'):.1%}")
-        metrics[f"eval/{level}/accuracy"] = mean(rows, "correct")
-        metrics |= {
-            f"eval/{level}/{name}": mean(rows, f"rewards/{name}") for name in witness.mix.rewards if name != "accuracy"
-        }
+                phase.advance(len(some), f"accuracy {mean(rows, 'correct'):.1%}")
+        metrics["/".join(filter(None, ("eval", level, shown, "accuracy")))] = mean(rows, "correct")
+        others = [reward for reward in witness.mix.rewards if reward != "accuracy" and not shown]
+        metrics |= {f"eval/{level}/{reward}": mean(rows, f"rewards/{reward}") for reward in others}
     return metrics
 
 
-def answer(witness: Witness, sampler: Sampler, run: Run, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
-    """One row per question, in order; the processes share the batch."""
-    places, ours, encoded = run.readable(witness.policy, prompts)
+def answer(witness: Witness, sampler: Sampler, run: Run, prompts: Sequence[Prompt], shown: str) -> list[dict[str, Any]]:
+    """One row per question, in order; the processes share the batch. Rewards ask for evidence on the true view only."""
     seed = f"eval|{run.config.eval.seed}"
+    see = partial(altered, shown) if shown else (lambda prompt, clip: clip)
+    places, ours, encoded = run.readable(witness.policy, prompts, see)
     groups = sampler(ours, encoded, seed) if ours else []
-    witness(Asked(groups, encoded, seed))
-    witness.mix(groups)
+    if shown:
+        witness.mix.plain(groups)
+    else:
+        witness(Asked(groups, encoded, seed))
+        witness.mix(groups)
     answered = dict(gather_object([(place, row(group)) for place, group in zip(places, groups, strict=True)]))
     return [answered.get(place) or unread(prompt) for place, prompt in enumerate(prompts)]
+
+
+def altered(shown: str, prompt: Prompt, clip: Clip) -> Clip:
+    """What a view of a prompt's clip shows."""
+    return view(shown, clip, prompt.id)
 
 
 def row(group: Group) -> dict[str, Any]:

@@ -164,7 +164,7 @@ BY_REFERENCE = frozenset({"ref_logps", "answer_likelihood"})
 
 
 def check(mix: Mix, prompts: Sequence[Prompt]) -> None:
-    """Refuse, before step 0, a reward whose evidence the data cannot give."""
+    """Refuse, before step 0, a reward whose evidence none of the prompts can give."""
     has = {
         "narrations": any(p.narrations for p in prompts),
         "view:shuffled": any(p.video for p in prompts),
@@ -173,7 +173,7 @@ def check(mix: Mix, prompts: Sequence[Prompt]) -> None:
     }
     for name, needs in mix.needs.items():
         for need in sorted(needs):
-            if not has.get(need, True):
+            if prompts and not has.get(need, True):
                 raise UserError(f"reward {name!r} needs {need!r}, and no sample of the data can give it: leave it out")
 
 

@@ -48,6 +48,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     """
     algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
     mix, noise = Mix.build(config.rewards), corruption(config.noise)
+    measures = mix.beside(config.eval.rewards)
     noise.check(mix.rewards)
     plain = DistributedDataParallelKwargs(broadcast_buffers=False)  # so that scoring needs no word between processes
     accelerator = Accelerator(log_with=trackers(config), project_dir=folder, kwargs_handlers=[plain])
@@ -60,9 +61,10 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             display.warn(message)
         start = cold_start(config, folder) if config.cold_start.steps else None
         prompts, levels = source.training(config, algorithm, noise, run), source.held_out(config)
-        evidence.check(mix, prompts or list(chain(*levels.values())))
+        evidence.check(mix, prompts)
+        evidence.check(measures, list(chain(*levels.values())))
         policy = Policy.load(config, start).to(accelerator.device)
-        asked_for = {*algorithm.needs, *mix.evidence}
+        asked_for = {*algorithm.needs, *measures.evidence}
         reference = Reference(policy, config.train) if asked_for & evidence.BY_REFERENCE else None
         if algorithm.critic_settings:
             policy.critic = Critic(algorithm.critic_settings[0], policy.model, config.train).to(accelerator.device)
@@ -110,12 +112,12 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             metrics |= repairs(rollout.records, algorithm.labels(step)) | algorithm.report(batch)
             metrics |= run.count(rollout.records, len(drawn))
             if number == config.train.steps or (config.train.eval_steps and number % config.train.eval_steps == 0):
-                metrics |= evaluate(witness, levels, run, number, display)
+                metrics |= evaluate(replace(witness, mix=measures), levels, run, number, display)
             run.log(number, metrics, rollout.records)
             display.step(number, metrics, rollout.records)
             checkpoint.save(run, number, metrics, policy, optimizer, scheduler, reference)
         if not config.train.steps:
-            run.log(0, evaluate(witness, levels, run, 0, display), [])
+            run.log(0, evaluate(replace(witness, mix=measures), levels, run, 0, display), [])
         display.results(results(run.folder / "eval"))
         return run.finish()
 

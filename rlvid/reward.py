@@ -76,6 +76,11 @@ class Mix:
         """The mix that a config asks for."""
         return cls({p.name: build("rewards", p.name, **p.fields) for p in plugins}, {p.name: p.weight for p in plugins})
 
+    def beside(self, names: Sequence[str]) -> Mix:
+        """The same with further rewards by name, that are only measured."""
+        further = {name: build("rewards", name) for name in names if name not in self.rewards}
+        return Mix({**self.rewards, **further}, self.weights)
+
     @property
     def evidence(self) -> list[str]:
         """What the loop must provide, in a fixed order."""

@@ -206,9 +206,10 @@ class Run:
                 rows = read_jsonl(self.folder / name)
                 write_jsonl(self.folder / name, (row for row in rows if row["step"] <= self.step))
 
-    def eval_path(self, level: str, step: int) -> Path:
-        """`eval/LEVEL.jsonl` for the finished run, `eval/step-N/LEVEL.jsonl` on the way."""
-        return self.folder / "eval" / ("" if step == self.config.train.steps else f"step-{step:06d}") / f"{level}.jsonl"
+    def eval_path(self, level: str, step: int, view: str = "") -> Path:
+        """`eval/LEVEL.jsonl` for the finished run, `eval/step-N/..` on the way, `../views/VIEW/..` for altered views."""
+        where = self.folder / "eval" / ("" if step == self.config.train.steps else f"step-{step:06d}")
+        return (where / "views" / view if view else where) / f"{level}.jsonl"
 
     def finish(self) -> dict[str, float]:
         """The run is done; returns its last step's metrics."""
