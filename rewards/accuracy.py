@@ -10,5 +10,5 @@ from rlvid.types import Completion, Prompt
 
 @each
 def accuracy(completion: Completion, prompt: Prompt) -> float | None:
-    """1 or 0; None where the prompt has no gold answer."""
-    return None if prompt.answer is None else float(completion.answer == prompt.answer)
+    """1 or 0; None where the prompt has no gold answer, or no options (see `open_ended`)."""
+    return None if prompt.answer is None or not prompt.options else float(completion.answer == prompt.answer)

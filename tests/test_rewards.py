@@ -1,4 +1,7 @@
-"""What every reward in the folder must do, and what each of them says about known replies."""
+"""What every reward in the folder must do, and what the plain ones among them say about known replies.
+
+Those that read evidence stand in test_consistency.py and test_grounding.py; hacks in test_hacks.py.
+"""
 
 import re
 import subprocess
@@ -14,22 +17,25 @@ from hypothesis import strategies as st
 
 import rewards
 from rlvid.answer import parse
+from rlvid.encoder import embed
 from rlvid.errors import UserError
 from rlvid.resolve import available, build
 from rlvid.reward import Column
-from rlvid.types import Completion, Group, Prompt
+from rlvid.types import Completion, Group, Likelihood, Prompt
+from rlvid.video.views import VIEWS
 
 FOLDER = Path(rewards.__path__[0])
 NAMES = available("rewards")
-BLIND = {"coin", "constant", "overlong"}  # these see length or luck, not what is said
+BLIND = {"coin", "constant", "overlong", "repetition"}  # these see length, tokens or luck, not what is said
 PROMPT = Prompt(
     id="q1",
     question="What should I do next?",
     options=("open tap", "close tap", "cut onion", "wash pan"),
     answer="B",
+    video="clip.mp4",
     narrations=("turn on tap", "rinse cup"),
 )
-GOLD = "<think>The tap is running, so it must be closed.</think><answer>B</answer>"
+GOLD = "<think>She rinsed a cup and the tap is running. So it is time to close the tap.</think><answer>B</answer>"
 BAD = [
     "",
     "B",
@@ -42,9 +48,33 @@ BAD = [
 ]
 
 
+OTHERS = {  # rewards for records of another kind: prompt, gold reply
+    "open_ended": (Prompt(id="o", question="How long?", answer="boil the pasta"), "<answer>Boil pasta.</answer>"),
+    "grounding_tiou": (Prompt(id="s", question="When?", meta={"span": (2, 5)}), "<answer>2 to 5</answer>"),
+    "grounding_box_iou": (Prompt(id="b", question="?", meta={"box": (0, 0, 4, 4)}), "<answer>[0, 0, 4, 4]</answer>"),
+}
+
+
 def group(*texts: str, prompt: Prompt = PROMPT) -> Group:
-    """Replies to one prompt."""
-    return Group(prompt, [Completion(text) for text in texts])
+    """Replies to one prompt, 400 tokens each, with all evidence: strong for the gold reply, none for the others."""
+    replies = Group(prompt, [Completion(text, tokens=tuple(range(400))) for text in texts])
+    sure, letters = (0.1, 0.9, 0.0, 0.0)[: len(prompt.options)], len(prompt.options)
+    even = (1 / letters,) * letters if letters else ()
+    replies.columns["accuracy"] = build("rewards", "accuracy")([replies])[0]
+    replies.evidence = {
+        "narrations": prompt.narrations,
+        "embeddings": embed,
+        "nli": lambda pairs: [0.9 * ("close" in premise and "close" in h) for premise, h in pairs],
+        "judge": lambda prompts: ["B" if "must be closed" in p or "close the tap" in p else "A" for p in prompts],
+        "answer_probs": [sure if t == GOLD else even for t in texts],
+        "answer_likelihood": [Likelihood(sure, even, sure) if t == GOLD else Likelihood(*[even] * 3) for t in texts],
+        "reanswer": ["B" if t == GOLD else None for t in texts],
+        "ref_logps": [(-1.0,) * 400 for _ in texts],
+    }
+    for view in VIEWS:
+        replies.evidence[f"view:{view}"] = other = Group(prompt, [Completion("") for _ in texts])
+        other.columns["accuracy"] = build("rewards", "accuracy")([other])[0]
+    return replies
 
 
 def score(name: str, *texts: str, **fields: object) -> Sequence[float | None]:
@@ -73,7 +103,8 @@ def test_the_same_replies_get_the_same_numbers_in_any_order(reward: Callable) ->
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - BLIND))
 def test_nothing_scores_above_the_gold_reply(name: str) -> None:
-    gold, *bad = score(name, GOLD, *BAD)
+    prompt, reply = OTHERS.get(name, (PROMPT, GOLD))
+    gold, *bad = build("rewards", name)([group(reply, *BAD, prompt=prompt)])[0]
     assert gold is not None and gold > min(v for v in bad if v is not None)
     assert gold == max(gold, *(v for v in bad if v is not None))
 
@@ -93,7 +124,7 @@ def test_the_readmes_examples_run(tmp_path: Path) -> None:
     plain, rarity = tmp_path / "my_reward.py", tmp_path / "rarity.py"
     plain.write_text(python[0])
     rarity.write_text(python[2])
-    assert build("rewards", str(plain))([group(GOLD, "B")]) == [[pytest.approx(0.91), None]]
+    assert build("rewards", str(plain))([group(GOLD, "B")]) == [[pytest.approx(0.83), None]]
     assert build("rewards", f"{rarity}:Rarity", floor=0.6)([group(GOLD, GOLD, GOLD, "B")]) == [[0.6, 0.6, 0.6, 0.0]]
 
 

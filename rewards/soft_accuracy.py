@@ -1,0 +1,34 @@
+"""How likely the policy was to give the right letter after its own reasoning: accuracy without the dice.
+
+r = p(gold letter | prompt, thought) among the options' letters, from 0 to 1; a guess among four is 1/4. A lucky guess
+earns less than a sure answer, so right answers of a group differ. Known hack: a thought that only names a letter earns
+as much as one that derives it. RLPR (arXiv:2506.18254) pays the mean probability of a reference answer's tokens and
+subtracts what it is without reasoning; ours is one letter's, and 0 for a reply that names no option.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rlvid.answer import LETTERS
+from rlvid.reward import Column
+from rlvid.types import Group
+
+
+@dataclass(frozen=True)
+class SoftAccuracy:
+    """From 0 to 1; None where the prompt has no gold letter; 0 without a thought, or without an answer to be read."""
+
+    needs: ClassVar[frozenset[str]] = frozenset({"answer_probs"})
+
+    def __call__(self, groups: Sequence[Group]) -> Column:
+        """One row per group."""
+        return [self.score(group) for group in groups]
+
+    def score(self, group: Group) -> list[float | None]:
+        """A group's row."""
+        if group.prompt.answer is None or not group.prompt.options:
+            return [None] * len(group)
+        gold = LETTERS.index(group.prompt.answer)
+        told = zip(group, group.evidence["answer_probs"], strict=True)
+        return [probs[gold] if probs and completion.answer else 0.0 for completion, probs in told]
