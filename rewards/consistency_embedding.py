@@ -42,5 +42,6 @@ class ConsistencyEmbedding(Consistency):
         if not end or completion.answer is None:
             return 0.0
         cosines = np.array([points[option] @ points[end] for option in completion.options])
+        cosines = cosines.round(4)  # a batch's padding moves the seventh digit: a reply's number is its own
         shares = np.exp((cosines - cosines.max()) / self.tau)
         return float((shares / shares.sum())[LETTERS.index(completion.answer)])

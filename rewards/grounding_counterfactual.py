@@ -2,8 +2,9 @@
 
 r = max(0, accuracy - accuracy without the video), from 0 to 1. Each reply is compared with its twin: the reply that the
 same luck drew for the same prompt without its pixels, so a right answer that would have come anyway earns nothing, and
-right answers of one group differ. With `paired` off, all are compared with the twins' mean: that is less noisy, but the
-same for all right answers of a group, and cancelled by a group's normalisation like `grounding_temporal`.
+right answers of one group differ. Replies beyond `evidence.view_generations` have no twin and are compared with the
+twins' mean. With `paired` off, all are: that is less noisy, but the same for all right answers of a group, and a group's
+normalisation cancels it like `grounding_temporal`.
 
 Known hacks: a policy earns more by getting worse at what can be guessed without pixels; luck decides which of two right
 answers has the wrong twin. PAPO puts the same question to the loss, as a divergence of token probabilities.
@@ -36,7 +37,8 @@ class GroundingCounterfactual:
     def score(self, group: Group) -> list[float | None]:
         """A group's row."""
         blind = [right or 0.0 for right in group.evidence[f"view:{self.view}"]["accuracy"]]
-        twins = blind if self.paired else [fmean(blind)] * len(group)
+        met = blind[: len(group)] if self.paired else []
+        twins = met + [fmean(blind)] * (len(group) - len(met))
         return [
             None if right is None else max(0.0, right - twin)
             for right, twin in zip(group["accuracy"], twins, strict=True)

@@ -8,7 +8,7 @@ bonus is the same for all right answers of a group, so that a group's normalisat
 two-valued (Video-R1's issue 51). So is the margin: both need an algorithm that does not divide by the spread, like
 `dr_grpo`, where they weigh questions. `grounding_counterfactual` tells right answers of a group apart.
 
-Video-R1 samples half as many replies under shuffled frames; here it is as many.
+The replies under shuffled frames are as many as `evidence.view_generations` says; Video-R1 takes half the group.
 """
 
 from collections.abc import Sequence

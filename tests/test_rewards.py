@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from trl.rewards import get_repetition_penalty_reward
 
 import rewards
 from rlvid.answer import parse
@@ -218,3 +219,36 @@ def test_the_coin_lands_as_often_as_p_and_heeds_only_seed_sample_and_text() -> N
 
 def test_a_constant_is_one() -> None:
     assert score("constant", GOLD, "", value=0.5) == [0.5, 0.5]
+
+
+def test_length_is_a_band_for_right_answers() -> None:
+    replies = Group(PROMPT, [Completion(GOLD, tokens=(1,) * n) for n in (319, 320, 512, 513, 400)])
+    replies.columns["accuracy"] = [1.0, 1.0, 1.0, 1.0, 0.0]
+    assert build("rewards", "length")([replies]) == [[0, 0.2, 0.2, 0, 0]]
+
+
+@given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 4))
+def test_repetition_is_trls(tokens: list[int], n: int) -> None:
+    row = build("rewards", "repetition", n=n)([Group(PROMPT, [Completion("", tokens=tuple(tokens))])])
+    assert row == [get_repetition_penalty_reward(n)([tokens])]
+
+
+@pytest.mark.parametrize(
+    ("gold", "said", "expected"),
+    [
+        ("12", "12", 1),
+        ("0.5", "1/2", 1),
+        ("$\\frac{1}{2}$", "0.5", 1),
+        ("12", "13", 0),
+        ("12", "a dozen", 0),
+        ("boil the pasta", "Boiling pasta", 1),
+        ("boil the pasta", "first boil water, then add pasta", 2 * 2 / (2 + 5)),
+        ("boil the pasta", "pasta boil", 2 * 1 / (2 + 2)),  # order counts
+        ("boil the pasta", "wash a pan", 0),
+    ],
+)
+def test_open_answers_are_equal_or_share_words(gold: str, said: str, expected: float) -> None:
+    prompt = Prompt(id="o", question="?", answer=gold)
+    replies = Group(prompt, [Completion(f"<think>so</think><answer>{said}</answer>"), Completion(said)])
+    assert build("rewards", "open_ended")([replies]) == [[pytest.approx(expected), 0.0]]
+    assert build("rewards", "accuracy")([replies]) == [[None, None]]
