@@ -16,9 +16,11 @@ from scipy.stats import binomtest
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.files import write, write_jsonl
-from rlvid.study.report import compare, report, strip
+from rlvid.study.comparison import compare
+from rlvid.study.report import report
 from rlvid.study.runs import read
 from rlvid.study.stats import Interval
+from rlvid.study.tables import strip
 
 ROOT = Path(__file__).parent.parent
 
@@ -109,7 +111,7 @@ def test_the_comparisons_are_paired_and_adjusted(study):
     assert "adjusted for all 2 comparisons" in text.replace("\n", " ")
 
 
-def test_mcnemar_in_print(tmp_path):
+def test_permutation_in_print(tmp_path):
     a, b = "1" * 60 + "0" * 35 + "1" * 205, "0" * 60 + "1" * 35 + "1" * 205
     ids = [run(tmp_path / name, f"seed={s}", right=(marks,)) for s, (name, marks) in enumerate((("b", b), ("a", a)))]
     grid(tmp_path, [("base", 0, "b", ids[0]), ("new", 1, "a", ids[1])], [("new", "base")])
@@ -179,7 +181,7 @@ def test_answers_to_other_questions_are_left_out_and_named(study):
     assert "grpo 2 L2 left out: it answered 80 of the 100 questions that others answered" in words
     assert line(text, "old").split() == ["old", "1", "–", "–", "–", "–"]
     assert "old 0 L1 left out: it answered 50 of the 100" in words and "L2 left out: it answered 0 of" in words
-    assert [(c.a, c.level) for c in compare(read(study))] == [("grpo", "L1"), ("grpo", "L2")]
+    assert [(c.a, c.place) for c in compare(read(study))] == [("grpo", "L1"), ("grpo", "L2")]
 
 
 def test_clips_that_could_not_be_read_are_counted(study):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest, false_discovery_control, norm
 
-from rlvid.study.stats import Interval, accuracy, difference, holm, mcnemar, verdict, wilson
+from rlvid.study.stats import Interval, accuracy, difference, holm, permutation, verdict, wilson
 
 
 def scores(*columns):
@@ -62,18 +62,18 @@ def test_paired_seeds_share_their_luck():
     assert apart.low < -0.1, "with seeds drawn apart, luck counts as doubt"
 
 
-def test_mcnemar_by_hand():
+def test_permutation_by_hand():
     a, b = scores((60, [1]), (35, [0]), (200, [1])), scores((60, [0]), (35, [1]), (200, [1]))
-    assert mcnemar(a, b) == pytest.approx(0.0134, abs=5e-5)
-    assert mcnemar(a, a) == 1.0
+    assert permutation(a, b) == pytest.approx(0.0134, abs=5e-5)
+    assert permutation(a, a) == 1.0
 
 
 @given(st.integers(0, 300), st.integers(0, 300))
-def test_mcnemar_of_one_seed_is_the_binomial_test(b, c):
+def test_permutation_of_one_seed_is_the_binomial_test(b, c):
     x, y = scores((b, [1]), (c, [0]), (5, [1])), scores((b, [0]), (c, [1]), (5, [1]))
     theirs = binomtest(min(b, c), b + c).pvalue if b + c else 1.0
-    assert mcnemar(x, y) == pytest.approx(theirs, rel=1e-9)
-    assert mcnemar(x, y) == mcnemar(y, x)
+    assert permutation(x, y) == pytest.approx(theirs, rel=1e-9)
+    assert permutation(x, y) == permutation(y, x)
 
 
 @pytest.mark.parametrize(("seeds", "others"), [(1, 1), (2, 2), (3, 3), (2, 1), (3, 2)])
@@ -82,13 +82,13 @@ def test_with_several_seeds_it_is_the_permutation_test_of_all_signs(seeds, other
     a, b = (rng.random((seeds, 10)) < 0.7).astype(float), (rng.random((others, 10)) < 0.4).astype(float)
     gaps = a.mean(0) - b.mean(0)
     sums = [abs(np.dot(signs, gaps)) for signs in product((-1, 1), repeat=10)]
-    assert mcnemar(a, b) == pytest.approx(np.mean(np.array(sums) >= abs(gaps.sum()) - 1e-12))
+    assert permutation(a, b) == pytest.approx(np.mean(np.array(sums) >= abs(gaps.sum()) - 1e-12))
 
 
 def test_a_copied_seed_is_no_further_evidence():
     a, b = scores((60, [1]), (35, [0])), scores((60, [0]), (35, [1]))
     copied = np.repeat(a, 3, axis=0), np.repeat(b, 3, axis=0)
-    assert mcnemar(*copied) == pytest.approx(mcnemar(a, b))
+    assert permutation(*copied) == pytest.approx(permutation(a, b))
 
 
 def test_holm_by_hand():
@@ -137,6 +137,6 @@ def test_intervals_cover_the_truth_and_equal_arms_are_not_told_apart(seeds, spre
         a, b = world(seeds, spread, rng)
         for name, i, truth in (("accuracy", accuracy(a), 0.5), ("difference", difference(a, b, True), 0.0)):
             covered[name] += i.low <= truth <= i.high
-        told_apart += verdict(difference(a, b, True), mcnemar(a, b)) != "not distinguishable"
+        told_apart += verdict(difference(a, b, True), permutation(a, b)) != "not distinguishable"
     assert min(covered.values()) / worlds >= least, covered
     assert told_apart / worlds <= 0.08

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # itself, not pyplot: a notebook keeps its own pictures
 
+from rlvid.study.response import responses
 from rlvid.study.runs import Result, Study
 from rlvid.study.stats import accuracy
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, less its yellow, which paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
 DASHES = ("-", "--", ":", "-.")
 PANELS = {
     "reward": "reward",
@@ -39,7 +42,7 @@ def draw(study: Study, folder: Path) -> list[Path]:
     """Draw whatever the finished runs allow into `folder`; returns the pictures' paths."""
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
-        return [path for picture in (curves, intervals) if (path := picture(study, folder))]
+        return [path for picture in (curves, intervals, noise) if (path := picture(study, folder))]
 
 
 def curves(study: Study, folder: Path) -> Path | None:
@@ -81,7 +84,7 @@ def intervals(study: Study, folder: Path) -> Path:
             axes.axvline(100 * scores.mean(), color="0.4", lw=1, ls="--", label=f"{study.control}, the control")
         for place, arm in enumerate(arms):
             if (scores := study.column(arm, level, "correct")) is not None:
-                i, (colour, _) = accuracy(scores), look(study, arm)
+                i, (colour, _) = accuracy(scores, study.videos(level)), look(study, arm)
                 axes.plot([100 * i.low, 100 * i.high], [place, place], color=colour, lw=2, solid_capstyle="round")
                 axes.plot(100 * i.value, place, "o", color=colour, ms=6)
                 axes.plot(100 * scores.mean(1), [place + 0.27] * len(scores), "|", color=colour, ms=6)
@@ -92,6 +95,30 @@ def intervals(study: Study, folder: Path) -> Path:
     grid.flat[0].set_yticks(range(len(arms)), arms)
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return _save(figure, folder / "accuracy.png")
+
+
+def noise(study: Study, folder: Path) -> Path | None:
+    """Accuracy against Youden's J: a line for each method through its points, every seed as a faint point."""
+    found = [response for response in responses(study) if response.measurable]
+    if not found:
+        return None
+    marks = dict(zip(dict.fromkeys(cell.noise for r in found for cell in r.cells), cycle(MARKS), strict=False))
+    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for response, (colour, dash) in zip(found, looks(), strict=False):
+        youden, accuracy, _ = response.points
+        axes.plot(youden, 100 * accuracy, dash, color=colour, lw=1.5, label=response.method)
+        for cell in response.counted:
+            mark = marks[cell.noise]
+            shares = 100 * response.shared(cell).mean(1)
+            axes.plot([cell.youden] * len(shares), shares, mark, color=colour, ms=4, mew=0, alpha=0.35)
+            axes.plot(cell.youden, shares.mean(), mark, color=colour, ms=6)
+    for name, mark in marks.items():
+        axes.plot([], [], mark, color="0.4", label=name)
+    axes.set(xlabel="Youden's J: what the noise leaves of the clean gradient", ylabel="accuracy on all levels, %")
+    axes.invert_xaxis()  # clean on the left, ever more noise to the right
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
+    return _save(figure, folder / "noise.png")
 
 
 def explores(run: Result) -> bool:
@@ -105,9 +132,13 @@ def series(run: Result, key: str) -> np.ndarray:
 
 
 def look(study: Study, arm: str) -> tuple[str, str]:
-    """An arm's colour and dash, the same in every picture."""
-    place = list(study.arms).index(arm)
-    return COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
+    """An arm's colour and dash, the same in every picture of arms."""
+    return next(look for name, look in zip(study.arms, looks(), strict=False) if name == arm)
+
+
+def looks() -> Iterator[tuple[str, str]]:
+    """Colours and dashes, first all colours in one dash."""
+    return ((colour, dash) for dash in cycle(DASHES) for colour in COLOURS)
 
 
 def _curve(axes: Axes, seeds: Sequence[np.ndarray], arm: str, colour: str, dash: str, smooth: bool) -> None:

@@ -29,9 +29,10 @@ class Interval:
     high: float
 
 
-def wilson(share: float, asked: float, confidence: float = CONFIDENCE) -> Interval:
+def wilson(right: float, asked: float, confidence: float = CONFIDENCE) -> Interval:
     """A proportion's score interval (Wilson 1927); unlike the textbook one it is sound near 0 and 1."""
     z = NormalDist().inv_cdf((1 + confidence) / 2)
+    share = right / asked
     centre = (share + z * z / (2 * asked)) / (1 + z * z / asked)
     half = z / (1 + z * z / asked) * sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
     return Interval(share, centre - half, centre + half)
@@ -55,7 +56,8 @@ def accuracy(scores: np.ndarray, videos: np.ndarray | None = None, confidence: f
     design effect. So too where all scores are equal and resampling would see no doubt at all.
     """
     if len(scores) == 1 or scores.min() == scores.max():
-        return wilson(scores.mean(), scores.shape[1] / max(1.0, design_effect(scores, videos)), confidence)
+        asked = scores.shape[1] / max(1.0, design_effect(scores, videos))
+        return wilson(scores.mean() * asked, asked, confidence)
     return percentiles(scores.mean(), means(scores, videos), confidence)
 
 

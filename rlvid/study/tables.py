@@ -1,0 +1,157 @@
+"""The report's tables, for a terminal of at least 80 columns; where there is room, intervals are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from math import isnan, nan
+
+import numpy as np
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from rlvid.study.comparison import Comparison
+from rlvid.study.response import Response
+from rlvid.study.runs import Study
+from rlvid.study.stats import Interval, accuracy
+
+COLOURS = {"better": "bold green", "worse": "bold red", "not distinguishable": "yellow"}
+NOTHING = "–"
+
+
+def accuracies(study: Study, wide: bool) -> Table:
+    """Arms by levels: mean over seeds and its interval, in per cent; how many replies keep to the format; tokens."""
+    table = _table("arm", "seeds")
+    for level, questions in study.levels.items():
+        table.add_column(f"{escape(level)} [dim]n={len(questions)}", no_wrap=True)
+    for name in ("format", "length"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for arm, runs in study.arms.items():
+        form, length = _mean(study, arm, "rewards/format"), _mean(study, arm, "length")
+        table.add_row(
+            Text(arm),
+            _of(len(runs), sum(result.arm == arm for result in study.results)),
+            *(_accuracy(study, arm, level, "  " if wide else "\n") for level in study.levels),
+            NOTHING if form is None else f"{form:.0%}",
+            NOTHING if length is None else f"{length:.0f}",
+        )
+    table.add_section()
+    blind = [f"{100 * study.blind(level):4.1f}" for level in study.levels]
+    table.add_row("one letter always", "", *blind, style="dim")
+    return table
+
+
+def verdicts(comparisons: Sequence[Comparison], place: str, wide: bool) -> Table:
+    """Every comparison; where there is room, drawn on one scale about zero."""
+    table = _table("comparison")
+    drawing = ["  worse  │  better"] if wide else []
+    for name in (place, "points", "95 % interval", *drawing, "p", "verdict"):
+        table.add_column(name, justify="right" if name in ("points", "95 % interval", "p") else "left", no_wrap=True)
+    reach = max(max(-c.difference.low, c.difference.high) for c in comparisons) or 1.0
+    for (a, b), group in groupby(comparisons, key=lambda c: (c.a, c.b)):
+        rows = list(group)
+        table.add_row(
+            Text(f"{a}\nagainst {b}"),
+            Text("\n".join(c.place for c in rows)),
+            "\n".join(f"{100 * c.difference.value:+.1f}" for c in rows),
+            "\n".join(f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}" for c in rows),
+            *(Text("\n").join(Text(strip(c.difference, reach), COLOURS[c.verdict]) for c in rows) for _ in drawing),
+            "\n".join("<.001" if c.p < 0.001 else f"{c.p:.3f}".removeprefix("0") for c in rows),
+            Text("\n").join(Text(c.verdict, COLOURS[c.verdict]) for c in rows),
+            end_section=True,
+        )
+    return table
+
+
+def noise_cells(study: Study, responses: Sequence[Response]) -> Table:
+    """Each method's noise cells: realised rates, accuracy on each level and on all questions together."""
+    table = _table("method, noise", "seeds")
+    for name in ("FP", "FN", "J", *map(escape, study.levels), "all", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for response in responses:
+        table.add_row(Text(response.method, "bold"))
+        for cell in response.cells:
+            wrongly, missed = (cell.rates.get(f"false_{kind}_rate", nan) for kind in ("positive", "negative"))
+            levels = [study.column(cell.arm, level, "correct") for level in study.levels]
+            i = accuracy(np.stack(list(cell.scores.values())), response.videos) if cell.scores else None
+            table.add_row(
+                Text(f"  {cell.noise}"),
+                _of(len(cell.scores), cell.planned),
+                *map(_rate, (wrongly, missed, cell.youden)),
+                *(NOTHING if scores is None else f"{100 * scores.mean():.1f}" for scores in levels),
+                f"{100 * i.value:.1f}" if i else NOTHING,
+                f"{100 * i.low:.1f}–{100 * i.high:.1f}" if i else "",
+            )
+        table.add_section()
+    return table
+
+
+def noise_response(responses: Sequence[Response]) -> Table:
+    """Each method's robustness area and dose-response slope, and the cells that they had to do without."""
+    table = _table("method")
+    for name in ("cells", "seeds", "least J", "area", "95 % interval", "slope", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for response in responses:
+        area, slope = response.area, response.slope
+        table.add_row(
+            Text(response.method),
+            _of(len(response.counted), len(response.cells)),
+            str(len(response.seeds)),
+            _rate(response.least),
+            *((f"{area.value:.3f}", f"{area.low:.3f}–{area.high:.3f}") if area else (NOTHING, "")),
+            *(
+                (f"{100 * slope.value:+.1f}", f"{100 * slope.low:+.1f} to {100 * slope.high:+.1f}")
+                if slope
+                else (NOTHING, "")
+            ),
+        )
+    return table
+
+
+def missing(study: Study) -> Table:
+    """The runs and the answers that are not in the numbers above, and why."""
+    table = _table("not in the numbers", "seed", "because")
+    for result in study.results:
+        if remarks := study.remarks(result):
+            table.add_row(Text(result.arm), str(result.seed), Text("\n".join(remarks)))
+    return table
+
+
+def strip(d: Interval, reach: float, width: int = 19) -> str:
+    """An interval as a line of text from -reach to +reach, with zero in the middle: `         │  ━━●━━━`."""
+    low, value, high, zero = (round((x / reach + 1) / 2 * (width - 1)) for x in (d.low, d.value, d.high, 0.0))
+    cells = [" "] * low + ["━"] * (high - low + 1) + [" "] * (width - 1 - high)
+    cells[value] = "●"
+    cells[zero] = "┿" if d.low <= 0 <= d.high and zero != value else "●" if zero == value else "│"
+    return "".join(cells)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _of(found: int, planned: int) -> str:
+    return str(planned) if found == planned else f"{found} of {planned}"
+
+
+def _rate(rate: float) -> str:
+    return NOTHING if isnan(rate) else f"{rate:.2f}".replace("0.", ".")
+
+
+def _accuracy(study: Study, arm: str, level: str, gap: str) -> str:
+    scores = study.column(arm, level, "correct")
+    if scores is None:
+        return NOTHING
+    i = accuracy(scores, study.videos(level))
+    return f"[bold]{100 * i.value:4.1f}[/]{gap}{100 * i.low:4.1f}–{100 * i.high:.1f}"
+
+
+def _mean(study: Study, arm: str, key: str) -> float | None:
+    """A column's mean over levels."""
+    columns = [c for level in study.levels if (c := study.column(arm, level, key)) is not None]
+    return float(sum(c.mean() for c in columns) / len(columns)) if columns else None
