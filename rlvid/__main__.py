@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("runs")
     one.add_argument("--no-plots", action="store_true", help="only the tables")
 
+    one = _verb(verb, "audit", audit, "what a run's answers are made of: bias, truncation, collapse, coherence, views")
+    one.add_argument("run")
+
     one = _verb(verb, "export", export, "a run's last checkpoint as a plain Hugging Face folder, LoRA folded in")
     one.add_argument("run", help="a run's folder, a checkpoint, or an adapter")
     one.add_argument("folder")
@@ -93,6 +96,11 @@ def grid(args: argparse.Namespace) -> int:
 def report(args: argparse.Namespace) -> None:
     """Print a report."""
     verbs.report(args.runs, plots=not args.no_plots)
+
+
+def audit(args: argparse.Namespace) -> None:
+    """Print an audit."""
+    verbs.audit(args.run)
 
 
 def export(args: argparse.Namespace) -> None:

@@ -117,7 +117,7 @@ class Eval:
     temperature: float = 0.0
     top_p: float = 1.0
     seed: int = 0
-    rewards: tuple[str, ...] = ()  # measured besides the run's own, such as a judge that it was not trained on
+    rewards: tuple[Plugin, ...] = ()  # measured besides the run's own, such as a judge that it was not trained on
     views: tuple[str, ...] = ()  # answered under these altered views, too: what does the policy really look at?
 
 
@@ -143,7 +143,7 @@ class Config:
     def id(self) -> str:
         """Twelve hex digits of the resolved config, and of any plug-in and preferences named by a file path."""
         digest = hashlib.sha256(self.to_toml().encode())
-        paths = [source(plugin.name) for plugin in (self.algorithm, *self.rewards)]
+        paths = [source(plugin.name) for plugin in (self.algorithm, *self.rewards, *self.eval.rewards)]
         paths += [Path(pairs)] if (pairs := self.algorithm.fields.get("preferences")) else []
         for path in filter(None, paths):
             if not path.is_file():
@@ -156,6 +156,7 @@ class Config:
         table = {k: v for k, v in asdict(self).items() if k not in ("algorithm", "rewards")}
         table["algorithm"] = {"name": self.algorithm.name, **self.algorithm.fields}
         table["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.rewards}
+        table["eval"]["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.eval.rewards}
         table["noise"] = {"kind": self.noise.kind, "seed": self.noise.seed, **self.noise.fields}
         return tomli_w.dumps(_without_none(table))
 
@@ -175,12 +176,10 @@ def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
     if "algorithm" in table:
         table["algorithm"] = _plugin(_promote("algorithm", table["algorithm"]), f"{where}: algorithm")
     if "rewards" in table:
-        if not isinstance(table["rewards"], Mapping) or not table["rewards"]:
-            raise UserError(f"{where}: [rewards] needs at least one line such as: accuracy = 1.0")
-        table["rewards"] = tuple(
-            _plugin(_promote("reward", value), f"{where}: rewards.{name}", name)
-            for name, value in table["rewards"].items()
-        )
+        table["rewards"] = _rewards(table["rewards"], f"{where}: rewards")
+    if isinstance(table.get("eval"), Mapping) and "rewards" in table["eval"]:
+        measures = table["eval"]["rewards"]
+        table["eval"] = {**table["eval"], "rewards": measures and _rewards(measures, f"{where}: eval.rewards") or ()}
     if isinstance(table.get("noise"), Mapping):
         own = {"kind", "seed"} & table["noise"].keys()
         rest = {k: v for k, v in table["noise"].items() if k not in own}
@@ -249,6 +248,12 @@ def _plugin(table: Any, where: str, name: str | None = None) -> Plugin:
     if isinstance(weight, bool) or not isinstance(weight, int | float):
         raise UserError(f"{where}.weight must be a number, not {weight!r}")
     return Plugin(name, float(weight), {k: v for k, v in table.items() if k not in ("name", "weight")})
+
+
+def _rewards(table: Any, where: str) -> tuple[Plugin, ...]:
+    if not isinstance(table, Mapping) or not table:
+        raise UserError(f"{where} needs at least one line such as: accuracy = 1.0")
+    return tuple(_plugin(_promote("reward", value), f"{where}.{name}", name) for name, value in table.items())
 
 
 def _dataclass(cls: type, table: Any, where: str) -> Any:

@@ -76,9 +76,9 @@ class Mix:
         """The mix that a config asks for."""
         return cls({p.name: build("rewards", p.name, **p.fields) for p in plugins}, {p.name: p.weight for p in plugins})
 
-    def beside(self, names: Sequence[str]) -> Mix:
-        """The same with further rewards by name, that are only measured."""
-        further = {name: build("rewards", name) for name in names if name not in self.rewards}
+    def beside(self, plugins: Sequence[Plugin]) -> Mix:
+        """The same with rewards that are only measured; one of the same name stands in the other's place."""
+        further = {p.name: build("rewards", p.name, **p.fields) for p in plugins}
         return Mix({**self.rewards, **further}, self.weights)
 
     @property

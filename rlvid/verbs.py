@@ -29,19 +29,34 @@ def evaluate(
     """Evaluate a run's folder, one of its checkpoints, or any Qwen2-VL folder or hub id; resumable.
 
     A run's own config says how frames are chosen and rewards are mixed; other models take the defaults, the paper's.
-    An evaluation is a run without steps, and its folder is laid out as every run's.
+    An evaluation is a run without steps, and its folder is laid out as every run's. Prints its audit.
     """
     path = Path(model)
     if not path.exists() and (path.is_absolute() or path.parent.is_dir()) and path.parent != Path():
         raise UserError(f"no run, checkpoint or model folder {str(model)!r}")
     saved = sorted((path / "checkpoints").glob("step-*"))
-    owner = path if saved else path.parent.parent
-    given = [f'model="{saved[-1] if saved else model}"', "train.steps=0", "cold_start.steps=0", "train.lora_r=0"]
+    owner = path if (path / "config.toml").is_file() else path.parent.parent
+    untrained = owner == path and not saved
+    given = ["train.steps=0", "cold_start.steps=0", "train.lora_r=0"]
+    given += [] if untrained else [f'model="{saved[-1] if saved else model}"']
     given += [f'data="{data}"'] if data else []
     given += [f"eval.splits={list(splits)}"] if splits else []
     config = load(owner / "config.toml" if (owner / "config.toml").is_file() else "qwen2_vl_7b", [*given, *overrides])
     config = replace(config, noise=Noise())
-    return _run(config, Path(out) if out else Path("runs") / f"eval-{path.name}-{config.id}", resume=True)
+    folder = Path(out) if out else Path("runs") / f"eval-{path.name}-{config.id}"
+    metrics = _run(config, folder, resume=True)
+    if os.environ.get("RANK", "0") == "0":
+        audit(folder)
+    return metrics
+
+
+def audit(run: str | Path) -> None:
+    """Print what a run's answers are made of: position bias, leniency, truncation, collapse, coherence, views."""
+    from rich.console import Console
+
+    from rlvid.study.audit import audit
+
+    Console().print("", audit(Path(run)))
 
 
 def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:

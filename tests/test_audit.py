@@ -1,0 +1,96 @@
+"""Audits, on answers written by hand and on a real evaluation's."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from rlvid import verbs
+from rlvid.errors import UserError
+from rlvid.study.audit import audit, lenient, positions
+from tests.test_loop import train
+from tests.test_noise_runs import TINY
+
+
+def row(answer, gold="A", thought="It boils.", **more):
+    text = f"<think>{thought}</think><answer>{answer}</answer>"
+    base = {"id": "q", "gold": gold, "completion": text, "answer": answer, "correct": answer == gold}
+    return base | {"finished": True, "length": 10} | more
+
+
+def written(folder, rows, views=()):
+    for path, lines in {"eval/L1.jsonl": rows, **dict(views)}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def said(folder):
+    console = Console(width=140)
+    with console.capture() as captured:
+        console.print(audit(folder))
+    return {" ".join(line.split("  ")[0].split()): line.split() for line in captured.get().splitlines() if line}
+
+
+def test_the_shares_of_a_handful_of_answers(tmp_path):
+    rows = [
+        row("A"),
+        row("A", thought="Another."),
+        row("B", length=30),
+        row(None, completion="<think>It boils.</think><answer>A or so</answer>"),
+        row(None, completion="no end", finished=False),
+    ]
+    lines = said(written(tmp_path, rows, {"eval/views/blank/L1.jsonl": [row("B")] * 4 + [row("A")]}.items()))
+    assert lines["right"][1] == "40.0%" and lines["no answer"][2] == "40.0%" and lines["truncated"][1] == "20.0%"
+    assert lines["right, lenient parser"][3] == "60.0%" and lines["no thought"][2] == "20.0%"
+    assert lines["commonest thought"][2] == "60.0%"
+    assert lines["right, blank"][2] == "20.0%" and lines["same answer, blank"][3] == "20.0%"
+    assert lines["tokens if right"][-1] == "10" and lines["tokens if wrong"][-1] == "17"
+
+
+def test_coherence_is_crossed_with_correctness(tmp_path):
+    rows = [row("A", **{"rewards/consistency_x": c}) for c in (0.9, 0.8, 0.1)]
+    rows += [row("B", **{"rewards/consistency_x": c}) for c in (0.6, 0.2, None)]
+    lines = said(written(tmp_path, rows))
+    cells = {name: lines[f"{name}"][3] for name in ("coherent and right", "coherent and wrong", "incoherent and right")}
+    assert cells == {"coherent and right": "40.0%", "coherent and wrong": "20.0%", "incoherent and right": "20.0%"}
+    assert lines["not judged"][-1] == "1"
+
+
+def test_position_bias_is_against_where_the_right_ones_are():
+    fair = [row(letter, gold=letter) for letter in "ABCD" for _ in range(25)]
+    biased = [row("A", gold=letter) for letter in "ABCD" for _ in range(25)]
+    table = positions({"fair": fair, "biased": biased})
+    assert list(table.columns[1].cells) == ["25% for 25%", "100% for 25%"]
+    assert list(table.columns[-1].cells) == ["1.000", "0.000"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "right"),
+    [
+        ("<answer>A</answer>", True),
+        ("The answer is (A), not B. So: A", True),
+        ("<answer>Answer: A</answer>", True),
+        ("A? No: B", False),
+        ("Apples", False),
+    ],
+)
+def test_the_lenient_parser_takes_what_the_strict_one_refuses(reply, right):
+    assert lenient({"completion": reply, "gold": "A"}) is right
+
+
+def test_a_folder_without_answers_is_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no finished evaluation"):
+        audit(tmp_path)
+
+
+def test_a_real_evaluation_under_views_with_measures(kitchen, tmp_path, capsys):
+    extra = ["eval.limit=6", 'eval.views=["blank"]', "eval.rewards.consistency_embedding.gated=false"]
+    out = train(tmp_path / "base", *TINY, "train.steps=0", *extra)
+    verbs.evaluate(out, out=tmp_path / "again")
+    printed = capsys.readouterr().out
+    assert "right, blank" in printed and "coherent and right" in printed
+    for level in ("L1.jsonl", "views/blank/L1.jsonl"):
+        first, again = ((folder / "eval" / level).read_text() for folder in (out, tmp_path / "again"))
+        assert first == again and len(first.splitlines()) == 6
+    assert "rewards/consistency_embedding" in json.loads((out / "eval/L1.jsonl").read_text().splitlines()[0])
