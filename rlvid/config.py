@@ -179,7 +179,7 @@ def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
         table["rewards"] = _rewards(table["rewards"], f"{where}: rewards")
     if isinstance(table.get("eval"), Mapping) and "rewards" in table["eval"]:
         measures = table["eval"]["rewards"]
-        table["eval"] = {**table["eval"], "rewards": measures and _rewards(measures, f"{where}: eval.rewards") or ()}
+        table["eval"] = {**table["eval"], "rewards": (measures and _rewards(measures, f"{where}: eval.rewards")) or ()}
     if isinstance(table.get("noise"), Mapping):
         own = {"kind", "seed"} & table["noise"].keys()
         rest = {k: v for k, v in table["noise"].items() if k not in own}
