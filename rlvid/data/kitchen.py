@@ -24,7 +24,7 @@ from rlvid.data import kitchen_view as view
 from rlvid.data import kitchen_world as world
 from rlvid.errors import UserError
 
-VERSION = "3"
+VERSION = "4"
 FPS = 2  # so that the paper's sampling, 2 frames a second, takes each of the eight frames
 COUNTS = {"train": 1200, "L1": 400, "L2": 320, "L3": 320}
 FILES = {"train": "training_6k", "train_cot": "training_with_cot_6k"} | {
@@ -142,7 +142,7 @@ def _record(s: Sample) -> dict[str, Any]:
     record = {
         "sample_id": s.id,
         "video_source": s.source,
-        "video_id": s.kitchen.name,
+        "video_id": f"{s.kitchen.name}_{s.id}",  # as EPIC-Kitchens names them: whose kitchen, which recording
         "video_basename": Path(video).name,
         "current_observation_basename": Path(image).name,
         "task_goal": world.goal(s.start, s.scene.recipe),
