@@ -118,6 +118,7 @@ class Eval:
     top_p: float = 1.0
     seed: int = 0
     rewards: tuple[Plugin, ...] = ()  # measured besides the run's own, such as a judge that it was not trained on
+    completions: str = ""  # an evaluation's folder (RUN/eval) whose replies are judged anew; nothing is sampled
     views: tuple[str, ...] = ()  # answered under these altered views, too: what does the policy really look at?
 
 

@@ -14,11 +14,13 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from rlvid.display import Display
+from rlvid.errors import UserError
 from rlvid.evidence import Asked, Witness, audit
 from rlvid.files import read_jsonl, write_jsonl
+from rlvid.policy.model import Encoded, Policy
 from rlvid.policy.sampler import Sampler
 from rlvid.run import Run
-from rlvid.types import Group, Prompt
+from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip, view
 
 
@@ -32,7 +34,9 @@ def evaluate(
     """
     config, metrics = run.config.eval, {}
     greedy = replace(run.config.train, num_generations=1, temperature=config.temperature, top_p=config.top_p)
-    witness, sampler = replace(witness, train=greedy), Sampler(witness.policy, greedy, run.timed)
+    witness = replace(witness, train=greedy)
+    saved = Saved(witness.policy, Path(config.completions), levels) if config.completions else None
+    sampler = saved or Sampler(witness.policy, greedy, run.timed)
     for shown, (level, prompts) in product(("", *config.views), levels.items()):
         name = f"{level} {shown}".strip()
         run.status("running", f"eval {name}")
@@ -53,7 +57,33 @@ def evaluate(
     return metrics
 
 
-def answer(witness: Witness, sampler: Sampler, run: Run, prompts: Sequence[Prompt], shown: str) -> list[dict[str, Any]]:
+class Saved:
+    """Acts by reading another evaluation's replies, so that they can be judged by other rewards."""
+
+    def __init__(self, policy: Policy, folder: Path, levels: Mapping[str, Sequence[Prompt]]) -> None:
+        self.tokenizer = policy.tokenizer
+        self.rows = {(level, row["id"]): row for level in levels for row in read_jsonl(folder / f"{level}.jsonl")}
+        for level, prompts in levels.items():
+            missing = [prompt.id for prompt in prompts if (level, prompt.id) not in self.rows]
+            if missing:
+                raise UserError(
+                    f"eval.completions: {folder / level}.jsonl lacks {len(missing)} of {len(prompts)} questions, such as "
+                    f"{missing[0]}: give an evaluation of the same questions, RUN/eval"
+                )
+
+    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
+        """The saved replies, tokenized again; log-probabilities are not known."""
+        rows = [self.rows[prompt.level, prompt.id] for prompt in prompts]
+        return [Group(prompt, [self._completion(row)]) for prompt, row in zip(prompts, rows, strict=True)]
+
+    def _completion(self, row: Mapping[str, Any]) -> Completion:
+        tokens = [*self.tokenizer(row["completion"])["input_ids"], *[self.tokenizer.eos_token_id] * row["finished"]]
+        return Completion(row["completion"], tuple(tokens), finished=row["finished"])
+
+
+def answer(
+    witness: Witness, sampler: Sampler | Saved, run: Run, prompts: Sequence[Prompt], shown: str
+) -> list[dict[str, Any]]:
     """One row per question, in order; the processes share the batch. Rewards ask for evidence on the true view only."""
     seed = f"eval|{run.config.eval.seed}"
     see = partial(altered, shown) if shown else (lambda prompt, clip: clip)

@@ -94,3 +94,17 @@ def test_a_real_evaluation_under_views_with_measures(kitchen, tmp_path, capsys):
         first, again = ((folder / "eval" / level).read_text() for folder in (out, tmp_path / "again"))
         assert first == again and len(first.splitlines()) == 6
     assert "rewards/consistency_embedding" in json.loads((out / "eval/L1.jsonl").read_text().splitlines()[0])
+
+
+def test_saved_replies_are_judged_anew_without_sampling(kitchen, tmp_path):
+    out = train(tmp_path / "base", *TINY, "train.steps=0", "eval.limit=4")
+    extra = [f"eval.completions={out / 'eval'}", "eval.rewards.coin=1"]
+    verbs.evaluate(out, overrides=extra, out=tmp_path / "again")
+    first, again = (
+        [json.loads(line) for line in (folder / "eval/L1.jsonl").read_text().splitlines()]
+        for folder in (out, tmp_path / "again")
+    )
+    assert [row | {"rewards/coin": again[i]["rewards/coin"]} for i, row in enumerate(first)] == again
+    assert "timing_s/generate" not in (tmp_path / "again/timing.jsonl").read_text()
+    with pytest.raises(UserError, match=r"L1\.jsonl lacks 2 of 6 questions"):
+        verbs.evaluate(out, overrides=[*extra, "eval.limit=6"], out=tmp_path / "more")
