@@ -31,6 +31,7 @@ class Display:
 
     def __init__(self, run: Run) -> None:
         self.run, self.every = run, run.config.train.log_completions_steps
+        self.warned: set[str] = set()  # a kind of alarm is shown once; alarms.jsonl has them all
         self.console = Console(stderr=True, quiet=not run.main)
         self.live = run.main and self.console.is_terminal
         self.progress = Progress(
@@ -79,6 +80,10 @@ class Display:
         self.progress.update(self.task, completed=step, note=note)
         if not self.live:
             self.console.print(f"step {step}/{self.run.config.train.steps}  {note}", highlight=False)
+        for alarm in self.run.alarms:
+            if alarm.kind not in self.warned:
+                self.warned.add(alarm.kind)
+                self.warn(f"{alarm.kind}: {alarm.says}" + (f" (sample {alarm.sample})" if alarm.sample else ""))
         if self.every and step % self.every == 0 and records:
             self.console.print(completion(records[step % len(records)], step))
 

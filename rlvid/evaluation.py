@@ -67,7 +67,7 @@ class Saved:
             missing = [prompt.id for prompt in prompts if (level, prompt.id) not in self.rows]
             if missing:
                 raise UserError(
-                    f"eval.completions: {folder / level}.jsonl lacks {len(missing)} of {len(prompts)} questions, such as "
+                    f"eval.completions: {folder / level}.jsonl lacks {len(missing)} of {len(prompts)} questions, as "
                     f"{missing[0]}: give an evaluation of the same questions, RUN/eval"
                 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
@@ -76,7 +77,21 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
         if values:
             metrics[f"rewards/{name}/mean"] = fmean(values)
             metrics[f"rewards/{name}/std"] = torch.tensor(values, dtype=torch.float64).std(correction=0).item()
+    right = [answer == r.gold for r in records for answer in r.answers]
+    for name in (n for n in records[0].columns if n != "accuracy"):
+        column = [v for r in records for v in r.columns[name]]
+        for other, facts in (("accuracy", right), ("length", lengths)):
+            if (r := correlation(column, facts)) is not None:
+                metrics[f"rewards/{name}/corr_{other}"] = r
     return metrics
+
+
+def correlation(column: Sequence[float | None], facts: Sequence[float]) -> float | None:
+    """Pearson's, where the column applies; None where either does not vary."""
+    pairs = [(value, fact) for value, fact in zip(column, facts, strict=True) if value is not None]
+    if any(len({*side}) < 2 for side in zip(*pairs, strict=True)) or len(pairs) < 2:
+        return None
+    return statistics.correlation(*zip(*pairs, strict=True))
 
 
 def advantage_shares(algorithm: Algorithm, step: Step, batch: Batch) -> dict[str, float]:

@@ -5,7 +5,7 @@ environment.json     versions, machine    timing.jsonl    seconds per phase, kep
 status.json          where it stands      samples/        every completion of every step, with its rewards
 checkpoints/step-N/  see checkpoint.py    eval/           LEVEL.jsonl, one object per question
 noise_manifest.jsonl what noise changed   noise.json      how much of it, and J where it has a closed form
-skipped.jsonl        the clips that could not be read
+skipped.jsonl        clips that could not be read   alarms.jsonl  signs that something else is learnt than should be
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
+from rlvid import alarms
 from rlvid.config import Config
 from rlvid.errors import UserError
 from rlvid.files import append, read_json, read_jsonl, write, write_jsonl
@@ -55,6 +56,7 @@ class Run:
         self.verdicts = dict.fromkeys(("right", "right_paid", "wrong", "wrong_paid"), 0.0)  # see `judged`
         self.skipped: dict[str, str] = {}  # sample id: why its clip could not be read
         self.best: tuple[float, int] | None = None  # accuracy on the first evaluated level, and at which step
+        self.alarms: Sequence[alarms.Alarm] = ()  # of the last step
         self.seconds: dict[str, float] = {}
         self.done = False  # it had finished before
         self._lock: IO[str] | None = None  # held as long as this process lives
@@ -182,9 +184,19 @@ class Run:
             append(self.folder / "timing.jsonl", {"step": step, "step_time": sum(seconds.values()), **timing})
             if records:
                 write_jsonl(self.folder / "samples" / f"step-{step:06d}.jsonl", map(asdict, records))
+            self._watch(step, metrics, records)
         if self.config.report_to:
             self.accelerator.log(dict(metrics), step=step)
         self.status("running", "train")
+
+    def _watch(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
+        """Write down the step's alarms; the display shows them."""
+        levels = [level for level in self.config.eval.splits if f"eval/{level}/accuracy" in metrics]
+        asked = {level: len(read_jsonl(self.eval_path(level, step))) for level in levels}
+        before = read_jsonl(self.folder / "metrics.jsonl")[:-1] if asked else []
+        self.alarms = alarms.raised(metrics, records, before, asked)
+        for alarm in self.alarms:
+            append(self.folder / "alarms.jsonl", {"step": step, **asdict(alarm)})
 
     def stop_unless_finite(self, step: int, learnt: Mapping[str, float], records: Sequence[Record]) -> None:
         """Refuse to go on from a loss or gradient that is no number; the step's samples are kept to be looked at."""
@@ -202,12 +214,12 @@ class Run:
     def rewind(self) -> None:
         """Forget what was written after the checkpoint: it will be written again, the same."""
         if self.main:
-            for name in ("metrics.jsonl", "timing.jsonl"):
+            for name in ("metrics.jsonl", "timing.jsonl", "alarms.jsonl"):
                 rows = read_jsonl(self.folder / name)
                 write_jsonl(self.folder / name, (row for row in rows if row["step"] <= self.step))
 
     def eval_path(self, level: str, step: int, view: str = "") -> Path:
-        """`eval/LEVEL.jsonl` for the finished run, `eval/step-N/..` on the way, `../views/VIEW/..` for altered views."""
+        """`eval/LEVEL.jsonl` for the finished run, `eval/step-N/..` before; `../views/VIEW/..` for altered views."""
         where = self.folder / "eval" / ("" if step == self.config.train.steps else f"step-{step:06d}")
         return (where / "views" / view if view else where) / f"{level}.jsonl"
 

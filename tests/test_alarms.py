@@ -1,0 +1,82 @@
+"""Alarms: each is raised by what it names, and by nothing less."""
+
+from dataclasses import replace
+
+import pytest
+
+from rlvid.alarms import raised
+from rlvid.files import read_jsonl
+from rlvid.metrics import Record, correlation, summary
+from rlvid.types import Completion, Group, Prompt
+from tests.test_loop import train
+from tests.test_noise_runs import TINY
+
+FINE = {"completions/clipped_ratio": 0.0}
+
+
+def records(thoughts, finished=True):
+    """One record per question, of completions that think so."""
+    return [
+        Record.of(i, Group(Prompt(f"q{i}", "?", ("a", "b"), "A"), [said(t, finished) for t in row]), [0.0] * len(row))
+        for i, row in enumerate(thoughts)
+    ]
+
+
+def said(thought, finished):
+    return Completion(f"<think>{thought}</think><answer>A</answer>", (1, 2), (), finished)
+
+
+def test_collapse_is_one_thought_for_most_questions():
+    apart = records([[f"{i}", f"{i}"] for i in range(6)])  # a group may agree with itself
+    assert raised(FINE, apart, [], {}) == []
+    half = records([["same", f"{i}"] if i < 3 else [f"{i}", "x"] for i in range(6)])
+    assert raised(FINE, half, [], {}) == []
+    [alarm] = raised(FINE, records([["same", f"{i}"] if i else ["0", "1"] for i in range(6)]), [], {})
+    assert (alarm.kind, alarm.sample) == ("collapse", "q1") and "5 of 6 questions" in alarm.says
+    assert raised(FINE, records([["same"]] * 3), [], {}) == []  # too few to tell
+
+
+def test_truncation_names_a_sample():
+    rows = records([[f"{i}"] for i in range(4)], finished=False)
+    rows[0] = replace(rows[0], finished=(True,))
+    [alarm] = raised({"completions/clipped_ratio": 0.75}, rows, [], {})
+    assert (alarm.kind, alarm.sample) == ("truncation", "q1") and "75%" in alarm.says
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "form", "asked", "rings"),
+    [
+        (0.50, 0.9, 400, True),  # 10 points are three standard errors of 400 questions
+        (0.50, 0.7, 400, False),  # nothing climbed
+        (0.59, 0.9, 400, False),  # nothing fell
+        (0.50, 0.9, 40, False),  # too few questions to tell
+    ],
+)
+def test_hacking_is_a_reward_that_climbs_where_accuracy_falls(accuracy, form, asked, rings):
+    before = [{"eval/L1/accuracy": a, "eval/L1/form": f} for a, f in ((0.4, 0.9), (0.6, 0.8))] + [{"reward": 1.0}]
+    now = {"eval/L1/accuracy": accuracy, "eval/L1/form": form, "eval/L1/blank/accuracy": 1.0}
+    found = raised(now, [], before, {"L1": asked})
+    assert [alarm.kind for alarm in found] == ["hacking"] * rings
+    assert all("from 60.0% to 50.0% while form rose from 0.80 to 0.90" in alarm.says for alarm in found)
+
+
+def test_a_run_writes_and_shows_them_once(kitchen, tmp_path, capsys):
+    cut = ["train.max_completion_length=3", "train.steps=2", "eval.splits=[]"]
+    out = train(tmp_path / "run", *TINY, *cut)
+    assert [(row["step"], row["kind"]) for row in read_jsonl(out / "alarms.jsonl")] == [
+        (1, "truncation"),
+        (2, "truncation"),
+    ]
+    assert capsys.readouterr().err.count("truncation: 100% of the replies") == 1
+
+
+def test_correlations_of_a_column_with_accuracy_and_length():
+    assert correlation([1.0, 0.0, None, 1.0], [True, False, True, True]) == pytest.approx(1.0)
+    assert correlation([1.0, 2.0, 3.0], [4, 2, 0]) == pytest.approx(-1.0)
+    assert correlation([1.0, 1.0], [0, 1]) is None and correlation([None], [1]) is None
+    group = Group(Prompt("q", "?", ("a", "b"), "A"), [Completion("<answer>A</answer>", (1,)), Completion("B", (1, 2))])
+    group.columns |= {"accuracy": [1.0, 0.0], "format": [0.0, 1.0]}
+    metrics = summary([Record.of(0, group, [1.0, 0.0])])
+    assert metrics["rewards/format/corr_accuracy"] == pytest.approx(-1.0)
+    assert metrics["rewards/format/corr_length"] == pytest.approx(1.0)
+    assert "rewards/accuracy/corr_accuracy" not in metrics
