@@ -1,7 +1,7 @@
 """Does the end of the thought mean the chosen option rather than the others, to a sentence encoder?
 
 r = softmax over the options of cos(conclusion, option) / tau, at the chosen one; from 0 to 1, 1/4 where the conclusion
-points nowhere. The conclusion is the thought's last sentences. "Therefore the answer is B" and a list of all options
+points nowhere. The conclusion is the thought's last sentence. "Therefore the answer is B" and a list of all options
 point nowhere. Known hacks: the chosen option's words, copied, deny as well as they affirm (encoders hardly hear "not"),
 and no reason need stand before them. Encoder: sentence-transformers (arXiv:1908.10084), all-MiniLM-L6-v2 by default.
 """
@@ -21,7 +21,7 @@ class ConsistencyEmbedding(Consistency):
     """From 0 to 1, times accuracy unless `gated` is off; None where the prompt has no options."""
 
     tau: float = 0.05
-    sentences: int = 2
+    sentences: int = 1  # two already take in the options that a thought sets aside (rewards/README.md)
 
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings", "column:accuracy"})
 

@@ -3,7 +3,7 @@
 r = max(0, accuracy - accuracy without the video), from 0 to 1. Each reply is compared with its twin: the reply that the
 same luck drew for the same prompt without its pixels, so a right answer that would have come anyway earns nothing, and
 right answers of one group differ. Replies beyond `evidence.view_generations` have no twin and are compared with the
-twins' mean. With `paired` off, all are: that is less noisy, but the same for all right answers of a group, and a group's
+twins' mean. With `paired` off, all are: less noisy, but the same for all right answers of a group, so that a group's
 normalisation cancels it like `grounding_temporal`.
 
 Known hacks: a policy earns more by getting worse at what can be guessed without pixels; luck decides which of two right

@@ -99,10 +99,10 @@ def test_the_gate_does_not_apply_where_accuracy_does_not() -> None:
 
 def test_embedding_is_the_softmax_of_cosines_at_the_chosen_option() -> None:
     replies = group(("It runs. Close the tap.", "B"), ("It runs. Close the tap.", "C"), embeddings=embed)
-    cosines = embed(PROMPT.options) @ embed(["It runs. Close the tap."])[0] / 0.05
+    cosines = embed(PROMPT.options) @ embed(["Close the tap."])[0] / 0.05
     shares = np.exp(cosines) / np.exp(cosines).sum()
-    assert ConsistencyEmbedding(gated=False)([replies])[0] == pytest.approx(shares[[1, 2]], abs=1e-4)
-    assert ConsistencyEmbedding()([replies])[0] == pytest.approx([shares[1], 0], abs=1e-4)
+    assert ConsistencyEmbedding(gated=False)([replies])[0] == pytest.approx(shares[[1, 2]], abs=1e-3)
+    assert ConsistencyEmbedding()([replies])[0] == pytest.approx([shares[1], 0], abs=1e-3)
 
 
 def test_only_the_end_of_a_thought_is_its_conclusion() -> None:

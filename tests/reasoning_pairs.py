@@ -1,0 +1,181 @@
+"""Reasonings and answers, labelled by whether the answer follows: from the drawn kitchen, and in real kitchens' prose.
+
+Half of the questions, by hash of their name, is there to tune on; results are reported on the other half.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlvid.answer import LETTERS
+from rlvid.chance import hash01
+from rlvid.data.seed_bench_r1 import load
+from rlvid.types import Completion, Prompt
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A thought and an answer to a question; `consistent` if the one leads to the other."""
+
+    prompt: Prompt
+    thought: str
+    answer: str
+    consistent: bool
+
+    @property
+    def tuning(self) -> bool:
+        """Whether it belongs to the half that may be looked at."""
+        return hash01("half", self.prompt.id) < 0.5
+
+    @property
+    def completion(self) -> Completion:
+        """As a policy would have written it."""
+        return Completion(f"<think>{self.thought}</think><answer>{self.answer}</answer>")
+
+
+def both(prompt: Prompt, thought: str, concluded: int) -> list[Pair]:
+    """A thought with the answer that it leads to, and with one of the other three."""
+    other = (concluded + 1 + int(3 * hash01("other", prompt.id, thought))) % 4
+    return [Pair(prompt, thought, LETTERS[i], i == concluded) for i in (concluded, other)]
+
+
+def drawn(kitchen: Path, questions: int = 300) -> list[Pair]:
+    """Two pairs for each of the benchmark's first reasoned answers.
+
+    In every other one, by hash, the last word is changed to another ingredient, so that what is consistent may be wrong
+    and what is right may be inconsistent.
+    """
+    pairs = []
+    for prompt in load(kitchen, "train_cot")[:questions]:
+        thought = Completion(prompt.demonstration or "").thought or ""
+        right = LETTERS.index(prompt.answer or "A")
+        concluded = (right + int(hash01("wrong", prompt.id) * 6)) % 4 if hash01("turn", prompt.id) < 0.5 else right
+        before, _, _ = thought.rpartition(" Next is the ")
+        pairs += both(prompt, f"{before} Next is the {prompt.options[concluded].split()[2]}.", concluded)
+    return pairs
+
+
+def real() -> list[Pair]:
+    """Eight pairs for each of sixteen kitchens: four conclusions, each with the answer it leads to and with another.
+
+    Every other thought, by hash, sets another option aside before it concludes.
+    """
+    pairs = []
+    for name, happened, options, conclusions in map(_parts, KITCHENS.strip().split("\n\n")):
+        prompt = Prompt(name, "What action should I take next?", options)
+        for place, conclusion in enumerate(conclusions):
+            aside = options[(place + 1 + int(3 * hash01("aside", name, place))) % 4]
+            turn = ASIDES[int(len(ASIDES) * hash01("turn", name, place))].format(aside)
+            pairs += both(prompt, " ".join(filter(None, (happened, turn, conclusion))), place)
+    return pairs
+
+
+def halves(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """To tune on, to report."""
+    return [p for p in pairs if p.tuning], [p for p in pairs if not p.tuning]
+
+
+def _parts(block: str) -> tuple[str, str, tuple[str, ...], list[str]]:
+    happened, *lines = block.strip().split("\n")
+    options, conclusions = zip(*(line.split(": ", 1) for line in lines), strict=True)
+    return options[0], happened, options, list(conclusions)
+
+
+ASIDES = ("", "", "", "One might {}, but not yet.", "It is too early to {}.", "Later I may {}.")
+
+KITCHENS = """
+Water boils in the pan and salt has been added.
+pour pasta into pan: The spaghetti has to go into the boiling water now.
+drain pasta: Everything is soft enough, so the hot water should be tipped off through the colander.
+grate cheese: What is still missing on the plate is some parmesan in fine shreds.
+stir sauce: The tomatoes are about to stick to the bottom and need a turn with the spoon.
+
+The woman rinsed a plate and stood it on the rack.
+close tap: Nothing is left to rinse, so the water should stop running.
+dry hands: Her fingers are dripping, and the towel hangs beside her.
+pick up sponge: The next dish is greasy, so the thing to scrub it with comes first.
+empty sink: Pulling the plug lets the dirty water out.
+
+Milk was taken out of the fridge and a kettle switched on.
+put teabag in cup: The mug stands there empty, so the tea itself goes in.
+pour milk: The brew is dark and wants something white from the carton.
+close fridge: Its door still stands open and the cold gets out.
+take spoon: To stir the drink, some cutlery is needed from the drawer.
+
+An onion was peeled and laid on the board.
+cut onion: It should be chopped into small pieces with the knife.
+wash knife: The blade is dirty and belongs under the water first.
+throw peel in bin: The brown skin lies about and ought to go into the rubbish.
+heat oil: The frying pan has to get hot with some fat in it.
+
+Eggs were cracked into a bowl.
+whisk eggs: Yolks and whites have to be beaten together until they foam.
+add flour: Some white powder from the bag thickens the mixture now.
+throw shells away: The broken shells on the counter should go to the compost.
+grease tin: A bit of butter rubbed around the mould keeps the cake from sticking.
+
+The dough was kneaded and left to rise under a cloth.
+roll out dough: It has doubled, so it should be made flat with the pin.
+preheat oven: The stove needs to reach two hundred degrees before anything is baked.
+dust table with flour: A thin white layer on the worktop will stop it from sticking.
+wash bowl: The mixing dish is crusted and goes into the sink to be cleaned.
+
+A chicken breast was sliced and seasoned.
+fry chicken: The strips of meat belong in the hot pan now.
+wash hands: After raw poultry, soap and water come before anything else is touched.
+open window: The room is full of smoke and needs fresh air.
+boil rice: The grains take twenty minutes in water and should be started.
+
+Lettuce was washed and dried.
+tear lettuce: The leaves should be ripped into bite-sized bits.
+slice cucumber: Thin green rounds are what the bowl still lacks.
+mix dressing: Vinegar, oil and mustard have to be shaken together.
+set table: Plates and forks should be laid out for everyone.
+
+Coffee beans were weighed on a scale.
+grind beans: They must be turned to powder in the mill.
+fold filter: The paper cone has to be creased and set in its holder.
+heat water: The liquid should come almost to the boil.
+warm cup: The mug is cold and should be swirled with something hot first.
+
+The pan was scraped empty onto a plate.
+soak pan: What is burnt to the bottom loosens if it stands full of water for a while.
+turn off hob: The flame is still on under nothing and must be put out.
+serve food: The dish should be carried to the guests while it is hot.
+cover leftovers: What remains should get a lid and go into the cold.
+
+Carrots lie on the counter beside a peeler.
+peel carrots: Their skin has to come off first.
+wash carrots: There is earth on the vegetables, so they go under running water.
+grate carrots: They should be rubbed into fine orange shreds.
+take out chopping board: There is nothing to cut on yet, so a surface comes out of the cupboard.
+
+A loaf was taken from the bread bin.
+slice bread: A few pieces are to be cut off with the toothed knife.
+toast bread: The pieces go into the slot until they are brown.
+spread butter: Something yellow and soft should be put on with a knife.
+return loaf: The rest belongs back where it was kept.
+
+The dishwasher has finished and its door is open.
+take out plates: The clean dishes should be lifted from the rack.
+put cups on shelf: The mugs belong up there, in their place.
+wipe cutlery: Forks and knives are still wet and should be rubbed with a cloth.
+close dishwasher: The machine's front has to be pushed shut.
+
+Potatoes were boiled until soft.
+mash potatoes: They should be crushed to a smooth mass.
+drain potatoes: First the cooking water has to be poured away.
+add butter: Some fat melts into them and makes them rich.
+chop parsley: Green herbs in small bits are to be scattered on top.
+
+Groceries stand in bags on the floor.
+put milk in fridge: The carton must get cold soon.
+fold bags: The empty carriers can be made flat and kept.
+fill fruit bowl: Apples and bananas are to be laid out on the table.
+store tins in cupboard: The canned beans have their place behind the door.
+
+Batter rests in a jug and a pan is hot.
+pour batter: A ladle of the mixture goes in to make the first pancake.
+flip pancake: Its underside is brown, so it has to be turned over.
+grease pan: A knob of butter should melt there before anything else.
+squeeze lemon: The juice of the yellow fruit is to be sprinkled over.
+"""
