@@ -24,11 +24,15 @@ from rlvid.video.views import VIEWS
 
 @dataclass(frozen=True)
 class Plugin:
-    """A reward or an algorithm by name, with its own fields; a reward also has its weight in the mix."""
+    """A reward or an algorithm by name, with its own fields; a reward also has its weight in the mix.
+
+    At step s a reward weighs weight * exp(-s / anneal): an aid that fades. With `anneal` 0 its weight stays.
+    """
 
     name: str
     weight: float = 1.0
     fields: Mapping[str, Any] = field(default_factory=dict)
+    anneal: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -156,7 +160,7 @@ class Config:
         """The resolved config as TOML that `load` reads back to an equal Config."""
         table = {k: v for k, v in asdict(self).items() if k not in ("algorithm", "rewards")}
         table["algorithm"] = {"name": self.algorithm.name, **self.algorithm.fields}
-        table["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.rewards}
+        table["rewards"] = {r.name: {"weight": r.weight, "anneal": r.anneal, **r.fields} for r in self.rewards}
         table["eval"]["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.eval.rewards}
         table["noise"] = {"kind": self.noise.kind, "seed": self.noise.seed, **self.noise.fields}
         return tomli_w.dumps(_without_none(table))
@@ -245,10 +249,14 @@ def _plugin(table: Any, where: str, name: str | None = None) -> Plugin:
     name = name or table.get("name")
     if not isinstance(name, str):
         raise UserError(f'{where}: the table needs a name, such as name = "grpo"')
-    weight = table.get("weight", 1.0)
-    if isinstance(weight, bool) or not isinstance(weight, int | float):
-        raise UserError(f"{where}.weight must be a number, not {weight!r}")
-    return Plugin(name, float(weight), {k: v for k, v in table.items() if k not in ("name", "weight")})
+    numbers = {"weight": table.get("weight", 1.0), "anneal": table.get("anneal", 0.0)}
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{where}.{key} must be a number, not {value!r}")
+    if numbers["anneal"] < 0:
+        raise UserError(f"{where}.anneal must be a number of steps, or 0 for never, not {numbers['anneal']}")
+    own = {k: v for k, v in table.items() if k not in ("name", *numbers)}
+    return Plugin(name, float(numbers["weight"]), own, float(numbers["anneal"]))
 
 
 def _rewards(table: Any, where: str) -> tuple[Plugin, ...]:

@@ -85,7 +85,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             groups = act(ours, encoded, seed)
             witness(Asked(groups, encoded, seed, noise.see, spoil))
             with run.timed("reward"):
-                totals = mix(groups, spoil)
+                totals = mix(groups, spoil, number)
                 return Rollout.of([drawn + place for place in places], encoded, groups, totals)
 
         for number, asked in enumerate(plan, start=run.step + 1):
@@ -98,7 +98,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                 drawn += more
             with run.timed("reference"):
                 facts = rollout.facts(policy, reference, config.train)
-            step = rollout.step(number, mix.weights, facts, run.memory)
+            step = rollout.step(number, mix.at(number), facts, run.memory)
             batch = credit(algorithm, step)
             rollout = rollout.credited(batch, policy.device)
             with run.timed("learn"):

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from graphlib import CycleError, TopologicalSorter
-from math import isfinite
+from math import exp, isfinite
 from typing import Any, Protocol
 
 from rlvid.config import Plugin
@@ -55,7 +55,9 @@ class Mix:
     A column that is read and not in the mix is computed with weight 0. UserError on needs that nothing can meet.
     """
 
-    def __init__(self, rewards: Mapping[str, Reward], weights: Mapping[str, float]) -> None:
+    def __init__(
+        self, rewards: Mapping[str, Reward], weights: Mapping[str, float], anneal: Mapping[str, float] | None = None
+    ) -> None:
         rewards, reads = dict(rewards), {}
         waiting = list(rewards)
         for name in waiting:
@@ -69,12 +71,17 @@ class Mix:
         except CycleError as error:
             raise UserError(f"rewards need each other's columns in a circle: {' -> '.join(error.args[1])}") from error
         self.weights = {name: weights.get(name, 0.0) for name in self.rewards}
+        self.anneal = {name: steps for name, steps in (anneal or {}).items() if steps}
         self.needs = {name: evidence_of(name, reward) for name, reward in self.rewards.items()}
 
     @classmethod
     def build(cls, plugins: Sequence[Plugin]) -> Mix:
         """The mix that a config asks for."""
-        return cls({p.name: build("rewards", p.name, **p.fields) for p in plugins}, {p.name: p.weight for p in plugins})
+        return cls(
+            {p.name: build("rewards", p.name, **p.fields) for p in plugins},
+            {p.name: p.weight for p in plugins},
+            {p.name: p.anneal for p in plugins},
+        )
 
     def beside(self, plugins: Sequence[Plugin]) -> Mix:
         """The same with rewards that are only measured; one of the same name stands in the other's place."""
@@ -86,13 +93,18 @@ class Mix:
         """What the loop must provide, in a fixed order."""
         return sorted(frozenset().union(*self.needs.values()))
 
-    def __call__(self, groups: Sequence[Group], spoil: Spoil | None = None) -> list[list[float]]:
-        """Lay every reward's column on the groups; return the (P, G) totals, `None` counting as nothing.
+    def at(self, step: int) -> dict[str, float]:
+        """Each reward's weight at a step."""
+        return {n: w * exp(-step / self.anneal[n]) if n in self.anneal else w for n, w in self.weights.items()}
+
+    def __call__(self, groups: Sequence[Group], spoil: Spoil | None = None, step: int = 0) -> list[list[float]]:
+        """Lay every reward's column on the groups; return the (P, G) totals of a step, `None` counting as nothing.
 
         `spoil` may change a column as soon as it is there: that is how noise comes between verifier and policy.
         """
         self._lay(self.rewards, groups, spoil)
-        return [[sum(w * (g[n][i] or 0.0) for n, w in self.weights.items()) for i in range(len(g))] for g in groups]
+        mix = self.at(step)
+        return [[sum(w * (g[n][i] or 0.0) for n, w in mix.items()) for i in range(len(g))] for g in groups]
 
     def plain(self, groups: Sequence[Group], spoil: Spoil | None = None) -> None:
         """Lay only the columns of rewards that ask for nothing, as on the completions of an altered view."""

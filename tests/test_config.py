@@ -79,6 +79,7 @@ def test_the_id_is_the_config_and_the_text_of_its_files(tmp_path, monkeypatch):
         ("train.lora_r=-1", "lora_r must be 0 or more"),
         ("video.on_bad_video=ignore", "on_bad_video must be"),
         ("rewards=3", "rewards needs at least one line"),
+        ("rewards.format={weight=0.1, anneal=-1}", "format.anneal must be a number of steps"),
         ("eval.rewards=3", "eval.rewards needs at least one line"),
         ('eval.views=["shufled"]', "eval.views must be of shuffled"),
         ("rewards.accuracy=much", "must be a weight or a table"),

@@ -95,3 +95,11 @@ def test_needs_that_cannot_be_met_are_refused_before_the_first_step():
         Mix({"x": Reads(needs=frozenset({"view:shufled"}))}, {})
     with pytest.raises(UserError, match=r"no reward 'acuracy'\. Did you mean 'accuracy'"):
         Mix({"x": Reads(needs=frozenset({"column:acuracy"}))}, {})
+
+
+def test_an_aid_fades():
+    mix = Mix.build([Plugin("accuracy"), Plugin("format", 0.2, {}, anneal=10.0)])
+    prompt = Prompt("q", "?", ("up", "down"), "B")
+    right = [Group(prompt, [Completion("<think>x</think><answer>B</answer>")])]
+    assert mix.at(0) == {"accuracy": 1.0, "format": 0.2} and mix(right) == [[1.2]]
+    assert mix(right, step=10) == [[pytest.approx(1 + 0.2 * 0.36787944)]]
