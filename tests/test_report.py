@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.files import write, write_jsonl
-from rlvid.study.comparison import compare
+from rlvid.study.comparison import compare, pairs
 from rlvid.study.report import report
 from rlvid.study.runs import read
 from rlvid.study.stats import Interval
@@ -100,15 +100,16 @@ def test_the_table_holds_the_counts(study):
 
 
 def test_the_comparisons_are_paired_and_adjusted(study):
-    first, second = compare(read(study))
+    first, second = compare(pairs(read(study)))
     gaps = {1.0: 20, 0.5: 4}  # 20 questions that both seeds gained, 4 that one did: all for the arm
     assert first.difference.value == pytest.approx(sum(size * n for size, n in gaps.items()) / 100)
+    assert first.needed.questions < 1, "fewer would have done"
     assert first.p == pytest.approx(2 * 2 * 0.5**24), "two-sided, times two comparisons"
     assert (first.verdict, second.verdict) == ("better", "not distinguishable")
     assert (second.difference.value, second.p) == (0.0, 1.0)
     text = printed(study)
     assert "+22.0" in text and "<.001" in text
-    assert "adjusted for all 2 comparisons" in text.replace("\n", " ")
+    assert "adjusted for all 2 comparisons" in " ".join(text.split())
 
 
 def test_permutation_in_print(tmp_path):
@@ -117,6 +118,26 @@ def test_permutation_in_print(tmp_path):
     grid(tmp_path, [("base", 0, "b", ids[0]), ("new", 1, "a", ids[1])], [("new", "base")])
     text = printed(tmp_path)
     assert "+8.3" in text and ".013" in text
+
+
+def test_questions_about_one_video_are_one_cluster(study):
+    """Five videos of twenty questions, all of whose gains are in one: no evidence, however many questions."""
+    for path in study.glob("*/eval/L1.jsonl"):
+        rows = [json.loads(row) for row in path.read_text().splitlines()]
+        write_jsonl(path, [row | {"video": f"v{i // 20}"} for i, row in enumerate(rows)])
+    first, _ = compare(pairs(read(study)))
+    assert first.p == 1.0 and first.verdict == "not distinguishable", (
+        "two videos gained, 1/4 to be alike in sign, times 2"
+    )
+    words = printed(study)
+    assert line(words, "videos").split() == ["videos", "5", "100"]
+    effect, even = line(words, "design effect").split()[2:]
+    assert float(effect) > 15 and even == "1.0", "a video is right or wrong as a whole"
+
+
+def test_the_least_difference_that_can_be_seen(study):
+    """Of L2's questions none disagrees; of L1's 20 do between one seed and the base, 24 between the other and it."""
+    assert line(printed(study), "seen by one seed").split()[4:] == [f"{280.16 * np.sqrt(0.22 / 100):.1f}", "0.0"]
 
 
 def test_what_is_not_finished_is_named(study):
@@ -181,7 +202,7 @@ def test_answers_to_other_questions_are_left_out_and_named(study):
     assert "grpo 2 L2 left out: it answered 80 of the 100 questions that others answered" in words
     assert line(text, "old").split() == ["old", "1", "–", "–", "–", "–"]
     assert "old 0 L1 left out: it answered 50 of the 100" in words and "L2 left out: it answered 0 of" in words
-    assert [(c.a, c.place) for c in compare(read(study))] == [("grpo", "L1"), ("grpo", "L2")]
+    assert [(c.a, c.place) for c in compare(pairs(read(study)))] == [("grpo", "L1"), ("grpo", "L2")]
 
 
 def test_clips_that_could_not_be_read_are_counted(study):
@@ -253,7 +274,7 @@ def test_pictures_show_each_arm_that_explores(study):
 
 
 def test_it_starts_at_once():
-    heavy = "{'torch', 'transformers', 'matplotlib', 'scipy'}"
+    heavy = "{'torch', 'transformers', 'matplotlib', 'scipy.stats'}"
     code = f"import rlvid.study.report, rlvid.study.grid, rlvid.study.stats, sys; assert not {heavy} & set(sys.modules)"
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlvid.files import write, write_jsonl
-from rlvid.study.comparison import compare_in_noise
+from rlvid.study.comparison import compare, pairs_in_noise
 from rlvid.study.response import responses
 from rlvid.study.runs import read
 from rlvid.study.stats import holm, permutation
@@ -94,7 +94,7 @@ def test_cells_of_nearly_equal_j_are_one_point(tmp_path):
 
 
 def test_methods_meet_the_first_one_in_the_same_noise(study):
-    found = compare_in_noise(responses(read(study)))
+    found = compare(pairs_in_noise(responses(read(study))))
     assert [(c.a, c.b, c.place) for c in found] == [
         ("robust", "grpo", "a fifth"),
         ("robust", "grpo", "half"),

@@ -6,9 +6,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, false_discovery_control, norm
+from scipy.stats import binomtest, chi2_contingency, false_discovery_control, norm, permutation_test, ttest_1samp
 
-from rlvid.study.stats import Interval, accuracy, difference, holm, permutation, verdict, wilson
+from rlvid.study.power import verdict
+from rlvid.study.stats import (
+    accuracy,
+    benjamini_hochberg,
+    design_effect,
+    difference,
+    difference_of_shares,
+    holm,
+    means,
+    percentiles,
+    permutation,
+    wilson,
+)
 
 
 def scores(*columns):
@@ -91,6 +103,67 @@ def test_a_copied_seed_is_no_further_evidence():
     assert permutation(*copied) == pytest.approx(permutation(a, b))
 
 
+def test_it_is_scipys_permutation_test():
+    rng = np.random.default_rng(4)
+    a, b = (rng.random((2, 12)) < 0.6).astype(float), (rng.random((2, 12)) < 0.4).astype(float)
+    theirs = permutation_test(
+        (a.mean(0), b.mean(0)), lambda x, y: (x - y).mean(), permutation_type="samples", n_resamples=np.inf
+    )
+    assert permutation(a, b) == pytest.approx(theirs.pvalue)
+
+
+def test_videos_change_sign_as_a_whole():
+    a, b = scores((40, [1])), scores((40, [0]))
+    assert permutation(a, b) == pytest.approx(2 * 0.5**40)
+    assert permutation(a, b, np.repeat(range(5), 8)) == pytest.approx(2 * 0.5**5)
+    assert permutation(a, b, np.zeros(40, int)) == 1.0, "one video proves nothing"
+    shuffled = np.random.default_rng(0).permutation(40)
+    assert permutation(a, b, (np.arange(40) // 8)[shuffled]) == permutation(a, b, np.arange(40) // 8)
+
+
+def test_design_effect_by_hand():
+    copies = np.tile([[1.0, 0.0, 1.0, 0.0, 0.0, 1.0]], 5)  # each of six questions asked five times
+    videos = np.tile(np.arange(6), 5)
+    assert design_effect(copies) == 1.0
+    assert design_effect(copies, videos) == pytest.approx(5 * (6 / 5) / (30 / 29))
+    assert design_effect(np.ones((1, 6)), np.zeros(6, int)) == 1.0
+    twice = accuracy(copies, videos)
+    assert accuracy(copies).low > twice.low and accuracy(copies).high < twice.high
+
+
+def test_a_video_asked_twice_tells_nothing_more():
+    """The bootstrap of videos is that of questions, whatever the number of copies."""
+    a = np.array([[1, 1, 0, 1, 0, 0, 1, 1, 0, 1], [1, 0, 0, 1, 1, 0, 1, 1, 0, 1]], float)
+    assert means(np.tile(a, 3), np.tile(np.arange(10), 3)) == pytest.approx(means(a, np.arange(10)), abs=1e-6)
+
+
+def test_intervals_over_few_videos_are_students():
+    """Of normal numbers' mean, the expanded percentile interval is the t interval."""
+    values = norm.ppf((np.arange(8) + 0.5) / 8)[None]
+    ours = percentiles(values.mean(), means(values), 8)
+    theirs = ttest_1samp(values[0], 0).confidence_interval(0.95)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=0.06)
+    assert ours.high > 1.1 * np.quantile(means(values), 0.975)
+
+
+def test_two_proportions_of_different_questions():
+    interval, p = difference_of_shares(56, 70, 48, 80)
+    assert (interval.value, interval.low, interval.high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert p == pytest.approx(chi2_contingency([[56, 14], [48, 32]], correction=False).pvalue)
+    assert difference_of_shares(0, 10, 0, 10)[1] == 1.0
+
+
+def test_the_papers_counts_say_what_its_readers_should():
+    """SEED-Bench-R1 (arXiv:2503.24376), Qwen2-VL-7B, one run each: GRPO beats SFT clearly on L2 and L3, not on L1."""
+    found = [
+        difference_of_shares(round(grpo * n / 100), n, round(sft * n / 100), n)
+        for n, grpo, sft in ((2432, 46.01, 43.79), (923, 50.16, 44.10), (1321, 44.89, 38.15))
+    ]
+    ps = holm([p for _, p in found])
+    assert [verdict(d, p) for (d, _), p in zip(found, ps, strict=True)] == ["not distinguishable", "better", "better"]
+    assert [round(100 * d.value, 1) for d, _ in found] == [2.2, 6.1, 6.7]
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.6, 0.7]) == [1.0, 1.0] and holm([]) == []
@@ -101,42 +174,48 @@ def test_holm_is_between_benjamini_hochberg_and_bonferroni(ps):
     adjusted = np.array(holm(ps))
     assert (adjusted <= np.minimum(1, len(ps) * np.array(ps)) + 1e-12).all()
     assert (adjusted >= false_discovery_control(ps) - 1e-12).all()
+    assert benjamini_hochberg(ps) == pytest.approx(false_discovery_control(ps))
 
 
-@pytest.mark.parametrize(
-    ("interval", "p", "says"),
-    [
-        (Interval(0.1, 0.02, 0.2), 0.01, "better"),
-        (Interval(-0.1, -0.2, -0.02), 0.01, "worse"),
-        (Interval(0.1, 0.02, 0.2), 0.06, "not distinguishable"),
-        (Interval(0.1, -0.02, 0.2), 0.01, "not distinguishable"),
-        (Interval(0.0, 0.0, 0.0), 1.0, "not distinguishable"),
-    ],
-)
-def test_a_verdict_needs_the_test_and_the_interval(interval, p, says):
-    assert verdict(interval, p) == says
+def world(seeds, spread, rng, videos=None, questions=300):
+    """(S, Q) scores of two arms whose true accuracy is 1/2: questions differ, seeds by `spread`, and videos by 0.1."""
+    luck = np.zeros(questions) if videos is None else rng.normal(0, 0.1, (3, videos.max() + 1))[:, videos]
+    difficulty = rng.uniform(0.2, 0.8, questions) + (luck[2] if videos is not None else 0)
 
-
-def world(seeds, spread, rng, questions=300):
-    """(S, Q) scores of an arm whose true accuracy is 1/2: questions differ, and seeds by `spread`."""
-
-    def arm(difficulty):
-        chances = difficulty + rng.normal(0, spread, (seeds, 1)) + rng.uniform(-0.1, 0.1, (seeds, questions))
+    def arm(own):
+        chances = difficulty + own + rng.normal(0, spread, (seeds, 1)) + rng.uniform(-0.1, 0.1, (seeds, questions))
         return (rng.random((seeds, questions)) < chances).astype(float)
 
-    difficulty = rng.uniform(0.2, 0.8, questions)
-    return arm(difficulty), arm(difficulty)
+    return arm(luck[0]), arm(luck[1])
 
 
 @pytest.mark.parametrize(("seeds", "spread", "least"), [(1, 0, 0.92), (2, 0, 0.92), (2, 0.03, 0.88), (5, 0.03, 0.92)])
 def test_intervals_cover_the_truth_and_equal_arms_are_not_told_apart(seeds, spread, least):
-    rng, worlds = np.random.default_rng(7), 300
-    covered = {"accuracy": 0, "difference": 0}
-    told_apart = 0
+    covered, told_apart = simulate(seeds, spread, None)
+    assert min(covered.values()) >= least, covered
+    assert told_apart <= 0.08
+
+
+@pytest.mark.parametrize(("seeds", "spread", "least"), [(1, 0, 0.92), (3, 0.02, 0.92)])
+def test_so_they_do_where_twelve_videos_have_their_own_luck(seeds, spread, least):
+    covered, told_apart = simulate(seeds, spread, np.arange(300) % 12)
+    assert min(covered.values()) >= least, covered
+    assert told_apart <= 0.08
+
+
+def test_taken_for_independent_such_questions_would_mislead():
+    covered, told_apart = simulate(1, 0, np.arange(300) % 12, known=False)
+    assert covered["difference"] < 0.88 and told_apart > 0.1
+
+
+def simulate(seeds, spread, videos, known=True, worlds=200):
+    """How often intervals hold the truth, and how often equal arms are told apart."""
+    rng, covered, told_apart = np.random.default_rng(7), {"accuracy": 0, "difference": 0}, 0
     for _ in range(worlds):
-        a, b = world(seeds, spread, rng)
-        for name, i, truth in (("accuracy", accuracy(a), 0.5), ("difference", difference(a, b, True), 0.0)):
-            covered[name] += i.low <= truth <= i.high
-        told_apart += verdict(difference(a, b, True), permutation(a, b)) != "not distinguishable"
-    assert min(covered.values()) / worlds >= least, covered
-    assert told_apart / worlds <= 0.08
+        a, b = world(seeds, spread, rng, videos)
+        told = videos if known else None
+        d = difference(a, b, True, told)
+        for name, i, truth in (("accuracy", accuracy(a, told), 0.5), ("difference", d, 0.0)):
+            covered[name] += (i.low <= truth <= i.high) / worlds
+        told_apart += verdict(d, permutation(a, b, told)) in ("better", "worse")
+    return covered, told_apart / worlds

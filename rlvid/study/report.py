@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from rlvid.study.comparison import compare, compare_in_noise
+from rlvid.study.comparison import Pair, compare, pairs, pairs_in_noise
+from rlvid.study.power import WITHIN
 from rlvid.study.response import NEAR, responses
 from rlvid.study.runs import Study, read
-from rlvid.study.tables import accuracies, missing, noise_cells, noise_response, verdicts
+from rlvid.study.tables import accuracies, aggregates, missing, noise_cells, noise_response, verdicts
 
-WIDE = 98  # columns of the terminal from which on intervals stand beside their values, and are drawn
+WIDE = 100  # columns of the terminal from which on intervals stand beside their values, and are drawn
 INTERVALS = (
     "With each accuracy its 95 % interval: for one seed Wilson's, which knows of new questions only; for several a "
-    "bootstrap that draws new seeds, too, and is rough with fewer than five."
+    "bootstrap that draws new seeds, too, and is rough with fewer than five. Questions about one video are drawn "
+    "together: by the design effect fewer unlike ones would say as much. Seen by one seed: the least true difference "
+    "of two runs that shows with 80 % power."
+)
+AGGREGATES = (
+    "IQM: the mean of the middle half of all seeds' accuracies on all levels. Beats the control: the chance that a "
+    "seed does, mean over levels. Both, and their intervals, know of new seeds only (arXiv:2108.13264)."
 )
 TESTS = (
-    "p is McNemar's exact test on the same questions (for several seeds, the exact permutation test that extends it), "
-    "adjusted for all {count} comparisons here (Holm). A verdict needs p < .05 and an interval without 0."
+    "p is exact: by chance the arms would have exchanged their answers about a video, all at once (McNemar's test, "
+    "where there is one seed and a video has one question); adjusted for all {count} comparisons here (Holm). Better "
+    "or worse needs p < .05 and an interval without 0; equivalent, an interval within {within:g} points of 0, not "
+    "adjusted."
+)
+TAKES = (
+    " Would take: so many times the questions, or so many seeds, to see what was observed with 80 % power among as "
+    "many comparisons; as rough as what was observed."
 )
 RATES = (
     "FP and FN: what a wrong answer was paid, and a right one was not, on average over the run's own completions. J = "
@@ -59,21 +73,25 @@ def tables(study: Study, wide: bool) -> RenderableType:
         Text(study.question or study.name, style="bold"),
         Text(f"{study.name}: {done} of {len(study.results)} runs done", style="dim"),
     ]
+    compared = pairs(study)
     if study.levels:
-        parts += ["", accuracies(study, wide), "", Text(INTERVALS, style="dim")]
-    if comparisons := compare(study):
-        parts += ["", verdicts(comparisons, "level", wide), "", _tests(len(comparisons))]
+        parts += ["", accuracies(study, compared, wide), "", Text(INTERVALS, style="dim")]
+    if compared:
+        parts += ["", *_verdicts(compared, wide)]
+    if study.levels and any(len(runs) > 2 for runs in study.arms.values()):
+        parts += ["", aggregates(study), "", Text(AGGREGATES, style="dim")]
     if found := responses(study):
         parts += ["", noise_cells(study, found), "", Text(RATES, style="dim")]
         parts += ["", noise_response(found), "", Text(AREAS.format(near=NEAR), style="dim")]
         if gaps := [f"{r.method}: {', '.join(r.missing)}" for r in found if r.missing]:
             parts += [Text(f"Without a finished run, or without a J, and left out: {'; '.join(gaps)}.", style="yellow")]
-        if comparisons := compare_in_noise(found):
-            parts += ["", verdicts(comparisons, "noise, all levels", wide), "", _tests(len(comparisons))]
+        if compared := pairs_in_noise(found):
+            parts += ["", Text("In the same noise, all levels together", style="bold"), *_verdicts(compared, wide)]
     if any(map(study.remarks, study.results)):
         parts += ["", missing(study)]
     return Group(*parts, "")
 
 
-def _tests(count: int) -> Text:
-    return Text(TESTS.format(count=count), style="dim")
+def _verdicts(compared: Sequence[Pair], wide: bool) -> list[RenderableType]:
+    words = TESTS.format(count=len(compared), within=100 * WITHIN) + (TAKES if wide else "")
+    return [verdicts(compare(compared), wide), "", Text(words, style="dim")]

@@ -96,7 +96,7 @@ class Response:
             return None
         youden, accuracy, drawn = self.points
         weights = (youden - youden.mean()) / ((youden - youden.mean()) ** 2).sum()
-        return percentiles(weights @ accuracy, weights @ drawn)
+        return percentiles(weights @ accuracy, weights @ drawn, self.videos.max() + 1)
 
     @property
     def area(self) -> Interval | None:
@@ -114,6 +114,7 @@ class Response:
         return percentiles(
             np.trapezoid(accuracy, youden) / width / scores.mean(),
             np.trapezoid(drawn, youden, axis=0) / width / means(scores, self.videos),
+            self.videos.max() + 1,
         )
 
 

@@ -118,11 +118,21 @@ class Study:
             return None
         return np.array([[float(row.get(key) or 0) for row in rows] for rows in runs])
 
+    def whole(self, arm: str) -> list[Result]:
+        """An arm's runs that count on every level."""
+        return [run for run in self.arms[arm] if all(run in self.answered(arm, level) for level in self.levels)]
+
+    def shares(self, arm: str) -> np.ndarray:
+        """(S, T) accuracies of an arm's whole runs on each level."""
+        answers = [[run.answers[level].values() for level in self.levels] for run in self.whole(arm)]
+        return np.array([[np.mean([row["correct"] for row in rows]) for rows in levels] for levels in answers])
+
     def pooled(self, arm: str) -> dict[int, np.ndarray]:
-        """Seed -> (Q,) whether right on all levels' questions in turn, of the arm's runs that count on every level."""
-        runs = [run for run in self.arms[arm] if all(run in self.answered(arm, level) for level in self.levels)]
-        rows = {run.seed: [row for level in self.levels for row in run.answers[level].values()] for run in runs}
-        return {seed: np.array([float(row["correct"]) for row in answers]) for seed, answers in rows.items()}
+        """Seed -> (Q,) whether right on all levels' questions in turn, of an arm's whole runs."""
+        answers = {run.seed: [run.answers[level].values() for level in self.levels] for run in self.whole(arm)}
+        return {
+            s: np.array([float(row["correct"]) for rows in levels for row in rows]) for s, levels in answers.items()
+        }
 
     def videos(self, *levels: str) -> np.ndarray:
         """(Q,) a number for each question's video, over some levels in turn, or all; without one it has its own."""

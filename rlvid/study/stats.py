@@ -3,7 +3,7 @@
 Scores are matrices, everywhere here: (S, Q), S seeds by Q questions, 1 where the answer was right. Two arms that are
 compared answered the same Q questions in the same order. `videos`, (Q,), numbers each question's video from 0:
 questions about one video share its luck, so that videos are drawn, flipped and counted whole; None gives each question
-its own. Only numpy is imported: a report answers at once.
+its own. Only numpy and scipy.special are imported: a report answers at once.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import sqrt
-from statistics import NormalDist
 
 import numpy as np
+from scipy.special import ndtr, ndtri, stdtrit
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000
@@ -31,11 +31,24 @@ class Interval:
 
 def wilson(right: float, asked: float, confidence: float = CONFIDENCE) -> Interval:
     """A proportion's score interval (Wilson 1927); unlike the textbook one it is sound near 0 and 1."""
-    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    z = ndtri((1 + confidence) / 2)
     share = right / asked
     centre = (share + z * z / (2 * asked)) / (1 + z * z / asked)
     half = z / (1 + z * z / asked) * sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
-    return Interval(share, centre - half, centre + half)
+    return Interval(share, float(centre - half), float(centre + half))
+
+
+def difference_of_shares(right: int, asked: int, other_right: int, other_asked: int) -> tuple[Interval, float]:
+    """Two proportions of different questions, or where nobody kept which: their difference, and p that it is chance.
+
+    Newcombe's interval (1998, method 10, from both Wilson intervals) and the pooled two-sided z-test.
+    """
+    a, b = wilson(right, asked), wilson(other_right, other_asked)
+    gap, pooled = a.value - b.value, (right + other_right) / (asked + other_asked)
+    low = gap - sqrt((a.value - a.low) ** 2 + (b.high - b.value) ** 2)
+    high = gap + sqrt((a.high - a.value) ** 2 + (b.value - b.low) ** 2)
+    error = sqrt(pooled * (1 - pooled) * (1 / asked + 1 / other_asked))
+    return Interval(gap, low, high), float(2 * ndtr(-abs(gap) / error)) if error else 1.0
 
 
 def design_effect(scores: np.ndarray, videos: np.ndarray | None = None) -> float:
@@ -43,22 +56,24 @@ def design_effect(scores: np.ndarray, videos: np.ndarray | None = None) -> float
 
     The ratio of the clustered to the plain variance, over new questions, of the mean over seeds; 1 without any spread.
     """
-    gaps = scores.mean(0) - scores.mean()
-    totals, _ = by_video(gaps[None], videos)
-    spread = _unbiased(gaps)
-    return _unbiased(totals[0]) / spread if spread and totals.size > 1 else 1.0
+    gaps = (scores.mean(0) - scores.mean())[None]
+    (totals,), asked = by_video(gaps, videos)
+    return _variance(totals) / _variance(gaps[0]) if len(asked) > 1 and gaps.any() else 1.0
 
 
 def accuracy(scores: np.ndarray, videos: np.ndarray | None = None, confidence: float = CONFIDENCE) -> Interval:
     """(S, Q) scores of 0 or 1 -> their mean, with an interval for new seeds on new videos' questions.
 
-    One seed says nothing about seeds: Wilson's interval over the questions, as if there were fewer of them by the
-    design effect. So too where all scores are equal and resampling would see no doubt at all.
+    One seed says nothing about seeds: Wilson's interval over the questions, as if they were fewer, by the design effect
+    and for its being estimated from V videos (Korn and Graubard 1998). So too where all scores are equal and
+    resampling would see no doubt at all.
     """
-    if len(scores) == 1 or scores.min() == scores.max():
-        asked = scores.shape[1] / max(1.0, design_effect(scores, videos))
-        return wilson(scores.mean() * asked, asked, confidence)
-    return percentiles(scores.mean(), means(scores, videos), confidence)
+    if len(scores) > 1 and scores.min() < scores.max():
+        return percentiles(scores.mean(), means(scores, videos), count(scores, videos), confidence)
+    asked, tail = scores.shape[1], (1 + confidence) / 2
+    wider = stdtrit(max(1, count(scores, videos) - 1), tail) / stdtrit(max(1, asked - 1), tail)
+    asked /= max(1.0, design_effect(scores, videos) * wider**2)
+    return wilson(scores.mean() * asked, asked, confidence)
 
 
 def difference(
@@ -67,12 +82,14 @@ def difference(
     """(S, Q) and (S', Q) scores -> mean of `a` less mean of `b`, with an interval.
 
     Videos are resampled for both arms together; so are seeds if the arms' seeds are `paired` row by row: the same
-    prompts in the same order, the same flipped labels. Otherwise each arm's seeds are drawn apart.
+    prompts in the same order, the same flipped labels. Otherwise each arm's seeds are drawn apart. Arms that answer
+    everything alike differ by chance in fewer questions than Wilson's upper end for none of them.
     """
-    if paired:
-        return percentiles((a - b).mean(), means(a - b, videos), confidence)
-    drawn = means(a, videos) - means(b, videos, "other seeds")
-    return percentiles(a.mean() - b.mean(), drawn, confidence)
+    drawn = means(a - b, videos) if paired else means(a, videos) - means(b, videos, "other seeds")
+    if not drawn.any():
+        most = wilson(0, a.shape[1], confidence).high
+        return Interval(0.0, -most, most)
+    return percentiles(a.mean() - b.mean(), drawn, count(a, videos), confidence)
 
 
 def permutation(a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None) -> float:
@@ -102,15 +119,11 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def verdict(difference: Interval, p: float, alpha: float = 1 - CONFIDENCE) -> str:
-    """In words, what the data supports; both must say so, the test, which has the questions right, and the interval.
-
-    The test alone would be too sure: of two equal arms with two seeds each that scatter by 3 points, on 300 questions,
-    it tells 16 % apart, and both together 5 % (simulated; see the tests).
-    """
-    if p >= alpha or difference.low <= 0 <= difference.high:
-        return "not distinguishable"
-    return "better" if difference.value > 0 else "worse"
+def benjamini_hochberg(ps: Sequence[float]) -> list[float]:
+    """Adjusted p-values: at a threshold of alpha, at most that share of the alarms is expected to be false (1995)."""
+    order = np.argsort(ps)[::-1]
+    raised = np.asarray(ps)[order] * len(ps) / np.arange(len(ps), 0, -1)
+    return np.minimum.accumulate(raised)[np.argsort(order)].tolist()
 
 
 def means(scores: np.ndarray, videos: np.ndarray | None = None, seeds: str = "seeds") -> np.ndarray:
@@ -132,9 +145,19 @@ def by_video(scores: np.ndarray, videos: np.ndarray | None) -> tuple[np.ndarray,
     return np.stack([np.bincount(videos, row) for row in scores]), np.bincount(videos).astype(float)
 
 
-def percentiles(value: float, drawn: np.ndarray, confidence: float = CONFIDENCE) -> Interval:
-    """The percentile interval of a bootstrap's draws."""
-    low, high = np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
+def count(scores: np.ndarray, videos: np.ndarray | None) -> int:
+    """V, the number of videos."""
+    return scores.shape[1] if videos is None else len(np.unique(videos))
+
+
+def percentiles(value: float, drawn: np.ndarray, videos: int, confidence: float = CONFIDENCE) -> Interval:
+    """The percentile interval of a bootstrap's draws, expanded, since it is too narrow for few videos.
+
+    By as much as z falls short of Student's t for `videos` things, and n - 1 of n (Hesterberg 2014, arXiv:1411.5279).
+    """
+    n = max(2, videos)
+    tail = ndtr(sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - confidence) / 2))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
     return Interval(float(value), float(low), float(high))
 
 
@@ -145,6 +168,6 @@ def _counts(n: int, stream: str) -> np.ndarray:
     return np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)]).astype(np.float32)
 
 
-def _unbiased(sums: np.ndarray) -> float:
-    """The variance of a total of (n,) independent parts whose mean is 0."""
-    return float(sums @ sums) * sums.size / max(1, sums.size - 1)
+def _variance(parts: np.ndarray) -> float:
+    """Of the total of (n,) independent parts whose mean is 0."""
+    return float(parts @ parts) * len(parts) / (len(parts) - 1)

@@ -12,17 +12,24 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.study.comparison import Comparison
+from rlvid.study.aggregate import iqm, probability_of_improvement
+from rlvid.study.comparison import Comparison, Pair
+from rlvid.study.power import Needed, detectable
 from rlvid.study.response import Response
 from rlvid.study.runs import Study
-from rlvid.study.stats import Interval, accuracy
+from rlvid.study.stats import Interval, accuracy, design_effect
 
-COLOURS = {"better": "bold green", "worse": "bold red", "not distinguishable": "yellow"}
+COLOURS = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "not": "yellow"}  # by the first word
 NOTHING = "–"
 
 
-def accuracies(study: Study, wide: bool) -> Table:
-    """Arms by levels: mean over seeds and its interval, in per cent; how many replies keep to the format; tokens."""
+def accuracies(study: Study, pairs: Sequence[Pair], wide: bool) -> Table:
+    """Arms by levels: mean over seeds and its interval, in per cent; how many replies keep to the format; tokens.
+
+    Below, for each level: what one gets without looking; how many videos there are, and the mean design effect, where
+    videos have several questions; the least difference that one seed each shows with 80 % power, by the pairs' mean
+    discordance.
+    """
     table = _table("arm", "seeds")
     for level, questions in study.levels.items():
         table.add_column(f"{escape(level)} [dim]n={len(questions)}", no_wrap=True)
@@ -38,31 +45,72 @@ def accuracies(study: Study, wide: bool) -> Table:
             NOTHING if length is None else f"{length:.0f}",
         )
     table.add_section()
-    blind = [f"{100 * study.blind(level):4.1f}" for level in study.levels]
-    table.add_row("one letter always", "", *blind, style="dim")
+    below = {"one letter always": [f"{100 * study.blind(level):4.1f}" for level in study.levels]}
+    videos = {level: study.videos(level) for level in study.levels}
+    if any(len(set(v)) < len(v) for v in videos.values()):
+        scores = {level: [study.column(arm, level, "correct") for arm in study.arms] for level in study.levels}
+        effects = [[design_effect(s, videos[k]) for s in columns if s is not None] for k, columns in scores.items()]
+        below["videos"] = [f"{len(set(v)):4}" for v in videos.values()]
+        below["design effect"] = [f"{np.mean(found):4.1f}" for found in effects]
+    if pairs:
+        discordance = [[pair.discordance for pair in pairs if pair.place == level] or [nan] for level in study.levels]
+        least = [detectable(len(videos[k]), float(np.mean(d))) for k, d in zip(videos, discordance, strict=True)]
+        below["seen by one seed"] = [f"{100 * points:4.1f}" for points in least]
+    for name, cells in below.items():
+        table.add_row(name, "", *cells, style="dim")
     return table
 
 
-def verdicts(comparisons: Sequence[Comparison], place: str, wide: bool) -> Table:
-    """Every comparison; where there is room, drawn on one scale about zero."""
+def aggregates(study: Study) -> Table:
+    """Arms over seeds and levels together: interquartile mean, and how likely a seed beats one of the control."""
+    table = _table("arm, all levels")
+    for name in ("IQM", "95 % interval", "beats the control", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    shares = {arm: scores for arm in study.arms if len(scores := study.shares(arm))}
+    control = shares.get(study.control)
+    for arm, scores in shares.items():
+        i = iqm(scores)
+        row = [f"{100 * i.value:.1f}", f"{100 * i.low:.1f}–{100 * i.high:.1f}" if len(scores) > 1 else ""]
+        if arm != study.control and control is not None:
+            wins = probability_of_improvement(scores, control)
+            row += [f"{wins.value:.2f}", f"{wins.low:.2f}–{wins.high:.2f}"]
+        table.add_row(Text(arm), *row)
+    return table
+
+
+def verdicts(comparisons: Sequence[Comparison], wide: bool) -> Table:
+    """Every comparison; where there is room, drawn on one scale about zero, and what it would take to tell."""
     table = _table("comparison")
-    drawing = ["  worse  │  better"] if wide else []
-    for name in (place, "points", "95 % interval", *drawing, "p", "verdict"):
+    drawing = ["worse │better"] if wide else []
+    taking = ["would take"] if wide else []
+    for name in ("points", "95 % interval", *drawing, "p", "verdict", *taking):
         table.add_column(name, justify="right" if name in ("points", "95 % interval", "p") else "left", no_wrap=True)
     reach = max(max(-c.difference.low, c.difference.high) for c in comparisons) or 1.0
     for (a, b), group in groupby(comparisons, key=lambda c: (c.a, c.b)):
-        rows = list(group)
-        table.add_row(
-            Text(f"{a}\nagainst {b}"),
-            Text("\n".join(c.place for c in rows)),
-            "\n".join(f"{100 * c.difference.value:+.1f}" for c in rows),
-            "\n".join(f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}" for c in rows),
-            *(Text("\n").join(Text(strip(c.difference, reach), COLOURS[c.verdict]) for c in rows) for _ in drawing),
-            "\n".join("<.001" if c.p < 0.001 else f"{c.p:.3f}".removeprefix("0") for c in rows),
-            Text("\n").join(Text(c.verdict, COLOURS[c.verdict]) for c in rows),
-            end_section=True,
-        )
+        table.add_row(Text(f"{a}\nagainst {b}"))
+        for c in group:
+            colour = COLOURS[c.verdict.split()[0]]
+            table.add_row(
+                Text(f"  {c.place}"),
+                f"{100 * c.difference.value:+.1f}",
+                f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}",
+                *(Text(strip(c.difference, reach), colour) for _ in drawing),
+                "<.001" if c.p < 0.001 else f"{c.p:.3f}".removeprefix("0"),
+                Text(c.verdict, colour),
+                *(would_take(c) for _ in taking),
+            )
+        table.add_section()
     return table
+
+
+def would_take(comparison: Comparison) -> str:
+    """Questions and seeds that an undecided comparison asks for: `x2.1, 7 seeds`."""
+    if comparison.verdict.startswith(("better", "worse", "equivalent")):
+        return ""
+    n: Needed = comparison.needed
+    ways = [f"x{n.questions:.1f}"] if n.questions < 100 else []
+    ways += [f"{n.seeds:.0f} seeds"] if n.seeds < 100 else []
+    return ", ".join(ways) or "> x100"
 
 
 def noise_cells(study: Study, responses: Sequence[Response]) -> Table:
@@ -119,7 +167,7 @@ def missing(study: Study) -> Table:
     return table
 
 
-def strip(d: Interval, reach: float, width: int = 19) -> str:
+def strip(d: Interval, reach: float, width: int = 13) -> str:
     """An interval as a line of text from -reach to +reach, with zero in the middle: `         │  ━━●━━━`."""
     low, value, high, zero = (round((x / reach + 1) / 2 * (width - 1)) for x in (d.low, d.value, d.high, 0.0))
     cells = [" "] * low + ["━"] * (high - low + 1) + [" "] * (width - 1 - high)
