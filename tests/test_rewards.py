@@ -116,17 +116,19 @@ def test_rewards_import_without_torch() -> None:
 
 
 def test_the_readmes_table_names_every_reward() -> None:
-    table = re.findall(r"^\| `(\w+)` \|", (FOLDER / "README.md").read_text(), re.M)
+    table = re.findall(r"^\| `(\w+)` \|", (FOLDER / "README.md").read_text().partition("\n## ")[0], re.M)
     assert table == NAMES
 
 
 def test_the_readmes_examples_run(tmp_path: Path) -> None:
     python = re.findall(r"```python\n(.*?)```", (FOLDER / "README.md").read_text(), re.S)
-    plain, rarity = tmp_path / "my_reward.py", tmp_path / "rarity.py"
+    plain, rarity, helps = (tmp_path / f"{name}.py" for name in ("my_reward", "rarity", "helps"))
     plain.write_text(python[0])
     rarity.write_text(python[2])
+    helps.write_text(python[3])
     assert build("rewards", str(plain))([group(GOLD, "B")]) == [[pytest.approx(0.83), None]]
     assert build("rewards", f"{rarity}:Rarity", floor=0.6)([group(GOLD, GOLD, GOLD, "B")]) == [[0.6, 0.6, 0.6, 0.0]]
+    assert build("rewards", f"{helps}:Helps")([group(GOLD, "B")]) == [[pytest.approx(0.9 - 0.25), 0.0]]
 
 
 def test_accuracy_is_the_parsers_letter_against_the_gold_one() -> None:
