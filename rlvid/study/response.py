@@ -6,14 +6,17 @@ over all levels' questions together. Everything is computed from the cells that 
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isnan, nan
+from pathlib import Path
 
 import numpy as np
 
-from rlvid.study.runs import Result, Study
+from rlvid.files import read_json
+from rlvid.study.runs import Result, Row, Study
 from rlvid.study.stats import Interval, means, percentiles
 
 AXIS = "noise"
@@ -29,7 +32,7 @@ class Cell:
     arm: str
     planned: int  # seeds
     scores: Mapping[int, np.ndarray]  # seed -> (Q,)
-    rates: Mapping[str, float]  # means over seeds of Result.noise
+    rates: Mapping[str, float]  # means over seeds, see `rates`
     clean: bool  # no noise is configured
 
     @property
@@ -131,10 +134,30 @@ def responses(study: Study) -> list[Response]:
     return [Response(method, [cell for cell in cells if cell.method == method], videos) for method in methods]
 
 
+def rates(run: Result) -> dict[str, float]:
+    """What a run's verdicts were worth: `false_positive_rate`, `false_negative_rate`, `youden_j`.
+
+    Counted over its own completions, where its algorithm had any judged; else only J, by the closed form in noise.json;
+    empty where there is none.
+    """
+    if clean(run.folder):
+        return {"false_positive_rate": 0.0, "false_negative_rate": 0.0, "youden_j": 1.0}
+    last: Row = next((row for row in reversed(run.metrics) if "noise/youden_j" in row), {})
+    counted = {key.removeprefix("noise/"): value for key, value in last.items() if key.startswith("noise/")}
+    stated = (read_json(run.folder / "noise.json") or {}).get("youden_j")
+    return counted or ({} if stated is None else {"youden_j": stated})
+
+
+def clean(folder: Path) -> bool:
+    """Whether a run's config names no noise."""
+    return not tomllib.loads((folder / "config.toml").read_text())["noise"]["kind"]
+
+
 def _cell(study: Study, method: str, noise: str, results: Sequence[Result]) -> Cell:
     arm = results[0].arm
     scores = study.pooled(arm) if study.levels else {}
-    found = [result.noise for result in results if result.done and result.seed in scores]
-    shared = set.intersection(*map(set, found)) if found else set()
-    rates = {key: float(np.mean([row[key] for row in found])) for key in shared}
-    return Cell(method, noise, arm, len(results), scores, rates, clean=all(r.clean for r in results if r.done))
+    runs = [result for result in results if result.done and result.seed in scores]
+    found = [rates(run) for run in runs]
+    known = set.intersection(*map(set, found)) if found else set()
+    worth = {key: float(np.mean([row[key] for row in found])) for key in known}
+    return Cell(method, noise, arm, len(results), scores, worth, clean=all(clean(run.folder) for run in runs))

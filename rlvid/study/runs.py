@@ -54,25 +54,6 @@ class Result:
         return read_jsonl(self.folder / "metrics.jsonl")
 
     @cached_property
-    def clean(self) -> bool:
-        """Whether its config names no noise."""
-        return not tomllib.loads((self.folder / "config.toml").read_text())["noise"]["kind"]
-
-    @cached_property
-    def noise(self) -> dict[str, float]:
-        """What its verdicts were worth: `false_positive_rate`, `false_negative_rate`, `youden_j`.
-
-        Counted over its own completions, where its algorithm had any judged; else only J, by the closed form in
-        noise.json; empty where there is none.
-        """
-        if self.clean:
-            return {"false_positive_rate": 0.0, "false_negative_rate": 0.0, "youden_j": 1.0}
-        last: Row = next((row for row in reversed(self.metrics) if "noise/youden_j" in row), {})
-        counted = {key.removeprefix("noise/"): value for key, value in last.items() if key.startswith("noise/")}
-        stated = (read_json(self.folder / "noise.json") or {}).get("youden_j")
-        return counted or ({} if stated is None else {"youden_j": stated})
-
-    @cached_property
     def answers(self) -> dict[str, dict[str, Row]]:
         """Level -> question id -> row, of a finished run."""
         files = sorted((self.folder / "eval").glob("*.jsonl")) if self.done else []
