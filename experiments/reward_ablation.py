@@ -1,28 +1,46 @@
-"""Which rewards does GRPO need? The paper's final runs used accuracy alone.
+"""Do rewards for consistent reasoning and for looking at the video help, and do they teach what they pay for?
+
+Each is added to accuracy and format. Every arm is measured by the same ungated rewards; for the arms that are trained
+on one of them, the others are the ones to believe.
 
 rlvid grid experiments/reward_ablation.py --jobs 2
 """
 
-from rlvid.study.grid import Grid
+from rlvid.study.grid import Grid, Settings
+
+MEASURES: Settings = {
+    "eval.rewards.consistency_embedding.gated": False,
+    "eval.rewards.consistency_reanswer.gated": False,
+    "eval.rewards.grounding_narrations.weight": 1.0,
+}
+ADDED: dict[str, Settings] = {
+    "likelihood (GRPO-CARE)": {"rewards.consistency_likelihood": 1.0},
+    "likelihood gain": {"rewards.consistency_likelihood": 1.0, "rewards.consistency_likelihood.gain": True},
+    "embedding": {"rewards.consistency_embedding": 0.5},
+    "reanswer": {"rewards.consistency_reanswer": 0.5},
+    "narrations": {"rewards.grounding_narrations": 0.5},
+    "temporal (T-GRPO)": {"rewards.grounding_temporal": 1.0},
+    "temporal margin": {"rewards.grounding_temporal": 1.0, "rewards.grounding_temporal.margin": True},
+    "counterfactual": {"rewards.grounding_counterfactual": 0.3},
+    "embedding + narrations": {"rewards.consistency_embedding": 0.5, "rewards.grounding_narrations": 0.5},
+}
 
 GRID = Grid(
     name="reward_ablation",
-    question="Does a format reward help GRPO, and what does it teach on its own?",
+    question="Do rewards for consistent reasoning and for looking at the video help, and teach what they pay for?",
     arms={
-        "base": {"train.steps": 0},
-        "accuracy": {"rewards.format": 0.0},
-        "accuracy + format": {},
-        "accuracy + partial format": {"rewards.format.partial": True},
-        "format": {"rewards.accuracy": 0.0},
+        "base": {"train.steps": 0, **MEASURES},
+        "accuracy": {"rewards.format": 0.0, **MEASURES},
+        "accuracy + format": MEASURES,
+        **{f"+ {name}": {**settings, **MEASURES} for name, settings in ADDED.items()},
     },
     unseeded=("base",),
     seeds=(0, 1, 2),
-    control="accuracy",
+    control="accuracy + format",
     comparisons=(
         ("accuracy", "base"),
         ("accuracy + format", "accuracy"),
-        ("accuracy + partial format", "accuracy"),
-        ("format", "base"),
+        *((f"+ {name}", "accuracy + format") for name in ADDED),
     ),
 )
 

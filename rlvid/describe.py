@@ -98,7 +98,8 @@ def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, str]:
             fields |= _fields(*found)
     for item in node.body:
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
-            fields[item.target.id] = ast.unparse(item.value).replace("field(default_factory=dict)", "{}")
+            if "ClassVar" not in ast.unparse(item.annotation):
+                fields[item.target.id] = ast.unparse(item.value).replace("field(default_factory=dict)", "{}")
     return fields
 
 
