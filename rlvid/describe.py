@@ -97,9 +97,10 @@ def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, str]:
         if isinstance(base, ast.Name) and (found := _class(tree, base.id)):
             fields |= _fields(*found)
     for item in node.body:
-        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name) and item.value is not None:
-            if "ClassVar" not in ast.unparse(item.annotation):
-                fields[item.target.id] = ast.unparse(item.value).replace("field(default_factory=dict)", "{}")
+        if not isinstance(item, ast.AnnAssign) or "ClassVar" in ast.unparse(item.annotation):
+            continue
+        if isinstance(item.target, ast.Name) and item.value is not None:
+            fields[item.target.id] = ast.unparse(item.value).replace("field(default_factory=dict)", "{}")
     return fields
 
 
