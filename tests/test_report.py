@@ -20,7 +20,7 @@ from rlvid.study.comparison import compare, pairs
 from rlvid.study.report import report
 from rlvid.study.runs import read
 from rlvid.study.stats import Interval
-from rlvid.study.tables import strip
+from rlvid.study.tables import strip, would_take
 
 ROOT = Path(__file__).parent.parent
 
@@ -101,6 +101,7 @@ def test_the_table_holds_the_counts(study):
 
 def test_the_comparisons_are_paired_and_adjusted(study):
     first, second = compare(pairs(read(study)))
+    assert (would_take(first), would_take(second)) == (("", ""), ("–", "–")), "of nothing, no number shows anything"
     gaps = {1.0: 20, 0.5: 4}  # 20 questions that both seeds gained, 4 that one did: all for the arm
     assert first.difference.value == pytest.approx(sum(size * n for size, n in gaps.items()) / 100)
     assert first.needed.questions < 1, "fewer would have done"
@@ -117,7 +118,16 @@ def test_permutation_in_print(tmp_path):
     ids = [run(tmp_path / name, f"seed={s}", right=(marks,)) for s, (name, marks) in enumerate((("b", b), ("a", a)))]
     grid(tmp_path, [("base", 0, "b", ids[0]), ("new", 1, "a", ids[1])], [("new", "base")])
     text = printed(tmp_path)
-    assert "+8.3" in text and ".013" in text
+    assert "+8.3" in text and ".013" in text and "better" in text
+
+
+def test_what_an_undecided_comparison_would_take(tmp_path):
+    """One seed: Miller's number of questions, (2.80 / .04)^2 times the variance .1584, over the 100 that there are."""
+    a, b = "1" * 10 + "0" * 6 + "1" * 84, "0" * 10 + "1" * 6 + "1" * 84
+    ids = [run(tmp_path / name, f"seed={s}", right=(marks,)) for s, (name, marks) in enumerate((("b", b), ("a", a)))]
+    grid(tmp_path, [("base", 0, "b", ids[0]), ("new", 1, "a", ids[1])], [("new", "base")])
+    assert line(printed(tmp_path), " L1").split()[-4:] == ["not", "distinguishable", "x7.8", "–"]
+    assert "distinguishable" in printed(tmp_path, 80) and "x7.8" not in printed(tmp_path, 80), "where there is room"
 
 
 def test_questions_about_one_video_are_one_cluster(study):
@@ -137,7 +147,7 @@ def test_questions_about_one_video_are_one_cluster(study):
 
 def test_the_least_difference_that_can_be_seen(study):
     """Of L2's questions none disagrees; of L1's 20 do between one seed and the base, 24 between the other and it."""
-    assert line(printed(study), "seen by one seed").split()[4:] == [f"{280.16 * np.sqrt(0.22 / 100):.1f}", "0.0"]
+    assert line(printed(study), "80 % power from").split()[4:] == [f"{280.16 * np.sqrt(0.22 / 100):.1f}", "0.0"]
 
 
 def test_what_is_not_finished_is_named(study):

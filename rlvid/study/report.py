@@ -18,8 +18,8 @@ WIDE = 100  # columns of the terminal from which on intervals stand beside their
 INTERVALS = (
     "With each accuracy its 95 % interval: for one seed Wilson's, which knows of new questions only; for several a "
     "bootstrap that draws new seeds, too, and is rough with fewer than five. Questions about one video are drawn "
-    "together: by the design effect fewer unlike ones would say as much. Seen by one seed: the least true difference "
-    "of two runs that shows with 80 % power."
+    "together: by the design effect fewer unlike ones would say as much. 80 % power from: the least true difference "
+    "of two runs that so many questions show so often."
 )
 AGGREGATES = (
     "IQM: the mean of the middle half of all seeds' accuracies on all levels. Beats the control: the chance that a "
@@ -32,8 +32,8 @@ TESTS = (
     "adjusted."
 )
 TAKES = (
-    " Would take: so many times the questions, or so many seeds, to see what was observed with 80 % power among as "
-    "many comparisons; as rough as what was observed."
+    " Times, seeds: so many times the questions, or so many seeds, would show what was observed with 80 % power among "
+    "as many comparisons; as rough as what was observed."
 )
 RATES = (
     "FP and FN: what a wrong answer was paid, and a right one was not, on average over the run's own completions. J = "
@@ -78,8 +78,6 @@ def tables(study: Study, wide: bool) -> RenderableType:
         parts += ["", accuracies(study, compared, wide), "", Text(INTERVALS, style="dim")]
     if compared:
         parts += ["", *_verdicts(compared, wide)]
-    if study.levels and any(len(runs) > 2 for runs in study.arms.values()):
-        parts += ["", aggregates(study), "", Text(AGGREGATES, style="dim")]
     if found := responses(study):
         parts += ["", noise_cells(study, found), "", Text(RATES, style="dim")]
         parts += ["", noise_response(found), "", Text(AREAS.format(near=NEAR), style="dim")]
@@ -87,6 +85,8 @@ def tables(study: Study, wide: bool) -> RenderableType:
             parts += [Text(f"Without a finished run, or without a J, and left out: {'; '.join(gaps)}.", style="yellow")]
         if compared := pairs_in_noise(found):
             parts += ["", Text("In the same noise, all levels together", style="bold"), *_verdicts(compared, wide)]
+    elif study.levels and any(len(runs) > 2 for runs in study.arms.values()):
+        parts += ["", aggregates(study), "", Text(AGGREGATES, style="dim")]
     if any(map(study.remarks, study.results)):
         parts += ["", missing(study)]
     return Group(*parts, "")

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from rlvid.study.aggregate import iqm, probability_of_improvement
 from rlvid.study.comparison import Comparison, Pair
-from rlvid.study.power import Needed, detectable
+from rlvid.study.power import detectable
 from rlvid.study.response import Response
 from rlvid.study.runs import Study
 from rlvid.study.stats import Interval, accuracy, design_effect
@@ -55,7 +55,7 @@ def accuracies(study: Study, pairs: Sequence[Pair], wide: bool) -> Table:
     if pairs:
         discordance = [[pair.discordance for pair in pairs if pair.place == level] or [nan] for level in study.levels]
         least = [detectable(len(videos[k]), float(np.mean(d))) for k, d in zip(videos, discordance, strict=True)]
-        below["seen by one seed"] = [f"{100 * points:4.1f}" for points in least]
+        below["80 % power from"] = [f"{100 * points:4.1f}" for points in least]
     for name, cells in below.items():
         table.add_row(name, "", *cells, style="dim")
     return table
@@ -81,36 +81,35 @@ def aggregates(study: Study) -> Table:
 def verdicts(comparisons: Sequence[Comparison], wide: bool) -> Table:
     """Every comparison; where there is room, drawn on one scale about zero, and what it would take to tell."""
     table = _table("comparison")
-    drawing = ["worse │better"] if wide else []
-    taking = ["would take"] if wide else []
+    drawing = ["worse│better"] if wide else []
+    taking = ["times", "seeds"] if wide else []
     for name in ("points", "95 % interval", *drawing, "p", "verdict", *taking):
-        table.add_column(name, justify="right" if name in ("points", "95 % interval", "p") else "left", no_wrap=True)
+        table.add_column(name, justify="left" if name in ("verdict", *drawing) else "right", no_wrap=True)
     reach = max(max(-c.difference.low, c.difference.high) for c in comparisons) or 1.0
     for (a, b), group in groupby(comparisons, key=lambda c: (c.a, c.b)):
         table.add_row(Text(f"{a}\nagainst {b}"))
         for c in group:
             colour = COLOURS[c.verdict.split()[0]]
             table.add_row(
-                Text(f"  {c.place}"),
+                Text(f" {c.place}"),
                 f"{100 * c.difference.value:+.1f}",
                 f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}",
                 *(Text(strip(c.difference, reach), colour) for _ in drawing),
                 "<.001" if c.p < 0.001 else f"{c.p:.3f}".removeprefix("0"),
                 Text(c.verdict, colour),
-                *(would_take(c) for _ in taking),
+                *would_take(c)[: len(taking)],
             )
         table.add_section()
     return table
 
 
-def would_take(comparison: Comparison) -> str:
-    """Questions and seeds that an undecided comparison asks for: `x2.1, 7 seeds`."""
-    if comparison.verdict.startswith(("better", "worse", "equivalent")):
-        return ""
-    n: Needed = comparison.needed
-    ways = [f"x{n.questions:.1f}"] if n.questions < 100 else []
-    ways += [f"{n.seeds:.0f} seeds"] if n.seeds < 100 else []
-    return ", ".join(ways) or "> x100"
+def would_take(comparison: Comparison) -> tuple[str, str]:
+    """How many times the questions, or how many seeds, an undecided comparison asks for; from 100 on, a dash."""
+    if not comparison.verdict.startswith("not"):
+        return "", ""
+    times, seeds = comparison.needed.questions, comparison.needed.seeds
+    digits = 1 if times < 9.95 else 0
+    return f"x{times:.{digits}f}" if times < 100 else NOTHING, f"{seeds:.0f}" if seeds < 100 else NOTHING
 
 
 def noise_cells(study: Study, responses: Sequence[Response]) -> Table:
@@ -167,7 +166,7 @@ def missing(study: Study) -> Table:
     return table
 
 
-def strip(d: Interval, reach: float, width: int = 13) -> str:
+def strip(d: Interval, reach: float, width: int = 11) -> str:
     """An interval as a line of text from -reach to +reach, with zero in the middle: `         │  ━━●━━━`."""
     low, value, high, zero = (round((x / reach + 1) / 2 * (width - 1)) for x in (d.low, d.value, d.high, 0.0))
     cells = [" "] * low + ["━"] * (high - low + 1) + [" "] * (width - 1 - high)
