@@ -7,7 +7,7 @@ import pytest
 
 from rlvid.files import write, write_jsonl
 from rlvid.study.comparison import compare, pairs_in_noise
-from rlvid.study.response import responses
+from rlvid.study.response import Cell, Response, responses
 from rlvid.study.runs import read
 from rlvid.study.stats import holm, permutation
 from tests.test_report import line, printed, run
@@ -74,6 +74,24 @@ def test_seeds_and_videos_are_drawn_for_all_cells_together(study):
     apart = np.sqrt(drawn[0].var() + drawn[2].var())
     assert gaps.std() < 0.8 * apart
     assert gaps.std() == pytest.approx(np.sqrt(0.3 * 0.7 / 100), rel=0.05), "the doubt of 30 of 100 questions"
+
+
+def test_slopes_and_areas_cover_the_truth():
+    """Three seeds whose luck follows them through all cells, forty videos of eight questions."""
+    rng, youden, worlds = np.random.default_rng(9), (1.0, 0.75, 0.5), 150
+    videos, covered = np.repeat(np.arange(40), 8), np.zeros(2)
+    area = np.trapezoid([0.45, 0.52, 0.6], [0.5, 0.75, 1.0]) / 0.5 / 0.6
+    for _ in range(worlds):
+        ease = rng.normal(0, 0.08, 40)[videos] + rng.uniform(-0.2, 0.2, 320)
+        luck = rng.normal(0, 0.02, 3)
+        cells = []
+        for j, accuracy in zip(youden, (0.6, 0.52, 0.45), strict=True):
+            drawn = {s: (rng.random(320) < accuracy + ease + luck[s]).astype(float) for s in range(3)}
+            cells.append(Cell("grpo", f"J {j}", "", 3, drawn, {"youden_j": j}, clean=j == 1))
+        response = Response("grpo", cells, videos)
+        for k, (i, truth) in enumerate(((response.slope, 0.3), (response.area, area))):
+            covered[k] += (i.low <= truth <= i.high) / worlds
+    assert covered.min() >= 0.92, covered
 
 
 def test_noise_that_does_nothing_has_area_one_and_slope_zero(tmp_path):
