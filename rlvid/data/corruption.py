@@ -38,8 +38,9 @@ class Corruption:
 
     def changes(self, clean: Prompt, noisy: Prompt) -> dict[str, Any]:
         """What the manifest says of a prompt; empty if nothing was done to it."""
-        names = [name for name in ("answer", "narrations", "video") if getattr(clean, name) != getattr(noisy, name)]
-        return {name: {"clean": getattr(clean, name), "noisy": getattr(noisy, name)} for name in names}
+        names = ("answer", "narrations", "video", "demonstration")
+        both = {name: {"clean": getattr(clean, name), "noisy": getattr(noisy, name)} for name in names}
+        return {name: pair for name, pair in both.items() if pair["clean"] != pair["noisy"]}
 
     def see(self, prompt: Prompt, clip: Clip) -> Clip:
         """What the policy is shown of a prompt's clip, in training."""

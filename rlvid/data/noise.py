@@ -10,12 +10,13 @@ from rlvid.config import Noise
 from rlvid.data.corruption import Corruption
 from rlvid.data.noise_frames import EVIDENCE
 from rlvid.data.noise_labels import LABELS
+from rlvid.data.noise_reasoning import REASONING
 from rlvid.data.noise_verdicts import VERDICTS
 from rlvid.errors import UserError
 from rlvid.resolve import suggest
 from rlvid.types import Prompt
 
-KINDS: dict[str, type[Corruption]] = {**LABELS, **VERDICTS, **EVIDENCE}
+KINDS: dict[str, type[Corruption]] = {**LABELS, **VERDICTS, **EVIDENCE, **REASONING}
 
 
 def corruption(noise: Noise) -> Corruption:
