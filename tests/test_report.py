@@ -163,7 +163,7 @@ def test_what_is_not_finished_is_named(study):
     assert line(text, "grpo").split()[:5] == ["grpo", "2", "of", "5", "62.0"], (
         "an unfinished run's answers do not count"
     )
-    assert line(text, "new").split() == ["new", "0", "of", "2", "–", "–", "–", "–"]
+    assert line(text, "new").split()[:4] == ["new", "0", "not", "started"]
     assert "running at step 20 of 60 (2026-01-02 03:04 UTC)" in text
     assert "failed at step 41 of 60: RuntimeError: [red]no[/] memory (2026" in text
     assert "rlvid: no model 'nanno'" in text and "not started" in text
@@ -291,3 +291,11 @@ def test_it_starts_at_once():
     seconds = time.perf_counter() - start
     print(f"imported in {seconds:.2f} s")
     assert seconds < 3, "about 0.5 s on an idle machine"
+
+
+def test_arms_that_none_began_are_one_line(study):
+    cells = planned(study)
+    grid(study, [*cells, *((f"later {i}", seed, f"l{i}{seed}", "0") for i in range(9) for seed in (0, 1))])
+    text = printed(study, width=140)
+    assert "9 arms" in text and "later 0; later 1" in " ".join(text.split())
+    assert not [row for row in text.splitlines() if row.startswith("later")]

@@ -74,6 +74,8 @@ def pairs_in_noise(responses: Sequence[Response]) -> list[Pair]:
     for response in responses[1:]:
         for cell in response.cells:
             other = reference.get(cell.noise)
+            if other and cell.runs and cell.runs == other.runs:
+                continue  # the same runs under another name
             if other and (seeds := sorted(cell.scores.keys() & other.scores.keys())):
                 x, y = (np.stack([c.scores[seed] for seed in seeds]) for c in (cell, other))
                 found.append(Pair(cell.method, other.method, cell.noise, x, y, True, response.videos))

@@ -78,10 +78,10 @@ def tables(study: Study, wide: bool) -> RenderableType:
         parts += ["", accuracies(study, compared, wide), "", Text(INTERVALS, style="dim")]
     if compared:
         parts += ["", *_verdicts(compared, wide)]
-    if found := responses(study):
+    if found := [response for response in responses(study) if any(cell.scores for cell in response.cells)]:
         parts += ["", noise_cells(study, found), "", Text(RATES, style="dim")]
         parts += ["", noise_response(found), "", Text(AREAS.format(near=NEAR), style="dim")]
-        if gaps := [f"{r.method}: {', '.join(r.missing)}" for r in found if r.missing]:
+        if gaps := [f"{r.method}: {', '.join(r.missing)}" for r in found if r.missing and r.counted]:
             parts += [Text(f"Without a finished run, or without a J, and left out: {'; '.join(gaps)}.", style="yellow")]
         if compared := pairs_in_noise(found):
             parts += ["", Text("In the same noise, all levels together", style="bold"), *_verdicts(compared, wide)]

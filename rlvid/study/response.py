@@ -34,6 +34,7 @@ class Cell:
     scores: Mapping[int, np.ndarray]  # seed -> (Q,)
     rates: Mapping[str, float]  # means over seeds, see `rates`
     clean: bool  # no noise is configured
+    runs: frozenset[Path] = frozenset()  # their folders; methods that are the same here share them
 
     @property
     def youden(self) -> float:
@@ -157,7 +158,8 @@ def _cell(study: Study, method: str, noise: str, results: Sequence[Result]) -> C
     arm = results[0].arm
     scores = study.pooled(arm) if study.levels else {}
     runs = [result for result in results if result.done and result.seed in scores]
+    folders = frozenset(run.folder for run in runs)
     found = [rates(run) for run in runs]
     known = set.intersection(*map(set, found)) if found else set()
     worth = {key: float(np.mean([row[key] for row in found])) for key in known}
-    return Cell(method, noise, arm, len(results), scores, worth, clean=all(clean(run.folder) for run in runs))
+    return Cell(method, noise, arm, len(results), scores, worth, all(map(clean, folders)), folders)

@@ -16,6 +16,7 @@ from rlvid.errors import UserError
 from rlvid.files import read_json, read_jsonl
 
 Row = Mapping[str, Any]
+UNBEGUN = "not started"
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Result:
     def standing(self) -> str:
         """How far it came, in words."""
         if not self.status:
-            return last_line(self.folder / "output.log") or "not started"
+            return last_line(self.folder / "output.log") or UNBEGUN
         s = self.status
         message = f": {s['message'].splitlines()[0]}" if s.get("message") else ""
         when = s["updated"][:16].replace("T", " ")

@@ -16,7 +16,7 @@ from rlvid.study.aggregate import iqm, probability_of_improvement
 from rlvid.study.comparison import Comparison, Pair
 from rlvid.study.power import detectable
 from rlvid.study.response import Response
-from rlvid.study.runs import Study
+from rlvid.study.runs import UNBEGUN, Study
 from rlvid.study.stats import Interval, accuracy, design_effect
 
 COLOURS = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "not": "yellow"}  # by the first word
@@ -36,6 +36,8 @@ def accuracies(study: Study, pairs: Sequence[Pair], wide: bool) -> Table:
     for name in ("format", "length"):
         table.add_column(name, justify="right", no_wrap=True)
     for arm, runs in study.arms.items():
+        if not runs:
+            continue  # `missing` names it
         form, length = _mean(study, arm, "rewards/format"), _mean(study, arm, "length")
         table.add_row(
             Text(arm),
@@ -119,7 +121,7 @@ def noise_cells(study: Study, responses: Sequence[Response]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for response in responses:
         table.add_row(Text(response.method, "bold"))
-        for cell in response.cells:
+        for cell in (cell for cell in response.cells if cell.scores):
             wrongly, missed = (cell.rates.get(f"false_{kind}_rate", nan) for kind in ("positive", "negative"))
             levels = [study.column(cell.arm, level, "correct") for level in study.levels]
             i = accuracy(np.stack(list(cell.scores.values())), response.videos) if cell.scores else None
@@ -158,11 +160,21 @@ def noise_response(responses: Sequence[Response]) -> Table:
 
 
 def missing(study: Study) -> Table:
-    """The runs and the answers that are not in the numbers above, and why."""
+    """The runs and the answers that are not in the numbers above, and why; in one line the arms that none began."""
     table = _table("not in the numbers", "seed", "because")
-    for result in study.results:
-        if remarks := study.remarks(result):
-            table.add_row(Text(result.arm), str(result.seed), Text("\n".join(remarks)))
+    unbegun = []
+    for arm, results in groupby(study.results, key=lambda result: result.arm):
+        seeds: dict[str, list[str]] = {}
+        for result in results:
+            for remark in study.remarks(result):
+                seeds.setdefault(remark, []).append(str(result.seed))
+        if list(seeds) == [UNBEGUN] and not study.arms[arm]:
+            unbegun.append(arm)
+            continue
+        for remark, which in seeds.items():
+            table.add_row(Text(arm), " ".join(which), Text(remark))
+    if unbegun:
+        table.add_row(f"{len(unbegun)} arms", "all", Text(f"{UNBEGUN}: {'; '.join(unbegun)}"))
     return table
 
 
