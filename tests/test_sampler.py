@@ -2,40 +2,99 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
+from itertools import chain
 
 import pytest
 import torch
 
 from rlvid.config import load
+from rlvid.policy.decoding import Fixed, Growing, Lean
+from rlvid.policy.model import Policy
 from rlvid.policy.sampler import Sampler, draw, uniform
 
 
-def sampler(policy, **changes):
+def sampler(policy, decoding=Growing, **changes):
     train = replace(load("nano").train, max_completion_length=24, num_generations=4)
-    return Sampler(policy, replace(train, **changes), lambda phase: nullcontext())
+    made = Sampler(policy, replace(train, **changes), lambda phase: nullcontext())
+    made.decoding = decoding
+    return made
 
 
-def test_greedy_is_transformers_generate_token_for_token(policy, prompts):
-    encoded = [policy.encode(p) for p in prompts]
-    groups = sampler(policy, temperature=0.0, num_generations=2)(prompts, encoded, "seed")
-    config = policy.model.config
-    for prompt, group in zip(encoded, groups, strict=True):
-        counts = prompt.grids.prod(-1)
-        videos, images = prompt.patches.split([int(counts[:-1].sum()), int(counts[-1])])
-        video = {"pixel_values_videos": videos, "video_grid_thw": prompt.grids[:-1]} if len(videos) else {}
-        ids = prompt.ids[None]
-        expected = policy.model.generate(
-            input_ids=ids,
-            attention_mask=torch.ones_like(ids),
-            mm_token_type_ids=(ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int(),
-            pixel_values=images,
-            image_grid_thw=prompt.grids[-1:],
-            max_new_tokens=24,
-            do_sample=False,
-            suppress_tokens=policy.never,
-            **video,
-        )[0, ids.shape[1] :].tolist()
+crowded = partial(Fixed, room=5)  # resettles every five tokens
+
+
+def every_shape(prompts):
+    """Video and image, image alone, video alone, neither: ragged in one batch."""
+    both, image = prompts[0], prompts[-1]
+    return [both, image, replace(both, id="v", image=None), replace(image, id="t", image=None), *prompts[1:4]]
+
+
+def generated(policy, prompt, encoded):
+    """Transformers' own greedy reply, token by token."""
+    ids, config = encoded.ids[None], policy.model.config
+    names = {"video": ("pixel_values_videos", "video_grid_thw"), "image": ("pixel_values", "image_grid_thw")}
+    kinds = [kind for kind, shown in (("video", prompt.video), ("image", prompt.image)) if shown]
+    patches = encoded.patches.split(encoded.grids.prod(-1).tolist())
+    pixels = {}
+    for kind, rows, grid in zip(kinds, patches, encoded.grids, strict=True):
+        pixels |= dict(zip(names[kind], (rows, grid[None]), strict=True))
+    reply = policy.model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        mm_token_type_ids=(ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int(),
+        max_new_tokens=24,
+        do_sample=False,
+        suppress_tokens=policy.never,
+        **pixels,
+    )
+    return reply[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("decoding", [Growing, Fixed, crowded])
+def test_greedy_is_transformers_generate_token_for_token(policy, prompts, decoding):
+    asked = every_shape(prompts)
+    encoded = [policy.encode(p) for p in asked]
+    groups = sampler(policy, decoding, temperature=0.0, num_generations=2)(asked, encoded, "seed")
+    for prompt, seen, group in zip(asked, encoded, groups, strict=True):
+        expected = generated(policy, prompt, seen)
         assert list(group.completions[0].tokens) == expected == list(group.completions[1].tokens)
+
+
+@pytest.mark.parametrize("decoding", [Fixed, crowded])
+def test_a_fixed_cache_samples_what_a_growing_one_does(policy, prompts, decoding):
+    asked = every_shape(prompts)
+    encoded = [policy.encode(p) for p in asked]
+    plain, fixed = (sampler(policy, d)(asked, encoded, "7") for d in (Growing, decoding))
+    for one, other in zip(chain(*plain), chain(*fixed), strict=True):
+        assert one.tokens == other.tokens and one.logps == pytest.approx(other.logps, abs=1e-4)
+
+
+def test_rows_that_have_ended_cost_nothing(policy, prompts):
+    encoded = [policy.encode(p) for p in prompts]
+    work = {}
+    for decoding in (Growing, crowded):
+        work[decoding] = []
+        count = partial(lambda rows, _, given: rows.append(len(given[0])), work[decoding])
+        hook = policy.model.model.language_model.layers[0].register_forward_pre_hook(count)
+        groups = sampler(policy, decoding, max_completion_length=64)(prompts, encoded, "7")
+        hook.remove()
+        assert work[decoding].pop(0) == len(prompts)  # prefilled once per prompt
+    lengths = [len(c.tokens) for c in chain(*groups)]
+    assert min(lengths) < max(lengths)
+    assert sum(work[Growing]) == sum(n - 1 for n in lengths)
+    assert sum(work[crowded]) < 2 * sum(lengths)
+
+
+def test_a_cache_in_half_precision_changes_no_bit_under_autocast(policy, prompts, monkeypatch):
+    mixed = Policy(policy.model, policy.tokenizer, policy.frames, mixed=True)
+    encoded = [policy.encode(p) for p in prompts]
+    lean = sampler(mixed)(prompts, encoded, "7")
+    with torch.no_grad(), mixed.precision():
+        assert sampler(mixed)._prefill(encoded, 2)[0].layers[0].keys.dtype == torch.bfloat16
+    monkeypatch.setattr(Lean, "update", lambda self, *args: super(Lean, self).update(*args))
+    full = sampler(mixed)(prompts, encoded, "7")
+    assert [(c.tokens, c.logps) for c in chain(*lean)] == [(c.tokens, c.logps) for c in chain(*full)]
 
 
 def test_a_sample_does_not_depend_on_its_batch(policy, prompts):

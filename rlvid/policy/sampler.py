@@ -18,6 +18,7 @@ from transformers import DynamicCache
 
 from rlvid.config import Train
 from rlvid.errors import UserError
+from rlvid.policy.decoding import Fixed, Growing, LeanDynamicCache
 from rlvid.policy.model import Encoded, Policy
 from rlvid.types import Completion, Group, Prompt
 
@@ -48,6 +49,7 @@ class Sampler:
 
     def __init__(self, policy: Policy, config: Train, timed: Timed) -> None:
         self.policy, self.config, self.timed = policy, config, timed
+        self.decoding: type[Growing] | type[Fixed] = Fixed if policy.device.type == "cuda" else Growing
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
@@ -64,7 +66,7 @@ class Sampler:
         with self.timed("vision"):
             embeds = self.policy.embed(encoded)
         with self.timed("prefill"):
-            cache = DynamicCache(config=self.policy.model.config.text_config)
+            cache = LeanDynamicCache(config=self.policy.model.config.text_config)
             seen, positions = (
                 pad_sequence(x, batch_first=True, padding_side="left")
                 for x in ([torch.ones_like(p.ids) for p in encoded], [p.positions.T for p in encoded])
@@ -78,33 +80,27 @@ class Sampler:
             ).last_hidden_state[:, -1]
             cache.batch_repeat_interleave(count)
             place = torch.tensor([p.start for p in encoded], device=hidden.device)
-        return cache, *(x.repeat_interleave(count, dim=0) for x in (hidden, seen, place))
+        hidden, seen, place = (x.repeat_interleave(count, dim=0) for x in (hidden, seen, place))
+        return cache, hidden, seen, place
 
     def _decode(
         self, cache: DynamicCache, hidden: Tensor, seen: Tensor, place: Tensor, uniforms: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(B, T) tokens and their log-probabilities. Rows that have ended leave the batch."""
+        """(B, T) tokens and their log-probabilities, which mean nothing after a row's end."""
         with self.timed("generate"):
             eos, rows = self.policy.tokenizer.eos_token_id, torch.arange(len(hidden), device=hidden.device)
             tokens = torch.full(uniforms.shape, eos, device=hidden.device)
             logps = torch.zeros(uniforms.shape, device=hidden.device)
+            step, going = self.decoding(self.policy, cache, seen, place), torch.ones_like(rows, dtype=torch.bool)
             for t in range(uniforms.shape[1]):
                 token, logps[rows, t] = self._choose(hidden, uniforms[rows, t])
                 tokens[rows, t] = token
-                going = (token != eos).nonzero()[:, 0]
-                if not len(going) or t + 1 == uniforms.shape[1]:
+                going &= token != eos
+                if t + 1 == uniforms.shape[1] or not going.any():
                     break
-                if len(going) < len(rows):
-                    rows, token, seen, place = (x[going] for x in (rows, token, seen, place))
-                    cache.batch_select_indices(going)
-                seen = torch.cat([seen, torch.ones_like(seen[:, :1])], dim=1)
-                hidden = self.policy.model.model.language_model(
-                    inputs_embeds=self.policy.model.get_input_embeddings()(token[:, None]),
-                    attention_mask=seen,
-                    position_ids=(place + t).expand(3, -1)[:, :, None],
-                    past_key_values=cache,
-                    use_cache=True,
-                ).last_hidden_state[:, -1]
+                stay = step.keep(going)
+                rows, going = rows[stay], going[stay]
+                hidden = step(token[stay])
         return tokens, logps
 
     def _choose(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
