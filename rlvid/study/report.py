@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
+from rlvid.study import measures
 from rlvid.study.comparison import Pair, compare, pairs, pairs_in_noise
 from rlvid.study.power import WITHIN
 from rlvid.study.response import NEAR, responses
@@ -78,6 +79,8 @@ def tables(study: Study, wide: bool) -> RenderableType:
         parts += ["", accuracies(study, compared, wide), "", Text(INTERVALS, style="dim")]
     if compared:
         parts += ["", *_verdicts(compared, wide)]
+    for key in measures.measured(study) if study.levels else ():
+        parts += ["", measures.table(study, key)]
     if found := [response for response in responses(study) if any(cell.scores for cell in response.cells)]:
         parts += ["", noise_cells(study, found), "", Text(RATES, style="dim")]
         parts += ["", noise_response(found), "", Text(AREAS.format(near=NEAR), style="dim")]
