@@ -28,40 +28,37 @@ from rlvid.files import write
 from rlvid.policy.critic import names
 from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
+from rlvid.policy.zero import Models
 from rlvid.run import Run
 
 COUNTERS = ("step", "tokens", "drawn", "skipped", "verdicts", "memory")
 
 
-def begin(
-    run: Run, policy: Policy, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, reference: Reference | None
-) -> None:
-    """Take up the run at its last checkpoint, if it has one, and forget what it wrote after that."""
+def restore(run: Run, policy: Policy, reference: Reference | None) -> None:
+    """Take over the weights of the run's last checkpoint, if it has one."""
     if saved := checkpoints(run.folder):
         folder = saved[-1]
-        state = json.loads((folder / "state.json").read_text())
         policy.restore(folder)
-        optimizer.load_state_dict(unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
-        scheduler.load_state_dict(state["scheduler"])
         if reference and reference.moves:
             load_parameters(reference, load_file(folder / "reference.safetensors"))
         if policy.critic:
             load_parameters(policy, load_file(folder / "critic.safetensors"))
+
+
+def begin(run: Run, models: Models, scheduler: LRScheduler) -> None:
+    """Take up the rest of the last checkpoint, if there is one, and forget what the run wrote after that."""
+    if saved := checkpoints(run.folder):
+        folder = saved[-1]
+        state = json.loads((folder / "state.json").read_text())
+        models.load(unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
+        scheduler.load_state_dict(state["scheduler"])
         for name in COUNTERS:
             setattr(run, name, state[name])
         run.best = tuple(state["best"]) if state["best"] else None
     run.rewind()
 
 
-def save(
-    run: Run,
-    step: int,
-    metrics: Mapping[str, float],
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    scheduler: LRScheduler,
-    reference: Reference | None,
-) -> None:
+def save(run: Run, step: int, metrics: Mapping[str, float], models: Models, scheduler: LRScheduler) -> None:
     """Write `checkpoints/step-N`, whole or not at all, where one is due; keep the last few and the best."""
     train, score = run.config.train, metrics.get(f"eval/{next(iter(run.config.eval.splits), '')}/accuracy")
     if score is None and step % train.save_steps and step != train.steps:
@@ -69,13 +66,20 @@ def save(
     if score is not None and (run.best is None or score > run.best[0]):
         run.best = (score, step)
     run.step = step
-    if not run.main:
-        return
-    final = run.folder / "checkpoints" / f"step-{step:06d}"
+    moments = models.state()
+    with models.whole():
+        if run.main:
+            write_folder(run, models, scheduler, moments)
+
+
+def write_folder(run: Run, models: Models, scheduler: LRScheduler, moments: Mapping[str, Any]) -> None:
+    """The checkpoint's folder, from weights that are whole."""
+    policy, reference = models.policy, models.reference
+    final = run.folder / "checkpoints" / f"step-{run.step:06d}"
     part = final.with_name(f".{final.name}")
     shutil.rmtree(part, ignore_errors=True)
     policy.save(part)
-    tensors, rest = flatten(optimizer.state_dict())
+    tensors, rest = flatten(moments)
     save_file(tensors, part / "optimizer.safetensors")
     if reference and reference.moves:
         save_file({k: v.detach().contiguous() for k, v in reference.named_parameters()}, part / "reference.safetensors")
@@ -86,8 +90,8 @@ def save(
     write(part / "state.json", json.dumps(state | {"scheduler": scheduler.state_dict(), "optimizer": rest}))
     shutil.rmtree(final, ignore_errors=True)
     part.rename(final)
-    best = run.best[1] if run.best else step
-    for old in checkpoints(run.folder)[: -train.save_total_limit]:
+    best = run.best[1] if run.best else run.step
+    for old in checkpoints(run.folder)[: -run.config.train.save_total_limit]:
         if old.name != f"step-{best:06d}":
             shutil.rmtree(old)
 

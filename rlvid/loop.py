@@ -16,10 +16,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
-from torch import nn
 
-from rlvid import checkpoint, evidence, noop
+from rlvid import checkpoint, evidence, noop, processes
 from rlvid.algorithm import Algorithm
 from rlvid.config import ColdStart, Config, Eval, Plugin, Train
 from rlvid.data import source
@@ -31,9 +29,10 @@ from rlvid.evidence import Asked, Witness
 from rlvid.metrics import Meter, advantage_shares, repairs, summary
 from rlvid.policy.critic import Critic
 from rlvid.policy.model import Policy
-from rlvid.policy.optimiser import adamw, check, schedule, trackers
+from rlvid.policy.optimiser import adamw, check, schedule
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import ACTORS
+from rlvid.policy.zero import Models
 from rlvid.resolve import build
 from rlvid.reward import Mix
 from rlvid.rollout import Rollout
@@ -50,8 +49,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     mix, noise = Mix.build(config.rewards), corruption(config.noise)
     measures = mix.beside(config.eval.rewards)
     noise.check(mix.rewards)
-    plain = DistributedDataParallelKwargs(broadcast_buffers=False)  # so that scoring needs no word between processes
-    accelerator = Accelerator(log_with=trackers(config), project_dir=folder, kwargs_handlers=[plain])
+    accelerator = processes.accelerator(config, folder)
     check(config, algorithm, accelerator.num_processes)
     with Run.open(folder, config, resume, accelerator) as run, Display(run) as display:
         if run.done:
@@ -68,14 +66,17 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         reference = Reference(policy, config.train) if asked_for & evidence.BY_REFERENCE else None
         if algorithm.critic_settings:
             policy.critic = Critic(algorithm.critic_settings[0], policy.model, config.train).to(accelerator.device)
+        checkpoint.restore(run, policy, reference)
         learner, optimizer = accelerator.prepare(policy, adamw(policy, config.train, algorithm))
         scheduler = schedule(optimizer, config.train)
+        models = Models(policy, learner, optimizer, reference)
         act = ACTORS[algorithm.completions](policy, config.train, run.timed)
         aside = replace(config.train, num_generations=config.evidence.view_generations)
         witness = Witness(mix, policy, reference, config, aside, run.timed)
-        checkpoint.begin(run, policy, optimizer, scheduler, reference)
+        checkpoint.begin(run, models, scheduler)
         plan = [source.take(prompts, step, config) for step in range(run.step + 1, config.train.steps + 1)]
-        run.warm(policy, chain(*plan, *levels.values()))
+        with models.whole():
+            run.warm(policy, chain(*plan, *levels.values()))
 
         def play(asked: Sequence[Prompt], number: int, drawn: int = 0) -> Rollout:
             """Act and judge."""
@@ -89,20 +90,21 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                 return Rollout.of([drawn + place for place in places], encoded, groups, totals)
 
         for number, asked in enumerate(plan, start=run.step + 1):
-            rollout, drawn = play(asked, number), list(asked)
-            for _ in range(1, algorithm.max_num_gen_batches):
-                more = source.spare(prompts, drawn, len(asked) - len(rollout.telling), number, config)
-                if not more:
-                    break
-                rollout = rollout.joined(play(more, number, len(drawn)), len(asked))
-                drawn += more
-            with run.timed("reference"):
-                facts = rollout.facts(policy, reference, config.train)
+            with models.whole():
+                rollout, drawn = play(asked, number), list(asked)
+                for _ in range(1, algorithm.max_num_gen_batches):
+                    more = source.spare(prompts, drawn, len(asked) - len(rollout.telling), number, config)
+                    if not more:
+                        break
+                    rollout = rollout.joined(play(more, number, len(drawn)), len(asked))
+                    drawn += more
+                with run.timed("reference"):
+                    facts = rollout.facts(policy, reference if "ref_logps" in algorithm.needs else None, config.train)
             step = rollout.step(number, mix.at(number), facts, run.memory)
             batch = credit(algorithm, step)
             rollout = rollout.credited(batch, policy.device)
             with run.timed("learn"):
-                learnt = learn(learner, algorithm, optimizer, accelerator, rollout, config.train)
+                learnt = learn(models, algorithm, accelerator, rollout, config.train)
             run.stop_unless_finite(number, learnt, rollout.records)
             scheduler.step()
             if reference:
@@ -112,12 +114,14 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             metrics |= repairs(rollout.records, algorithm.labels(step)) | algorithm.report(batch)
             metrics |= run.count(rollout.records, len(drawn))
             if number == config.train.steps or (config.train.eval_steps and number % config.train.eval_steps == 0):
-                metrics |= evaluate(replace(witness, mix=measures), levels, run, number, display)
+                with models.whole():
+                    metrics |= evaluate(replace(witness, mix=measures), levels, run, number, display)
             run.log(number, metrics, rollout.records)
             display.step(number, metrics, rollout.records)
-            checkpoint.save(run, number, metrics, policy, optimizer, scheduler, reference)
+            checkpoint.save(run, number, metrics, models, scheduler)
         if not config.train.steps:
-            run.log(0, evaluate(replace(witness, mix=measures), levels, run, 0, display), [])
+            with models.whole():
+                run.log(0, evaluate(replace(witness, mix=measures), levels, run, 0, display), [])
         display.results(results(run.folder / "eval"))
         return run.finish()
 
@@ -152,23 +156,25 @@ def minibatches(seats: Sequence[int], groups: int, count: int) -> list[list[int]
 
 
 def learn(
-    learner: nn.Module,
-    algorithm: Algorithm,
-    optimizer: torch.optim.Optimizer,
-    accelerator: Accelerator,
-    rollout: Rollout,
-    config: Train,
+    models: Models, algorithm: Algorithm, accelerator: Accelerator, rollout: Rollout, config: Train
 ) -> dict[str, float]:
-    """`num_iterations` passes over the batch, an optimiser step for each minibatch; returns their mean metrics."""
+    """`num_iterations` passes over the batch, an optimiser step for each minibatch; returns their mean metrics.
+
+    All processes go through the model equally often, silently where they have nothing left to learn from.
+    """
+    learner, optimizer = models.learner, models.optimizer
     turns = minibatches(rollout.seats, len(rollout.records), algorithm.num_minibatches) * algorithm.num_iterations
     if len(turns) > 1:
-        rollout = rollout.before(accelerator.unwrap_model(learner), config)
+        with models.whole():
+            rollout = rollout.before(models.policy, config)
     meter = Meter()
     learner.train()  # gradient checkpointing asks for it; nothing here drops out
     for turn in turns:
-        *others, last = rollout.part(turn).parts(config.groups_per_forward) if turn else [rollout.silent()]
-        for part in (*others, last):
-            with nullcontext() if part is last else accelerator.no_sync(learner):
+        parts = list(rollout.part(turn).parts(config.groups_per_forward))
+        parts += [rollout.silent()] * (processes.most(len(parts)) - len(parts))
+        for left, part in zip(reversed(range(len(parts))), parts, strict=True):
+            accelerator.sync_gradients = not left  # DeepSpeed, which has no `no_sync`, steps when this is so
+            with accelerator.no_sync(learner) if left else nullcontext():
                 seen = learner(part.encoded, part.groups, config.temperature)
                 batch = part.batch.seen(seen.logps.shape[1], seen.entropy, seen.values)
                 losses, quantities = algorithm.loss(seen.logps, batch)

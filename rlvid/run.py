@@ -71,6 +71,7 @@ class Run:
         if status and not resume:
             raise UserError(f"{folder} holds this run already ({status['state']}): go on with --resume, or give --out")
         run.done = status is not None and status["state"] == "done"
+        accelerator.wait_for_everyone()  # all have read what stands there
         if run.main and not run.done:
             folder.mkdir(parents=True, exist_ok=True)
             run._lock = (folder / ".lock").open("w")

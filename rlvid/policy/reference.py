@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from rlvid.config import Train
-from rlvid.policy import adapter
+from rlvid.policy import adapter, zero
 from rlvid.policy.model import Encoded, Policy, Seen
 from rlvid.types import Group
 
@@ -52,4 +52,4 @@ class Reference(nn.Module):
         if not self.moves or step % config.ref_model_sync_steps:
             return
         for mine, theirs in zip(self.policy.parameters(), policy.parameters(), strict=True):
-            mine.lerp_(theirs.float(), config.ref_model_mixup_alpha)
+            zero.piece(mine).lerp_(zero.piece(theirs).float(), config.ref_model_mixup_alpha)
