@@ -12,8 +12,11 @@ from rlvid.config import Video
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.cache import Frames
-from rlvid.video.read import BadVideo
+from rlvid.video.read import BadVideo, by_decord
+from rlvid.video.resize import resize
 from tests import media
+
+SMALL = {"resized_height": 56, "resized_width": 56}
 
 
 @pytest.fixture
@@ -27,13 +30,13 @@ def prompts(tmp_path):
 
 @pytest.fixture
 def frames(tmp_path):
-    frames = Frames(Video(cache_dir=str(tmp_path / "cache")))
+    frames = Frames(Video(cache_dir=str(tmp_path / "cache"), **SMALL))
     yield frames
     frames.close()
 
 
 def cached(frames):
-    return sorted(frames.folder.glob("*"))
+    return sorted(frames.store.folder.glob("*"))
 
 
 def test_a_second_epoch_decodes_nothing(frames, prompts):
@@ -46,11 +49,29 @@ def test_a_second_epoch_decodes_nothing(frames, prompts):
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.video, other.video)
         assert isinstance(other.video, np.memmap)
-    assert second[0].image.shape == (4, 6, 3) and second[0].image[0, 0].tolist() == [1, 2, 3]
+    assert second[0].image.shape == (56, 56, 3) and second[0].image[0, 0].tolist() == [1, 2, 3]
 
     another_run = Frames(frames.video)
     np.testing.assert_array_equal(another_run(prompts[2]).video, first[2].video)
     assert (another_run.misses, another_run.hits, another_run.decoder.started) == (0, 1, 0)
+
+
+def test_what_is_kept_is_what_is_shown(frames, prompts):
+    raw = by_decord(prompts[0].video, frames.video)
+    assert raw.shape == (4, 64, 64, 3)
+    np.testing.assert_array_equal(frames(prompts[0]).video, resize(raw, frames.video))
+
+
+def test_what_cannot_be_resized_is_a_bad_file_of_its_sample(tmp_path):
+    frames = Frames(Video(cache_dir=str(tmp_path / "cache"), resized_height=None))
+    clip = media.write(tmp_path / "strip.mp4", media.greys(8, 16, 3400))
+    Image.new("RGB", (3000, 10)).save(tmp_path / "strip.png")
+    video, image = Prompt("s1", "?", video=str(clip)), Prompt("s2", "?", image=str(tmp_path / "strip.png"))
+    for prompt, size in ((video, "3400x16"), (image, "3000x10")):
+        with pytest.raises(BadVideo, match=f"sample {prompt.id}: .*: {size} pixels: more than 200 times"):
+            frames(prompt)
+    assert frames.failures == 2
+    frames.close()
 
 
 def test_a_prompt_without_video_or_image_has_none(frames, prompts):
@@ -60,7 +81,7 @@ def test_a_prompt_without_video_or_image_has_none(frames, prompts):
 
 def test_another_sampling_or_another_content_is_another_entry(frames, prompts, tmp_path):
     before = frames(prompts[2]).video
-    assert len(Frames(Video(cache_dir=frames.video.cache_dir, fps=4.0))(prompts[2]).video) == 8 > len(before)
+    assert len(Frames(Video(cache_dir=frames.video.cache_dir, fps=4.0, **SMALL))(prompts[2]).video) == 8 > len(before)
     media.write(tmp_path / "2.mp4", media.greys(16, step=9))
     assert (frames(prompts[2]).video[-1] > before[-1]).all()
     assert len(cached(frames)) == 3
@@ -103,7 +124,8 @@ def test_a_damaged_cache_file_is_rebuilt_and_counted(frames, prompts, damage):
     before = np.array(frames(prompts[0]).video)
     [file] = cached(frames)
     if damage == "other":
-        np.save(file, np.zeros((2, 3)))
+        with file.open("wb") as other:
+            np.save(other, np.zeros((2, 3)))
     else:
         data = file.read_bytes()
         file.write_bytes({"cut": data[:-1], "header": b"x" * len(data), "empty": b""}[damage])
@@ -114,8 +136,8 @@ def test_a_damaged_cache_file_is_rebuilt_and_counted(frames, prompts, damage):
 
 
 def test_the_least_recently_used_are_evicted_and_open_frames_stay_whole(tmp_path, prompts):
-    size = 4 * 64 * 64 * 3  # bytes of a clip of 4 frames
-    frames = Frames(Video(cache_dir=str(tmp_path / "small"), cache_gb=2.5 * size / 1e9, max_frames=4))
+    size = 4 * 56 * 56 * 3  # bytes of a clip of 4 frames
+    frames = Frames(Video(cache_dir=str(tmp_path / "small"), cache_gb=2.5 * size / 1e9, max_frames=4, **SMALL))
     kept = [frames(prompts[0]).video, frames(prompts[1]).video]
     for age, file in enumerate(sorted(cached(frames), key=lambda f: f.stat().st_mtime_ns)):
         os.utime(file, (1000 + age, 1000 + age))
@@ -132,8 +154,8 @@ def test_the_least_recently_used_are_evicted_and_open_frames_stay_whole(tmp_path
 
 
 def test_what_a_killed_run_left_half_written_is_swept(tmp_path, prompts):
-    frames = Frames(Video(cache_dir=str(tmp_path / "cache"), cache_gb=1e-5))
-    old, young = frames.folder / "a.1.part", frames.folder / "b.2.part"
+    frames = Frames(Video(cache_dir=str(tmp_path / "cache"), cache_gb=1e-5, **SMALL))
+    old, young = frames.store.folder / "a.1.part", frames.store.folder / "b.2.part"
     for part in (old, young):
         part.write_bytes(b"x" * 20_000)
     os.utime(old, (0, 0))
@@ -160,8 +182,8 @@ def test_a_cache_that_cannot_be_written_is_the_users_to_mend(frames, prompts, tm
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("RLVID_CACHE", str(tmp_path / "elsewhere"))
-    assert Frames(Video()).folder == tmp_path / "elsewhere" / "frames"
-    assert Frames(Video(cache_dir=str(tmp_path / "here"))).folder == tmp_path / "here" / "frames"
+    assert Frames(Video()).store.folder == tmp_path / "elsewhere" / "frames"
+    assert Frames(Video(cache_dir=str(tmp_path / "here"))).store.folder == tmp_path / "here" / "frames"
 
 
 def read_all(video, prompts, rounds, results):
@@ -174,7 +196,7 @@ def read_all(video, prompts, rounds, results):
 
 
 def test_several_runs_share_a_cache_that_is_too_small(tmp_path, prompts):
-    video = Video(cache_dir=str(tmp_path / "shared"), cache_gb=7e-5, decode_workers=1)
+    video = Video(cache_dir=str(tmp_path / "shared"), cache_gb=5e-5, **SMALL, decode_workers=1)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     runs = [context.Process(target=read_all, args=(video, prompts, 5, results)) for _ in range(3)]

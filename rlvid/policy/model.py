@@ -20,7 +20,7 @@ from rlvid.policy.nano import BASE
 from rlvid.policy.prefix import packed_states, rows, score
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import Frames
-from rlvid.video.pixels import patchify, resize
+from rlvid.video.pixels import patchify
 from rlvid.video.views import Clip, view
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
@@ -178,7 +178,8 @@ class Policy(nn.Module):
         vision = self.model.config.vision_config
         rows, grids = [], []
         for frames in media:
-            pixels = resize(torch.tensor(frames.reshape(-1, *frames.shape[-3:]), device=self.device), self.frames.video)
+            pinned = torch.tensor(frames.reshape(-1, *frames.shape[-3:]), pin_memory=self.device.type == "cuda")
+            pixels = pinned.to(self.device, non_blocking=True)
             patches, grid = patchify(pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
             rows.append(patches)
             grids.append(grid)
