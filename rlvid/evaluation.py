@@ -19,6 +19,7 @@ from rlvid.evidence import Asked, Witness, audit
 from rlvid.files import read_jsonl, write_jsonl
 from rlvid.policy.model import Encoded, Policy
 from rlvid.policy.sampler import Sampler
+from rlvid.reading import Reader
 from rlvid.run import Run
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip, view
@@ -45,9 +46,11 @@ def evaluate(
         rows = rows if len(rows) == len(prompts) else rows[: len(rows) // config.batch_size * config.batch_size]
         with display.phase(f"eval {name}", len(prompts)) as phase:
             phase.advance(len(rows))
-            for start in range(len(rows), len(prompts), config.batch_size):
-                some = prompts[start : start + config.batch_size]
-                rows += answer(witness, sampler, run, some, shown)
+            starts = range(len(rows), len(prompts), config.batch_size)
+            batches = [prompts[start : start + config.batch_size] for start in starts]
+            read = Reader(run, witness.policy, batches, partial(altered, shown))
+            for some in batches:
+                rows += answer(witness, sampler, read, some, shown)
                 if run.main:
                     write_jsonl(path, rows)
                 phase.advance(len(some), f"accuracy {mean(rows, 'correct'):.1%}")
@@ -82,12 +85,11 @@ class Saved:
 
 
 def answer(
-    witness: Witness, sampler: Sampler | Saved, run: Run, prompts: Sequence[Prompt], shown: str
+    witness: Witness, sampler: Sampler | Saved, read: Reader, prompts: Sequence[Prompt], shown: str
 ) -> list[dict[str, Any]]:
     """One row per question, in order; the processes share the batch. Rewards ask for evidence on the true view only."""
-    seed = f"eval|{run.config.eval.seed}"
-    see = partial(altered, shown) if shown else (lambda prompt, clip: clip)
-    places, ours, encoded = run.readable(witness.policy, prompts, see)
+    seed = f"eval|{witness.config.eval.seed}"
+    places, ours, encoded = read(prompts)
     groups = sampler(ours, encoded, seed) if ours else []
     if shown:
         witness.mix.plain(groups)
@@ -99,8 +101,8 @@ def answer(
 
 
 def altered(shown: str, prompt: Prompt, clip: Clip) -> Clip:
-    """What a view of a prompt's clip shows."""
-    return view(shown, clip, prompt.id)
+    """What a view of a prompt's clip shows; "" is the clip itself."""
+    return view(shown, clip, prompt.id) if shown else clip
 
 
 def row(group: Group) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from rlvid.policy.optimiser import adamw, check, schedule
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import ACTORS
 from rlvid.policy.zero import Models
+from rlvid.reading import Reader
 from rlvid.resolve import build
 from rlvid.reward import Mix
 from rlvid.rollout import Rollout
@@ -77,11 +78,12 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         plan = [source.take(prompts, step, config) for step in range(run.step + 1, config.train.steps + 1)]
         with models.whole():
             run.warm(policy, chain(*plan, *levels.values()))
+        read = Reader(run, policy, plan, noise.see)
 
         def play(asked: Sequence[Prompt], number: int, drawn: int = 0) -> Rollout:
             """Act and judge."""
             with run.timed("decode"):
-                places, ours, encoded = run.readable(policy, asked, noise.see)
+                places, ours, encoded = read(asked)
             seed, spoil = f"{config.seed}|{number}", partial(noise.judge, step=number)
             groups = act(ours, encoded, seed)
             witness(Asked(groups, encoded, seed, noise.see, spoil))
@@ -181,6 +183,8 @@ def learn(
                 loss = (losses * batch.weights).sum()
                 accelerator.backward(loss * accelerator.num_processes)  # which averages gradients over processes
             meter.tokens(batch.mask, {"entropy": seen.entropy} | quantities)
+            if algorithm.completions == "policy":
+                meter.mismatch(batch, seen.logps)
             meter.total("loss", loss)
         meter.step(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
         optimizer.step()

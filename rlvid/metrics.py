@@ -129,6 +129,7 @@ class Meter:
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
+        self.most: dict[str, float] = {}
         self.norms: list[float] = []
 
     def tokens(self, mask: Tensor, quantities: Mapping[str, Tensor]) -> None:
@@ -143,16 +144,30 @@ class Meter:
         self.sums[name] = self.sums.get(name, zero) + value.detach().double().cpu()
         self.counts[name] = self.counts.get(name, zero) + (zero if count is None else count.double().cpu())
 
+    def mismatch(self, batch: Batch, logps: Tensor) -> None:
+        """Add how far the learner, not having learnt from the batch yet, is from what the sampler said of its tokens.
+
+        |log p - log p_sampled|, under TRL's name: the price of other kernels, precisions and paddings.
+        """
+        assert batch.sampled_logps is not None
+        before = logps.detach() if batch.old_logps is None else batch.old_logps
+        apart, name = (before - batch.sampled_logps).abs() * batch.mask, "sampling/sampling_logp_difference"
+        self.tokens(batch.mask, {f"{name}/mean": apart})
+        self.most[f"{name}/max"] = max(self.most.get(f"{name}/max", 0.0), apart.max().item())
+
     def step(self, norm: Tensor) -> None:
         """An optimiser step is about to be taken with a gradient of this norm."""
         self.norms.append(float(norm))
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """Each quantity's mean over tokens; the loss's and the gradient norm's over optimiser steps."""
+        """Each quantity's mean over tokens, or its largest; the loss's and the gradient norm's over optimiser steps."""
         names = sorted(self.sums)
         both = torch.stack([*(self.sums[name] for name in names), *(self.counts[name] for name in names)])
         sums, counts = accelerator.reduce(both.to(accelerator.device), "sum").chunk(2)
         total = {name: (s, n) for name, s, n in zip(names, sums.tolist(), counts.tolist(), strict=True)}
         loss, _ = total.pop("loss")
         means = {name: value / count for name, (value, count) in total.items() if count}
+        most = torch.tensor(list(self.most.values()), device=accelerator.device)
+        largest = accelerator.gather(most[None]).amax(0).tolist() if self.most else []
+        means |= dict(zip(self.most, largest, strict=True))
         return means | {"loss": loss / len(self.norms), "grad_norm": fmean(self.norms)}

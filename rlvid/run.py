@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -34,11 +34,10 @@ from rlvid.errors import UserError
 from rlvid.files import append, read_json, read_jsonl, write, write_jsonl
 from rlvid.types import Prompt
 from rlvid.video.decode import BadVideo
-from rlvid.video.views import Clip
 
 if TYPE_CHECKING:
     from rlvid.metrics import Record
-    from rlvid.policy.model import Encoded, Policy
+    from rlvid.policy.model import Policy
 
 PACKAGES = ("rlvid", "torch", "transformers", "trl", "accelerate", "numpy")
 
@@ -124,22 +123,6 @@ class Run:
     def share(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
         """This process's prompts among all of a step's, with their places."""
         return list(enumerate(prompts))[self.accelerator.process_index :: self.accelerator.num_processes]
-
-    def readable(
-        self, policy: Policy, prompts: Sequence[Prompt], see: Callable[[Prompt, Clip], Clip] = lambda _, clip: clip
-    ) -> tuple[list[int], list[Prompt], list[Encoded]]:
-        """Places, prompts and encodings of our share, each clip passing through `see`.
-
-        A clip that cannot be read is an error or a counted skip.
-        """
-        read = []
-        for place, prompt in self.share(prompts):
-            try:
-                read.append((place, prompt, policy.encode(prompt, see(prompt, policy.frames(prompt)))))
-            except BadVideo as error:
-                self.skip(prompt, error)
-        places, ours, encoded = zip(*read, strict=True) if read else ((), (), ())
-        return list(places), list(ours), list(encoded)
 
     def skip(self, prompt: Prompt, error: BadVideo) -> None:
         """Count and list a clip that could not be read, or raise, as `video.on_bad_video` says."""

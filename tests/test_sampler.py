@@ -7,11 +7,15 @@ from itertools import chain
 
 import pytest
 import torch
+from accelerate import Accelerator
 
+from rlvid import verbs
 from rlvid.config import load
+from rlvid.metrics import Meter
 from rlvid.policy.decoding import Fixed, Growing, Lean
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import Sampler, draw, uniform
+from rlvid.types import Batch
 
 
 def sampler(policy, decoding=Growing, **changes):
@@ -140,3 +144,31 @@ def test_draw_keeps_to_the_nucleus():
 def test_draw_never_takes_an_impossible_token(edge):
     logps = torch.tensor([[0.0, 0.3, 0.7, 0.0]]).log()
     assert draw(logps, torch.tensor([edge], dtype=torch.float64)).item() in (1, 2)
+
+
+def test_learning_on_policy_takes_no_forward_but_its_own(monkeypatch, tmp_path):
+    calls = []
+    forward = Policy.forward
+    monkeypatch.setattr(
+        Policy, "forward", lambda self, prompts, *rest: calls.append(len(prompts)) or forward(self, prompts, *rest)
+    )
+    small = ["train.steps=1", "train.prompts_per_step=3", "train.max_completion_length=40", "eval.limit=1"]
+    metrics = verbs.train("nano", small, tmp_path / "once")
+    assert calls.count(3) == 1
+    name = "sampling/sampling_logp_difference"
+    assert 0 < metrics[f"{name}/mean"] < metrics[f"{name}/max"] < 1e-4
+    again = verbs.train("nano", [*small, "algorithm.num_iterations=2"], tmp_path / "twice")
+    assert calls.count(3) == 4  # before the first pass, and twice
+    assert again[f"{name}/max"] < 1e-4
+
+
+def test_the_mismatch_is_that_of_unpadded_tokens_before_learning():
+    meter, mask = Meter(), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
+    batch = Batch(mask, mask, mask, sampled_logps=torch.tensor([[-1.0, -2.0], [-3.0, 0.0]]))
+    meter.mismatch(batch, torch.tensor([[-1.5, -2.0], [-2.0, -9.0]]))
+    meter.mismatch(replace(batch, old_logps=batch.sampled_logps), torch.full((2, 2), -7.0))
+    meter.total("loss", torch.zeros(()))
+    meter.step(torch.zeros(()))
+    means = meter.means(Accelerator())
+    assert means["sampling/sampling_logp_difference/mean"] == pytest.approx(1.5 / 6)
+    assert means["sampling/sampling_logp_difference/max"] == 1.0

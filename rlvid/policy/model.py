@@ -178,7 +178,8 @@ class Policy(nn.Module):
         vision = self.model.config.vision_config
         rows, grids = [], []
         for frames in media:
-            pinned = torch.tensor(frames.reshape(-1, *frames.shape[-3:]), pin_memory=self.device.type == "cuda")
+            levels = np.ascontiguousarray(frames.reshape(-1, *frames.shape[-3:]))  # a view may run backwards
+            pinned = torch.tensor(levels, pin_memory=self.device.type == "cuda")
             pixels = pinned.to(self.device, non_blocking=True)
             patches, grid = patchify(pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
             rows.append(patches)
