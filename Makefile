@@ -9,7 +9,7 @@ READY := .venv/.ready
 export DS_BUILD_OPS := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint lock
+.PHONY: demo test soak lint lock
 
 demo: $(READY)
 	$(BIN)/rlvid grid experiments/quickstart.py --jobs 2
@@ -18,6 +18,10 @@ demo: $(READY)
 # Two workers, one thread each: the suite's shape does not depend on the machine.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# Runs that are stopped at random moments, sixty times: they must leave the bits of one that never was.
+soak: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -6,14 +6,17 @@
     optimizer.safetensors                          AdamW's moments
     reference.safetensors                          only where the reference moves
     state.json                                     step, schedule, counters, the algorithm's memory
+    SHA256SUMS                                     of all these: a damaged checkpoint is set aside on resuming
 
-Nothing is pickled. There is no random state to keep: every draw is a function of the seed, the step and the sample id.
+Nothing is pickled, and nothing says how many processes wrote it: any number can take it up. There is no random state to
+keep: every draw is a function of the seed, the step and the sample id.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,8 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlvid.config import Config
-from rlvid.files import write
+from rlvid.errors import UserError
+from rlvid.files import damage, seal, write, writing
 from rlvid.policy.critic import names
 from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
@@ -36,6 +40,9 @@ COUNTERS = ("step", "tokens", "drawn", "skipped", "verdicts", "memory")
 
 def restore(run: Run, policy: Policy, reference: Reference | None) -> None:
     """Take over the weights of the run's last checkpoint, if it has one."""
+    if run.main:
+        set_aside(run)
+    run.wait()
     if saved := checkpoints(run.folder):
         folder = saved[-1]
         policy.restore(folder)
@@ -58,42 +65,62 @@ def begin(run: Run, models: Models, scheduler: LRScheduler) -> None:
     run.rewind()
 
 
-def save(run: Run, step: int, metrics: Mapping[str, float], models: Models, scheduler: LRScheduler) -> None:
+def set_aside(run: Run) -> None:
+    """Rename the checkpoints whose files are not what was written: the run goes on from the last one that is whole."""
+    for folder in reversed(checkpoints(run.folder)):
+        wrong = damage(folder)
+        if not wrong:
+            return
+        folder.rename(folder.with_name(f"damaged-{folder.name}"))
+        print(f"rlvid: {folder} is set aside: {wrong}", file=sys.stderr)
+
+
+def save(
+    run: Run, step: int, metrics: Mapping[str, float], models: Models, scheduler: LRScheduler, ending: bool = False
+) -> None:
     """Write `checkpoints/step-N`, whole or not at all, where one is due; keep the last few and the best."""
     train, score = run.config.train, metrics.get(f"eval/{next(iter(run.config.eval.splits), '')}/accuracy")
-    if score is None and step % train.save_steps and step != train.steps:
+    if score is None and step % train.save_steps and step != train.steps and not ending:
         return
     if score is not None and (run.best is None or score > run.best[0]):
         run.best = (score, step)
-    run.step = step
     moments = models.state()
+    state = {name: getattr(run, name) for name in (*COUNTERS, "best")}
+    state |= {"step": step, "scheduler": scheduler.state_dict()}
+    final = run.folder / "checkpoints" / f"step-{step:06d}"
+    part = final.with_name(f".{final.name}")
     with models.whole():
         if run.main:
-            write_folder(run, models, scheduler, moments)
+            shutil.rmtree(part, ignore_errors=True)
+            try:
+                with writing(final):
+                    fill(part, models, moments, state)
+            except UserError:
+                shutil.rmtree(part)  # what there was room for
+                raise
+            shutil.rmtree(final, ignore_errors=True)
+            part.rename(final)
+            for old in checkpoints(run.folder)[: -train.save_total_limit]:
+                if run.best is None or old.name != f"step-{run.best[1]:06d}":
+                    shutil.rmtree(old)
+    run.step = step
 
 
-def write_folder(run: Run, models: Models, scheduler: LRScheduler, moments: Mapping[str, Any]) -> None:
-    """The checkpoint's folder, from weights that are whole."""
+def fill(folder: Path, models: Models, moments: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Write a checkpoint's files, and last their sums."""
     policy, reference = models.policy, models.reference
-    final = run.folder / "checkpoints" / f"step-{run.step:06d}"
-    part = final.with_name(f".{final.name}")
-    shutil.rmtree(part, ignore_errors=True)
-    policy.save(part)
-    tensors, rest = flatten(moments)
-    save_file(tensors, part / "optimizer.safetensors")
+    policy.save(folder)
+    tensors, groups = flatten(moments)
+    save_file(tensors, folder / "optimizer.safetensors")
     if reference and reference.moves:
-        save_file({k: v.detach().contiguous() for k, v in reference.named_parameters()}, part / "reference.safetensors")
+        averages = {name: value.detach().contiguous() for name, value in reference.named_parameters()}
+        save_file(averages, folder / "reference.safetensors")
     if policy.critic:
         parameters = dict(policy.named_parameters())
-        save_file({name: parameters[name].detach().contiguous() for name in names(policy)}, part / "critic.safetensors")
-    state = {name: getattr(run, name) for name in (*COUNTERS, "best")}
-    write(part / "state.json", json.dumps(state | {"scheduler": scheduler.state_dict(), "optimizer": rest}))
-    shutil.rmtree(final, ignore_errors=True)
-    part.rename(final)
-    best = run.best[1] if run.best else run.step
-    for old in checkpoints(run.folder)[: -run.config.train.save_total_limit]:
-        if old.name != f"step-{best:06d}":
-            shutil.rmtree(old)
+        own = {name: parameters[name].detach().contiguous() for name in names(policy)}
+        save_file(own, folder / "critic.safetensors")
+    write(folder / "state.json", json.dumps({**state, "optimizer": groups}))
+    seal(folder)
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -2,25 +2,64 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
+
+from rlvid.errors import UserError
+
+SUMS = "SHA256SUMS"
 
 
 def write(path: Path, text: str) -> None:
     """Replace a file whole or not at all; its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text(text)
-    part.replace(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text)
+        part.replace(path)
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
     """Add one JSON line."""
-    with path.open("a") as file:
+    with writing(path), path.open("a") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """What goes wrong on a disk that is full, read-only or not ours becomes one line."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written: {error}. Mend that, and go on with --resume") from error
+
+
+def seal(folder: Path) -> None:
+    """Write down the SHA-256 of each of a folder's files, as `sha256sum` would: `sha256sum -c SHA256SUMS`."""
+    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
+    write(folder / SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
+
+
+def damage(folder: Path) -> str:
+    """What is wrong with a sealed folder, "" if nothing is."""
+    if not (folder / SUMS).is_file():
+        return f"{SUMS} is missing"
+    rows = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()]
+    bad = [name for digest, name in rows if not (folder / name).is_file() or sha256(folder / name) != digest]
+    return f"{' and '.join(bad)} changed since the checkpoint was written" if bad else ""
+
+
+def sha256(path: Path) -> str:
+    """A file's digest in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

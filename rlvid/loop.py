@@ -33,6 +33,7 @@ from rlvid.policy.optimiser import adamw, check, schedule
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import ACTORS
 from rlvid.policy.zero import Models
+from rlvid.processes import Notice
 from rlvid.reading import Reader
 from rlvid.resolve import build
 from rlvid.reward import Mix
@@ -52,7 +53,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     noise.check(mix.rewards)
     accelerator = processes.accelerator(config, folder)
     check(config, algorithm, accelerator.num_processes)
-    with Run.open(folder, config, resume, accelerator) as run, Display(run) as display:
+    with Run.open(folder, config, resume, accelerator) as run, Display(run) as display, Notice() as notice:
         if run.done:
             display.results(results(run.folder / "eval"))
             return run.last_metrics()
@@ -91,6 +92,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                 totals = mix(groups, spoil, number)
                 return Rollout.of([drawn + place for place in places], encoded, groups, totals)
 
+        notice.patient = True
         for number, asked in enumerate(plan, start=run.step + 1):
             with models.whole():
                 rollout, drawn = play(asked, number), list(asked)
@@ -120,7 +122,9 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                     metrics |= evaluate(replace(witness, mix=measures), levels, run, number, display)
             run.log(number, metrics, rollout.records)
             display.step(number, metrics, rollout.records)
-            checkpoint.save(run, number, metrics, models, scheduler)
+            checkpoint.save(run, number, metrics, models, scheduler, ending := notice.everywhere())
+            if ending and number < config.train.steps:
+                raise KeyboardInterrupt(f"SIGTERM, after step {number}")
         if not config.train.steps:
             with models.whole():
                 run.log(0, evaluate(replace(witness, mix=measures), levels, run, 0, display), [])

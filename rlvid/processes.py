@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
+from torch.distributed import DistError
 from transformers.integrations import unset_hf_deepspeed_config
 
 from rlvid.config import Config
@@ -36,6 +40,43 @@ def accelerator(config: Config, folder: Path) -> Accelerator:
         }
         unset_hf_deepspeed_config()  # or transformers loads models in shards, which cannot be copied or restored
     return found
+
+
+class Notice:
+    """SIGTERM asks the run to end: after its step, once it is `patient`; before that, and at the second call, at once.
+
+    Schedulers send it before they kill, and `accelerate launch` to all other processes when one has died.
+    """
+
+    def __init__(self) -> None:
+        self.patient = self.given = False
+
+    def __enter__(self) -> Notice:
+        if threading.current_thread() is threading.main_thread():  # Python lets no other one do it
+            self.before = signal.signal(signal.SIGTERM, self._hear)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.before)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.given or not self.patient:
+            raise KeyboardInterrupt("SIGTERM")
+        self.given = True
+
+    def everywhere(self) -> bool:
+        """Whether some process was asked; all get the same answer."""
+        return bool(most(self.given))
+
+
+def lost(error: BaseException | None) -> bool:
+    """Whether this is what a process gets to see when another one has died, or did not come in time.
+
+    Over gloo these are RuntimeErrors that only their words tell from others. On GPUs NCCL's watchdog ends the process.
+    """
+    words = ("gloo", "Connection closed by peer", "Timed out waiting")
+    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
 
 
 def most(count: int) -> int:

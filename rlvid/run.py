@@ -17,7 +17,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -28,10 +28,10 @@ from typing import IO, TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 
-from rlvid import alarms
+from rlvid import alarms, processes
 from rlvid.config import Config
 from rlvid.errors import UserError
-from rlvid.files import append, read_json, read_jsonl, write, write_jsonl
+from rlvid.files import append, read_json, read_jsonl, write, write_jsonl, writing
 from rlvid.types import Prompt
 from rlvid.video.decode import BadVideo
 
@@ -58,7 +58,9 @@ class Run:
         self.alarms: Sequence[alarms.Alarm] = ()  # of the last step
         self.seconds: dict[str, float] = {}
         self.done = False  # it had finished before
-        self._lock: IO[str] | None = None  # held as long as this process lives
+        self.logged = 0  # the last step that is written down
+        self.doing = "load"  # the phase that it is in, or was in when it ended
+        self._lock: IO[str] | None = None  # held from open to exit
 
     @classmethod
     def open(cls, folder: Path, config: Config, resume: bool, accelerator: Accelerator) -> Run:
@@ -70,10 +72,11 @@ class Run:
         if status and not resume:
             raise UserError(f"{folder} holds this run already ({status['state']}): go on with --resume, or give --out")
         run.done = status is not None and status["state"] == "done"
-        accelerator.wait_for_everyone()  # all have read what stands there
+        run.wait()  # until all have read what stands there
         if run.main and not run.done:
-            folder.mkdir(parents=True, exist_ok=True)
-            run._lock = (folder / ".lock").open("w")
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                run._lock = (folder / ".lock").open("w")
             try:
                 fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
@@ -83,21 +86,46 @@ class Run:
             run.status("running", "load")
         if config.report_to:
             accelerator.init_trackers("rlvid", config={"id": config.id, "toml": config.to_toml()})
-        accelerator.wait_for_everyone()
+        run.wait()
         return run
 
     def __enter__(self) -> Run:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if error is not None:
-            state = "failed" if isinstance(error, Exception) else "interrupted"
-            self.status(state, "", f"{type(error).__name__}: {error}")
+        alone = self.alone() if processes.lost(error) else None
+        if last := alone or error:
+            state = "failed" if isinstance(last, Exception) else "interrupted"
+            with suppress(UserError):  # of a full disk, say, which is what ends the run
+                self.status(state, "", f"{type(last).__name__}: {last}")
         if self.config.report_to:
             self.accelerator.end_training()
+        if self._lock:
+            self._lock.close()
+        if alone:
+            raise alone from error
+
+    def wait(self) -> None:
+        """For the other processes to come here, too."""
+        try:
+            self.accelerator.wait_for_everyone()
+        except RuntimeError as error:
+            if processes.lost(error):
+                raise self.alone() from error
+            raise
+
+    def alone(self) -> UserError:
+        """Another process has died, or did not come: what this one waited for."""
+        accelerator, patience = self.accelerator, self.config.train.ddp_timeout
+        return UserError(
+            f"process {accelerator.process_index} of {accelerator.num_processes}, after step {self.logged}, in phase "
+            f"{self.doing!r}, waited for the others, and one of them has ended or did not come within "
+            f"train.ddp_timeout = {patience} s; its own last words say why. --resume goes on from step {self.step}"
+        )
 
     def status(self, state: str, phase: str, message: str = "") -> None:
         """Say where the run stands, for `rlvid grid` and for people."""
+        self.doing = phase or self.doing
         if self.main:
             now = datetime.now(UTC).isoformat(timespec="seconds")
             about = {"state": state, "id": self.config.id, "step": self.step, "steps": self.config.train.steps}
@@ -107,7 +135,9 @@ class Run:
     def timed(self, phase: str) -> Iterator[None]:
         """Add the seconds spent inside, less those of phases within it, to this step's `timing_s/phase`."""
         start, others = time.perf_counter(), sum(self.seconds.values())
+        outer, self.doing = self.doing, phase
         yield
+        self.doing = outer
         spent = time.perf_counter() - start - (sum(self.seconds.values()) - others)
         self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
 
@@ -161,7 +191,7 @@ class Run:
 
     def log(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
         """Write down a step."""
-        seconds, self.seconds = self.seconds, {}
+        self.logged, seconds, self.seconds = step, self.seconds, {}
         if self.main:
             append(self.folder / "metrics.jsonl", {"step": step, **metrics})
             timing = {f"timing_s/{phase}": value for phase, value in seconds.items()}
@@ -214,7 +244,7 @@ class Run:
 
     def last_metrics(self) -> dict[str, float]:
         """The last line of metrics.jsonl."""
-        self.accelerator.wait_for_everyone()
+        self.wait()
         return read_jsonl(self.folder / "metrics.jsonl")[-1]
 
 

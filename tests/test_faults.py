@@ -1,0 +1,198 @@
+"""Real faults: processes killed, stopped and asked to end, disks that are full, checkpoints that rot."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+from rlvid import verbs
+from rlvid.errors import UserError
+from rlvid.files import read_json, read_jsonl
+from tests.processes import SMALL, Child, several, wait_for
+
+LONG = ["train.steps=4", "train.save_steps=2"]
+
+
+def train(out, *overrides, resume=False):
+    """A small run in this process; returns its folder."""
+    verbs.train("nano", [*SMALL, *LONG, *overrides], out, resume)
+    return out
+
+
+def same(ours, theirs):
+    """Whether two runs left the same bits."""
+    files = ("metrics.jsonl", "eval/L1.jsonl", "samples/step-000004.jsonl")
+    files += ("checkpoints/step-000004/model.safetensors", "checkpoints/step-000004/optimizer.safetensors")
+    return [file for file in files if (ours / file).read_bytes() != (theirs / file).read_bytes()] == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(kitchen, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs") / "undisturbed")
+
+
+@pytest.fixture
+def interrupted(undisturbed, tmp_path):
+    """The same run, killed after its last checkpoint."""
+    copy = shutil.copytree(undisturbed, tmp_path / "interrupted")
+    (copy / "status.json").write_text(json.dumps(read_json(copy / "status.json") | {"state": "running"}))
+    return copy
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of its own, of a given size."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options):
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place], capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"a disk of its own needs root: {done.stderr.strip()}")
+        return place
+
+    yield mount
+    subprocess.run(["umount", place], capture_output=True)
+
+
+@pytest.mark.parametrize("sign, words", [(signal.SIGKILL, "has ended"), (signal.SIGSTOP, "did not come within")])
+def test_a_process_says_what_it_waited_for_when_another_is_gone(kitchen, tmp_path, sign, words):
+    out = tmp_path / "run"
+    first, second = several(out, "train.steps=500", "train.ddp_timeout=8")
+    wait_for(out, 1, first, second)
+    second.send(sign)
+    code, said = first.end(within=60)
+    second.process.kill()
+    assert code == 2 and "Traceback" not in said
+    assert "process 0 of 2, after step" in said and words in said and "--resume goes on" in said
+    assert "waited for the others" in read_json(out / "status.json")["message"]
+
+
+def test_sigterm_keeps_the_step_and_then_ends(undisturbed, tmp_path):
+    out = tmp_path / "run"
+    child = Child(out, *LONG, "train.save_steps=100")
+    wait_for(out, 1, child)
+    child.send(signal.SIGTERM)
+    code, said = child.end()
+    assert code == 130 and "--resume goes on" in said and "Traceback" not in said
+    status, steps = read_json(out / "status.json"), len(read_jsonl(out / "metrics.jsonl"))
+    assert status["state"] == "interrupted" and status["step"] == steps < 4
+    assert (out / f"checkpoints/step-{steps:06d}/state.json").is_file()
+
+
+def test_sigterm_reaches_all_processes_of_a_run(kitchen, tmp_path):
+    out = tmp_path / "run"
+    first, second = several(out, "train.steps=500", "train.save_steps=1000")
+    wait_for(out, 1, first, second)
+    second.send(signal.SIGTERM)  # only this one: the other is told
+    assert [child.end(60)[0] for child in (first, second)] == [130, 130]
+    steps = len(read_jsonl(out / "metrics.jsonl"))
+    assert (out / f"checkpoints/step-{steps:06d}").is_dir()
+
+
+def stopped_at_random(out, undisturbed, times, luck):
+    """Stop a run again and again, resume it each time, and at last let it end; the bits must be those of one life."""
+    for _ in range(times):
+        child = Child(out, *LONG, *(["--resume"] if (out / "status.json").exists() else []))
+        child.process.join(luck.uniform(0, 4))
+        child.send(luck.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        code, said = child.end()
+        early = code == 1 and "KeyboardInterrupt" in said  # before there was a run
+        assert early or code in (-signal.SIGKILL, -signal.SIGTERM, 0, 130), said
+        if read_json(out / "status.json") and read_json(out / "status.json")["state"] == "done":
+            assert same(out, undisturbed)
+            shutil.rmtree(out)
+    train(out, resume=True)
+    assert same(out, undisturbed)
+
+
+def test_stopped_at_random_moments_it_is_the_same_run(undisturbed, tmp_path):
+    stopped_at_random(tmp_path / "run", undisturbed, 4, random.Random(0))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_stopped_sixty_times_it_is_the_same_run(undisturbed, tmp_path):
+    stopped_at_random(tmp_path / "run", undisturbed, 60, random.Random(time.time_ns()))
+
+
+@pytest.mark.parametrize(
+    "where, size", [("samples", "40k"), ("checkpoints", "50m")], ids=["while logging", "while saving"]
+)
+def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(undisturbed, disk, where, size):
+    out = disk(f"size={size}") / "run"
+    with pytest.raises(UserError, match=f"{where}.* cannot be written: .*[Nn]o space left on device.*--resume"):
+        train(out)
+    assert not list((out / "checkpoints").glob(".*"))
+    disk("remount,size=500m")
+    train(out, resume=True)
+    assert same(out, undisturbed)
+
+
+def test_a_full_cache_ends_the_run_in_one_line_and_loses_nothing(undisturbed, disk, tmp_path):
+    cache = disk("size=200k")
+    with pytest.raises(UserError, match=r"frame cache .*; make room"):
+        train(tmp_path / "run", f"video.cache_dir={cache}")
+    disk("remount,size=100m")
+    assert same(train(tmp_path / "run", f"video.cache_dir={cache}", resume=True), undisturbed)
+
+
+def test_a_read_only_folder_is_refused(disk, kitchen):
+    with pytest.raises(UserError, match=r"cannot be written: .*Read-only file system"):
+        train(disk("ro") / "run")
+
+
+def flip(path):
+    """One bit, in the middle."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path):
+    """Half of it is left."""
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("spoil", [flip, cut])
+@pytest.mark.parametrize("name", ["model.safetensors", "state.json"])
+def test_a_damaged_checkpoint_is_set_aside(interrupted, undisturbed, capsys, name, spoil):
+    spoil(interrupted / "checkpoints/step-000004" / name)
+    train(interrupted, resume=True)
+    assert f"step-000004 is set aside: {name} changed" in capsys.readouterr().err.replace("\n", " ")
+    assert (interrupted / "checkpoints/damaged-step-000004").is_dir()
+    assert same(interrupted, undisturbed)
+
+
+def test_with_no_checkpoint_whole_it_starts_again(interrupted, undisturbed):
+    for folder in (interrupted / "checkpoints").iterdir():
+        (folder / "optimizer.safetensors").unlink()
+    assert same(train(interrupted, resume=True), undisturbed)
+
+
+def test_sums_are_those_of_sha256sum(undisturbed):
+    folder = undisturbed / "checkpoints/step-000004"
+    subprocess.run(["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=folder, check=True, capture_output=True)
+    assert len((folder / "SHA256SUMS").read_text().splitlines()) == len(list(folder.iterdir())) - 1
+
+
+def test_a_second_process_in_the_folder_is_refused(kitchen, tmp_path):
+    out = tmp_path / "run"
+    first = Child(out, "train.steps=500")
+    wait_for(out, 1, first)
+    with pytest.raises(UserError, match="in use by another process"):
+        verbs.train("nano", [*SMALL, "train.steps=500"], out, resume=True)
+    first.send(signal.SIGINT)
+    assert first.end()[0] == 130
+
+
+def test_a_reward_that_raises_stops_the_run_and_is_named(kitchen, tmp_path):
+    (tmp_path / "bad.py").write_text("def bad(groups):\n    raise ZeroDivisionError('no reward today')\n")
+    with pytest.raises(ZeroDivisionError, match="no reward today"):
+        train(tmp_path / "run", f'rewards."{tmp_path}/bad.py:bad"=1.0')
+    status = read_json(tmp_path / "run/status.json")
+    assert status["state"] == "failed" and status["message"] == "ZeroDivisionError: no reward today"
