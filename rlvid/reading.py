@@ -51,6 +51,9 @@ class Reader:
                 places.append(place)
                 ours.append(prompt)
                 read.append(encoded)
+        if self.policy.features:
+            with self.run.timed("vision"):
+                self.policy.features(read)  # now, while this process has all weights: others may know what it does not
         return places, ours, read
 
     def _go_on(self) -> None:

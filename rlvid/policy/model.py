@@ -16,6 +16,7 @@ from rlvid.config import Config
 from rlvid.errors import UserError
 from rlvid.policy import adapter
 from rlvid.policy.critic import Critic
+from rlvid.policy.features import Features, Medium, frozen
 from rlvid.policy.nano import BASE
 from rlvid.policy.prefix import packed_states, rows, score
 from rlvid.types import Completion, Group, Prompt
@@ -35,6 +36,7 @@ class Encoded:
     start: int  # the position of the first completion token, on all three axes
     patches: Tensor  # (N, patch values), the video's before the image's
     grids: Tensor  # (M, 3): each medium's patches in time, height and width
+    media: Sequence[Medium] = ()  # where the vision tower is frozen: what it makes of them
 
 
 class Seen(NamedTuple):
@@ -56,12 +58,14 @@ class Policy(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         frames: Frames,
         mixed: bool = False,
+        features: Features | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
         self.frames = frames
         self.mixed = mixed
+        self.features = features
         self.critic = None
         self.never = tokenizer.convert_tokens_to_ids([t for t in VISION_TOKENS if t in tokenizer.get_vocab()])
 
@@ -93,7 +97,8 @@ class Policy(nn.Module):
         if config.train.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         mixed = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and torch.cuda.is_available())
-        return cls(model, tokenizer, Frames(config.video), mixed)
+        features = Features(model, config.video, mixed) if frozen(model) else None
+        return cls(model, tokenizer, Frames(config.video), mixed, features)
 
     @property
     def device(self) -> torch.device:
@@ -131,15 +136,15 @@ class Policy(nn.Module):
             ids[None], kinds[None], image_grid_thw=of_kind.get("image"), video_grid_thw=of_kind.get("video")
         )
         on = self.device
-        return Encoded(ids.to(on), positions[:, 0].to(on), len(ids) + int(delta), patches, grids.to(on))
+        seen = [self.features.find(frames) for _, frames in media] if self.features else ()
+        return Encoded(ids.to(on), positions[:, 0].to(on), len(ids) + int(delta), patches, grids.to(on), seen)
 
     def embed(self, prompts: Sequence[Encoded]) -> list[Tensor]:
-        """(L, hidden) for each prompt; all media of all prompts go through the vision tower in one call, once."""
+        """(L, hidden) for each prompt."""
         ids = torch.cat([p.ids for p in prompts])
         hidden = self.model.get_input_embeddings()(ids)
         if any(len(p.grids) for p in prompts):
-            patches, grids = torch.cat([p.patches for p in prompts]), torch.cat([p.grids for p in prompts])
-            features = torch.cat(list(self.model.model.get_image_features(patches, grids).pooler_output))
+            features = self._look([p for p in prompts if len(p.grids)])
             visual = (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
             hidden = hidden.masked_scatter(visual[:, None], features.to(hidden.dtype))
         return list(hidden.split([len(p.ids) for p in prompts]))
@@ -173,6 +178,13 @@ class Policy(nn.Module):
         seen, unseen = (self([self.encode(prompt, c)], [end])[0] for c in (clip, blank))
         if (clip.video is not None or clip.image is not None) and torch.equal(seen, unseen):
             raise UserError(f"the model's scores for sample {prompt.id} do not change when its pixels are blanked")
+
+    def _look(self, prompts: Sequence[Encoded]) -> Tensor:
+        """What the vision tower makes of all media: in one call, or medium by medium and only once if it is frozen."""
+        if self.features:
+            return torch.cat(self.features(prompts))
+        patches, grids = torch.cat([p.patches for p in prompts]), torch.cat([p.grids for p in prompts])
+        return torch.cat(list(self.model.model.get_image_features(patches, grids).pooler_output))
 
     def _patches(self, media: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         vision = self.model.config.vision_config

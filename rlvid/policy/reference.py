@@ -27,7 +27,7 @@ class Reference(nn.Module):
         self.config = train
         self.adapted = adapter.adapted(policy.model)
         model = policy.model if self.adapted else deepcopy(policy.model).float().requires_grad_(False).eval()
-        self.policy = Policy(model, policy.tokenizer, policy.frames, policy.mixed)
+        self.policy = Policy(model, policy.tokenizer, policy.frames, policy.mixed, policy.features)
 
     def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float) -> Seen:
         """What `Policy.forward` returns, under the reference's weights."""
@@ -51,5 +51,5 @@ class Reference(nn.Module):
         config = self.config
         if not self.moves or step % config.ref_model_sync_steps:
             return
-        for mine, theirs in zip(self.policy.parameters(), policy.parameters(), strict=True):
+        for mine, theirs in zip(self.policy.model.parameters(), policy.model.parameters(), strict=True):
             zero.piece(mine).lerp_(zero.piece(theirs).float(), config.ref_model_mixup_alpha)
