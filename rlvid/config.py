@@ -113,6 +113,23 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class Judge:
+    """A language model behind an OpenAI-compatible endpoint, for rewards that ask one (rlvid/judge.py)."""
+
+    url: str = ""  # such as http://localhost:8000/v1
+    model: str = ""
+    api_key_env: str = "JUDGE_API_KEY"  # the environment variable that holds the key; the key is written nowhere
+    temperature: float = 0.0
+    max_tokens: int = 512
+    timeout: float = 60.0  # seconds, for each try
+    retries: int = 5
+    concurrency: int = 16
+    input_price: float = 0.0  # dollars for a million tokens
+    output_price: float = 0.0
+    cache_dir: str = ""  # empty: $RLVID_CACHE, or ~/.cache/rlvid
+
+
+@dataclass(frozen=True)
 class Eval:
     """Held-out questions; the decoding is greedy at temperature 0."""
 
@@ -138,6 +155,7 @@ class Config:
     noise: Noise = Noise()
     cold_start: ColdStart = ColdStart()
     evidence: Evidence = Evidence()
+    judge: Judge = Judge()
     train: Train = Train()
     video: Video = Video()
     eval: Eval = Eval()

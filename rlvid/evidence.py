@@ -28,6 +28,7 @@ from rlvid.chance import hash01
 from rlvid.config import Config, Train
 from rlvid.encoder import embed, entailment
 from rlvid.errors import UserError
+from rlvid.judge import Judge
 from rlvid.policy.letters import OPEN, letter_probs
 from rlvid.policy.model import Encoded, Policy
 from rlvid.policy.reference import Reference
@@ -60,6 +61,7 @@ class Witness:
     config: Config
     train: Train  # how altered views are answered
     timed: Callable[[str], AbstractContextManager[None]]
+    judge: Judge | None = None
 
     def __call__(self, asked: Asked) -> None:
         """Lay the evidence on the groups; its time is that of its kind."""
@@ -76,6 +78,10 @@ class Witness:
     def nli(self, asked: Asked, name: str) -> list[Any]:
         """The cross-encoder itself."""
         return [partial(entailment, name=self.config.evidence.nli)] * len(asked.groups)
+
+    def judging(self, asked: Asked, name: str) -> list[Any]:
+        """The judge itself."""
+        return [self.judge] * len(asked.groups)
 
     def narrations(self, asked: Asked, name: str) -> list[Any]:
         """The prompt's own."""
@@ -153,6 +159,7 @@ class Witness:
 KINDS: Mapping[str, Callable[[Witness, Asked, str], list[Any]]] = {
     "embeddings": Witness.embeddings,
     "nli": Witness.nli,
+    "judge": Witness.judging,
     "narrations": Witness.narrations,
     "ref_logps": Witness.ref_logps,
     "answer_probs": Witness.answer_probs,

@@ -26,6 +26,7 @@ from rlvid.display import Display
 from rlvid.errors import UserError
 from rlvid.evaluation import evaluate, results
 from rlvid.evidence import Asked, Witness
+from rlvid.judge import Judge
 from rlvid.metrics import Meter, advantage_shares, repairs, summary
 from rlvid.policy.critic import Critic
 from rlvid.policy.model import Policy
@@ -74,7 +75,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         models = Models(policy, learner, optimizer, reference)
         act = ACTORS[algorithm.completions](policy, config.train, run.timed)
         aside = replace(config.train, num_generations=config.evidence.view_generations)
-        witness = Witness(mix, policy, reference, config, aside, run.timed)
+        judge = Judge(config.judge) if "judge" in measures.evidence else None
+        witness = Witness(mix, policy, reference, config, aside, run.timed, judge)
         checkpoint.begin(run, models, scheduler)
         plan = [source.take(prompts, step, config) for step in range(run.step + 1, config.train.steps + 1)]
         with models.whole():
@@ -92,6 +94,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                 totals = mix(groups, spoil, number)
                 return Rollout.of([drawn + place for place in places], encoded, groups, totals)
 
+        run.costs = judge.costs if judge else dict
         notice.patient = True
         for number, asked in enumerate(plan, start=run.step + 1):
             with models.whole():

@@ -95,6 +95,8 @@ def _attribute(module: ModuleType, name: str, ref: str) -> Callable[..., Any]:
     for key, value in vars(module).items():
         if key.replace("_", "").lower() == flat and callable(value):
             return value
+    if callable(made := getattr(module, name, None)):  # by the module's own `__getattr__`
+        return made
     raise UserError(f"{ref!r}: {module.__file__} defines nothing callable named {name!r}")
 
 

@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -57,6 +57,7 @@ class Run:
         self.best: tuple[float, int] | None = None  # accuracy on the first evaluated level, and at which step
         self.alarms: Sequence[alarms.Alarm] = ()  # of the last step
         self.seconds: dict[str, float] = {}
+        self.costs: Callable[[], Mapping[str, float]] = dict  # of a judge so far
         self.done = False  # it had finished before
         self.logged = 0  # the last step that is written down
         self.doing = "load"  # the phase that it is in, or was in when it ended
@@ -195,7 +196,8 @@ class Run:
         if self.main:
             append(self.folder / "metrics.jsonl", {"step": step, **metrics})
             timing = {f"timing_s/{phase}": value for phase, value in seconds.items()}
-            append(self.folder / "timing.jsonl", {"step": step, "step_time": sum(seconds.values()), **timing})
+            timing |= {"step": step, "step_time": sum(seconds.values()), **self.costs()}
+            append(self.folder / "timing.jsonl", timing)
             if records:
                 write_jsonl(self.folder / "samples" / f"step-{step:06d}.jsonl", map(asdict, records))
             self._watch(step, metrics, records)

@@ -82,6 +82,31 @@ def export(run: str | Path, folder: str | Path) -> None:
     plain(Path(run), Path(folder))
 
 
+def bench(
+    preset: str = "20m",
+    against: Sequence[str] = ("trl",),
+    pairs: int = 5,
+    groups: int = 1,
+    lora_r: int = 0,
+    sweep: bool = False,
+    out: str | Path = "runs/bench",
+) -> None:
+    """Take optimiser steps with rlvid and with others in turn; print this run's seconds, ratios and peak memory."""
+    import torch
+    from rich.console import Console
+
+    from rlvid.bench import duel
+    from rlvid.bench.shape import Shape
+
+    console, shape = Console(), Shape(preset, groups, lora_r=lora_r)
+    if sweep:
+        console.print(duel.swept(duel.sweep(shape, pairs, Path(out))))
+        return
+    together = not torch.cuda.is_available()
+    result = duel.step(shape, ["ours", *against], pairs, Path(out), together)
+    console.print(duel.table(result), "", duel.phases(result))
+
+
 def _run(config: Config, folder: Path, resume: bool) -> dict[str, float]:
     import torch
     import transformers

@@ -1,0 +1,284 @@
+"""One contestant of the benchmark, as a process: it takes a step whenever it reads a line, and says how it went.
+
+    python -m rlvid.bench.contestants NAME MODEL_FOLDER SHAPE_AS_JSON
+
+ours        rlvid: the prompt and its video go through the model once per group
+rows        the same loop with the prompt repeated for each completion, in rollouts, reference and learning
+reference   the paper's scheme: as `rows`, and completions sampled by one `generate` call each
+trl         TRL's GRPOTrainer, on nine images, since it takes no video
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from rlvid.bench.shape import Shape, question
+from rlvid.config import Plugin, load
+from rlvid.loop import credit, learn
+from rlvid.policy.model import Encoded, Policy
+from rlvid.policy.optimiser import adamw
+from rlvid.policy.reference import Reference
+from rlvid.policy.sampler import Sampler
+from rlvid.policy.zero import Models
+from rlvid.resolve import build
+from rlvid.reward import Mix
+from rlvid.rollout import Rollout
+from rlvid.types import Completion, Group, Prompt
+from rlvid.video.views import Clip
+
+BETA, RATE = 0.04, 1e-6
+
+
+class Ours:
+    """A whole optimiser step of GRPO: pixels to patches, rollouts, reference, credit, learning."""
+
+    def __init__(self, folder: Path, shape: Shape) -> None:
+        self.shape = shape
+        gpu = torch.cuda.is_available()
+        settings = [
+            f"model={folder}", f"train.prompts_per_step={shape.groups}", f"train.num_generations={shape.generations}",
+            f"train.max_completion_length={shape.completion}", f"train.learning_rate={RATE}",
+            f"train.lora_r={shape.lora_r}", f"train.gradient_checkpointing={str(gpu).lower()}",
+            f"video.resized_height={shape.side}", f"video.resized_width={shape.side}",
+        ]  # fmt: skip
+        self.config = load("nano", settings)
+        self.accelerator = Accelerator()
+        self.algorithm = build("algorithms", "grpo", beta=BETA)
+        self.mix = Mix.build([Plugin("coin")])
+        self.policy = Policy.load(self.config).to(self.accelerator.device)
+        self.policy.never = [*self.policy.never, self.policy.tokenizer.eos_token_id]  # all completions are as long
+        self.reference = Reference(self.policy, self.config.train)
+        optimizer = adamw(self.policy, self.config.train, self.algorithm)
+        learner, optimizer = self.accelerator.prepare(self.policy, optimizer)
+        self.models = Models(self.policy, learner, optimizer, self.reference)
+        random, side = np.random.default_rng(0), shape.side
+        clip = Clip(
+            *(random.integers(0, 256, size, np.uint8) for size in ((shape.frames, side, side, 3), (side, side, 3)))
+        )
+        self.clips = [clip] * shape.groups
+        empty = Prompt("empty", "", ("a", "b", "c", "d"), "A")
+        words = question(len(self.policy.encode(empty, clip).ids), shape.prompt)
+        self.prompts = [replace(empty, id=f"q{i}", question=words) for i in range(shape.groups)]
+        self.number = 0
+        self.seconds: dict[str, float] = {}
+
+    def step(self) -> dict[str, float]:
+        """Take a step; seconds of each phase."""
+        self.seconds, self.number = {}, self.number + 1
+        with self.timed("encode"):
+            encoded = [self.policy.encode(p, clip) for p, clip in zip(self.prompts, self.clips, strict=True)]
+        groups = self.sample(encoded, f"bench|{self.number}")
+        rollout = Rollout.of(range(len(groups)), encoded, groups, self.mix(groups))
+        with self.timed("reference"):
+            facts = self.forms(rollout).facts(self.policy, self.reference, self.config.train)
+        step = rollout.step(self.number, self.mix.weights, facts, {})
+        batch = credit(self.algorithm, step).to(self.policy.device)
+        with self.timed("learn"):
+            learnt = replace(self.forms(rollout), batch=batch)
+            learn(self.models, self.algorithm, self.accelerator, learnt, self.config.train)
+        return self.seconds
+
+    def sample(self, encoded: Sequence[Encoded], seed: str) -> list[Group]:
+        """The step's groups."""
+        return Sampler(self.policy, self.config.train, self.timed)(self.prompts, encoded, seed)
+
+    def forms(self, rollout: Rollout) -> Rollout:
+        """The rollout as it goes through the model."""
+        return rollout
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add to a phase's seconds what is spent inside."""
+        start = time.perf_counter()
+        yield
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+class Rows(Ours):
+    """The same with every completion in a row of its own, prompt and pixels included."""
+
+    def sample(self, encoded: Sequence[Encoded], seed: str) -> list[Group]:
+        """Each completion from a prefill of its own."""
+        alone = Sampler(self.policy, replace(self.config.train, num_generations=1), self.timed)
+        size = self.shape.generations
+        prompts = [replace(p, id=f"{p.id}|{i}") for p in self.prompts for i in range(size)]
+        singles = alone(prompts, [e for e in encoded for _ in range(size)], seed)
+        return self.grouped([single.completions[0] for single in singles])
+
+    def grouped(self, completions: Sequence[Completion]) -> list[Group]:
+        """Completions in their prompts' order as groups."""
+        size = self.shape.generations
+        return [Group(p, completions[i * size : (i + 1) * size]) for i, p in enumerate(self.prompts)]
+
+    def forms(self, rollout: Rollout) -> Rollout:
+        """One group for each completion."""
+        pairs = [(e, Group(g.prompt, [c])) for e, g in zip(rollout.encoded, rollout.groups, strict=True) for c in g]
+        places = range(len(pairs))
+        records = [replace(rollout.records[0], place=place) for place in places]
+        encoded, groups = zip(*pairs, strict=True)
+        return Rollout(places, encoded, groups, records, pairs[0])
+
+
+class PaperScheme(Rows):
+    """As SEED-Bench-R1's trainer: one call of `generate` for each completion, with its pixels."""
+
+    @torch.no_grad()
+    def sample(self, encoded: Sequence[Encoded], seed: str) -> list[Group]:
+        """Completions by transformers' own sampling."""
+        torch.manual_seed(self.number)
+        with self.timed("generate"), self.policy.precision():
+            tokens = [self.generate(e) for e in encoded for _ in range(self.shape.generations)]
+        logps = (0.0,) * self.shape.completion
+        return self.grouped([Completion(f"{i}", row, logps) for i, row in enumerate(tokens)])
+
+    def generate(self, prompt: Encoded) -> tuple[int, ...]:
+        """The tokens of one completion."""
+        output = self.policy.model.generate(
+            **as_inputs(self.policy, prompt),
+            do_sample=True,
+            min_new_tokens=self.shape.completion,
+            max_new_tokens=self.shape.completion,
+            suppress_tokens=self.policy.never,
+        )
+        return tuple(output[0, len(prompt.ids) :].tolist())
+
+
+def as_inputs(policy: Policy, prompt: Encoded) -> dict[str, Any]:
+    """An encoded prompt as transformers' `generate` takes it."""
+    config, ids = policy.model.config, prompt.ids[None]
+    image, video = ids == config.image_token_id, ids == config.video_token_id
+    films = len(prompt.grids) - 1
+    split = int(prompt.grids[:films].prod(-1).sum())
+    return {
+        "input_ids": ids,
+        "attention_mask": torch.ones_like(ids),
+        "mm_token_type_ids": image.int() + 2 * video.int(),
+        "pixel_values_videos": prompt.patches[:split],
+        "video_grid_thw": prompt.grids[:films],
+        "pixel_values": prompt.patches[split:],
+        "image_grid_thw": prompt.grids[films:],
+    }
+
+
+def trl(folder: Path, shape: Shape, wait: Callable[[], bool], say: Callable[[dict[str, float]], None]) -> None:
+    """TRL's trainer takes the steps; a callback waits before each and reports after it."""
+    from datasets import Dataset
+    from PIL import Image
+    from transformers import AutoTokenizer, Qwen2VLProcessor, TrainerCallback
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from trl import GRPOConfig, GRPOTrainer
+
+    class Processor(Qwen2VLProcessor):
+        """Without torchvision there is no video processor, and TRL asks it for nothing."""
+
+        def check_argument_for_proper_class(self, name: str, argument: Any) -> type:
+            return type(argument)
+
+    class Pace(TrainerCallback):
+        """One step for each line that is read."""
+
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if not wait():
+                raise SystemExit
+            self.start = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            say({"step": time.perf_counter() - self.start})
+
+    tokenizer, random = AutoTokenizer.from_pretrained(folder), np.random.default_rng(0)
+    count = shape.frames // 2 + 1
+    images = [Image.fromarray(random.integers(0, 256, (shape.side, shape.side, 3), np.uint8)) for _ in range(count)]
+    pixels = shape.side**2
+    pil = Qwen2VLImageProcessorPil(min_pixels=pixels, max_pixels=pixels)
+    stub = type("NoVideo", (), {"merge_size": 2, "model_input_names": []})()
+    processor = Processor(pil, tokenizer, stub, chat_template=tokenizer.chat_template)
+    content: list[dict[str, Any]] = [{"type": "image"} for _ in images]
+    form = len(
+        tokenizer.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)["input_ids"]
+    )
+    words = question(form + count * 80, shape.prompt)
+    message = [{"role": "user", "content": [*content, {"type": "text", "text": words}]}]
+    data = Dataset.from_list([{"prompt": message, "images": images}] * (shape.groups * 64))
+    gpu = torch.cuda.is_available()
+    peft = None
+    if shape.lora_r:
+        from peft import LoraConfig
+
+        peft = LoraConfig(r=shape.lora_r, target_modules="all-linear")
+    config = GRPOConfig(
+        output_dir=tempfile.mkdtemp(),
+        use_cpu=not gpu,
+        bf16=gpu,
+        gradient_checkpointing=gpu,
+        model_init_kwargs={"dtype": "bfloat16" if gpu else "float32"},
+        beta=BETA,
+        loss_type="grpo",
+        learning_rate=RATE,
+        max_steps=10_000,
+        per_device_train_batch_size=shape.groups * shape.generations,
+        num_generations=shape.generations,
+        max_completion_length=shape.completion,
+        generation_kwargs={"min_new_tokens": shape.completion},
+        report_to=[],
+        logging_steps=10_000,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+
+    def coin(completions: Sequence[Any], **columns: Any) -> list[float]:
+        return [float(i % 2) for i in range(len(completions))]
+
+    trainer = GRPOTrainer(
+        str(folder), coin, config, train_dataset=data, processing_class=processor, peft_config=peft, callbacks=[Pace()]
+    )
+    trainer.train()
+
+
+OWN: dict[str, type[Ours]] = {"ours": Ours, "rows": Rows, "reference": PaperScheme}
+NAMES = (*OWN, "trl")
+
+
+def main() -> None:
+    """Be a contestant."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, where installed, warns
+    name, folder, shape = sys.argv[1], Path(sys.argv[2]), Shape(**json.loads(sys.argv[3]))
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever is printed by libraries goes to stderr
+
+    def say(seconds: dict[str, float]) -> None:
+        if torch.cuda.is_available():
+            peak = torch.cuda.max_memory_allocated()
+        else:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"seconds": seconds, "peak": peak}), file=replies, flush=True)
+
+    def wait() -> bool:
+        return sys.stdin.readline() != ""
+
+    if name == "trl":
+        return trl(folder, shape, wait, say)
+    contestant = OWN[name](folder, shape)
+    while wait():
+        start = time.perf_counter()
+        say(contestant.step() | {"step": time.perf_counter() - start})
+
+
+if __name__ == "__main__":
+    main()
