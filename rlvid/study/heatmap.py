@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
-from rich.table import Table
+from rich.table import Column, Table
 
 from rlvid.files import write
 from rlvid.policy.gaze import KINDS
@@ -35,7 +35,7 @@ def draw(looks: Sequence[Look], prompt: Prompt, clip: Clip, what: str, path: Pat
     shown, maps = frames(clip), [heats(look, what) for look in looks]
     top = max(np.nanmax(heat) for row in maps for heat in row)
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(1.15 * len(shown) + 4.5, 1.4 * len(looks) + 1.1), layout="constrained")
+        figure = Figure(figsize=(1.15 * len(shown) + 4.5, 1.25 * len(looks) + 1), layout="constrained")
         grid = figure.add_gridspec(len(looks), len(shown) + 1, width_ratios=[1] * len(shown) + [3.5])
         for i, (look, row) in enumerate(zip(looks, maps, strict=True)):
             for j, (frame, heat) in enumerate(zip(shown, row, strict=True)):
@@ -63,7 +63,7 @@ def _warm(panel: Axes, frame: np.ndarray, heat: np.ndarray) -> None:
     box = (-0.5, frame.shape[1] - 0.5, frame.shape[0] - 0.5, -0.5)
     panel.imshow(frame.mean(-1), cmap="gray", vmin=-80, vmax=255)
     heat = np.nan_to_num(heat)
-    panel.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.85 * heat, extent=box, interpolation="nearest")
+    panel.imshow(heat, cmap=HEAT, vmin=0, vmax=1, alpha=0.65 * heat, extent=box, interpolation="nearest")
     panel.set(xticks=[], yticks=[])
     panel.spines[:].set_visible(False)
 
@@ -92,13 +92,16 @@ def verdict(look: Look) -> str:
 
 def table(looks: Sequence[Look]) -> Table:
     """Shares of attention by run, of the reasoning and of the answer; what sinks took is in none of them."""
-    shown = Table("run", "of the", *KINDS, "sinks took", "said", box=None, padding=(0, 2, 0, 0))
+    run = Column("run", overflow="fold")
+    shown = Table(run, "of the", *KINDS, "sinks took", "said", box=None, padding=(0, 2, 0, 0))
     for look in looks:
+        about = (look.name, verdict(look))
         for what in [part for part in ("reasoning", "answer") if look.find(part)] or ["reply"]:
             chosen = look.find(what)
             shares = (f"{share:.0%}" for share in look.shares(chosen).tolist())
             took = f"{look.weights[chosen][:, look.sinks].sum(1).mean():.0%} ({look.sinks.sum()})"
-            shown.add_row(look.name, what, *shares, took, "" if what == "reasoning" else verdict(look))
+            shown.add_row(about[0], what, *shares, took, about[1])
+            about = ("", "")
     return shown
 
 

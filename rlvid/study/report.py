@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from rlvid.study import measures
@@ -70,31 +71,37 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> No
 def tables(study: Study, wide: bool) -> RenderableType:
     """The whole report for a terminal of at least 80 columns; for a `wide` one, with drawings."""
     done = sum(result.done for result in study.results)
-    parts: list[RenderableType] = [
-        Text(study.question or study.name, style="bold"),
-        Text(f"{study.name}: {done} of {len(study.results)} runs done", style="dim"),
-    ]
-    compared = pairs(study)
-    if study.levels:
-        parts += ["", accuracies(study, compared, wide), "", Text(INTERVALS, style="dim")]
-    if compared:
-        parts += ["", *_verdicts(compared, wide)]
-    for key in measures.measured(study) if study.levels else ():
-        parts += ["", measures.table(study, key)]
-    if found := [response for response in responses(study) if any(cell.scores for cell in response.cells)]:
-        parts += ["", noise_cells(study, found), "", Text(RATES, style="dim")]
-        parts += ["", noise_response(found), "", Text(AREAS.format(near=NEAR), style="dim")]
-        if gaps := [f"{r.method}: {', '.join(r.missing)}" for r in found if r.missing and r.counted]:
-            parts += [Text(f"Without a finished run, or without a J, and left out: {'; '.join(gaps)}.", style="yellow")]
-        if compared := pairs_in_noise(found):
-            parts += ["", Text("In the same noise, all levels together", style="bold"), *_verdicts(compared, wide)]
-    elif study.levels and any(len(runs) > 2 for runs in study.arms.values()):
-        parts += ["", aggregates(study), "", Text(AGGREGATES, style="dim")]
-    if any(map(study.remarks, study.results)):
-        parts += ["", missing(study)]
+    head = Text(study.question or study.name, style="bold")
+    parts: list[RenderableType] = [head, Text(f"{study.name}: {done} of {len(study.results)} runs done", style="dim")]
+    for _, found in sections(study, wide):
+        for part in found:
+            parts += ["", part]
     return Group(*parts, "")
 
 
-def _verdicts(compared: Sequence[Pair], wide: bool) -> list[RenderableType]:
+def sections(study: Study, wide: bool) -> Iterator[tuple[str, list[Table | Text]]]:
+    """What there is to say, in order: a title, and tables with words about them. The terminal and the page show it."""
+    compared = pairs(study)
+    if study.levels:
+        yield "Accuracy", [accuracies(study, compared, wide), Text(INTERVALS, style="dim")]
+    if compared:
+        yield "Comparisons", _verdicts(compared, wide)
+    if study.levels and (keys := measures.measured(study)):
+        yield "Besides accuracy", [measures.table(study, key) for key in keys]
+    if found := [response for response in responses(study) if any(cell.scores for cell in response.cells)]:
+        words = [Text(AREAS.format(near=NEAR), style="dim")]
+        if gaps := [f"{r.method}: {', '.join(r.missing)}" for r in found if r.missing and r.counted]:
+            words += [Text(f"Without a finished run, or without a J, and left out: {'; '.join(gaps)}.", style="yellow")]
+        yield "Noise", [noise_cells(study, found), Text(RATES, style="dim"), noise_response(found), *words]
+        if compared := pairs_in_noise(found):
+            head = Text("In the same noise, all levels together", style="bold")
+            yield "Methods in the same noise", [head, *_verdicts(compared, wide)]
+    elif study.levels and any(len(runs) > 2 for runs in study.arms.values()):
+        yield "All levels at once", [aggregates(study), Text(AGGREGATES, style="dim")]
+    if any(map(study.remarks, study.results)):
+        yield "Not in the numbers", [missing(study)]
+
+
+def _verdicts(compared: Sequence[Pair], wide: bool) -> list[Table | Text]:
     words = TESTS.format(count=len(compared), within=100 * WITHIN) + (TAKES if wide else "")
-    return [verdicts(compare(compared), wide), "", Text(words, style="dim")]
+    return [verdicts(compare(compared), wide), Text(words, style="dim")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from math import isnan, nan
 
@@ -96,7 +97,7 @@ def verdicts(comparisons: Sequence[Comparison], wide: bool) -> Table:
                 Text(f" {c.place}"),
                 f"{100 * c.difference.value:+.1f}",
                 f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}",
-                *(Text(strip(c.difference, reach), colour) for _ in drawing),
+                *(Strip(c.difference, reach, colour) for _ in drawing),
                 "<.001" if c.p < 0.001 else f"{c.p:.3f}".removeprefix("0"),
                 Text(c.verdict, colour),
                 *would_take(c)[: len(taking)],
@@ -176,6 +177,19 @@ def missing(study: Study) -> Table:
     if unbegun:
         table.add_row(f"{len(unbegun)} arms", "all", Text(f"{UNBEGUN}: {'; '.join(unbegun)}"))
     return table
+
+
+@dataclass(frozen=True)
+class Strip:
+    """An interval drawn from -reach to +reach: letters in a terminal; the page draws a line."""
+
+    interval: Interval
+    reach: float
+    colour: str
+
+    def __rich__(self) -> Text:
+        """The letters."""
+        return Text(strip(self.interval, self.reach), self.colour)
 
 
 def strip(d: Interval, reach: float, width: int = 11) -> str:
