@@ -68,6 +68,7 @@ class Train:
 
     steps: int = 750
     prompts_per_step: int = 8
+    data_fraction: float = 1.0  # of the training samples; the seed chooses them, and fewer are among more
     num_generations: int = 8
     max_completion_length: int = 256
     temperature: float = 1.0
@@ -323,6 +324,7 @@ def _check(config: Config, where: str) -> None:
     rules = {
         "train.steps must be 0 or more": train.steps >= 0,
         "train.prompts_per_step must be 1 or more": train.prompts_per_step >= 1,
+        "train.data_fraction must be in (0, 1]": 0 < train.data_fraction <= 1,
         "train.num_generations must be 1 or more": train.num_generations >= 1,
         "train.tokens_per_forward must be 1 or more": train.tokens_per_forward >= 1,
         "train.max_completion_length must be 1 or more": train.max_completion_length >= 1,

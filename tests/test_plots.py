@@ -1,11 +1,14 @@
 """Pictures of runs: what is drawn, and which numbers it is drawn from."""
 
+import json
+
 import numpy as np
 import pytest
 
-from rlvid.files import write_jsonl
+from rlvid.files import write, write_jsonl
 from rlvid.study.plots import average, panels
 from rlvid.study.runs import read
+from rlvid.study.sweep import axes, lines
 from tests.test_report import printed, run
 
 
@@ -44,3 +47,21 @@ def test_what_moves_is_drawn(study):
     ], "not format, which stands still, nor KL and L2, of which there is nothing"
     assert "curves.png" in printed(study, plots=True)
     assert (study / "plots" / "curves.png").stat().st_size > 20_000
+
+
+def test_an_axis_of_numbers_is_a_line_for_each_choice_on_the_others(tmp_path):
+    cells = []
+    for method in ("sft", "grpo"):
+        for share in ("6 % of data", "25 % of data", "100 % of data"):
+            folder = f"{method}{share.split()[0]}"
+            id = run(tmp_path / folder, f"seed={len(cells)}", right=("10" * 20,))
+            levels = {"algorithm": method, "data": share, "labels": "clean"}
+            cells.append({"arm": f"{method}, {share}", "seed": 0, "folder": folder, "id": id, "levels": levels})
+    about = {"name": "g", "question": "q", "control": cells[0]["arm"], "comparisons": [], "cells": cells}
+    write(tmp_path / "grid.json", json.dumps(about))
+    study = read(tmp_path)
+    assert axes(study) == {"data": {"6 % of data": 6, "25 % of data": 25, "100 % of data": 100}}, (
+        "labels are no numbers"
+    )
+    assert lines(study, "data")["grpo, clean"] == {share: f"grpo, {share}" for share in axes(study)["data"]}
+    assert "sweep.png" in printed(tmp_path, plots=True)

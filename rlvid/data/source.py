@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rlvid.algorithm import Algorithm
+from rlvid.chance import hash01
 from rlvid.config import Config
 from rlvid.data import benchmark, preferences
 from rlvid.data.corruption import Corruption
@@ -26,12 +27,21 @@ def training(config: Config, algorithm: Algorithm, noise: Corruption, run: Run) 
         return []
     pairs = getattr(algorithm, "preferences", "")
     split = "train_cot" if algorithm.completions == "data" and not pairs else "train"
-    clean = benchmark.level(config.data, split, config.data_seed)
+    clean = part(benchmark.level(config.data, split, config.data_seed), config)
     prompts, manifest = corrupt(clean, noise)
     if run.main and config.noise.kind:
         write_jsonl(run.folder / "noise_manifest.jsonl", manifest)
         write(run.folder / "noise.json", json.dumps(realised(noise, clean, manifest)))
     return preferences.attach(prompts, Path(pairs)) if pairs else prompts
+
+
+def part(prompts: list[Prompt], config: Config) -> list[Prompt]:
+    """`train.data_fraction` of a split, at least one: the same for every algorithm, and fewer are always among more."""
+    if (fraction := config.train.data_fraction) == 1:
+        return prompts
+    luck = {prompt.id: hash01("fraction", config.seed, prompt.id) for prompt in prompts}
+    chosen = set(sorted(luck, key=luck.__getitem__)[: max(1, round(fraction * len(prompts)))])
+    return [prompt for prompt in prompts if prompt.id in chosen]
 
 
 def held_out(config: Config) -> dict[str, list[Prompt]]:

@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from rlvid.files import write
 from rlvid.policy.gaze import KINDS
 from rlvid.study.attention import Look
-from rlvid.study.plots import COLOURS, STYLE
+from rlvid.study.style import COLOURS, STYLE
 from rlvid.types import Prompt
 from rlvid.video.views import Clip
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -16,11 +15,9 @@ from matplotlib.figure import Figure  # itself, not pyplot: a notebook keeps its
 from rlvid.study.response import responses
 from rlvid.study.runs import Result, Study
 from rlvid.study.stats import accuracy
+from rlvid.study.style import MARKS, STYLE, looks, save
+from rlvid.study.sweep import sweeps
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart, less its yellow, which paper swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
-DASHES = ("-", "--", ":", "-.")
 ACCURACY, LENGTH = "rewards/accuracy/mean", "completions/mean_length"
 PANELS = {
     "reward": "reward",
@@ -33,24 +30,13 @@ PANELS = {
 }
 WIDE = 4  # panels in a row
 WINDOW = 1 / 12  # of all steps: a smooth curve's mean is taken over so many
-STYLE: dict[Any, Any] = {
-    "figure.dpi": 150,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "0.92",
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "text.parse_math": False,  # names are names, dollars and all
-}
 
 
 def draw(study: Study, folder: Path) -> list[Path]:
     """Draw whatever the finished runs allow into `folder`; returns the pictures' paths."""
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
-        return [path for picture in (curves, intervals, noise) if (path := picture(study, folder))]
+        return [path for picture in (curves, intervals, sweeps, noise) if (path := picture(study, folder))]
 
 
 def curves(study: Study, folder: Path) -> Path | None:
@@ -77,7 +63,7 @@ def curves(study: Study, folder: Path) -> Path | None:
         axes.set_axis_off()
     lines, names = grid[0].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)))
-    return _save(figure, folder / "curves.png")
+    return save(figure, folder / "curves.png")
 
 
 def panels(study: Study, runs: Sequence[Result]) -> dict[str, str]:
@@ -113,7 +99,7 @@ def intervals(study: Study, folder: Path) -> Path:
         axes.grid(False, axis="y")
     grid.flat[0].set_yticks(range(len(arms)), arms)
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return _save(figure, folder / "accuracy.png")
+    return save(figure, folder / "accuracy.png")
 
 
 def noise(study: Study, folder: Path) -> Path | None:
@@ -137,7 +123,7 @@ def noise(study: Study, folder: Path) -> Path | None:
     axes.set(xlabel="Youden's J: what the noise leaves of the clean gradient", ylabel="accuracy on all levels, %")
     axes.invert_xaxis()  # clean on the left, ever more noise to the right
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
-    return _save(figure, folder / "noise.png")
+    return save(figure, folder / "noise.png")
 
 
 def explores(run: Result) -> bool:
@@ -153,11 +139,6 @@ def series(run: Result, key: str) -> np.ndarray:
 def look(study: Study, arm: str) -> tuple[str, str]:
     """An arm's colour and dash, the same in every picture of arms."""
     return next(look for name, look in zip(study.arms, looks(), strict=False) if name == arm)
-
-
-def looks() -> Iterator[tuple[str, str]]:
-    """Colours and dashes, first all colours in one dash."""
-    return ((colour, dash) for dash in cycle(DASHES) for colour in COLOURS)
 
 
 def average(seeds: Sequence[np.ndarray], window: float) -> np.ndarray:
@@ -184,8 +165,3 @@ def _path(axes: Axes, runs: Sequence[Result], colour: str, dash: str) -> None:
     if len(length) == len(accuracy) > 0:
         axes.plot(length, accuracy, dash, color=colour, lw=1)
         axes.plot(length[-1], accuracy[-1], "o", color=colour, ms=6)
-
-
-def _save(figure: Figure, path: Path) -> Path:
-    figure.savefig(path)
-    return path

@@ -1,0 +1,45 @@
+"""The paper's table and figures: base, SFT and GRPO at every level and on transfer, and from ever fewer samples.
+
+SFT stands there twice: as its preset has it, and with as many steps as it takes to see as many prompts as GRPO. Where
+real data is at hand, TRANSFER is LongVideoBench's folder.
+
+rlvid grid experiments/paper.py --jobs 2
+"""
+
+from collections.abc import Mapping
+
+from rlvid.config import load
+from rlvid.study.grid import Grid, Settings
+
+TRANSFER: Settings = {"eval.transfer": ["kitchen_long"]}
+SHARES = ("6 % of data", "25 % of data", "100 % of data")
+ALL = SHARES[-1]
+
+
+def as_many(levels: Mapping[str, str]) -> Settings:
+    """SFT for as many prompts as GRPO is asked."""
+    grpo, sft = load(levels["preset"]).train, load(f"{levels['preset']}_sft").train
+    steps = grpo.steps * grpo.prompts_per_step // sft.prompts_per_step
+    return {"preset": "{preset}_sft", "train.steps": steps, **TRANSFER}
+
+
+GRID = Grid(
+    name="paper",
+    question="Does RL beat SFT at every level and on transfer, and how much data does either need?",
+    axes={
+        "algorithm": {"sft": {"preset": "{preset}_sft", **TRANSFER}, "sft, as many prompts": as_many, "grpo": TRANSFER},
+        "data": {share: {"train.data_fraction": int(share.split()[0]) / 100} for share in SHARES},
+    },
+    arms={"base": {"train.steps": 0, **TRANSFER}},
+    unseeded=("base",),
+    seeds=(0, 1, 2),
+    control="base",
+    comparisons=(
+        *((f"{method}, {ALL}", "base") for method in ("sft", "sft, as many prompts", "grpo")),
+        *((f"grpo, {share}", f"sft, as many prompts, {share}") for share in reversed(SHARES)),
+        (f"grpo, {ALL}", f"sft, {ALL}"),
+    ),
+)
+
+if __name__ == "__main__":
+    raise SystemExit(GRID.main())
