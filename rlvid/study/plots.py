@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure  # itself, not pyplot: a notebook keeps its
 from rlvid.study.response import responses
 from rlvid.study.runs import Result, Study
 from rlvid.study.stats import accuracy
-from rlvid.study.style import MARKS, STYLE, looks, save
+from rlvid.study.style import COLOURS, MARKS, STYLE, looks
 from rlvid.study.sweep import sweeps
 
 ACCURACY, LENGTH = "rewards/accuracy/mean", "completions/mean_length"
@@ -35,11 +35,19 @@ WINDOW = 1 / 12  # of all steps: a smooth curve's mean is taken over so many
 def draw(study: Study, folder: Path) -> list[Path]:
     """Draw whatever the finished runs allow into `folder`; returns the pictures' paths."""
     folder.mkdir(parents=True, exist_ok=True)
+    drawn = figures(study)
+    for name, figure in drawn.items():
+        figure.savefig(folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in drawn]
+
+
+def figures(study: Study) -> dict[str, Figure]:
+    """The pictures by name, as far as the finished runs allow them."""
     with matplotlib.rc_context(STYLE):
-        return [path for picture in (curves, intervals, sweeps, noise) if (path := picture(study, folder))]
+        return {name: figure for name, picture in PICTURES.items() if (figure := picture(study))}
 
 
-def curves(study: Study, folder: Path) -> Path | None:
+def curves(study: Study) -> Figure | None:
     """Whatever moves, against steps: each seed thin, their mean, smoothed, thick. Last, accuracy against length.
 
     Left out are arms without a group that differs in reward: there the data demonstrates, and the curves are its own.
@@ -58,12 +66,12 @@ def curves(study: Study, folder: Path) -> Path | None:
         axes.set(title=title, xlabel="step")
     for arm, runs in arms.items():
         _path(grid[len(shown)], runs, *look(study, arm))
-    grid[len(shown)].set(title="accuracy against length; dots: the end", xlabel=PANELS[LENGTH])
+    grid[len(shown)].set(title="accuracy by length; dot: the end", xlabel=PANELS[LENGTH])
     for axes in grid[len(shown) + 1 :]:
         axes.set_axis_off()
     lines, names = grid[0].get_legend_handles_labels()
     figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)))
-    return save(figure, folder / "curves.png")
+    return figure
 
 
 def panels(study: Study, runs: Sequence[Result]) -> dict[str, str]:
@@ -78,7 +86,7 @@ def panels(study: Study, runs: Sequence[Result]) -> dict[str, str]:
     }
 
 
-def intervals(study: Study, folder: Path) -> Path:
+def intervals(study: Study) -> Figure:
     """Accuracy of each arm on each level: mean and 95 % interval, every seed as a tick; control and chance as lines."""
     levels, arms = list(study.levels), [arm for arm, runs in study.arms.items() if runs]
     figure = Figure(figsize=(2 + 2.9 * len(levels), 1.4 + 0.32 * len(arms)), layout="constrained")
@@ -99,10 +107,35 @@ def intervals(study: Study, folder: Path) -> Path:
         axes.grid(False, axis="y")
     grid.flat[0].set_yticks(range(len(arms)), arms)
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return save(figure, folder / "accuracy.png")
+    return figure
 
 
-def noise(study: Study, folder: Path) -> Path | None:
+def shares(study: Study) -> Figure | None:
+    """What decides the advantages: how far they would be others without each reward, over the last half of the steps."""
+    found = {arm: [decided(run) for run in runs] for arm, runs in study.arms.items() if any(map(decided, runs))}
+    names = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
+    if len(names) < 2:
+        return None
+    figure = Figure(figsize=(7.5, 1.2 + 0.32 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    for name, colour, mark in zip(names, cycle(COLOURS), cycle(MARKS), strict=False):
+        points = [(run[name], place) for place, runs in enumerate(found.values()) for run in runs if name in run]
+        axes.plot(*zip(*points, strict=True), mark, color=colour, ms=5, alpha=0.7, label=name)
+    axes.set(xlabel="how far the advantages move without it, |A - A'|² / |A|²; a dot for each seed")
+    axes.set(xlim=(-0.03, None), ylim=(len(found) - 0.4, -0.6))
+    axes.set_yticks(range(len(found)), list(found))
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def decided(run: Result) -> dict[str, float]:
+    """Reward -> its mean share of the advantages over the last half of a run's steps."""
+    rows = run.metrics[len(run.metrics) // 2 :]
+    keys = dict.fromkeys(key for row in rows for key in row if key.startswith("advantage_share/"))
+    return {key.split("/")[1]: float(np.mean([row[key] for row in rows if key in row])) for key in keys}
+
+
+def noise(study: Study) -> Figure | None:
     """Accuracy against Youden's J: a line for each method through its points, every seed as a faint point."""
     found = [response for response in responses(study) if response.measurable]
     if not found:
@@ -123,7 +156,7 @@ def noise(study: Study, folder: Path) -> Path | None:
     axes.set(xlabel="Youden's J: what the noise leaves of the clean gradient", ylabel="accuracy on all levels, %")
     axes.invert_xaxis()  # clean on the left, ever more noise to the right
     figure.legend(*axes.get_legend_handles_labels(), loc="outside right upper")
-    return save(figure, folder / "noise.png")
+    return figure
 
 
 def explores(run: Result) -> bool:
@@ -165,3 +198,12 @@ def _path(axes: Axes, runs: Sequence[Result], colour: str, dash: str) -> None:
     if len(length) == len(accuracy) > 0:
         axes.plot(length, accuracy, dash, color=colour, lw=1)
         axes.plot(length[-1], accuracy[-1], "o", color=colour, ms=6)
+
+
+PICTURES: Mapping[str, Callable[[Study], Figure | None]] = {
+    "curves": curves,
+    "accuracy": intervals,
+    "sweep": sweeps,
+    "noise": noise,
+    "shares": shares,
+}

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import cycle
-from pathlib import Path
 from typing import Any
-
-from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart, less its yellow, which paper swallows.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -29,9 +26,3 @@ STYLE: dict[Any, Any] = {
 def looks() -> Iterator[tuple[str, str]]:
     """Colours and dashes, first all colours in one dash."""
     return ((colour, dash) for dash in cycle(DASHES) for colour in COLOURS)
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Write a picture; returns its path."""
-    figure.savefig(path)
-    return path

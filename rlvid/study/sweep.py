@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rlvid.study.runs import Study
 from rlvid.study.stats import accuracy
-from rlvid.study.style import looks, save
+from rlvid.study.style import looks
 
 NUMBERED = re.compile(r"(\d+(?:\.\d+)?) +(\S.*)")  # "25 % of data"
 FEWEST = 3  # levels that make a line
 
 
-def sweeps(study: Study, folder: Path) -> Path | None:
+def sweeps(study: Study) -> Figure | None:
     """A row for each axis of numbers, a column for each level of questions, a line for each choice on other axes."""
     found = axes(study)
     if not found or not study.levels:
@@ -29,7 +28,7 @@ def sweeps(study: Study, folder: Path) -> Path | None:
             _panel(panel, study, axis, numbers, level)
         row[0].set_ylabel("accuracy, %")
         figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return save(figure, folder / "sweep.png")
+    return figure
 
 
 def axes(study: Study) -> dict[str, dict[str, float]]:
