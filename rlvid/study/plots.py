@@ -111,7 +111,7 @@ def intervals(study: Study) -> Figure:
 
 
 def shares(study: Study) -> Figure | None:
-    """What decides the advantages: how far they would be others without each reward, over the last half of the steps."""
+    """What decides the advantages: how far they move without each reward, over the last half of the steps."""
     found = {arm: [decided(run) for run in runs] for arm, runs in study.arms.items() if any(map(decided, runs))}
     names = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
     if len(names) < 2:
