@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     one = _verb(verb, "report", report, "the table, the verdicts and the curves of a folder of runs")
     one.add_argument("runs")
     one.add_argument("--no-plots", action="store_true", help="only the tables")
+    one.add_argument("--html", metavar="FILE", help="also one page: pictures, attention, cases with clips")
 
     one = _verb(verb, "watch", watch, "a folder of runs as they go: progress, time left, courses, alarms")
     one.add_argument("runs")
@@ -142,7 +143,7 @@ def grid(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> None:
     """Print a report."""
-    verbs.report(args.runs, plots=not args.no_plots)
+    verbs.report(args.runs, plots=not args.no_plots, html=args.html)
 
 
 def watch(args: argparse.Namespace) -> None:

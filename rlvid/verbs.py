@@ -123,11 +123,20 @@ def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
     return runpy.run_path(str(script))["GRID"].main(list(arguments))
 
 
-def report(runs: str | Path, plots: bool = True) -> None:
-    """Print the table, the comparisons and their verdicts for a folder of runs, and draw its curves."""
+def report(runs: str | Path, plots: bool = True, html: str | Path | None = None) -> None:
+    """Print the table, the comparisons and their verdicts for a folder of runs, and draw its curves.
+
+    With `html`, write all that and more as one page: cases with their clips, where runs look, settings.
+    """
     from rlvid.study.report import report
 
     report(Path(runs), plots=plots)
+    if html:
+        from rich.console import Console
+
+        from rlvid.study.page import save
+
+        Console().print(f"page         {save(Path(runs), Path(html))}", soft_wrap=True)
 
 
 def export(run: str | Path, folder: str | Path) -> None:

@@ -11,6 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -185,9 +186,9 @@ def _media(s: Sample, root: Path) -> None:
         encode(s.clip, video)
 
 
-def encode(frames: np.ndarray, path: Path) -> None:
+def encode(frames: np.ndarray, file: Path | BytesIO) -> None:
     """(T, H, W, 3) uint8 -> an H.264 mp4 of 2 frames a second, the same bytes each time."""
-    with av.open(path, "w") as container:
+    with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "ultrafast", "threads": "1"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

@@ -1,0 +1,60 @@
+"""What a page says of the runs themselves: in which settings they differ, their alarms, what they ran on."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from rlvid.files import read_json, read_jsonl
+from rlvid.study.runs import Study, flat
+
+LUCK = ("seed", "noise.seed")
+
+
+def differences(study: Study) -> Table:
+    """Arms by the settings, seeds apart, in which they differ."""
+    configs = {}
+    for result in study.results:
+        path = result.folder / "config.toml"
+        if path.is_file() and result.arm not in configs:
+            configs[result.arm] = flat(tomllib.loads(path.read_text()))
+    keys = dict.fromkeys(key for config in configs.values() for key in config if key not in LUCK)
+    varied = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
+    table = Table("arm", *map(escape, varied))
+    for arm, config in configs.items():
+        table.add_row(Text(arm), *(Text(str(config.get(key, ""))) for key in varied))
+    return table
+
+
+def common(study: Study) -> list[tuple[str, str]]:
+    """The settings in which all runs agree."""
+    paths = [path for result in study.results if (path := result.folder / "config.toml").is_file()]
+    first, *others = [flat(tomllib.loads(path.read_text())) for path in paths] or [{}]
+    return [(k, str(v)) for k, v in first.items() if all(config.get(k) == v for config in others)]
+
+
+def alarms(study: Study) -> list[dict[str, Any]]:
+    """The alarms of all runs: each kind of a run once, with its first step and how often it was raised."""
+    found: dict[tuple[str, int, str], dict[str, Any]] = {}
+    for result in study.results:
+        for row in read_jsonl(result.folder / "alarms.jsonl"):
+            about = {"arm": result.arm, "seed": result.seed, "times": 0, **row}
+            found.setdefault((result.arm, result.seed, row["kind"]), about)["times"] += 1
+    return list(found.values())
+
+
+def environment(study: Study) -> list[tuple[str, Sequence[str]]]:
+    """What the runs ran on: each thing with all values that it had."""
+    found: dict[str, dict[str, None]] = {}
+    for result in study.results:
+        about = read_json(result.folder / "environment.json") or {}
+        about |= {f"{name} (package)": number for name, number in about.pop("packages", {}).items()}
+        about["command"] = " ".join(about.pop("command", []))
+        for name, value in about.items():
+            found.setdefault(name, {})[str(value)] = None
+    return [(name, list(values)) for name, values in found.items() if set(values) != {""}]
