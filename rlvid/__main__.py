@@ -41,6 +41,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as train.steps=10")
     one.add_argument("--out", help="the run's folder (default: runs/PRESET-ID)")
     one.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    about = "only count the memory that it takes, here or on the devices of an accelerate YAML"
+    one.add_argument("--plan", nargs="?", const="", metavar="YAML", help=about)
 
     one = _verb(verb, "eval", evaluate, "evaluate a run, a checkpoint, or any Qwen2-VL folder or hub id")
     one.add_argument("model")
@@ -128,6 +130,8 @@ def parser() -> argparse.ArgumentParser:
 
 def train(args: argparse.Namespace) -> None:
     """Train, and evaluate at the end."""
+    if args.plan is not None:
+        return verbs.plan(args.preset, args.overrides, args.plan)
     verbs.train(args.preset, args.overrides, args.out, args.resume)
 
 

@@ -89,7 +89,8 @@ def save(
     state |= {"step": step, "scheduler": scheduler.state_dict()}
     final = run.folder / "checkpoints" / f"step-{step:06d}"
     part = final.with_name(f".{final.name}")
-    with models.whole():
+    moving = models.reference if models.reference and models.reference.moves else None
+    with models.whole(models.policy, moving):
         if run.main:
             shutil.rmtree(part, ignore_errors=True)
             try:

@@ -80,7 +80,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         witness = Witness(mix, policy, reference, config, aside, run.timed, judge)
         checkpoint.begin(run, models, scheduler)
         plan = [source.take(prompts, step, config) for step in range(run.step + 1, config.train.steps + 1)]
-        with models.whole():
+        speakers = policy, reference if {*measures.evidence} & evidence.BY_REFERENCE else None
+        with models.whole(policy):
             run.warm(policy, chain(*plan, *levels.values()))
         read = Reader(run, policy, plan, noise.see)
 
@@ -98,7 +99,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         run.costs, room = judge.costs if judge else dict, Room("tokens", config.train.tokens_per_forward)
         notice.patient = True
         for number, asked in enumerate(plan, start=run.step + 1):
-            with models.whole():
+            with models.whole(*speakers):
                 rollout, drawn = play(asked, number), list(asked)
                 for _ in range(1, algorithm.max_num_gen_batches):
                     more = source.spare(prompts, drawn, len(asked) - len(rollout.telling), number, config)
@@ -106,8 +107,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                         break
                     rollout = rollout.joined(play(more, number, len(drawn)), len(asked))
                     drawn += more
-                with run.timed("reference"):
-                    facts = rollout.facts(policy, reference if "ref_logps" in algorithm.needs else None, config.train)
+            with models.whole(reference, policy if policy.critic else None), run.timed("reference"):
+                facts = rollout.facts(policy, reference if "ref_logps" in algorithm.needs else None, config.train)
             step = rollout.step(number, mix.at(number), facts, run.memory)
             batch = credit(algorithm, step)
             rollout = rollout.credited(batch, policy.device)
@@ -122,7 +123,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             metrics |= repairs(rollout.records, algorithm.labels(step)) | algorithm.report(batch)
             metrics |= run.count(rollout.records, len(drawn))
             if number == config.train.steps or (config.train.eval_steps and number % config.train.eval_steps == 0):
-                with models.whole():
+                with models.whole(*speakers):
                     metrics |= evaluate(replace(witness, mix=measures), levels, run, number, display)
             run.log(number, metrics, rollout.records)
             display.step(number, metrics, rollout.records)
@@ -130,7 +131,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             if ending and number < config.train.steps:
                 raise KeyboardInterrupt(f"SIGTERM, after step {number}")
         if not config.train.steps:
-            with models.whole():
+            with models.whole(*speakers):
                 run.log(0, evaluate(replace(witness, mix=measures), levels, run, 0, display), [])
         display.results(results(run.folder / "eval"))
         return run.finish()
@@ -172,7 +173,7 @@ def learn(
     learner, optimizer, meter = models.learner, models.optimizer, Meter()
     turns = minibatches(rollout.seats, len(rollout.records), algorithm.num_minibatches) * algorithm.num_iterations
     if len(turns) > 1:
-        with models.whole():
+        with models.whole(models.policy):
             rollout = rollout.before(models.policy, config)
     learner.train()  # gradient checkpointing asks for it; nothing here drops out
     for turn in turns:

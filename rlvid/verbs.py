@@ -22,6 +22,26 @@ def train(
     return _run(config, Path(out) if out else Path("runs") / f"{Path(preset).stem}-{config.id}", resume)
 
 
+def plan(preset: str | Path, overrides: Sequence[str] = (), devices: str | Path | None = None) -> None:
+    """Print what a run would hold in memory, with nothing loaded: on this machine, and on some others.
+
+    `devices` is a YAML file of `accelerate launch`; without it there is one, or as many as were launched.
+    """
+    import torch
+    from rich.console import Console
+
+    from rlvid.bench.plan import Devices, machines, plan, table
+
+    config = load(preset, overrides)
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    share = Devices.read(Path(devices)) if devices else Devices(ranks)
+    mixed = config.train.dtype != "float32"
+    console = Console()
+    console.print("", table(plan(config, share, mixed), share), "", machines(config))
+    if torch.cuda.is_available():
+        console.print(f"\nThis device has {torch.cuda.mem_get_info()[1] / 1e9:.0f} GB.")
+
+
 def evaluate(
     model: str | Path,
     data: str | Path | None = None,

@@ -47,16 +47,15 @@ class Models:
         return self.learner.zero_optimization_stage() if hasattr(self.learner, "zero_optimization_stage") else 0
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """All weights are on each process, which may now go through the models as often as it likes, and alone."""
-        if self.stage < 3:
+    def whole(self, *models: nn.Module | None) -> Iterator[None]:
+        """All weights of some models are on each process, which may now go through them as often as it likes, alone."""
+        if self.stage < 3 or not any(models):
             yield
             return
         from deepspeed.runtime.zero import GatheredParameters
         from trl.models.utils import add_hooks, remove_hooks
 
-        modules = [self.policy, self.reference] if self.reference else [self.policy]
-        with GatheredParameters(chain(*(module.parameters() for module in modules))):
+        with GatheredParameters(chain(*(model.parameters() for model in models if model))):
             remove_hooks(self.learner)  # they would let go of a layer's weights after it
             try:
                 yield

@@ -14,6 +14,11 @@ from PIL import Image, ImageOps
 from rlvid.config import Video
 from rlvid.errors import UserError
 
+ONLY = {  # what FFmpeg may open: films, and no list of other files or addresses
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,gif",
+    "protocol_whitelist": "file",
+}
+
 
 class BadVideo(UserError):
     """A video or an image that cannot be read. Nothing is ever shown in its place."""
@@ -81,7 +86,7 @@ def _survey(path: str) -> tuple[int, float]:
     import av
 
     try:
-        container = av.open(path)
+        container = av.open(path, options=ONLY)
     except av.error.InvalidDataError as error:
         with Path(path).open("rb") as file:
             mp4 = file.read(8)[4:] == b"ftyp"
@@ -112,7 +117,7 @@ def _pick(path: str, wanted: set[int]) -> tuple[list[np.ndarray], int]:
     import av
 
     frames, count = [], 0
-    with av.open(path) as container:
+    with av.open(path, options=ONLY) as container:
         for count, frame in enumerate(container.decode(video=0), 1):
             if count - 1 in wanted:
                 frames.append(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
