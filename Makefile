@@ -9,7 +9,7 @@ READY := .venv/.ready
 export DS_BUILD_OPS := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test soak lint lock
+.PHONY: demo test soak audit lint lock
 
 demo: $(READY)
 	$(BIN)/rlvid grid experiments/quickstart.py --jobs 2
@@ -22,6 +22,11 @@ test: lint
 # Runs that are stopped at random moments, sixty times: they must leave the bits of one that never was.
 soak: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
+
+# Known vulnerabilities of what is pinned; asks the network.
+audit: $(READY)
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --requirement requirements.lock --no-deps --disable-pip
 
 lint: $(READY)
 	$(BIN)/ruff check .

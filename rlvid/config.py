@@ -92,6 +92,7 @@ class Train:
     save_total_limit: int = 2
     eval_steps: int = 0  # 0: evaluate only at the end
     log_completions_steps: int = 10  # how often one completion is shown
+    reward_timeout: float = 1800.0  # seconds that one reward may take for a step; 0 waits for ever
     ddp_timeout: int = 1800  # seconds that a process waits for the others before it ends
 
 
@@ -342,6 +343,7 @@ def _check(config: Config, where: str) -> None:
         "video.decode_timeout must be above 0": video.decode_timeout > 0,
         "video.cache_gb must be 0 or more": video.cache_gb >= 0,
         "train.lora_r must be 0 or more": train.lora_r >= 0,
+        "train.reward_timeout must be 0 or more": train.reward_timeout >= 0,
         "train.ddp_timeout must be 1 or more": train.ddp_timeout >= 1,
         "train.sync_ref_model averages whole weights; with train.lora_r the reference is the base: choose one": not (
             train.sync_ref_model and train.lora_r

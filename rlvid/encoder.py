@@ -60,7 +60,7 @@ def encoder(name: str = DEFAULT) -> SentenceTransformer:
 
     try:
         return SentenceTransformer(str(get_model_path()) if name == DEFAULT else name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"text encoder {name!r} cannot be loaded: {reason}. Without network: {DEFAULT}") from error
 
@@ -76,6 +76,6 @@ def cross_encoder(name: str) -> CrossEncoder:
         )
     try:
         return CrossEncoder(name)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"cross-encoder {name!r} cannot be loaded: {reason}") from error

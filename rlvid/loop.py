@@ -50,7 +50,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     Raises UserError where the config, the data or the folder cannot be used, and on a non-finite gradient.
     """
     algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
-    mix, noise = Mix.build(config.rewards), corruption(config.noise)
+    mix, noise = Mix.build(config.rewards, config.train.reward_timeout), corruption(config.noise)
     measures = mix.beside(config.eval.rewards)
     noise.check(mix.rewards)
     accelerator = processes.accelerator(config, folder)

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from rlvid.config import Plugin
 from rlvid.errors import UserError
+from rlvid.patience import patience
 from rlvid.resolve import build, suggest
 from rlvid.types import Group
 from rlvid.video.views import VIEWS
@@ -23,6 +24,7 @@ from rlvid.video.views import VIEWS
 Column = list[list[float | None]]
 Spoil = Callable[[str, Sequence[Group]], None]
 MADE = ("answer_probs", "answer_likelihood", "ref_logps", "reanswer", "visual_attention")  # by policy and reference
+OVERDUE = "reward {name!r} has not come back after train.reward_timeout = {seconds:g} s: mend it, or wait longer"
 EVIDENCE = frozenset(("narrations", "embeddings", "nli", "judge", *MADE, *(f"view:{name}" for name in VIEWS)))
 
 
@@ -54,8 +56,13 @@ class Mix:
     """
 
     def __init__(
-        self, rewards: Mapping[str, Reward], weights: Mapping[str, float], anneal: Mapping[str, float] | None = None
+        self,
+        rewards: Mapping[str, Reward],
+        weights: Mapping[str, float],
+        anneal: Mapping[str, float] | None = None,
+        timeout: float = 0,
     ) -> None:
+        self.timeout = timeout  # seconds for each reward, 0 for as long as it takes
         rewards, reads = dict(rewards), {}
         waiting = list(rewards)
         for name in waiting:
@@ -73,18 +80,19 @@ class Mix:
         self.needs = {name: evidence_of(name, reward) for name, reward in self.rewards.items()}
 
     @classmethod
-    def build(cls, plugins: Sequence[Plugin]) -> Mix:
+    def build(cls, plugins: Sequence[Plugin], timeout: float = 0) -> Mix:
         """The mix that a config asks for."""
         return cls(
             {p.name: build("rewards", p.name, **p.fields) for p in plugins},
             {p.name: p.weight for p in plugins},
             {p.name: p.anneal for p in plugins},
+            timeout,
         )
 
     def beside(self, plugins: Sequence[Plugin]) -> Mix:
         """The same with rewards that are only measured; one of the same name stands in the other's place."""
         further = {p.name: build("rewards", p.name, **p.fields) for p in plugins}
-        return Mix({**self.rewards, **further}, self.weights)
+        return Mix({**self.rewards, **further}, self.weights, timeout=self.timeout)
 
     @property
     def evidence(self) -> list[str]:
@@ -110,7 +118,9 @@ class Mix:
 
     def _lay(self, names: Iterable[str], groups: Sequence[Group], spoil: Spoil | None) -> None:
         for name in names:
-            for group, row in zip(groups, check(name, self.rewards[name](groups), groups), strict=True):
+            with patience(self.timeout, OVERDUE.format(name=name, seconds=self.timeout)):
+                column = self.rewards[name](groups)
+            for group, row in zip(groups, check(name, column, groups), strict=True):
                 group.columns[name] = row
             if spoil:
                 spoil(name, groups)

@@ -1,17 +1,20 @@
 """Real faults: processes killed, stopped and asked to end, disks that are full, checkpoints that rot."""
 
 import json
+import os
 import random
 import shutil
 import signal
 import subprocess
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from rlvid import verbs
 from rlvid.errors import UserError
 from rlvid.files import read_json, read_jsonl
+from rlvid.patience import patience
 from tests.processes import SMALL, Child, several, wait_for
 
 LONG = ["train.steps=4", "train.save_steps=2"]
@@ -168,6 +171,17 @@ def test_a_damaged_checkpoint_is_set_aside(interrupted, undisturbed, capsys, nam
     assert same(interrupted, undisturbed)
 
 
+@pytest.mark.parametrize("when", [0, 4_000_000_000], ids=["1970", "2096"])
+def test_a_clock_that_jumps_changes_nothing(interrupted, undisturbed, when):
+    for path in [interrupted, *interrupted.rglob("*")]:
+        os.utime(path, (when, when))
+    status = read_json(interrupted / "status.json")
+    said = datetime.fromtimestamp(when, UTC).isoformat(timespec="seconds")
+    (interrupted / "status.json").write_text(json.dumps(status | {"updated": said}))
+    assert same(train(interrupted, resume=True), undisturbed)
+    assert all(value >= 0 for row in read_jsonl(interrupted / "timing.jsonl") for value in row.values())
+
+
 def test_with_no_checkpoint_whole_it_starts_again(interrupted, undisturbed):
     for folder in (interrupted / "checkpoints").iterdir():
         (folder / "optimizer.safetensors").unlink()
@@ -188,6 +202,28 @@ def test_a_second_process_in_the_folder_is_refused(kitchen, tmp_path):
         verbs.train("nano", [*SMALL, "train.steps=500"], out, resume=True)
     first.send(signal.SIGINT)
     assert first.end()[0] == 130
+
+
+def test_a_reward_that_never_returns_ends_the_run_and_is_named(kitchen, tmp_path):
+    (tmp_path / "slow.py").write_text("import time\ndef slow(groups):\n    time.sleep(600)\n")
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"reward '.*slow' has not come back after train.reward_timeout = 0.5 s"):
+        train(tmp_path / "run", f'rewards."{tmp_path}/slow.py:slow"=1.0', "train.reward_timeout=0.5")
+    assert time.monotonic() - start < 120 and read_json(tmp_path / "run/status.json")["state"] == "failed"
+
+
+def test_an_alarm_set_outside_goes_on_and_nothing_rings_afterwards():
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+    try:
+        start = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with patience(0.2, "not so soon"):
+            time.sleep(0.05)
+        time.sleep(0.4)
+        assert len(rung) == 1 and 0.25 < rung[0] - start < 0.45
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_reward_that_raises_stops_the_run_and_is_named(kitchen, tmp_path):

@@ -76,10 +76,8 @@ def test_the_cache_of_keys_and_values_is_counted_to_the_byte(folder, monkeypatch
     _, encoded = read(policy)
     monkeypatch.setattr(plans, "TEXT", PROMPT - plans.pictures(config))
     with torch.no_grad():
-        cache, *_ = Sampler(policy, config.train, lambda phase: nullcontext())._prefill(
-            [encoded, encoded], config.train.num_generations
-        )
-    held = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values))
+        cache, *_ = Sampler(policy, config.train, lambda phase: nullcontext())._prefill([encoded, encoded])
+    held = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values)) * config.train.num_generations
     counted = {part.name: part.size for part in plan(config, Devices(), mixed=False).parts}["keys and values"]
     assert held * (PROMPT + 1) / PROMPT == counted, "and one place for the next token"
 

@@ -69,9 +69,23 @@ def test_greedy_is_transformers_generate_token_for_token(policy, prompts, decodi
 def test_a_fixed_cache_samples_what_a_growing_one_does(policy, prompts, decoding):
     asked = every_shape(prompts)
     encoded = [policy.encode(p) for p in asked]
-    plain, fixed = (sampler(policy, d)(asked, encoded, "7") for d in (Growing, decoding))
+    plain, fixed = (sampler(policy, d, max_completion_length=64)(asked, encoded, "7") for d in (Growing, decoding))
+    assert len({len(c.tokens) for c in chain(*plain)}) > 1, "rows end one by one, and so do groups"
     for one, other in zip(chain(*plain), chain(*fixed), strict=True):
         assert one.tokens == other.tokens and one.logps == pytest.approx(other.logps, abs=1e-4)
+
+
+def test_a_prompts_keys_and_values_are_held_once_and_let_go_with_its_last_reply(policy, prompts):
+    encoded = [policy.encode(p) for p in prompts[:3]]
+    cache, hidden, seen, place = sampler(policy)._prefill(encoded)
+    step = Growing(policy, cache, seen, place, count=4)
+    assert {len(keys) for keys, _ in step.prompts} == {3}
+    going = torch.ones(12, dtype=torch.bool)
+    going[[0, 1, 2, 3, 5]] = False  # the first prompt's replies, and one of the second's
+    with torch.no_grad():
+        assert step.keep(going).tolist() == [4, 6, 7, 8, 9, 10, 11]
+        assert {len(keys) for keys, _ in step.prompts} == {2} and step.slots.tolist() == [0, 2, 3, 4, 5, 6, 7]
+        assert step(torch.full((7,), 5)).shape == (7, hidden.shape[1])
 
 
 def test_rows_that_have_ended_cost_nothing(policy, prompts):
@@ -95,7 +109,7 @@ def test_a_cache_in_half_precision_changes_no_bit_under_autocast(policy, prompts
     encoded = [policy.encode(p) for p in prompts]
     lean = sampler(mixed)(prompts, encoded, "7")
     with torch.no_grad(), mixed.precision():
-        assert sampler(mixed)._prefill(encoded, 2)[0].layers[0].keys.dtype == torch.bfloat16
+        assert sampler(mixed)._prefill(encoded)[0].layers[0].keys.dtype == torch.bfloat16
     monkeypatch.setattr(Lean, "update", lambda self, *args: super(Lean, self).update(*args))
     full = sampler(mixed)(prompts, encoded, "7")
     assert [(c.tokens, c.logps) for c in chain(*lean)] == [(c.tokens, c.logps) for c in chain(*full)]

@@ -240,7 +240,9 @@ def architecture_of(model: str) -> Qwen2VLConfig:
     if model in PUBLISHED:
         return architecture(PUBLISHED[model], AutoTokenizer.from_pretrained(BASE))
     try:
-        found = AutoConfig.from_pretrained(adapter.base_of(str(BASE) if model == "nano" else model))
+        found = AutoConfig.from_pretrained(
+            adapter.base_of(str(BASE) if model == "nano" else model), trust_remote_code=False
+        )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"model {model!r}: no config.json there, nor on the hub: {reason}") from error

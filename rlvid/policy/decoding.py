@@ -1,7 +1,7 @@
 """One token after another: what a rollout keeps of its rows between tokens, on a CPU and on a GPU.
 
-Both forms start from a prefilled cache and are used alike: `keep` lets rows that have ended go, and a call with the
-rows' tokens, (R,), returns the states after them, (R, hidden).
+Both forms start from the prompts' prefilled cache, of which each row is one of `count` replies, and are used alike:
+`keep` lets rows that have ended go, and a call with the rows' tokens, (R,), returns the states after them, (R, hidden).
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from transformers import DynamicCache, StaticCache
 
 from rlvid.policy.model import Policy
 
+attend_for_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # the values, and log-sums of exponentials
+
 
 class Lean:
     """Keeps keys and values in the precision in which autocast would multiply them: the same bits in half the room."""
 
     def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """As transformers' `Cache.update`."""
-        kind = keys.device.type
-        if torch.is_autocast_enabled(kind):
-            keys, values = (x.to(torch.get_autocast_dtype(kind)) for x in (keys, values))
-        return super().update(keys, values, *args, **kwargs)  # type: ignore[misc]
+        return super().update(narrow(keys), narrow(values), *args, **kwargs)  # type: ignore[misc]
+
+
+def narrow(x: Tensor) -> Tensor:
+    """As autocast would have it, where it is on."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 class LeanDynamicCache(Lean, DynamicCache):
@@ -36,25 +41,58 @@ class LeanStaticCache(Lean, StaticCache):
 
 
 class Growing:
-    """A cache that grows by each token and loses each row that ends: no work is wasted, every size is new."""
+    """Prompts' keys and values, once; and the replies' own, which grow by each token and lose each row that ends.
 
-    def __init__(self, policy: Policy, cache: DynamicCache, seen: Tensor, place: Tensor) -> None:
-        """`seen` (R, L): 1 where a row's prompt stands, 0 on its padding; `place` (R,): where its reply begins."""
-        self.policy, self.cache, self.seen, self.place = policy, cache, seen, place
+    Attention to the prompt is one product for all replies of a group (Hydragen, arXiv:2402.05099), merged with the
+    replies' own by the two parts' sums of exponentials: what is read for a token does not grow with the group.
+    """
+
+    def __init__(self, policy: Policy, prompts: DynamicCache, seen: Tensor, place: Tensor, count: int) -> None:
+        """`seen` (P, L): 1 where a prompt stands, 0 on its padding; `place` (P,): where its `count` replies begin."""
+        self.policy, self.count, self.slots = policy, count, torch.arange(len(place) * count, device=place.device)
+        self.place, self.own = place.repeat_interleave(count), LeanDynamicCache(config=policy.model.config.text_config)
+        self.prompts = [(layer.keys, layer.values) for layer in prompts.layers]
+        self.unseen = None if seen.all() else torch.zeros(seen.shape).masked_fill(seen == 0, -torch.inf)[:, None, None]
 
     def keep(self, going: Tensor) -> Tensor:
         """(R,) which rows go on -> the indices of the rows that remain."""
         stay = going.nonzero()[:, 0]
         if len(stay) < len(going):
-            self.seen, self.place = self.seen[stay], self.place[stay]
-            self.cache.batch_select_indices(stay)
+            self.place, self.slots = self.place[stay], self.slots[stay]
+            self.own.batch_select_indices(stay)
+            self._forget()
         return stay
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        self.seen = torch.cat([self.seen, torch.ones_like(self.seen[:, :1])], dim=1)
-        hidden = forward(self.policy, self.cache, tokens, self.seen, self.place)
+        hidden = forward(self.policy, self.own, tokens, self, self.place)
         self.place = self.place + 1
         return hidden
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """(R, heads, 1, D) queries over their prompts and the (R, key heads, T, D) of their own -> (R, 1, heads, D)."""
+        query, key, value, keys, values = (narrow(x) for x in (query, key, value, *self.prompts[layer]))
+        heads, size = key.shape[1], query.shape[-1]
+        query = query.reshape(len(query), heads, -1, size)  # queries that share a key are one more kind of token
+        asked = query.new_zeros(len(keys) * self.count, *query.shape[1:]).index_copy(0, self.slots, query)
+        asked = asked.unflatten(0, (-1, self.count)).transpose(1, 2).flatten(2, 3)  # (P, key heads, count * each, D)
+        unseen = None if self.unseen is None else self.unseen.expand(-1, 1, asked.shape[2], -1).to(query.dtype)
+        shared = attend_for_sums(asked, keys, values, attn_mask=unseen, scale=scale)
+        prompt, weight = (self._rows(x, heads) for x in shared)
+        own, own_weight = attend_for_sums(query, key, value, scale=scale)
+        share = (weight - own_weight).sigmoid()[..., None]
+        return (own + share * (prompt - own)).to(query.dtype).flatten(1, 2)[:, None]
+
+    def _rows(self, x: Tensor, heads: int) -> Tensor:
+        """(P, key heads, count * each, ...) -> (R, key heads, each, ...)."""
+        return x.unflatten(2, (self.count, -1)).transpose(1, 2).flatten(0, 1).index_select(0, self.slots)
+
+    def _forget(self) -> None:
+        """Let prompts go all of whose replies have ended."""
+        left, at = torch.unique(self.slots // self.count, return_inverse=True)
+        if len(left) < len(self.prompts[0][0]):
+            self.slots = at * self.count + self.slots % self.count
+            self.prompts = [(keys[left], values[left]) for keys, values in self.prompts]
+            self.unseen = None if self.unseen is None else self.unseen[left]
 
 
 class Fixed:
@@ -69,9 +107,13 @@ class Fixed:
     graph: torch.cuda.CUDAGraph | None
     warm: bool
 
-    def __init__(self, policy: Policy, cache: DynamicCache, seen: Tensor, place: Tensor, room: int = 256) -> None:
+    def __init__(
+        self, policy: Policy, prompts: DynamicCache, seen: Tensor, place: Tensor, count: int, room: int = 256
+    ) -> None:
         self.policy, self.room = policy, room
-        self._settle([(layer.keys, layer.values) for layer in cache.layers], seen.bool(), place)
+        prompts.batch_repeat_interleave(count)
+        layers = [(layer.keys, layer.values) for layer in prompts.layers]
+        self._settle(layers, *(x.repeat_interleave(count, dim=0) for x in (seen.bool(), place)))
 
     def keep(self, going: Tensor) -> Tensor:
         """(R,) which rows go on -> the indices of the rows that remain, some of which may have ended."""
@@ -119,11 +161,14 @@ class Fixed:
         self.graph, self.warm = None, False
 
 
-def forward(policy: Policy, cache: DynamicCache | StaticCache, tokens: Tensor, mask: Tensor, place: Tensor) -> Tensor:
+def forward(
+    policy: Policy, cache: DynamicCache | StaticCache, tokens: Tensor, mask: Tensor | Growing, place: Tensor
+) -> Tensor:
     """One token of each row, (R,), at its place, (R,), through the language model -> (R, hidden)."""
-    return policy.model.model.language_model(
+    language = policy.model.model.language_model
+    return language(
         inputs_embeds=policy.model.get_input_embeddings()(tokens[:, None]),
-        attention_mask=mask,
+        attention_mask=dict.fromkeys(language.config.layer_types, mask) if isinstance(mask, Growing) else mask,
         position_ids=place.expand(3, -1)[:, :, None],
         past_key_values=cache,
         use_cache=True,

@@ -34,12 +34,12 @@ class Gaze(Packing):
     heads: Sequence[int] = ()
     seen: list[Tensor | None] = field(default_factory=list)  # for each layer, (T, L) or nothing
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """As `Packing.attend`."""
-        watched = not self.layers or len(self.seen) in self.layers
+        watched = not self.layers or layer in self.layers
         with torch.autocast(query.device.type, enabled=False):  # weights are float32, whatever the model computes in
             self.seen.append(self._weights(query, key, scale) if watched else None)
-        return super().attend(query, key, value, scale)
+        return super().attend(layer, query, key, value, scale)
 
     def _weights(self, query: Tensor, key: Tensor, scale: float | None) -> Tensor:
         heads, each = list(self.heads) or list(range(query.shape[1])), query.shape[1] // key.shape[1]

@@ -78,9 +78,12 @@ class Policy(nn.Module):
         path = str(folder) if folder else str(BASE) if config.model == "nano" else config.model
         try:
             model = Qwen2VLForConditionalGeneration.from_pretrained(
-                adapter.base_of(path), dtype=torch.float32, attn_implementation=config.train.attn_implementation
+                adapter.base_of(path),
+                dtype=torch.float32,
+                attn_implementation=config.train.attn_implementation,
+                use_safetensors=True,  # a pickle is a program
             )
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -114,7 +117,7 @@ class Policy(nn.Module):
         """Take over the weights that `save` wrote."""
         if adapter.adapted(self.model):
             return adapter.restore(self.model, folder)
-        saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
+        saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         self.model.load_state_dict(saved.state_dict())
 
     def save(self, folder: Path) -> None:

@@ -107,7 +107,7 @@ class Packing:
         sees = torch.cat([before, own], dim=-1).flatten(0, 1)[:, None]
         return cls(longest, inside.flatten().to(device), sees.to(device), back.to(device))
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """(N, heads, L, D) queries over (N, key heads, L, D) keys and values -> (N, L, heads, D)."""
         each = query.shape[1] // key.shape[1]
         key, value = key.repeat_interleave(each, dim=1), value.repeat_interleave(each, dim=1)
@@ -132,9 +132,9 @@ class Packing:
 def attend_packed(
     usual: Callable[..., Any], module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """An attention function of transformers': packed rows in two pieces, all else as usual."""
-    if isinstance(mask, Packing):
-        return mask.attend(query, key, value, kwargs.get("scaling")), None
+    """An attention function of transformers': a `mask` that knows how attends by itself, all else is as usual."""
+    if hasattr(mask, "attend"):
+        return mask.attend(module.layer_idx, query, key, value, kwargs.get("scaling")), None
     return usual(module, query, key, value, mask, **kwargs)
 
 

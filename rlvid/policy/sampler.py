@@ -1,4 +1,4 @@
-"""Rollouts: prefill once per prompt, expand the cache to G rows, sample all rows of all prompts together.
+"""Rollouts: prefill once per prompt, and sample G replies of each of all prompts together.
 
 Randomness belongs to the prompt: its G x T uniforms come from a generator seeded by the run's seed, the step and the
 sample id. So a sample does not depend on the batch or the process that it was drawn in, and runs that share a seed
@@ -51,7 +51,7 @@ class Sampler:
     def __init__(self, policy: Policy, config: Train, timed: Timed) -> None:
         self.policy, self.config, self.timed = policy, config, timed
         self.room = Room("prompts")
-        self.decoding: type[Growing] | type[Fixed] = Fixed if policy.device.type == "cuda" else Growing
+        self.decoding: type[Growing] | type[Fixed] = Growing if policy.device.type == "cpu" else Fixed
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
@@ -67,12 +67,12 @@ class Sampler:
         count, length = self.config.num_generations, self.config.max_completion_length
         uniforms = [uniform(count, length, f"{seed}|{prompt.id}") for prompt in prompts]
         with self.policy.precision():
-            tokens, logps = self._decode(*self._prefill(encoded, count), torch.cat(uniforms).to(self.policy.device))
+            tokens, logps = self._decode(*self._prefill(encoded), count, torch.cat(uniforms).to(self.policy.device))
         completions = [self._completion(*row) for row in zip(tokens.tolist(), logps.tolist(), strict=True)]
         return [Group(p, completions[i * count : (i + 1) * count]) for i, p in enumerate(prompts)]
 
-    def _prefill(self, encoded: Sequence[Encoded], count: int) -> tuple[DynamicCache, Tensor, Tensor, Tensor]:
-        """Run the P prompts once, padded on the left; repeat what they leave behind for G rows each."""
+    def _prefill(self, encoded: Sequence[Encoded]) -> tuple[DynamicCache, Tensor, Tensor, Tensor]:
+        """Run the P prompts once, padded on the left: cache, last states, what is no padding, where replies begin."""
         with self.timed("vision"):
             embeds = self.policy.embed(encoded)
         with self.timed("prefill"):
@@ -88,20 +88,18 @@ class Sampler:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-            cache.batch_repeat_interleave(count)
-            place = torch.tensor([p.start for p in encoded], device=hidden.device)
-        hidden, seen, place = (x.repeat_interleave(count, dim=0) for x in (hidden, seen, place))
-        return cache, hidden, seen, place
+        return cache, hidden, seen, torch.tensor([p.start for p in encoded], device=hidden.device)
 
     def _decode(
-        self, cache: DynamicCache, hidden: Tensor, seen: Tensor, place: Tensor, uniforms: Tensor
+        self, cache: DynamicCache, hidden: Tensor, seen: Tensor, place: Tensor, count: int, uniforms: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(B, T) tokens and their log-probabilities, which mean nothing after a row's end."""
         with self.timed("generate"):
+            hidden = hidden.repeat_interleave(count, dim=0)
             eos, rows = self.policy.tokenizer.eos_token_id, torch.arange(len(hidden), device=hidden.device)
             tokens = torch.full(uniforms.shape, eos, device=hidden.device)
             logps = torch.zeros(uniforms.shape, device=hidden.device)
-            step, going = self.decoding(self.policy, cache, seen, place), torch.ones_like(rows, dtype=torch.bool)
+            step, going = self.decoding(self.policy, cache, seen, place, count), torch.ones_like(rows, dtype=torch.bool)
             for t in range(uniforms.shape[1]):
                 token, logps[rows, t] = self._choose(hidden, uniforms[rows, t])
                 tokens[rows, t] = token

@@ -1,0 +1,96 @@
+"""Long runs: what a process holds at the end is what it held in the middle. By `make soak`, but for the last test."""
+
+import json
+import subprocess
+import sys
+import time
+from statistics import median
+
+import psutil
+import pytest
+
+from rlvid.files import read_json, read_jsonl
+from rlvid.study.report import report
+from tests.processes import Child
+from tests.test_report import run
+
+TINY = ["train.prompts_per_step=1", "train.num_generations=2", "train.max_completion_length=8", "train.save_steps=500"]
+CELLS = """
+from rlvid.study.grid import Grid
+small = {"train.steps": 0, "eval.splits": ["L1"], "eval.limit": 1}
+GRID = Grid(name="many", question="", arms={"base": small}, seeds=tuple(range(200)), control="base")
+if __name__ == "__main__":
+    raise SystemExit(GRID.main())
+"""
+
+
+def watched(process, done, every=2.0):
+    """What a process holds, looked at again and again until it ends: (done, MB, open files, threads, seconds)."""
+    seen = []
+    while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        try:
+            with process.oneshot():
+                held = process.memory_info().rss / 1e6, process.num_fds(), process.num_threads()
+        except psutil.NoSuchProcess:
+            break
+        seen.append((done(), *held, time.monotonic()))
+        time.sleep(every)
+    return seen
+
+
+def flat(seen, whole):
+    """Medians of the second and the last quarter of the way: MB, open files, threads, seconds for one."""
+    parts = [[s for s in seen if low * whole <= s[0] < high * whole] for low, high in ((0.25, 0.5), (0.75, 1.0))]
+    found = []
+    for part in parts:
+        pace = (part[-1][4] - part[0][4]) / (part[-1][0] - part[0][0])
+        found.append([median(s[i] for s in part) for i in (1, 2, 3)] + [pace])
+    print(*(f"{m:.0f} MB, {f:.0f} files, {t:.0f} threads, {1000 * s:.0f} ms each" for m, f, t, s in found), sep="\n")
+    (memory, files, threads, pace), (late, more_files, more_threads, slow) = found
+    assert late < 1.05 * memory + 20 and slow < 1.3 * pace
+    assert more_files <= files + 2 and more_threads <= threads
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_two_thousand_steps_stay_flat(kitchen, tmp_path):
+    out = tmp_path / "run"
+    child = Child(out, *TINY, "train.steps=2000")
+    seen = watched(psutil.Process(child.process.pid), lambda: (read_json(out / "status.json") or {}).get("step", 0))
+    assert child.end()[0] == 0
+    rows = read_jsonl(out / "timing.jsonl")
+    assert len(rows) == 2000
+    steps = [(int(2000 * (i + 1) / len(seen)), *held) for i, (_, *held) in enumerate(seen)]
+    flat(steps, 2000)
+    early, late = (median(row["step_time"] for row in rows[a:b]) for a, b in ((500, 1000), (1500, 2000)))
+    print(f"{1000 * early:.0f} ms a step, at the end {1000 * late:.0f} ms")
+    assert late < 1.3 * early
+    kept = sorted((out / "checkpoints").iterdir())
+    sizes = [sum(f.stat().st_size for f in (out / "samples").glob(f"step-00{k}*")) for k in (0, 1)]
+    print(f"{len(kept)} checkpoints; samples of steps 1 to 999: {sizes[0]} bytes, 1000 to 1999: {sizes[1]}")
+    assert len(kept) <= 3 and sizes[1] < 1.2 * sizes[0]
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_two_hundred_cells_stay_flat(kitchen, tmp_path):
+    (tmp_path / "many.py").write_text(CELLS)
+    grid = subprocess.Popen([sys.executable, "many.py", "--jobs", "2"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    runs = tmp_path / "runs" / "many"
+    seen = watched(psutil.Process(grid.pid), lambda: len(list(runs.glob("*/eval/L1.jsonl"))), every=5)
+    assert grid.wait() == 0 and len(list(runs.glob("*/eval/L1.jsonl"))) == 200
+    flat(seen, 200)
+
+
+def test_a_hundred_thousand_steps_are_reported_at_once(tmp_path, capsys):
+    run(tmp_path / "long", right=("10" * 20,))
+    row = {f"rewards/reward_{i}/mean": 0.123456789 for i in range(30)} | {"frac_reward_zero_std": 0.5, "reward": 0.25}
+    with (tmp_path / "long" / "metrics.jsonl").open("w") as file:
+        for step in range(1, 100_001):
+            file.write(json.dumps({"step": step, **row}) + "\n")
+    start = time.process_time()
+    report(tmp_path, plots=False)
+    tables = time.process_time() - start
+    report(tmp_path)
+    print(f"tables {tables:.2f} s, with pictures {time.process_time() - start - tables:.2f} s")
+    assert tables < 2
