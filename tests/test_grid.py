@@ -233,7 +233,7 @@ def test_jobs_share_gpus_and_cores(start, tmp_path):
 def test_a_dry_run_lists_the_cells_and_does_nothing(start, tmp_path):
     dry = start("--dry-run", env=os.environ | {"COLUMNS": "200"})
     out, _ = dry.communicate(timeout=30)
-    assert dry.returncode == 0 and out.count("to run") == 9 and "train.steps=2" in out
+    assert dry.returncode == 0 and out.count("0 of 2") == 4 and out.count("0 of 1") == 1 and "train.steps=2" in out
     assert not (tmp_path / "runs").exists()
 
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from itertools import product
+from itertools import groupby, product
 from pathlib import Path
 from typing import Any
 
@@ -183,13 +183,17 @@ def submission(pairs: Sequence[str]) -> dict[str, Any]:
 
 def assignment(key: str, value: Any) -> str:
     """`train.steps`, 3 -> the override `train.steps=3`, as TOML writes it."""
-    return f"{key}={tomli_w.dumps({'x': value}).partition('=')[2].strip()}"
+    written = tomli_w.dumps({"x": value}).partition("=")[2]
+    return f"{key}={' '.join(line.strip() for line in written.strip().splitlines())}"
 
 
 def plan(cells: Sequence[Cell], out: Path) -> Table:
-    """The cells and where they stand, as a table."""
-    table = Table("arm", "seed", "id", "settings", "state", box=None, padding=(0, 2, 0, 0), title=str(out))
-    for cell in cells:
-        done = Result(cell.arm, cell.seed, out / cell.folder, cell.id).done
-        table.add_row(cell.arm, str(cell.seed), cell.id, " ".join(cell.overrides), "done" if done else "to run")
+    """The arms, what they set, and how many of their cells are done, as a table."""
+    table = Table("arm", "seeds", "settings", "done", box=None, padding=(0, 2, 0, 0), title=str(out))
+    for arm, group in groupby(cells, key=lambda cell: cell.arm):
+        own = list(group)
+        shared = [each for each in own[0].overrides if all(each in cell.overrides for cell in own[1:])]
+        done = sum(Result(arm, cell.seed, out / cell.folder, cell.id).done for cell in own)
+        settings = " ".join(each for each in shared if not each.startswith("seed="))
+        table.add_row(arm, " ".join(str(cell.seed) for cell in own), settings, f"{done} of {len(own)}")
     return table
