@@ -39,7 +39,7 @@ from rlvid.processes import Notice
 from rlvid.reading import Reader
 from rlvid.resolve import build
 from rlvid.reward import Mix
-from rlvid.rollout import Rollout
+from rlvid.rollout import Rollout, minibatches
 from rlvid.run import Run
 from rlvid.types import Batch, Prompt, Step
 
@@ -158,12 +158,6 @@ def credit(algorithm: Algorithm, step: Step) -> Batch:
     turns = minibatches(range(len(step.ids)), len(step.ids), algorithm.num_minibatches)
     shares = [algorithm.weights(batch.of_groups(turn, len(step.ids)).mask) for turn in turns if turn]
     return replace(batch, weights=torch.cat(shares))
-
-
-def minibatches(seats: Sequence[int], groups: int, count: int) -> list[list[int]]:
-    """Which of our groups, `seats` being their places among the step's, belong to each of `count` minibatches."""
-    size = -(-groups // count)
-    return [[i for i, seat in enumerate(seats) if seat // size == turn] for turn in range(count)]
 
 
 def learn(

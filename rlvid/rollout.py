@@ -157,6 +157,12 @@ class Rollout:
         return facts | ({"old_values": self.seen_by(policy, config).values} if policy.critic else {})
 
 
+def minibatches(seats: Sequence[int], groups: int, count: int) -> list[list[int]]:
+    """Which of our groups, `seats` being their places among the step's, belong to each of `count` minibatches."""
+    size = -(-groups // count)
+    return [[i for i, seat in enumerate(seats) if seat // size == turn] for turn in range(count)]
+
+
 def padded(parts: Sequence[Tensor]) -> Tensor:
     """(b, t) tensors of several lengths as one (B, T)."""
     rows = [row for part in parts for row in part]
