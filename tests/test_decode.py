@@ -123,7 +123,7 @@ def test_each_kind_of_broken_file_has_its_own_error(decoder, tmp_path):
         media.truncated(tmp_path / "nearly.mp4", front, 0.999): "does not decode to its end",
         media.truncated(tmp_path / "half.mkv", mkv, 0.5): "truncated: 3.6 of 7.5 seconds",
         media.audio_only(tmp_path / "audio.mp4"): "holds no video stream",
-        text: "no video file: its content is of no known format",
+        text: "no video file: its content is of no format of films",
     }
     for path, expected in reasons.items():
         assert reason(decoder, path).startswith(expected), path

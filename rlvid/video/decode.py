@@ -8,6 +8,7 @@ has died; the parent sees the pipe close, says so, and starts a new worker for t
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from rlvid.config import Video
 from rlvid.video.read import BadVideo, by_decord, by_pyav
 
 Reader = Callable[[str, Video], np.ndarray]
+MEMORY = 4 << 30  # bytes that a worker may take: sixteen frames of 8K need half of it
 
 
 @dataclass
@@ -36,7 +38,7 @@ class Worker:
     @classmethod
     def start(cls) -> Worker:
         ours, theirs = Pipe()
-        command = f"from rlvid.video.decode import work; work({theirs.fileno()})"
+        command = f"from rlvid.video.decode import work; work({theirs.fileno()}, {MEMORY})"
         process = subprocess.Popen([sys.executable, "-c", command], pass_fds=[theirs.fileno()])
         theirs.close()
         return cls(process, ours)
@@ -47,8 +49,10 @@ class Worker:
         return self.process.wait()
 
 
-def work(fd: int) -> None:
-    """A worker's life: read what is asked for, within the time that is given for it."""
+def work(fd: int, memory: int) -> None:
+    """A worker's life: read what is asked for, within the time and the memory that are given for it."""
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory if most == resource.RLIM_INFINITY else min(memory, most), most))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; its closing the pipe is our end
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # FFmpeg's mutterings; what matters is in the answers

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from math import ceil
 from pathlib import Path
+from stat import S_ISDIR, S_ISREG
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -73,6 +74,8 @@ def by_pyav(path: str, video: Video) -> np.ndarray:
         while True:
             frames, decoded = _pick(path, set(frame_indices(total, rate, video)))
             if decoded == total:
+                if len({frame.shape for frame in frames}) > 1:
+                    raise Unreadable("changes its size midway; leave this sample out")
                 return np.stack(frames)
             if not decoded:
                 raise Unreadable("holds no frame that decodes")
@@ -87,11 +90,11 @@ def _survey(path: str) -> tuple[int, float]:
 
     try:
         container = av.open(path, options=ONLY)
-    except av.error.InvalidDataError as error:
+    except (av.error.InvalidDataError, av.error.ArgumentError) as error:
         with Path(path).open("rb") as file:
             mp4 = file.read(8)[4:] == b"ftyp"
         lost = "truncated: its index (moov) is missing; copy it again"
-        raise Unreadable(lost if mp4 else "no video file: its content is of no known format") from error
+        raise Unreadable(lost if mp4 else "no video file: its content is of no format of films") from error
     with container:
         if not container.streams.video:
             raise Unreadable("holds no video stream")
@@ -139,11 +142,16 @@ def read_image(sample: str, path: str) -> np.ndarray:
 
 
 def check_file(sample: str, path: str) -> None:
-    """Refuse what is no file, or an empty one, before any decoder sees it."""
-    file = Path(path)
-    if not file.exists():
-        raise BadVideo(sample, path, "no such file")
-    if not file.is_file():
-        raise BadVideo(sample, path, "is a directory, not a file")
-    if not file.stat().st_size:
+    """Refuse what is no file, one that may not be read, or an empty one, before any decoder sees it."""
+    try:
+        about = Path(path).stat()
+        if not S_ISREG(about.st_mode):  # a pipe is not even opened: that would wait for its other end
+            raise BadVideo(sample, path, "is a directory, not a file" if S_ISDIR(about.st_mode) else "is no plain file")
+        with Path(path).open("rb"):
+            pass
+    except FileNotFoundError as error:
+        raise BadVideo(sample, path, "no such file") from error
+    except OSError as error:
+        raise BadVideo(sample, path, f"cannot be opened: {error.strerror}") from error
+    if not about.st_size:
         raise BadVideo(sample, path, "is empty (0 bytes); copy it again")
