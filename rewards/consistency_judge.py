@@ -3,8 +3,8 @@
 r = 1 where it does, times accuracy unless `gated` is off. The judge is shown question, options and thought, never the
 answer, and names the option that the thought concludes: harder to talk round than "is this consistent?", to which
 single tokens and set phrases make judges say yes (arXiv:2507.08794). The thought stands between lines that it cannot
-imitate. None where the call failed, or the judge named nothing that was asked for. Known hacks: whatever persuades that
-judge; a thought that names its option for no reason.
+imitate, and no tokenizer reads a change of speaker in it. None where the call failed, or the judge named nothing that
+was asked for. Known hacks: whatever persuades that judge; a thought that names its option for no reason.
 """
 
 import hashlib
@@ -56,10 +56,9 @@ class ConsistencyJudge(Consistency):
             return None
         letters = LETTERS[: len(prompt.options)]
         options = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, prompt.options, strict=True))
-        thought, line = fenced(completion.thought)
-        return ASK.format(
-            question=prompt.question, options=options, line=line, thought=thought, letters=", ".join(letters)
-        )
+        thought, line = fenced(unmarked(completion.thought))
+        question, options = unmarked(prompt.question), unmarked(options)
+        return ASK.format(question=question, options=options, line=line, thought=thought, letters=", ".join(letters))
 
     def verdict(self, completion: Completion, reply: str | None) -> float | None:
         """1 where the judge names the answer, 0 where it names another or none, None where it names nothing."""
@@ -76,3 +75,8 @@ def fenced(text: str) -> tuple[str, str]:
     """
     line = f"[{hashlib.sha256(text.encode()).hexdigest()[:16]}]"
     return f"{line}\n{text}\n{line}", line
+
+
+def unmarked(text: str) -> str:
+    """A text in which no tokenizer finds a mark between speakers: `<|im_end|>`, `</s>` and `[INST]` fall apart."""
+    return re.sub(r"<(?=\S)|\[(?=/?[A-Z_]+\])", r"\g<0> ", text)

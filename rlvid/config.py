@@ -352,6 +352,8 @@ def _check(config: Config, where: str) -> None:
         and config.cold_start.prompts_per_step >= 1,
         "evidence.view_generations must be 1 or more": config.evidence.view_generations >= 1,
         f"eval.views must be of {', '.join(VIEWS)}": set(config.eval.views) <= set(VIEWS),
+        "judge.url must hold no password, which config.toml would keep; a key comes from judge.api_key_env": "@"
+        not in config.judge.url.partition("//")[2].partition("/")[0],
         "eval.batch_size must be 1 or more": config.eval.batch_size >= 1,
         "eval.temperature must be 0 or more": config.eval.temperature >= 0,
     }

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from openai import OpenAI
 
 KEPT = 1_000_000  # replies; the oldest go first
+SECRET = 8  # letters; a shorter key, such as "none" or "EMPTY", keeps nobody out
 
 
 class Judge:
@@ -50,7 +51,7 @@ class Judge:
         new = [prompt for prompt, reply in known.items() if reply is None]
         self.counts["cached"] += len(known) - len(new)
         start, before, failures = time.perf_counter(), self.counts["calls"], list[str]()
-        with self.client() as client, ThreadPoolExecutor(self.config.concurrency) as pool:
+        with self.client() as client, waiting_for_none(self.config.concurrency) as pool:
             answers = pool.map(lambda prompt: self._ask(client, prompt, failures), new)
             console = Console(stderr=True)
             quiet = not console.is_terminal or os.environ.get("RANK", "0") != "0"
@@ -109,13 +110,27 @@ class Judge:
             self.counts["calls"] += 1
             self.counts["prompt_tokens"] += answer.usage.prompt_tokens if answer.usage else 0
             self.counts["completion_tokens"] += answer.usage.completion_tokens if answer.usage else 0
-        return reply if reply else self._failed(failures, "an empty reply")
+        return self._without_key(reply) if reply else self._failed(failures, "an empty reply")
 
     def _failed(self, failures: list[str], why: str) -> str | None:
         with self.lock:
             self.counts["failures"] += 1
-            failures.append(why.replace(self.key, "***") if self.key else why)
+            failures.append(self._without_key(why))
         return None
+
+    def _without_key(self, text: str) -> str:
+        """Servers quote what they were sent."""
+        return text.replace(self.key, "***") if len(self.key) >= SECRET else text
+
+
+@contextmanager
+def waiting_for_none(count: int) -> Iterator[ThreadPoolExecutor]:
+    """So many threads. Who is interrupted does not wait for what they are at; what is not begun is dropped."""
+    pool = ThreadPoolExecutor(count)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class Replies:

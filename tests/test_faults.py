@@ -204,12 +204,38 @@ def test_a_second_process_in_the_folder_is_refused(kitchen, tmp_path):
     assert first.end()[0] == 130
 
 
-def test_a_reward_that_never_returns_ends_the_run_and_is_named(kitchen, tmp_path):
-    (tmp_path / "slow.py").write_text("import time\ndef slow(groups):\n    time.sleep(600)\n")
+STUBBORN = """
+import time
+def slow(groups):
+    while True:
+        try:
+            time.sleep(600)
+        except Exception:
+            pass
+"""
+NATIVE = """
+import ctypes
+def slow(groups):
+    lock = ctypes.create_string_buffer(64)
+    while True:
+        ctypes.PyDLL(None).pthread_mutex_lock(lock)  # the second time never comes back
+"""
+
+
+@pytest.mark.parametrize("code", ["import time\ndef slow(groups):\n    time.sleep(600)\n", STUBBORN])
+def test_a_reward_that_never_returns_ends_the_run_and_is_named(kitchen, tmp_path, code):
+    (tmp_path / "slow.py").write_text(code)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"reward '.*slow' has not come back after train.reward_timeout = 0.5 s"):
         train(tmp_path / "run", f'rewards."{tmp_path}/slow.py:slow"=1.0', "train.reward_timeout=0.5")
     assert time.monotonic() - start < 120 and read_json(tmp_path / "run/status.json")["state"] == "failed"
+
+
+def test_a_reward_that_hangs_in_native_code_ends_the_process_which_says_where(kitchen, tmp_path):
+    (tmp_path / "slow.py").write_text(NATIVE)
+    child = Child(tmp_path / "run", f'rewards."{tmp_path}/slow.py:slow"=1.0', "train.reward_timeout=0.5")
+    code, said = child.end(within=120)
+    assert code == 1 and "Timeout (0:00:02)!" in said and f'File "{tmp_path}/slow.py", line 6 in slow' in said
 
 
 def test_an_alarm_set_outside_goes_on_and_nothing_rings_afterwards():
