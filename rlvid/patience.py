@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ def patience(seconds: float, says: str) -> Iterator[None]:
 
     before, start = signal.signal(signal.SIGALRM, over), time.monotonic()
     left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
-    faulthandler.dump_traceback_later(2 * seconds + 1, exit=True, file=sys.__stderr__)
+    faulthandler.dump_traceback_later(2 * seconds + 1, exit=True, file=2)
     try:
         yield
     except Overdue:

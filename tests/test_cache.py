@@ -3,6 +3,8 @@
 import multiprocessing
 import os
 import resource
+import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from rlvid.types import Prompt
 from rlvid.video.cache import Frames
 from rlvid.video.read import BadVideo, by_decord
 from rlvid.video.resize import resize
+from rlvid.video.store import Store
 from tests import media
 
 SMALL = {"resized_height": 56, "resized_width": 56}
@@ -162,6 +165,17 @@ def test_what_a_killed_run_left_half_written_is_swept(tmp_path, prompts):
     frames(prompts[0])
     assert not old.exists() and young.exists()
     frames.close()
+
+
+def test_a_run_whose_clock_is_ahead_sweeps_what_another_writes_and_nobody_fails(frames, prompts, monkeypatch):
+    """The other one looks while the first file is half written, two hours later by its clock."""
+    other = Store(Video(cache_dir=str(frames.store.folder.parent), cache_gb=0.0), "frame")
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 7200)
+    write = partial(frames.store.write, frames.store.place("a"), 1)
+    write(lambda file: (file.write(b"x"), file.flush(), other._evict()))
+    assert not cached(frames)
+    write(lambda file: file.write(b"x"))
+    assert len(cached(frames)) == 1
 
 
 def test_a_cache_that_cannot_be_written_is_the_users_to_mend(frames, prompts, tmp_path):

@@ -6,8 +6,10 @@ import random
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +19,7 @@ from rlvid.files import read_json, read_jsonl
 from rlvid.patience import patience
 from tests.processes import SMALL, Child, several, wait_for
 
+ROOT = Path(__file__).parent.parent
 LONG = ["train.steps=4", "train.save_steps=2"]
 
 
@@ -180,6 +183,57 @@ def test_a_clock_that_jumps_changes_nothing(interrupted, undisturbed, when):
     (interrupted / "status.json").write_text(json.dumps(status | {"updated": said}))
     assert same(train(interrupted, resume=True), undisturbed)
     assert all(value >= 0 for row in read_jsonl(interrupted / "timing.jsonl") for value in row.values())
+
+
+MAD_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <time.h>
+#include <sys/time.h>
+static long jump(void) { static unsigned looks; return looks++ % 3 ? -86400 : 7200; }
+int clock_gettime(clockid_t which, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int failed = real(which, now);
+    if (which == CLOCK_REALTIME) now->tv_sec += jump();
+    return failed;
+}
+time_t time(time_t *out) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out) *out = now.tv_sec;
+    return now.tv_sec;
+}
+int gettimeofday(struct timeval *out, void *zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    out->tv_sec = now.tv_sec, out->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+"""
+
+
+def test_a_clock_that_jumps_at_every_look_changes_nothing(undisturbed, tmp_path):
+    """Back by a day, and forth to two hours ahead, under a whole run: its C library tells it so."""
+    if not shutil.which("cc"):
+        pytest.skip("needs a C compiler")
+    (tmp_path / "mad.c").write_text(MAD_CLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", "mad.so", "mad.c", "-ldl"], cwd=tmp_path, check=True)
+    out, ahead = tmp_path / "run", []
+    command = [sys.executable, "-m", "rlvid", "train", "nano", *SMALL, *LONG, "--out", str(out)]
+    mad = {**os.environ, "LD_PRELOAD": str(tmp_path / "mad.so")}
+    with subprocess.Popen(command, cwd=ROOT, env=mad, stderr=subprocess.PIPE, text=True) as child:
+        while child.poll() is None:
+            if said := (read_json(out / "status.json") or {}).get("updated"):
+                ahead.append((datetime.fromisoformat(said) - datetime.now(UTC)).total_seconds())
+            if len(ahead) == 1:
+                with pytest.raises(UserError, match="in use by another process"):
+                    train(out, resume=True)
+            time.sleep(0.01)
+        assert child.returncode == 0, child.stderr.read()
+    assert max(ahead) > 3600 and min(ahead) < -3600, "the clock was mad indeed"
+    assert same(out, undisturbed)
+    assert all(0 <= value < 3600 for row in read_jsonl(out / "timing.jsonl") for value in row.values())
 
 
 def test_with_no_checkpoint_whole_it_starts_again(interrupted, undisturbed):
