@@ -16,6 +16,13 @@ def test_iqm_is_the_trimmed_mean_of_all_scores(shape):
     assert iqm(scores).low <= iqm(scores).value <= iqm(scores).high
 
 
+def test_what_rliables_own_tests_expect():
+    """Its examples, with (S, T) scores (github.com/google-research/rliable, tests/rliable/metrics_test.py)."""
+    x, y = np.array([[1, 2], [2, 2], [1, 1], [2, 1]]), np.array([[1, 1], [2, 2], [3, 3]])
+    assert (iqm(x).value, iqm(y).value) == (1.5, 2)
+    assert probability_of_improvement(x, y).value == pytest.approx(1 / 3)
+
+
 def test_an_outlying_run_moves_the_mean_only():
     scores = np.random.default_rng(1).normal(0.5, 0.01, (8, 3))
     broken = scores.copy()

@@ -12,6 +12,8 @@ import pytest
 
 from rlvid.config import Video
 from rlvid.errors import UserError
+from rlvid.types import Prompt
+from rlvid.video.cache import Frames
 from rlvid.video.decode import Decoder
 from rlvid.video.read import BadVideo, by_pyav, frame_indices
 from tests import media
@@ -86,6 +88,19 @@ def test_a_long_clip_gives_sixteen_frames(decoder, tmp_path):
     path = media.write(tmp_path / "long.mp4", media.greys(2400, 32, 32, step=1), fps=10)
     expected = np.array(frame_indices(2400, 10, Video())) % 256
     assert len(expected) == 16 and abs(levels(decode(decoder, path)) - expected).max() <= GREY_TOLERANCE
+
+
+@pytest.mark.parametrize(("name", "codec"), [("film.mp4", "libx264"), ("film.avi", "mpeg2video")])
+def test_some_seconds_of_a_film(decoder, tmp_path, name, codec):
+    path = media.write(tmp_path / name, media.greys(60, step=4), fps=25, codec=codec)
+    expected = 25 + np.array(frame_indices(26, 25, Video()))  # from 1 s to 2 s, both ends included
+    assert abs(levels(decode(decoder, f"{path}#t=1,2.0")) - expected * 4).max() <= GREY_TOLERANCE
+    assert abs(levels(decode(decoder, f"{path}#t=2,9"))[-1] - 59 * 4) <= GREY_TOLERANCE  # ends with the film
+    assert levels(decode(decoder, f"{path}#t=1,1.01")).tolist() == levels(decode(decoder, f"{path}#t=1,1")).tolist()
+    assert reason(decoder, f"{path}#t=2.5,9") == "lasts 2.4 s: there is nothing from 2.5 to 9 s"
+    assert "no such file" in str(
+        Frames(Video(cache_dir=str(tmp_path))).warm([Prompt("s1", "q?", video=f"{path}x#t=1,2")])[0]
+    )
 
 
 def test_indices_are_clamped_to_what_decodes_and_hidden_frames_stay_hidden(decoder, tmp_path):

@@ -110,6 +110,7 @@ def test_what_the_hub_has_is_fetched_once_after_the_licence(hub, tmp_path):
     assert done.returncode == 0, done.stderr
     assert {name: (tmp_path / "MVBench" / name).read_bytes() for name in files} == files
     assert (tmp_path / "MVBench" / "mvbench.toml").read_text().startswith("# One task of MVBench")
+    assert (tmp_path / "MVBench" / "mvbench_seconds.toml").is_file()
     assert done.stdout.index("licence: annotations MIT") < done.stdout.index("fetched ")
     fetched = [path for command, path, _ in log if command == "GET" and "/resolve/" in path]
     assert len(fetched) == 2 and all(f"/{SHA}/" in path for path in fetched)

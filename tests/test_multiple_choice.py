@@ -1,14 +1,19 @@
 """Any benchmark by a map of its fields: the shapes that published ones have, and every way to get a map wrong."""
 
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from rlvid.config import load
+from rlvid.config import Video, load
 from rlvid.data import benchmark
 from rlvid.data.source import held_out
 from rlvid.errors import UserError
+from rlvid.video.cache import Frames
+from rlvid.video.read import located
+from tests import media
 
 EXAMPLES = Path(__file__).parent.parent / "experiments" / "benchmarks"
 MAP = {"path": "q.jsonl", "question": "question", "options": "candidates", "answer": "answer"}
@@ -52,6 +57,40 @@ def test_a_record_and_what_is_taken_where_the_map_is_silent(write, tmp_path):
     assert prompt.video == f"{tmp_path}/videos/opening/v.mp4" and prompt.image == f"{tmp_path}/s/1.png"
     assert prompt.meta == {"video_id": "v"}
     assert only(write(full | {"clip": None}, **fields)).video is None
+
+
+def test_seconds_of_a_film_are_a_clip(write, tmp_path):
+    fields = {"video": "films/{clip}.mp4#t={start},{end}"}
+    prompt = only(write(RECORD | {"start": 1, "end": 2.75}, **fields))
+    assert prompt.video == f"{tmp_path}/films/v.mp4#t=1.0,2.75" and prompt.meta == {"video_id": "v"}
+    (tmp_path / "films").mkdir()
+    media.write(tmp_path / "films" / "v.mp4", media.greys(24), fps=8)
+    clip = Frames(Video(fps=8, resized_height=56, resized_width=56, cache_dir=str(tmp_path)))(prompt)
+    assert np.abs(clip.video.mean((1, 2, 3)) - np.round(np.linspace(8, 22, 14)) * 8).max() < 4
+
+
+@pytest.mark.parametrize(
+    ("more", "fragment", "message"),
+    [
+        ({"start": 3, "end": 1}, "#t={start},{end}", "films/v.mp4#t=3.0,1.0 ends before it begins"),
+        ({"start": -1, "end": 1}, "#t={start},{end}", "must end in #t=START,END, seconds from 0"),
+        ({"start": 1}, "#t={start}", "must end in #t=START,END, seconds from 0"),
+        ({"start": None, "end": 1}, "#t={start},{end}", "start: must be float, not null"),
+        ({"start": "0:01", "end": 1}, "#t={start},{end}", "start: must be float"),
+        ({"start": 0}, "#t={start},{end}", "end: missing"),
+    ],
+)
+def test_seconds_that_are_none(write, more, fragment, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        only(write(RECORD | more, video="films/{clip}.mp4" + fragment))
+
+
+def test_seconds_lead_nowhere_that_their_film_does_not(write, tmp_path):
+    outside = tmp_path.with_name("outside.mp4")
+    outside.write_bytes(b"")
+    (tmp_path / "v.mp4").symlink_to(outside)
+    with pytest.raises(UserError, match="leads out of"):
+        only(write(RECORD, video="{clip}.mp4#t=0,1"))
 
 
 @pytest.mark.parametrize("answer", [1, "B", "b", "(B)", "B.", "a tap", "A Tap.", "B. a tap"])
@@ -171,6 +210,10 @@ def test_the_runs_id_follows_the_maps_contents(write):
 
 PUBLISHED = {  # a record with the fields that each benchmark publishes
     "mvbench": {"video": "v.mp4", "question": "q?", "candidates": ["yes", "no", "not sure"], "answer": "no"},
+    "mvbench_seconds": {
+        **{"video": "v.mp4", "question": "q?", "candidates": ["yes", "no"], "answer": "no"},
+        **{"start": 2.5, "end": 11},
+    },
     "tempcompass": {"video_id": "1", "question": "q?\nA. up\nB. down", "answer": "B. down", "dim": "direction"},
     "mmvu": {
         "id": "validation_0",
@@ -201,7 +244,9 @@ def test_the_shipped_maps_read_what_is_published(name, tmp_path):
     source.file.parent.mkdir(parents=True, exist_ok=True)
     source.file.write_text(json.dumps([PUBLISHED[name]] if source.file.suffix == ".json" else PUBLISHED[name]))
     [prompt] = source.prompts()
-    assert prompt.answer == "B" and prompt.video.endswith(".mp4") and not prompt.options[0].startswith("A. ")
+    assert (
+        prompt.answer == "B" and located(prompt.video)[0].endswith(".mp4") and not prompt.options[0].startswith("A. ")
+    )
 
 
 def test_every_shipped_map_is_tested():

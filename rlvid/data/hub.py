@@ -41,7 +41,7 @@ PUBLISHED = {
     "mvbench": Published(
         "OpenGVLab/MVBench",
         "annotations MIT; each source of clips has its own",
-        "unpack video/*.zip there; mvbench.toml says how one task is read",
+        "unpack video/*.zip there; mvbench*.toml say how two of its tasks are read",
     ),
     "tempcompass": Published(
         "lmms-lab/TempCompass",
@@ -79,7 +79,7 @@ def get(name: str, folder: Path, console: Console | None = None) -> None:
             f"{one.repository} cannot be fetched: {reason}. The same command goes on where it stopped; by hand, where "
             f"there is a network: git lfs clone {one.page}, and copy it to {folder}"
         ) from error
-    fields = source_of("experiments").parent / "benchmarks" / f"{name}.toml"
-    if fields.is_file() and not (folder / fields.name).exists():
-        shutil.copy(fields, folder)
+    for fields in (source_of("experiments").parent / "benchmarks").glob(f"{name}*.toml"):
+        if not (folder / fields.name).exists():
+            shutil.copy(fields, folder)
     console.print(f"fetched {folder}. Next: in it, {one.then}; then rlvid data check", highlight=False, soft_wrap=True)

@@ -5,7 +5,8 @@
     question = "question"
     options = "candidates"              # a list, {A = .., B = ..}, or several fields; left out: in the question's lines
     answer = "answer"                   # a letter, a place counted from 0, an option's text, or "B. text"
-    video = "videos/{video_id}.mp4"     # a path with the record's fields in it; `image` too
+    video = "videos/{video_id}.mp4"     # a path with the record's fields in it; `image` too;
+                                        # of its seconds, those that are asked about: ".mp4#t={start},{end}"
     id = "question_id"                  # left out: the record's place in the file
     level = "task"                      # a field; left out: this file's name
     domain = "category"                 # a field
@@ -25,8 +26,10 @@ from typing import Any
 from rlvid.answer import LETTERS, parse
 from rlvid.data.records import Record, Source, lettered
 from rlvid.types import Prompt
+from rlvid.video.read import located
 
 _LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s*(.*)", re.DOTALL)  # "A. open tap", "(A) open tap"
+_FIELD = re.compile(r"{(\w+)}")
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Fields:
             image=self._media(record, "image", self.image),
             level=record.name(self.level) if self.level else name,
             domain=record.name(self.domain) if self.domain else "",
-            meta={"video_id": Path(video).stem} if video else {},
+            meta={"video_id": Path(located(video)[0]).stem} if video else {},
         )
 
     def _options(self, record: Record) -> tuple[str, ...]:
@@ -94,10 +97,16 @@ class Fields:
 
     def _media(self, record: Record, kind: str, template: str) -> str | None:
         """The path that a template comes to; None without a template, or where one of its fields is null."""
-        names = re.findall(r"{(\w+)}", template)
+        path, _, seconds = template.partition("#t=")
+        names = _FIELD.findall(path)
         if not template or any(name in record.fields and record.fields[name] is None for name in names):
             return None
-        return record.media(kind, re.sub(r"{(\w+)}", lambda found: record.name(found[1]), template))
+        path = _FIELD.sub(lambda found: record.name(found[1]), path)
+        if seconds:
+            path += "#t=" + _FIELD.sub(lambda found: str(record.get(found[1], float)), seconds)
+            if located(path)[0] == path:
+                raise record.error(kind, f"{path[-60:]} must end in #t=START,END, seconds from 0")
+        return record.media(kind, path)
 
 
 def bare(options: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.types import Prompt
+from rlvid.video.read import located
 
 LARGEST = 2**24  # bytes of one record: a line that never ends must not fill the memory
 
@@ -53,13 +54,16 @@ class Record:
         return str(self.get(field, int if type(self.fields.get(field)) is int else str))
 
     def media(self, field: str, *parts: str) -> str:
-        """The absolute path of a file under the root; one that would lead elsewhere is refused."""
-        path = Path(*parts)
+        """The absolute path of a file under the root, its seconds with it; one that would lead elsewhere is refused."""
+        whole = str(Path(*parts))
+        path, span = Path(located(whole)[0]), located(whole)[1:]
+        if not span[0] < span[1]:
+            raise self.error(field, f"{whole[-60:]} ends before it begins")
         if not _possible(self.root / path):
             raise self.error(field, f"{str(path)[:60]}: no file can have this path: too long, or links in a circle")
         if path.is_absolute() or ".." in path.parts or not inside(self.root, self.root / path):
             raise self.error(field, f"{path} leads out of {self.root}; media must lie in the data's own folder")
-        return str(self.root / path)
+        return str(self.root / whole)
 
 
 @dataclass(frozen=True)

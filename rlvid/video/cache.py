@@ -19,7 +19,7 @@ from rlvid.config import Video
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.decode import Decoder
-from rlvid.video.read import BadVideo, by_decord, by_pyav, check_file, read_image
+from rlvid.video.read import BadVideo, by_decord, by_pyav, check_file, located, read_image
 from rlvid.video.resize import resize, shown
 from rlvid.video.store import Store
 from rlvid.video.views import Clip
@@ -119,9 +119,10 @@ class Frames:
     def _place(self, sample: str, path: str) -> Path:
         """Where this clip's frames are, or will be."""
         check_file(sample, path)
-        file, how = Path(path).resolve(), self.video
+        name, *span = located(path)
+        file, how = Path(name).resolve(), self.video
         about = file.stat()
-        chosen = how.fps, how.min_frames, how.max_frames
+        chosen = how.fps, how.min_frames, how.max_frames, *span
         sized = how.resized_height, how.resized_width, how.min_pixels, how.max_pixels
         return self.store.place(str(file), about.st_size, about.st_mtime_ns, chosen, sized)
 

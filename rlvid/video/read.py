@@ -5,7 +5,8 @@ These run to the end or raise, however long it takes; `rlvid.video.decode` runs 
 
 from __future__ import annotations
 
-from math import ceil
+import re
+from math import ceil, inf
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 
@@ -21,6 +22,9 @@ ONLY = {  # what FFmpeg may open: films, and no list of other files or addresses
 }
 
 
+SPAN = re.compile(r"(.+)#t=(\d+\.?\d*),(\d+\.?\d*)")  # a media fragment (W3C, Media Fragments URI 1.0)
+
+
 class BadVideo(UserError):
     """A video or an image that cannot be read. Nothing is ever shown in its place."""
 
@@ -31,6 +35,24 @@ class BadVideo(UserError):
 
 class Unreadable(Exception):
     """What is wrong with a file, as a reader found it."""
+
+
+def located(path: str) -> tuple[str, float, float]:
+    """A clip's file and the seconds from and to which it is shown: "film.mp4#t=3.5,10"; without them, all of it."""
+    found = SPAN.fullmatch(path)
+    return (found[1], float(found[2]), float(found[3])) if found else (path, 0.0, inf)
+
+
+def spanned(total: int, native_fps: float, video: Video, start: float, end: float) -> list[int]:
+    """`frame_indices` within some seconds of a film of `total` frames, the frames nearest to start and end included."""
+    if (start, end) == (0.0, inf):
+        return frame_indices(total, native_fps, video)
+    if not native_fps > 0:
+        raise Unreadable("has no frame rate by which to find its seconds")
+    first, last = round(start * native_fps), int(min(round(min(end, 1e9) * native_fps), total - 1))
+    if last < first:
+        raise Unreadable(f"lasts {total / native_fps:.1f} s: there is nothing from {start:g} to {end:g} s")
+    return [first + i for i in frame_indices(last - first + 1, native_fps, video)]
 
 
 def frame_indices(total: int, native_fps: float, video: Video) -> list[int]:
@@ -56,23 +78,25 @@ def by_decord(path: str, video: Video) -> np.ndarray:
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
+    path, *span = located(path)
     with Path(path).open("rb") as file:
         if file.read(8)[4:] != b"ftyp":
             raise Unreadable("no mp4")
     reader = decord.VideoReader(path, num_threads=1, fault_tol=1e-9)  # a frame it had to make up is an error
     if reader.get_frame_timestamp([0])[0, 0] < 0:
         raise Unreadable("begins before its edit list")
-    return reader.get_batch(frame_indices(len(reader), reader.get_avg_fps(), video)).asnumpy()
+    return reader.get_batch(spanned(len(reader), reader.get_avg_fps(), video, *span)).asnumpy()
 
 
 def by_pyav(path: str, video: Video) -> np.ndarray:
     """The same frames of any container and codec that FFmpeg reads, decoded from the start."""
     import av
 
+    path, *span = located(path)
     try:
         total, rate = _survey(path)
         while True:
-            frames, decoded = _pick(path, set(frame_indices(total, rate, video)))
+            frames, decoded = _pick(path, set(spanned(total, rate, video, *span)))
             if decoded == total:
                 if len({frame.shape for frame in frames}) > 1:
                     raise Unreadable("changes its size midway; leave this sample out")
@@ -143,11 +167,12 @@ def read_image(sample: str, path: str) -> np.ndarray:
 
 def check_file(sample: str, path: str) -> None:
     """Refuse what is no file, one that may not be read, or an empty one, before any decoder sees it."""
+    file, *_ = located(path)
     try:
-        about = Path(path).stat()
+        about = Path(file).stat()
         if not S_ISREG(about.st_mode):  # a pipe is not even opened: that would wait for its other end
             raise BadVideo(sample, path, "is a directory, not a file" if S_ISDIR(about.st_mode) else "is no plain file")
-        with Path(path).open("rb"):
+        with Path(file).open("rb"):
             pass
     except FileNotFoundError as error:
         raise BadVideo(sample, path, "no such file") from error
