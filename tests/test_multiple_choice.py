@@ -12,7 +12,6 @@ from rlvid.data import benchmark
 from rlvid.data.source import held_out
 from rlvid.errors import UserError
 from rlvid.video.cache import Frames
-from rlvid.video.read import located
 from tests import media
 
 EXAMPLES = Path(__file__).parent.parent / "experiments" / "benchmarks"
@@ -244,9 +243,7 @@ def test_the_shipped_maps_read_what_is_published(name, tmp_path):
     source.file.parent.mkdir(parents=True, exist_ok=True)
     source.file.write_text(json.dumps([PUBLISHED[name]] if source.file.suffix == ".json" else PUBLISHED[name]))
     [prompt] = source.prompts()
-    assert (
-        prompt.answer == "B" and located(prompt.video)[0].endswith(".mp4") and not prompt.options[0].startswith("A. ")
-    )
+    assert prompt.answer == "B" and ".mp4" in prompt.video and not prompt.options[0].startswith("A. ")
 
 
 def test_every_shipped_map_is_tested():
