@@ -28,10 +28,11 @@ UNEVEN += ["train.save_steps=1", "train.save_total_limit=3"]
 SAVED = ("model", "optimizer", "reference", "critic")
 
 
-def launch(zero, out):
+def launch(zero, out, *program):
     """`accelerate launch` with a preset, on two processes."""
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(PRESETS / f"{zero}.yaml")]
-    launcher += ["--num_processes", "2", "--main_process_port", "0", "-m", "rlvid", "train", "nano", *UNEVEN]
+    launcher += ["--num_processes", "2", "--main_process_port", "0", *(program or ("-m", "rlvid"))]
+    launcher += ["train", "nano", *UNEVEN]
     done = subprocess.run([*launcher, "--out", str(out)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert read_json(out / "environment.json")["processes"] == 2
@@ -102,6 +103,18 @@ def test_two_processes_with_shards_are_as_good_as_one(single, zero, tmp_path):
         for folder in (tmp_path / "plain", out / "checkpoints/step-000003")
     )
     assert plain.keys() == saved.keys() and all(torch.equal(plain[key], saved[key]) for key in saved)
+
+
+def test_processes_make_their_logits_in_equally_many_pieces(single, tmp_path):
+    """Or one of them waits for ever for the other to fetch the head's weights with it."""
+    program = tmp_path / "in_pieces.py"
+    program.write_text(
+        "from rlvid.policy import prefix\n"
+        "prefix.LOGITS = 753 * 30  # 30 tokens at once, of groups of up to 160\n"
+        "from rlvid.__main__ import main\n"
+        "raise SystemExit(main())\n"
+    )
+    agree(launch("zero3", tmp_path / "zero3", str(program)), single)
 
 
 def test_two_processes_take_up_what_one_began(single, tmp_path):

@@ -21,6 +21,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration, eager_attention_forward
 
+from rlvid.processes import most
+
 if TYPE_CHECKING:
     from rlvid.policy.model import Encoded, Policy
 
@@ -151,14 +153,17 @@ def install(model: Qwen2VLForConditionalGeneration) -> None:
 def score(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """(N, hidden) states and the (N,) tokens that follow them -> (N,) log-probabilities and (N,) entropies.
 
-    Where there are too many logits to exist at once they are made in pieces, and made again on the way back.
+    Where there are too many logits to exist at once they are made in pieces, and made again on the way back. Processes
+    that learn together make equally many: under ZeRO-3 they fetch the head's weights together for each.
     """
-    size = max(1, LOGITS // policy.model.lm_head.out_features)
-    if len(tokens) <= size:
+    pieces = -(-len(tokens) // max(1, LOGITS // policy.model.lm_head.out_features))
+    if torch.is_grad_enabled():
+        pieces = most(pieces)
+    if pieces == 1:
         return _score(policy, hidden, tokens, temperature)
     parts = [
         checkpoint(_score, policy, states, following, temperature, use_reentrant=False)
-        for states, following in zip(hidden.split(size), tokens.split(size), strict=True)
+        for states, following in zip(hidden.tensor_split(pieces), tokens.tensor_split(pieces), strict=True)
     ]
     logps, entropy = zip(*parts, strict=True)
     return torch.cat(logps), torch.cat(entropy)
