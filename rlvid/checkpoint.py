@@ -28,7 +28,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rlvid.config import Config
 from rlvid.errors import UserError
-from rlvid.files import damage, seal, write, writing
+from rlvid.files import damage, reading, seal, write, writing
 from rlvid.policy.critic import names
 from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
@@ -44,20 +44,20 @@ def restore(run: Run, policy: Policy, reference: Reference | None) -> None:
         set_aside(run)
     run.wait()
     if saved := checkpoints(run.folder):
-        folder = saved[-1]
-        policy.restore(folder)
-        if reference and reference.moves:
-            load_parameters(reference, load_file(folder / "reference.safetensors"))
-        if policy.critic:
-            load_parameters(policy, load_file(folder / "critic.safetensors"))
+        with reading(folder := saved[-1]):
+            policy.restore(folder)
+            if reference and reference.moves:
+                load_parameters(reference, load_file(folder / "reference.safetensors"))
+            if policy.critic:
+                load_parameters(policy, load_file(folder / "critic.safetensors"))
 
 
 def begin(run: Run, models: Models, scheduler: LRScheduler) -> None:
     """Take up the rest of the last checkpoint, if there is one, and forget what the run wrote after that."""
     if saved := checkpoints(run.folder):
-        folder = saved[-1]
-        state = json.loads((folder / "state.json").read_text())
-        models.load(unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
+        with reading(folder := saved[-1]):
+            state = json.loads((folder / "state.json").read_text())
+            models.load(unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
         scheduler.load_state_dict(state["scheduler"])
         for name in COUNTERS:
             setattr(run, name, state[name])

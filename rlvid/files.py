@@ -33,6 +33,16 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 @contextmanager
+def reading(folder: Path) -> Iterator[None]:
+    """What is wrong inside a checkpoint, though it is what its sums say, becomes one line."""
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder} cannot be read: {reason}; remove it to go on from the one before") from error
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[None]:
     """What goes wrong on a disk that is full, read-only or not ours becomes one line."""
     try:

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
+import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -21,6 +24,8 @@ from transformers.integrations import unset_hf_deepspeed_config
 from rlvid.config import Config
 from rlvid.policy.optimiser import trackers
 
+BUILD = 600  # seconds that a build of DeepSpeed's kernels takes at most
+
 
 def accelerator(config: Config, folder: Path) -> Accelerator:
     """What accelerate was launched as: one process, data-parallel ones, or DeepSpeed's ZeRO stages.
@@ -29,6 +34,8 @@ def accelerator(config: Config, folder: Path) -> Accelerator:
     the optimiser by itself, on gradients that it clips by itself.
     """
     sharded = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    if sharded:
+        unlock()
     over = {"backend": "gloo"} if sharded and not torch.cuda.is_available() else {}  # or accelerate counts 1 process
     waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=config.train.ddp_timeout), **over)
     plain = DistributedDataParallelKwargs(broadcast_buffers=False)
@@ -40,6 +47,21 @@ def accelerator(config: Config, folder: Path) -> Accelerator:
         }
         unset_hf_deepspeed_config()  # or transformers loads models in shards, which cannot be copied or restored
     return found
+
+
+def unlock() -> None:
+    """Remove the locks of kernels' builds that were killed, for which torch would wait for ever without a word.
+
+    A build takes a minute or two: a lock that is younger than ten is somebody's, and is named.
+    """
+    from torch.utils.cpp_extension import get_default_build_root
+
+    for lock in Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()).glob("**/lock"):
+        with suppress(FileNotFoundError):  # it has just been let go
+            if time.time() - lock.stat().st_mtime > BUILD:
+                lock.unlink()
+            else:
+                print(f"rlvid: waits for the build of {lock}; if none is under way, remove it", file=sys.stderr)
 
 
 class Notice:

@@ -5,9 +5,11 @@ reference that moves, and an evaluation whose last batch leaves one process with
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen2VLForConditionalGeneration
 
-from rlvid import verbs
+from rlvid import processes, verbs
 from rlvid.files import read_json, read_jsonl
 from rlvid.policy.nano import BASE
 from tests.processes import SMALL, several
@@ -115,6 +117,18 @@ def test_processes_make_their_logits_in_equally_many_pieces(single, tmp_path):
         "raise SystemExit(main())\n"
     )
     agree(launch("zero3", tmp_path / "zero3", str(program)), single)
+
+
+def test_a_build_that_was_killed_is_not_waited_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    old, young = (tmp_path / name / "lock" for name in ("cpu_adam", "deepspeed_shm_comm"))
+    for lock in (old, young):
+        lock.parent.mkdir()
+        lock.touch()
+    os.utime(old, (time.time() - 3600,) * 2)
+    processes.unlock()
+    assert not old.exists() and young.exists()
+    assert capsys.readouterr().err == f"rlvid: waits for the build of {young}; if none is under way, remove it\n"
 
 
 def test_two_processes_take_up_what_one_began(single, tmp_path):

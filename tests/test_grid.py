@@ -155,7 +155,7 @@ def test_the_shipped_experiments_are_ready_to_run(script):
     cells = made.cells("nano")
     assert made.name == script.stem and made.question.endswith("?") and made.control in {c.arm for c in cells}
     assert {c.seed for c in cells} == set(made.seeds)
-    assert sum(c.arm == "base" for c in cells) == 1
+    assert made.unseeded and all(sum(c.arm == arm for c in cells) == 1 for arm in made.unseeded)
 
 
 def test_a_cell_that_fails_is_named_and_the_others_go_on(start, tmp_path):
