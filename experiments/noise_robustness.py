@@ -31,13 +31,16 @@ def rates(noise: str) -> tuple[float, float]:
     return cell.get("noise.false_positives", flips / 3), cell.get("noise.false_negatives", flips)
 
 
+FREE: Settings = {"algorithm.beta": 0.0}  # no pull towards the reference, in any arm: GRPO's own default has one
+
+
 def told(algorithm: str, twin: str, levels: Mapping[str, str]) -> Settings:
     """A correction that knows its cell's rates; where both are 0 it is its twin, and their cells are one run."""
     if levels["noise"] == CLEAN:
         return {"algorithm": twin} if twin != "grpo" else {}
     positives, negatives = rates(levels["noise"])
     fields = {"algorithm.false_positives": positives, "algorithm.false_negatives": negatives}
-    return {"algorithm": algorithm, **fields}
+    return {"algorithm": algorithm, **FREE, **fields}
 
 
 def faster(levels: Mapping[str, str]) -> Settings:
@@ -62,16 +65,16 @@ ALGORITHMS: dict[str, Settings | Callable[[Mapping[str, str]], Settings | None]]
     "grpo": {},
     "dr_grpo": {"algorithm": "dr_grpo"},
     "rloo": {"algorithm": "rloo"},
-    "ppo": {"algorithm": "ppo", "algorithm.beta": 0.0, "algorithm.num_iterations": 2},
+    "ppo": {"algorithm": "ppo", **FREE, "algorithm.num_iterations": 2},
     "dpo": {"algorithm": "dpo"},
     "s_grpo": partial(told, "s_grpo", "grpo"),
     "noise_corrected_grpo": partial(told, "noise_corrected_grpo", "grpo"),
     "backward": partial(told, "backward", "dr_grpo"),
     "forward": partial(told, "forward", "forward"),
-    "olr": {"algorithm": "olr"},
+    "olr": {"algorithm": "olr", **FREE},
     "dr_grpo, lr / J": faster,
     "oracle": cleaned,
-    "majority vote": partial(deaf, {"algorithm": "ttrl"}),
+    "majority vote": partial(deaf, {"algorithm": "ttrl", **FREE}),
     "random reward": partial(deaf, {"rewards.coin": 1.0, "rewards.accuracy": 0.0}),
     "format only": partial(deaf, {"rewards.accuracy": 0.0}),
 }

@@ -83,6 +83,9 @@ class Train:
     freeze_vision_tower: bool = False
     dtype: str = "auto"  # bfloat16 on a GPU, float32 on a CPU
     attn_implementation: str = "sdpa"
+    use_vllm: bool = False  # True: vLLM samples, in this process; for one process
+    vllm_gpu_memory_utilization: float = 0.3
+    vllm_max_model_length: int = 0  # tokens of a prompt and its reply; 0: the model's own
     lora_r: int = 0  # rank of the policy's LoRA adapter; 0 trains the weights themselves
     lora_alpha: int = 32
     sync_ref_model: bool = False  # True: the reference is an fp32 moving average of the policy

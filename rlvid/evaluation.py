@@ -18,7 +18,7 @@ from rlvid.errors import UserError
 from rlvid.evidence import Asked, Witness, audit
 from rlvid.files import read_jsonl, write_jsonl
 from rlvid.policy.model import Encoded, Policy
-from rlvid.policy.sampler import Sampler
+from rlvid.policy.sampler import Act, sampler
 from rlvid.reading import Reader
 from rlvid.run import Run
 from rlvid.types import Completion, Group, Prompt
@@ -37,7 +37,7 @@ def evaluate(
     greedy = replace(run.config.train, num_generations=1, temperature=config.temperature, top_p=config.top_p)
     witness = replace(witness, train=greedy)
     saved = Saved(witness.policy, Path(config.completions), levels) if config.completions else None
-    sampler = saved or Sampler(witness.policy, greedy, run.timed)
+    act = saved or sampler(witness.policy, greedy, run.timed)
     for shown, (level, prompts) in product(("", *config.views), levels.items()):
         name = f"{level} {shown}".strip()
         run.status("running", f"eval {name}")
@@ -50,7 +50,7 @@ def evaluate(
             batches = [prompts[start : start + config.batch_size] for start in starts]
             read = Reader(run, witness.policy, batches, partial(altered, shown))
             for some in batches:
-                rows += answer(witness, sampler, read, some, shown)
+                rows += answer(witness, act, read, some, shown)
                 if run.main:
                     write_jsonl(path, rows)
                 phase.advance(len(some), f"accuracy {mean(rows, 'correct'):.1%}")
@@ -84,13 +84,11 @@ class Saved:
         return Completion(row["completion"], tuple(tokens), finished=row["finished"])
 
 
-def answer(
-    witness: Witness, sampler: Sampler | Saved, read: Reader, prompts: Sequence[Prompt], shown: str
-) -> list[dict[str, Any]]:
+def answer(witness: Witness, act: Act, read: Reader, prompts: Sequence[Prompt], shown: str) -> list[dict[str, Any]]:
     """One row per question, in order; the processes share the batch. Rewards ask for evidence on the true view only."""
     seed = f"eval|{witness.config.eval.seed}"
     places, ours, encoded = read(prompts)
-    groups = sampler(ours, encoded, seed) if ours else []
+    groups = act(ours, encoded, seed) if ours else []
     if shown:
         witness.mix.plain(groups)
     else:

@@ -35,7 +35,7 @@ from rlvid.policy.letters import OPEN, letter_probs
 from rlvid.policy.model import Encoded, Policy
 from rlvid.policy.prefix import by_forward
 from rlvid.policy.reference import Reference
-from rlvid.policy.sampler import Sampler
+from rlvid.policy.sampler import sampler
 from rlvid.reward import Mix, Spoil
 from rlvid.types import Completion, Group, Likelihood, Prompt
 from rlvid.video.views import Clip, view
@@ -155,7 +155,7 @@ class Witness:
         """A group each, from the same luck as the completions, judged by the same verifier."""
         prompts = [group.prompt for group in asked.groups]
         encoded = [self.policy.encode(p, view(name, asked.see(p, self.policy.frames(p)), p.id)) for p in prompts]
-        found = Sampler(self.policy, self.train, lambda phase: nullcontext())(prompts, encoded, asked.seed)
+        found = sampler(self.policy, self.train, lambda phase: nullcontext())(prompts, encoded, asked.seed)
         self.mix.plain(found, asked.spoil)
         return found
 

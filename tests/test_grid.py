@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from rlvid.config import load
 from rlvid.errors import UserError
+from rlvid.resolve import build
 from rlvid.study.grid import Grid, only
 
 ROOT = Path(__file__).parent.parent
@@ -293,3 +295,13 @@ def test_a_level_may_depend_on_the_others_and_some_arms_need_not_exist():
     ]  # fmt: skip
     with pytest.raises(UserError, match=r"'tolld, noisy' fits no arm\. Did you mean 'told, noisy'"):
         only(cells, ["tolld, noisy"])
+
+
+@pytest.mark.parametrize("name", ["noise_robustness", "algorithm_ablation", "reward_ablation", "base_reasoning"])
+def test_arms_that_do_not_say_so_pull_as_their_control_does(name):
+    """An algorithm's own default for `beta` is not an arm's; of preferences it is no pull."""
+    grid = runpy.run_path(str(ROOT / "experiments" / f"{name}.py"))["GRID"]
+    for cell in grid.cells("nano"):
+        config = load(cell.preset, cell.overrides)
+        if config.algorithm.name != "dpo" and "beta" not in cell.arm:
+            assert build("algorithms", config.algorithm.name, **config.algorithm.fields).beta == 0, cell.arm

@@ -11,11 +11,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlvid.config import Train
@@ -54,6 +55,19 @@ def restore(model: PreTrainedModel, folder: Path) -> None:
 def parameters(model: nn.Module) -> list[nn.Parameter]:
     """Those of all adapters."""
     return [p for name, p in model.named_parameters() if ".lora_" in name]
+
+
+def whole_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Names and weights as a model without adapters would have them, the policy's folded in."""
+    modules = model.named_modules()
+    adapting: dict[str, Any] = {name: module for name, module in modules if isinstance(module, BaseTunerLayer)}
+    for name, weight in model.named_parameters():
+        owner, _, kind = name.rpartition(".base_layer.")
+        if owner in adapting:
+            delta = adapting[owner].get_delta_weight(POLICY) if kind == "weight" else 0
+            yield f"{owner}.{kind}", weight.detach() + delta
+        elif ".lora_" not in name:
+            yield name, weight.detach()
 
 
 def adapted(model: nn.Module) -> bool:

@@ -149,7 +149,7 @@ class Policy(nn.Module):
         ids = torch.cat([p.ids for p in prompts])
         hidden = self.model.get_input_embeddings()(ids)
         if any(len(p.grids) for p in prompts):
-            features = self._look([p for p in prompts if len(p.grids)])
+            features = self.look([p for p in prompts if len(p.grids)])
             visual = (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
             hidden = hidden.masked_scatter(visual[:, None], features.to(hidden.dtype))
         return list(hidden.split([len(p.ids) for p in prompts]))
@@ -184,7 +184,7 @@ class Policy(nn.Module):
         if (clip.video is not None or clip.image is not None) and torch.equal(seen, unseen):
             raise UserError(f"the model's scores for sample {prompt.id} do not change when its pixels are blanked")
 
-    def _look(self, prompts: Sequence[Encoded]) -> Tensor:
+    def look(self, prompts: Sequence[Encoded]) -> Tensor:
         """What the vision tower makes of all media: in one call, or medium by medium and only once if it is frozen."""
         if self.features:
             return torch.cat(self.features(prompts))

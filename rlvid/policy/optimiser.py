@@ -58,6 +58,8 @@ def check(config: Config, algorithm: Algorithm, processes: int) -> None:
             'algorithm.critic = "adapter" adapts a frozen base, in whole forwards: '
             'set train.lora_r and leave train.gradient_checkpointing off, or take "detached" or "shared"'
         )
+    if train.use_vllm and processes > 1:
+        raise UserError(f"train.use_vllm is for one process, and this run has {processes}: leave it out")
     if train.prompts_per_step < processes * algorithm.num_minibatches:
         raise UserError(
             f"train.prompts_per_step = {train.prompts_per_step} is too few for {processes} processes and "

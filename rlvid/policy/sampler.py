@@ -24,6 +24,7 @@ from rlvid.policy.room import Room
 from rlvid.types import Completion, Group, Prompt
 
 Timed = Callable[[str], AbstractContextManager[None]]
+Act = Callable[[Sequence[Prompt], Sequence[Encoded], str], list[Group]]  # prompts, as they are read, seed -> groups
 
 
 class Demonstrations:
@@ -126,7 +127,16 @@ class Sampler:
         return Completion(text, tuple(tokens[:length]), tuple(logps[:length]), finished)
 
 
-ACTORS: dict[str, type[Sampler] | type[Demonstrations]] = {"policy": Sampler, "data": Demonstrations}
+def sampler(policy: Policy, config: Train, timed: Timed) -> Act:
+    """Ours, or with `use_vllm` vLLM's."""
+    if config.use_vllm:
+        from rlvid.policy.vllm import VLLMSampler
+
+        return VLLMSampler(policy, config, timed)
+    return Sampler(policy, config, timed)
+
+
+ACTORS: dict[str, Callable[[Policy, Train, Timed], Act]] = {"policy": sampler, "data": Demonstrations}
 
 
 def uniform(rows: int, length: int, key: str) -> Tensor:
