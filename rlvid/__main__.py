@@ -121,6 +121,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--pairs", type=int, default=5, help="turns each, after one to warm up (default: 5)")
     one.add_argument("--groups", type=int, default=1, help="groups a step (default: 1)")
     one.add_argument("--lora-r", type=int, default=0, help="train a LoRA adapter of this rank instead of all weights")
+    one.add_argument("--seen", default="video", help="video: sixteen frames and an image; or one image, as many tokens")
     one.add_argument("--out", default="runs/bench")
 
     one = _verb(verb, "list", show, "what can be named in a config")
@@ -215,7 +216,7 @@ def pairs(args: argparse.Namespace) -> None:
 
 def bench(args: argparse.Namespace) -> None:
     """Run a benchmark and print its tables."""
-    verbs.bench(args.what, args.preset, args.against, args.pairs, args.groups, args.lora_r, args.out)
+    verbs.bench(args.what, args.preset, args.against, args.pairs, args.groups, args.lora_r, args.seen, args.out)
 
 
 def show(args: argparse.Namespace) -> None:

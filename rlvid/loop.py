@@ -1,8 +1,8 @@
 """The loop: act, judge, credit, learn. All of a run's learning happens on this page.
 
-Shapes: P prompts a step over all processes, G completions of each, B = P*G rows, T completion tokens. Process r of W
-takes the prompts r, r+W, r+2W, ... of the step, and whatever depends on the whole step (credit, each token's share) is
-computed on the whole step. So a run's result does not depend on how many processes or micro-batches share the work.
+Shapes: P prompts a step over all processes, G completions of each, B = P*G rows, T completion tokens. Of every W
+prompts each of W processes takes one, and whatever depends on the whole step (credit, each token's share) is computed
+on the whole step. So a run's result does not depend on how many processes or micro-batches share the work.
 """
 
 from __future__ import annotations

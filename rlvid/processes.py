@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -99,6 +100,21 @@ def lost(error: BaseException | None) -> bool:
     """
     words = ("gloo", "Connection closed by peer", "Timed out waiting")
     return isinstance(error, DistError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+
+
+def dealt(sizes: Sequence[float], count: int, rank: int) -> list[int]:
+    """Which of a step's prompts the process `rank` of `count` takes, in order.
+
+    Of every `count` prompts in a row each process gets one, the largest going to who has least so far: so all have
+    about as much to do, in each minibatch, too.
+    """
+    load, mine = [0.0] * count, list[int]()
+    for start in range(0, len(sizes), count):
+        row = sorted(range(start, min(start + count, len(sizes))), key=lambda i: -sizes[i])
+        for place, taker in zip(row, sorted(range(count), key=load.__getitem__), strict=False):
+            load[taker] += sizes[place]
+            mine += [place] if taker == rank else []
+    return mine
 
 
 def most(count: int) -> int:

@@ -152,8 +152,10 @@ class Run:
             policy.check_pixels_matter(next(p for p in ours if p.id not in {error.sample for error in bad}))
 
     def share(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
-        """This process's prompts among all of a step's, with their places."""
-        return list(enumerate(prompts))[self.accelerator.process_index :: self.accelerator.num_processes]
+        """This process's prompts among all of a step's, with their places; pixels weigh as at the paper's shape."""
+        sizes = [len(p.text) / 4 + 648 * bool(p.video) + 81 * bool(p.image) for p in prompts]
+        places = processes.dealt(sizes, self.accelerator.num_processes, self.accelerator.process_index)
+        return [(place, prompts[place]) for place in places]
 
     def skip(self, prompt: Prompt, error: BadVideo) -> None:
         """Count and list a clip that could not be read, or raise, as `video.on_bad_video` says."""

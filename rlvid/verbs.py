@@ -173,20 +173,24 @@ def bench(
     pairs: int = 5,
     groups: int = 1,
     lora_r: int = 0,
+    seen: str = "video",
     out: str | Path = "runs/bench",
 ) -> None:
     """Print what this machine does in one run: whole optimiser steps of rlvid's and of others', taken in turn.
 
     `what` may also be "sweep" (rlvid's step by completions, prompt and length), "eval" (questions a second, beside one
-    by one) or "decode" (clips a second, beside plain decord).
+    by one) or "decode" (clips a second, beside plain decord). `seen` is "video" (and an image) or "image" alone, of as
+    many visual tokens.
     """
     import torch
     from rich.console import Console
 
     from rlvid.bench import duel, throughput
-    from rlvid.bench.shape import Shape
+    from rlvid.bench.shape import SEEN, Shape
 
-    console, shape, folder = Console(), Shape(preset, groups, lora_r=lora_r), Path(out)
+    if seen not in SEEN:
+        raise UserError(f"no benchmark on {seen!r}.{suggest(seen, SEEN)}")
+    console, shape, folder = Console(), Shape(preset, groups, lora_r=lora_r, **SEEN[seen]), Path(out)
     if what == "step":
         together = not torch.cuda.is_available()
         result = duel.step(shape, ["ours", *against], pairs, folder, together)

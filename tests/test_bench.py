@@ -1,5 +1,7 @@
 """The benchmarks: contestants carry the same tokens through whole steps, in processes of their own."""
 
+from dataclasses import replace
+
 import pytest
 
 from rlvid.bench import duel, throughput
@@ -16,16 +18,21 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_all_contestants_carry_the_same_tokens(home):
-    result = duel.step(SMALL, duel.NAMES, 1, home / "out")
+@pytest.mark.parametrize(
+    ("shape", "names"),
+    [(SMALL, duel.NAMES), (replace(SMALL, frames=0), ("ours", "reference"))],
+    ids=["video", "image"],
+)
+def test_all_contestants_carry_the_same_tokens(home, shape, names):
+    result = duel.step(shape, names, 1, home / "out")
     contestants = result["contestants"]
-    assert {name: one["tokens"] for name, one in contestants.items()} == dict.fromkeys(duel.NAMES, 2 * (230 + 4))
+    assert {name: one["tokens"] for name, one in contestants.items()} == dict.fromkeys(names, 2 * (230 + 4))
     for one in contestants.values():
         (turn,) = one["turns"]
         assert 0 < sum(seconds for phase, seconds in turn.items() if phase != "step") <= turn["step"] or len(turn) == 1
         assert one["peak_gb"] > 0.3
     table = duel.table(result)
-    assert table.row_count == 4 and next(table.columns[3].cells) == "1.00"
+    assert table.row_count == len(names) and next(table.columns[3].cells) == "1.00"
 
 
 def test_a_contestant_that_ends_is_named_with_its_last_words(home):

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rlvid.files import read_jsonl
 from rlvid.loop import credit
+from rlvid.processes import dealt
 from rlvid.resolve import build
 from rlvid.rollout import Rollout, padded
 from rlvid.types import Completion, Group, Prompt
@@ -99,3 +102,20 @@ def test_dynamic_sampling_asks_for_more_and_resumes_exactly(kitchen, tmp_path):
     stop_after(more, 1)
     train(more, *changes, "algorithm.max_num_gen_batches=20", resume=True)
     assert read_jsonl(more / "metrics.jsonl") == rows
+
+
+@given(st.lists(st.integers(1, 2000), max_size=40), st.integers(1, 8))
+def test_processes_are_dealt_all_prompts_once_and_about_as_much_each(sizes, count):
+    hands = [dealt(sizes, count, rank) for rank in range(count)]
+    assert sorted(place for hand in hands for place in hand) == list(range(len(sizes)))
+    for start in range(0, len(sizes), count):  # of each row one, so that no minibatch lacks a process
+        assert all(sum(start <= place < start + count for place in hand) <= 1 for hand in hands)
+    loads = [sum(sizes[place] for place in hand) for hand in hands]
+    assert not sizes or max(loads) - min(loads) <= 2 * max(sizes)
+    assert hands == [sorted(hand) for hand in hands]
+
+
+def test_unequal_prompts_are_balanced_better_than_in_turn():
+    sizes = [900, 90] * 12
+    assert {sum(sizes[i] for i in dealt(sizes, 2, rank)) for rank in (0, 1)} == {6 * 990}
+    assert dealt(sizes, 1, 0) == list(range(24))

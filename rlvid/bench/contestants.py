@@ -66,7 +66,8 @@ def subject(folder: Path, shape: Shape) -> Subject:
     policy = Policy.load(config).to("cuda" if torch.cuda.is_available() else "cpu")
     policy.never = [*policy.never, policy.tokenizer.eos_token_id]
     random, side = np.random.default_rng(0), shape.side
-    clip = Clip(*(random.integers(0, 256, size, np.uint8) for size in ((shape.frames, side, side, 3), (side, side, 3))))
+    video = random.integers(0, 256, (shape.frames, side, side, 3), np.uint8) if shape.frames else None
+    clip = Clip(video, random.integers(0, 256, (side, side, 3), np.uint8))
     empty = Prompt("empty", "", ("a", "b", "c", "d"), "A")
     words = question(len(policy.encode(empty, clip).ids), shape.prompt)
     prompts = [replace(empty, id=f"q{i}", question=words) for i in range(shape.groups)]
@@ -180,14 +181,14 @@ def as_inputs(policy: Policy, prompt: Encoded) -> dict[str, Any]:
     image, video = ids == config.image_token_id, ids == config.video_token_id
     films = len(prompt.grids) - 1
     split = int(prompt.grids[:films].prod(-1).sum())
+    film = {"pixel_values_videos": prompt.patches[:split], "video_grid_thw": prompt.grids[:films]} if films else {}
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "mm_token_type_ids": image.int() + 2 * video.int(),
-        "pixel_values_videos": prompt.patches[:split],
-        "video_grid_thw": prompt.grids[:films],
         "pixel_values": prompt.patches[split:],
         "image_grid_thw": prompt.grids[films:],
+        **film,
     }
 
 
@@ -229,7 +230,7 @@ def trl(folder: Path, shape: Shape, wait: Callable[[], bool], say: Callable[[dic
     form = len(
         tokenizer.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)["input_ids"]
     )
-    words = question(form + count * 80, shape.prompt)
+    words = question(form + count * ((shape.side // 28) ** 2 - 1), shape.prompt)
     message = [{"role": "user", "content": [*content, {"type": "text", "text": words}]}]
     data = Dataset.from_list([{"prompt": message, "images": images}] * (shape.groups * 64))
     gpu = torch.cuda.is_available()

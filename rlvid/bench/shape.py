@@ -21,7 +21,7 @@ class Shape:
     """One optimiser step: so many groups of so many completions, each of exactly so many tokens.
 
     The prompt's tokens are text and 81 visual ones for each image of 252x252, or for each two frames of a video: nine
-    images, or sixteen frames and an image, are 729 of them.
+    images, or sixteen frames and an image, are 729 of them, and so is one image of 756x756.
     """
 
     model: str = "20m"
@@ -34,6 +34,7 @@ class Shape:
     lora_r: int = 0
 
 
+SEEN: dict[str, dict[str, int]] = {"video": {"frames": 16, "side": 252}, "image": {"frames": 0, "side": 756}}
 MODELS: dict[str, dict[str, Any]] = {
     "20m": {
         "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6,
