@@ -39,7 +39,7 @@ from rlvid.processes import Notice
 from rlvid.reading import Reader
 from rlvid.resolve import build
 from rlvid.reward import Mix
-from rlvid.rollout import Rollout, minibatches
+from rlvid.rollout import Rollout, blank, minibatches
 from rlvid.run import Run
 from rlvid.types import Batch, Prompt, Step
 
@@ -83,18 +83,18 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         speakers = policy, reference if {*measures.evidence} & evidence.BY_REFERENCE else None
         with models.whole(policy):
             run.warm(policy, chain(*plan, *levels.values()))
-        read = Reader(run, policy, plan, noise.see)
+        read, idle = Reader(run, policy, plan, noise.see), blank(policy, prompts[0])
 
         def play(asked: Sequence[Prompt], number: int, drawn: int = 0) -> Rollout:
             """Act and judge."""
             with run.timed("decode"):
                 places, ours, encoded = read(asked)
             seed, spoil = f"{config.seed}|{number}", partial(noise.judge, step=number)
-            groups = act(ours, encoded, seed)
+            groups = act(ours, encoded, seed) if ours else []
             witness(Asked(groups, encoded, seed, noise.see, spoil))
             with run.timed("reward"):
                 totals = mix(groups, spoil, number)
-                return Rollout.of([drawn + place for place in places], encoded, groups, totals)
+                return Rollout.of([drawn + place for place in places], encoded, groups, totals, idle)
 
         run.costs, room = judge.costs if judge else dict, Room("tokens", config.train.tokens_per_forward)
         notice.patient = True

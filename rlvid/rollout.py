@@ -19,7 +19,8 @@ from rlvid.errors import UserError
 from rlvid.metrics import Record
 from rlvid.policy.model import Encoded, Policy, Seen
 from rlvid.policy.prefix import by_forward, forwards, widths
-from rlvid.types import Batch, Group, Step
+from rlvid.types import Batch, Completion, Group, Prompt, Step
+from rlvid.video.views import Clip
 
 
 @dataclass(frozen=True)
@@ -30,19 +31,24 @@ class Rollout:
     encoded: Sequence[Encoded]
     groups: Sequence[Group]
     records: Sequence[Record]
-    idle: tuple[Encoded, Group]  # what this process goes through the model with where it has no group of its own
+    idle: tuple[Encoded, Group]  # what this process goes through the model with where it has nothing left of its own
     batch: Batch = field(default_factory=lambda: Batch(*[torch.zeros(0, 0)] * 3))  # our rows, once credit is given
 
     @classmethod
     def of(
-        cls, places: Sequence[int], encoded: Sequence[Encoded], groups: Sequence[Group], totals: Sequence[list[float]]
+        cls,
+        places: Sequence[int],
+        encoded: Sequence[Encoded],
+        groups: Sequence[Group],
+        totals: Sequence[list[float]],
+        idle: tuple[Encoded, Group],
     ) -> Rollout:
-        """This process's judged groups; the processes tell each other their records."""
-        if not groups:
-            raise UserError("none of this process's clips of a step can be read; skipped.jsonl lists them")
+        """This process's judged groups, if it could read any clip; the processes tell each other their records."""
         mine = [Record.of(*row) for row in zip(places, groups, totals, strict=True)]
         records = sorted(gather_object(mine), key=lambda record: record.place)
-        return cls(places, encoded, groups, records, (encoded[0], groups[0]))
+        if not records:
+            raise UserError("none of a step's clips can be read; skipped.jsonl lists them")
+        return cls(places, encoded, groups, records, idle)
 
     @property
     def telling(self) -> list[Record]:
@@ -144,7 +150,8 @@ class Rollout:
             return [Seen(*rows) for rows in zip(*(x.split(sizes) for x in seen), strict=True)]
 
         seen = by_forward(self.encoded, self.tokens, config.tokens_per_forward, ask)
-        return Seen(*(padded(rows) for rows in zip(*seen, strict=True))) if seen else Seen(*[torch.zeros(0, 0)] * 3)
+        nothing = torch.zeros(0, self.batch.mask.shape[1])
+        return Seen(*(padded(rows) for rows in zip(*seen, strict=True))) if seen else Seen(*[nothing] * 3)
 
     def facts(self, policy: Policy, reference: nn.Module | None, config: Train) -> dict[str, Tensor]:
         """(B, T) each, what is known of this process's tokens before credit; a demonstration's were sampled at 0."""
@@ -155,6 +162,11 @@ class Rollout:
         elif reference:
             facts["ref_logps"] = self.seen_by(reference, config).logps
         return facts | ({"old_values": self.seen_by(policy, config).values} if policy.critic else {})
+
+
+def blank(policy: Policy, prompt: Prompt) -> tuple[Encoded, Group]:
+    """A prompt without its pixels, and a reply that only ends."""
+    return policy.encode(prompt, Clip()), Group(prompt, [Completion("", (policy.tokenizer.eos_token_id,))])
 
 
 def minibatches(seats: Sequence[int], groups: int, count: int) -> list[list[int]]:

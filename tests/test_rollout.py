@@ -26,7 +26,7 @@ def played(*rows, first=0):
               for i in places]  # fmt: skip
     for group, row in zip(groups, rows, strict=True):
         group.columns["accuracy"] = list(row)
-    return Rollout.of(places, [f"e{i}" for i in places], groups, [list(row) for row in rows])
+    return Rollout.of(places, [f"e{i}" for i in places], groups, [list(row) for row in rows], ("idle", groups[0]))
 
 
 FLAT, MIXED = (1.0, 1.0), (1.0, 0.0)
@@ -66,7 +66,7 @@ def test_one_row_without_a_share_stands_in_for_none():
     step = rollout.step(1, {"accuracy": 1.0}, {"sampled_logps": torch.zeros(4, 2)}, {})
     rollout = rollout.credited(credit(build("algorithms", "grpo"), step), torch.device("cpu"))
     silent = rollout.silent()
-    assert silent.encoded == ["e0"] and silent.batch.mask.shape == (2, 2)
+    assert silent.encoded == ["idle"] and silent.batch.mask.shape == (2, 2)
     assert not silent.batch.mask.any() and not silent.batch.weights.any()
     assert (rollout.part([1]).batch.weights > 0).all() and rollout.part([1]).encoded == ["e1"]
 

@@ -98,7 +98,8 @@ class Ours:
             encoded = [self.policy.encode(p, clip) for p, clip in zip(self.prompts, self.clips, strict=True)]
         groups = self.sample(encoded, f"bench|{self.number}")
         self.tokens = sum(len(e.ids) + len(c.tokens) for e, g in zip(encoded, groups, strict=True) for c in g)
-        rollout = Rollout.of(range(len(groups)), encoded, groups, self.mix(groups))
+        idle = encoded[0], groups[0]
+        rollout = Rollout.of(range(len(groups)), encoded, groups, self.mix(groups), idle)
         with self.timed("reference"):
             facts = self.forms(rollout).facts(self.policy, self.reference, self.config.train)
         step = rollout.step(self.number, self.mix.weights, facts, {})

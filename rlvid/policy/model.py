@@ -145,13 +145,15 @@ class Policy(nn.Module):
         return Encoded(ids.to(on), positions[:, 0].to(on), len(ids) + int(delta), patches, grids.to(on), seen)
 
     def embed(self, prompts: Sequence[Encoded]) -> list[Tensor]:
-        """(L, hidden) for each prompt."""
+        """(L, hidden) for each prompt. A vision tower that learns is gone through in any case: other processes do."""
         ids = torch.cat([p.ids for p in prompts])
         hidden = self.model.get_input_embeddings()(ids)
         if any(len(p.grids) for p in prompts):
             features = self.look([p for p in prompts if len(p.grids)])
             visual = (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
             hidden = hidden.masked_scatter(visual[:, None], features.to(hidden.dtype))
+        elif torch.is_grad_enabled() and not self.features:
+            hidden = hidden + 0 * self._glance().to(hidden.dtype)
         return list(hidden.split([len(p.ids) for p in prompts]))
 
     def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float = 1.0) -> Seen:
@@ -190,6 +192,14 @@ class Policy(nn.Module):
             return torch.cat(self.features(prompts))
         patches, grids = torch.cat([p.patches for p in prompts]), torch.cat([p.grids for p in prompts])
         return torch.cat(list(self.model.model.get_image_features(patches, grids).pooler_output))
+
+    def _glance(self) -> Tensor:
+        """(1, hidden) what the vision tower makes of the smallest black picture."""
+        vision, side = self.model.config.vision_config, self.model.config.vision_config.spatial_merge_size
+        width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
+        patches = torch.zeros(side**2, width, device=self.device)
+        grid = torch.tensor([[1, side, side]], device=self.device)
+        return self.model.model.get_image_features(patches, grid).pooler_output[0]
 
     def _patches(self, media: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         vision = self.model.config.vision_config
