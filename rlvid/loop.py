@@ -31,7 +31,6 @@ from rlvid.metrics import Meter, advantage_shares, repairs, summary
 from rlvid.policy.critic import Critic
 from rlvid.policy.model import Policy
 from rlvid.policy.optimiser import adamw, check, schedule
-from rlvid.policy.reference import Reference
 from rlvid.policy.room import Room
 from rlvid.policy.sampler import ACTORS
 from rlvid.policy.zero import Models
@@ -66,8 +65,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         evidence.check(mix, prompts)
         evidence.check(measures, list(chain(*levels.values())))
         policy = Policy.load(config, start).to(accelerator.device)
-        asked_for = {*algorithm.needs, *measures.evidence}
-        reference = Reference(policy, config.train) if asked_for & evidence.BY_REFERENCE else None
+        asked_for = {*(algorithm.needs if config.train.steps else ()), *measures.evidence}
+        reference = evidence.reference(policy, config) if asked_for & evidence.BY_REFERENCE else None
         if algorithm.critic_settings:
             policy.critic = Critic(algorithm.critic_settings[0], policy.model, config.train).to(accelerator.device)
         checkpoint.restore(run, policy, reference)
@@ -83,7 +82,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         speakers = policy, reference if {*measures.evidence} & evidence.BY_REFERENCE else None
         with models.whole(policy):
             run.warm(policy, chain(*plan, *levels.values()))
-        read, idle = Reader(run, policy, plan, noise.see), blank(policy, prompts[0])
+        read = Reader(run, policy, plan, noise.see)
 
         def play(asked: Sequence[Prompt], number: int, drawn: int = 0) -> Rollout:
             """Act and judge."""
@@ -93,8 +92,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             groups = act(ours, encoded, seed) if ours else []
             witness(Asked(groups, encoded, seed, noise.see, spoil))
             with run.timed("reward"):
-                totals = mix(groups, spoil, number)
-                return Rollout.of([drawn + place for place in places], encoded, groups, totals, idle)
+                places = [drawn + place for place in places]
+                return Rollout.of(places, encoded, groups, mix(groups, spoil, number), blank(policy, asked[0]))
 
         run.costs, room = judge.costs if judge else dict, Room("tokens", config.train.tokens_per_forward)
         notice.patient = True

@@ -34,20 +34,24 @@ def accelerator(config: Config, folder: Path) -> Accelerator:
     An unsharded model's buffers are not broadcast, so that scoring needs no word between processes. DeepSpeed steps
     the optimiser by itself, on gradients that it clips by itself.
     """
-    sharded = os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    if sharded:
+    if sharded():
         unlock()
-    over = {"backend": "gloo"} if sharded and not torch.cuda.is_available() else {}  # or accelerate counts 1 process
+    over = {"backend": "gloo"} if sharded() and not torch.cuda.is_available() else {}  # or accelerate counts 1 process
     waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=config.train.ddp_timeout), **over)
     plain = DistributedDataParallelKwargs(broadcast_buffers=False)
     found = Accelerator(log_with=trackers(config), project_dir=folder, kwargs_handlers=[plain, waiting])
-    if sharded:
+    if sharded():
         found.deepspeed_plugin.deepspeed_config |= {
             "train_micro_batch_size_per_gpu": 1,  # it asks for a number, and nothing depends on it
             "gradient_clipping": config.train.max_grad_norm,
         }
         unset_hf_deepspeed_config()  # or transformers loads models in shards, which cannot be copied or restored
     return found
+
+
+def sharded() -> bool:
+    """Whether accelerate was launched with DeepSpeed."""
+    return os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
 
 
 def unlock() -> None:

@@ -115,3 +115,23 @@ def test_a_cold_start_is_sft_first(kitchen, tmp_path, lora):
 def _shared(one, other):
     assert one.keys() & other.keys()
     return [(one[name], other[name]) for name in one.keys() & other.keys()]
+
+
+@pytest.mark.parametrize("setting", ["train.lora_r=4", "train.freeze_vision_tower=true"])
+def test_matrices_that_rest_are_halved_without_a_bit_changing(prompts, setting, monkeypatch):
+    """In bfloat16 autocast rounds them at each use; rounded once, they say and teach the same."""
+    found = []
+    for halved in (True, False):
+        with monkeypatch.context() as patch:
+            if not halved:
+                patch.setattr("rlvid.policy.model.halve", lambda model: None)
+            torch.manual_seed(0)
+            policy = Policy.load(load("nano", [setting, "train.dtype=bfloat16"]))
+        group = Group(prompts[0], [Completion("", (5, 6, 7)), Completion("", (8, 9))])
+        seen = policy([policy.encode(prompts[0])], [group])
+        (seen.logps * torch.arange(3)).sum().backward()
+        grads = {name: p.grad for name, p in policy.named_parameters() if p.grad is not None}
+        found.append((seen.logps.detach(), grads, sum(p.nbytes for p in policy.model.parameters())))
+    (logps, grads, small), (plain, wanted, large) = found
+    assert torch.equal(logps, plain) and grads.keys() == wanted.keys() and small < 0.95 * large
+    assert all(torch.equal(grads[name], wanted[name]) for name in wanted)

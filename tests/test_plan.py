@@ -13,10 +13,11 @@ from rlvid.__main__ import main
 from rlvid.bench import plan as plans
 from rlvid.bench.plan import Devices, plan, sizes
 from rlvid.bench.shape import architecture, question
-from rlvid.config import load
+from rlvid.config import Plugin, load
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
 from rlvid.policy.nano import BASE
+from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip
@@ -96,13 +97,24 @@ def test_an_adapter_trains_itself_alone_and_needs_no_reference():
     assert "the reference" in {part.name for part in plan(whole, Devices()).parts} - names
 
 
+def test_what_rests_is_held_in_half(folder):
+    """By a policy with an adapter, and by a frozen reference, to the byte."""
+    adapted, whole = (configured(folder, "train.dtype=bfloat16", f"train.lora_r={rank}") for rank in (4, 0))
+    for policy, part, config in (
+        (Policy.load(adapted), "weights", adapted),
+        (Reference(Policy.load(whole), whole.train).policy, "the reference", replace(whole, algorithm=Plugin("grpo"))),
+    ):
+        held = sum(parameter.nbytes for parameter in policy.model.parameters())
+        assert {p.name: p.size for p in plan(config, Devices()).parts}[part] == held
+
+
 def test_zero_divides_what_it_shards():
     config = load("qwen2_vl_7b")
     one, two, three = ({p.name: p.size for p in plan(config, Devices(8, stage)).parts} for stage in (0, 2, 3))
     assert two["weights"] == one["weights"] == 8 * three["weights"]
     assert one["gradients"] == 8 * two["gradients"] == 8 * three["gradients"]
     assert one["AdamW's moments"] == 8 * two["AdamW's moments"]
-    assert one["the reference"] == two["the reference"] == 8 * three["the reference"]
+    assert one["weights"] == two["the reference"] == 8 * three["the reference"] > 1.8 * one["the reference"]
     assert three["the policy, whole"] == one["weights"] and "the policy, whole" not in two
     offloaded = {p.name: p.size for p in plan(config, Devices(8, 3, offload=True)).parts}
     assert offloaded["AdamW's moments"] == offloaded["weights"] == 0

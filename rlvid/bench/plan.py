@@ -24,6 +24,7 @@ from rlvid.bench.shape import architecture
 from rlvid.config import Config
 from rlvid.errors import UserError
 from rlvid.policy import adapter
+from rlvid.policy.model import resting
 from rlvid.policy.nano import BASE
 from rlvid.policy.prefix import LOGITS
 from rlvid.resolve import build
@@ -76,6 +77,8 @@ class Sizes:
     words: int  # embeddings, and the head where it is not tied to them
     trainable: int
     extra: int  # adapters
+    resting: int  # of matrices that do not learn
+    matrices: int  # of all matrices
 
     @property
     def all(self) -> int:
@@ -114,8 +117,11 @@ def plan(config: Config, devices: Devices, mixed: bool = True) -> Plan:
     state = 1 / ranks if devices.stage else 1.0
     off = 0.0 if devices.offload else 1.0  # what lies in the machine's own memory
     weights, learnt, once = FLOAT * size.all, FLOAT * size.trainable, "4 bytes a trainable parameter"
+    spared = FLOAT - HALF if mixed and not devices.stage else 0  # for each parameter of a matrix that rests
+    kept = "4 bytes a parameter, 2 in matrices that rest" if spared else "4 bytes a parameter"
+    held = (weights - spared * size.resting) * shard * (off if devices.stage == 3 else 1)
     parts = [
-        Part("weights", weights * shard * (off if devices.stage == 3 else 1), "4 bytes a parameter"),
+        Part("weights", held, kept),
         Part("AdamW's moments", 2 * learnt * state * off, "8 bytes a trainable parameter"),
         Part("gradients", learnt * (state if devices.stage > 1 else 1) * off, once, "learn back step"),
         Part("AdamW's arithmetic", learnt * state * off, once, "step"),
@@ -123,7 +129,8 @@ def plan(config: Config, devices: Devices, mixed: bool = True) -> Plan:
     if ranks > 1 and not devices.stage:
         parts.append(Part("gradients on their way", learnt, once, "learn back step"))
     if refers(config, algorithm) and not train.lora_r:
-        parts.append(Part("the reference", weights * shard * off, "4 bytes a parameter"))
+        copy = weights - (0 if train.sync_ref_model else spared * size.matrices)
+        parts.append(Part("the reference", copy * shard * off, kept))
         if devices.stage == 3:
             parts.append(Part("the reference, whole", weights, "gathered while it is asked", "compare"))
     if devices.stage == 3:
@@ -218,16 +225,16 @@ def sizes(config: Config) -> Sizes:
         model = Qwen2VLForConditionalGeneration(about)
     language, vision = (count(part) for part in (model.model.language_model, model.model.visual))
     words = count(model.get_input_embeddings())
-    everything = count(model)
+    everything, matrices = count(model), sum(p.numel() for p in resting(model.requires_grad_(False)))
+    model.requires_grad_(True)
     if train.lora_r:
         with torch.device("meta"):
             adapter.add(model, adapter.POLICY, train)
     if train.freeze_vision_tower:
         model.model.visual.requires_grad_(False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return Sizes(
-        about, language - words, vision, everything - language - vision + words, trainable, count(model) - everything
-    )
+    others, extra, still = everything - language - vision + words, count(model) - everything, resting(model)
+    return Sizes(about, language - words, vision, others, trainable, extra, sum(p.numel() for p in still), matrices)
 
 
 def count(module: torch.nn.Module) -> int:

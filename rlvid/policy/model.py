@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLForConditionalGeneration
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen2VLForConditionalGeneration
 
 from rlvid.config import Config
 from rlvid.errors import UserError
@@ -20,6 +20,7 @@ from rlvid.policy.critic import Critic
 from rlvid.policy.features import Features, Medium, frozen
 from rlvid.policy.nano import BASE
 from rlvid.policy.prefix import install, packed_states, rows, score
+from rlvid.processes import sharded
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import Frames
 from rlvid.video.pixels import patchify
@@ -74,7 +75,8 @@ class Policy(nn.Module):
     def load(cls, config: Config, folder: Path | None = None) -> Policy:
         """Read a folder, a hub id or "nano"; `folder` goes before the config's. `train.dtype` is what it computes in.
 
-        Weights are kept in float32. An adapter that is found there is folded in, and with `lora_r` a new one put on.
+        Weights that learn are kept in float32, whatever it computes in. An adapter that is found there is folded in,
+        and with `lora_r` a new one put on.
         """
         path = str(folder) if folder else str(BASE) if config.model == "nano" else config.model
         try:
@@ -103,6 +105,8 @@ class Policy(nn.Module):
             model.gradient_checkpointing_enable({"use_reentrant": False})
         mixed = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and torch.cuda.is_available())
         features = Features(model, config.video, mixed) if frozen(model) else None
+        if mixed and not sharded():  # DeepSpeed wants weights of one kind
+            halve(model)
         return cls(model, tokenizer, Frames(config.video), mixed, features)
 
     @property
@@ -225,3 +229,16 @@ class Policy(nn.Module):
             raise UserError(f"sample {prompt.id}: its text contains a reserved vision token; remove it from the record")
         full = [t for token in ids for t in ([token] * next(counts) if token in kind else [token])]
         return torch.tensor(full), torch.tensor([kind.get(t, 0) for t in full], dtype=torch.int)
+
+
+def halve(model: PreTrainedModel) -> None:
+    """Keep matrices that do not learn in bfloat16, as autocast multiplies them: the same bits in half the room."""
+    for weight in resting(model):
+        weight.data = weight.data.to(torch.bfloat16)
+
+
+def resting(model: PreTrainedModel) -> list[Tensor]:
+    """The matrices that do not learn; embeddings, which are looked up and not multiplied, are none."""
+    words = model.get_input_embeddings().weight
+    linear = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    return [weight for weight in linear if not weight.requires_grad and weight is not words]

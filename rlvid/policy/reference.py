@@ -11,7 +11,8 @@ from torch import nn
 
 from rlvid.config import Train
 from rlvid.policy import adapter, zero
-from rlvid.policy.model import Encoded, Policy, Seen
+from rlvid.policy.model import Encoded, Policy, Seen, halve
+from rlvid.processes import sharded
 from rlvid.types import Group
 
 
@@ -27,6 +28,8 @@ class Reference(nn.Module):
         self.config = train
         self.adapted = adapter.adapted(policy.model)
         model = policy.model if self.adapted else deepcopy(policy.model).float().requires_grad_(False).eval()
+        if policy.mixed and not self.adapted and not self.moves and not sharded():
+            halve(model)
         self.policy = Policy(model, policy.tokenizer, policy.frames, policy.mixed, policy.features)
 
     def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float) -> Seen:
