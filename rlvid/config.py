@@ -115,6 +115,7 @@ class Evidence:
     encoder: str = "all-MiniLM-L6-v2"  # a sentence-transformers model: this one, a folder, or a hub id
     nli: str = ""  # a cross-encoder for inference between sentences: a folder, or a hub id
     view_generations: int = 4  # completions of each altered view that a reward asks for
+    reference: str = ""  # a model's folder or hub id, or a checkpoint with a moving average; empty: the policy's start
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,8 @@ class Config:
     def to_toml(self) -> str:
         """The resolved config as TOML that `load` reads back to an equal Config."""
         table = {k: v for k, v in asdict(self).items() if k not in ("algorithm", "rewards")}
+        if not self.evidence.reference:  # ids stay what they were before this key
+            del table["evidence"]["reference"]
         table["algorithm"] = {"name": self.algorithm.name, **self.algorithm.fields}
         table["rewards"] = {r.name: {"weight": r.weight, "anneal": r.anneal, **r.fields} for r in self.rewards}
         table["eval"]["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.eval.rewards}

@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from rich.table import Table
 from scipy.stats import binomtest
 
+from rlvid.config import Train
 from rlvid.display import Display
 from rlvid.errors import UserError
 from rlvid.evidence import Asked, Witness, audit
@@ -36,9 +37,9 @@ def evaluate(
     config, metrics = run.config.eval, {}
     greedy = replace(run.config.train, num_generations=1, temperature=config.temperature, top_p=config.top_p)
     witness = replace(witness, train=greedy)
-    saved = Saved(witness.policy, Path(config.completions), levels) if config.completions else None
-    act = saved or sampler(witness.policy, greedy, run.timed)
-    for shown, (level, prompts) in product(("", *config.views), levels.items()):
+    shows, folder = ("", *config.views), Path(config.completions) if config.completions else None
+    acts = {shown: _act(witness, greedy, levels, run, folder, shown) for shown in shows}
+    for shown, (level, prompts) in product(shows, levels.items()):
         name = f"{level} {shown}".strip()
         run.status("running", f"eval {name}")
         path = run.eval_path(level, step, shown)
@@ -50,7 +51,7 @@ def evaluate(
             batches = [prompts[start : start + config.batch_size] for start in starts]
             read = Reader(run, witness.policy, batches, partial(altered, shown))
             for some in batches:
-                rows += answer(witness, act, read, some, shown)
+                rows += answer(witness, acts[shown], read, some, shown)
                 if run.main:
                     write_jsonl(path, rows)
                 phase.advance(len(some), f"accuracy {mean(rows, 'correct'):.1%}")
@@ -58,6 +59,15 @@ def evaluate(
         others = [reward for reward in witness.mix.rewards if reward != "accuracy" and not shown]
         metrics |= {f"eval/{level}/{reward}": mean(rows, f"rewards/{reward}") for reward in others}
     return metrics
+
+
+def _act(
+    witness: Witness, greedy: Train, levels: Mapping[str, Sequence[Prompt]], run: Run, folder: Path | None, shown: str
+) -> Act:
+    """Who replies under a view: the policy, or an evaluation's `folder`, where each view's replies stand apart."""
+    if folder is None:
+        return sampler(witness.policy, greedy, run.timed)
+    return Saved(witness.policy, folder / "views" / shown if shown else folder, levels)
 
 
 class Saved:
@@ -71,7 +81,7 @@ class Saved:
             if missing:
                 raise UserError(
                     f"eval.completions: {folder / level}.jsonl lacks {len(missing)} of {len(prompts)} questions, as "
-                    f"{missing[0]}: give an evaluation of the same questions, RUN/eval"
+                    f"{missing[0]}: give an evaluation of the same questions and eval.views, RUN/eval"
                 )
 
     def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:

@@ -20,15 +20,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
 from rlvid.answer import LETTERS
 from rlvid.chance import hash01
 from rlvid.config import Config, Train
 from rlvid.encoder import embed, entailment
 from rlvid.errors import UserError
+from rlvid.files import reading
 from rlvid.judge import Judge
 from rlvid.policy import gaze
 from rlvid.policy.letters import OPEN, letter_probs
@@ -200,6 +203,19 @@ def check(mix: Mix, prompts: Sequence[Prompt]) -> None:
         for need in sorted(needs):
             if prompts and not has.get(need, True):
                 raise UserError(f"reward {name!r} needs {need!r}, and no sample of the data can give it: leave it out")
+
+
+def reference(policy: Policy, config: Config) -> Reference:
+    """The policy as it is now; with `evidence.reference` another model, or the moving average that a checkpoint keeps."""
+    saved = Path(config.evidence.reference) / "reference.safetensors"
+    if not config.evidence.reference or saved.is_file():
+        made = Reference(policy, config.train)
+        if config.evidence.reference:
+            with reading(saved.parent):
+                made.load_state_dict(load_file(saved), strict=False)  # tied weights are kept once
+        return made
+    own = Policy.load(replace(config, model=config.evidence.reference)).to(policy.device)
+    return Reference(own, config.train)
 
 
 def audit(evidence: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,9 +59,11 @@ def evaluate(
         raise UserError(f"no run, checkpoint or model folder {str(model)!r}")
     saved = sorted((path / "checkpoints").glob("step-*"))
     owner = path if (path / "config.toml").is_file() else path.parent.parent
-    untrained = owner == path and not saved
+    start = owner / "cold_start" / "folded"
+    weights = saved[-1] if saved else model if owner != path else start if start.is_dir() else None
     given = ["train.steps=0", "cold_start.steps=0", "train.lora_r=0"]
-    given += [] if untrained else [f'model="{saved[-1] if saved else model}"']
+    given += [f'model="{weights}"'] if weights else []
+    given += held_to(owner, saved[-1] if saved else path) if (owner / "config.toml").is_file() else []
     given += [f'data="{data}"'] if data else []
     given += [f"eval.splits={list(splits)}"] if splits else []
     config = load(owner / "config.toml" if (owner / "config.toml").is_file() else "qwen2_vl_7b", [*given, *overrides])
@@ -71,6 +73,15 @@ def evaluate(
     if os.environ.get("RANK", "0") == "0":
         audit(folder)
     return metrics
+
+
+def held_to(run: Path, checkpoint: Path) -> list[str]:
+    """What a run's reference was, as overrides: its saved average, or the model that its training began with."""
+    config = load(run / "config.toml")
+    if not config.train.steps:
+        return []
+    start = run / "cold_start" / "folded" if config.cold_start.steps else config.model
+    return [f'evidence.reference="{checkpoint if config.train.sync_ref_model else start}"']
 
 
 def audit(run: str | Path) -> None:

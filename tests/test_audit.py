@@ -108,3 +108,14 @@ def test_saved_replies_are_judged_anew_without_sampling(kitchen, tmp_path):
     assert "timing_s/generate" not in (tmp_path / "again/timing.jsonl").read_text()
     with pytest.raises(UserError, match=r"L1\.jsonl lacks 2 of 6 questions"):
         verbs.evaluate(out, overrides=[*extra, "eval.limit=6"], out=tmp_path / "more")
+
+
+def test_saved_replies_of_a_view_are_that_views(kitchen, tmp_path):
+    out = train(tmp_path / "base", *TINY, "train.steps=0", "eval.limit=4", 'eval.views=["text_only"]')
+    again = [f"eval.completions={out / 'eval'}"]
+    replies = {path.name: path.read_text() for path in (out / "eval/views/text_only").iterdir()}
+    assert replies["L1.jsonl"] != (out / "eval/L1.jsonl").read_text(), "or this would show nothing"
+    verbs.evaluate(out, overrides=again, out=tmp_path / "again")
+    assert {p.name: p.read_text() for p in (tmp_path / "again/eval/views/text_only").iterdir()} == replies
+    with pytest.raises(UserError, match=r"views/blank/L1\.jsonl lacks 4 of 4 questions"):
+        verbs.evaluate(out, overrides=[*again, 'eval.views=["blank"]'], out=tmp_path / "more")

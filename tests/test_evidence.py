@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, PreTrainedTokenizerFast
 
-from rlvid import encoder
+from rlvid import encoder, verbs
 from rlvid.answer import LETTERS
 from rlvid.config import load
 from rlvid.errors import UserError
@@ -156,6 +156,32 @@ def test_every_kind_reaches_a_reward_the_samples_and_a_resumed_run(kitchen, tmp_
     stop_after(tmp_path, 1)
     train(tmp_path, *settings, resume=True)
     assert read_jsonl(whole / "metrics.jsonl") == metrics
+
+
+@pytest.mark.parametrize("kind", ["frozen", "average", "adapter", "cold start"])
+def test_an_evaluation_of_a_run_asks_the_runs_own_reference(kitchen, tmp_path, kind):
+    """Not the trained policy: after steps, the evidence of the same replies is what it was inside the run."""
+    how = {
+        "frozen": [],
+        "average": ["train.sync_ref_model=true", "train.ref_model_sync_steps=1", "train.ref_model_mixup_alpha=0.5"],
+        "adapter": ["train.lora_r=4"],
+        "cold start": ["cold_start.steps=1", "cold_start.prompts_per_step=4", "cold_start.learning_rate=1e-3"],
+    }
+    out = train(tmp_path / "run", *TINY, "rewards.consistency_likelihood=1", "train.steps=2", *how[kind])
+    again = [f"eval.completions={out / 'eval'}"]
+    verbs.evaluate(out, overrides=again, out=tmp_path / "again")
+    verbs.evaluate(out, overrides=[*again, "evidence.reference="], out=tmp_path / "itself")
+    inside, after, itself = (likelihoods(folder) for folder in (out, tmp_path / "again", tmp_path / "itself"))
+    assert after == pytest.approx(inside, abs=1e-5) and len(after) > 0
+    assert itself != pytest.approx(inside, abs=1e-4), "or this would show nothing"
+    verbs.evaluate(tmp_path / "again", out=tmp_path / "third")
+    assert likelihoods(tmp_path / "third") == after, "an evaluation's own evaluation is held to the same"
+
+
+def likelihoods(folder):
+    """Every probability of an evaluation's evidence, in order."""
+    told = [row["evidence"]["answer_likelihood"][0] for row in read_jsonl(folder / "eval/L1.jsonl")]
+    return [p for likelihood in told if likelihood for probs in likelihood.values() for p in probs]
 
 
 def test_nothing_is_made_that_nobody_asked_for(kitchen, tmp_path):
