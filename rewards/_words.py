@@ -44,6 +44,11 @@ def ordered_f1(a: Sequence[T], b: Sequence[T], same: Callable[[T, T], bool] = eq
     return 2 * common(a, b, same) / (len(a) + len(b)) if a and b else 0.0
 
 
+def strays(a: Sequence[T], b: Sequence[T], same: Callable[[T, T], bool] = eq) -> int:
+    """How many things of `a` stand nowhere in `b`, in whatever order."""
+    return sum(not any(same(x, y) for y in b) for x in a)
+
+
 def answered(text: str) -> str | None:
     """What stands in the one answer block, or None: for answers that are not an option."""
     said = re.findall(r"<answer>(.*?)</answer>", text, re.S)

@@ -8,6 +8,7 @@ and no reason need stand before them. Encoder: sentence-transformers (arXiv:1908
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp
 from typing import ClassVar
 
 from rewards._consistency import Consistency, conclusion
@@ -26,22 +27,26 @@ class ConsistencyEmbedding(Consistency):
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings", "column:accuracy"})
 
     def agreement(self, groups: Sequence[Group]) -> Column:
-        """All texts of a step are embedded in one call."""
+        """All texts of a step are embedded in one call; each option's cosine is kept in the samples."""
         ends = [[conclusion(c, self.sentences) for c in group] for group in groups]
         texts = sorted({t for g, row in zip(groups, ends, strict=True) for t in (*g.prompt.options, *row)})
         points = dict(zip(texts, groups[0].evidence["embeddings"](texts), strict=True)) if texts else {}
+        for group, row in zip(groups, ends, strict=True):
+            cosines = [
+                [round(float(points[option] @ points[end]), 4) for option in group.prompt.options] if end else None
+                for end in row  # rounded: a batch's padding moves the seventh digit, and a reply's number is its own
+            ]
+            group.evidence["consistency_embedding"] = cosines
         return [
-            [self.share(c, end, points) if group.prompt.options else None for c, end in zip(group, row, strict=True)]
-            for group, row in zip(groups, ends, strict=True)
+            [self.share(c, told) for c, told in zip(group, group.evidence["consistency_embedding"], strict=True)]
+            if group.prompt.options
+            else [None] * len(group)
+            for group in groups
         ]
 
-    def share(self, completion: Completion, end: str, points: dict) -> float:
+    def share(self, completion: Completion, cosines: Sequence[float] | None) -> float:
         """The chosen option's share of what the conclusion means."""
-        import numpy as np
-
-        if not end or completion.answer is None:
+        if cosines is None or completion.answer is None:
             return 0.0
-        cosines = np.array([points[option] @ points[end] for option in completion.options])
-        cosines = cosines.round(4)  # a batch's padding moves the seventh digit: a reply's number is its own
-        shares = np.exp((cosines - cosines.max()) / self.tau)
-        return float((shares / shares.sum())[LETTERS.index(completion.answer)])
+        shares = [exp((cosine - max(cosines)) / self.tau) for cosine in cosines]
+        return shares[LETTERS.index(completion.answer)] / sum(shares)

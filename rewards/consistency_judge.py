@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rewards._consistency import Consistency
+from rewards._consistency import Consistency, unrecorded
 from rlvid.answer import LETTERS
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
@@ -42,7 +42,8 @@ class ConsistencyJudge(Consistency):
         """All prompts of a step are asked in one call; questions and replies are kept in the samples."""
         asked = [[self.prompt(completion, group.prompt) for completion in group] for group in groups]
         prompts = [prompt for row in asked for prompt in row if prompt]
-        replies = dict(zip(prompts, groups[0].evidence["judge"](prompts), strict=True)) if prompts else {}
+        judge = unrecorded(groups[0].evidence["judge"]) if prompts else list
+        replies = dict(zip(prompts, judge(prompts), strict=True))
         for group, row in zip(groups, asked, strict=True):
             group.evidence["consistency_judge"] = [{"asked": p, "replied": replies[p]} if p else None for p in row]
         return [

@@ -19,6 +19,7 @@ from math import log
 from statistics import fmean
 from typing import ClassVar
 
+from rewards._consistency import lay
 from rlvid.answer import LETTERS
 from rlvid.reward import Column
 from rlvid.types import Group, Likelihood
@@ -46,6 +47,7 @@ class ConsistencyLikelihood:
         right = [accuracy or 0.0 for accuracy in group["accuracy"]]
         likely = zip(group, group.evidence["answer_likelihood"], strict=True)
         support = [self.support(told, c.answer) if told and c.answer else None for c, told in likely]
+        lay(self, group, [self.agrees(s) for s in support])
         accurate = [a > 0.1 and a >= fmean(right) for a in right]
         bar = fmean([s for s, counts in zip(support, accurate, strict=True) if s is not None and counts] or [0.0])
         bar = (max(bar, 0.0) if self.gain else bar) - self.margin - 1e-9  # a mean of equals may round above them
@@ -53,6 +55,10 @@ class ConsistencyLikelihood:
             self.bonus * a if counts and s is not None and s >= bar else 0.0
             for a, counts, s in zip(right, accurate, support, strict=True)
         ]
+
+    def agrees(self, support: float | None) -> float:
+        """For audits, right or wrong: c; of a gain, whether there is any."""
+        return 0.0 if support is None else float(support > 0) if self.gain else support
 
     def support(self, told: Likelihood, answer: str) -> float:
         """How likely the thought makes the answer: c, or the gain in log-probability."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rewards._consistency import Consistency, conclusion
+from rewards._consistency import Consistency, conclusion, unrecorded
 from rlvid.answer import LETTERS
 from rlvid.reward import Column
 from rlvid.types import Completion, Group
@@ -26,10 +26,19 @@ class ConsistencyNli(Consistency):
     needs: ClassVar[frozenset[str]] = frozenset({"nli", "column:accuracy"})
 
     def agreement(self, groups: Sequence[Group]) -> Column:
-        """All pairs of a step are judged in one call."""
+        """All pairs of a step are judged in one call; each option's entailment is kept in the samples."""
         pairs = sorted({pair for group in groups for c in group for pair in self.pairs(c)})
-        entailed = dict(zip(pairs, groups[0].evidence["nli"](pairs), strict=True)) if pairs else {}
-        return [[self.lead(c, entailed) if c.options else None for c in group] for group in groups]
+        entailed = dict(zip(pairs, unrecorded(groups[0].evidence["nli"])(pairs), strict=True)) if pairs else {}
+        for group in groups:
+            told = [[entailed[pair] for pair in self.pairs(c)] or None for c in group]
+            group.evidence["consistency_nli"] = told
+        return [
+            [
+                self.lead(c, told) if c.options else None
+                for c, told in zip(g, g.evidence["consistency_nli"], strict=True)
+            ]
+            for g in groups
+        ]
 
     def pairs(self, completion: Completion) -> list[tuple[str, str]]:
         """(premise, hypothesis) for each option; none without a thought or an answer."""
@@ -37,11 +46,11 @@ class ConsistencyNli(Consistency):
         said = end and completion.answer
         return [(end, self.hypothesis.format(option)) for option in completion.options] if said else []
 
-    def lead(self, completion: Completion, entailed: dict[tuple[str, str], float]) -> float:
+    def lead(self, completion: Completion, entailed: Sequence[float] | None) -> float:
         """How much more the chosen option is entailed than the next."""
-        if completion.answer is None or not (pairs := self.pairs(completion)):
+        if completion.answer is None or entailed is None:
             return 0.0
-        others = [entailed[pair] for pair in pairs]
+        others = [*entailed]
         chosen = others.pop(LETTERS.index(completion.answer))
         lead = chosen - max(others, default=0.0)
         return float(lead > 0) if self.hard else max(0.0, lead)

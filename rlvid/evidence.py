@@ -11,14 +11,15 @@
     visual_attention    share of each completion's attention that falls on pixels
     view:NAME           a group of completions under an altered view, with the columns of rewards that ask for nothing
 
-What is laid on a group under its name is written into `samples/`, too.
+What is laid on a group under its name is written into `samples/`, too; of the models `nli` and `judge`, what they were
+asked through that group, and what they replied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,26 @@ class Asked:
     spoil: Spoil | None = None
 
 
+@dataclass
+class Model:
+    """A model as a reward calls it: its time is its kind's own, and what it was asked and replied is kept."""
+
+    model: Callable[[Sequence[Any]], Any]
+    timed: Callable[[], AbstractContextManager[None]]
+    said: list[dict[str, Any]] = field(default_factory=list)
+
+    def ask(self, things: Sequence[Any]) -> Any:
+        """Its replies, in order."""
+        with self.timed():
+            return self.model(things)
+
+    def __call__(self, things: Sequence[Any]) -> Any:
+        """The same, kept."""
+        replies = self.ask(things)
+        self.said += [{"asked": a, "replied": r} for a, r in zip(things, replies, strict=True)]
+        return replies
+
+
 @dataclass(frozen=True)
 class Witness:
     """Provides what a mix asks for, from the policy, the reference and models of language."""
@@ -78,16 +99,19 @@ class Witness:
                     group.evidence[need] = found
 
     def embeddings(self, asked: Asked, name: str) -> list[Any]:
-        """The encoder itself: what to embed is the reward's business."""
-        return [partial(embed, name=self.config.evidence.encoder)] * len(asked.groups)
+        """The encoder itself: what to embed is the reward's business, and vectors are not kept."""
+        model = partial(embed, name=self.config.evidence.encoder)
+        return [Model(model, partial(self.timed, "embeddings")).ask] * len(asked.groups)
 
     def nli(self, asked: Asked, name: str) -> list[Any]:
         """The cross-encoder itself."""
-        return [partial(entailment, name=self.config.evidence.nli)] * len(asked.groups)
+        model = partial(entailment, name=self.config.evidence.nli)
+        return [Model(model, partial(self.timed, "nli")) for _ in asked.groups]
 
     def judging(self, asked: Asked, name: str) -> list[Any]:
         """The judge itself."""
-        return [self.judge] * len(asked.groups)
+        assert self.judge is not None
+        return [Model(self.judge, partial(self.timed, "judge")) for _ in asked.groups]
 
     def narrations(self, asked: Asked, name: str) -> list[Any]:
         """The prompt's own."""
@@ -206,7 +230,7 @@ def check(mix: Mix, prompts: Sequence[Prompt]) -> None:
 
 
 def reference(policy: Policy, config: Config) -> Reference:
-    """The policy as it is now; with `evidence.reference` another model, or the moving average that a checkpoint keeps."""
+    """The policy as it is now; with `evidence.reference` another model, or the average that a checkpoint keeps."""
     saved = Path(config.evidence.reference) / "reference.safetensors"
     if not config.evidence.reference or saved.is_file():
         made = Reference(policy, config.train)
@@ -219,8 +243,9 @@ def reference(policy: Policy, config: Config) -> Reference:
 
 
 def audit(evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Evidence as `samples/` keeps it: what JSON can say; the models themselves are left out."""
-    return {name: _plain(thing) for name, thing in evidence.items() if not callable(thing)}
+    """Evidence as `samples/` keeps it: what JSON can say; of models, what they were asked and replied."""
+    said = {name: thing.said for name, thing in evidence.items() if isinstance(thing, Model) and thing.said}
+    return {name: _plain(thing) for name, thing in {**evidence, **said}.items() if not callable(thing)}
 
 
 def reshuffled(prompt: Prompt) -> list[int]:

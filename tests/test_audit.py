@@ -1,13 +1,19 @@
 """Audits, on answers written by hand and on a real evaluation's."""
 
 import json
+import re
 
 import pytest
 from rich.console import Console
 
-from rlvid import verbs
+from rlvid import evaluation, verbs
+from rlvid.config import load
+from rlvid.encoder import embed
 from rlvid.errors import UserError
+from rlvid.resolve import build
+from rlvid.reward import Mix
 from rlvid.study.audit import audit, lenient, positions
+from rlvid.types import Completion, Group, Likelihood, Prompt
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
 
@@ -25,11 +31,16 @@ def written(folder, rows, views=()):
     return folder
 
 
-def said(folder):
+def said(folder, every=False):
+    """An audit's lines by their first words; with `every`, the shares of all lines that begin so."""
     console = Console(width=140)
     with console.capture() as captured:
         console.print(audit(folder))
-    return {" ".join(line.split("  ")[0].split()): line.split() for line in captured.get().splitlines() if line}
+    lines = [line for line in captured.get().splitlines() if line]
+    if every:
+        first = [(" ".join(line.split("  ")[0].split()), re.findall(r"[\d.]+%", line)) for line in lines]
+        return {words: [share for other, found in first if other == words for share in found] for words, _ in first}
+    return {" ".join(line.split("  ")[0].split()): line.split() for line in lines}
 
 
 def test_the_shares_of_a_handful_of_answers(tmp_path):
@@ -49,12 +60,64 @@ def test_the_shares_of_a_handful_of_answers(tmp_path):
 
 
 def test_coherence_is_crossed_with_correctness(tmp_path):
-    rows = [row("A", **{"rewards/consistency_x": c}) for c in (0.9, 0.8, 0.1)]
-    rows += [row("B", **{"rewards/consistency_x": c}) for c in (0.6, 0.2, None)]
+    rows = [row("A", evidence={"agreement/consistency_x": [c]}) for c in (0.9, 0.8, 0.1)]
+    rows += [row("B", evidence={"agreement/consistency_x": [c]}) for c in (0.6, 0.2, None)]
     lines = said(written(tmp_path, rows))
     cells = {name: lines[f"{name}"][3] for name in ("coherent and right", "coherent and wrong", "incoherent and right")}
     assert cells == {"coherent and right": "40.0%", "coherent and wrong": "20.0%", "incoherent and right": "20.0%"}
     assert lines["not judged"][-1] == "1"
+    assert lines["consistent, by consistency_x"][3:] == ["60.0%", "23–88"]
+
+
+@pytest.mark.parametrize(("steps", "weight", "warned"), [(2, 0.5, True), (2, 0.0, False), (0, 0.5, False)])
+def test_a_run_is_not_believed_about_the_reward_that_it_was_trained_on(tmp_path, steps, weight, warned):
+    folder = written(tmp_path, [row("A", evidence={"agreement/consistency_reanswer": [1.0]})])
+    settings = [f"train.steps={steps}", f"rewards.consistency_reanswer={weight}", "rewards.consistency_embedding=1"]
+    (folder / "config.toml").write_text(load("nano", settings).to_toml())
+    words = "This run was trained on consistency_reanswer: believe another reward about its coherence."
+    assert (words in said(folder)) is warned
+
+
+def counted(told, not_narrated, narrated, not_told):
+    return {"grounding_narrations": [dict(locals())]}
+
+
+def test_what_is_made_up_and_what_is_left_out(tmp_path):
+    rows = [row("A", evidence=counted(4, 1, 2, 0)), row("B", evidence=counted(2, 1, 4, 2))]
+    rows += [row("B", evidence=counted(0, 0, 2, 2)), row("B", evidence={"grounding_narrations": [None]}), row("B")]
+    lines = said(written(tmp_path, rows))
+    assert lines["told, not narrated"][3:] == ["37.5%", "20–55"]  # of 1/4 and 1/2: 0.375 +- 1.96 * 0.125 / sqrt(2)
+    assert lines["narrated, not told"][3:] == ["50.0%", "4–96"]  # of 0, 1/2 and 1
+
+
+def test_a_gate_does_not_hide_who_reasons_well_to_a_wrong_answer(tmp_path):
+    """Every reward for consistency, gated as by default: coherent and wrong is paid nothing, and seen all the same."""
+    thoughts = [("B", "The tap runs. Close the tap."), ("A", "The cup is dry. Open the tap."), ("A", "Close the tap.")]
+    prompt = Prompt("q", "What next?", ("open tap", "close tap", "cut onion", "wash pan"), "B")
+    rows = []
+    for letter, thought in thoughts:
+        group = Group(prompt, [Completion(f"<think>{thought}</think><answer>{letter}</answer>")])
+        means = "B" if "Close" in thought else "A"
+        even, sure = (0.25,) * 4, tuple(0.9 * (x == means) + 0.025 for x in "ABCD")
+        group.evidence = {
+            "embeddings": embed,
+            "nli": lambda pairs, means=means: [
+                0.9 * (("close" in h) == (means == "B")) * ("tap" in h) for _, h in pairs
+            ],
+            "judge": lambda prompts, means=means: [means for _ in prompts],
+            "reanswer": [means],
+            "answer_likelihood": [Likelihood(sure, even, sure)],
+        }
+        Mix({name: build("rewards", name) for name in JUDGES}, {})([group])
+        assert letter == "B" or all(group[name] == [0.0] for name in JUDGES)
+        rows.append(evaluation.row(group))
+    lines = said(written(tmp_path, rows), every=True)
+    for words in ("coherent and right", "coherent and wrong", "incoherent and wrong"):
+        assert lines[words] == ["33.3%"] * len(JUDGES), words
+    assert lines["incoherent and right"] == ["0.0%"] * len(JUDGES)
+
+
+JUDGES = [f"consistency_{how}" for how in ("embedding", "judge", "likelihood", "nli", "reanswer")]
 
 
 def test_position_bias_is_against_where_the_right_ones_are():
@@ -85,11 +148,13 @@ def test_a_folder_without_answers_is_refused(tmp_path):
 
 
 def test_a_real_evaluation_under_views_with_measures(kitchen, tmp_path, capsys):
-    extra = ["eval.limit=6", 'eval.views=["blank"]', "eval.rewards.consistency_embedding.gated=false"]
+    extra = ["eval.limit=6", 'eval.views=["blank"]', "eval.rewards.consistency_embedding=1"]
+    extra += ["eval.rewards.grounding_narrations=1"]
     out = train(tmp_path / "base", *TINY, "train.steps=0", *extra)
     verbs.evaluate(out, out=tmp_path / "again")
     printed = capsys.readouterr().out
-    assert "right, blank" in printed and "coherent and right" in printed
+    assert "right, blank" in printed and "coherent and right" in printed and "told, not narrated" in printed
+    assert "consistent, by consistency_embedding" in printed and "trained on" not in printed
     for level in ("L1.jsonl", "views/blank/L1.jsonl"):
         first, again = ((folder / "eval" / level).read_text() for folder in (out, tmp_path / "again"))
         assert first == again and len(first.splitlines()) == 6

@@ -103,6 +103,7 @@ def test_embedding_is_the_softmax_of_cosines_at_the_chosen_option() -> None:
     shares = np.exp(cosines) / np.exp(cosines).sum()
     assert ConsistencyEmbedding(gated=False)([replies])[0] == pytest.approx(shares[[1, 2]], abs=1e-3)
     assert ConsistencyEmbedding()([replies])[0] == pytest.approx([shares[1], 0], abs=1e-3)
+    assert replies.evidence["consistency_embedding"][1] == pytest.approx(0.05 * cosines, abs=1e-4)
 
 
 def test_only_the_end_of_a_thought_is_its_conclusion() -> None:
@@ -122,6 +123,7 @@ def test_nli_is_the_lead_over_the_next_option() -> None:
     replies = group(("It runs. Close it.", "B"), ("It runs. Close it.", "A"), nli=nli)
     assert ConsistencyNli(gated=False)([replies]) == [[pytest.approx(0.5), 0.0]]
     assert ConsistencyNli(gated=False, hard=True)([replies]) == [[1.0, 0.0]]
+    assert replies.evidence["consistency_nli"] == [[0.3, 0.8, 0.1, 0.0]] * 2
     assert asked[:4] == sorted(("It runs. Close it.", f"The answer is: {o}.") for o in PROMPT.options)
 
 

@@ -98,6 +98,30 @@ def test_narrated_words_that_the_prompt_does_not_say_count_in_order() -> None:
     assert told("open fridge, pour milk, close tap, wash cup, make tea", "") == [0, 0]
 
 
+def counts(thought: str, **fields: Any) -> list[int]:
+    """Told, of these not narrated, narrated, of these not told."""
+    group = Group(KITCHEN, [Completion(f"<think>{thought}</think><answer>A</answer>")])
+    group.evidence["embeddings"] = embed
+    GroundingNarrations(**fields)([group])
+    return [*group.evidence["grounding_narrations"][0].values()]
+
+
+def test_what_is_made_up_and_what_is_left_out_is_counted_in_whatever_order() -> None:
+    # left of the narrations: take, fill, kettle, stir
+    assert counts("She stirred it, then took an axe.") == [3, 1, 4, 2]
+    assert counts("") == [0, 0, 4, 4]
+    assert counts("Filled the kettle. Flew away.", by="embedding", leaks=True) == [2, 1, 4, 3]
+
+
+def test_the_gate_pays_for_looking_only_where_the_answer_is_right() -> None:
+    group = Group(KITCHEN, [Completion(f"<think>She stirred.</think><answer>{a}</answer>") for a in "ABA"])
+    group.columns["accuracy"] = [1.0, 0.0, None]
+    plain, gated = GroundingNarrations()([group])[0], GroundingNarrations(gated=True)([group])[0]
+    assert plain[0] > 0 and gated == [plain[0], 0.0, None]
+    assert GroundingNarrations().needs == {"narrations"}
+    assert GroundingNarrations(gated=True).needs == {"narrations", "column:accuracy"}
+
+
 def test_what_did_not_happen_costs() -> None:
     honest, stuffed = told(
         "took milk, filled kettle, stirred", "took chopped fried filled grated kettle sliced stirred"

@@ -242,9 +242,34 @@ def test_a_run_asks_it_and_keeps_what_was_said_but_never_the_key(kitchen, tmp_pa
     assert row["columns"]["consistency_judge"] and any(
         call["replied"] == "A" for call in row["evidence"]["consistency_judge"]
     )
+    assert "judge" not in row["evidence"], "it is kept once"
     timing = read_jsonl(out / "timing.jsonl")[0]
     assert timing["judge/calls"] > 0 and timing["judge/failures"] == 0
     assert not holding_the_key(tmp_path)
+
+
+def test_what_a_reward_of_your_own_asks_is_kept_and_timed(kitchen, tmp_path, serve, monkeypatch):
+    """The judge is slow: the seconds are the judge's, not those of handing it out, nor the reward's."""
+    server, _ = serve(lambda prompt, times: (time.sleep(0.3), "YES")[1])
+    (tmp_path / "polite.py").write_text(POLITE)
+    own = [f'rewards."{tmp_path}/polite.py:Polite"=0.5', f"judge.url={server.url}", "judge.model=m", "eval.limit=1"]
+    out = train(tmp_path / "run", *TINY, *own, f"judge.cache_dir={tmp_path}")
+    rows = read_jsonl(out / "samples/step-000001.jsonl")
+    for row in rows:
+        asked = [f"Is this polite? {text}" for text in row["completions"]]
+        assert row["evidence"]["judge"] == [{"asked": prompt, "replied": "YES"} for prompt in asked]
+    timing = read_jsonl(out / "timing.jsonl")[0]
+    assert timing["timing_s/judge"] > 0.3 * len(rows) > timing["timing_s/reward"]
+
+
+POLITE = """
+class Polite:
+    needs = frozenset({"judge"})
+
+    def __call__(self, groups):
+        replies = [g.evidence["judge"]([f"Is this polite? {c.text}" for c in g]) for g in groups]
+        return [[float(reply == "YES") for reply in row] for row in replies]
+"""
 
 
 def holding_the_key(folder):

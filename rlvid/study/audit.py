@@ -1,18 +1,22 @@
 """What a run's answers are made of: leniency, truncation, collapse, position bias, coherence, what it looks at.
 
 Everything is read from the run's `eval/` and, for groups, `samples/`; nothing is answered anew. Rewards named in
-`eval.rewards` and views named in `eval.views` are there to be audited. Torch is not imported: an audit answers at once.
+`eval.rewards` and views named in `eval.views` are there to be audited. What a reward's gate hides is not hidden here:
+coherence is read from the evidence `agreement/NAME`, which rewards for consistency lay before the gate. Torch is not
+imported: an audit answers at once.
 """
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 from rich.console import Group
 from rich.table import Table
 from scipy.stats import chisquare
@@ -21,11 +25,16 @@ from rlvid.answer import LETTERS, thought
 from rlvid.errors import UserError
 from rlvid.files import read_jsonl
 from rlvid.study.stats import wilson
-from rlvid.study.votes import votes
+from rlvid.study.votes import mean, votes
 
 Rows = Sequence[Mapping[str, Any]]
 Levels = Mapping[str, Rows]
-COHERENT = 0.5  # a consistency reward of at least this much calls a reply coherent
+AGREEMENT = "agreement/"  # and a reward's name
+COHERENT = 0.5  # from this agreement on, a reply is coherent
+TOLD = {  # what the counts of grounding_narrations come to: of which, how many
+    "told, not narrated": ("told", "not_narrated"),
+    "narrated, not told": ("narrated", "not_told"),
+}
 
 
 def audit(run: Path) -> Group:
@@ -37,11 +46,13 @@ def audit(run: Path) -> Group:
         folder.name: {path.stem: read_jsonl(path) for path in sorted(folder.glob("*.jsonl"))}
         for folder in sorted((run / "eval" / "views").glob("*"))
     }
-    names = dict.fromkeys(
-        key for rows in levels.values() for row in rows for key in row if "rewards/consistency" in key
+    further = [*(coherence(levels, name) for name in judges(levels)), *filter(None, [votes(run)])]
+    paid = sorted(judges(levels).keys() & trained_on(run / "config.toml"))
+    warning = (
+        [f"\nThis run was trained on {' and '.join(paid)}: believe another reward about its coherence."] if paid else []
     )
-    further = [*(coherence(levels, name) for name in names), *filter(None, [votes(run)])]
-    return Group(measures(levels, views), "", positions(levels), *(part for table in further for part in ("", table)))
+    tables = (part for table in further for part in ("", table))
+    return Group(measures(levels, views), "", positions(levels), *tables, *warning)
 
 
 def measures(levels: Levels, views: Mapping[str, Levels]) -> Table:
@@ -58,6 +69,12 @@ def measures(levels: Levels, views: Mapping[str, Levels]) -> Table:
     for name, right in (("tokens if right", True), ("tokens if wrong", False)):
         chosen = [[row["length"] for row in rows if row["correct"] is right] for rows in levels.values()]
         table.add_row(name, *(f"{fmean(lengths):.0f}" if lengths else "–" for lengths in chosen))
+    for name in judges(levels):
+        judged = [agreements(rows, name) for rows in levels.values()]
+        table.add_row(f"consistent, by {name}", *(_share([a >= COHERENT for _, a in pairs]) for pairs in judged))
+    for name, (all_of_them, some) in TOLD.items() if any(map(narrated, levels.values())) else ():
+        shares = [[c[some] / c[all_of_them] for c in narrated(rows) if c[all_of_them]] for rows in levels.values()]
+        table.add_row(name, *(mean(np.array(values)) if values else "–" for values in shares))
     for name in dict.fromkeys(key for rows in levels.values() for row in rows for key in row if "rewards/" in key):
         found = [[row[name] for row in rows if row.get(name) is not None] for rows in levels.values()]
         table.add_row(name.removeprefix("rewards/"), *(f"{fmean(values):.2f}" if values else "–" for values in found))
@@ -78,11 +95,35 @@ def positions(levels: Levels) -> Table:
     return table
 
 
+def judges(levels: Levels) -> dict[str, None]:
+    """The rewards that laid down how coherent replies are, in order."""
+    keys = (key for rows in levels.values() for row in rows for key in row.get("evidence", ()))
+    return dict.fromkeys(key.removeprefix(AGREEMENT) for key in keys if key.startswith(AGREEMENT))
+
+
+def agreements(rows: Rows, reward: str) -> list[tuple[Mapping[str, Any], float]]:
+    """The rows that a reward could judge, and how coherent it found each of them."""
+    found = [(row, row.get("evidence", {}).get(AGREEMENT + reward, [None])[0]) for row in rows]
+    return [(row, agreement) for row, agreement in found if agreement is not None]
+
+
+def narrated(rows: Rows) -> list[Mapping[str, int]]:
+    """The counts of what is told and what was narrated, where they were taken."""
+    found = [row.get("evidence", {}).get("grounding_narrations", [None])[0] for row in rows]
+    return [counts for counts in found if counts is not None]
+
+
+def trained_on(path: Path) -> set[str]:
+    """The rewards that a run learnt from, by its config; none if it has none, or took no step."""
+    table = tomllib.loads(path.read_text()) if path.is_file() else {}
+    learnt = table and (table["train"]["steps"] or table["evidence"].get("reference"))
+    return {name for name, about in table["rewards"].items() if about["weight"]} if learnt else set()
+
+
 def coherence(levels: Levels, reward: str) -> Table:
-    """Right and wrong answers by whether the thought leads to them, as a consistency reward sees it."""
-    name = reward.removeprefix("rewards/")
-    table = Table(name, *levels, box=None, pad_edge=False)
-    judged = {level: [row for row in rows if row.get(reward) is not None] for level, rows in levels.items()}
+    """Right and wrong answers by whether the thought leads to them, as a reward for consistency sees it."""
+    table = Table(reward, *levels, box=None, pad_edge=False)
+    judged = {level: agreements(rows, reward) for level, rows in levels.items()}
     for words, coherent, correct in (
         ("coherent and right", True, True),
         ("coherent and wrong", True, False),
@@ -92,11 +133,11 @@ def coherence(levels: Levels, reward: str) -> Table:
         table.add_row(
             words,
             *(
-                _share([(row[reward] >= COHERENT) is coherent and row["correct"] is correct for row in rows])
-                for rows in judged.values()
+                _share([(found >= COHERENT) is coherent and row["correct"] is correct for row, found in pairs])
+                for pairs in judged.values()
             ),
         )
-    table.add_row("not judged", *(str(len(levels[level]) - len(rows)) for level, rows in judged.items()))
+    table.add_row("not judged", *(str(len(levels[level]) - len(pairs)) for level, pairs in judged.items()))
     return table
 
 

@@ -42,10 +42,10 @@ def measures(groups: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     size = min(len(group["answers"]) for group in groups)
     right = np.array([sum(answer == group["clean"] for answer in group["answers"][:size]) for group in groups])
     for k in dict.fromkeys([*(2**i for i in range(size.bit_length())), size]):
-        yield f"pass@{k}", _mean(pass_at_k(right, size, k))
+        yield f"pass@{k}", mean(pass_at_k(right, size, k))
     shares, wins = np.array([majority(group["answers"], group["clean"]) for group in groups]).T
-    yield f"right by majority of {size}", _mean(wins)
-    yield "the majority's share", _mean(shares)
+    yield f"right by majority of {size}", mean(wins)
+    yield "the majority's share", mean(shares)
     yield "calibration error of that share", f"{calibration_error(shares, wins):.1%}"
 
 
@@ -68,6 +68,7 @@ def calibration_error(shares: np.ndarray, wins: np.ndarray) -> float:
     return float(sum(here.mean() * abs(shares[here].mean() - wins[here].mean()) for here in values))
 
 
-def _mean(values: np.ndarray) -> str:
+def mean(values: np.ndarray) -> str:
+    """(n,) shares -> their mean and its 95 % interval, in words."""
     half = Z * values.std() / np.sqrt(len(values))
     return f"{values.mean():.1%}  {100 * max(values.mean() - half, 0):.0f}–{100 * min(values.mean() + half, 1):.0f}"
