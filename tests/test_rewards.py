@@ -123,11 +123,14 @@ def test_the_readmes_table_names_every_reward() -> None:
 
 def test_the_readmes_examples_run(tmp_path: Path) -> None:
     python = re.findall(r"```python\n(.*?)```", (FOLDER / "README.md").read_text(), re.S)
-    plain, rarity, helps = (tmp_path / f"{name}.py" for name in ("my_reward", "rarity", "helps"))
-    plain.write_text(python[0])
-    rarity.write_text(python[2])
-    helps.write_text(python[3])
+    plain, knobs, rarity, helps = (
+        tmp_path / f"{name}.py" for name in ("a/my_reward", "b/my_reward", "rarity", "helps")
+    )
+    for path, block in zip((plain, knobs, rarity, helps), python, strict=False):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(block)
     assert build("rewards", str(plain))([group(GOLD, "B")]) == [[pytest.approx(0.83), None]]
+    assert build("rewards", str(knobs), words=34)([group(GOLD, "B")]) == [[pytest.approx(0.5), None]]
     assert build("rewards", f"{rarity}:Rarity", floor=0.6)([group(GOLD, GOLD, GOLD, "B")]) == [[0.6, 0.6, 0.6, 0.0]]
     assert build("rewards", f"{helps}:Helps")([group(GOLD, "B")]) == [[pytest.approx(0.9 - 0.25), 0.0]]
 
