@@ -30,7 +30,7 @@ from safetensors.torch import load_file
 from rlvid.answer import LETTERS
 from rlvid.chance import hash01
 from rlvid.config import Config, Train
-from rlvid.encoder import embed, entailment
+from rlvid.encoder import embed, encoder, entailment
 from rlvid.errors import UserError
 from rlvid.files import reading
 from rlvid.judge import Judge
@@ -227,6 +227,15 @@ def check(mix: Mix, prompts: Sequence[Prompt]) -> None:
         for need in sorted(needs):
             if prompts and not has.get(need, True):
                 raise UserError(f"reward {name!r} needs {need!r}, and no sample of the data can give it: leave it out")
+
+
+def models(mix: Mix, config: Config) -> Judge | None:
+    """Load the models that a mix asks, or refuse them in one line, before anything is done; returns the judge."""
+    if "embeddings" in mix.evidence:
+        encoder(config.evidence.encoder)
+    if "nli" in mix.evidence:
+        entailment([("a", "a")], config.evidence.nli)
+    return Judge(config.judge) if "judge" in mix.evidence else None
 
 
 def reference(policy: Policy, config: Config) -> Reference:

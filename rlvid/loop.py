@@ -26,7 +26,6 @@ from rlvid.display import Display
 from rlvid.errors import UserError
 from rlvid.evaluation import evaluate, results
 from rlvid.evidence import Asked, Witness
-from rlvid.judge import Judge
 from rlvid.metrics import Meter, advantage_shares, repairs, summary
 from rlvid.policy.critic import Critic
 from rlvid.policy.model import Policy
@@ -54,6 +53,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     noise.check(mix.rewards)
     accelerator = processes.accelerator(config, folder)
     check(config, algorithm, accelerator.num_processes)
+    judge = evidence.models(measures, config)
     with Run.open(folder, config, resume, accelerator) as run, Display(run) as display, Notice() as notice:
         if run.done:
             display.results(results(run.folder / "eval"))
@@ -63,6 +63,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         start = cold_start(config, folder) if config.cold_start.steps else None
         prompts, levels = source.training(config, algorithm, noise, run), source.held_out(config)
         evidence.check(mix, prompts)
+        for message in mix.idle(prompts):
+            display.warn(message)
         evidence.check(measures, list(chain(*levels.values())))
         policy = Policy.load(config, start).to(accelerator.device)
         asked_for = {*(algorithm.needs if config.train.steps else ()), *measures.evidence}
@@ -75,7 +77,6 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         models = Models(policy, learner, optimizer, reference)
         act = ACTORS[algorithm.completions](policy, config.train, run.timed)
         aside = replace(config.train, num_generations=config.evidence.view_generations)
-        judge = Judge(config.judge) if "judge" in measures.evidence else None
         witness = Witness(mix, policy, reference, config, aside, run.timed, judge)
         checkpoint.begin(run, models, scheduler)
         plan = [source.take(prompts, step, config) for step in range(run.step + 1, config.train.steps + 1)]

@@ -18,7 +18,7 @@ from rlvid.config import Plugin
 from rlvid.errors import UserError
 from rlvid.patience import patience
 from rlvid.resolve import build, suggest
-from rlvid.types import Group
+from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import VIEWS
 
 Column = list[list[float | None]]
@@ -115,6 +115,17 @@ class Mix:
     def plain(self, groups: Sequence[Group], spoil: Spoil | None = None) -> None:
         """Lay only the columns of rewards that ask for nothing, as on the completions of an altered view."""
         self._lay([n for n, r in self.rewards.items() if not getattr(r, "needs", ())], groups, spoil)
+
+    def idle(self, prompts: Sequence[Prompt]) -> list[str]:
+        """A warning for each paid reward of text alone that applies to no prompt, not even to a reply in good form."""
+        found = []
+        for name in (n for n, r in self.rewards.items() if self.weights[n] and not getattr(r, "needs", ())):
+            replies = (Group(p, [Completion(f"<think>So.</think><answer>{p.answer or 'A'}</answer>")]) for p in prompts)
+            if prompts and all(self.rewards[name]([group]) == [[None]] for group in replies):
+                found.append(
+                    f"reward {name!r} applies to none of the {len(prompts)} samples of the data: it pays nothing"
+                )
+        return found
 
     def _lay(self, names: Iterable[str], groups: Sequence[Group], spoil: Spoil | None) -> None:
         for name in names:

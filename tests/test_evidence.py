@@ -230,6 +230,21 @@ def test_entailment_is_read_under_its_own_label(tmp_path):
         encoder.entailment(pairs, "")
 
 
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (["rewards.consistency_nli=1"], "name a cross-encoder"),
+        (["rewards.consistency_nli=0.1", "evidence.nli=/nowhere"], "cross-encoder '/nowhere' cannot be loaded"),
+        (["eval.rewards.consistency_embedding=1", "evidence.encoder=/nowhere"], "text encoder '/nowhere' cannot be"),
+        (["eval.rewards.consistency_judge=1"], "judge.url="),
+    ],
+)
+def test_models_that_cannot_be_asked_are_refused_before_there_is_a_run(kitchen, tmp_path, asked, says):
+    with pytest.raises(UserError, match=says):
+        train(tmp_path / "run", *TINY, *asked)
+    assert not (tmp_path / "run").exists()
+
+
 def test_vectors_are_remembered(monkeypatch):
     first = encoder.embed(["a pot", "a pan", "a pot"])
     monkeypatch.setattr(encoder, "encoder", lambda name: pytest.fail("asked again"))

@@ -2,17 +2,23 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rlvid.config import Video, load
-from rlvid.data import benchmark
+from rlvid.data import benchmark, check
 from rlvid.data.source import held_out
 from rlvid.errors import UserError
+from rlvid.files import read_jsonl
+from rlvid.resolve import build
+from rlvid.types import Completion, Group
 from rlvid.video.cache import Frames
 from tests import media
+from tests.test_loop import train
+from tests.test_noise_runs import TINY
 
 EXAMPLES = Path(__file__).parent.parent / "experiments" / "benchmarks"
 MAP = {"path": "q.jsonl", "question": "question", "options": "candidates", "answer": "answer"}
@@ -248,3 +254,63 @@ def test_the_shipped_maps_read_what_is_published(name, tmp_path):
 
 def test_every_shipped_map_is_tested():
     assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(PUBLISHED)
+
+
+PLACED = {"question": "When?", "answer": "a tap", "when": [2, 5.5], "where": [0, 8, 10, 20]}
+
+
+def test_answers_in_words_in_time_and_in_the_picture(write):
+    prompt = only(write(PLACED, options=[], span="when", box="where"))
+    assert (prompt.options, prompt.answer) == ((), "a tap")
+    assert prompt.meta == {"span": (2.0, 5.5), "box": (0.0, 8.0, 10.0, 20.0)}
+    assert [only(write(PLACED | {"answer": n}, options=[])).answer for n in (12, 0.5)] == ["12", "0.5"]
+    assert only(write(RECORD | {"when": [1, 2]}, span="when")).meta == {"span": (1.0, 2.0)}, "beside options, too"
+    assert not list(check.wrong_with(prompt))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"when": [5, 2]}, "when: span must be 2 numbers, each end after its start"),
+        ({"when": [5]}, "when: span must be 2 numbers"),
+        ({"when": ["a", 2]}, 'when: must be float, not "a"'),
+        ({"when": 5}, "when: must be list, not 5"),
+        ({"where": [0, 8, 0, 20]}, "where: box must be 4 numbers"),
+        ({"answer": ""}, "answer: is blank"),
+        ({"answer": None}, "answer: must be str, not null"),
+    ],
+)
+def test_a_place_that_is_none_says_where(write, wrong, says):
+    with pytest.raises(UserError, match=re.escape(says)):
+        only(write(PLACED | wrong, options=[], span="when", box="where"))
+
+
+@pytest.mark.parametrize(
+    ("reward", "gold"),
+    [("open_ended", "take corn"), ("grounding_tiou", "0.0 to 1.5"), ("grounding_box_iou", "[0, 0, 28, 28]")],
+)
+def test_a_step_is_trained_on_such_a_file_of_kitchen_clips(kitchen, tmp_path, capsys, reward, gold):
+    clips = sorted(benchmark.root("kitchen").rglob("*.mp4"))[:4]
+    records = [
+        {"question": "What, when and where?", "answer": "take corn", "when": [0, 1.5], "where": [0, 0, 28, 28]}
+    ] * 4
+    for i, clip in enumerate(clips):
+        shutil.copy(clip, tmp_path / f"{i}.mp4")
+    lines = [json.dumps(record | {"n": i}) for i, record in enumerate(records)]
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    where = {"layout": "multiple_choice", "path": "q.jsonl", "question": "question", "options": [], "answer": "answer"}
+    where |= {"span": "when", "box": "where", "video": "{n}.mp4", "id": "n"}
+    (tmp_path / "train.toml").write_text("\n".join(f"{key} = {json.dumps(value)}" for key, value in where.items()))
+    data = f"data={tmp_path / 'train.toml'}"
+    out = train(tmp_path / "run", *TINY, data, f"rewards.{reward}=1", "rewards.accuracy=0", "eval.splits=[]")
+    rows = read_jsonl(out / "samples/step-000001.jsonl")
+    assert len(rows) == 4 and all(0 <= value <= 1 for row in rows for value in row["columns"][reward])
+    assert read_jsonl(out / "metrics.jsonl")[0][f"rewards/{reward}/mean"] >= 0
+    prompt = benchmark.level(str(tmp_path / "train.toml"), "train")[0]
+    assert build("rewards", reward)([Group(prompt, [Completion(f"<answer>{gold}</answer>")])]) == [[1.0]]
+    assert "applies to none" not in capsys.readouterr().err
+
+
+def test_a_reward_that_can_never_apply_is_said_before_the_first_step(kitchen, tmp_path, capsys):
+    train(tmp_path / "run", *TINY, "rewards.grounding_tiou=1", "rewards.open_ended=0", "eval.splits=[]")
+    assert "'grounding_tiou' applies to none of the 1200 samples" in " ".join(capsys.readouterr().err.split())

@@ -108,7 +108,7 @@ def wrong_with(prompt: Prompt) -> Iterator[tuple[str, str]]:
     for letter, option in zip(LETTERS, prompt.options, strict=False):
         if parse(f"<answer>{option}</answer>", prompt.options) != letter:
             yield "option collision", f"a reply of {option!r} would not be understood as {letter} alone"
-    if prompt.answer is None:
+    if prompt.answer is None or not prompt.options:
         return
     right = prompt.options[LETTERS.index(prompt.answer)]
     mentioned = [option for option in prompt.options if _holds(prompt.question, option)]

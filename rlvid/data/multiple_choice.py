@@ -3,13 +3,17 @@
     layout = "multiple_choice"
     path = "questions.jsonl"            # or .json, one array; relative to this file, as all media are
     question = "question"
-    options = "candidates"              # a list, {A = .., B = ..}, or several fields; left out: in the question's lines
-    answer = "answer"                   # a letter, a place counted from 0, an option's text, or "B. text"
+    options = "candidates"              # a list, {A = .., B = ..}, or several fields; left out: the question's lines;
+                                        # []: there are none
+    answer = "answer"                   # a letter, a place counted from 0, an option's text, or "B. text";
+                                        # without options any text or number (rewards/open_ended.py)
     video = "videos/{video_id}.mp4"     # a path with the record's fields in it; `image` too;
                                         # of its seconds, those that are asked about: ".mp4#t={start},{end}"
     id = "question_id"                  # left out: the record's place in the file
     level = "task"                      # a field; left out: this file's name
     domain = "category"                 # a field
+    span = "when"                       # [start, end] in seconds (rewards/grounding_tiou.py)
+    box = "bbox"                        # [x1, y1, x2, y2] (rewards/grounding_box_iou.py)
     where = {question_type = "multiple-choice"}    # only such records are asked
 
 A record whose clip is null has none. What the map names and a record lacks is an error, never a guess.
@@ -39,12 +43,14 @@ class Fields:
     path: str
     question: str
     answer: str
-    options: str | tuple[str, ...] = ()
+    options: str | tuple[str, ...] = ""
     video: str = ""
     image: str = ""
     id: str = ""
     level: str = ""
     domain: str = ""
+    span: str = ""
+    box: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
 
     def source(self, root: Path, name: str) -> Source:
@@ -60,7 +66,7 @@ class Fields:
         if any(record.fields.get(key) != value for key, value in self.where.items()):
             return None
         text = record.get(self.question)
-        asked, options = (text, self._options(record)) if self.options else lettered(record, self.question, text)
+        asked, options = lettered(record, self.question, text) if self.options == "" else (text, self._options(record))
         video = self._media(record, "video", self.video)
         return Prompt(
             id=record.name(self.id) if self.id else str(record.number),
@@ -71,8 +77,20 @@ class Fields:
             image=self._media(record, "image", self.image),
             level=record.name(self.level) if self.level else name,
             domain=record.name(self.domain) if self.domain else "",
-            meta={"video_id": Path(located(video)[0]).stem} if video else {},
+            meta=({"video_id": Path(located(video)[0]).stem} if video else {}) | self._places(record),
         )
+
+    def _places(self, record: Record) -> dict[str, tuple[float, ...]]:
+        """Where in time and in the picture the answer lies, as far as the map says."""
+        found = {}
+        for kind, name, size in (("span", self.span, 2), ("box", self.box, 4)):
+            if not name:
+                continue
+            numbers = tuple(record.check(name, number, float) for number in record.get(name, list))
+            if len(numbers) != size or not all(a < b for a, b in zip(numbers, numbers[size // 2 :], strict=False)):
+                raise record.error(name, f"{kind} must be {size} numbers, each end after its start, not {numbers}")
+            found[kind] = numbers
+        return found
 
     def _options(self, record: Record) -> tuple[str, ...]:
         if isinstance(self.options, tuple):
@@ -87,6 +105,8 @@ class Fields:
 
     def _answer(self, record: Record, options: tuple[str, ...]) -> str:
         given = record.fields.get(self.answer)
+        if not options:
+            return str(given) if type(given) is float else record.name(self.answer)
         if type(given) is int and 0 <= given < len(options):
             return LETTERS[given]
         letter = parse(f"<answer>{given}</answer>", options) if isinstance(given, str) else None
