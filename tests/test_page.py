@@ -118,6 +118,8 @@ def test_a_page_loads_without_a_word_in_the_console_and_fits_its_window(browser,
     assert js(browser, "document.documentElement.scrollWidth") <= width
     ink, paper = js(browser, "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]")
     assert (sum(map(int, re.findall(r"\d+", ink)[:3])) > sum(map(int, re.findall(r"\d+", paper)[:3]))) == dark
+    words = js(browser, "[...document.querySelectorAll('figure svg text')].map(e => getComputedStyle(e).fill)")
+    assert words and set(words) == {ink}, "what stands in a picture can be read"
     js(browser, "void document.getElementById('theme').click()")
     assert js(browser, "getComputedStyle(document.body).color") != ink
     js(browser, "void document.getElementById('theme').click()")

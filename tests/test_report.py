@@ -19,7 +19,7 @@ from rlvid.files import write, write_jsonl
 from rlvid.study.comparison import compare, pairs
 from rlvid.study.report import report
 from rlvid.study.runs import read
-from rlvid.study.stats import Interval
+from rlvid.study.stats import Interval, accuracy
 from rlvid.study.tables import strip, would_take
 
 ROOT = Path(__file__).parent.parent
@@ -254,6 +254,57 @@ def test_a_folder_of_any_name_can_be_found_again(study):
 )
 def test_a_strip_is_to_scale(interval, drawn):
     assert strip(interval, 1.0, width=9) == drawn
+
+
+def test_levels_stand_as_configured_then_those_of_transfer_by_size(tmp_path):
+    id = run(tmp_path / "a", 'eval.splits=["L3", "L1"]', right=("10" * 10,) * 3)
+    for name in ("600s", "60s", "15s", "3600s"):
+        write_jsonl(tmp_path / "a" / "eval" / f"{name}.jsonl", [{"id": "q", "gold": "A", "correct": True}])
+    grid(tmp_path, [("a", 0, "a", id)])
+    order = ["L3", "L1", "15s", "60s", "600s", "3600s", "L2"]
+    assert list(read(tmp_path).levels) == order, "L2 is in no config's splits"
+    assert [part for part in printed(tmp_path, 140).split() if part in order][: len(order)] == [
+        *(f"{level}" for level in order)
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 140])
+def test_five_levels_and_long_names_fit(study, width):
+    for path in study.glob("*/eval/L1.jsonl"):
+        for name in ("15s", "60s", "600s"):
+            rows = [json.loads(row) for row in path.read_text().splitlines()]
+            write_jsonl(path.with_stem(name), [row | {"domain": f"Domain {i % 6}"} for i, row in enumerate(rows)])
+    base, *grpo = planned(study)
+    long = "sft, as many prompts, 100 % of data"
+    grid(study, [base, *((long, *rest) for _, *rest in grpo)], [(long, "base")])
+    text = printed(study, width)
+    table = text[: text.index("run folders")]
+    assert max(map(len, table.splitlines())) <= width and "…" not in text
+    for level in ("L1", "L2", "15s", "60s", "600s"):
+        assert f"{level} n=100" in table
+    i = accuracy(read(study).column(long, "L1", "correct"))
+    assert table.count(f"{100 * i.low:.1f}–{100 * i.high:.1f}") == 4, "whole intervals: L1's, and those of three more"
+    assert table.count("Domain 5") == 3 and table.count("n=16") == 6, "of 100 questions, 16 are the fifth domain's"
+
+
+def test_domains_are_counted_by_hand(study):
+    for path in study.glob("*/eval/L1.jsonl"):
+        rows = [json.loads(row) for row in path.read_text().splitlines()]
+        write_jsonl(path, [row | {"domain": "Work" if i < 50 else "Play"} for i, row in enumerate(rows)])
+    text = printed(study, 140)
+    lines = text[text.index("Play") :].splitlines()
+    first, second = (next(row.split() for row in lines if row.startswith(arm)) for arm in ("base", "grpo"))
+    low, high = binomtest(40, 50).proportion_ci(method="wilson")
+    assert first == ["base", "1", "0.0", "0.0–7.1", "80.0", f"{100 * low:.1f}–{100 * high:.1f}"], "40 of the first 50"
+    assert second[2] == "24.0" and second[4] == "100.0", "of the last 50, 10 and 14; of the first, all"
+    assert "L2" not in "".join(lines[:8]), "its questions are of one domain"
+
+
+def test_the_design_is_told(study):
+    text = printed(study)
+    assert line(text, "seeds").split() == ["seeds", "0", "1", "·", "base:", "0"]
+    assert line(text, "asked").split() == ["asked", "L1:", "100", "·", "L2:", "100"]
+    assert line(text, "planned: grpo").split()[-2:] == ["against", "base"]
 
 
 def test_piped_it_is_plain_and_whole(study):

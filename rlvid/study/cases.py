@@ -22,7 +22,7 @@ from rlvid.errors import UserError
 from rlvid.files import read_jsonl
 from rlvid.resolve import suggest
 from rlvid.study.audit import COHERENT
-from rlvid.study.runs import Row
+from rlvid.study.runs import Row, ranked, splits
 
 SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq,
@@ -71,7 +71,8 @@ def pairs(a: Path, b: Path) -> list[Case]:
         if not list((run / "eval").glob("*.jsonl")):
             raise UserError(f"{run} holds no finished evaluation (eval/LEVEL.jsonl): give a run's folder")
     cases = []
-    for path in sorted((a / "eval").glob("*.jsonl")):
+    files = {path.stem: path for path in (a / "eval").glob("*.jsonl")}
+    for path in (files[level] for level in ranked(files, splits(a))):
         others = {row["id"]: row for row in read_jsonl(b / "eval" / path.name)}
         cases += [Case(path.stem, row, others[row["id"]]) for row in read_jsonl(path) if row["id"] in others]
     if not cases:

@@ -11,10 +11,11 @@ from rich.text import Text
 
 from rlvid.study import measures
 from rlvid.study.comparison import Pair, compare, pairs, pairs_in_noise
+from rlvid.study.design import design
 from rlvid.study.power import WITHIN
 from rlvid.study.response import NEAR, responses
 from rlvid.study.runs import Study, read
-from rlvid.study.tables import accuracies, aggregates, missing, noise_cells, noise_response, verdicts
+from rlvid.study.tables import accuracies, aggregates, by_domain, missing, noise_cells, noise_response, verdicts
 
 WIDE = 100  # columns of the terminal from which on intervals stand beside their values, and are drawn
 INTERVALS = (
@@ -59,7 +60,7 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> No
     console = console or Console()
     if not console.is_terminal:
         console = Console(file=console.file, width=140, highlight=False)  # piped: nothing is cut or coloured
-    console.print(tables(study, wide=console.width >= WIDE))
+    console.print(tables(study, console.width))
     if plots and study.levels:
         from rlvid.study.plots import draw
 
@@ -68,24 +69,28 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> No
     console.print(Text(f"run folders  {runs}\n{NEXT}"), soft_wrap=True)
 
 
-def tables(study: Study, wide: bool) -> RenderableType:
-    """The whole report for a terminal of at least 80 columns; for a `wide` one, with drawings."""
+def tables(study: Study, width: int) -> RenderableType:
+    """The whole report for a terminal of so many columns, 80 at least; from `WIDE` on with drawings."""
     done = sum(result.done for result in study.results)
     head = Text(study.question or study.name, style="bold")
     parts: list[RenderableType] = [head, Text(f"{study.name}: {done} of {len(study.results)} runs done", style="dim")]
-    for _, found in sections(study, wide):
+    for _, found in sections(study, width):
         for part in found:
             parts += ["", part]
     return Group(*parts, "")
 
 
-def sections(study: Study, wide: bool) -> Iterator[tuple[str, list[Table | Text]]]:
+def sections(study: Study, width: int) -> Iterator[tuple[str, list[Table | Text]]]:
     """What there is to say, in order: a title, and tables with words about them. The terminal and the page show it."""
-    compared = pairs(study)
+    compared, wide = pairs(study), width >= WIDE
+    if study.question:
+        yield "Design", [design(study)]
     if study.levels:
-        yield "Accuracy", [accuracies(study, compared, wide), Text(INTERVALS, style="dim")]
+        yield "Accuracy", [*accuracies(study, compared, width), Text(INTERVALS, style="dim")]
     if compared:
         yield "Comparisons", _verdicts(compared, wide)
+    if domains := by_domain(study, width):
+        yield "By domain", domains
     if study.levels and (keys := measures.measured(study)):
         yield "Besides accuracy", [measures.table(study, key) for key in keys]
     if found := [response for response in responses(study) if any(cell.scores for cell in response.cells)]:

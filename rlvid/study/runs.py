@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -50,6 +51,11 @@ class Result:
         return f"{s['state']} at step {s['step']} of {s['steps']}{message} ({when} UTC)"
 
     @cached_property
+    def splits(self) -> Sequence[str]:
+        """The levels of its own benchmark, as configured; those of transfer come after them."""
+        return splits(self.folder)
+
+    @cached_property
     def metrics(self) -> Sequence[Row]:
         """One row per step."""
         return read_jsonl(self.folder / "metrics.jsonl")
@@ -87,7 +93,8 @@ class Study:
         for result in self.results:
             for level, answers in result.answers.items():
                 levels[level] = max(levels.get(level, []), list(answers), key=len)
-        return {level: levels[level] for level in sorted(levels) if levels[level]}
+        configured = dict.fromkeys(split for result in self.results for split in result.splits)
+        return {level: levels[level] for level in ranked(levels, list(configured)) if levels[level]}
 
     def answered(self, arm: str, level: str) -> list[Result]:
         """An arm's runs that count on a level: they answered its questions, all of them and no others."""
@@ -115,6 +122,14 @@ class Study:
         return {
             s: np.array([float(row["correct"]) for rows in levels for row in rows]) for s, levels in answers.items()
         }
+
+    def domains(self, level: str) -> dict[str, np.ndarray]:
+        """Domain -> the places of its questions on a level, most questions first."""
+        rows = max((result.answers.get(level, {}) for result in self.results), key=len)
+        found: dict[str, list[int]] = {}
+        for place, row in enumerate(rows.values()):
+            found.setdefault(row.get("domain", ""), []).append(place)
+        return {name: np.array(found[name]) for name in sorted(found, key=lambda name: (-len(found[name]), name))}
 
     def videos(self, *levels: str) -> np.ndarray:
         """(Q,) a number for each question's video, over some levels in turn, or all; without one it has its own."""
@@ -169,6 +184,22 @@ def read(folder: Path) -> Study:
     results.sort(key=lambda r: (configs[r.folder]["train"]["steps"] > 0, r.arm))
     arms = list(dict.fromkeys(r.arm for r in results))
     return Study(folder.name, "", arms[0], [(arm, arms[0]) for arm in arms[1:]], results)
+
+
+def splits(folder: Path) -> Sequence[str]:
+    """A run's `eval.splits`."""
+    path = folder / "config.toml"
+    return tomllib.loads(path.read_text()).get("eval", {}).get("splits", ()) if path.is_file() else ()
+
+
+def ranked(levels: Iterable[str], configured: Sequence[str]) -> list[str]:
+    """Levels as they are configured; then the others, such as those of transfer, by name, and 60s before 600s."""
+    others = sorted(set(levels) - set(configured), key=_by_numbers)
+    return [*(level for level in configured if level in set(levels)), *others]
+
+
+def _by_numbers(name: str) -> list[str]:
+    return [part.zfill(9) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def labels(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:

@@ -22,46 +22,72 @@ from rlvid.study.stats import Interval, accuracy, design_effect
 
 COLOURS = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "not": "yellow"}  # by the first word
 NOTHING = "–"
+ARM, SEEDS, AFTER = 16, 7, 15  # columns for an arm's name at most, for its seeds, and for format and length
+BESIDE, UNDER = 17, 11  # and for an accuracy with its interval beside or under it
 
 
-def accuracies(study: Study, pairs: Sequence[Pair], wide: bool) -> Table:
+def accuracies(study: Study, pairs: Sequence[Pair], width: int) -> list[Table]:
     """Arms by levels: mean over seeds and its interval, in per cent; how many replies keep to the format; tokens.
 
-    Below, for each level: what one gets without looking; how many videos there are, and the mean design effect, where
-    videos have several questions; the least difference that one seed each shows with 80 % power, by the pairs' mean
-    discordance.
+    Intervals stand under their values where there is no room beside them; where there is none for the levels, they go
+    on in a further table, and format and length go. Below, for each level: what one gets without looking; how many
+    videos there are, and the mean design effect, where videos have several questions; the least difference that one
+    seed each shows with 80 % power, by the pairs' mean discordance.
     """
-    table = _table("arm", "seeds")
-    for level, questions in study.levels.items():
-        table.add_column(f"{escape(level)} [dim]n={len(questions)}", no_wrap=True)
-    for name in ("format", "length"):
+    room = width - _longest(study) - SEEDS
+    gap = "  " if room >= len(study.levels) * BESIDE + AFTER else "\n"
+    after = AFTER if len(gap) > 1 or room >= len(study.levels) * UNDER + AFTER else 0
+    chunks = _chunks(list(study.levels), (room - after) // (BESIDE if len(gap) > 1 else UNDER))
+    return [_accuracies(study, pairs, levels, gap, bool(after)) for levels in chunks]
+
+
+def _accuracies(study: Study, pairs: Sequence[Pair], levels: Sequence[str], gap: str, after: bool) -> Table:
+    table = _arms(study, [f"{escape(level)} [dim]n={len(study.levels[level])}" for level in levels])
+    for name in ("format", "length") if after else ():
         table.add_column(name, justify="right", no_wrap=True)
     for arm, runs in study.arms.items():
         if not runs:
             continue  # `missing` names it
         form, length = _mean(study, arm, "rewards/format"), _mean(study, arm, "length")
-        table.add_row(
-            Text(arm),
-            _of(len(runs), sum(result.arm == arm for result in study.results)),
-            *(_accuracy(study, arm, level, "  " if wide else "\n") for level in study.levels),
-            NOTHING if form is None else f"{form:.0%}",
-            NOTHING if length is None else f"{length:.0f}",
-        )
+        means = (NOTHING if form is None else f"{form:.0%}", NOTHING if length is None else f"{length:.0f}")
+        cells = [_accuracy(study.column(arm, level, "correct"), study.videos(level), gap) for level in levels]
+        table.add_row(*_about(study, arm), *cells, *means[: 2 * after])
     table.add_section()
-    below = {"one letter always": [f"{100 * study.blind(level):4.1f}" for level in study.levels]}
-    videos = {level: study.videos(level) for level in study.levels}
+    below = {"one letter always": [f"{100 * study.blind(level):4.1f}" for level in levels]}
+    videos = {level: study.videos(level) for level in levels}
     if any(len(set(v)) < len(v) for v in videos.values()):
-        scores = {level: [study.column(arm, level, "correct") for arm in study.arms] for level in study.levels}
+        scores = {level: [study.column(arm, level, "correct") for arm in study.arms] for level in levels}
         effects = [[design_effect(s, videos[k]) for s in columns if s is not None] for k, columns in scores.items()]
         below["videos"] = [f"{len(set(v)):4}" for v in videos.values()]
         below["design effect"] = [f"{np.mean(found):4.1f}" for found in effects]
     if pairs:
-        discordance = [[pair.discordance for pair in pairs if pair.place == level] or [nan] for level in study.levels]
+        discordance = [[pair.discordance for pair in pairs if pair.place == level] or [nan] for level in levels]
         least = [detectable(len(videos[k]), float(np.mean(d))) for k, d in zip(videos, discordance, strict=True)]
         below["80 % power from"] = [f"{100 * points:4.1f}" for points in least]
     for name, cells in below.items():
         table.add_row(name, "", *cells, style="dim")
     return table
+
+
+def by_domain(study: Study, width: int) -> list[Table | Text]:
+    """For each level of several domains: arms by domains, mean over seeds and its interval, in per cent."""
+    room = width - _longest(study) - SEEDS
+    tables: list[Table | Text] = []
+    for level in study.levels:
+        domains, videos = study.domains(level), study.videos(level)
+        gap, each = ("  ", BESIDE) if room >= len(domains) * BESIDE else ("\n", max(UNDER, 2 + max(map(len, domains))))
+        for names in _chunks(list(domains), room // each) if len(domains) > 1 else ():
+            table = _arms(study, [f"{escape(name)}\n[dim]n={len(domains[name])}" for name in names])
+            table.columns[0].header = f"{escape(level)}\narm"
+            for arm in (arm for arm, runs in study.arms.items() if runs):
+                scores = study.column(arm, level, "correct")
+                cells = []
+                for places in (domains[name] for name in names):
+                    own = None if scores is None else scores[:, places]
+                    cells.append(_accuracy(own, np.unique(videos[places], return_inverse=True)[1], gap))
+                table.add_row(*_about(study, arm), *cells)
+            tables.append(table)
+    return tables
 
 
 def aggregates(study: Study) -> Table:
@@ -216,11 +242,34 @@ def _rate(rate: float) -> str:
     return NOTHING if isnan(rate) else f"{rate:.2f}".replace("0.", ".")
 
 
-def _accuracy(study: Study, arm: str, level: str, gap: str) -> str:
-    scores = study.column(arm, level, "correct")
+def _arms(study: Study, places: Sequence[str]) -> Table:
+    """A table of arms, with a column for each place where they are asked."""
+    table = _table("arm", "seeds")
+    table.columns[0].min_width = _longest(study) - 2
+    table.columns[1].no_wrap = True
+    for place in places:
+        table.add_column(place, no_wrap=True)
+    return table
+
+
+def _about(study: Study, arm: str) -> tuple[Text, str]:
+    return Text(arm), _of(len(study.arms[arm]), sum(result.arm == arm for result in study.results))
+
+
+def _longest(study: Study) -> int:
+    """The width of a column of arms, which holds what is longer in several lines."""
+    return 2 + min(ARM, max(map(len, study.arms)))
+
+
+def _chunks(names: Sequence[str], size: int) -> list[Sequence[str]]:
+    size = max(1, size)
+    return [names[i : i + size] for i in range(0, len(names), size)]
+
+
+def _accuracy(scores: np.ndarray | None, videos: np.ndarray, gap: str) -> str:
     if scores is None:
         return NOTHING
-    i = accuracy(scores, study.videos(level))
+    i = accuracy(scores, videos)
     return f"[bold]{100 * i.value:4.1f}[/]{gap}{100 * i.low:4.1f}–{100 * i.high:.1f}"
 
 

@@ -34,6 +34,7 @@ TITLES = {
     "noise": "Accuracy against what the noise leaves",
     "shares": "What decides the advantages",
 }
+ROOM = 10_000  # columns: a page's tables scroll
 THEMED = {"#000000": "currentColor", "#ebebeb": "var(--line)", "#666666": "var(--soft)"}  # a picture's greys
 
 
@@ -45,7 +46,7 @@ def save(runs: Path, path: Path) -> Path:
     page = templates.get_template("page.html").render(
         study=study,
         done=sum(result.done for result in study.results),
-        sections=[(title, [_block(part) for part in parts]) for title, parts in sections(study, wide=True)],
+        sections=[(title, [_block(part) for part in parts]) for title, parts in sections(study, ROOM)],
         pictures=[(TITLES[name], svg(figure, name)) for name, figure in figures(study).items()] if study.levels else [],
         settings=_block(about.differences(study)),
         common=about.common(study),
