@@ -5,6 +5,7 @@ python -m pytest tests/test_consistency_set.py -s    # shows the table
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from rlvid.answer import LETTERS
 from tests.reasoning_pairs import Pair, drawn, halves, real
-from tests.reward_audit import auroc, pair_table
+from tests.reward_audit import auroc, by_text, pair_table
 from tests.test_hacks import README, rows
 
 
@@ -54,6 +55,25 @@ def test_auroc_is_sklearns(kitchen: Path) -> None:
     scores = [len(p.thought) % 7 + 2.0 * p.consistent for p in pairs]
     said = float(auroc(pairs, scores).partition(" ")[0])
     assert said == pytest.approx(roc_auc_score([p.consistent for p in pairs], scores), abs=0.005)
+
+
+def test_models_of_yours_fill_the_empty_cells(kitchen: Path) -> None:
+    pairs = drawn(kitchen, 30)
+
+    def knows(prompts: Sequence[str]) -> list[str | None]:
+        """The letter that a drawn thought arrives at; it fails at every tenth call."""
+        found = [(re.search(r"Next is the (\w+)\.", p)[1], re.findall(r"^([A-D])\. (.+)$", p, re.M)) for p in prompts]
+        letters = ["".join(x for x, option in options if item in option.split()) for item, options in found]
+        return [None if i % 10 == 9 else letter for i, letter in enumerate(letters)]
+
+    def entails(asked: Sequence[tuple[str, str]]) -> list[float]:
+        return [
+            float(bool({*re.findall(r"\w+", end.split(" the ")[-1])} & {*re.findall(r"\w+", h)})) for end, h in asked
+        ]
+
+    assert 0.9 < float(by_text(pairs, "consistency_judge", "judge", knows).split()[0]) < 1
+    assert by_text(pairs, "consistency_nli", "nli", entails).startswith("1.00")
+    assert by_text(pairs, "consistency_nli", "nli", None) == ""
 
 
 def test_the_readmes_table_is_this_one(kitchen: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from rewards.consistency_judge import ConsistencyJudge, fenced
+from rlvid import verbs
 from rlvid.config import Judge as Settings
 from rlvid.config import load
 from rlvid.errors import UserError
@@ -270,6 +271,20 @@ class Polite:
         replies = [g.evidence["judge"]([f"Is this polite? {c.text}" for c in g]) for g in groups]
         return [[float(reply == "YES") for reply in row] for row in replies]
 """
+
+
+def test_a_run_is_audited_by_a_judge_that_it_was_not_trained_on(kitchen, tmp_path, serve, capsys):
+    """The command in rewards/README.md."""
+    server, _ = serve(lambda prompt, times: "A")
+    out = train(tmp_path / "run", *TINY, "train.steps=0", "eval.limit=4")
+    extra = [f"eval.completions={out}/eval", "eval.rewards.consistency_judge.gated=false", "judge.model=m"]
+    extra += ["eval.rewards.grounding_narrations=1", f"judge.url={server.url}", f"judge.cache_dir={tmp_path}"]
+    verbs.evaluate(out, overrides=extra, out=tmp_path / "audit")
+    rows = read_jsonl(tmp_path / "audit/eval/L1.jsonl")
+    judged = [row["evidence"]["agreement/consistency_judge"][0] for row in rows if row["answer"]]
+    assert judged == [float(row["answer"] == "A") for row in rows if row["answer"]] and len(judged) > 1
+    printed = capsys.readouterr().out
+    assert "consistent, by consistency_judge" in printed and "narrated, not told" in printed
 
 
 def holding_the_key(folder):
