@@ -1,9 +1,10 @@
 """The paper's table and figures: base, SFT and GRPO at every level and on transfer, and from ever fewer samples.
 
-SFT stands there twice: as its preset has it, and with as many steps as it takes to see as many prompts as GRPO. Where
-real data is at hand, TRANSFER is LongVideoBench's folder.
+SFT stands there twice: as its preset has it, and with as many steps as it takes to see as many prompts as GRPO. What is
+asked for transfer is the preset's, an embedded benchmark; where real data is at hand, name LongVideoBench's folder.
 
 rlvid grid experiments/paper.py --jobs 2
+rlvid grid experiments/paper.py --preset qwen2_vl_7b --set data=SEED-Bench-R1 --set 'eval.transfer=["LongVideoBench"]'
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from collections.abc import Mapping
 from rlvid.config import load
 from rlvid.study.grid import Grid, Settings
 
-TRANSFER: Settings = {"eval.transfer": ["kitchen_long"]}
 SHARES = ("6 % of data", "25 % of data", "100 % of data")
 ALL = SHARES[-1]
 
@@ -20,17 +20,17 @@ def as_many(levels: Mapping[str, str]) -> Settings:
     """SFT for as many prompts as GRPO is asked."""
     grpo, sft = load(levels["preset"]).train, load(f"{levels['preset']}_sft").train
     steps = grpo.steps * grpo.prompts_per_step // sft.prompts_per_step
-    return {"preset": "{preset}_sft", "train.steps": steps, **TRANSFER}
+    return {"preset": "{preset}_sft", "train.steps": steps}
 
 
 GRID = Grid(
     name="paper",
     question="Does RL beat SFT at every level and on transfer, and how much data does either need?",
     axes={
-        "algorithm": {"sft": {"preset": "{preset}_sft", **TRANSFER}, "sft, as many prompts": as_many, "grpo": TRANSFER},
+        "algorithm": {"sft": {"preset": "{preset}_sft"}, "sft, as many prompts": as_many, "grpo": {}},
         "data": {share: {"train.data_fraction": int(share.split()[0]) / 100} for share in SHARES},
     },
-    arms={"base": {"train.steps": 0, **TRANSFER}},
+    arms={"base": {"train.steps": 0}},
     unseeded=("base",),
     seeds=(0, 1, 2),
     control="base",

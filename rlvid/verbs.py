@@ -66,6 +66,7 @@ def evaluate(
     given += held_to(owner, saved[-1] if saved else path) if (owner / "config.toml").is_file() else []
     given += [f'data="{data}"'] if data else []
     given += [f"eval.splits={list(splits)}"] if splits else []
+    given += ["eval.transfer=[]"] if data or splits else []  # what is asked is what was named
     config = load(owner / "config.toml" if (owner / "config.toml").is_file() else "qwen2_vl_7b", [*given, *overrides])
     config = replace(config, noise=Noise())
     folder = Path(out) if out else Path("runs") / f"eval-{path.name}-{config.id}"

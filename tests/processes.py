@@ -11,6 +11,7 @@ from rlvid.files import read_jsonl
 
 SMALL = ["train.prompts_per_step=4", "train.max_completion_length=40", "train.lr_scheduler_type=constant"]
 SMALL += ["train.learning_rate=1e-3", "eval.splits=['L1']", "eval.limit=3", "eval.batch_size=2"]
+SMALL += ["eval.transfer=[]"]
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["rlvid.loop", "algorithms.grpo", "tests.processes"])
 
@@ -46,12 +47,12 @@ def live(command, environment, log):
     sys.exit(main(command))
 
 
-def several(out, *arguments, zero=0):
-    """One run as two processes, started as torchrun would; `zero` is DeepSpeed's stage."""
+def several(out, *arguments, zero=0, ranks=(0, 1)):
+    """One run as two processes, started as torchrun would, or some of them; `zero` is DeepSpeed's stage."""
     world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     world |= {"MASTER_PORT": str(20000 + os.getpid() % 20000), "ACCELERATE_USE_CPU": str(not zero)}
     world |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(zero)} if zero else {}
-    return [Child(out, *arguments, **world, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in range(2)]
+    return [Child(out, *arguments, **world, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in ranks]
 
 
 def wait_for(out, lines, *children, within=200):

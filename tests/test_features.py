@@ -143,6 +143,7 @@ def test_a_full_disk_is_the_users_to_mend(fresh, prompts):
 
 def test_a_run_with_kept_features_is_the_same_run(tmp_path, kitchen, looks):
     small = ["train.steps=2", "train.prompts_per_step=4", "train.max_completion_length=30", "eval.limit=3", FROZEN]
+    small += ["eval.transfer=[]"]
     small += ["algorithm.beta=0.1", f'video.cache_dir="{tmp_path / "cache"}"']
     verbs.train("nano", small, tmp_path / "cold")
     assert looks and set(looks) == {1}

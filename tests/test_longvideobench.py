@@ -198,5 +198,15 @@ def test_two_benchmarks_with_one_level_are_refused(films):
         held_out(load("nano", ["eval.transfer=['kitchen_long', 'kitchen_long']"]))
     with pytest.raises(UserError, match=r"no level 'L1'. Known: 15s, 60s"):
         held_out(load("nano", [f'data="{films}"']))
-    only = held_out(load("nano", [f'data="{films}"', "eval.splits=['60s']"]))
+    only = held_out(load("nano", [f'data="{films}"', "eval.splits=['60s']", "eval.transfer=[]"]))
     assert {p.level for p in only["60s"]} == {"60s"} and len(only["60s"]) == 24
+
+
+def test_the_embedded_presets_measure_transfer_and_a_question_about_one_level_does_not(tmp_path):
+    assert load("nano").eval.transfer == load("nano_sft").eval.transfer == ("kitchen_long",)
+    run = tmp_path / "run"
+    verbs.train("nano", ["train.steps=0", "eval.splits=['L1']", "eval.limit=1"], run)
+    verbs.evaluate(run, splits=["L2"], out=tmp_path / "L2")
+    verbs.evaluate(run, data="kitchen_long", splits=["60s"], out=tmp_path / "60s")
+    asked = {p: sorted(f.stem for f in (tmp_path / p / "eval").glob("*.jsonl")) for p in ("run", "L2", "60s")}
+    assert asked == {"run": ["15s", "60s", "L1"], "L2": ["L2"], "60s": ["60s"]}

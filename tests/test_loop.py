@@ -24,7 +24,7 @@ from rlvid.files import read_json, read_jsonl
 from rlvid.policy.nano import BASE
 
 SMALL = ["train.prompts_per_step=4", "train.max_completion_length=40", "eval.limit=6", "train.learning_rate=1e-3"]
-SMALL += ["train.lr_scheduler_type=constant"]
+SMALL += ["train.lr_scheduler_type=constant", "eval.transfer=[]"]
 
 
 def command(*arguments, launcher=("-m", "rlvid")):

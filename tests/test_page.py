@@ -32,7 +32,7 @@ def page(tmp_path_factory):
     for seed in (0, 1):
         train(
             "nano",
-            ["train.steps=0", "eval.limit=8", f"seed={seed}", f"eval.temperature={float(seed)}"],
+            ["train.steps=0", "eval.limit=8", "eval.transfer=[]", f"seed={seed}", f"eval.temperature={float(seed)}"],
             runs / f"s{seed}",
         )
     attend([runs / "s0", runs / "s1"], "L2/" + read_jsonl(runs / "s0" / "eval" / "L2.jsonl")[0]["id"], "reply")

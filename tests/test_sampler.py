@@ -167,6 +167,7 @@ def test_learning_on_policy_takes_no_forward_but_its_own(monkeypatch, tmp_path):
         Policy, "forward", lambda self, prompts, *rest: calls.append(len(prompts)) or forward(self, prompts, *rest)
     )
     small = ["train.steps=1", "train.prompts_per_step=3", "train.max_completion_length=40", "eval.limit=1"]
+    small += ["eval.transfer=[]"]
     metrics = verbs.train("nano", small, tmp_path / "once")
     assert calls.count(3) == 1
     name = "sampling/sampling_logp_difference"

@@ -17,7 +17,7 @@ from tests.test_report import run
 TINY = ["train.prompts_per_step=1", "train.num_generations=2", "train.max_completion_length=8", "train.save_steps=500"]
 CELLS = """
 from rlvid.study.grid import Grid
-small = {"train.steps": 0, "eval.splits": ["L1"], "eval.limit": 1}
+small = {"train.steps": 0, "eval.splits": ["L1"], "eval.transfer": [], "eval.limit": 1}
 GRID = Grid(name="many", question="", arms={"base": small}, seeds=tuple(range(200)), control="base")
 if __name__ == "__main__":
     raise SystemExit(GRID.main())

@@ -80,7 +80,7 @@ def test_samples_belong_to_seed_and_sample_and_are_scored_as_the_learner_does():
 
 
 def test_a_run_learns_from_it(tmp_path):
-    small = ["train.steps=2", "train.prompts_per_step=2", "train.num_generations=4", "eval.limit=2"]
+    small = ["train.steps=2", "train.prompts_per_step=2", "train.num_generations=4", "eval.limit=2", "eval.transfer=[]"]
     verbs.train("nano", [*LARGE, *small], tmp_path / "run")
     for row in read_jsonl(tmp_path / "run" / "metrics.jsonl"):
         assert row["sampling/sampling_logp_difference/max"] < 1e-4 and row["completions/mean_length"] > 1
