@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rlvid.files import write, write_jsonl
-from rlvid.study.plots import average, panels
+from rlvid.study.plots import average, checkpoints, curves, panels, shares
 from rlvid.study.runs import read
 from rlvid.study.sweep import axes, lines
 from tests.test_report import printed, run
@@ -65,3 +65,39 @@ def test_an_axis_of_numbers_is_a_line_for_each_choice_on_the_others(tmp_path):
     )
     assert lines(study, "data")["grpo, clean"] == {share: f"grpo, {share}" for share in axes(study)["data"]}
     assert "sweep.png" in printed(tmp_path, plots=True)
+
+
+def test_checkpoints_are_drawn_of_all_arms_from_the_untrained_control(tmp_path):
+    """SFT, whose groups never differ in reward, has no curves but has its checkpoints; one evaluation is no course."""
+    ids = {}
+    for arm, found in {"base": {0: 0.25}, "sft": {10: 0.3, 20: 0.4}, "once": {20: 0.5}}.items():
+        overrides = ("train.steps=0",) if arm == "base" else (f"seed={len(arm)}",)
+        ids[arm] = run(tmp_path / arm, *overrides, right=("10" * 20,))
+        flat = {"reward": 1.0, "frac_reward_zero_std": 1.0}
+        rows = [{"step": step, **flat, "eval/L1/accuracy": value} for step, value in found.items()]
+        write_jsonl(tmp_path / arm / "metrics.jsonl", rows)
+    cells = [{"arm": arm, "seed": 0, "folder": arm, "id": id, "levels": {}} for arm, id in ids.items()]
+    about = {"name": "g", "question": "q", "control": "base", "comparisons": [], "cells": cells}
+    write(tmp_path / "grid.json", json.dumps(about))
+    study = read(tmp_path)
+    [axes] = checkpoints(study).axes
+    [course] = [line for line in axes.lines if line.get_label() == "sft"]
+    assert course.get_xydata().tolist() == [[0, 25], [10, 30], [20, 40]]
+    assert not curves(study) and not [line for line in axes.lines if line.get_label() in ("base", "once")]
+    write_jsonl(tmp_path / "sft" / "metrics.jsonl", rows)
+    assert checkpoints(read(tmp_path)) is None
+
+
+def test_reward_shares_are_of_arms_that_explore_and_none_is_cut_off(tmp_path):
+    cells = []
+    for arm, flat, decide in (("sft", 1.0, 0.0), ("grpo", 0.5, 1.0)):
+        id = run(tmp_path / arm, f"seed={len(cells)}", right=("10" * 20,))
+        told = {"advantage_share/accuracy": decide, "advantage_share/format": 0.0, "frac_reward_zero_std": flat}
+        write_jsonl(tmp_path / arm / "metrics.jsonl", [{"step": step, **told} for step in range(1, 5)])
+        cells.append({"arm": arm, "seed": 0, "folder": arm, "id": id, "levels": {}})
+    about = {"name": "g", "question": "q", "control": "sft", "comparisons": [], "cells": cells}
+    write(tmp_path / "grid.json", json.dumps(about))
+    [axes] = shares(read(tmp_path)).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["grpo"]
+    low, high = axes.get_xlim()
+    assert low < 0 and high > 1 and {x for line in axes.lines for x in line.get_xdata()} == {0.0, 1.0}

@@ -86,6 +86,31 @@ def panels(study: Study, runs: Sequence[Result]) -> dict[str, str]:
     }
 
 
+def checkpoints(study: Study) -> Figure | None:
+    """Accuracy on each level as training goes on, of all arms; from the control at step 0, where it took no step."""
+    keys = {level: f"eval/{level}/accuracy" for level in study.levels}
+    arms = {
+        arm: runs
+        for arm, runs in study.arms.items()
+        if any(len(series(run, k)) > 1 for run in runs for k in keys.values())
+    }
+    if not arms:
+        return None
+    figure = Figure(figsize=(1.5 + 2.6 * len(keys), 3.4), layout="constrained")
+    grid = figure.subplots(1, len(keys), sharey=True, squeeze=False)
+    for axes, (level, key) in zip(grid.flat, keys.items(), strict=True):
+        start = average([series(run, key) for run in study.arms[study.control]], 0)[:1]
+        for arm, runs in arms.items():
+            seeds = [series(run, key) for run in runs]
+            if len(start) and start[0, 0] == 0:
+                seeds = [np.concatenate([start, points]) for points in seeds if len(points)]
+            _curve(axes, [points * (1, 100) for points in seeds], arm, *look(study, arm), 0, marker="o")
+        axes.set(title=f"{level}, {len(study.levels[level])} questions", xlabel="step")
+    grid.flat[0].set_ylabel("accuracy, %")
+    figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(arms)))
+    return figure
+
+
 def intervals(study: Study) -> Figure:
     """Accuracy of each arm on each level: mean and 95 % interval, every seed as a tick; control and chance as lines."""
     levels, arms = list(study.levels), [arm for arm, runs in study.arms.items() if runs]
@@ -111,8 +136,9 @@ def intervals(study: Study) -> Figure:
 
 
 def shares(study: Study) -> Figure | None:
-    """What decides the advantages: how far they move without each reward, over the last half of the steps."""
-    found = {arm: [decided(run) for run in runs] for arm, runs in study.arms.items() if any(map(decided, runs))}
+    """What decides the advantages of arms that explore: how far they move without each reward, over the last half."""
+    arms = {arm: [run for run in runs if explores(run)] for arm, runs in study.arms.items()}
+    found = {arm: [decided(run) for run in runs] for arm, runs in arms.items() if any(map(decided, runs))}
     names = list(dict.fromkeys(name for runs in found.values() for run in runs for name in run))
     if len(names) < 2:
         return None
@@ -120,9 +146,9 @@ def shares(study: Study) -> Figure | None:
     axes = figure.subplots()
     for name, colour, mark in zip(names, cycle(COLOURS), cycle(MARKS), strict=False):
         points = [(run[name], place) for place, runs in enumerate(found.values()) for run in runs if name in run]
-        axes.plot(*zip(*points, strict=True), mark, color=colour, ms=5, alpha=0.7, label=name)
+        axes.plot(*zip(*points, strict=True), mark, color=colour, ms=5, alpha=0.7, label=name, clip_on=False)
     axes.set(xlabel="how far the advantages move without it, |A - A'|² / |A|²; a dot for each seed")
-    axes.set(xlim=(-0.03, None), ylim=(len(found) - 0.4, -0.6))
+    axes.set(xlim=(min(0, axes.get_xlim()[0]), None), ylim=(len(found) - 0.4, -0.6))
     axes.set_yticks(range(len(found)), list(found))
     figure.legend(loc="outside right upper")
     return figure
@@ -186,11 +212,13 @@ def average(seeds: Sequence[np.ndarray], window: float) -> np.ndarray:
     return np.stack([shared, mean], axis=1)
 
 
-def _curve(axes: Axes, seeds: Sequence[np.ndarray], arm: str, colour: str, dash: str, window: float) -> None:
+def _curve(
+    axes: Axes, seeds: Sequence[np.ndarray], arm: str, colour: str, dash: str, window: float, **more: str
+) -> None:
     for points in seeds:
         axes.plot(*points.T, color=colour, lw=0.6, alpha=0.3, zorder=1)  # below every mean
     if len(mean := average(seeds, window)):
-        axes.plot(*mean.T, dash, color=colour, lw=2, label=arm)
+        axes.plot(*mean.T, dash, color=colour, lw=2, ms=4, label=arm, **more)
 
 
 def _path(axes: Axes, runs: Sequence[Result], colour: str, dash: str) -> None:
@@ -202,6 +230,7 @@ def _path(axes: Axes, runs: Sequence[Result], colour: str, dash: str) -> None:
 
 PICTURES: Mapping[str, Callable[[Study], Figure | None]] = {
     "curves": curves,
+    "checkpoints": checkpoints,
     "accuracy": intervals,
     "sweep": sweeps,
     "noise": noise,

@@ -29,6 +29,7 @@ from rlvid.study.tables import Strip
 
 TITLES = {
     "curves": "Curves: each seed thin, their mean thick",
+    "checkpoints": "Checkpoints: every level against steps, each seed thin, their mean thick",
     "accuracy": "Accuracy: mean and 95 % interval, a tick for each seed",
     "sweep": "Accuracy against what the grid varies",
     "noise": "Accuracy against what the noise leaves",
