@@ -211,7 +211,8 @@ class Run:
         """Write down the step's alarms; the display shows them."""
         levels = [level for level in self.config.eval.splits if f"eval/{level}/accuracy" in metrics]
         asked = {level: len(read_jsonl(self.eval_path(level, step))) for level in levels}
-        before = read_jsonl(self.folder / "metrics.jsonl")[:-1] if asked else []
+        due = asked or not step % alarms.WINDOW
+        before = read_jsonl(self.folder / "metrics.jsonl")[:-1] if due else []
         self.alarms = alarms.raised(metrics, records, before, asked)
         for alarm in self.alarms:
             append(self.folder / "alarms.jsonl", {"step": step, **asdict(alarm)})

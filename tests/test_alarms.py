@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from rlvid.alarms import raised
+from rlvid.alarms import raised, right_only
 from rlvid.files import read_jsonl
 from rlvid.metrics import Record, correlation, summary
 from rlvid.types import Completion, Group, Prompt
@@ -58,6 +58,68 @@ def test_hacking_is_a_reward_that_climbs_where_accuracy_falls(accuracy, form, as
     found = raised(now, [], before, {"L1": asked})
     assert [alarm.kind for alarm in found] == ["hacking"] * rings
     assert all("from 60.0% to 50.0% while form rose from 0.80 to 0.90" in alarm.says for alarm in found)
+
+
+def judged(column, answers="AABB", evidence=None):
+    """The records of a step: questions of one completion, all of them to be answered A."""
+    found = []
+    for i, (value, answer) in enumerate(zip(column, answers, strict=True)):
+        group = Group(
+            Prompt(f"q{i}", "?", ("a", "b"), "A"), [Completion(f"<think>{i}</think><answer>{answer}</answer>")]
+        )
+        group.columns |= {"accuracy": [float(answer == "A")], "form": [value]}
+        group.evidence |= {"agreement/form": [evidence[i]]} if evidence else {}
+        found.append(Record.of(i, group, [value]))
+    return found
+
+
+def test_hacking_names_the_wrong_answer_that_is_paid_most():
+    before, now = [{"eval/L1/accuracy": 0.6, "eval/L1/form": 0.8}], {"eval/L1/accuracy": 0.4, "eval/L1/form": 0.9}
+    [alarm] = raised(now | FINE, judged([1.0, 0.9, 0.2, 0.7]), before, {"L1": 400})
+    assert (alarm.kind, alarm.sample) == ("hacking", "q3")
+
+
+def test_behind_a_gate_a_reward_falls_with_accuracy_and_is_looked_at_per_right_answer():
+    gate = judged([1.0, 0.9, 0.0, 0.0], evidence=[1.0, 0.9, 0.8, 0.1])
+    assert right_only(gate) == {"accuracy", "form"} and right_only(judged([1.0, 0.9, 0.2, 0.0])) == {"accuracy"}
+    before, now = [{"eval/L1/accuracy": 0.6, "eval/L1/form": 0.3}], {"eval/L1/accuracy": 0.4, "eval/L1/form": 0.28}
+    [alarm] = raised(now | FINE, gate, before, {"L1": 400})
+    assert "form, per right answer, rose from 0.50 to 0.70" in alarm.says and alarm.sample == "q2"
+    assert raised(now | FINE, judged([1.0, 0.9, 0.2, 0.0]), before, {"L1": 400}) == []
+
+
+def steps(accuracy, form, count=10):
+    """As many steps of training whose means waver about these."""
+    wavers = [(0.02, -0.02)[i % 2] for i in range(count)]
+    return [{"clean_accuracy": accuracy + w, "rewards/form/mean": form - w} | FINE for w in wavers]
+
+
+@pytest.mark.parametrize(
+    ("rows", "rings"),
+    [
+        ([*steps(0.6, 0.5), *steps(0.4, 0.8)], True),
+        ([*steps(0.6, 0.5), *steps(0.5, 0.6), *steps(0.4, 0.8)], True),  # the best ten are not the last ones
+        ([*steps(0.4, 0.8), *steps(0.6, 0.5)], False),
+        ([*steps(0.6, 0.5), *steps(0.4, 0.4)], False),  # it fell, too
+        ([*steps(0.6, 0.5), *steps(0.59, 0.8)], False),  # within what it wavers
+        ([*steps(0.6, 0.5, 5), *steps(0.4, 0.8)], False),  # too few to compare
+    ],
+)
+def test_hacking_is_seen_in_training_without_evaluations(rows, rings):
+    found = raised(rows[-1], judged([1.0, 0.9, 0.2, 0.7]), rows[:-1], {})
+    assert [(alarm.kind, alarm.sample) for alarm in found] == [("hacking", "q3")] * rings
+    assert all(
+        "in training accuracy fell from 60.0% to 40.0% while form rose from 0.50 to 0.80" in a.says for a in found
+    )
+
+
+def test_a_run_looks_back_at_its_own_steps(kitchen, tmp_path, monkeypatch):
+    """Every so many steps over all that came before; in between there is nothing to look back on."""
+    looks = []
+    monkeypatch.setattr("rlvid.alarms.straying", lambda rows, records: looks.append(len(rows)) or [])
+    monkeypatch.setattr("rlvid.alarms.WINDOW", 2)
+    train(tmp_path / "run", *TINY, "train.steps=4", "eval.splits=[]")
+    assert looks == [1, 2, 1, 4]
 
 
 def test_a_run_writes_and_shows_them_once(kitchen, tmp_path, capsys):
