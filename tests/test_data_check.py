@@ -49,6 +49,14 @@ def test_an_embedded_benchmark_is_whole(root, tmp_path, capsys):
     assert code == 0 and "questions, 60s  8" in out and "videos          8" in out
 
 
+def test_a_folder_that_is_here_is_checked_before_the_embedded_one_of_its_name(root, capsys, monkeypatch):
+    here = root.rename(root.with_name("kitchen"))
+    a_missing_clip(here, 1)
+    monkeypatch.chdir(here.parent)
+    code, out = checked("kitchen", capsys)
+    assert code == 2 and "missing media" in out and f"checked {here}\n" in out
+
+
 def change(root: Path, line: int, **fields):
     """Change a record of L1; returns it."""
     return rewrite(root / "annotations/validation_L1.jsonl", line, **fields)

@@ -139,6 +139,7 @@ def test_without_a_hub_it_is_one_line_with_the_manual_steps(tmp_path, how):
     [line] = [line for line in done.stderr.splitlines() if line.strip()]
     assert line.startswith("rlvid: longvideobench/LongVideoBench cannot be fetched: ")
     assert "git lfs clone https://huggingface.co/datasets/longvideobench/LongVideoBench" in line
+    assert "videos.tar.part.* | tar x" in line and "HF_TOKEN" in line
 
 
 def test_a_gated_data_set_says_so_in_one_line(hub, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -59,8 +60,12 @@ class Findings:
 
 
 def check(name: str, console: Console | None = None) -> int:
-    """Check a benchmark, print what is wrong and how much of it; returns how many problems there are."""
+    """Check a benchmark, print what is wrong and how much of it; returns how many problems there are.
+
+    A folder that is here is meant before an embedded benchmark of its name.
+    """
     console = console or Console()
+    name = f"./{name}" if name in benchmark.EMBEDDED and Path(name).is_dir() else name
     findings = examine(name)
     shown: Counter[str] = Counter()
     for problem in findings.problems:
@@ -71,6 +76,7 @@ def check(name: str, console: Console | None = None) -> int:
         if count > SHOWN:
             console.print(f"{kind}: and {count - SHOWN} more", highlight=False)
     console.print(table(findings))
+    console.print(f"checked {benchmark.root(name).resolve()}", markup=False, highlight=False, soft_wrap=True)
     console.print(
         "The questions, clips and pictures are their owners': read their licences before you use or pass on any.",
         soft_wrap=True,
