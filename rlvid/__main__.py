@@ -220,16 +220,16 @@ def bench(args: argparse.Namespace) -> None:
 
 
 def show(args: argparse.Namespace) -> None:
-    """Print one of the lists."""
+    """Print one of the lists: a table as wide as the terminal, or a line for each row where there is none."""
     rows = LISTS[args.what]()
-    table = Table("name", "what it is", box=None, padding=(0, 2, 0, 0))
-    for heading, used in (("fields", any(r.fields for r in rows)), ("where", True)):
-        if used:
-            table.add_column(heading)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for heading in ("name", "what it is", "fields", "where"):
+        if heading != "fields" or any(r.fields for r in rows):
+            table.add_column(heading, overflow="fold", no_wrap=heading == "name")
     for row in rows:
         fields = ["  ".join(f"{k}={v}" for k, v in row.fields.items())] if any(r.fields for r in rows) else []
         table.add_row(row.name, row.says, *fields, row.where)
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else 100_000).print(table)
 
 
 def _views() -> list[describe.Description]:

@@ -96,9 +96,9 @@ def _plugin(kind: str, name: str) -> Description:
 
 
 def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, str]:
-    """Dataclass fields with their defaults: the parents' first, then the class's own."""
+    """Dataclass fields with their defaults, in dataclass order: the first of several parents has the last word."""
     fields: dict[str, str] = {}
-    for base in node.bases:
+    for base in reversed(node.bases):
         if isinstance(base, ast.Name) and (found := _class(tree, base.id)):
             fields |= _fields(*found)
     for item in node.body:

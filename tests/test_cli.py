@@ -1,5 +1,8 @@
 """The command line as a tired user meets it: one line, exit code 2, nothing lost."""
 
+import os
+import pty
+import re
 import subprocess
 import sys
 
@@ -43,6 +46,43 @@ def test_a_mistake_is_one_line_and_exit_code_2(arguments, says, tmp_path, kitche
 def test_lists_answer(what, capsys):
     assert main(["list", what]) == 0
     assert len(capsys.readouterr().out.splitlines()) > 1
+
+
+@pytest.mark.parametrize("what", ["algorithms", "rewards", "noise"])
+def test_lists_lose_nothing(what):
+    """A row is a line in a pipe; at 80 columns what is too wide goes on in the next line."""
+    piped = rlvid("list", what).stdout.splitlines()
+    rows = LISTS[what]()
+    assert len(piped) == len(rows) + 1
+    for row, line in zip(rows, piped[1:], strict=True):
+        assert line.split()[0] == row.name and row.says in line and line.rstrip().endswith(row.where)
+        assert all(f"{key}={value}" in line for key, value in row.fields.items())
+    shown = terminal(80, "list", what)
+    assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
+    assert {row.name for row in rows} <= {line.partition(" ")[0] for line in shown.splitlines()}
+
+
+@pytest.mark.parametrize("what", ["algorithms", "noise"])
+def test_every_row_names_its_source(what):
+    untold = [row.name for row in LISTS[what]() if not re.search(r"arXiv:\d{4}\.\d{5}|doi:10|\.pdf|\bours\b", row.says)]
+    assert untold == (["sft"] if what == "algorithms" else [])  # as old as learning
+
+
+def terminal(columns, *arguments):
+    """What a terminal of that width shows."""
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "rlvid", *arguments]
+    with subprocess.Popen(command, stdout=follower, env={**os.environ, "COLUMNS": str(columns), "TERM": "dumb"}) as run:
+        os.close(follower)
+        shown = b""
+        try:
+            while piece := os.read(leader, 4096):
+                shown += piece
+        except OSError:  # Linux's word for: the other end is closed
+            pass
+        os.close(leader)
+    assert run.returncode == 0
+    return shown.decode().replace("\r\n", "\n")
 
 
 def test_help_and_lists_need_no_torch():

@@ -1,8 +1,12 @@
 """Names become objects, and a wrong name teaches."""
 
+import inspect
+from dataclasses import MISSING, fields
+
 import pytest
 import torch
 
+from rlvid.describe import describe
 from rlvid.errors import UserError
 from rlvid.resolve import available, build, resolve, suggest
 from rlvid.types import Completion, Group, Prompt
@@ -55,3 +59,14 @@ def test_dotted_and_file_references(tmp_path):
     group = Group(Prompt("q", "?"), [Completion("x")])
     assert build("rewards", f"{tmp_path}/half.py:half")([group]) == [[0.5]]
     assert build("rewards", f"{tmp_path}/half.py", of=3.0)([group]) == [[1.5]]
+
+
+@pytest.mark.parametrize("kind", ["algorithms", "rewards"])
+def test_what_is_listed_is_what_is_built(kind):
+    """Read from the source without running it, through several parents, in the order of the class."""
+    for row in describe(kind):
+        if inspect.isclass(built := resolve(kind, row.name)):
+            defaults = {
+                f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(built)
+            }
+            assert list(row.fields.items()) == [(key, repr(value)) for key, value in defaults.items()], row.name

@@ -90,7 +90,7 @@ HOW: dict[str, Callable[[np.ndarray, list[int], int], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class WrongClip(Corruption):
-    """With probability `rate` a training sample has the video of another; its image and question stay."""
+    """With probability `rate` a training sample has the video of another; image and question stay (ours)."""
 
     rate: float = 0.0
 
@@ -112,7 +112,7 @@ class WrongClip(Corruption):
 
 @dataclass(frozen=True)
 class Narrations(Corruption):
-    """With probability `rate` each narration is left out, or with `how` "replace" becomes another one of the data set.
+    """With probability `rate` each narration is left out, or with `how` "replace" becomes another's (ours).
 
     What the policy sees stays as it is: narrations are evidence for rewards.
     """

@@ -52,7 +52,10 @@ class LabelNoise(Corruption):
 
 @dataclass(frozen=True)
 class Symmetric(LabelNoise):
-    """A wrong label, each of the other options as likely; J = 1 - rate C / (C - 1)."""
+    """A wrong label, each other option as likely (Angluin and Laird 1988, doi:10.1007/BF00116829).
+
+    J = 1 - rate C / (C - 1).
+    """
 
     def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
         return pick(hash01(self.seed, "symmetric", prompt.id, "to"), wrong)
@@ -60,7 +63,7 @@ class Symmetric(LabelNoise):
 
 @dataclass(frozen=True)
 class Confusable(LabelNoise):
-    """The wrong option that reads most like the right one, by the cosine of their embeddings.
+    """The wrong option that reads most like the right one, by the cosine of their embeddings (ours).
 
     A cosine from `alike` on counts as the same meaning, and the flip goes to the next option, or nowhere. The default
     is high on purpose: all-MiniLM-L6-v2 gives "open the left drawer" and "open the right drawer" 0.96, and "pick up the
@@ -91,7 +94,7 @@ class Confusable(LabelNoise):
 
 @dataclass(frozen=True)
 class ClassDependent(LabelNoise):
-    """Only labels `of` one letter are flipped, or all go `to` one letter (an annotator who favours it), or both."""
+    """Only labels `of` one letter are flipped, or all go `to` one letter, or both (ours: an annotator's favourite)."""
 
     of: str = ""
     to: str = ""

@@ -18,7 +18,7 @@ from rlvid.types import Prompt
 
 @dataclass(frozen=True)
 class Reasoning(Corruption):
-    """With probability `rate` a demonstration reasons badly, `how` being "terse", "shuffled", "wrong" or "none".
+    """With probability `rate` a demonstration reasons badly: `how` "terse", "shuffled", "wrong" or "none" (ours).
 
     terse: only the last sentence. shuffled: all sentences in another order. wrong: the thought of another sample. none:
     an empty thought. What an algorithm samples by itself is left alone.

@@ -43,7 +43,7 @@ class VerdictNoise(Corruption):
 
 @dataclass(frozen=True)
 class Verifier(VerdictNoise):
-    """Wrong answers paid and right ones not, by sample and text; `fresh` draws again in every step.
+    """Wrong answers paid and right ones not, by sample and text, or `fresh` in every step (rates: arXiv:2510.00915).
 
     For verdicts of 0 and 1. Persistent, the same text is always judged alike and can be exploited; fresh, it averages
     out. J = 1 - false_positives - false_negatives.
@@ -84,7 +84,7 @@ class GroupFlip(VerdictNoise):
 
 @dataclass(frozen=True)
 class Gaussian(VerdictNoise):
-    """Each verdict plus `sigma` times a standard normal number, by sample, step and place in the group."""
+    """Each verdict plus `sigma` times a standard normal number, by sample, step and place in the group (ours)."""
 
     sigma: float = 0.0
 
@@ -105,7 +105,7 @@ class Gaussian(VerdictNoise):
 
 @dataclass(frozen=True)
 class HeavyTailed(VerdictNoise):
-    """Each verdict plus `scale` times Student's t, by sample, step and place: with `df` of 2, no variance at all."""
+    """Each verdict plus `scale` times Student's t, by sample, step and place (ours): at `df` 2, no finite variance."""
 
     scale: float = 0.0
     df: float = 2.0
@@ -129,7 +129,7 @@ class HeavyTailed(VerdictNoise):
 
 @dataclass(frozen=True)
 class JudgeConfusion(VerdictNoise):
-    """A score on a rubric of `levels` steps from 0 to 1 becomes another level, each as likely, by sample and text."""
+    """A score on a rubric of `levels` from 0 to 1 becomes another, each as likely (as arXiv:1810.01032), by text."""
 
     rate: float = 0.0
     levels: int = 5
