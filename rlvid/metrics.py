@@ -80,6 +80,8 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
         if values:
             metrics[f"rewards/{name}/mean"] = fmean(values)
             metrics[f"rewards/{name}/std"] = torch.tensor(values, dtype=torch.float64).std(correction=0).item()
+    for name in dict.fromkeys(n for r in records for n in r.evidence if n.startswith("metric/")):
+        metrics.setdefault(name.removeprefix("metric/"), fmean(r.evidence[name] for r in records if name in r.evidence))
     for name in (n for n in records[0].columns if n != "accuracy"):
         column = [v for r in records for v in r.columns[name]]
         for other, facts in (("accuracy", [fact for group in right for fact in group]), ("length", lengths)):

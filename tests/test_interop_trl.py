@@ -1,6 +1,7 @@
 """Our rewards in TRL's real trainer, and TRL's in our loop."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,9 @@ from trl.rewards import think_format_reward
 from rlvid.errors import UserError
 from rlvid.files import read_jsonl
 from rlvid.interop.trl import from_trl, reward_func
+from rlvid.metrics import Record, summary
 from rlvid.policy.nano import BASE
+from rlvid.resolve import build
 from rlvid.types import Completion, Group, Prompt
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
@@ -88,7 +91,9 @@ def test_trls_sync_async_and_none(capsys):
     assert from_trl(plain)(made) == [[None, 1.0]]
     assert seen["ids"] == [[1, 2], [3]] and seen["solution"] == ["B", "B"] and seen["level"] == ["L1", "L1"]
     assert "A. open tap" in seen["prompts"][0][0]["content"]
-    assert made[0].evidence == {"log/length": [35, 2], "log/seen": 7.0}
+    assert made[0].evidence == {"log/length": [35, 2], "metric/seen": 7.0}
+    made[0].columns["plain"] = [None, 1.0]
+    assert summary([Record.of(0, made[0], [0.0, 1.0])])["seen"] == 7.0
     assert from_trl(later)(made) == [[0.5, 0.5]]
     with pytest.raises(UserError, match="returned 1 values for 2 completions"):
         from_trl(lambda **columns: [1.0])(made)
@@ -101,6 +106,42 @@ def test_ours_trains_on_trls(kitchen, tmp_path):
     messages = [[{"role": "assistant", "content": text}] for text in row["completions"]]
     assert row["columns"][name] == think_format_reward(messages) and 1.0 in row["columns"][name]
     assert f"rewards/{name}/mean" in read_jsonl(out / "metrics.jsonl")[1]
+
+
+def test_what_trl_makes_with_fields_is_made_with_them(kitchen, tmp_path):
+    where = "rlvid.interop.trl:get_"
+    [group] = groups()
+    group.completions = [
+        replace(c, tokens=tokens) for c, tokens in zip(group, [(1, 2, 1, 2, 1), (1,) * 9], strict=True)
+    ]
+    ours, theirs = (
+        build("rewards", "repetition", n=2),
+        build("rewards", f"{where}repetition_penalty_reward", ngram_size=2),
+    )
+    assert theirs([group]) == ours([group]) == [[-0.5, pytest.approx(-7 / 8)]]
+    fields = {"max_completion_len": 10, "soft_punish_cache": 2}
+    assert build("rewards", f"{where}soft_overlong_punishment", **fields)([group]) == [[0.0, -0.5]]
+    with pytest.raises(UserError, match="missing 2 required positional arguments: 'max_completion_len' and 'soft_p"):
+        train(tmp_path / "run", *TINY, f'rewards."{where}soft_overlong_punishment"=0.2')
+    with pytest.raises(UserError, match="has no field 'ngrams'"):
+        build("rewards", f"{where}repetition_penalty_reward", ngrams=2)
+    name = f"{where}cosine_scaled_reward"
+    out = train(tmp_path / "run", *TINY, f'rewards."{name}".max_len=100', "eval.splits=[]")
+    assert all(
+        value is None or -1 <= value <= 1
+        for row in read_jsonl(out / "samples/step-000001.jsonl")
+        for value in row["columns"][name]
+    )
+
+
+def test_columns_of_other_kinds_of_data_are_read(kitchen):
+    row = {"span": [[2, 5]], "box": [None], "duration": [10.0]}
+    assert reward_func("grounding_tiou")(["q"], ["<answer>2 to 5</answer>"], **row) == [1.0]
+    assert reward_func("grounding_tiou")(["q"], ["<answer>0 to 10</answer>"], **row) == [0.0]
+    assert reward_func("grounding_box_iou")(["q"], ["<answer>[0, 0, 4, 4]</answer>"], **row) == [None]
+    assert reward_func("grounding_box_iou")(["q"], ["<answer>[0, 0, 4, 4]</answer>"], box=[[0, 0, 4, 4]]) == [1.0]
+    told = reward_func("grounding_narrations")(["q"], ["<think>She took milk.</think>"], narrations=[["take milk"]])
+    assert told == [1.0]
 
 
 def test_what_trl_does_not_have_is_refused(tmp_path):

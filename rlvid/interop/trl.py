@@ -2,6 +2,7 @@
 
 GRPOTrainer(reward_funcs=[reward_func("accuracy")], ...)                       # in TRL
 rlvid train nano 'rewards."rlvid.interop.trl:think_format_reward"=0.2'         # in rlvid, any of trl.rewards
+rlvid train nano 'rewards."rlvid.interop.trl:get_repetition_penalty_reward".ngram_size=4'  # made with its fields
 mine = from_trl(my_trl_reward)                                                 # in ./mine.py, as ./mine.py:mine
 """
 
@@ -25,13 +26,14 @@ def reward_func(reward: str, **fields: Any) -> Callable[..., list[float | None]]
     """One of our rewards, by the name it has in a config, as TRL calls it.
 
     The data set's columns `options` (lists of texts) and `answer` (letters) are what most rewards read; `id`,
-    `question`, `narrations`, `level` and `domain` are taken where they are there. Completions may be texts or messages.
-    Completions of one prompt that follow each other are one group. UserError for a reward that needs evidence: only
-    rlvid's loop has it.
+    `question`, `level`, `domain`, `narrations` (lists of texts), and `span`, `box` and `duration`, which become the
+    prompt's meta, are taken where they are there. Completions may be texts or messages. Completions of one prompt that
+    follow each other are one group. UserError for a reward that needs other evidence than narrations: only rlvid's loop
+    has it.
     """
     mix = Mix({reward: build("rewards", reward, **fields)}, {reward: 1.0})
-    if mix.evidence:
-        raise UserError(f"reward {reward!r} needs {', '.join(mix.evidence)}, which TRL does not provide")
+    if missing := sorted({*mix.evidence} - {"narrations"}):
+        raise UserError(f"reward {reward!r} needs {', '.join(missing)}, which TRL does not provide")
 
     def called(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:
         rows = [_prompt(i, prompt, columns) for i, prompt in enumerate(prompts)]
@@ -40,6 +42,8 @@ def reward_func(reward: str, **fields: Any) -> Callable[..., list[float | None]]
         groups = [
             Group(rows[own[0]], [Completion(_text(completions[i]), tuple(tokens[i])) for i in own]) for own in places
         ]
+        for group in groups:
+            group.evidence["narrations"] = group.prompt.narrations
         mix(groups)
         return [value for group in groups for value in group[reward]]
 
@@ -51,8 +55,8 @@ def from_trl(function: Callable[..., Any]) -> Callable[[Sequence[Group]], Column
     """A TRL reward function, plain or async, as one of ours.
 
     It is given what TRL would give it: messages as prompts and completions, `completion_ids`, and as columns the
-    prompt's fields, `solution` being the right letter. What it logs by `log_extra` and `log_metric` is kept with
-    the samples. None stays None.
+    prompt's fields, `solution` being the right letter. What it logs by `log_extra` is kept with the samples, and by
+    `log_metric` in the metrics, too. None stays None.
     """
 
     @wraps(function)
@@ -66,7 +70,7 @@ def from_trl(function: Callable[..., Any]) -> Callable[[Sequence[Group]], Column
 
         def log_metric(name: str, value: float) -> None:
             for group in groups:
-                group.evidence[f"log/{name}"] = value
+                group.evidence[f"metric/{name}"] = float(value)
 
         columns = {name: [c(g.prompt) for g, _ in flat] for name, c in COLUMNS.items()}
         said = function(
@@ -87,13 +91,29 @@ def from_trl(function: Callable[..., Any]) -> Callable[[Sequence[Group]], Column
     return reward
 
 
-def __getattr__(name: str) -> Callable[[Sequence[Group]], Column]:
+def made_by(factory: Callable[..., Callable[..., Any]]) -> type:
+    """A function of TRL that makes a reward, as a class of ours: its parameters are the reward's fields."""
+
+    class Made:
+        __signature__ = inspect.signature(factory)
+
+        def __init__(self, **fields: Any) -> None:
+            self.reward = from_trl(factory(**fields))
+
+        def __call__(self, groups: Sequence[Group]) -> Column:
+            return self.reward(groups)
+
+    return Made
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
     """`rlvid.interop.trl:think_format_reward`: any function of `trl.rewards` as one of ours."""
     import trl.rewards
 
     if name.startswith("_") or not hasattr(trl.rewards, name):
         raise AttributeError(f"trl.rewards has no {name!r}")
-    return from_trl(getattr(trl.rewards, name))
+    found = getattr(trl.rewards, name)
+    return made_by(found) if name.startswith("get_") else from_trl(found)
 
 
 COLUMNS: dict[str, Callable[[Prompt], Any]] = {
@@ -116,6 +136,7 @@ def _prompt(place: int, prompt: Any, columns: dict[str, Any]) -> Prompt:
         question=str(own.get("question", _text(prompt))),
         options=tuple(own.get("options") or ()),
         narrations=tuple(own.get("narrations") or ()),
+        meta={name: own[name] for name in ("span", "box", "duration") if own.get(name) is not None},
         **fields,
     )
 
