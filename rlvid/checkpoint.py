@@ -152,6 +152,14 @@ def load_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         parameters[name].copy_(tensor)
 
 
+def folded(run: Run, first: Path) -> Path:
+    """The `plain` folder of a run that goes before this one; one process writes it, and the others wait."""
+    if run.main:
+        plain(first, first / "folded")
+    run.wait()
+    return first / "folded"
+
+
 def plain(path: Path, folder: Path) -> Path:
     """Write a model folder, a checkpoint or a run's last one as a plain Hugging Face folder, an adapter folded in."""
     if not folder.exists():

@@ -60,7 +60,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
             return run.last_metrics()
         if message := noop.warning(algorithm, mix.weights, config.train.num_generations):
             display.warn(message)
-        start = cold_start(config, folder) if config.cold_start.steps else None
+        start = cold_start(config, run) if config.cold_start.steps else None
         prompts, levels = source.training(config, algorithm, noise, run), source.held_out(config)
         evidence.check(mix, prompts)
         for message in mix.idle(prompts):
@@ -70,7 +70,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         asked_for = {*(algorithm.needs if config.train.steps else ()), *measures.evidence}
         reference = evidence.reference(policy, config) if asked_for & evidence.BY_REFERENCE else None
         if algorithm.critic_settings:
-            policy.critic = Critic(algorithm.critic_settings[0], policy.model, config.train).to(accelerator.device)
+            policy.critic = Critic(algorithm.critic_settings[0], policy.model, config).to(accelerator.device)
         checkpoint.restore(run, policy, reference)
         learner, optimizer = accelerator.prepare(policy, adamw(policy, config.train, algorithm))
         scheduler = schedule(optimizer, config.train)
@@ -96,6 +96,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                 places = [drawn + place for place in places]
                 return Rollout.of(places, encoded, groups, mix(groups, spoil, number), blank(policy, asked[0]))
 
+        compared = reference if "ref_logps" in algorithm.needs else None
         run.costs, room = judge.costs if judge else dict, Room("tokens", config.train.tokens_per_forward)
         notice.patient = True
         for number, asked in enumerate(plan, start=run.step + 1):
@@ -107,8 +108,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                         break
                     rollout = rollout.joined(play(more, number, len(drawn)), len(asked))
                     drawn += more
-            with models.whole(reference, policy if policy.critic else None), run.timed("reference"):
-                facts = rollout.facts(policy, reference if "ref_logps" in algorithm.needs else None, config.train)
+            with models.whole(compared, policy if policy.critic else None), run.timed("reference"):
+                facts = rollout.facts(policy, compared, config.train, room)
             step = rollout.step(number, mix.at(number), facts, run.memory)
             batch = credit(algorithm, step)
             rollout = rollout.credited(batch, policy.device)
@@ -137,13 +138,12 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         return run.finish()
 
 
-def cold_start(config: Config, folder: Path) -> Path:
+def cold_start(config: Config, run: Run) -> Path:
     """Train with SFT first, as a run of its own in `cold_start/`; returns the folder of its weights."""
-    own = replace(config.train, steps=config.cold_start.steps, learning_rate=config.cold_start.learning_rate)
-    own = replace(own, prompts_per_step=config.cold_start.prompts_per_step)
+    own = replace(config.train, **vars(config.cold_start))
     first = replace(config, algorithm=Plugin("sft"), train=own, cold_start=ColdStart(), eval=Eval(splits=()))
-    train(first, folder / "cold_start", resume=True)
-    return checkpoint.plain(folder / "cold_start", folder / "cold_start" / "folded")
+    train(first, run.folder / "cold_start", resume=True)
+    return checkpoint.folded(run, run.folder / "cold_start")
 
 
 def credit(algorithm: Algorithm, step: Step) -> Batch:
@@ -168,7 +168,7 @@ def learn(
     turns = minibatches(rollout.seats, len(rollout.records), algorithm.num_minibatches) * algorithm.num_iterations
     if len(turns) > 1:
         with models.whole(models.policy):
-            rollout = rollout.before(models.policy, config)
+            rollout = rollout.before(models.policy, config, room)
     learner.train()  # gradient checkpointing asks for it; nothing here drops out
     for turn in turns:
         part, undo = rollout.part(turn), partial(learner.zero_grad, set_to_none=True)

@@ -23,6 +23,7 @@ from torch.distributed import DistError
 from transformers.integrations import unset_hf_deepspeed_config
 
 from rlvid.config import Config
+from rlvid.errors import UserError
 from rlvid.policy.optimiser import trackers
 
 BUILD = 600  # seconds that a build of DeepSpeed's kernels takes at most
@@ -39,7 +40,12 @@ def accelerator(config: Config, folder: Path) -> Accelerator:
     over = {"backend": "gloo"} if sharded() and not torch.cuda.is_available() else {}  # or accelerate counts 1 process
     waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=config.train.ddp_timeout), **over)
     plain = DistributedDataParallelKwargs(broadcast_buffers=False)
-    found = Accelerator(log_with=trackers(config), project_dir=folder, kwargs_handlers=[plain, waiting])
+    try:
+        found = Accelerator(log_with=trackers(config), project_dir=folder, kwargs_handlers=[plain, waiting])
+    except RuntimeError as error:
+        if lost(error):
+            raise absent(config) from error
+        raise
     if sharded():
         found.deepspeed_plugin.deepspeed_config |= {
             "train_micro_batch_size_per_gpu": 1,  # it asks for a number, and nothing depends on it
@@ -52,6 +58,16 @@ def accelerator(config: Config, folder: Path) -> Accelerator:
 def sharded() -> bool:
     """Whether accelerate was launched with DeepSpeed."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+
+
+def absent(config: Config) -> UserError:
+    """Not all processes have come to begin with."""
+    rank, count, meeting = (os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
+    return UserError(
+        f"process {rank} of {count} waited train.ddp_timeout = {config.train.ddp_timeout} s for {count} processes to "
+        f"begin at {meeting}:{os.environ.get('MASTER_PORT', '?')}, and they have not all come: start each, and look at "
+        "what those say that do not"
+    )
 
 
 def unlock() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from statistics import pstdev
 
 import torch
@@ -19,6 +20,7 @@ from rlvid.errors import UserError
 from rlvid.metrics import Record
 from rlvid.policy.model import Encoded, Policy, Seen
 from rlvid.policy.prefix import by_forward, forwards, widths
+from rlvid.policy.room import Room
 from rlvid.types import Batch, Completion, Group, Prompt, Step
 from rlvid.video.views import Clip
 
@@ -87,20 +89,27 @@ class Rollout:
         return [order[place] for place in self.places]
 
     def step(self, number: int, mix: Mapping[str, float], facts: Mapping[str, Tensor], memory: dict) -> Step:
-        """What an algorithm is told; the processes tell each other the facts about their tokens, (B, T) each."""
+        """What an algorithm is told; the processes tell each other the facts about their tokens, (B, T) each.
+
+        Raises UserError where a reward is beyond float32: its spread would overflow, and nothing be learnt.
+        """
         records, size = self.records, len(self.records[0].totals)
         told = {name: whole(rows, self.seats, size) for name, rows in facts.items()}
         lengths = torch.tensor([record.lengths for record in records]).flatten()
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).float()
         nothing = torch.zeros_like(mask)
+        columns = {
+            name: torch.tensor(
+                [[float("nan") if v is None else v for v in record.columns[name]] for record in records],
+                dtype=torch.float64,
+            )
+            for name in mix
+        }
+        for name, values in columns.items():
+            if (most := values.nan_to_num(0).abs().max()) > torch.finfo(torch.float32).max:
+                raise UserError(f"step {number}: reward {name!r} explodes, it gave {most:.3g} in size: bound it")
         return Step(
-            columns={
-                name: torch.tensor(
-                    [[float("nan") if v is None else v for v in record.columns[name]] for record in records],
-                    dtype=torch.float64,
-                )
-                for name in mix
-            },
+            columns=columns,
             mix=mix,
             batch=Batch(mask, nothing, nothing, **told),
             ids=[record.id for record in records],
@@ -115,9 +124,9 @@ class Rollout:
         """With this process's rows of the whole step's batch."""
         return replace(self, batch=batch.of_groups(self.seats, len(self.records)).to(device))
 
-    def before(self, policy: nn.Module, config: Train) -> Rollout:
+    def before(self, policy: nn.Module, config: Train, room: Room) -> Rollout:
         """With the log-probabilities from before the batch's first optimiser step."""
-        logps = self.seen_by(policy, config).logps
+        logps = self.seen_by(policy, config, room).logps
         return replace(self, batch=replace(self.batch, old_logps=logps))
 
     def part(self, chosen: Sequence[int]) -> Rollout:
@@ -141,7 +150,7 @@ class Rollout:
         return replace(self, places=[-1], encoded=[encoded], groups=[group], batch=self.batch.silent(len(group)))
 
     @torch.no_grad()
-    def seen_by(self, model: nn.Module, config: Train) -> Seen:
+    def seen_by(self, model: nn.Module, config: Train, room: Room) -> Seen:
         """(B, T) what a policy or a reference says of this process's completions."""
 
         def ask(part: Sequence[int]) -> list[Seen]:
@@ -149,19 +158,20 @@ class Rollout:
             sizes = [len(self.groups[i]) for i in part]
             return [Seen(*rows) for rows in zip(*(x.split(sizes) for x in seen), strict=True)]
 
-        seen = by_forward(self.encoded, self.tokens, config.tokens_per_forward, ask)
+        by = partial(by_forward, self.encoded, self.tokens, ask=ask)
+        seen = room.fit(by, self.widest * len(self.groups), self.widest)
         nothing = torch.zeros(0, self.batch.mask.shape[1])
         return Seen(*(padded(rows) for rows in zip(*seen, strict=True))) if seen else Seen(*[nothing] * 3)
 
-    def facts(self, policy: Policy, reference: nn.Module | None, config: Train) -> dict[str, Tensor]:
+    def facts(self, policy: Policy, reference: nn.Module | None, config: Train, room: Room) -> dict[str, Tensor]:
         """(B, T) each, what is known of this process's tokens before credit; a demonstration's were sampled at 0."""
         sampled = [torch.tensor([c.logps or [0.0] * len(c.tokens)]) for group in self.groups for c in group]
         facts = {"sampled_logps": padded(sampled)}
         if reference and self.groups and "ref_logps" in self.groups[0].evidence:  # a reward asked before
             facts["ref_logps"] = padded([torch.tensor([row]) for g in self.groups for row in g.evidence["ref_logps"]])
         elif reference:
-            facts["ref_logps"] = self.seen_by(reference, config).logps
-        return facts | ({"old_values": self.seen_by(policy, config).values} if policy.critic else {})
+            facts["ref_logps"] = self.seen_by(reference, config, room).logps
+        return facts | ({"old_values": self.seen_by(policy, config, room).values} if policy.critic else {})
 
 
 def blank(policy: Policy, prompt: Prompt) -> tuple[Encoded, Group]:

@@ -78,6 +78,14 @@ def test_a_process_says_what_it_waited_for_when_another_is_gone(kitchen, tmp_pat
     assert "waited for the others" in read_json(out / "status.json")["message"]
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_never_comes_is_not_waited_for_for_ever(kitchen, tmp_path, rank):
+    (child,) = several(tmp_path / "run", "train.ddp_timeout=5", ranks=[rank])
+    code, said = child.end(within=60)
+    assert code == 2 and "Traceback" not in said, said
+    assert f"process {rank} of 2 waited train.ddp_timeout = 5 s for 2 processes to begin at 127.0.0.1:" in said
+
+
 def test_sigterm_keeps_the_step_and_then_ends(undisturbed, tmp_path):
     out = tmp_path / "run"
     child = Child(out, *LONG, "train.save_steps=100")
@@ -304,6 +312,38 @@ def test_an_alarm_set_outside_goes_on_and_nothing_rings_afterwards():
         assert len(rung) == 1 and 0.25 < rung[0] - start < 0.45
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize(
+    "size, algorithm, says",
+    [
+        (
+            "1e30",
+            "dr_grpo",
+            "step 2: grad_norm not finite.*look for a reward that explodes; --resume goes on from step 1",
+        ),
+        ("1e30", "ppo", "step 2: loss and grad_norm not finite"),
+        ("1e200", "grpo", "step 2: reward '.*boom' explodes, it gave 1e[+]200 in size"),
+        ("-1e200", "sft", "step 2: reward '.*boom' explodes"),
+        ("1e30", "grpo", ""),
+    ],
+)
+def test_a_reward_that_explodes_ends_the_run_at_its_step(kitchen, tmp_path, size, algorithm, says):
+    """Finite, and far too much, on some completions from step 2 on; GRPO divides it by its own spread."""
+    out = tmp_path / "run"
+    (tmp_path / "boom.py").write_text(
+        "from pathlib import Path\nfrom rlvid.reward import each\nSEEN = []\n\n\n@each\n"
+        "def boom(completion, prompt):\n    SEEN.append(1)\n"
+        f"    return {size} if Path({str(out)!r}, 'checkpoints/step-000001').exists() and len(SEEN) % 2 else 0.0\n"
+    )
+    settings = [f'rewards."{tmp_path}/boom.py:boom"=1.0', f"algorithm={algorithm}", "train.save_steps=1"]
+    if not says:
+        rows = read_jsonl(train(out, *settings) / "metrics.jsonl")
+        assert len(rows) == 4 and all(row["grad_norm"] < 10 for row in rows)
+        return
+    with pytest.raises(UserError, match=says):
+        train(out, *settings)
+    assert [folder.name for folder in (out / "checkpoints").iterdir()] == ["step-000001"]
 
 
 def test_a_reward_that_raises_stops_the_run_and_is_named(kitchen, tmp_path):

@@ -11,10 +11,12 @@ from rlvid import verbs
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.files import read_jsonl
+from rlvid.policy.critic import Critic
 from rlvid.policy.model import Policy
 from rlvid.policy.nano import BASE
 from rlvid.policy.reference import Reference
 from rlvid.types import Completion, Group
+from tests import processes
 from tests.test_loop import train
 from tests.test_ppo import stop_after
 
@@ -135,3 +137,40 @@ def test_matrices_that_rest_are_halved_without_a_bit_changing(prompts, setting, 
     (logps, grads, small), (plain, wanted, large) = found
     assert torch.equal(logps, plain) and grads.keys() == wanted.keys() and small < 0.95 * large
     assert all(torch.equal(grads[name], wanted[name]) for name in wanted)
+
+
+WARM = ["train.lora_r=4", "train.steps=2", "algorithm=ppo", "algorithm.critic=adapter", "algorithm.beta=0.1"]
+WARM += ["cold_start.steps=1", "cold_start.prompts_per_step=4", "train.prompts_per_step=4"]
+
+
+@pytest.fixture(scope="module")
+def alone(kitchen, tmp_path_factory):
+    """A cold start, then an adapter and a critic with another one, in one process."""
+    out = tmp_path_factory.mktemp("lora") / "alone"
+    verbs.train("nano", [*processes.SMALL, *WARM], out)
+    return out
+
+
+@pytest.mark.parametrize("zero", [0, 3], ids=["ddp", "zero3"])
+def test_two_processes_start_where_one_does(alone, tmp_path, zero):
+    for child in processes.several(out := tmp_path / "two", *WARM, zero=zero):
+        code, said = child.end()
+        assert code == 0, said
+    assert (out / "cold_start/folded/model.safetensors").is_file()
+    for name in ("cold_start/metrics.jsonl", "metrics.jsonl"):
+        for mine, other in zip(read_jsonl(out / name), read_jsonl(alone / name), strict=True):
+            assert mine == pytest.approx(other, rel=2e-3, abs=2e-4)
+
+
+def test_where_an_adapter_starts_is_the_seeds_alone(kitchen):
+    def start(seed, drawn):
+        torch.manual_seed(drawn)
+        config = load("nano", ["train.lora_r=4", f"seed={seed}"])
+        policy = Policy.load(config)
+        Critic("adapter", policy.model, config)
+        return {name: p for name, p in policy.named_parameters() if ".lora_A." in name}
+
+    first, again, other = start(0, 1), start(0, 2), start(1, 1)
+    assert all(torch.equal(first[name], again[name]) and not torch.equal(first[name], other[name]) for name in first)
+    mine, critics = (first[name] for name in first if "layers.0.self_attn.q_proj" in name)
+    assert not torch.equal(mine, critics)

@@ -104,7 +104,7 @@ def valued(request, kitchen, prompts):
     lora = ["train.lora_r=4"] if request.param == "adapter" else []
     config = load("nano", lora)
     policy = Policy.load(config)
-    policy.critic = Critic(request.param, policy.model, config.train)
+    policy.critic = Critic(request.param, policy.model, config)
     torch.manual_seed(0)
     torch.nn.init.normal_(policy.critic.head.weight)
     for name, parameter in policy.named_parameters():
@@ -166,7 +166,7 @@ def test_the_critics_adapter_leaves_the_policy_as_it_is(kitchen, prompts):
     policy = Policy.load(config)
     encoded, groups = [policy.encode(prompts[0])], [Group(prompts[0], [Completion("", (11, 12, 13))])]
     before = policy(encoded, groups).logps
-    policy.critic = Critic("adapter", policy.model, config.train)
+    policy.critic = Critic("adapter", policy.model, config)
     for name, parameter in policy.named_parameters():
         if ".critic." in name:
             torch.nn.init.normal_(parameter)

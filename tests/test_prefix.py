@@ -129,7 +129,7 @@ def test_values_and_gradients_equal_separate_rows(media, completions, setting, p
 def test_a_critics_values_and_gradients_equal_separate_rows(media, completions, kind):
     config = load("nano", ["train.lora_r=4"])
     policy = Policy.load(config)
-    policy.critic = Critic(kind, policy.model, config.train)
+    policy.critic = Critic(kind, policy.model, config)
     assert_equal(perturbed(policy), [policy.encode(*medium) for medium in media], completions)
 
 

@@ -101,7 +101,7 @@ class Ours:
         idle = encoded[0], groups[0]
         rollout = Rollout.of(range(len(groups)), encoded, groups, self.mix(groups), idle)
         with self.timed("reference"):
-            facts = self.forms(rollout).facts(self.policy, self.reference, self.config.train)
+            facts = self.forms(rollout).facts(self.policy, self.reference, self.config.train, self.room)
         step = rollout.step(self.number, self.mix.weights, facts, {})
         batch = credit(self.algorithm, step).to(self.policy.device)
         with self.timed("learn"):

@@ -229,7 +229,7 @@ def sizes(config: Config) -> Sizes:
     model.requires_grad_(True)
     if train.lora_r:
         with torch.device("meta"):
-            adapter.add(model, adapter.POLICY, train)
+            adapter.add(model, adapter.POLICY, config)
     if train.freeze_vision_tower:
         model.model.visual.requires_grad_(False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

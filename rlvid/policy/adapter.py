@@ -13,24 +13,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlvid.config import Train
+from rlvid.chance import hash01
+from rlvid.config import Config
 
 POLICY, CRITIC = "default", "critic"
 LINEAR = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
 
 
-def add(model: PreTrainedModel, name: str, train: Train) -> None:
-    """Freeze the base and give it one more trainable adapter of rank `lora_r`; the policy's is in use."""
+def add(model: PreTrainedModel, name: str, config: Config) -> None:
+    """Freeze the base and give it one more trainable adapter of rank `lora_r`; the policy's is in use.
+
+    Where it starts is the seed's alone, in whatever process and after whatever else was drawn.
+    """
     model.requires_grad_(False)
-    with warnings.catch_warnings():
+    about = LoraConfig(r=config.train.lora_r, lora_alpha=config.train.lora_alpha, target_modules=LINEAR)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=()):  # peft draws on the CPU
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # a critic's comes second, on purpose
-        model.add_adapter(LoraConfig(r=train.lora_r, lora_alpha=train.lora_alpha, target_modules=LINEAR), name)
+        torch.default_generator.manual_seed(int(2**53 * hash01("lora", name, config.seed)))
+        model.add_adapter(about, name)
     model.set_adapter(POLICY)
     for parameter in parameters(model):
         parameter.requires_grad_(True)

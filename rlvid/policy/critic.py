@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlvid.config import Train
+from rlvid.config import Config
 from rlvid.policy import adapter
 
 KINDS = ("detached", "shared", "adapter")
@@ -25,14 +25,14 @@ KINDS = ("detached", "shared", "adapter")
 class Critic(nn.Module):
     """(N, hidden) states -> (N,) values. It starts at 0 everywhere, and nothing in it drops out."""
 
-    def __init__(self, kind: str, model: PreTrainedModel, train: Train) -> None:
+    def __init__(self, kind: str, model: PreTrainedModel, config: Config) -> None:
         super().__init__()
         self.kind = kind
         self.head = nn.Linear(model.config.text_config.hidden_size, 1, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if kind == "adapter":
-            adapter.add(model, adapter.CRITIC, train)
+            adapter.add(model, adapter.CRITIC, config)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Values of the states before each token."""

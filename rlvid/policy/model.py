@@ -98,7 +98,7 @@ class Policy(nn.Module):
             model = adapter.folded(model, path)
         install(model)
         if config.train.lora_r:
-            adapter.add(model, adapter.POLICY, config.train)
+            adapter.add(model, adapter.POLICY, config)
         if config.train.freeze_vision_tower:
             model.model.visual.requires_grad_(False)
         if config.train.gradient_checkpointing:

@@ -20,10 +20,11 @@ class Room:
     def __init__(self, what: str, size: int = sys.maxsize) -> None:
         self.what, self.size = what, size
 
-    def fit(self, work: Callable[[int], T], most: int, least: int = 1, undo: Callable[[], None] = lambda: None) -> T:
+    def fit(self, work: Callable[[int], T], most: int, least: int = 1, undo: Callable[[], None] | None = None) -> T:
         """What `work` returns for a size of at most `most`; where memory runs out, `undo`, and again with half of it.
 
-        Not with several processes, which would lose step. UserError where less than `least` would be left.
+        What has to be undone is learning, which several processes do together: one alone would lose step, so there it
+        is not tried again. UserError then, and where less than `least` would be left.
         """
         while True:
             size = min(self.size, most)
@@ -33,10 +34,11 @@ class Room:
                 if not should_reduce_batch_size(error):
                     raise
                 short = str(error).splitlines()[0]
-            undo()
+            if undo:
+                undo()
             clear_device_cache(garbage_collection=True)
-            alone = not torch.distributed.is_initialized() or torch.distributed.get_world_size() == 1
-            if not alone or size // 2 < least:
+            several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+            if (undo and several) or size // 2 < least:
                 raise UserError(f"out of memory with {size} {self.what} at a time: {short}. {ADVICE}")
             self.size = size // 2
             print(f"rlvid: out of memory; from now on {self.size} {self.what} at a time", file=sys.stderr)
