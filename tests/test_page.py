@@ -38,6 +38,8 @@ def page(tmp_path_factory):
     attend([runs / "s0", runs / "s1"], "L2/" + read_jsonl(runs / "s0" / "eval" / "L2.jsonl")[0]["id"], "reply")
     for seed in (0, 1):
         rows = read_jsonl(runs / f"s{seed}" / "eval" / "L1.jsonl")
+        for i, row in enumerate(rows):
+            row |= {"rewards/consistency_nli": None if i == 7 else i / 8}
         rows[0] |= {"completion": HOSTILE, "question": HOSTILE, "domain": HOSTILE}
         rows[1] |= {"answer": None, "correct": False} if seed else {"answer": rows[1]["gold"], "correct": True}
         write_jsonl(runs / f"s{seed}" / "eval" / "L1.jsonl", rows)
@@ -153,6 +155,25 @@ def test_filters_filter(browser, page):
 
 
 @browsed
+def test_cases_are_found_by_what_a_reward_says_and_by_coherence(browser, page):
+    visit(browser, page)
+    second = answers(page.parent / "s1")
+    told = {key: row["rewards/consistency_nli"] for key, row in second.items() if key[0] == "L1"}
+    patterns = js(browser, "[...document.getElementById('case-pattern').options].map(o => o.textContent)")
+    for name, right, leads in (("B right, incoherent", True, False), ("B wrong, coherent", False, True)):
+        held = [k for k, v in told.items() if v is not None and second[k]["correct"] == right and (v >= 0.5) == leads]
+        assert f"{name} ({len(held)})" in patterns, "as rlvid cases counts them"
+    columns = js(browser, "[...document.getElementById('case-column').options].map(o => o.textContent)")
+    choose(browser, "case-column", str(columns.index("consistency_nli")))
+    for sign, value, expected in (("0", 0.25, 2), ("2", 0.25, 1), ("4", 0.25, 4), ("3", 0.25, 5), ("1", 9, 7)):
+        choose(browser, "case-sign", sign)
+        choose(browser, "case-value", str(value))
+        assert count(browser) == expected, "one has no such reward; on L2 and L3 nobody has"
+    choose(browser, "case-column", "0")
+    assert count(browser) == 24
+
+
+@browsed
 def test_a_case_opens_by_key_with_its_clip_and_what_was_said(browser, page):
     visit(browser, page)
     choose(browser, "case-clip", True)
@@ -202,3 +223,6 @@ def test_ten_thousand_questions_and_twenty_runs_open_at_once(browser, tmp_path):
     seconds = min(visit(browser, page) for _ in range(3))
     print(f"{page.stat().st_size / 1e6:.0f} MB opened in {seconds:.2f} s")
     assert seconds < 2 and count(browser) == 10_000
+    choose(browser, "case-column", "1")
+    choose(browser, "case-sign", "2")
+    assert eventually(browser, "document.getElementById('case-count').textContent.startsWith('9000 ')"), "the format's"

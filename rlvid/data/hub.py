@@ -77,8 +77,8 @@ def get(name: str, folder: Path, console: Console | None = None) -> None:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{one.repository} cannot be fetched: {reason}. The same command goes on where it stopped; by hand, where "
-            f"there is a network: git lfs clone {one.page}, copy it to {folder}, and in it {one.then}. A gated data set "
-            "needs your token: ask for access on its page, and set HF_TOKEN"
+            f"there is a network: git lfs clone {one.page}, copy it to {folder}, and in it {one.then}. A gated data "
+            "set needs your token: ask for access on its page, and set HF_TOKEN"
         ) from error
     for fields in (source_of("experiments").parent / "benchmarks").glob(f"{name}*.toml"):
         if not (folder / fields.name).exists():

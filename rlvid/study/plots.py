@@ -104,7 +104,7 @@ def checkpoints(study: Study) -> Figure | None:
             seeds = [series(run, key) for run in runs]
             if len(start) and start[0, 0] == 0:
                 seeds = [np.concatenate([start, points]) for points in seeds if len(points)]
-            _curve(axes, [points * (1, 100) for points in seeds], arm, *look(study, arm), 0, marker="o")
+            _curve(axes, [points * (1, 100) for points in seeds], arm, *look(study, arm), 0, "o")
         axes.set(title=f"{level}, {len(study.levels[level])} questions", xlabel="step")
     grid.flat[0].set_ylabel("accuracy, %")
     figure.legend(*grid.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(arms)))
@@ -213,12 +213,12 @@ def average(seeds: Sequence[np.ndarray], window: float) -> np.ndarray:
 
 
 def _curve(
-    axes: Axes, seeds: Sequence[np.ndarray], arm: str, colour: str, dash: str, window: float, **more: str
+    axes: Axes, seeds: Sequence[np.ndarray], arm: str, colour: str, dash: str, window: float, mark: str = ""
 ) -> None:
     for points in seeds:
         axes.plot(*points.T, color=colour, lw=0.6, alpha=0.3, zorder=1)  # below every mean
     if len(mean := average(seeds, window)):
-        axes.plot(*mean.T, dash, color=colour, lw=2, ms=4, label=arm, **more)
+        axes.plot(*mean.T, dash, color=colour, lw=2, ms=4, label=arm, marker=mark)
 
 
 def _path(axes: Axes, runs: Sequence[Result], colour: str, dash: str) -> None:

@@ -15,6 +15,7 @@ from rlvid.config import load
 from rlvid.data.kitchen import encode
 from rlvid.data.source import held_out
 from rlvid.errors import UserError
+from rlvid.study.cases import coherent
 from rlvid.study.page.gaze import uri
 from rlvid.study.runs import Result, Row, Study
 from rlvid.video.cache import Frames
@@ -27,7 +28,10 @@ NOT_ASKED, NO_ANSWER = " ", "-"
 
 
 def gathered(study: Study) -> dict[str, Any]:
-    """`index`: questions, and each run's letters; `texts-N`: options and replies, some questions each; `clips`."""
+    """`index`: questions, and each run's letters; `texts-N`: options and replies, some questions each; `clips`.
+
+    `column-N`: (runs, questions) values of what can be filtered by, unpacked when that is asked for.
+    """
     runs = {result.folder: result for result in study.results if result.answers}
     asked = [(level, id) for level, ids in study.levels.items() for id in ids]
     if not asked:
@@ -35,9 +39,12 @@ def gathered(study: Study) -> dict[str, Any]:
     rows = [{(level, id): row for level, of in run.answers.items() for id, row in of.items()} for run in runs.values()]
     first = [next(of[key] for of in rows if key in of) for key in asked]
     clips, why = _clips(study, list(runs.values()), disputed(asked, rows))
+    columns = sorted({key for of in rows for row in of.values() for key in row if key.startswith("rewards/")})
+    columns += ["length"]
     index = {
         "runs": [{"name": name(run), **_marks(asked, of)} for run, of in zip(runs.values(), rows, strict=True)],
         "questions": [_question(level, row) for (level, _), row in zip(asked, first, strict=True)],
+        "columns": [column.removeprefix("rewards/") for column in columns],
         "clips": list(clips),
         "why": why,
         "together": TOGETHER,
@@ -46,7 +53,8 @@ def gathered(study: Study) -> dict[str, Any]:
     chunks = [asked[i : i + TOGETHER] for i in range(0, len(asked), TOGETHER)]
     shown = track(chunks, "cases", console=console, transient=True, disable=not console.is_terminal)
     texts = {f"texts-{i}": [_texts(key, rows) for key in keys] for i, keys in enumerate(shown)}
-    return {"index": index, **texts, **{f"clip-{place}": clip for place, clip in clips.items()}}
+    values = {f"column-{n}": [[_value(of.get(key), c) for key in asked] for of in rows] for n, c in enumerate(columns)}
+    return {"index": index, **texts, **values, **{f"clip-{place}": clip for place, clip in clips.items()}}
 
 
 def name(run: Result) -> str:
@@ -71,11 +79,18 @@ def _question(level: str, row: Row) -> dict[str, Any]:
 
 
 def _marks(asked: Sequence[tuple[str, str]], of: Mapping[tuple[str, str], Row]) -> dict[str, str]:
-    """A letter, and right or wrong, for each question in turn."""
+    """A letter, right or wrong, and whether the reasoning leads there, for each question in turn."""
     found = [of.get(key) for key in asked]
     said = (NOT_ASKED if row is None else str(row.get("answer") or NO_ANSWER)[0] for row in found)
     right = (NOT_ASKED if row is None else "01"[bool(row["correct"])] for row in found)
-    return {"said": "".join(said), "right": "".join(right)}
+    leads = (None if row is None else coherent(row) for row in found)
+    sound = (NOT_ASKED if lead is None else "01"[bool(lead)] for lead in leads)
+    return {"said": "".join(said), "right": "".join(right), "coherent": "".join(sound)}
+
+
+def _value(row: Row | None, column: str) -> float | None:
+    value = row.get(column) if row else None
+    return None if value is None else round(float(value), 3)
 
 
 def _texts(key: tuple[str, str], rows: Sequence[Mapping[tuple[str, str], Row]]) -> dict[str, Any]:

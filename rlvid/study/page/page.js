@@ -81,30 +81,43 @@ const PATTERNS = {
   "both wrong": (a, b) => a === "0" && b === "0",
   "same wrong answer": (a, b, x, y) => a === "0" && x === y && x !== "-",
   "B has no answer": (a, b, x, y) => y === "-",
+  "B right, incoherent": (a, b, x, y, leads) => b === "1" && leads === "0",
+  "B wrong, coherent": (a, b, x, y, leads) => b === "0" && leads === "1",
 };
+const SIGNS = {"<": (x, y) => x < y, "≤": (x, y) => x <= y, "=": (x, y) => x === y, "≥": (x, y) => x >= y, ">": (x, y) => x > y};
 const PAGE = 40;
 
 async function cases() {
   const index = await unpack("index"), clips = new Set(index.clips);
-  const [a, b, pattern, level, domain, text, clip] = ["a", "b", "pattern", "level", "domain", "text", "clip"].map(n => byId("case-" + n));
+  const [a, b, pattern, level, domain, column, sign, value, text, clip] =
+    ["a", "b", "pattern", "level", "domain", "column", "sign", "value", "text", "clip"].map(n => byId("case-" + n));
   const levels = ["all", ...new Set(index.questions.map(q => q.level))], domains = ["all", ...new Set(index.questions.map(q => q.domain))];
   for (const select of [a, b]) choices(select, index.runs.map(run => run.name));
   b.value = index.runs.length - 1;
   choices(pattern, Object.keys(PATTERNS));
+  choices(column, ["anything", ...index.columns]);
+  choices(sign, Object.keys(SIGNS));
   choices(level, levels);
   choices(domain, domains);
   clip.disabled = !clips.size;
   byId("case-why").textContent = index.why;
-  let found = [], page = 0;
+  let found = [], page = 0, turn = 0;
+  const unpacked = {};
 
-  const filter = () => {
+  const filter = async () => {
+    const now = ++turn, name = "column-" + (column.value - 1), holds = Object.values(SIGNS)[sign.value];
+    sign.disabled = value.disabled = column.value === "0";
+    if (!sign.disabled) unpacked[name] ??= await unpack(name);
+    if (now !== turn) return;  // somebody has asked for something else meanwhile
+    const values = unpacked[name]?.[b.value];
     const one = index.runs[a.value], other = index.runs[b.value], words = text.value.toLowerCase();
     const asked = index.questions.map((q, i) => i).filter(i => one.right[i] !== " " && other.right[i] !== " "
       && (level.value === "0" || index.questions[i].level === levels[level.value])
       && (domain.value === "0" || index.questions[i].domain === domains[domain.value])
+      && (sign.disabled || (values[i] !== null && holds(values[i], Number(value.value))))
       && (!clip.checked || clips.has(i))
       && `${index.questions[i].id} ${index.questions[i].question}`.toLowerCase().includes(words));
-    const falls = (name, i) => PATTERNS[name](one.right[i], other.right[i], one.said[i], other.said[i]);
+    const falls = (name, i) => PATTERNS[name](one.right[i], other.right[i], one.said[i], other.said[i], other.coherent[i]);
     const names = Object.keys(PATTERNS);
     names.forEach((name, n) => { pattern.options[n].textContent = `${name} (${asked.filter(i => falls(name, i)).length})`; });
     found = asked.filter(i => falls(names[pattern.value], i));
@@ -151,8 +164,8 @@ async function cases() {
     }
     return panel;
   };
-  for (const control of [a, b, pattern, level, domain, clip]) control.onchange = filter;
-  text.oninput = filter;
+  for (const control of [a, b, pattern, level, domain, column, sign, clip]) control.onchange = filter;
+  text.oninput = value.oninput = filter;
   byId("case-back").onclick = () => { page -= 1; list(); };
   byId("case-on").onclick = () => { page += 1; list(); };
   filter();
