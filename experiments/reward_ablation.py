@@ -3,6 +3,11 @@
 Each is added to accuracy and format. Every arm is measured by the same ungated rewards; for the arms that are trained
 on one of them, the others are the ones to believe.
 
+"embedding + narrations" is not the best two of these arms: the pair was fixed before any was run, one of each kind,
+because what tricks the one earns little from the other (rewards/README.md). No arm is trained on `consistency_nli` or
+`consistency_judge`: neither a cross-encoder nor a language model comes with rlvid. Whoever has one measures all arms by
+--set eval.rewards.consistency_judge.gated=false --set judge.url=URL --set judge.model=NAME.
+
 rlvid grid experiments/reward_ablation.py --jobs 2
 """
 

@@ -3,6 +3,7 @@
 Those that read evidence stand in test_consistency.py and test_grounding.py; hacks in test_hacks.py.
 """
 
+import random
 import re
 import subprocess
 import sys
@@ -99,8 +100,30 @@ def test_one_row_per_group_and_one_number_or_none_per_completion(reward: Callabl
 
 
 def test_the_same_replies_get_the_same_numbers_in_any_order(reward: Callable) -> None:
-    there, back = reward([group(GOLD, *BAD)])[0], reward([group(*reversed([GOLD, *BAD]))])[0]
-    assert there == back[::-1] == reward([group(GOLD, *BAD)])[0]
+    replies, luck = [GOLD, *BAD, GOLD], random.Random(0)
+    there = reward([group(*replies)])[0]
+    assert there == reward([group(*replies)])[0]
+    for _ in range(5):
+        order = luck.sample(range(len(replies)), len(replies))
+        moved = group(*(replies[i] for i in order))
+        first, second = reward([group(GOLD), moved])  # and whatever stands beside them
+        assert second == [there[i] for i in order] and len(first) == 1
+
+
+BARE = Prompt(id="bare", question="What next?")  # no options, no answer, no pixels, nothing narrated
+ALWAYS = {"coin", "constant", "consistency_likelihood", "format", "length", "overlong", "repetition"}
+ALWAYS |= {"grounding_attention"}  # None only where its evidence is
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_none_is_only_where_a_reward_does_not_apply(name: str) -> None:
+    """With all evidence there is a number for every reply, however bad, to a record of the reward's own kind."""
+    prompt, reply = OTHERS.get(name, (PROMPT, GOLD))
+    assert None not in build("rewards", name)([group(reply, *BAD, prompt=prompt)])[0]
+    if name in OTHERS:
+        assert score(name, GOLD, *BAD) == [None] * (1 + len(BAD))
+    bare = build("rewards", name)([group(GOLD, *BAD, prompt=BARE)])[0]
+    assert None not in bare if name in ALWAYS else bare == [None] * len(bare)
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES} - BLIND))
