@@ -43,6 +43,9 @@ def page(tmp_path_factory):
         rows[0] |= {"completion": HOSTILE, "question": HOSTILE, "domain": HOSTILE}
         rows[1] |= {"answer": None, "correct": False} if seed else {"answer": rows[1]["gold"], "correct": True}
         write_jsonl(runs / f"s{seed}" / "eval" / "L1.jsonl", rows)
+    alarm = {"step": 3, "kind": "collapse", "says": "alike", "sample": "q"}
+    write_jsonl(runs / "s0" / "alarms.jsonl", [alarm])
+    write_jsonl(runs / "s0" / "samples" / "step-000003.jsonl", [{"id": "q", "completions": ["said so", HOSTILE]}])
     return save(runs, runs / "page.html")
 
 
@@ -193,6 +196,8 @@ def test_what_a_run_wrote_stays_text(browser, page):
     choose(browser, "case-text", "onerror")
     js(browser, "void document.querySelector('.case').click()")
     assert eventually(browser, "document.querySelector('.open .reply')?.textContent") == HOSTILE
+    said = js(browser, "[...document.querySelectorAll('#runs .reply')].map(e => e.textContent)")
+    assert said == ["said so", HOSTILE], "what alarmed"
     assert js(browser, "window.broken") is None
 
 

@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from rlvid.errors import UserError
-from rlvid.study.watch import board, spark, watch
+from rlvid.study.runs import read
+from rlvid.study.watch import board, in_all, spark, watch
 from tests.test_cli import rlvid
 
 
@@ -69,7 +70,37 @@ def test_each_run_is_told_as_it_is(runs):
 def test_an_alarm_is_shown_with_its_step(runs):
     alarm = {"step": 3, "kind": "collapse", "says": "62 % of replies think the same", "sample": "q1"}
     (runs / "goes" / "alarms.jsonl").write_text(json.dumps(alarm) + "\n")
-    assert "step 3: 62 % of replies think the same" in told(runs)[1]
+    assert "step 3: 62 % of replies think the same (sample q1)" in told(runs)[1]
+
+
+def test_time_left_in_all_counts_what_has_not_begun(tmp_path):
+    """Two running ones have 6 and 2 steps of 30 s to go, two of ten steps are to come: 840 s, two at a time."""
+    for name, state, step in (("a", "running", 4), ("b", "running", 8), ("c", "", 0), ("d", "", 0)):
+        write(tmp_path / name, state, step)
+    for name in "cd":
+        (tmp_path / name / "status.json").unlink()
+    cells = [{"arm": name, "seed": 0, "folder": name, "id": name, "levels": {}} for name in "abcd"]
+    about = {"name": "g", "question": "q", "control": "a", "comparisons": [], "cells": cells}
+    (tmp_path / "grid.json").write_text(json.dumps(about))
+    assert in_all(read(tmp_path).results) == 420
+    console = Console(file=StringIO(), width=160)
+    console.print(board(tmp_path)[0])
+    assert "all: 2 running, 2 not started; 0:07:00 left" in console.file.getvalue()
+
+
+def test_eighty_columns_hold_every_word(tmp_path):
+    write(tmp_path / "r", "running", 4)
+    name = "sft, as many prompts, 100 % of data"
+    cells = [{"arm": name, "seed": 0, "folder": "r", "id": "r", "levels": {}}]
+    about = {"name": "g", "question": "q", "control": name, "comparisons": [], "cells": cells}
+    (tmp_path / "grid.json").write_text(json.dumps(about))
+    console = Console(file=StringIO(), width=80)
+    console.print(board(tmp_path, 80)[0])
+    text = console.file.getvalue()
+    assert "…" not in text and max(map(len, text.splitlines())) <= 80
+    shown = " ".join(text.split())
+    for part in ("sft, as many", "100 % of", "running", "4/10", "0:03:00", "▁▃▅█"):
+        assert part in shown
 
 
 def test_bars_go_from_the_least_to_the_largest():

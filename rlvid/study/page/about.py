@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlvid.files import read_json, read_jsonl
-from rlvid.study.runs import Study, flat
+from rlvid.study.runs import Result, Row, Study, flat
 
 LUCK = ("seed", "noise.seed")
 
@@ -39,13 +39,27 @@ def common(study: Study) -> list[tuple[str, str]]:
 
 
 def alarms(study: Study) -> list[dict[str, Any]]:
-    """The alarms of all runs: each kind of a run once, with its first step and how often it was raised."""
+    """The alarms of all runs: each kind of a run once, with its first step and its replies, and how often it was."""
     found: dict[tuple[str, int, str], dict[str, Any]] = {}
     for result in study.results:
         for row in read_jsonl(result.folder / "alarms.jsonl"):
-            about = {"arm": result.arm, "seed": result.seed, "times": 0, **row}
-            found.setdefault((result.arm, result.seed, row["kind"]), about)["times"] += 1
+            key = (result.arm, result.seed, row["kind"])
+            if key not in found:
+                found[key] = {
+                    "arm": result.arm,
+                    "seed": result.seed,
+                    "times": 0,
+                    **row,
+                    "replies": replies(result, row),
+                }
+            found[key]["times"] += 1
     return list(found.values())
+
+
+def replies(result: Result, alarm: Row) -> Sequence[str]:
+    """What was said to an alarm's sample in its step; nothing where it names none of that step's."""
+    samples = read_jsonl(result.folder / "samples" / f"step-{alarm['step']:06}.jsonl") if alarm.get("sample") else []
+    return next((row["completions"] for row in samples if row["id"] == alarm["sample"]), [])
 
 
 def environment(study: Study) -> list[tuple[str, Sequence[str]]]:
