@@ -93,6 +93,25 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def last_jsonl(path: Path, block: int = 1 << 16) -> dict[str, Any]:
+    """The last whole row of a file, {} if there is none; only its end is read, `block` bytes or twice that, and so on.
+
+    Raises UserError where that line is no JSON in UTF-8.
+    """
+    if not path.is_file():
+        return {}
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - block))
+        *lines, _ = file.read(block).split(b"\n")
+    if len(lines) < 2 and block < size:  # the first may lack its beginning
+        return last_jsonl(path, 2 * block)
+    try:
+        return json.loads(lines[-1]) if lines else {}
+    except ValueError as error:
+        raise UserError(f"{path}: its last line is no JSON in UTF-8: {error}; mend or remove it") from error
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None if the file is missing."""
     return json.loads(path.read_text()) if path.is_file() else None

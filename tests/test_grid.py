@@ -15,6 +15,7 @@ import pytest
 
 from rlvid.config import load
 from rlvid.errors import UserError
+from rlvid.files import last_jsonl
 from rlvid.resolve import build
 from rlvid.study.grid import Grid, only
 
@@ -92,6 +93,30 @@ def wait_for(condition, seconds=30):
     while not condition():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.05)
+
+
+def test_of_a_long_file_only_the_end_is_read(tmp_path):
+    long = tmp_path / "metrics.jsonl"
+    assert last_jsonl(long) == {}
+    with long.open("wb") as file:
+        file.truncate(1 << 36)  # 64 GB, of which nothing is on the disk
+        file.seek(0, os.SEEK_END)
+        file.write(b'\n{"step": 7}\n{"step"')
+    assert last_jsonl(long) == {"step": 7}
+    row = {"words": "x" * 300_000}
+    for before, text, last in (
+        ("", "", {}),
+        ("", '{"a', {}),
+        ("", json.dumps(row) + "\n", row),
+        ('{"a": 1}\n', "", {"a": 1}),
+    ):
+        long.write_text(before + text)
+        assert last_jsonl(long) == last
+    long.write_text('{"a": 1}\n' + json.dumps(row) + "\n" + "cut short" * 10_000)
+    assert last_jsonl(long) == row
+    long.write_text('{"a": 1}\nno JSON\n')
+    with pytest.raises(UserError, match="its last line is no JSON"):
+        last_jsonl(long)
 
 
 def gone(pid):

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from rlvid.policy.sampler import Sampler
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip
 
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 PROMPT, REPLY, SIDE, FRAMES = 500, 40, 140, 8
 
 
@@ -116,8 +118,17 @@ def test_zero_divides_what_it_shards():
     assert one["AdamW's moments"] == 8 * two["AdamW's moments"]
     assert one["weights"] == two["the reference"] == 8 * three["the reference"] > 1.8 * one["the reference"]
     assert three["the policy, whole"] == one["weights"] and "the policy, whole" not in two
-    offloaded = {p.name: p.size for p in plan(config, Devices(8, 3, offload=True)).parts}
-    assert offloaded["AdamW's moments"] == offloaded["weights"] == 0
+
+
+def test_what_is_offloaded_is_read_part_by_part(tmp_path):
+    config, names = load("qwen2_vl_7b"), ("AdamW's moments", "weights", "the reference")
+    full = {p.name: p.size for p in plan(config, Devices(8, 3)).parts}
+    for optimizer, param, there in (("cpu", "cpu", ()), ("cpu", "none", names[1:]), ("none", "cpu", names[:1])):
+        text = (EXPERIMENTS / "presets/zero3_offload.yaml").read_text()
+        text = text.replace("offload_optimizer_device: cpu", f"offload_optimizer_device: {optimizer}")
+        (tmp_path / "a.yaml").write_text(text.replace("offload_param_device: cpu", f"offload_param_device: {param}"))
+        parts = {p.name: p.size for p in plan(config, Devices.read(tmp_path / "a.yaml")).parts}
+        assert {name: parts[name] for name in names} == {name: full[name] * (name in there) for name in names}
 
 
 def test_the_command_counts_and_trains_nothing(tmp_path, monkeypatch, capsys):

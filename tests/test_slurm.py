@@ -97,6 +97,7 @@ def test_jobs_outlive_a_killed_grid_and_the_next_one_follows_them(start, tmp_pat
     first.kill()
     first.communicate()
     assert queue(), "the jobs are still there"
+    assert (runs / "slurm").stat().st_mode & 0o777 == 0o700, "what is pickled there is run"
     again = start(*SLURM, "--jobs", "6", **grid)
     _, err = again.communicate(timeout=200)
     assert again.returncode == 0, err

@@ -43,7 +43,8 @@ class Devices:
 
     processes: int = 1
     stage: int = 0
-    offload: bool = False
+    offload: bool = False  # the optimiser's arithmetic and moments, and the gradients, to the machine's own memory
+    offload_weights: bool = False  # the shards of the weights
 
     @classmethod
     def read(cls, path: Path) -> Devices:
@@ -51,8 +52,8 @@ class Devices:
         try:
             about = yaml.safe_load(path.read_text())
             zero = about.get("deepspeed_config", {})
-            offload = zero.get("offload_optimizer_device") == "cpu"
-            return cls(int(about["num_processes"]), int(zero.get("zero_stage", 0)), offload)
+            moments, weights = (zero.get(f"offload_{what}_device") == "cpu" for what in ("optimizer", "param"))
+            return cls(int(about["num_processes"]), int(zero.get("zero_stage", 0)), moments, weights)
         except (OSError, AttributeError, KeyError, ValueError, yaml.YAMLError) as error:
             raise UserError(f"{path}: no accelerate config that says num_processes: {error!r}") from error
 
@@ -115,11 +116,11 @@ def plan(config: Config, devices: Devices, mixed: bool = True) -> Plan:
     size, each, ranks = sizes(config), HALF if mixed else FLOAT, devices.processes
     shard = {0: 1.0, 1: 1.0, 2: 1.0, 3: 1 / ranks}[devices.stage]
     state = 1 / ranks if devices.stage else 1.0
-    off = 0.0 if devices.offload else 1.0  # what lies in the machine's own memory
+    off, away = (0.0 if there else 1.0 for there in (devices.offload, devices.offload_weights))
     weights, learnt, once = FLOAT * size.all, FLOAT * size.trainable, "4 bytes a trainable parameter"
     spared = FLOAT - HALF if mixed and not devices.stage else 0  # for each parameter of a matrix that rests
     kept = "4 bytes a parameter, 2 in matrices that rest" if spared else "4 bytes a parameter"
-    held = (weights - spared * size.resting) * shard * (off if devices.stage == 3 else 1)
+    held = (weights - spared * size.resting) * shard * (away if devices.stage == 3 else 1)
     parts = [
         Part("weights", held, kept),
         Part("AdamW's moments", 2 * learnt * state * off, "8 bytes a trainable parameter"),
@@ -130,7 +131,7 @@ def plan(config: Config, devices: Devices, mixed: bool = True) -> Plan:
         parts.append(Part("gradients on their way", learnt, once, "learn back step"))
     if refers(config, algorithm) and not train.lora_r:
         copy = weights - (0 if train.sync_ref_model else spared * size.matrices)
-        parts.append(Part("the reference", copy * shard * off, kept))
+        parts.append(Part("the reference", copy * shard * (away if devices.stage == 3 else 1), kept))
         if devices.stage == 3:
             parts.append(Part("the reference, whole", weights, "gathered while it is asked", "compare"))
     if devices.stage == 3:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from rlvid.files import last_jsonl
 from rlvid.study.board import Board
 from rlvid.study.launchers import LOST, Launcher, Process
 from rlvid.study.runs import Result, Row, last_line, numbers
@@ -44,7 +45,7 @@ class Job:
     @property
     def last(self) -> Row:
         """The metrics of its last step, so far."""
-        return next(reversed(self.result.metrics), {})
+        return last_jsonl(self.folder / "metrics.jsonl")
 
     @property
     def over(self) -> bool:

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from rlvid.errors import UserError
+from rlvid.files import writing
 from rlvid.resolve import suggest
 
 LOST = -1000  # the exit code of a job that left the queue without one
+PATIENT = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"}  # seconds that `accelerate launch` lets a step be saved in; else 30
 
 
 class Process(Protocol):
@@ -55,7 +57,7 @@ class Local:
         with (folder / "output.log").open("ab") as log:
             return Child(
                 command,
-                env=threads | os.environ | device,
+                env=threads | PATIENT | os.environ | device,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -100,8 +102,11 @@ class Slurm:
         for name in self.settings:
             if name not in known():
                 raise UserError(f"--slurm: submitit has no setting {name!r}.{suggest(name, known())}")
+        with writing(jobs := self.out / "slurm"):
+            jobs.mkdir(parents=True, exist_ok=True)
+            jobs.chmod(0o700)  # submitit puts pickles there, which the nodes run
         try:
-            self.executor = submitit.SlurmExecutor(self.out / "slurm", max_num_timeout=1000)
+            self.executor = submitit.SlurmExecutor(jobs, max_num_timeout=1000)
         except RuntimeError as error:
             raise UserError(f"--launcher slurm: {error}; start the grid on a login node") from error
         about = {"job_name": f"rlvid-{self.out.name}", "time": 24 * 60, "wckey": None}
@@ -162,7 +167,9 @@ class Attempt:
         folder = Path(self.folder)
         (folder / "exit_code").unlink(missing_ok=True)
         with (folder / "output.log").open("ab") as log:
-            child = subprocess.Popen(self.command, stdout=log, stderr=log, preexec_fn=deaf_to_submitit)
+            child = subprocess.Popen(
+                self.command, env=PATIENT | os.environ, stdout=log, stderr=log, preexec_fn=deaf_to_submitit
+            )
         (folder / "slurm_child").write_text(str(child.pid))
         code = child.wait()
         (folder / "exit_code").write_text(str(code))
