@@ -56,7 +56,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("arguments", nargs=argparse.REMAINDER, help="--preset, --jobs, --dry-run, --out: see its --help")
 
     one = _verb(verb, "report", report, "the table, the verdicts and the curves of a folder of runs")
-    one.add_argument("runs")
+    one.add_argument("runs", help="a folder; or published counts, such as experiments/paper_counts.toml")
     one.add_argument("--no-plots", action="store_true", help="only the tables")
     one.add_argument("--html", metavar="FILE", help="also one page: pictures, attention, cases with clips")
 

@@ -158,8 +158,15 @@ def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
 def report(runs: str | Path, plots: bool = True, html: str | Path | None = None) -> None:
     """Print the table, the comparisons and their verdicts for a folder of runs, and draw its curves.
 
-    With `html`, write all that and more as one page: cases with their clips, where runs look, settings.
+    With `html`, write all that and more as one page: cases with their clips, where runs look, settings. `runs` may
+    also be a TOML file of published counts, as rlvid/study/counts.py says: its intervals and verdicts are printed.
     """
+    if Path(runs).suffix == ".toml":
+        from rlvid.study import counts
+
+        if html:
+            raise UserError(f"--html makes a page of a folder of runs; {runs} holds counts")
+        return counts.report(Path(runs))
     from rlvid.study.report import report
 
     report(Path(runs), plots=plots)

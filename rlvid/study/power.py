@@ -71,6 +71,13 @@ def needed(a: np.ndarray, b: np.ndarray, paired: bool, videos: np.ndarray | None
     return Needed(questions, more if not more < inf else ceil(more))
 
 
+def needed_of_shares(right: int, asked: int, other: int, other_asked: int, alpha: float = ALPHA) -> Needed:
+    """For two proportions of which nobody kept which questions were right: of questions only."""
+    share, reference = right / asked, other / other_asked
+    doubt = share * (1 - share) / asked + reference * (1 - reference) / other_asked
+    return Needed(_ratio(doubt, ((share - reference) / _sigmas(alpha)) ** 2), float("nan"))
+
+
 def _sigmas(alpha: float) -> float:
     """How many standard errors a true difference must be."""
     return float(ndtri(1 - alpha / 2) + ndtri(POWER))
