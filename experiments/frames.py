@@ -13,7 +13,8 @@ from rlvid.config import load
 from rlvid.study.grid import Grid, Settings
 
 FRAMES = ("2 frames", "4 frames", "8 frames")
-SIZES = ("50 % size", "100 % size")
+SIZES = ("50 % size", "100 % size", "150 % size")
+WHOLE = SIZES[1]
 
 
 def sized(share: float, levels: Mapping[str, str]) -> Settings:
@@ -33,11 +34,11 @@ GRID = Grid(
     },
     unseeded=tuple(f"base, {frames}, {size}" for frames in FRAMES for size in SIZES),
     seeds=(0, 1, 2),
-    control=f"base, {FRAMES[-1]}, {SIZES[-1]}",
+    control=f"base, {FRAMES[-1]}, {WHOLE}",
     comparisons=(
         *((f"grpo, {frames}, {size}", f"base, {frames}, {size}") for frames in FRAMES for size in SIZES),
-        *((f"grpo, {frames}, {SIZES[-1]}", f"grpo, {FRAMES[-1]}, {SIZES[-1]}") for frames in FRAMES[:-1]),
-        (f"grpo, {FRAMES[-1]}, {SIZES[0]}", f"grpo, {FRAMES[-1]}, {SIZES[-1]}"),
+        *((f"grpo, {frames}, {WHOLE}", f"grpo, {FRAMES[-1]}, {WHOLE}") for frames in FRAMES[:-1]),
+        *((f"grpo, {FRAMES[-1]}, {size}", f"grpo, {FRAMES[-1]}, {WHOLE}") for size in SIZES if size != WHOLE),
     ),
 )
 

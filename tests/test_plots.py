@@ -1,15 +1,19 @@
 """Pictures of runs: what is drawn, and which numbers it is drawn from."""
 
 import json
+import runpy
 
 import numpy as np
 import pytest
 
+from rlvid.config import load as config
+from rlvid.data.seed_bench_r1 import load
 from rlvid.files import write, write_jsonl
 from rlvid.study.plots import average, checkpoints, curves, panels, shares
 from rlvid.study.runs import read
-from rlvid.study.sweep import axes, lines
-from tests.test_report import printed, run
+from rlvid.study.sweep import axes, lines, samples, sweeps
+from rlvid.video.resize import size
+from tests.test_report import ROOT, printed, run
 
 
 def points(*values, first=1):
@@ -49,7 +53,7 @@ def test_what_moves_is_drawn(study):
     assert (study / "plots" / "curves.png").stat().st_size > 20_000
 
 
-def test_an_axis_of_numbers_is_a_line_for_each_choice_on_the_others(tmp_path):
+def test_an_axis_of_numbers_is_a_line_for_each_choice_on_the_others(tmp_path, kitchen):
     cells = []
     for method in ("sft", "grpo"):
         for share in ("6 % of data", "25 % of data", "100 % of data"):
@@ -65,6 +69,31 @@ def test_an_axis_of_numbers_is_a_line_for_each_choice_on_the_others(tmp_path):
     )
     assert lines(study, "data")["grpo, clean"] == {share: f"grpo, {share}" for share in axes(study)["data"]}
     assert "sweep.png" in printed(tmp_path, plots=True)
+    assert samples(study, "data") == {}, "these runs' configs do not say that their data differ"
+    for share in axes(study)["data"]:
+        run(tmp_path / f"grpo{share.split()[0]}", f"train.data_fraction={int(share.split()[0]) / 100}", right=("10",))
+        run(tmp_path / f"sft{share.split()[0]}", f"train.data_fraction={int(share.split()[0]) / 100}", right=("10",))
+    total = len(load(kitchen, "train"))
+    assert samples(study, "data") == {f"{n} % of data": round(n / 100 * total) for n in (6, 25, 100)}
+
+
+def test_frames_and_sizes_are_both_drawn(tmp_path):
+    """Of the shipped experiment's own cells: three numbers of frames, three sizes that differ."""
+    made = runpy.run_path(str(ROOT / "experiments" / "frames.py"))["GRID"]
+    cells = [cell for cell in made.cells("nano") if cell.seed == 0]
+    rows = []
+    for cell in cells:
+        assert run(tmp_path / cell.folder, *cell.overrides, right=("10" * 20,)) == cell.id
+        rows.append({key: getattr(cell, key) for key in ("arm", "levels", "seed", "folder", "id")})
+    about = {"name": made.name, "question": made.question, "control": made.control, "comparisons": [], "cells": rows}
+    write(tmp_path / "grid.json", json.dumps(about))
+    drawn = sweeps(read(tmp_path)).axes
+    assert [panel.get_xlabel() for panel in drawn] == ["frames", "% size"]
+    for panel, ticks in zip(drawn, ("2 4 8", "50 100 150"), strict=True):
+        assert " ".join(tick.get_text() for tick in panel.get_xticklabels()) == ticks
+        assert len({line.get_label() for line in panel.lines if "," in str(line.get_label())}) == 7, "six, and control"
+    videos = [config(cell.preset, cell.overrides).video for cell in cells]
+    assert {size(56, 56, video) for video in videos} == {(28, 28), (56, 56), (84, 84)}
 
 
 def test_checkpoints_are_drawn_of_all_arms_from_the_untrained_control(tmp_path):

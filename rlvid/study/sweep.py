@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from rlvid.config import load
+from rlvid.data import benchmark
 from rlvid.study.runs import Study
 from rlvid.study.stats import accuracy
 from rlvid.study.style import looks
@@ -24,8 +27,11 @@ def sweeps(study: Study) -> Figure | None:
     figure = Figure(figsize=(1.5 + 2.6 * len(study.levels), 0.6 + 2.6 * len(found)), layout="constrained")
     grid = figure.subplots(len(found), len(study.levels), sharey=True, squeeze=False)
     for row, (axis, numbers) in zip(grid, found.items(), strict=True):
+        words = next(match[2] for match in map(NUMBERED.fullmatch, numbers) if match)
+        counted = samples(study, axis)
         for panel, level in zip(row, study.levels, strict=True):
-            _panel(panel, study, axis, numbers, level)
+            _panel(panel, study, axis, counted or numbers, level)
+            panel.set_xlabel("training samples" if counted else words)
         row[0].set_ylabel("accuracy, %")
         figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
@@ -55,6 +61,22 @@ def lines(study: Study, axis: str) -> dict[str, dict[str, str]]:
     return found
 
 
+def samples(study: Study, axis: str) -> dict[str, float]:
+    """Level -> how many samples were trained on, where it is that which the axis varies and the data are at hand."""
+    levels = {r.levels[axis]: r.folder / "config.toml" for r in study.results if axis in r.levels}
+    configs = {level: load(path) for level, path in levels.items() if path.is_file()}
+    fractions = {level: config.train.data_fraction for level, config in configs.items()}
+    names = {config.data for config in configs.values()}
+    if len(fractions) < len(levels) or len({*fractions.values()}) < len(levels) or len(names) > 1:
+        return {}
+    [name] = names
+    if name not in benchmark.EMBEDDED and not Path(name).is_dir():
+        return {}
+    file = benchmark.sources(name)["train"].file
+    total = sum(bool(line.strip()) for line in file.read_text().splitlines())
+    return {level: max(1, round(fraction * total)) for level, fraction in fractions.items()}
+
+
 def _panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, float], level: str) -> None:
     if (scores := study.column(study.control, level, "correct")) is not None:
         panel.axhline(100 * scores.mean(), color="0.4", lw=1, ls="--", label=f"{study.control}, the control")
@@ -67,7 +89,6 @@ def _panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, float], l
                 panel.plot([number, number], [100 * i.low, 100 * i.high], color=colour, lw=1.2, alpha=0.6)
         if points:
             panel.plot(*zip(*points, strict=True), dash, marker="o", ms=5, color=colour, label=name)
-    words = next(match[2] for match in map(NUMBERED.fullmatch, numbers) if match)
-    panel.set(title=f"{level}, {len(study.levels[level])} questions", xlabel=words, xscale="log")
+    panel.set(title=f"{level}, {len(study.levels[level])} questions", xscale="log")
     panel.set_xticks(list(numbers.values()), [f"{number:g}" for number in numbers.values()])
     panel.minorticks_off()
