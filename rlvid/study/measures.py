@@ -1,8 +1,13 @@
-"""What evaluations measured besides accuracy: each reward's mean by arm and level, and against the control."""
+"""What evaluations measured besides accuracy: each reward's mean by arm and level, and against the control.
+
+Of rewards for consistency it is the agreement before their gate, which they lay on the evidence: behind it, an arm that
+is right more often would look more coherent.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -48,8 +53,13 @@ def table(study: Study, key: str) -> Table:
 def _scores(study: Study, arm: str, levels: Sequence[str], key: str) -> np.ndarray | None:
     """(S, Q) the arm's values on some levels in turn; not a number where the measure does not apply."""
     runs = [run for run in study.arms[arm] if all(run in study.answered(arm, level) for level in levels)]
-    rows = [[row.get(key) for level in levels for row in run.answers[level].values()] for run in runs]
+    rows = [[_value(row, key) for level in levels for row in run.answers[level].values()] for run in runs]
     return np.array(rows, dtype=float) if rows and any(v is not None for row in rows for v in row) else None
+
+
+def _value(row: Mapping[str, Any], key: str) -> float | None:
+    agreement = row.get("evidence", {}).get(key.replace("rewards/", "agreement/", 1))
+    return agreement[0] if agreement else row.get(key)
 
 
 def _mean(study: Study, arm: str, levels: Sequence[str], key: str) -> str:
