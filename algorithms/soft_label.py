@@ -17,7 +17,8 @@ class SoftLabel(GRPO, Outcome):
 
     T is the symmetric channel: 1 - eta where c is the label, eta / (C - 1) elsewhere. v is a moving average of the
     prompt's vote shares, from 1 / C each. eta = 0 is the plain label; at eta = (C - 1) / C the label says nothing and
-    votes decide, as in `ttrl` but softly. A reply that names no letter earns nothing.
+    votes decide, as in `ttrl` but softly. Nor does a label say anything that none of the options has (noise
+    "unproducible"). A reply that names no letter earns nothing.
     """
 
     eta: float = 0.2  # the rate of wrong labels
@@ -54,10 +55,8 @@ class SoftLabel(GRPO, Outcome):
         votes, rows = step.memory.get("votes", {}), []
         for name, label in zip(step.ids, step.labels, strict=True):
             shares = votes.get(name, self.prior())
-            if label is not None and label not in shares:
-                raise ValueError(f"the label {label!r} is not among {self.options} options; set `options`")
             wrong = self.eta / (self.options - 1)
-            chance = {c: 1 - self.eta if c == label or label is None else wrong for c in shares}
+            chance = {c: 1 - self.eta if c == label or label not in shares else wrong for c in shares}
             joint = {c: chance[c] * share**self.tau for c, share in shares.items()}
             rows.append({c: value / sum(joint.values()) for c, value in joint.items()})
         return rows

@@ -356,8 +356,8 @@ def test_soft_labels_between_the_label_and_the_votes():
     assert sharp[0] > 0.99, "ttrl"
     with pytest.raises(UserError, match=r"eta must be in \[0, 0.75\]"):
         build("algorithms", "soft_label", eta=0.8)
-    with pytest.raises(ValueError, match="'E' is not among 4 options"):
-        credit("soft_label", asked(answers, "E"))
+    silent = build("algorithms", "soft_label").posterior(asked(answers, ["E"]))
+    assert silent == [dict.fromkeys("ABCD", 0.25)], "a label that no option has says nothing"
 
 
 def test_soft_labels_come_round_with_the_votes():
@@ -386,10 +386,25 @@ def test_the_median_baseline_has_no_trap():
     assert build("algorithms", "mc_grpo").advantages(balanced)[0].tolist() == pytest.approx(
         [1 / 1.002] * 4 + [-1 / 1.002] * 4
     )
-    spread = torch.tensor([[0.0, 0.1, 0.3, 0.7, 9.0]], dtype=torch.float64)
+    spread = torch.tensor([[0.0, 0.1, 0.3, 0.7, 0.9]], dtype=torch.float64)
     assert build("algorithms", "mc_grpo").advantages(spread)[0].tolist() == pytest.approx(
         [(r - 0.3) / (0.3 + 1e-3) for r in spread[0].tolist()]
     )
+
+
+@pytest.mark.parametrize("jitter", [1e-6, 1e-3, 3e-3, 0.03, 0.1])
+def test_a_nearly_one_sided_group_is_guarded_too(jitter):
+    """A small second reward makes MAD small but not 0: the published formula's 399 for one success in eight."""
+    known = torch.tensor([[1, 0.004, 0.002, 0, 0.002, 0.003, 0, 0.001]], dtype=torch.float64)
+    deviation = known - known.quantile(0.5)
+    assert (deviation / (deviation.abs().quantile(0.5) + 1e-3)).max().item() == pytest.approx(399, abs=1)
+    noise = torch.rand(50, 1, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rewards = torch.cat([known, (successes() + jitter * noise).flatten(0, 1)])
+    credit = build("algorithms", "mc_grpo").advantages(rewards)
+    z = (rewards - rewards.quantile(0.5, dim=-1, keepdim=True)) / rewards.std(-1, keepdim=True)
+    assert (credit.abs() <= 2 * z.abs()).all() and credit[0, 0].item() == pytest.approx(1 / math.sqrt(1 / 8), rel=0.02)
+    one = (rewards > 0.5).sum(-1) == 1
+    assert (credit[one].abs().median(-1).values < 3 * jitter + 0.02).all(), "jitter is not worth a success"
 
 
 def test_a_quantile_baseline_credits_the_minority_side():
