@@ -30,6 +30,7 @@ from accelerate import Accelerator
 
 from rlvid import alarms, processes
 from rlvid.config import Config
+from rlvid.data.noise import corruption
 from rlvid.errors import UserError
 from rlvid.files import append, read_json, read_jsonl, write, write_jsonl, writing
 from rlvid.types import Prompt
@@ -174,23 +175,30 @@ class Run:
         return totals | (self.judged(records) if self.config.noise.kind else {})
 
     def judged(self, records: Sequence[Record]) -> dict[str, float]:
-        """What the accuracy reward's verdicts so far were worth, against the clean labels, which only this reads.
+        """What the verdicts so far were worth, which only this compares with clean labels and clean verdicts.
 
-        False positives: what a wrong answer was paid on average; false negatives: what a right one was paid less than
-        1. Youden's J is 1 less both: the clean gradient's share in the noisy one's expectation.
+        `changed`: the share that verdict noise changed, of the verdicts of its own reward. Where the accuracy reward's
+        verdicts are wrong: false positives, what a wrong answer was paid on average; false negatives, what a right one
+        was paid less than 1. Youden's J is 1 less both: the clean gradient's share in the noisy one's expectation.
         """
+        seen, reward = self.verdicts, corruption(self.config.noise).reward
         for record in records:
+            pairs = zip(record.evidence.get("clean_verdicts", ()), record.columns.get(reward, ()), strict=False)
+            for clean, verdict in pairs:
+                if clean is not None:
+                    seen["said"] = seen.get("said", 0.0) + 1
+                    seen["changed"] = seen.get("changed", 0.0) + (verdict != clean)
             for answer, paid in zip(record.answers, record.columns.get("accuracy", ()), strict=False):
                 if paid is not None:
                     kind = "right" if answer == record.clean else "wrong"
-                    self.verdicts[kind] += 1
-                    self.verdicts[f"{kind}_paid"] += paid
-        seen = self.verdicts
-        if not seen["right"] or not seen["wrong"]:
-            return {}
+                    seen[kind] += 1
+                    seen[f"{kind}_paid"] += paid
+        found = {"noise/changed": seen["changed"] / seen["said"]} if seen.get("said") else {}
+        if reward != "accuracy" or not seen["right"] or not seen["wrong"]:
+            return found
         wrongly, missed = seen["wrong_paid"] / seen["wrong"], 1 - seen["right_paid"] / seen["right"]
-        rates = {"noise/false_positive_rate": wrongly, "noise/false_negative_rate": missed}
-        return rates | {"noise/youden_j": 1 - wrongly - missed}
+        found |= {"noise/false_positive_rate": wrongly, "noise/false_negative_rate": missed}
+        return found | {"noise/youden_j": 1 - wrongly - missed}
 
     def log(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
         """Write down a step."""

@@ -3,7 +3,9 @@
 import pytest
 
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
+from rlvid.files import read_json, read_jsonl
+from rlvid.study.response import rates
+from rlvid.study.runs import Result
 from tests.test_loop import train
 
 TINY = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32", "train.steps=1"]
@@ -48,6 +50,16 @@ def test_a_verifier_that_pays_all_is_seen_in_the_metrics(kitchen, tmp_path):
     [row] = read_jsonl(train(tmp_path, *TINY, *noise) / "metrics.jsonl")
     assert row["rewards/accuracy/mean"] == 1.0
     assert (row.get("noise/youden_j"), row.get("noise/false_positive_rate")) in ((0.0, 1.0), (None, None))
+
+
+def test_noise_on_another_reward_claims_no_j_of_accuracy(kitchen, tmp_path):
+    noise = ["noise.kind=judge_confusion", "noise.column=format", "noise.rate=0.8", "rewards.format=0.2"]
+    out = train(tmp_path, *TINY, *noise)
+    [row] = read_jsonl(out / "metrics.jsonl")
+    assert 0.5 < row["noise/changed"] <= 1 and "noise/youden_j" not in row
+    told = read_json(out / "noise.json")
+    assert (told["reward"], told["rate"], told["youden_j"]) == ("format", None, pytest.approx(0))
+    assert rates(Result("a", 0, out, "")) == {"youden_j": pytest.approx(0)}
 
 
 def test_the_oracle_asks_only_clean_samples(kitchen, tmp_path):

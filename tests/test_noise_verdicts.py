@@ -43,6 +43,11 @@ def groups(count=1000, size=4, rewards=None):
     return made
 
 
+def counting(name, **fields):
+    """What of a run counts verdicts under this noise."""
+    return SimpleNamespace(verdicts=dict.fromkeys(KEYS, 0), config=SimpleNamespace(noise=Noise(name, 0, fields)))
+
+
 def judged(noise, step=1, **fields):
     """(P, G) what is said of the groups after noise."""
     made = groups(**fields)
@@ -92,7 +97,7 @@ def test_the_expected_verdict_is_j_times_the_true_one(name):
 
 @pytest.mark.parametrize("name", ["verifier", "group_flip"])
 def test_the_runs_own_estimates_come_to_the_closed_form(name):
-    source, run = kind(name, **EACH[name]), SimpleNamespace(verdicts=dict.fromkeys(KEYS, 0))
+    source, run = kind(name, **EACH[name]), counting(name, **EACH[name])
     for step in range(1, 6):
         made = groups()
         source.judge("accuracy", made, step=step)
@@ -103,7 +108,7 @@ def test_the_runs_own_estimates_come_to_the_closed_form(name):
 
 
 def test_the_runs_own_estimates_of_wrong_labels_come_to_the_closed_form():
-    source, run = kind("symmetric", rate=0.3), SimpleNamespace(verdicts=dict.fromkeys(KEYS, 0))
+    source, run = kind("symmetric", rate=0.3), counting("symmetric", rate=0.3)
     noisy, _ = noise.corrupt([group.prompt for group in groups(4000)], source)
     made = [Group(prompt, groups(1)[0].completions) for prompt in noisy]
     for group in made:
@@ -112,6 +117,36 @@ def test_the_runs_own_estimates_of_wrong_labels_come_to_the_closed_form():
     assert logged["noise/false_negative_rate"] == pytest.approx(0.3, abs=0.03)
     assert logged["noise/false_positive_rate"] == pytest.approx(0.1, abs=0.02)
     assert logged["noise/youden_j"] == pytest.approx(source.youden_j(4), abs=0.04) == pytest.approx(0.6, abs=0.04)
+
+
+@pytest.mark.parametrize("column", ["accuracy", "format"])
+@pytest.mark.parametrize("name", EACH)
+def test_the_changed_verdicts_are_counted_on_the_column_that_the_noise_is_on(name, column):
+    """No J of accuracy where accuracy was left alone; only a run can count what became of the rate."""
+    fields = EACH[name] | {"column": column}
+    source, run, before, after = kind(name, **fields), counting(name, **fields), [], []
+    for step in (1, 2):
+        made = groups(500)
+        before += [value for group in made for value in group[column]]
+        source.judge("accuracy", made, step=step)
+        source.judge("format", made, step=step)
+        after += [value for group in made for value in group[column]]
+        logged = Run.judged(run, [Record.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
+    assert logged["noise/changed"] == np.mean(np.array(before) != np.array(after)) > 0.1
+    assert ("noise/youden_j" in logged) == ("noise/false_positive_rate" in logged) == (column == "accuracy")
+    told = noise.realised(source, [group.prompt for group in made], [])
+    assert (told["reward"], told["rate"], told["changed"]) == (column, None, None)
+    assert told["youden_j"] == source.youden_j(4)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [("frames", {"rate": 0.5}), ("wrong_clip", {"rate": 0.5}), ("narrations", {"rate": 0.5}), ("reasoning", {})],
+)
+def test_bad_evidence_has_no_j(name, fields):
+    made = groups(10)
+    assert Run.judged(counting(name, **fields), [Record.of(i, g, [0.0] * 4) for i, g in enumerate(made)]) == {}
+    assert noise.realised(kind(name, **fields), [g.prompt for g in made], [])["youden_j"] is None
 
 
 def test_j_by_hand():

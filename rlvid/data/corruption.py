@@ -52,6 +52,11 @@ class Corruption:
     def judge(self, column: str, groups: Sequence[Group], step: int) -> None:
         """Change one reward's column of a training step's groups, in place, before any other reward reads it."""
 
+    @property
+    def reward(self) -> str:
+        """The reward whose verdicts are wrong; none where the evidence is."""
+        return ""
+
     def youden_j(self, options: int = 4) -> float | None:
         """The share of the clean gradient in the noisy one's expectation, where it has a closed form.
 

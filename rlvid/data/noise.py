@@ -11,7 +11,7 @@ from rlvid.data.corruption import Corruption
 from rlvid.data.noise_frames import EVIDENCE
 from rlvid.data.noise_labels import LABELS
 from rlvid.data.noise_reasoning import REASONING
-from rlvid.data.noise_verdicts import VERDICTS
+from rlvid.data.noise_verdicts import VERDICTS, VerdictNoise
 from rlvid.errors import UserError
 from rlvid.resolve import suggest
 from rlvid.types import Prompt
@@ -56,9 +56,14 @@ def corrupt(prompts: Sequence[Prompt], noise: Corruption) -> tuple[list[Prompt],
 def realised(noise: Corruption, prompts: Sequence[Prompt], manifest: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What came of a rate: how many samples changed, were left out, and what share both are; J by its closed form.
 
-    The J of the run's own completions is `noise/youden_j` in its metrics.
+    J is that of the verdicts of `reward`, "" where only evidence is bad. Verdict noise changes no sample, so that how
+    many and what share is None: a run counts `noise/changed`, of its own verdicts, and `noise/youden_j` in its metrics.
     """
+    about = {"prompts": len(prompts), "reward": noise.reward}
     dropped = sum("dropped" in row for row in manifest)
-    counts = {"prompts": len(prompts), "changed": len(manifest) - dropped, "dropped": dropped}
+    if isinstance(noise, VerdictNoise):
+        about |= {"changed": None, "dropped": None, "rate": None}
+    else:
+        about |= {"changed": len(manifest) - dropped, "dropped": dropped, "rate": len(manifest) / max(len(prompts), 1)}
     options = max((len(prompt.options) for prompt in prompts), default=4)
-    return counts | {"rate": len(manifest) / max(len(prompts), 1), "youden_j": noise.youden_j(options)}
+    return about | {"youden_j": noise.youden_j(options)}

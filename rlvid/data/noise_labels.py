@@ -41,6 +41,11 @@ class LabelNoise(Corruption):
         """Which letter instead, as a rule one of the wrong ones; None leaves the label as it is."""
         raise NotImplementedError
 
+    @property
+    def reward(self) -> str:
+        """A wrong label misjudges answers."""
+        return "accuracy"
+
     def flipped(self, options: int) -> float:
         """The share of labels that become wrong."""
         return self.rate

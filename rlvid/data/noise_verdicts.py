@@ -16,9 +16,17 @@ from rlvid.types import Completion, Group, Prompt
 
 @dataclass(frozen=True)
 class VerdictNoise(Corruption):
-    """Changes the `column` of one reward; where that does not apply (None), nothing is said."""
+    """Changes the `column` of one reward; where that does not apply (None), nothing is said.
+
+    What was said before is kept as evidence, `clean_verdicts`, for `Run.judged` to count.
+    """
 
     column: str = "accuracy"
+
+    @property
+    def reward(self) -> str:
+        """The one whose column it is."""
+        return self.column
 
     def check(self, columns: Collection[str]) -> None:
         """Refuse a column that no reward of the mix fills."""
@@ -30,6 +38,7 @@ class VerdictNoise(Corruption):
         if column != self.column:
             return
         for group in groups:
+            group.evidence["clean_verdicts"] = list(group[column])
             verdicts = zip(group[column], group, strict=True)
             group.columns[column] = [
                 None if value is None else self.verdict(value, group.prompt, completion, place, step)

@@ -20,6 +20,7 @@ from rlvid.study.runs import Result, Row, Study
 from rlvid.study.stats import Interval, means, percentiles
 
 AXIS = "noise"
+RATES = ("false_positive_rate", "false_negative_rate", "youden_j")
 NEAR = 0.03  # cells whose J is so close are one point, else the order of near equals would decide an area
 
 
@@ -138,13 +139,13 @@ def responses(study: Study) -> list[Response]:
 def rates(run: Result) -> dict[str, float]:
     """What a run's verdicts were worth: `false_positive_rate`, `false_negative_rate`, `youden_j`.
 
-    Counted over its own completions, where its algorithm had any judged; else only J, by the closed form in noise.json;
-    empty where there is none.
+    Counted over its own completions, where its algorithm had any judged on accuracy; else only J, by the closed form in
+    noise.json (of the verdicts that the noise is on); empty where there is none, as where only the evidence is bad.
     """
     if clean(run.folder):
         return {"false_positive_rate": 0.0, "false_negative_rate": 0.0, "youden_j": 1.0}
     last: Row = next((row for row in reversed(run.metrics) if "noise/youden_j" in row), {})
-    counted = {key.removeprefix("noise/"): value for key, value in last.items() if key.startswith("noise/")}
+    counted = {name: last[f"noise/{name}"] for name in RATES if f"noise/{name}" in last}
     stated = (read_json(run.folder / "noise.json") or {}).get("youden_j")
     return counted or ({} if stated is None else {"youden_j": stated})
 
