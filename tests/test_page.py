@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from rlvid.files import read_jsonl, write_jsonl
+from rlvid.policy.gaze import KINDS
 from rlvid.study.page import save
 from rlvid.verbs import attend, train
 from tests.test_report import run
 
 selenium = pytest.importorskip("selenium.webdriver")
+Keys = selenium.Keys
 DRIVER = shutil.which("chromedriver")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = '</script><script>window.broken=1</script><img src=x onerror="window.broken=1">{{ 7*7 }} & "quotes"'
@@ -213,7 +215,50 @@ def test_the_slider_moves_through_the_frames(browser, page):
     assert len({frame for frame, _ in seen}) == len({heat for _, heat in seen}) == len(look["frames"]) == 5
     assert js(browser, "document.getElementById('look-which').textContent") == "observation"
     assert js(browser, "document.querySelectorAll('.look').length") == 2
-    assert js(browser, "document.querySelector('.look p:last-child').textContent") == "".join(look["runs"][0]["tokens"])
+    assert js(browser, "document.querySelector('.look .tokens').textContent") == "".join(look["runs"][0]["tokens"])
+
+
+@browsed
+def test_shares_of_a_token_are_told_by_key_and_by_click(browser, page):
+    visit(browser, page)
+    [run, *_] = json.loads(next(page.parent.glob("s0/attention/**/attention.json")).read_text())["runs"]
+    told = "document.querySelector('.look output').textContent"
+    parts = [
+        ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in zip(KINDS, row, strict=True))
+        for row in run["shares"][:3]
+    ]
+    js(browser, "void document.querySelector('.look .tokens').focus()")
+    for expected in parts[:2]:
+        browser.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+        assert js(browser, told) == expected
+    js(browser, "void document.querySelectorAll('.look .token')[2].click()")
+    assert js(browser, told) == parts[2]
+    most = max(v for run in json.loads(next(page.parent.glob("s0/attention/**/attention.json")).read_text())["runs"]
+               for heat in run["maps"] for row in heat for v in row if v is not None)  # fmt: skip
+    assert abs(float(js(browser, "document.getElementById('look-most').textContent").split()[0]) - 100 * most) < 0.5
+
+
+@browsed
+def test_a_phone_shows_an_open_case_a_verdict_and_pictures_that_can_be_read(browser, page):
+    visit(browser, page, 390)
+    choose(browser, "case-clip", True)
+    js(browser, "void document.querySelector('.case').click()")
+    assert eventually(browser, "document.querySelectorAll('.open .reply').length") == 2
+    over = "[...document.querySelectorAll('.open, .open *')].filter(e => e.getBoundingClientRect().right > 390).length"
+    assert js(browser, over) == 0 and js(browser, "document.documentElement.scrollWidth") <= 390
+    right = "[...document.querySelectorAll('td.verdict')].map(e => e.getBoundingClientRect().right)"
+    assert js(browser, right) and max(js(browser, right)) <= 390
+    pictures = "[...document.querySelectorAll('figure svg')]"
+    small = f"Math.min(...{pictures}.flatMap(s => [...s.querySelectorAll('text')].map("
+    small += (
+        "t => parseFloat(getComputedStyle(t).fontSize) * s.getBoundingClientRect().width / s.viewBox.baseVal.width)))"
+    )
+    assert js(browser, small) > 7, "pixels"
+    assert js(browser, f"{pictures}.every(s => s.getAttribute('role') === 'img' && s.getAttribute('aria-label'))")
+    strips = "[...document.querySelectorAll('.strip')].map(s => s.getAttribute('aria-label'))"
+    points = "[...document.querySelectorAll('#comparisons tbody tr')].filter(r => r.querySelector('svg'))"
+    points += ".map(r => r.children[1].textContent)"
+    assert [label.split()[0] for label in js(browser, strips)] == js(browser, points)
 
 
 @browsed

@@ -11,6 +11,8 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from PIL import Image
 from rich.table import Column, Table
@@ -50,6 +52,11 @@ def draw(looks: Sequence[Look], prompt: Prompt, clip: Clip, what: str, path: Pat
             _along(panel, look)
             if i == 0:
                 panel.set_title("share of attention, token by token", fontsize=7)
+        panel.set_xlabel("token of the reply", fontsize=7)
+        warmth = ScalarMappable(Normalize(0, 100 * top), HEAT)
+        bar = figure.colorbar(warmth, ax=figure.axes, location="left", shrink=0.8, aspect=30)
+        bar.set_label("% of a token's attention", fontsize=7)
+        bar.ax.tick_params(labelsize=6)
         bands, names = panel.get_legend_handles_labels()
         figure.legend(bands, names, loc="outside lower right", ncols=len(KINDS), fontsize=7)
         figure.suptitle(f"{prompt.level} {prompt.id}: where the {what} looks", fontsize=9)

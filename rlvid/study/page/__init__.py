@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from html import escape
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -70,10 +71,12 @@ def svg(figure: Figure, name: str) -> str:
     drawn = StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
+    least = 0.7 * figure.get_figwidth() * 96  # pixels, in which its words can still be read
+    begin = f'<svg role="img" aria-label="{escape(TITLES[name])}" style="--least: {least:.0f}px"'
     text = drawn.getvalue()
     for colour, themed in THEMED.items():
         text = text.replace(colour, themed)
-    return text[text.index("<svg") :]
+    return begin + text[text.index("<svg") + 4 :]
 
 
 def _block(part: Table | Text) -> dict[str, Any]:
@@ -81,6 +84,9 @@ def _block(part: Table | Text) -> dict[str, Any]:
     if isinstance(part, Text):
         return {"words": part.plain, "style": str(part.style)}
     columns = [{**_cell(column.header), "right": column.justify == "right"} for column in part.columns]
+    for heading, column in zip(columns, part.columns, strict=True):
+        if reach := next((cell.reach for cell in column.cells if isinstance(cell, Strip)), 0.0):
+            heading["text"] += f", ±{100 * reach:.1f}"
     rows = [
         {"cells": [_cell(cell) for cell in cells], "style": str(row.style or ""), "end": row.end_section}
         for row, cells in zip(part.rows, zip(*(column.cells for column in part.columns), strict=True), strict=True)
@@ -93,6 +99,7 @@ def _cell(value: Any) -> dict[str, Any]:
     if isinstance(value, Strip):
         i = value.interval
         low, middle, high = (50 + 50 * x / value.reach for x in (i.low, i.value, i.high))
-        return {"text": "", "style": value.colour, "strip": (low, middle, high)}
+        says = "{:+.1f} points, 95 % interval {:+.1f} to {:+.1f}".format(*(100 * x for x in (i.value, i.low, i.high)))
+        return {"text": "", "style": value.colour, "strip": (low, middle, high), "says": says}
     text = value if isinstance(value, Text) else Text.from_markup(str(value))
     return {"text": text.plain, "style": str(text.style)}

@@ -38,13 +38,14 @@ async function looks() {
     byId("look-runs").replaceChildren(...look.runs.map(run => make("div", {className: "look"},
       make("div", {className: "frame"}, make("img", {alt: "a frame"}), make("canvas")),
       make("p", {}, make("b", {}, run.name), ` ${run.answer ?? "no answer"}, `, make("span", {className: run.correct ? "green" : "red"}, run.correct ? "right" : "wrong")),
-      make("p", {}, ...run.tokens.map((token, i) => said(look, run, token, i))))));
+      ...reply(look, run))));
     draw();
   };
   const draw = () => {
     const look = all[sample.value], at = Number(slider.value), image = look.image_is_last && at === look.frames.length - 1;
     byId("look-which").textContent = image ? "observation" : `${2 * at + 1}–${2 * at + 2}`;
     const most = Math.max(...look.runs.flatMap(run => run.maps.flat(2)).map(Number));
+    byId("look-most").textContent = `${(100 * most).toPrecision(2)} % of a token's attention`;
     document.querySelectorAll("#look-runs .look").forEach((box, i) => {
       box.querySelector("img").src = look.frames[at];
       paint(box.querySelector("canvas"), look.runs[i].maps[at], most, heat.value / 100);
@@ -55,11 +56,26 @@ async function looks() {
   open();
 }
 
-function said(look, run, token, i) {  // a token, as dark as its attention to pixels is large
-  const parts = look.kinds.map((kind, k) => `${kind} ${(100 * run.shares[i][k]).toFixed(0)} %`);
+function reply(look, run) {  // its tokens, one of which is current: by a click, a touch or the arrow keys
+  const told = make("output", {className: "dim"}, "\u00a0"), tokens = run.tokens.map((token, i) => said(run, token, i));
+  let current = -1;
+  const choose = i => {
+    tokens[current]?.classList.remove("current");
+    current = Math.max(0, Math.min(i, tokens.length - 1));
+    tokens[current].classList.add("current");
+    told.textContent = look.kinds.map((kind, k) => `${kind} ${(100 * run.shares[current][k]).toFixed(0)} %`).join(", ");
+  };
+  tokens.forEach((token, i) => { token.onclick = () => choose(i); });
+  const step = {ArrowLeft: -1, ArrowRight: 1};
+  const onkeydown = event => { if (event.key in step) { event.preventDefault(); choose(current + step[event.key]); } };
+  const label = `what ${run.name} said: arrow keys choose a token`;
+  return [make("p", {className: "tokens", tabIndex: 0, role: "group", ariaLabel: label, onkeydown}, ...tokens), make("p", {}, told)];
+}
+
+function said(run, token, i) {  // a token, as dark as its attention to pixels is large
   const pixels = run.shares[i].slice(0, 2).reduce((a, b) => a + b, 0);
   const style = `background: color-mix(in srgb, var(--link) ${(60 * pixels).toFixed(0)}%, transparent)`;
-  return make("span", {className: "token" + (run.chosen.includes(i) ? " chosen" : ""), title: parts.join(", "), style}, token);
+  return make("span", {className: "token" + (run.chosen.includes(i) ? " chosen" : ""), style}, token);
 }
 
 function paint(canvas, map, most, strength) {  // a cell for each visual token; null is a sink and stays clear
