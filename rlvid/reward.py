@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from rlvid.config import Plugin
 from rlvid.errors import UserError
 from rlvid.patience import patience
-from rlvid.resolve import build, suggest
+from rlvid.resolve import available, build, suggest
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import VIEWS
 
@@ -117,9 +117,12 @@ class Mix:
         self._lay([n for n, r in self.rewards.items() if not getattr(r, "needs", ())], groups, spoil)
 
     def idle(self, prompts: Sequence[Prompt]) -> list[str]:
-        """A warning for each paid reward of text alone that applies to no prompt, not even to a reply in good form."""
-        found = []
-        for name in (n for n, r in self.rewards.items() if self.weights[n] and not getattr(r, "needs", ())):
+        """A warning for each paid reward of text alone that applies to no prompt, not even to a reply in good form.
+
+        Only for those of the folder: a plug-in from elsewhere is not called with replies that nobody gave.
+        """
+        found, shipped = [], available("rewards")
+        for name in (n for n in shipped if self.weights.get(n) and not getattr(self.rewards[n], "needs", ())):
             replies = (Group(p, [Completion(f"<think>So.</think><answer>{p.answer or 'A'}</answer>")]) for p in prompts)
             if prompts and all(self.rewards[name]([group]) == [[None]] for group in replies):
                 found.append(
