@@ -2,18 +2,21 @@
 
 import json
 from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import pytest
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from rlvid import verbs
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.files import write_jsonl
 from rlvid.policy import gaze
-from rlvid.policy.gaze import KINDS
+from rlvid.policy.gaze import KINDS, Gaze
 from rlvid.policy.model import Policy
+from rlvid.policy.prefix import Packing
 from rlvid.study.attention import answered, together, watch
 from tests.test_loop import train
 
@@ -163,3 +166,24 @@ def test_an_id_that_two_levels_share_is_not_guessed(tmp_path):
     with pytest.raises(UserError, match="several samples '7': say which, L1/7 or L3/7"):
         answered(tmp_path, "7")
     assert answered(tmp_path, "L3/7")["level"] == "L3"
+
+
+def peak(work):
+    """The most bytes that torch holds at once for some work on a CPU, and what the work returns."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        result = work()
+    moves = [(e.start_ns(), e.nbytes()) for e in seen.profiler.kineto_results.events() if e.name() == "[memory]"]
+    return max(accumulate(size for _, size in sorted(moves))), result
+
+
+def test_maps_of_7b_at_sixteen_frames_fit_beside_the_model():
+    """28 heads over 4 of keys, 128 wide, 930 + 256 tokens: two layers measured, the others' maps added."""
+    prompt, tokens, layers = 930, 256, 28
+    query, key = (torch.randn(1, heads, prompt + tokens, 128, dtype=torch.bfloat16) for heads in (28, 4))
+    watcher = Gaze(**vars(Packing.of([prompt], [[list(range(tokens))]], "cpu")), prompt_tokens=prompt)
+    held, maps = peak(lambda: [watcher._weights(query, key, None) for _ in range(2)])
+    whole, _ = peak(lambda: (query.float() @ key.float().repeat_interleave(7, 1).mT).softmax(-1))
+    all_layers = held + (layers - 2) * maps[0].nbytes
+    print(f"{all_layers / 1e6:.0f} MB for all layers, {whole / 1e6:.0f} MB for one of full attention")
+    assert maps[0].shape == (tokens, prompt + tokens)
+    assert all_layers < 100e6 and whole > 300e6

@@ -2,7 +2,8 @@
 
 The row of a token is that of the state from which it was predicted. Weights are formed only in the layers asked for,
 only for a completion's rows, 64 rows at a time, and averaged over heads at once: with the heads of Qwen2-VL-7B, 930
-tokens of prompt and 256 of completion, all 28 layers add 91 MB, where a single one of full attention adds 300 (CPU).
+tokens of prompt and 256 of completion, all 28 layers add 80 MB, where a single one of full attention adds 315 (as
+torch counts what it allocates on a CPU: tests/test_attention.py).
 
 Some positions draw attention from every row whatever it says: sinks, in language models (Xiao et al. 2023,
 arXiv:2309.17453) and among visual tokens (Kang et al. 2025, arXiv:2503.03321). Here a key is a sink where three rows in
