@@ -8,7 +8,7 @@ import pytest
 
 from rlvid.config import Noise
 from rlvid.data import noise
-from rlvid.data.noise_labels import LABELS, words
+from rlvid.data.noise_labels import LABELS, words, wrong_letters
 from rlvid.data.seed_bench_r1 import load
 from rlvid.encoder import embed
 from rlvid.errors import UserError
@@ -100,9 +100,11 @@ def test_confusable_goes_to_the_nearest_option_and_passes_over_the_same_meaning(
     same = Prompt("x", "?", ("turn on tap", "turn the tap on", "close tap", "wash pan"), "A")
     assert embed(same.options[:2])[0] @ embed(same.options[:2])[1] > 0.97  # though the words stand in another order
     assert corrupt([same], "confusable", rate=1.0)[0][0].answer == "C"
-    assert corrupt([same], "confusable", rate=1.0, alike=1.01)[0][0].answer == "B"
-    nowhere = replace(same, options=same.options[:2])
-    assert corrupt([nowhere], "confusable", rate=1.0) == ([nowhere], [])  # refused, and the manifest does not claim it
+    other = Prompt("y", "?", ("pick up the cup", "take the cup", "close tap", "wash pan"), "A")
+    assert corrupt([other], "confusable", rate=1.0)[0][0].answer == "B"
+    assert corrupt([other], "confusable", rate=1.0, alike=0.8)[0][0].answer != "B"
+    nowhere = replace(other, options=other.options[:2])
+    assert corrupt([nowhere], "confusable", rate=1.0, alike=0.8) == ([nowhere], [])  # refused, and the manifest does not claim it
 
 
 def test_confusable_needs_an_encoder_that_is_there():
@@ -166,3 +168,22 @@ def test_a_flip_never_goes_to_the_same_words():
 def test_bad_fields_are_refused(kind, fields, says):
     with pytest.raises(UserError, match=says):
         noise.corruption(Noise(kind, 0, fields))
+
+
+@pytest.mark.parametrize(
+    ("truth", "other", "alike"),
+    [
+        ("put down the cup", "put the cup down", True),
+        ("Pick up the cups.", "picks the cup up", True),
+        ("washing the pan", "wash a pan", True),
+        ("stir-fry the onion", "stir fry the onions", True),
+        ("move the cup from the sink to the table", "move the cup from the table to the sink", False),
+        ("put the cup on the plate", "put the plate on the cup", False),
+        ("turn the tap on", "turn the tap off", False),
+        ("-1", "1", False),
+        ("pick up the cup", "take the cup", False),  # the same meaning, and not caught
+    ],
+)
+def test_which_options_a_flip_takes_for_the_same(truth, other, alike):
+    prompt = Prompt("s", "?", (truth, other, "cut the onion"), "A")
+    assert wrong_letters(prompt) == (["C"] if alike else ["B", "C"])

@@ -16,6 +16,8 @@ from rlvid.encoder import DEFAULT, embed
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 
+PARTICLES = {"away", "back", "down", "in", "off", "on", "out", "over", "up"}
+
 
 @dataclass(frozen=True)
 class LabelNoise(Corruption):
@@ -147,16 +149,28 @@ def words(text: str) -> list[str]:
     return [word for word in plain if word not in ("", "a", "an", "the")] or plain
 
 
-def wrong_letters(prompt: Prompt) -> list[str]:
-    """The options that a flip may go to: none in the same words as the right one.
+def meaning(text: str) -> tuple[list[str], list[str]]:
+    """Dictionary forms of the words, in order, and the particles, which may stand anywhere ("put the cup down")."""
+    from simplemma import lemmatize
 
-    A label that is not truly wrong tests nothing: Zhu and Kang 2026 (arXiv:2603.16140) found much "noisy" data clean.
+    parted = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)  # hyphens within words, no minus
+    lemmas = [lemmatize(word, lang="en").casefold() for word in words(parted)]
+    return [w for w in lemmas if w not in PARTICLES], sorted(w for w in lemmas if w in PARTICLES)
+
+
+def wrong_letters(prompt: Prompt) -> list[str]:
+    """The options that a flip may go to: none in the same words as the right one, whatever their inflection.
+
+    Nor does it matter where a particle stands: "put down the cup", "puts the cup down". Other orders do: "from the sink
+    to the table". What is not caught is other words for the same, "pick up the cup" and "take the cup": `confusable`
+    measures those by embeddings, which is no proof either. A label that is not truly wrong tests nothing: Zhu and Kang
+    2026 (arXiv:2603.16140) found much "noisy" data clean.
     """
     options = dict(zip(LETTERS, prompt.options, strict=False))
     if prompt.answer not in options:
         raise UserError(f"sample {prompt.id} has no right option, so its label cannot be flipped")
     truth = options[prompt.answer]
-    wrong = [letter for letter, text in options.items() if words(text) != words(truth)]
+    wrong = [letter for letter, text in options.items() if meaning(text) != meaning(truth)]
     if not wrong:
         raise UserError(f"sample {prompt.id}: every option says {truth!r}, so its label cannot be flipped")
     return wrong
