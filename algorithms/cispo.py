@@ -20,6 +20,11 @@ class CISPO(GRPO):
     beta: float = 0.0
     ratio_cap: float = 5.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.ratio_cap <= 0:
+            raise ValueError(f"ratio_cap must be above 0, not {self.ratio_cap}")
+
     weights = Algorithm.weights  # one over the number of tokens, for each
 
     def gain(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

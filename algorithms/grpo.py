@@ -28,6 +28,8 @@ class GRPO(Algorithm):
         super().__post_init__()
         if self.scale_rewards not in ("group", "batch", "none"):
             raise ValueError(f'scale_rewards must be "group", "batch" or "none", not {self.scale_rewards!r}')
+        if self.epsilon <= 0:
+            raise ValueError(f"epsilon must be above 0, not {self.epsilon}")
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards -> (P, G) z-scores within the group; a flat group has none."""

@@ -30,6 +30,8 @@ class OLR(GRPO, Outcome):
         super().__post_init__()
         if self.visits < 2:
             raise ValueError(f"a slope takes 2 visits or more, not {self.visits}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"share must be in (0, 1], not {self.share}")
 
     def observe(self, step: Step) -> None:
         """Note each group's majority and its share; refine what has become trustworthy."""

@@ -31,7 +31,7 @@ class PPO(Algorithm):
     cliprange_value: float = 0.2
     critic: str = "detached"  # or "shared", "adapter"
     critic_learning_rate: float = 1e-3
-    value_steps: int = 0  # at first, only the critic learns
+    value_steps: int = 0  # at first, only the critic learns (but for train.weight_decay, which is the optimiser's)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,6 +39,14 @@ class PPO(Algorithm):
             raise ValueError(
                 'the critic values one total reward: kl is "k1_reward", and rewards are summed as they are'
             )
+        if self.value_steps and (self.entropy_coef or self.critic == "shared"):
+            raise ValueError(
+                'in value_steps only the critic learns: no entropy_coef, and a "detached" or "adapter" critic'
+            )
+        if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
+            raise ValueError(f"gamma and lam must be in [0, 1], not {self.gamma} and {self.lam}")
+        if self.dual_clip is not None and self.dual_clip <= 1:
+            raise ValueError(f"dual_clip must be above 1, not {self.dual_clip}")
 
     @property
     def critic_settings(self) -> tuple[str, float]:

@@ -23,6 +23,11 @@ class TrustGRPO(GRPO, Outcome):
     judged: tuple[str, ...] = ()  # which rewards; by default all but the outcome and "format"
     horizon: float = 500.0  # the steps after which a judged reward weighs 1 / e of its weight
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.horizon <= 0:
+            raise ValueError(f"horizon must be above 0, not {self.horizon}")
+
     @property
     def twin(self) -> Algorithm:
         """GRPO, for `rlvid/noop.py`."""

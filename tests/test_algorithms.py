@@ -86,6 +86,24 @@ def test_a_wrong_word_is_refused():
         build("algorithms", "sft", kl="k4")
 
 
+@pytest.mark.parametrize(
+    ("name", "fields", "says"),
+    [
+        ("grpo", {"epsilon": 0.0}, "epsilon must be above 0, not 0.0"),
+        ("olr", {"share": 1.5}, r"share must be in \(0, 1\], not 1.5"),
+        ("cispo", {"ratio_cap": 0.0}, "ratio_cap must be above 0"),
+        ("trust_grpo", {"horizon": 0.0}, "horizon must be above 0"),
+        ("ppo", {"lam": 1.5}, r"gamma and lam must be in \[0, 1\]"),
+        ("ppo", {"dual_clip": 1.0}, "dual_clip must be above 1"),
+        ("ppo", {"value_steps": 3, "entropy_coef": 0.1}, "only the critic learns: no entropy_coef"),
+        ("ppo", {"value_steps": 3, "critic": "shared"}, "only the critic learns"),
+    ],
+)
+def test_a_number_that_has_no_meaning_is_refused(name, fields, says):
+    with pytest.raises(UserError, match=says):
+        build("algorithms", name, **fields)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_gradient_does_not_depend_on_the_cut(name):
     algorithm = build("algorithms", name)

@@ -104,7 +104,7 @@ def test_confusable_goes_to_the_nearest_option_and_passes_over_the_same_meaning(
     assert corrupt([other], "confusable", rate=1.0)[0][0].answer == "B"
     assert corrupt([other], "confusable", rate=1.0, alike=0.8)[0][0].answer != "B"
     nowhere = replace(other, options=other.options[:2])
-    assert corrupt([nowhere], "confusable", rate=1.0, alike=0.8) == ([nowhere], [])  # refused, and the manifest does not claim it
+    assert corrupt([nowhere], "confusable", rate=1.0, alike=0.8) == ([nowhere], []), "refused, not claimed"
 
 
 def test_confusable_needs_an_encoder_that_is_there():
