@@ -77,15 +77,19 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
+def read_jsonl(path: Path, about: int = 0, always: bytes = b"") -> list[dict[str, Any]]:
     """The rows of a file, none if it is missing; a last line that a kill cut short is left out.
 
-    Raises UserError with file and line for a line that is no JSON in UTF-8.
+    Of a file of many more than `about` rows so many are read, evenly spread; besides them the last, and those with
+    `always` in them. Raises UserError with file and line for a line that is no JSON in UTF-8.
     """
     if not path.is_file():
         return []
-    rows = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+    rows, lines = [], path.read_bytes().split(b"\n")[:-1]
+    every = max(1, len(lines) // about) if about else 1
+    for number, line in enumerate(lines, 1):
+        if every > 1 and number % every and number < len(lines) and not (always and always in line):
+            continue
         try:
             rows.append(json.loads(line))
         except ValueError as error:

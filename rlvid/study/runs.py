@@ -18,6 +18,7 @@ from rlvid.files import read_json, read_jsonl
 
 Row = Mapping[str, Any]
 UNBEGUN = "not started"
+STEPS = 2000  # of a run with many more, so many are looked at
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ class Result:
 
     @cached_property
     def metrics(self) -> Sequence[Row]:
-        """One row per step."""
-        return read_jsonl(self.folder / "metrics.jsonl")
+        """One row per step, or of very many steps every so manieth; all that have evaluations."""
+        return read_jsonl(self.folder / "metrics.jsonl", about=STEPS, always=b'"eval/')
 
     @cached_property
     def answers(self) -> dict[str, dict[str, Row]]:
