@@ -1,4 +1,4 @@
-"""Memory that runs out, for real: the run's algorithm lowers the process's limit while it learns."""
+"""Memory that runs out, for real: the run's algorithm lowers the process's limit."""
 
 import sys
 
@@ -7,7 +7,7 @@ import pytest
 from rlvid.errors import UserError
 from rlvid.files import read_jsonl
 from rlvid.policy.room import Room
-from tests.processes import Child
+from tests.processes import Child, several
 from tests.test_loop import train
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits on address space are Linux's")
@@ -44,6 +44,54 @@ def test_a_step_that_does_not_fit_is_learnt_in_halves(kitchen, tmp_path):
     (roomy, _), (tight, said) = runs["roomy"], runs["tight"]
     assert "out of memory; from now on" in said and "tokens at a time" in said
     assert tight[0] == pytest.approx(roomy[0], rel=1e-4, abs=2e-5)
+
+
+CRAMPED = """
+import ctypes, os, resource
+from dataclasses import dataclass
+from pathlib import Path
+import torch
+from algorithms.grpo import GRPO
+
+ctypes.CDLL(None).mallopt(-3, 1 << 16)  # what is large comes from the system and goes back there
+
+@dataclass(frozen=True)
+class Cramped(GRPO):
+    eaten = []
+
+    def report(self, batch):
+        if os.environ.get("RANK") == "1":
+            torch.backends.mkldnn.set_flags(False)
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + (64 << 20), resource.RLIM_INFINITY))
+            try:
+                while True:
+                    self.eaten.append(bytearray(1 << 18))
+            except MemoryError:
+                del self.eaten[-48:]  # 12 MB are left
+        return super().report(batch)
+
+    def credit(self, step):
+        self.eaten.clear()
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return super().credit(step)
+"""
+
+
+def test_one_process_of_two_samples_and_compares_in_halves_by_itself(kitchen, tmp_path):
+    """From the end of the first step to the second one's credit, one of them has 12 MB left."""
+    (tmp_path / "cramped.py").write_text(CRAMPED)
+    settings = [*WIDE, "train.steps=2", "eval.splits=[]", "train.lr_scheduler_type=constant"]
+    settings += [f"algorithm={tmp_path}/cramped.py", "algorithm.beta=0.04"]
+    said = []
+    for child in (Child(tmp_path / "one", *settings), *several(tmp_path / "two", *settings)):
+        code, words = child.end()
+        assert code == 0, words
+        said.append([f"{what} at a time" in words for what in ("prompts", "tokens")])
+    assert said == [[False, False], [False, False], [True, True]]
+    one, two = (read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    for row, other in zip(one, two, strict=True):
+        assert other == pytest.approx(row, rel=2e-3, abs=2e-4)
 
 
 SHORT = """
