@@ -35,7 +35,7 @@ def launch(zero, out, *program):
     launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(PRESETS / f"{zero}.yaml")]
     launcher += ["--num_processes", "2", "--main_process_port", "0", *(program or ("-m", "rlvid"))]
     launcher += ["train", "nano", *UNEVEN]
-    done = subprocess.run([*launcher, "--out", str(out)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*launcher, "--out", str(out)], capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     assert read_json(out / "environment.json")["processes"] == 2
     return out
@@ -117,6 +117,13 @@ def test_processes_make_their_logits_in_equally_many_pieces(single, tmp_path):
         "raise SystemExit(main())\n"
     )
     agree(launch("zero3", tmp_path / "zero3", str(program)), single)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1000)
+def test_offloaded_to_the_machines_memory_it_learns_the_same(single, tmp_path):
+    """AdamW is DeepSpeed's own then, whose build takes minutes the first time."""
+    agree(launch("zero3_offload", tmp_path / "off"), single)
 
 
 def test_a_build_that_was_killed_is_not_waited_for(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -65,10 +66,13 @@ def disk(tmp_path):
     subprocess.run(["umount", place], capture_output=True)
 
 
-@pytest.mark.parametrize("sign, words", [(signal.SIGKILL, "has ended"), (signal.SIGSTOP, "did not come within")])
-def test_a_process_says_what_it_waited_for_when_another_is_gone(kitchen, tmp_path, sign, words):
+@pytest.mark.parametrize(
+    "sign, words, zero",
+    [(signal.SIGKILL, "has ended", 0), (signal.SIGSTOP, "did not come within", 0), (signal.SIGKILL, "has ended", 3)],
+)
+def test_a_process_says_what_it_waited_for_when_another_is_gone(kitchen, tmp_path, sign, words, zero):
     out = tmp_path / "run"
-    first, second = several(out, "train.steps=500", "train.ddp_timeout=8")
+    first, second = several(out, "train.steps=500", "train.ddp_timeout=8", zero=zero)
     wait_for(out, 1, first, second)
     second.send(sign)
     code, said = first.end(within=60)
@@ -110,16 +114,19 @@ def test_sigterm_reaches_all_processes_of_a_run(kitchen, tmp_path):
 
 def stopped_at_random(out, undisturbed, times, luck):
     """Stop a run again and again, resume it each time, and at last let it end; the bits must be those of one life."""
-    for _ in range(times):
+    hits = Counter[str]()
+    while hits.total() < times:
         child = Child(out, *LONG, *(["--resume"] if (out / "status.json").exists() else []))
         child.process.join(luck.uniform(0, 4))
-        child.send(luck.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        child.send(sign := luck.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
         code, said = child.end()
+        hits.update([sign.name] if code else [])  # else it had ended, or was about to
         early = code == 1 and "KeyboardInterrupt" in said  # before there was a run
         assert early or code in (-signal.SIGKILL, -signal.SIGTERM, 0, 130), said
         if read_json(out / "status.json") and read_json(out / "status.json")["state"] == "done":
             assert same(out, undisturbed)
             shutil.rmtree(out)
+    print(f"{hits.total()} stops that hit:", ", ".join(f"{count} {name}" for name, count in sorted(hits.items())))
     train(out, resume=True)
     assert same(out, undisturbed)
 

@@ -86,8 +86,9 @@ def test_killed_at_any_moment_and_resumed_it_is_the_same_run(undisturbed, tmp_pa
 
 def test_two_processes_learn_what_one_learns(undisturbed, tmp_path):
     out = tmp_path / "two"
-    launcher = ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1")
-    launcher += ("--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m", "rlvid")
+    preset = Path(__file__).parent.parent / "experiments/presets/ddp.yaml"
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(preset), "--num_processes", "2")
+    launcher += ("--main_process_port", "0", "-m", "rlvid")
     arguments = ("train", "nano", *SMALL, "train.steps=6", "train.save_steps=2", "--out", out)
     on_cpu = os.environ | {"ACCELERATE_USE_CPU": "true"}
     subprocess.run(command(*arguments, launcher=launcher), check=True, capture_output=True, timeout=300, env=on_cpu)

@@ -56,7 +56,7 @@ def flat(seen, whole):
     print(*(f"{m:.0f} MB, {f:.0f} files, {t:.0f} threads, {1000 * s:.0f} ms each" for m, f, t, s in found), sep="\n")
     (memory, files, threads, pace), (late, more_files, more_threads, slow) = found
     assert late < 1.05 * memory + 20 and slow < 1.3 * pace
-    assert more_files <= files + 2 and more_threads <= threads
+    assert more_files <= 1.1 * files + 2 and more_threads <= 1.1 * threads
 
 
 @pytest.mark.soak
@@ -86,9 +86,8 @@ def test_two_hundred_cells_stay_flat(kitchen, tmp_path):
     grid = subprocess.Popen([sys.executable, "many.py", "--jobs", "2"], cwd=tmp_path, stdout=subprocess.DEVNULL)
     runs = tmp_path / "runs" / "many"
     seen = watched(psutil.Process(grid.pid), lambda: len(list(runs.glob("*/eval/L1.jsonl"))), every=5)
-    assert (
-        grid.wait() == 0 and len(cells := sorted(runs.glob("*/eval/L1.jsonl"), key=lambda p: p.stat().st_mtime)) == 200
-    )
+    cells = sorted(runs.glob("*/eval/L1.jsonl"), key=lambda path: path.stat().st_mtime)
+    assert grid.wait() == 0 and len(cells) == 200
     flat(seen, 200)
     sizes = [on_disk(cell.parent.parent) for cell in cells]
     early, late = sum(sizes[50:100]), sum(sizes[150:])
