@@ -163,6 +163,7 @@ def test_evaluation_data_is_refused(kitchen, name):
         ("frames", {"severity": 2.5}, "severity must be int, not 2.5"),
         ("frames", {"rate": 2.0}, "rate must be in"),
         ("wrong_clip", {"rate": -1.0}, "rate must be in"),
+        ("wrong_clip", {"severity": 3}, "has no field 'severity'"),
         ("narrations", {"how": "swap"}, 'how must be "drop" or "replace"'),
         ("narrations", {"severity": 1}, "has no field 'severity'"),
     ],

@@ -90,7 +90,11 @@ HOW: dict[str, Callable[[np.ndarray, list[int], int], np.ndarray]] = {
 
 @dataclass(frozen=True)
 class WrongClip(Corruption):
-    """With probability `rate` a training sample has the video of another; image and question stay (ours)."""
+    """With probability `rate` a training sample has the video of another; image and question stay (ours).
+
+    There is no severity: a prompt has one video, found, decoded, sized and cached by its path, and frames of two clips
+    need not have one size. So it is another's as a whole; `frames` damages part of a clip.
+    """
 
     rate: float = 0.0
 
