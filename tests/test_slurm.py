@@ -97,6 +97,7 @@ def test_jobs_outlive_a_killed_grid_and_the_next_one_follows_them(start, tmp_pat
     first.kill()
     first.communicate()
     assert queue(), "the jobs are still there"
+    assert not [path for path in runs.rglob("*job*") if path.parent.name != "slurm"], "the queue alone remembers them"
     assert (runs / "slurm").stat().st_mode & 0o777 == 0o700, "what is pickled there is run"
     again = start(*SLURM, "--jobs", "6", **grid)
     _, err = again.communicate(timeout=200)
@@ -150,6 +151,7 @@ def test_what_fails_three_times_is_set_aside_and_named(start, tmp_path, slurm): 
     [
         (["partitoin=low"], "no setting 'partitoin'. Did you mean 'partition'?"),
         (["low"], "--slurm 'low' is not key=value"),
+        (["comment=mine"], "no setting 'comment'"),
         (["partition=nowhere"], "Invalid partition name"),
     ],
 )

@@ -89,7 +89,7 @@ class Slurm:
     out: Path  # the grid's folder, on a file system that the nodes share
     settings: Mapping[str, Any]
     interval: float = 5.0  # seconds between two looks at the queue
-    queue: frozenset[str] = frozenset()
+    queue: Mapping[str, str] = field(default_factory=dict)  # our jobs' ids -> their comments, which are cells' folders
     looked: float = field(default=-1e9)
 
     def __post_init__(self) -> None:
@@ -99,9 +99,10 @@ class Slurm:
         except ImportError as error:
             raise UserError("--launcher slurm needs submitit: pip install 'rlvid[slurm]'") from error
         self.width = self.jobs if self.jobs is not None else sys.maxsize
+        names = known().keys() - {"comment"}  # by which we find a cell's job again
         for name in self.settings:
-            if name not in known():
-                raise UserError(f"--slurm: submitit has no setting {name!r}.{suggest(name, known())}")
+            if name not in names:
+                raise UserError(f"--slurm: there is no setting {name!r}.{suggest(name, names)}")
         with writing(jobs := self.out / "slurm"):
             jobs.mkdir(parents=True, exist_ok=True)
             jobs.chmod(0o700)  # submitit puts pickles there, which the nodes run
@@ -114,24 +115,26 @@ class Slurm:
 
     def start(self, command: Sequence[str], folder: Path, slot: int, lock: IO[str]) -> Process:
         """Put it into the queue, or follow the job that an earlier grid put there."""
-        note = folder / "slurm_job"
-        if not (note.exists() and note.read_text() in self.listed(now=True)):
+        own = str(folder.resolve())
+        job = next((id for id, comment in self.listed(now=True).items() if comment == own), "")
+        if not job:
             (folder / "exit_code").unlink(missing_ok=True)
+            self.executor.update_parameters(comment=own)
             try:
-                job = self.executor.submit(Attempt(tuple(command), str(folder)))
+                job = self.executor.submit(Attempt(tuple(command), str(folder))).job_id
             except Exception as error:  # submitit shows what sbatch said in exceptions of several kinds
                 said = str(error).strip().splitlines() or [repr(error)]
                 raise UserError(f"sbatch does not take the job: {said[-1]}") from error
-            note.write_text(job.job_id)
             self.listed(now=True)
-        return Queued(note.read_text(), folder, self)
+        return Queued(job, folder, self)
 
-    def listed(self, now: bool = False) -> frozenset[str]:
-        """The ids of our jobs that wait, run, or are requeued."""
+    def listed(self, now: bool = False) -> Mapping[str, str]:
+        """Our jobs that wait, run, or are requeued: ids -> comments."""
         if now or time.monotonic() > self.looked + self.interval:
-            asked = subprocess.run(["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True)
+            asked = subprocess.run(["squeue", "--me", "--noheader", "--format=%A %k"], capture_output=True, text=True)
             if asked.returncode == 0:  # else the controller is away, and all is as it was
-                self.queue = frozenset(asked.stdout.split())
+                lines = [line.strip().partition(" ") for line in asked.stdout.splitlines()]
+                self.queue = {id: comment for id, _, comment in lines}
             self.looked = time.monotonic()
         return self.queue
 
