@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -197,6 +198,39 @@ def test_kto_by_hand():
         algorithm, torch.tensor([[1.0, 0.0, 0.5]]), torch.ones(3, 1), ref_logps=-ref, sampled_logps=logps
     )
     assert (below.targets == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("policy", "published"),
+    [
+        ([[0.7, 0.1, 0.1, 0.1], [0.1, 0.7, 0.1, 0.1]], 0.1 * math.log(0.7 / 0.25) + 0.9 * math.log(0.1 / 0.25)),
+        ([[0.7, 0.1, 0.1, 0.1]] * 2, 0.7 * math.log(0.7 / 0.25) + 0.3 * math.log(0.1 / 0.25)),
+    ],
+    ids=["prompts pull apart", "prompts pull alike"],
+)
+def test_ktos_divergence_is_of_own_replies_and_the_published_one_of_mismatched_pairs(policy, published):
+    """Two prompts, each with ten replies of one word, in the proportions of the policy; the reference has 1/4 for each.
+
+    Own replies give KL(pi || pi_ref), 0.446. Mismatched pairs (x_i, y_j) give, prompts having one reference, that less
+    KL(pi_j || pi_i): -0.722, hence 0, or the same where prompts pull alike. Nobody is pushed the other way by it.
+    """
+    probs, ref = torch.tensor(policy), torch.full((20, 1), 0.25).log()
+    said = torch.stack([torch.arange(4).repeat_interleave((10 * row).round().long()) for row in probs])
+    own, mismatched = (probs.gather(1, words).log().view(20, 1) for words in (said, said.flip(0)))
+    algorithm, rewards = build("algorithms", "kto", beta=0.5), (said == 0).double()
+    batch = toy.batch_of(algorithm, rewards, torch.ones(20, 1), sampled_logps=own, ref_logps=ref)
+    divergence = (probs * (probs / 0.25).log()).sum(-1).mean().item()
+    assert (mismatched - ref).mean().item() == pytest.approx(published, abs=1e-6)
+    assert batch.targets[0, 0].item() == pytest.approx(divergence, abs=1e-6)
+    assert divergence == pytest.approx(0.446, abs=1e-3)
+
+    def gradient(z0):
+        leaf = own.clone().requires_grad_()
+        return torch.autograd.grad(algorithm.loss(leaf, replace(batch, targets=z0))[0].sum(), leaf)[0]
+
+    ours, theirs = gradient(batch.targets), gradient(torch.full((20, 1), max(published, 0.0)))
+    assert torch.equal(ours.sign(), theirs.sign()) and ours.any()
+    assert torch.allclose(ours, theirs) == (published > 0)
 
 
 def test_kto_with_a_threshold_learns_from_a_flat_group():
