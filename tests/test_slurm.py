@@ -151,7 +151,8 @@ def test_what_fails_three_times_is_set_aside_and_named(start, tmp_path, slurm): 
     [
         (["partitoin=low"], "no setting 'partitoin'. Did you mean 'partition'?"),
         (["low"], "--slurm 'low' is not key=value"),
-        (["comment=mine"], "no setting 'comment'"),
+        (["comment=mine"], "comment is not yours to set"),
+        (["nodes=2"], "nodes is not yours to set: a cell is one task on one node"),
         (["partition=nowhere"], "Invalid partition name"),
     ],
 )

@@ -18,6 +18,8 @@ from rlvid.files import writing
 from rlvid.resolve import suggest
 
 LOST = -1000  # the exit code of a job that left the queue without one
+OWN = dict.fromkeys(("nodes", "tasks_per_node"), "a cell is one task on one node")
+OWN |= {"comment": "by it a cell's job is found again"}
 PATIENT = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"}  # seconds that `accelerate launch` lets a step be saved in; else 30
 
 
@@ -99,10 +101,11 @@ class Slurm:
         except ImportError as error:
             raise UserError("--launcher slurm needs submitit: pip install 'rlvid[slurm]'") from error
         self.width = self.jobs if self.jobs is not None else sys.maxsize
-        names = known().keys() - {"comment"}  # by which we find a cell's job again
         for name in self.settings:
-            if name not in names:
-                raise UserError(f"--slurm: there is no setting {name!r}.{suggest(name, names)}")
+            if name in OWN:
+                raise UserError(f"--slurm: {name} is not yours to set: {OWN[name]}")
+            if name not in known():
+                raise UserError(f"--slurm: submitit has no setting {name!r}.{suggest(name, known())}")
         with writing(jobs := self.out / "slurm"):
             jobs.mkdir(parents=True, exist_ok=True)
             jobs.chmod(0o700)  # submitit puts pickles there, which the nodes run
