@@ -29,8 +29,8 @@ class Child:
         with suppress(ProcessLookupError):  # it was quicker
             os.kill(self.process.pid, sign)
 
-    def end(self, within=200):
-        """Its exit code, and its last words."""
+    def end(self, within=450):
+        """Its exit code, and its last words. DeepSpeed may first have to build its kernels, for minutes if all is busy."""
         self.process.join(within)
         assert self.process.exitcode is not None, "it hangs"
         return self.process.exitcode, self.log.read_text()
