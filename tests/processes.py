@@ -30,7 +30,7 @@ class Child:
             os.kill(self.process.pid, sign)
 
     def end(self, within=450):
-        """Its exit code, and its last words. DeepSpeed may first have to build its kernels, for minutes if all is busy."""
+        """Its exit code, and its last words. DeepSpeed may have to build its kernels first, which takes minutes."""
         self.process.join(within)
         assert self.process.exitcode is not None, "it hangs"
         return self.process.exitcode, self.log.read_text()
