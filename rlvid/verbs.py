@@ -55,8 +55,8 @@ def evaluate(
     An evaluation is a run without steps, and its folder is laid out as every run's. Prints its audit.
     """
     path = Path(model)
-    if not path.exists() and (path.is_absolute() or path.parent.is_dir()) and path.parent != Path():
-        raise UserError(f"no run, checkpoint or model folder {str(model)!r}")
+    if not path.exists() and (path.is_absolute() or path.parent.is_dir()) and str(model) != "nano":
+        raise UserError(f"no run, checkpoint or model folder {str(model)!r}; a hub id is OWNER/NAME")
     saved = sorted((path / "checkpoints").glob("step-*"))
     owner = path if (path / "config.toml").is_file() else path.parent.parent
     start = owner / "cold_start" / "folded"

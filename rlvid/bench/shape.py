@@ -14,6 +14,7 @@ from rlvid.policy.nano import BASE
 from rlvid.resolve import suggest
 
 WORD = " carrot"  # one token
+BETA, RATE = 0.04, 1e-6  # everyone's pull towards the reference, and learning rate
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -58,6 +59,8 @@ def check(config: Config, algorithm: Algorithm, processes: int) -> None:
             'algorithm.critic = "adapter" adapts a frozen base, in whole forwards: '
             'set train.lora_r and leave train.gradient_checkpointing off, or take "detached" or "shared"'
         )
+    if train.use_vllm and find_spec("vllm") is None:
+        raise UserError("train.use_vllm needs vLLM, which is not installed: pip install 'rlvid[vllm]'")
     if train.use_vllm and processes > 1:
         raise UserError(f"train.use_vllm is for one process, and this run has {processes}: leave it out")
     if train.prompts_per_step < processes * algorithm.num_minibatches:

@@ -74,12 +74,8 @@ class Engine:
             "0"  # in this process, where weights are handed over by reference
         )
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        try:
-            import vllm
-        except ImportError as error:
-            raise UserError(
-                f"train.use_vllm needs vLLM, pip install 'rlvid[vllm]', or leave it out: {error}"
-            ) from error
+        import vllm
+
         self.model, self.params = policy.model, vllm.SamplingParams
         self.eos, self.never = policy.tokenizer.eos_token_id, policy.never
         self.llm = vllm.LLM(
