@@ -19,9 +19,9 @@ demo: $(READY)
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-# Runs that are stopped at random moments, sixty times: they must leave the bits of one that never was.
+# What takes too long for `make test`, and its figures: sixty stops at random, 2,000 steps, 200 cells, offloaded optimisers.
 soak: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak -s
 
 # Known vulnerabilities of what is pinned, and of how many packages nothing is known; asks the network.
 audit:
