@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,8 @@ from rlvid.policy.letters import OPEN, letter_probs
 from rlvid.policy.model import Encoded, Policy
 from rlvid.policy.prefix import by_forward
 from rlvid.policy.reference import Reference
-from rlvid.policy.sampler import sampler
+from rlvid.policy.room import Room
+from rlvid.policy.sampler import Act, sampler
 from rlvid.reward import Mix, Spoil
 from rlvid.types import Completion, Group, Likelihood, Prompt
 from rlvid.video.views import Clip, view
@@ -87,6 +88,7 @@ class Witness:
     reference: Reference | None
     config: Config
     train: Train  # how altered views are answered
+    room: Room
     timed: Callable[[str], AbstractContextManager[None]]
     judge: Judge | None = None
 
@@ -130,7 +132,7 @@ class Witness:
             )
             return [[tuple(next(rows)[: len(c.tokens)]) for c in group] for group in groups]
 
-        return by_forward(asked.encoded, tokens, self.train.tokens_per_forward, ask)
+        return by_forward(asked.encoded, tokens, self.room, ask)
 
     def answer_probs(self, asked: Asked, name: str) -> list[Any]:
         """Per completion, the policy's own."""
@@ -178,11 +180,16 @@ class Witness:
         seen = gaze.watch(self.policy, encoded, completion.tokens)
         return float(gaze.shares(seen, gaze.kinds(self.policy, encoded, seen.shape[1]))[:, :2].sum(1).mean())
 
+    @cached_property
+    def look(self) -> Act:
+        """What answers altered views, one for all steps: it keeps its graphs, and what it has learnt about memory."""
+        return sampler(self.policy, self.train, lambda phase: nullcontext())
+
     def view(self, asked: Asked, name: str) -> list[Any]:
         """A group each, from the same luck as the completions, judged by the same verifier."""
         prompts = [group.prompt for group in asked.groups]
         encoded = [self.policy.encode(p, view(name, asked.see(p, self.policy.frames(p)), p.id)) for p in prompts]
-        found = sampler(self.policy, self.train, lambda phase: nullcontext())(prompts, encoded, asked.seed)
+        found = self.look(prompts, encoded, asked.seed)
         self.mix.plain(found, asked.spoil)
         return found
 
@@ -192,9 +199,8 @@ class Witness:
         options = [len(group.prompt.options) for group in groups]
         asked = [i for i, row in enumerate(there) if row and options[i]]
         scored = letter_probs(
-            policy, [encoded[i] for i in asked], [there[i] for i in asked], [options[i] for i in asked],
-            self.train.tokens_per_forward,
-        )  # fmt: skip
+            policy, [encoded[i] for i in asked], [there[i] for i in asked], [options[i] for i in asked], self.room
+        )
         found = dict(zip(asked, scored, strict=True))
         probs = [iter(found.get(i, ())) for i in range(len(groups))]
         return [[next(left, None) if head else None for head in row] for left, row in zip(probs, heads, strict=True)]

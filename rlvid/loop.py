@@ -77,7 +77,8 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         models = Models(policy, learner, optimizer, reference)
         act = ACTORS[algorithm.completions](policy, config.train, run.timed)
         aside = replace(config.train, num_generations=config.evidence.view_generations)
-        witness = Witness(mix, policy, reference, config, aside, run.timed, judge)
+        room = Room("tokens", config.train.tokens_per_forward)
+        witness = Witness(mix, policy, reference, config, aside, room, run.timed, judge)
         checkpoint.begin(run, models, scheduler)
         plan = [source.take(prompts, step, config) for step in range(run.step + 1, config.train.steps + 1)]
         speakers = policy, reference if {*measures.evidence} & evidence.BY_REFERENCE else None
@@ -97,8 +98,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                 return Rollout.of(places, encoded, groups, mix(groups, spoil, number), blank(policy, asked[0]))
 
         compared = reference if "ref_logps" in algorithm.needs else None
-        run.costs, room = judge.costs if judge else dict, Room("tokens", config.train.tokens_per_forward)
-        notice.patient = True
+        run.costs, notice.patient = judge.costs if judge else dict, True
         for number, asked in enumerate(plan, start=run.step + 1):
             with models.whole(*speakers):
                 rollout, drawn = play(asked, number), list(asked)

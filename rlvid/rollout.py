@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from statistics import pstdev
 
 import torch
@@ -158,8 +157,7 @@ class Rollout:
             sizes = [len(self.groups[i]) for i in part]
             return [Seen(*rows) for rows in zip(*(x.split(sizes) for x in seen), strict=True)]
 
-        by = partial(by_forward, self.encoded, self.tokens, ask=ask)
-        seen = room.fit(by, self.widest * len(self.groups), self.widest)
+        seen = by_forward(self.encoded, self.tokens, room, ask)
         nothing = torch.zeros(0, self.batch.mask.shape[1])
         return Seen(*(padded(rows) for rows in zip(*seen, strict=True))) if seen else Seen(*[nothing] * 3)
 

@@ -34,6 +34,7 @@ from rlvid.evidence import Asked, Witness
 from rlvid.judge import Judge
 from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
+from rlvid.policy.room import Room
 from rlvid.resolve import build
 from rlvid.reward import Mix
 from rlvid.types import Group
@@ -133,7 +134,8 @@ def by_policy(pairs: Sequence[Pair]) -> dict[str, str]:
     policy = Policy.load(config)
     groups = grouped(pairs)
     mix = Mix({name: build("rewards", name) for name in ("consistency_likelihood", "consistency_reanswer")}, {})
-    witness = Witness(mix, policy, Reference(policy, config.train), config, config.train, lambda phase: nullcontext())
+    train, room = config.train, Room("tokens", config.train.tokens_per_forward)
+    witness = Witness(mix, policy, Reference(policy, train), config, train, room, lambda phase: nullcontext())
     for start in track(range(0, len(groups), 16), "asking the policy", transient=True):
         some = groups[start : start + 16]
         witness(Asked(some, [policy.encode(group.prompt) for group in some], "audit"))

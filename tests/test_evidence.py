@@ -16,6 +16,7 @@ from rlvid.evidence import Asked, Witness, audit, check, reshuffled
 from rlvid.files import read_jsonl
 from rlvid.policy.letters import letter_probs, parting
 from rlvid.policy.reference import Reference
+from rlvid.policy.room import Room
 from rlvid.reward import Mix
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip
@@ -23,6 +24,7 @@ from tests.test_loop import train
 from tests.test_noise_runs import TINY
 from tests.test_ppo import stop_after
 
+ONE = Room("tokens", 1)  # a prompt at a time
 NOSY = 'rewards."tests/nosy.py:Nosy"=0.5'
 SAYS = [
     "<think>The corn went in. Next is the beet.</think><answer>B</answer>",
@@ -46,13 +48,14 @@ def witness(policy, *needs, **train):
         {"accuracy": lambda gs: [[float(c.answer == g.prompt.answer) for c in g] for g in gs], "needy": reward}, {}
     )
     settings = replace(config.train, num_generations=3, max_completion_length=16, **train)
-    return Witness(mix, policy, Reference(policy, config.train), config, settings, lambda phase: nullcontext())
+    room = Room("tokens", settings.tokens_per_forward)
+    return Witness(mix, policy, Reference(policy, config.train), config, settings, room, lambda phase: nullcontext())
 
 
 def test_letters_probabilities_are_those_of_writing_each_of_them(policy, prompts):
     prompt, head = prompts[0], "<think>The corn went in.</think><answer>"
     encoded = policy.encode(prompt)
-    (found,) = letter_probs(policy, [encoded], [[head, head]], [4], 1)
+    (found,) = letter_probs(policy, [encoded], [[head, head]], [4], ONE)
     whole = [policy.tokenizer(f"{head}{letter}</answer>")["input_ids"] for letter in LETTERS[:4]]
     with torch.no_grad():
         logps = policy([encoded], [Group(prompt, [Completion("", tuple(ids)) for ids in whole])]).logps
@@ -93,7 +96,7 @@ def test_likelihood_tells_what_video_and_thought_are_good_for(policy, prompts):
         assert likelihood[0].no_reasoning == likelihood[1].no_reasoning != likelihood[0].full
         bare = policy.encode(group.prompt, Clip())
         assert len(bare.grids) == 0 < len(seen.grids)
-        [[text_only]] = letter_probs(policy, [bare], [[SAYS[0].removesuffix("B</answer>")]], [4], 1)
+        [[text_only]] = letter_probs(policy, [bare], [[SAYS[0].removesuffix("B</answer>")]], [4], ONE)
         assert likelihood[0].no_video == pytest.approx(text_only, abs=1e-5)
 
 
@@ -107,7 +110,7 @@ def test_a_thought_is_answered_again_under_other_letters(policy, prompts):
         assert said[2] is None and {said[0], said[1], said[3]} <= set("ABCD") and said[0] == said[3]
         moved = replace(group.prompt, options=tuple(group.prompt.options[i] for i in order))
         head = SAYS[0].removesuffix("B</answer>")
-        [[probs]] = letter_probs(policy, [policy.encode(moved, Clip())], [[head]], [4], 1)
+        [[probs]] = letter_probs(policy, [policy.encode(moved, Clip())], [[head]], [4], ONE)
         assert moved.options[probs.index(max(probs))] == group.prompt.options[LETTERS.index(said[0])]
 
 

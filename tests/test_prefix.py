@@ -8,6 +8,7 @@ from rlvid.config import load
 from rlvid.policy import adapter, prefix
 from rlvid.policy.critic import KINDS, Critic
 from rlvid.policy.model import Policy, Seen
+from rlvid.policy.room import Room
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip
 
@@ -153,7 +154,9 @@ def test_a_budget_of_tokens_makes_forwards_of_like_groups(rollout):
     two = prefix.forwards(encoded, completions, 2 * max(widths))
     assert two == [order[:2], order[2:]]
     asked = []
-    found = prefix.by_forward(encoded, completions, 2 * max(widths), lambda part: asked.append(part) or part)
+    found = prefix.by_forward(
+        encoded, completions, Room("tokens", 2 * max(widths)), lambda part: asked.append(part) or part
+    )
     assert found == [0, 1, 2, 3] and asked == two, "answers are in the groups' order"
 
 

@@ -11,18 +11,19 @@ from transformers import PreTrainedTokenizerBase
 from rlvid.answer import LETTERS
 from rlvid.policy.model import Encoded, Policy
 from rlvid.policy.prefix import by_forward, packed_states
+from rlvid.policy.room import Room
 
 OPEN, CLOSE = "<answer>", "</answer>"
 
 
 @torch.no_grad()
 def letter_probs(
-    policy: Policy, prompts: Sequence[Encoded], heads: Sequence[Sequence[str]], options: Sequence[int], budget: int
+    policy: Policy, prompts: Sequence[Encoded], heads: Sequence[Sequence[str]], options: Sequence[int], room: Room
 ) -> list[list[tuple[float, ...]]]:
     """For each prompt's heads, texts that end where a letter comes, the probabilities of its first `options` letters.
 
     They are taken among these letters alone and sum to 1. Heads of a prompt that are equal are scored once; as many
-    prompts go through the model together as `budget` tokens take.
+    prompts go through the model together as there is `room` for their tokens.
     """
     asked = [list(dict.fromkeys(group)) for group in heads]
     parted = [[parting(policy.tokenizer, h, n) for h in group] for group, n in zip(asked, options, strict=True)]
@@ -36,7 +37,7 @@ def letter_probs(
 
     tables = [
         {head: _among(seen, letters) for head, seen, (_, letters) in zip(texts, logits, parts, strict=True)}
-        for texts, logits, parts in zip(asked, by_forward(prompts, rows, budget, ask), parted, strict=True)
+        for texts, logits, parts in zip(asked, by_forward(prompts, rows, room, ask), parted, strict=True)
     ]
     return [[table[head] for head in group] for table, group in zip(tables, heads, strict=True)]
 

@@ -21,6 +21,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration, eager_attention_forward
 
+from rlvid.policy.room import Room
 from rlvid.processes import most
 
 if TYPE_CHECKING:
@@ -49,13 +50,21 @@ def forwards(prompts: Sequence[Encoded], completions: Tokens, budget: int) -> li
 
 
 def by_forward(
-    prompts: Sequence[Encoded], completions: Tokens, budget: int, ask: Callable[[list[int]], Sequence[T]]
+    prompts: Sequence[Encoded], completions: Tokens, room: Room, ask: Callable[[list[int]], Sequence[T]]
 ) -> list[T]:
-    """What `ask` says of each group, in their order, where it is asked of as many as share a forward."""
-    found: dict[int, T] = {}
-    for part in forwards(prompts, completions, budget):
-        found |= zip(part, ask(part), strict=True)
-    return [found[i] for i in range(len(prompts))]
+    """What `ask` says of each group, in their order, where it is asked of as many as share a forward.
+
+    Without a gradient: where memory runs out, all are asked again, fewer at a time.
+    """
+
+    def within(budget: int) -> list[T]:
+        found: dict[int, T] = {}
+        for part in forwards(prompts, completions, budget):
+            found |= zip(part, ask(part), strict=True)
+        return [found[i] for i in range(len(prompts))]
+
+    widest = max(widths(prompts, completions), default=1)
+    return room.fit(within, widest * len(prompts), widest)
 
 
 def packed_states(policy: Policy, prompts: Sequence[Encoded], completions: Tokens) -> tuple[Tensor, Tensor]:
