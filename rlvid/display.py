@@ -47,16 +47,21 @@ class Display:
 
     def __enter__(self) -> Display:
         self.progress.start()
-        steps = self.run.config.train.steps
-        self.task = self.progress.add_task("train", total=steps, note="", visible=steps > 0)
+        self.task = self.progress.add_task(f"loading {self.run.config.model}", total=None, note="")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
 
+    def loaded(self) -> None:
+        """From now on the first bar is that of the steps, if there are any."""
+        steps = self.run.config.train.steps
+        self.progress.update(self.task, description="train", total=steps, visible=steps > 0)
+
     @contextmanager
     def phase(self, name: str, total: int) -> Iterator[Phase]:
         """A bar of its own for one piece of work, such as a level's evaluation."""
+        self.loaded()
         task = self.progress.add_task(name, total=total, note="")
         phase = Phase(self.progress, task)
         yield phase
@@ -77,6 +82,7 @@ class Display:
     def step(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
         """Show a step's numbers, and every so often a completion beside its question."""
         note = "  ".join(f"{name} {metrics[key]:.3g}" for key, name in SHOWN.items() if key in metrics)
+        self.loaded()
         self.progress.update(self.task, completed=step, note=note)
         if not self.live:
             self.console.print(f"step {step}/{self.run.config.train.steps}  {note}", highlight=False)

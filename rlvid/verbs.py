@@ -51,24 +51,24 @@ def evaluate(
 ) -> dict[str, float]:
     """Evaluate a run's folder, one of its checkpoints, or any Qwen2-VL folder or hub id; resumable.
 
-    A run's own config says how frames are chosen and rewards are mixed; other models take the defaults, the paper's.
-    An evaluation is a run without steps, and its folder is laid out as every run's. Prints its audit.
+    A run's own config says how frames are chosen and rewards are mixed; other models take the paper's, and "nano" its
+    preset's. An evaluation is a run without steps, and its folder is laid out as every run's. Prints its audit.
     """
     path = Path(model)
     if not path.exists() and (path.is_absolute() or path.parent.is_dir()) and str(model) != "nano":
         raise UserError(f"no run, checkpoint or model folder {str(model)!r}; a hub id is OWNER/NAME")
     saved = sorted((path / "checkpoints").glob("step-*"))
     owner = path if (path / "config.toml").is_file() else path.parent.parent
-    start = owner / "cold_start" / "folded"
+    own, start = owner / "config.toml", owner / "cold_start" / "folded"
     weights = saved[-1] if saved else model if owner != path else start if start.is_dir() else None
     given = ["train.steps=0", "cold_start.steps=0", "train.lora_r=0"]
     given += [f'model="{weights}"'] if weights else []
-    given += held_to(owner, saved[-1] if saved else path) if (owner / "config.toml").is_file() else []
+    given += held_to(owner, saved[-1] if saved else path) if own.is_file() else []
     given += [f'data="{data}"'] if data else []
     given += [f"eval.splits={list(splits)}"] if splits else []
     given += ["eval.transfer=[]"] if data or splits else []  # what is asked is what was named
-    config = load(owner / "config.toml" if (owner / "config.toml").is_file() else "qwen2_vl_7b", [*given, *overrides])
-    config = replace(config, noise=Noise())
+    preset = own if own.is_file() else "nano" if str(model) == "nano" else "qwen2_vl_7b"
+    config = replace(load(preset, [*given, *overrides]), noise=Noise())
     folder = Path(out) if out else Path("runs") / f"eval-{path.name}-{config.id}"
     metrics = _run(config, folder, resume=True)
     if os.environ.get("RANK", "0") == "0":
@@ -180,6 +180,9 @@ def report(runs: str | Path, plots: bool = True, html: str | Path | None = None)
 
 def export(run: str | Path, folder: str | Path) -> None:
     """Write the last checkpoint of a run as a plain Hugging Face folder, a LoRA adapter folded into its base."""
+    from rlvid.quiet import quiet
+
+    quiet()
     from rlvid.checkpoint import plain
 
     plain(Path(run), Path(folder))
@@ -204,6 +207,9 @@ def bench(
     import torch
     from rich.console import Console
 
+    from rlvid.quiet import quiet
+
+    quiet()
     from rlvid.bench import duel, throughput
     from rlvid.bench.shape import SEEN, Shape
 
@@ -226,14 +232,9 @@ def bench(
 
 
 def _run(config: Config, folder: Path, resume: bool) -> dict[str, float]:
-    import torch
-    import transformers
+    from rlvid.quiet import quiet
 
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, where installed, warns on every start
-
+    quiet()
     from rlvid.loop import train
 
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
     return train(config, folder, resume)

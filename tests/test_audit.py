@@ -126,6 +126,8 @@ def test_position_bias_is_against_where_the_right_ones_are():
     table = positions({"fair": fair, "biased": biased})
     assert list(table.columns[1].cells) == ["25% for 25%", "100% for 25%"]
     assert list(table.columns[-1].cells) == ["1.000", "0.000"]
+    two = [row("A", gold="D"), row("D", gold="D")]
+    assert list(positions({"two": two}).columns[-1].cells) == ["1.000"], "A is never right here: no letter of this test"
 
 
 @pytest.mark.parametrize(

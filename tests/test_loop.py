@@ -227,6 +227,11 @@ def test_eval_reads_a_run_and_agrees_with_it(undisturbed, tmp_path, capsys):
     assert (tmp_path / "again/eval/L2.jsonl").read_bytes() == (undisturbed / "eval/L2.jsonl").read_bytes()
 
 
+def test_eval_of_nano_asks_what_its_preset_asks(kitchen, tmp_path):
+    verbs.evaluate("nano", splits=["L1"], overrides=["eval.limit=2"], out=tmp_path / "nano")
+    assert len(read_jsonl(tmp_path / "nano/eval/L1.jsonl")) == 2
+
+
 def test_metrics_are_json(undisturbed):
     for line in Path(undisturbed / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest, chi2_contingency, false_discovery_control, norm, permutation_test, ttest_1samp
+from scipy.stats import binomtest, chi2, chi2_contingency, false_discovery_control, norm, permutation_test, ttest_1samp
 
 from rlvid.study.power import verdict
 from rlvid.study.stats import (
@@ -16,6 +16,7 @@ from rlvid.study.stats import (
     difference,
     difference_of_shares,
     holm,
+    homogeneity,
     means,
     percentiles,
     permutation,
@@ -119,6 +120,24 @@ def test_videos_change_sign_as_a_whole():
     assert permutation(a, b, np.zeros(40, int)) == 1.0, "one video proves nothing"
     shuffled = np.random.default_rng(0).permutation(40)
     assert permutation(a, b, (np.arange(40) // 8)[shuffled]) == permutation(a, b, np.arange(40) // 8)
+
+
+def test_homogeneity_is_stuarts_and_mcnemars():
+    eyes = [[1520, 266, 124, 66], [234, 1512, 432, 78], [117, 362, 1772, 205], [36, 82, 179, 492]]  # Stuart's, 1955
+    assert homogeneity(np.array(eyes, float)) == pytest.approx(chi2.sf(11.957, 3), rel=1e-3)
+    assert homogeneity(np.array([[30.0, 12.0], [5.0, 40.0]])) == pytest.approx(chi2.sf(7**2 / 17, 1))
+    assert homogeneity(np.diag([3.0, 0.0, 5.0])) == 1.0, "all right, in whatever letters"
+
+
+@pytest.mark.parametrize("right", [0.0, 0.8])
+def test_homogeneity_cries_wolf_one_time_in_twenty(right):
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(1000):
+        gold, luck = rng.choice(4, 200, p=[0.4, 0.3, 0.2, 0.1]), rng.choice(4, 200, p=[0.4, 0.3, 0.2, 0.1])
+        table = np.zeros((4, 4))
+        np.add.at(table, (np.where(rng.random(200) < right, gold, luck), gold), 1)
+        alarms += homogeneity(table) < 0.05
+    assert 0.03 < alarms / 1000 < 0.07
 
 
 def test_design_effect_by_hand():

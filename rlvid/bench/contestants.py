@@ -35,6 +35,7 @@ from rlvid.policy.reference import Reference
 from rlvid.policy.room import Room
 from rlvid.policy.sampler import Sampler
 from rlvid.policy.zero import Models
+from rlvid.quiet import quiet
 from rlvid.resolve import build
 from rlvid.reward import Mix
 from rlvid.rollout import Rollout
@@ -197,8 +198,7 @@ NAMES = (*OWN, "trl")
 
 def main() -> None:
     """Be a contestant."""
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, where installed, warns
+    quiet()
     name, folder, shape = sys.argv[1], Path(sys.argv[2]), Shape(**json.loads(sys.argv[3]))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever is printed by libraries goes to stderr

@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
-from transformers import logging
 
 from rlvid import checkpoint
 from rlvid.config import Config, load
@@ -23,6 +22,7 @@ from rlvid.files import read_jsonl
 from rlvid.policy import gaze
 from rlvid.policy.gaze import KINDS
 from rlvid.policy.model import Encoded, Policy
+from rlvid.quiet import quiet
 from rlvid.resolve import suggest
 from rlvid.study.runs import Row
 from rlvid.types import Prompt
@@ -90,8 +90,7 @@ def together(
 
 def look(run: Path, sample: str, layers: Sequence[int] = (), heads: Sequence[int] = ()) -> tuple[Look, Prompt, Clip]:
     """Where a run's last weights look, while they write what it answered to a question of its evaluation."""
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    quiet()
     row = answered(run, sample)
     config = load(run / "config.toml")
     prompts = {(p.id, p.level): p for level in source.held_out(config).values() for p in level}

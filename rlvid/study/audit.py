@@ -19,12 +19,11 @@ from typing import Any
 import numpy as np
 from rich.console import Group
 from rich.table import Table
-from scipy.stats import chisquare
 
 from rlvid.answer import LETTERS, thought
 from rlvid.errors import UserError
 from rlvid.files import read_jsonl
-from rlvid.study.stats import wilson
+from rlvid.study.stats import homogeneity, wilson
 from rlvid.study.votes import mean, votes
 
 Rows = Sequence[Mapping[str, Any]]
@@ -82,16 +81,16 @@ def measures(levels: Levels, views: Mapping[str, Levels]) -> Table:
 
 
 def positions(levels: Levels) -> Table:
-    """How often each letter is given and is right; p that answers are spread as the right ones are, by chi-square."""
+    """How often each letter is given, and is right; p that the two are spread alike, by Stuart's test."""
     letters = sorted({row["gold"] for rows in levels.values() for row in rows if row["gold"]})
     table = Table("position bias", *letters, "p", box=None, pad_edge=False)
     for level, rows in levels.items():
         given, gold = (Counter(row[key] for row in rows if row["answer"] in letters) for key in ("answer", "gold"))
         total = max(given.total(), 1)
-        compared = [letter for letter in letters if gold[letter]]
-        p = chisquare(*([counts[letter] for letter in compared] for counts in (given, gold)), sum_check=False).pvalue
+        pairs = Counter((row["answer"], row["gold"]) for row in rows if row["answer"] in letters)
+        p = homogeneity(np.array([[pairs[a, b] for b in letters] for a in letters], dtype=float))
         shares = [f"{given[letter] / total:.0%} for {gold[letter] / total:.0%}" for letter in letters]
-        table.add_row(f"{level}: given for right", *shares, f"{p:.3f}" if compared else "–")
+        table.add_row(f"{level}: given for right", *shares, f"{p:.3f}" if pairs else "–")
     return table
 
 

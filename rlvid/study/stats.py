@@ -14,7 +14,7 @@ from functools import lru_cache
 from math import sqrt
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import chdtrc, ndtr, ndtri, stdtrit
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000
@@ -107,6 +107,17 @@ def permutation(a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None) 
         null = (np.pad(null, (size, 0)) + np.pad(null, (0, size))) / 2
     sums = 2 * np.arange(len(null)) - sizes.sum()
     return min(1.0, null[abs(sums) >= abs(gaps.sum())].sum())
+
+
+def homogeneity(table: np.ndarray) -> float:
+    """(K, K) counts of pairs -> p that a pair's first is each of K kinds as often as its second, by chance.
+
+    Stuart's test (1955), chi-square in as many degrees as the gaps can have; for K = 2 it is McNemar's without a
+    correction. A pair of equals says nothing, so answers may be right as often as they like.
+    """
+    gaps, spread = table.sum(1) - table.sum(0), np.diag(table.sum(1) + table.sum(0)) - table - table.T
+    rank = np.linalg.matrix_rank(spread)
+    return float(chdtrc(rank, gaps @ np.linalg.pinv(spread) @ gaps)) if rank else 1.0
 
 
 def holm(ps: Sequence[float]) -> list[float]:
