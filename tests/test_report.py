@@ -99,6 +99,13 @@ def test_the_table_holds_the_counts(study):
     assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("run folders"))
 
 
+def test_what_is_equivalent_is_the_experiments_to_say(study):
+    about = json.loads((study / "grid.json").read_text())
+    write(study / "grid.json", json.dumps(about | {"within": 0.2}))
+    assert "equivalent within 20" in printed(study)
+    assert "an interval within 20 points of 0" in " ".join(printed(study).split())
+
+
 def test_the_comparisons_are_paired_and_adjusted(study):
     first, second = compare(pairs(read(study)))
     assert (would_take(first), would_take(second)) == (("", ""), ("–", "–")), "of nothing, no number shows anything"

@@ -8,7 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
-from rlvid.study.power import ALPHA, Needed, needed, verdict
+from rlvid.study.power import ALPHA, WITHIN, Needed, needed, verdict
 from rlvid.study.response import Response
 from rlvid.study.runs import Study
 from rlvid.study.stats import Interval, design_effect, difference, holm, permutation
@@ -48,11 +48,12 @@ class Comparison:
     difference: Interval
     p: float
     needed: Needed
+    within: float = WITHIN
 
     @property
     def verdict(self) -> str:
         """In words."""
-        return verdict(self.difference, self.p)
+        return verdict(self.difference, self.p, within=self.within)
 
 
 def pairs(study: Study) -> list[Pair]:
@@ -82,7 +83,7 @@ def pairs_in_noise(responses: Sequence[Response]) -> list[Pair]:
     return found
 
 
-def compare(pairs: Sequence[Pair]) -> list[Comparison]:
+def compare(pairs: Sequence[Pair], within: float = WITHIN) -> list[Comparison]:
     """What each pair shows, as one family of comparisons."""
     return [
         Comparison(
@@ -90,6 +91,7 @@ def compare(pairs: Sequence[Pair]) -> list[Comparison]:
             difference(pair.scores, pair.others, pair.paired, pair.videos),
             p,
             needed(pair.scores, pair.others, pair.paired, pair.videos, ALPHA / len(pairs)),
+            within,
         )
         for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)
     ]

@@ -1,7 +1,8 @@
 """Published counts, of which nobody kept who was right where: how many of how many questions each arm got right.
 
 A TOML file has `question`, `of` (level -> questions) and `right` (arm -> level -> right answers); `comparisons`, pairs
-of arms, are with the first arm where they are left out. `source` says where the counts are from.
+of arms, are with the first arm where they are left out. `source` says where the counts are from; arms are equivalent
+`within` 0.03, unless it is given.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from rlvid.study.power import ALPHA, WITHIN, needed_of_shares
 from rlvid.study.stats import difference_of_shares, holm, wilson
 from rlvid.study.tables import verdicts
 
-KEYS = ("question", "source", "of", "right", "comparisons")
+KEYS = ("question", "source", "of", "right", "comparisons", "within")
 WORDS = (
     "Intervals of accuracies are Wilson's, of differences Newcombe's; p is of the two-sided z-test, adjusted for all "
     "{count} comparisons here (Holm). Which questions were right is not known, so nothing is paired, and one run each "
@@ -40,6 +41,7 @@ class Counts:
     of: Mapping[str, int]
     right: Mapping[str, Mapping[str, int]]
     comparisons: Sequence[tuple[str, str]]
+    within: float = WITHIN
 
 
 def read(path: Path) -> Counts:
@@ -65,7 +67,9 @@ def read(path: Path) -> Counts:
     for pair in comparisons:
         if len(pair) != 2 or any(arm not in right for arm in pair):
             raise UserError(f"{path}: comparisons: {list(pair)} must be two of the arms, {', '.join(right)}")
-    return Counts(str(table.get("question", path.stem)), str(table.get("source", "")), of, right, comparisons)
+    if not isinstance(within := table.get("within", WITHIN), float) or not 0 < within < 1:
+        raise UserError(f"{path}: within must be a share such as 0.03, not {within!r}")
+    return Counts(str(table.get("question", path.stem)), str(table.get("source", "")), of, right, comparisons, within)
 
 
 def compare(counts: Counts) -> list[Comparison]:
@@ -75,7 +79,7 @@ def compare(counts: Counts) -> list[Comparison]:
     shares = [(counts.right[a][k], counts.of[k], counts.right[b][k], counts.of[k]) for a, b, k in places]
     found = [difference_of_shares(*each) for each in shares]
     return [
-        Comparison(*place, gap, p, needed_of_shares(*each, ALPHA / len(places)))
+        Comparison(*place, gap, p, needed_of_shares(*each, ALPHA / len(places)), counts.within)
         for place, each, (gap, _), p in zip(places, shares, found, holm([p for _, p in found]), strict=True)
     ]
 
@@ -92,5 +96,5 @@ def report(path: Path, console: Console | None = None) -> None:
         table.add_row(Text(arm), *(cells.get(level, "–") for level in counts.of))
     console.print(Text(counts.question, style="bold"), Text(counts.source, style="dim"), "", table, "", sep="\n")
     if found := compare(counts):
-        words = WORDS.format(count=len(found), within=100 * WITHIN)
+        words = WORDS.format(count=len(found), within=100 * counts.within)
         console.print(verdicts(found, console.width >= 100), Text(words, style="dim"), sep="\n")

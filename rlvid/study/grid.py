@@ -23,6 +23,7 @@ from rlvid.files import write
 from rlvid.resolve import suggest
 from rlvid.study.launch import Command, launch
 from rlvid.study.launchers import Launcher, Local, Slurm
+from rlvid.study.power import WITHIN
 from rlvid.study.runs import Result
 
 Settings = Mapping[str, Any]  # config key -> value, such as {"noise.rate": 0.3}
@@ -53,7 +54,8 @@ class Grid:
     returns what it sets there, or None where there is no such arm. An arm in `unseeded` does not depend on the seed, as
     an untrained base that answers greedily, and runs under the first alone. Cells of equal seed share prompts, luck and
     noise: the noise's seed follows the run's. An arm that sets "preset" starts from another one, such as
-    "{preset}_sft". Without `comparisons`, every arm is compared with the control.
+    "{preset}_sft". Without `comparisons`, every arm is compared with the control. Arms whose difference in accuracy is
+    sure to be less than `within` are called equivalent: choose it before the runs.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Grid:
     unseeded: tuple[str, ...] = ()
     comparisons: tuple[tuple[str, str], ...] = ()
     preset: str = "nano"
+    within: float = WITHIN
 
     def settings(self, preset: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
         """Arm -> its level on each axis, and what it sets; where two axes set one key, the later one does."""
@@ -85,6 +88,8 @@ class Grid:
         cells: list[Cell] = []
         folders: dict[str, str] = {}
         arms = self.settings(preset)
+        if not 0 < self.within < 1:
+            raise UserError(f"grid {self.name!r}: within must be a share such as 0.03, not {self.within!r}")
         for name in (self.control, *self.unseeded, *(arm for pair in self.comparisons for arm in pair)):
             if name not in arms:
                 raise UserError(f"grid {self.name!r} names no arm {name!r}.{suggest(name, arms)}")
@@ -151,7 +156,8 @@ class Grid:
 
     def _write(self, out: Path, cells: Sequence[Cell]) -> None:
         """Tell the report what belongs to this grid."""
-        about = {"name": self.name, "question": self.question, "control": self.control}
+        about: dict[str, Any] = {"name": self.name, "question": self.question, "control": self.control}
+        about["within"] = self.within
         pairs = self.comparisons or [
             (arm, self.control) for arm in dict.fromkeys(c.arm for c in cells) if arm != self.control
         ]

@@ -12,7 +12,6 @@ from rich.text import Text
 from rlvid.study import measures
 from rlvid.study.comparison import Pair, compare, pairs, pairs_in_noise
 from rlvid.study.design import design
-from rlvid.study.power import WITHIN
 from rlvid.study.response import NEAR, responses
 from rlvid.study.runs import Study, read
 from rlvid.study.tables import accuracies, aggregates, by_domain, missing, noise_cells, noise_response, verdicts
@@ -88,7 +87,7 @@ def sections(study: Study, width: int) -> Iterator[tuple[str, list[Table | Text]
     if study.levels:
         yield "Accuracy", [*accuracies(study, compared, width), Text(INTERVALS, style="dim")]
     if compared:
-        yield "Comparisons", _verdicts(compared, wide)
+        yield "Comparisons", _verdicts(compared, study.within, wide)
     if domains := by_domain(study, width):
         yield "By domain", domains
     if study.levels and (keys := measures.measured(study)):
@@ -100,13 +99,13 @@ def sections(study: Study, width: int) -> Iterator[tuple[str, list[Table | Text]
         yield "Noise", [noise_cells(study, found), Text(RATES, style="dim"), noise_response(found), *words]
         if compared := pairs_in_noise(found):
             head = Text("In the same noise, all levels together", style="bold")
-            yield "Methods in the same noise", [head, *_verdicts(compared, wide)]
+            yield "Methods in the same noise", [head, *_verdicts(compared, study.within, wide)]
     elif study.levels and any(len(runs) > 2 for runs in study.arms.values()):
         yield "All levels at once", [aggregates(study), Text(AGGREGATES, style="dim")]
     if any(map(study.remarks, study.results)):
         yield "Not in the numbers", [missing(study)]
 
 
-def _verdicts(compared: Sequence[Pair], wide: bool) -> list[Table | Text]:
-    words = TESTS.format(count=len(compared), within=100 * WITHIN) + (TAKES if wide else "")
-    return [verdicts(compare(compared), wide), Text(words, style="dim")]
+def _verdicts(compared: Sequence[Pair], within: float, wide: bool) -> list[Table | Text]:
+    words = TESTS.format(count=len(compared), within=100 * within) + (TAKES if wide else "")
+    return [verdicts(compare(compared, within), wide), Text(words, style="dim")]

@@ -15,6 +15,7 @@ import numpy as np
 
 from rlvid.errors import UserError
 from rlvid.files import read_json, read_jsonl
+from rlvid.study.power import WITHIN
 
 Row = Mapping[str, Any]
 UNBEGUN = "not started"
@@ -77,6 +78,7 @@ class Study:
     control: str
     comparisons: Sequence[tuple[str, str]]
     results: Sequence[Result]
+    within: float = WITHIN  # the margin of what is called equivalent
 
     @cached_property
     def arms(self) -> dict[str, list[Result]]:
@@ -168,7 +170,7 @@ def read(folder: Path) -> Study:
     if grid := read_json(folder / "grid.json"):
         results = [Result(c["arm"], c["seed"], folder / c["folder"], c["id"], c["levels"]) for c in grid["cells"]]
         comparisons = [(a, b) for a, b in grid["comparisons"]]
-        return Study(grid["name"], grid["question"], grid["control"], comparisons, results)
+        return Study(grid["name"], grid["question"], grid["control"], comparisons, results, grid.get("within", WITHIN))
     configs = {
         path.parent: tomllib.loads(path.read_text())
         for path in sorted([folder / "config.toml", *folder.glob("*/config.toml")])
