@@ -171,9 +171,10 @@ def learn(
             rollout = rollout.before(models.policy, config, room)
     learner.train()  # gradient checkpointing asks for it; nothing here drops out
     for turn in turns:
-        part, undo = rollout.part(turn), partial(learner.zero_grad, set_to_none=True)
+        part = rollout.part(turn)
         gradient = partial(backward, models, algorithm, accelerator, part, config.temperature)
-        meter.add(room.fit(gradient, part.widest * len(part.groups), part.widest, undo))
+        meter.add(room.fit(gradient, part.widest * len(part.groups), part.widest, learner.zero_grad, models.again))
+        models.add_up()
         meter.step(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -184,15 +185,12 @@ def learn(
 def backward(
     models: Models, algorithm: Algorithm, accelerator: Accelerator, rollout: Rollout, temperature: float, budget: int
 ) -> Meter:
-    """Add a minibatch's gradient to the parameters', in forwards of at most `budget` tokens.
-
-    All processes go through the model equally often, silently where they have nothing left to learn from.
-    """
+    """Add a minibatch's gradient, in forwards of at most `budget` tokens, in each process as many."""
     learner, meter, parts = models.learner, Meter(), list(rollout.parts(budget))
     parts += [rollout.silent()] * (processes.most(len(parts)) - len(parts))
     for left, part in zip(reversed(range(len(parts))), parts, strict=True):
-        accelerator.sync_gradients = not left  # DeepSpeed, which has no `no_sync`, steps when this is so
-        with accelerator.no_sync(learner) if left else nullcontext():
+        accelerator.sync_gradients = not left  # DeepSpeed steps when this is so
+        with learner.no_sync() if models.apart else nullcontext():
             seen = learner(part.encoded, part.groups, temperature)
             batch = part.batch.seen(seen.logps.shape[1], seen.entropy, seen.values)
             losses, quantities = algorithm.loss(seen.logps, batch)

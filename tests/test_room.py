@@ -13,7 +13,7 @@ from tests.test_loop import train
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits on address space are Linux's")
 
 TIGHT = """
-import resource
+import os, resource
 from dataclasses import dataclass
 from pathlib import Path
 import torch
@@ -44,6 +44,20 @@ def test_a_step_that_does_not_fit_is_learnt_in_halves(kitchen, tmp_path):
     (roomy, _), (tight, said) = runs["roomy"], runs["tight"]
     assert "out of memory; from now on" in said and "tokens at a time" in said
     assert tight[0] == pytest.approx(roomy[0], rel=1e-4, abs=2e-5)
+
+
+def test_what_does_not_fit_in_one_process_of_two_is_learnt_again_by_both(kitchen, tmp_path):
+    """One of them has 200 MB left to learn from its half of the step in, and goes on with fewer tokens at a time."""
+    (tmp_path / "tight.py").write_text(TIGHT.format(more='(200 << 20 if os.environ.get("RANK") == "1" else 1 << 40)'))
+    settings = [*WIDE, f"algorithm={tmp_path}/tight.py"]
+    said = []
+    for child in (Child(tmp_path / "one", *settings), *several(tmp_path / "two", *settings)):
+        code, words = child.end()
+        assert code == 0, words
+        said.append("tokens at a time" in words)
+    assert said == [False, False, True]
+    one, two = (read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert two[0] == pytest.approx(one[0], rel=1e-4, abs=2e-5)
 
 
 CRAMPED = """

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
-import torch
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from rlvid.errors import UserError
@@ -20,28 +19,37 @@ class Room:
     def __init__(self, what: str, size: int = sys.maxsize) -> None:
         self.what, self.size = what, size
 
-    def fit(self, work: Callable[[int], T], most: int, least: int = 1, undo: Callable[[], None] | None = None) -> T:
+    def fit(
+        self,
+        work: Callable[[int], T],
+        most: int,
+        least: int = 1,
+        undo: Callable[[], None] = lambda: None,
+        again: Callable[[bool], bool] = bool,
+    ) -> T:
         """What `work` returns for a size of at most `most`; where memory runs out, `undo`, and again with half of it.
 
-        What has to be undone is learning, which several processes do together: one alone would lose step, so there it
-        is not tried again. UserError then, and where less than `least` would be left.
+        `again` is told whether it ran out, and says whether all is to be done again: processes that work together ask
+        each other. UserError where less than `least` would be left.
         """
         while True:
-            size = min(self.size, most)
+            size, short = min(self.size, most), ""
             try:
-                return work(size)
+                found = work(size)
             except RuntimeError as error:
                 if not should_reduce_batch_size(error):
                     raise
                 short = str(error).splitlines()[0]
-            if undo:
-                undo()
-            clear_device_cache(garbage_collection=True)
-            several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-            if (undo and several) or size // 2 < least:
+            if short:
+                clear_device_cache(garbage_collection=True)
+            if not again(bool(short)):
+                return found
+            undo()
+            if short and size // 2 < least:
                 raise UserError(f"out of memory with {size} {self.what} at a time: {short}. {ADVICE}")
-            self.size = size // 2
-            print(f"rlvid: out of memory; from now on {self.size} {self.what} at a time", file=sys.stderr)
+            if short:
+                self.size = size // 2
+                print(f"rlvid: out of memory; from now on {self.size} {self.what} at a time", file=sys.stderr)
 
 
 ADVICE = (

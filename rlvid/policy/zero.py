@@ -16,8 +16,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
+from torch.nn.parallel import DistributedDataParallel
 
+from rlvid.errors import UserError
 from rlvid.policy.critic import split
+from rlvid.policy.room import ADVICE
+from rlvid.processes import most
 
 if TYPE_CHECKING:
     from rlvid.policy.model import Policy
@@ -45,6 +49,26 @@ class Models:
     def stage(self) -> int:
         """DeepSpeed's, 0 without it."""
         return self.learner.zero_optimization_stage() if hasattr(self.learner, "zero_optimization_stage") else 0
+
+    @property
+    def apart(self) -> bool:
+        """Whether each process learns by itself until gradients are added up: DDP's do, ZeRO's meet in each forward."""
+        return isinstance(self.learner, DistributedDataParallel)
+
+    def again(self, short: bool) -> bool:
+        """Whether memory ran out in some process, so that all learn again; UserError where they cannot, under ZeRO."""
+        if short and self.stage:
+            raise UserError(f"out of memory in one of several processes, which under ZeRO cannot go back. {ADVICE}")
+        return bool(most(short)) if self.apart else short
+
+    def add_up(self) -> None:
+        """The mean of all processes' gradients, where they learn apart."""
+        for parameter in self.learner.parameters() if self.apart else ():
+            if parameter.requires_grad:
+                if parameter.grad is None:  # nothing here went through it
+                    parameter.grad = torch.zeros_like(parameter)
+                torch.distributed.all_reduce(parameter.grad)
+                parameter.grad /= torch.distributed.get_world_size()
 
     @contextmanager
     def whole(self, *models: nn.Module | None) -> Iterator[None]:
