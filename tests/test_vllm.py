@@ -14,6 +14,7 @@ from rlvid.files import read_jsonl
 from rlvid.policy import adapter
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import Sampler, sampler
+from tests.test_positions import published
 
 vllm = pytest.importorskip("vllm")
 LARGE = ["train.use_vllm=true", "video.resized_height=112", "video.resized_width=112", "train.max_completion_length=24"]
@@ -86,6 +87,17 @@ def test_a_run_learns_from_it(tmp_path):
         assert row["sampling/sampling_logp_difference/max"] < 1e-4 and row["completions/mean_length"] > 1
 
 
-def test_a_video_that_transformers_and_vllm_place_differently_is_refused(tmp_path):
+def test_a_long_film_is_placed_as_vllm_places_it(tmp_path):
+    """Four pairs of frames of 2 x 2 visual tokens, shown to a model that is not told to be placed by its side."""
+    policy = Policy.load(load("nano", [f"model={published(tmp_path)}"]))
+    asked = prompts(3)
+    encoded = [policy.encode(p) for p in asked]
+    theirs, ours = (greedy(policy, asked, encoded, make) for make in (sampler, Sampler))
+    assert [c.tokens for c in theirs] == [c.tokens for c in ours]
+    for their, our in zip(theirs, ours, strict=True):
+        assert max(abs(a - b) for a, b in zip(their.logps, our.logps, strict=True)) < 1e-4
+
+
+def test_a_video_that_nano_and_vllm_place_differently_is_refused(tmp_path):
     with pytest.raises(UserError, match="at most as many pairs of frames"):
         verbs.train("nano", ["train.use_vllm=true", "train.steps=1", "eval.limit=1"], tmp_path / "run")

@@ -19,6 +19,7 @@ from rlvid.policy import adapter
 from rlvid.policy.critic import Critic
 from rlvid.policy.features import Features, Medium, frozen
 from rlvid.policy.nano import BASE
+from rlvid.policy.positions import by_side, mrope
 from rlvid.policy.prefix import install, packed_states, rows, score
 from rlvid.processes import sharded
 from rlvid.types import Completion, Group, Prompt
@@ -140,13 +141,10 @@ class Policy(nn.Module):
             [{"role": "user", "content": content}], add_generation_prompt=True, return_dict=False
         )
         ids, kinds = self._expand(ids, grids, prompt)
-        of_kind = {kind: grids[[i for i, (k, _) in enumerate(media) if k == kind]] for kind, _ in media}
-        positions, delta = self.model.model.get_rope_index(
-            ids[None], kinds[None], image_grid_thw=of_kind.get("image"), video_grid_thw=of_kind.get("video")
-        )
+        positions, start = mrope(kinds, self.merged(grids), by_side(self.model.config))
         on = self.device
         seen = [self.features.find(frames) for _, frames in media] if self.features else ()
-        return Encoded(ids.to(on), positions[:, 0].to(on), len(ids) + int(delta), patches, grids.to(on), seen)
+        return Encoded(ids.to(on), positions.to(on), start, patches, grids.to(on), seen)
 
     def embed(self, prompts: Sequence[Encoded]) -> list[Tensor]:
         """(L, hidden) for each prompt. A vision tower that learns is gone through in any case: other processes do."""
@@ -220,11 +218,16 @@ class Policy(nn.Module):
             return torch.zeros(0, width, device=self.device), torch.zeros(0, 3, dtype=torch.long)
         return torch.cat(rows), torch.tensor(grids)
 
+    def merged(self, grids: Tensor) -> Tensor:
+        """(M, 3) grids of patches -> of visual tokens, each of which stands for a few patches."""
+        side = self.model.config.vision_config.spatial_merge_size
+        return grids // torch.tensor([1, side, side], device=grids.device)
+
     def _expand(self, ids: Sequence[int], grids: Tensor, prompt: Prompt) -> tuple[Tensor, Tensor]:
         """One placeholder per medium becomes one per visual token; also each token's kind."""
         config = self.model.config
         kind = {config.image_token_id: 1, config.video_token_id: 2}  # 0 is text
-        counts = iter((grids.prod(-1) // config.vision_config.spatial_merge_size**2).tolist())
+        counts = iter(self.merged(grids).prod(-1).tolist())
         if sum(token in kind for token in ids) != len(grids):
             raise UserError(f"sample {prompt.id}: its text contains a reserved vision token; remove it from the record")
         full = [t for token in ids for t in ([token] * next(counts) if token in kind else [token])]

@@ -28,6 +28,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from rlvid.data.kitchen import sample
 from rlvid.data.kitchen_world import INGREDIENTS
 from rlvid.policy.nano_lessons import WORLDS, caption, collate, glance, lessons, look_up, question
+from rlvid.policy.positions import SIDE
 
 BASE = Path(__file__).parent / "nano_base"
 SPECIAL = (
@@ -106,6 +107,7 @@ def config(tokens: PreTrainedTokenizerBase) -> Qwen2VLConfig:
             "temporal_patch_size": 2, "spatial_merge_size": 2, **spread,
         },
         **spread,
+        **SIDE,
         tie_word_embeddings=True,
         image_token_id=tokens.convert_tokens_to_ids("<|image_pad|>"),
         video_token_id=tokens.convert_tokens_to_ids("<|video_pad|>"),

@@ -19,6 +19,7 @@ import torch
 from rlvid.config import Train
 from rlvid.errors import UserError
 from rlvid.policy import adapter
+from rlvid.policy.positions import by_side
 from rlvid.types import Completion, Group, Prompt
 
 if TYPE_CHECKING:
@@ -124,18 +125,17 @@ def repack(model: Any) -> None:
 def question(policy: Policy, prompt: Prompt, encoded: Encoded) -> Mapping[str, Any]:
     """A prompt as vLLM takes it: one token for each medium, and what the vision tower made of it.
 
-    Refuses a video of more steps in time than its frames have rows or columns of visual tokens: after it transformers
-    lets text begin at an earlier position than vLLM does (and than Qwen2-VL was trained with).
+    Refuses, for a model that was trained with transformers' positions, a video after which vLLM lets text begin later.
     """
     ids, config = encoded.ids.tolist(), policy.model.config
     kinds = {config.video_token_id: "video", config.image_token_id: "image"}
     media = [kinds[t] for t, before in zip(ids, [None, *ids[:-1]], strict=True) if t in kinds and t != before]
-    merged = encoded.grids.cpu() // torch.tensor([1, *[config.vision_config.spatial_merge_size] * 2])
-    if any(time > max(rows, columns) for time, rows, columns in merged.tolist()):
+    merged = policy.merged(encoded.grids.cpu())
+    if by_side(config) and any(time > max(rows, columns) for time, rows, columns in merged.tolist()):
         raise UserError(
-            f"sample {prompt.id}: with train.use_vllm a video may have at most as many pairs of frames as a frame has "
-            f"visual tokens to a side, and it has {int(merged[:, 0].max())} pairs: lower video.max_frames, show larger "
-            "frames, or leave train.use_vllm out"
+            f"sample {prompt.id}: with train.use_vllm a video shown to this model may have at most as many pairs of "
+            f"frames as a frame has visual tokens to a side, and it has {int(merged[:, 0].max())} pairs: lower "
+            "video.max_frames, show larger frames, or leave train.use_vllm out"
         )
     features = policy.look([encoded]).split(merged.prod(-1).tolist()) if media else ()
     shown = {
