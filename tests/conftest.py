@@ -1,6 +1,7 @@
 """What many tests share: the embedded benchmark on disk and the embedded model, in folders of pytest's own."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import settings
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, where installed, would warn on every start
+signal.signal(signal.SIGINT, signal.default_int_handler)  # or a suite in the background has all its runs ignore Ctrl-C
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from contextlib import suppress
@@ -40,7 +39,6 @@ class Child:
 def live(command, environment, log):
     """The child's life: `rlvid` as the command line calls it, its words in a file."""
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background may have it ignored
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(words, 1)
     os.dup2(words, 2)

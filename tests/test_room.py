@@ -121,6 +121,7 @@ def test_one_process_of_two_samples_and_compares_in_halves_by_itself(kitchen, tm
 
 
 SHORT = """
+import os
 from dataclasses import dataclass
 from algorithms.grpo import GRPO
 
@@ -148,6 +149,16 @@ def test_what_was_added_before_it_ran_out_is_taken_back(kitchen, tmp_path, fails
     whole, short = (read_jsonl(run / "metrics.jsonl") for run in runs)
     for row, other in zip(whole, short, strict=True):
         assert other == pytest.approx(row, rel=1e-4, abs=2e-5)
+
+
+def test_under_zero_a_process_that_cannot_go_back_says_so_and_nobody_waits_for_ever(kitchen, tmp_path):
+    (tmp_path / "short.py").write_text(SHORT.replace("self.fails:", 'self.fails and os.environ["RANK"] == "1":'))
+    settings = [f"algorithm={tmp_path}/short.py", "algorithm.fails=2", "train.steps=3", "train.tokens_per_forward=200"]
+    first, second = several(tmp_path / "run", *settings, "train.ddp_timeout=30", "eval.splits=[]", zero=2)
+    code, words = second.end()
+    assert code == 2 and "out of memory in one of several processes, which under ZeRO cannot go back" in words
+    code, words = first.end()
+    assert code == 2 and "waited for the others" in words
 
 
 def test_sizes_are_halved_for_good_and_other_errors_are_not_ours():
