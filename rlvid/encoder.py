@@ -61,7 +61,7 @@ def encoder(name: str = DEFAULT) -> SentenceTransformer:
     try:
         return SentenceTransformer(str(get_model_path()) if name == DEFAULT else name)
     except (OSError, ValueError, ImportError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = str(error).partition("\n")[0].rstrip(".")
         raise UserError(f"text encoder {name!r} cannot be loaded: {reason}. Without network: {DEFAULT}") from error
 
 

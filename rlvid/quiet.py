@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import huggingface_hub
 import torch
 import transformers
 
@@ -14,5 +15,6 @@ def quiet() -> None:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, where installed, warns on every start
     transformers.logging.set_verbosity_error()
+    huggingface_hub.logging.set_verbosity_error()
     if not sys.stderr.isatty():
         transformers.logging.disable_progress_bar()

@@ -54,9 +54,7 @@ def evaluate(
     A run's own config says how frames are chosen and rewards are mixed; other models take the paper's, and "nano" its
     preset's. An evaluation is a run without steps, and its folder is laid out as every run's. Prints its audit.
     """
-    path = Path(model)
-    if not path.exists() and (path.is_absolute() or path.parent.is_dir()) and str(model) != "nano":
-        raise UserError(f"no run, checkpoint or model folder {str(model)!r}; a hub id is OWNER/NAME")
+    path = _there(model)
     saved = sorted((path / "checkpoints").glob("step-*"))
     owner = path if (path / "config.toml").is_file() else path.parent.parent
     own, start = owner / "config.toml", owner / "cold_start" / "folded"
@@ -185,7 +183,7 @@ def export(run: str | Path, folder: str | Path) -> None:
     quiet()
     from rlvid.checkpoint import plain
 
-    plain(Path(run), Path(folder))
+    plain(_there(run), Path(folder))
 
 
 def bench(
@@ -229,6 +227,14 @@ def bench(
         console.print(throughput.videos(pairs))
     else:
         raise UserError(f"no benchmark {what!r}.{suggest(what, BENCHES)}")
+
+
+def _there(model: str | Path) -> Path:
+    """The path of a run, a checkpoint or a model; UserError where it can only be one that is not there."""
+    path = Path(model)
+    if not path.exists() and (path.is_absolute() or path.parent.is_dir()) and str(model) != "nano":
+        raise UserError(f"no run, checkpoint or model folder {str(model)!r}; a hub id is OWNER/NAME")
+    return path
 
 
 def _run(config: Config, folder: Path, resume: bool) -> dict[str, float]:

@@ -22,6 +22,7 @@ def rlvid(*arguments, cwd=None):
     ("arguments", "says"),
     [
         (["train", "nanno"], "Did you mean 'nano'?"),
+        (["export", "nowhere", "out"], "no run, checkpoint or model folder 'nowhere'"),
         (["train", "nano", "train.stpes=3"], "Did you mean 'steps'?"),
         (["train", "nano", "algorithm=grppo"], "Did you mean 'grpo'?"),
         (["train", "nano", "rewards.acuracy=1"], "Did you mean 'accuracy'?"),

@@ -79,7 +79,8 @@ class Policy(nn.Module):
         Weights that learn are kept in float32, whatever it computes in. An adapter that is found there is folded in,
         and with `lora_r` a new one put on.
         """
-        path = str(folder) if folder else str(BASE) if config.model == "nano" else config.model
+        named = str(folder or config.model)
+        path = str(BASE) if named == "nano" else named
         try:
             model = Qwen2VLForConditionalGeneration.from_pretrained(
                 adapter.base_of(path),
@@ -90,9 +91,7 @@ class Policy(nn.Module):
             tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
-            raise UserError(
-                f"model {config.model!r} cannot be loaded as a Qwen2-VL folder or hub id: {reason}"
-            ) from error
+            raise UserError(f"model {named!r} cannot be loaded as a Qwen2-VL folder or hub id: {reason}") from error
         if adapter.base_of(path) != path:
             if config.train.lora_r:
                 raise UserError(f"model {path!r} is a LoRA adapter; for a further one: rlvid export {path} FOLDER")
