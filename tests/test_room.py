@@ -92,22 +92,10 @@ class Cramped(GRPO):
 """
 
 
-NEEDY = """
-class Needy:
-    needs = frozenset({"ref_logps", "answer_probs"})
-
-    def __call__(self, groups):
-        return [[sum(logps) / 100 for logps in group.evidence["ref_logps"]] for group in groups]
-"""
-
-
-@pytest.mark.parametrize("asked", [[], ['rewards."needy.py:Needy"=0.5']], ids=["the algorithm", "a reward"])
-def test_one_process_of_two_samples_and_compares_in_halves_by_itself(kitchen, tmp_path, asked):
+def test_one_process_of_two_samples_and_compares_in_halves_by_itself(kitchen, tmp_path):
     """From the end of the first step to the second one's credit, one of them has 12 MB left."""
     (tmp_path / "cramped.py").write_text(CRAMPED)
-    (tmp_path / "needy.py").write_text(NEEDY)
-    asked = [one.replace("needy.py", f"{tmp_path}/needy.py") for one in asked]
-    settings = [*WIDE, *asked, "train.steps=2", "eval.splits=[]", "train.lr_scheduler_type=constant"]
+    settings = [*WIDE, "train.steps=2", "eval.splits=[]", "train.lr_scheduler_type=constant"]
     settings += [f"algorithm={tmp_path}/cramped.py", "algorithm.beta=0.04"]
     said = []
     for child in (Child(tmp_path / "one", *settings), *several(tmp_path / "two", *settings)):
