@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from rlvid.algorithm import Algorithm, Losses, zscore
-from rlvid.chance import hash01
 from rlvid.types import Batch, Step
+from rlvid.utils.hashing import hash01
 
 
 @dataclass(frozen=True)

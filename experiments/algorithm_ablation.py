@@ -3,7 +3,7 @@
 rlvid grid experiments/algorithm_ablation.py --jobs 2
 """
 
-from rlvid.study.grid import Grid
+from rlvid.grid.grid import Grid
 
 FAMILY = ("reinforce", "rloo", "reinforce_pp", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "max_rl")
 

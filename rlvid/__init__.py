@@ -12,6 +12,6 @@ def __getattr__(name: str) -> Any:
     """Import a verb when it is first used: none of them makes the others wait for torch."""
     if name not in __all__:
         raise AttributeError(f"module 'rlvid' has no attribute {name!r}")
-    from rlvid import verbs
+    from rlvid import api
 
-    return getattr(verbs, name)
+    return getattr(api, name)

@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from rlvid import describe, verbs
+from rlvid import api
+from rlvid.cli import listing
 from rlvid.errors import UserError
 
 
@@ -115,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
         bench,
         "steps of rlvid and of others in turn: seconds and memory; also answering, decoding",
     )
-    one.add_argument("what", nargs="?", default="step", choices=verbs.BENCHES, help="(default: step)")
+    one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, help="(default: step)")
     one.add_argument("--preset", default="20m", help="20m (a laptop), 2b or 7b (a GPU; random weights)")
     one.add_argument("--against", nargs="*", default=["trl"], metavar="NAME", help="of trl, rows, reference")
     one.add_argument("--pairs", type=int, default=5, help="turns each, after one to warm up (default: 5)")
@@ -132,48 +133,48 @@ def parser() -> argparse.ArgumentParser:
 def train(args: argparse.Namespace) -> None:
     """Train, and evaluate at the end."""
     if args.plan is not None:
-        return verbs.plan(args.preset, args.overrides, args.plan)
-    verbs.train(args.preset, args.overrides, args.out, args.resume)
+        return api.plan(args.preset, args.overrides, args.plan)
+    api.train(args.preset, args.overrides, args.out, args.resume)
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate, and print each level's and domain's accuracy."""
-    verbs.evaluate(args.model, args.data, args.split, args.overrides, args.out)
+    api.evaluate(args.model, args.data, args.split, args.overrides, args.out)
 
 
 def grid(args: argparse.Namespace) -> int:
     """Run a grid."""
-    return verbs.grid(args.script, args.arguments)
+    return api.grid(args.script, args.arguments)
 
 
 def report(args: argparse.Namespace) -> None:
     """Print a report."""
-    verbs.report(args.runs, plots=not args.no_plots, html=args.html)
+    api.report(args.runs, plots=not args.no_plots, html=args.html)
 
 
 def watch(args: argparse.Namespace) -> None:
     """Watch runs."""
-    verbs.watch(args.runs, args.every, args.once)
+    api.watch(args.runs, args.every, args.once)
 
 
 def audit(args: argparse.Namespace) -> None:
     """Print an audit."""
-    verbs.audit(args.run)
+    api.audit(args.run)
 
 
 def cases(args: argparse.Namespace) -> None:
     """Print cases."""
-    verbs.cases(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit)
+    api.cases(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit)
 
 
 def attend(args: argparse.Namespace) -> None:
     """Draw attention."""
-    verbs.attend(args.runs, args.sample, args.of, args.layers, args.heads, args.out)
+    api.attend(args.runs, args.sample, args.of, args.layers, args.heads, args.out)
 
 
 def export(args: argparse.Namespace) -> None:
     """Write a plain Hugging Face folder."""
-    verbs.export(args.run, args.folder)
+    api.export(args.run, args.folder)
     Console().print(f"wrote {args.folder}")
 
 
@@ -216,7 +217,7 @@ def pairs(args: argparse.Namespace) -> None:
 
 def bench(args: argparse.Namespace) -> None:
     """Run a benchmark and print its tables."""
-    verbs.bench(args.what, args.preset, args.against, args.pairs, args.groups, args.lora_r, args.seen, args.out)
+    api.bench(args.what, args.preset, args.against, args.pairs, args.groups, args.lora_r, args.seen, args.out)
 
 
 def show(args: argparse.Namespace) -> None:
@@ -232,18 +233,18 @@ def show(args: argparse.Namespace) -> None:
     Console(width=None if sys.stdout.isatty() else 100_000).print(table)
 
 
-def _views() -> list[describe.Description]:
+def _views() -> list[listing.Description]:
     from rlvid.video.views import VIEWS
 
-    return describe.documented(VIEWS)
+    return listing.documented(VIEWS)
 
 
 LISTS = {
-    "rewards": lambda: describe.describe("rewards"),
-    "algorithms": lambda: describe.describe("algorithms"),
-    "presets": describe.presets,
-    "benchmarks": describe.benchmarks,
-    "noise": describe.noises,
+    "rewards": lambda: listing.describe("rewards"),
+    "algorithms": lambda: listing.describe("algorithms"),
+    "presets": listing.presets,
+    "benchmarks": listing.benchmarks,
+    "noise": listing.noises,
     "views": _views,
 }
 

@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import tomli_w
 
 from rlvid.errors import UserError
-from rlvid.resolve import preset, source, suggest
+from rlvid.registry import preset, source, suggest
 from rlvid.video.views import VIEWS
 
 
@@ -110,7 +110,7 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What rewards may ask for beyond the text (rlvid/evidence.py)."""
+    """What rewards may ask for beyond the text (rlvid/train/evidence.py)."""
 
     encoder: str = "all-MiniLM-L6-v2"  # a sentence-transformers model: this one, a folder, or a hub id
     nli: str = ""  # a cross-encoder for inference between sentences: a folder, or a hub id
@@ -120,7 +120,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judge:
-    """A language model behind an OpenAI-compatible endpoint, for rewards that ask one (rlvid/judge.py)."""
+    """A language model behind an OpenAI-compatible endpoint, for rewards that ask one (rlvid/judges/endpoint.py)."""
 
     url: str = ""  # such as http://localhost:8000/v1
     model: str = ""

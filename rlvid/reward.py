@@ -3,7 +3,7 @@
 A reward is any callable `list[Group] -> list[list[float | None]]`, one row per group, one number per completion.
 `@each` makes one from a plain function of a completion and its prompt. A reward with knobs is a frozen dataclass with
 `__call__(groups)`. What it reads beyond the text it names in `needs`: another reward's `column:NAME`, which is then
-computed before it, or evidence that the loop provides (`EVIDENCE`; see rlvid/evidence.py).
+computed before it, or evidence that the loop provides (`EVIDENCE`; see rlvid/train/evidence.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any, Protocol
 
 from rlvid.config import Plugin
 from rlvid.errors import UserError
-from rlvid.patience import patience
-from rlvid.resolve import available, build, suggest
+from rlvid.registry import available, build, suggest
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.timeout import patience
 from rlvid.video.views import VIEWS
 
 Column = list[list[float | None]]

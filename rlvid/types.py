@@ -82,7 +82,9 @@ class Group:
     prompt: Prompt
     completions: Sequence[Completion]
     columns: dict[str, list[float | None]] = field(default_factory=dict)
-    evidence: dict[str, Any] = field(default_factory=dict)  # what rewards asked for by `needs`; see rlvid/evidence.py
+    evidence: dict[str, Any] = field(
+        default_factory=dict
+    )  # what rewards asked for by `needs`; see rlvid/train/evidence.py
 
     def __post_init__(self) -> None:
         self.completions = [replace(c, options=self.prompt.options) for c in self.completions]

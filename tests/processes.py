@@ -7,13 +7,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from rlvid.files import read_jsonl
+from rlvid.utils.files import read_jsonl
 
 SMALL = ["train.prompts_per_step=4", "train.max_completion_length=40", "train.lr_scheduler_type=constant"]
 SMALL += ["train.learning_rate=1e-3", "eval.splits=['L1']", "eval.limit=3", "eval.batch_size=2"]
 SMALL += ["eval.transfer=[]"]
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["rlvid.loop", "algorithms.grpo", "tests.processes"])
+SERVER.set_forkserver_preload(["rlvid.train.loop", "algorithms.grpo", "tests.processes"])
 
 
 class Child:

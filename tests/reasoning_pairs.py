@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rlvid.answer import LETTERS
-from rlvid.chance import hash01
 from rlvid.data.seed_bench_r1 import load
 from rlvid.types import Completion, Prompt
+from rlvid.utils.hashing import hash01
 
 
 @dataclass(frozen=True)

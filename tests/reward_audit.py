@@ -29,14 +29,14 @@ from rewards.consistency_likelihood import ConsistencyLikelihood
 from rlvid.config import Judge as Settings
 from rlvid.config import load
 from rlvid.data.benchmark import root
-from rlvid.encoder import embed, entailment
-from rlvid.evidence import Asked, Witness
-from rlvid.judge import Judge
+from rlvid.judges.encoder import embed, entailment
+from rlvid.judges.endpoint import Judge
 from rlvid.policy.model import Policy
+from rlvid.policy.oom import Room
 from rlvid.policy.reference import Reference
-from rlvid.policy.room import Room
-from rlvid.resolve import build
+from rlvid.registry import build
 from rlvid.reward import Mix
+from rlvid.train.evidence import Asked, Witness
 from rlvid.types import Group
 from tests import hacks
 from tests.reasoning_pairs import Pair, drawn, halves, real

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from rlvid.alarms import raised, right_only
-from rlvid.files import read_jsonl
-from rlvid.metrics import Record, correlation, summary
+from rlvid.train.alarms import raised, right_only
+from rlvid.train.metrics import Record, correlation, summary
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.files import read_jsonl
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
 
@@ -116,8 +116,8 @@ def test_hacking_is_seen_in_training_without_evaluations(rows, rings):
 def test_a_run_looks_back_at_its_own_steps(kitchen, tmp_path, monkeypatch):
     """Every so many steps over all that came before; in between there is nothing to look back on."""
     looks = []
-    monkeypatch.setattr("rlvid.alarms.straying", lambda rows, records: looks.append(len(rows)) or [])
-    monkeypatch.setattr("rlvid.alarms.WINDOW", 2)
+    monkeypatch.setattr("rlvid.train.alarms.straying", lambda rows, records: looks.append(len(rows)) or [])
+    monkeypatch.setattr("rlvid.train.alarms.WINDOW", 2)
     train(tmp_path / "run", *TINY, "train.steps=4", "eval.splits=[]")
     assert looks == [1, 2, 1, 4]
 

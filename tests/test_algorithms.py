@@ -9,7 +9,7 @@ import torch
 from algorithms._robust import Channel
 from rlvid.algorithm import KL, Algorithm
 from rlvid.errors import UserError
-from rlvid.resolve import available, build
+from rlvid.registry import available, build
 from rlvid.types import Batch
 from tests import toy
 

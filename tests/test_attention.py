@@ -9,15 +9,14 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.files import write_jsonl
-from rlvid.policy import gaze
-from rlvid.policy.gaze import KINDS, Gaze
+from rlvid.policy.attention import KINDS, Gaze
 from rlvid.policy.model import Policy
-from rlvid.policy.prefix import Packing
+from rlvid.policy.packing import Packing
 from rlvid.study.attention import answered, together, watch
+from rlvid.utils.files import write_jsonl
 from tests.test_loop import train
 
 REPLY = "<think>The onion went in, the beet went in. Next is the onion.</think><answer>B</answer>"
@@ -46,7 +45,7 @@ def eager(policy, prompts):
 
 @pytest.mark.parametrize(("layers", "heads"), [((), ()), ((0, 2), (1,)), ((3,), ()), ((), (0, 5))])
 def test_it_is_the_eager_passes_own_attention(policy, eager, layers, heads, monkeypatch):
-    monkeypatch.setattr(gaze, "ROWS", 5)  # several pieces
+    monkeypatch.setattr(attention, "ROWS", 5)  # several pieces
     encoded, full = eager
     seen = watch(policy, encoded, ROW, "run", layers, heads)
     chosen = full[list(layers)] if layers else full
@@ -113,7 +112,7 @@ def test_runs_are_drawn_side_by_side(kitchen, tmp_path, capsys):
     tuned = train(tmp_path / "tuned", "train.steps=1", "eval.limit=3")
     rows = [json.loads(line) for line in (tuned / "eval/L1.jsonl").read_text().splitlines()]
     sample = next(row["id"] for row in rows if row["completion"].startswith("<think>"))
-    picture = verbs.attend([base, tuned], sample, "reply", layers=(1, 2))
+    picture = api.attend([base, tuned], sample, "reply", layers=(1, 2))
     assert picture.read_bytes().startswith(b"\x89PNG") and "video" in capsys.readouterr().out
     about = json.loads((picture.parent / "attention.json").read_text())
     assert [run["name"] for run in about["runs"]] == ["base", "tuned"] and about["sample"] == sample
@@ -156,7 +155,7 @@ def test_what_does_not_exist_is_said(kitchen, tmp_path_factory, asked, says):
         train(run, "train.steps=0", "eval.limit=1")
     sample = json.loads((run / "eval/L1.jsonl").read_text().splitlines()[0])["id"]
     with pytest.raises(UserError) as error:
-        verbs.attend([run], **({"sample": sample} | asked))
+        api.attend([run], **({"sample": sample} | asked))
     assert says in str(error.value)
 
 

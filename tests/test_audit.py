@@ -6,13 +6,14 @@ import re
 import pytest
 from rich.console import Console
 
-from rlvid import evaluation, verbs
+from rlvid import api
 from rlvid.config import load
-from rlvid.encoder import embed
 from rlvid.errors import UserError
-from rlvid.resolve import build
+from rlvid.judges.encoder import embed
+from rlvid.registry import build
 from rlvid.reward import Mix
 from rlvid.study.audit import audit, lenient, positions
+from rlvid.train import evaluation
 from rlvid.types import Completion, Group, Likelihood, Prompt
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
@@ -153,7 +154,7 @@ def test_a_real_evaluation_under_views_with_measures(kitchen, tmp_path, capsys):
     extra = ["eval.limit=6", 'eval.views=["blank"]', "eval.rewards.consistency_embedding=1"]
     extra += ["eval.rewards.grounding_narrations=1"]
     out = train(tmp_path / "base", *TINY, "train.steps=0", *extra)
-    verbs.evaluate(out, out=tmp_path / "again")
+    api.evaluate(out, out=tmp_path / "again")
     printed = capsys.readouterr().out
     assert "right, blank" in printed and "coherent and right" in printed and "told, not narrated" in printed
     assert "consistent, by consistency_embedding" in printed and "trained on" not in printed
@@ -166,7 +167,7 @@ def test_a_real_evaluation_under_views_with_measures(kitchen, tmp_path, capsys):
 def test_saved_replies_are_judged_anew_without_sampling(kitchen, tmp_path):
     out = train(tmp_path / "base", *TINY, "train.steps=0", "eval.limit=4")
     extra = [f"eval.completions={out / 'eval'}", "eval.rewards.coin=1"]
-    verbs.evaluate(out, overrides=extra, out=tmp_path / "again")
+    api.evaluate(out, overrides=extra, out=tmp_path / "again")
     first, again = (
         [json.loads(line) for line in (folder / "eval/L1.jsonl").read_text().splitlines()]
         for folder in (out, tmp_path / "again")
@@ -174,7 +175,7 @@ def test_saved_replies_are_judged_anew_without_sampling(kitchen, tmp_path):
     assert [row | {"rewards/coin": again[i]["rewards/coin"]} for i, row in enumerate(first)] == again
     assert "timing_s/generate" not in (tmp_path / "again/timing.jsonl").read_text()
     with pytest.raises(UserError, match=r"L1\.jsonl lacks 2 of 6 questions"):
-        verbs.evaluate(out, overrides=[*extra, "eval.limit=6"], out=tmp_path / "more")
+        api.evaluate(out, overrides=[*extra, "eval.limit=6"], out=tmp_path / "more")
 
 
 def test_saved_replies_of_a_view_are_that_views(kitchen, tmp_path):
@@ -182,7 +183,7 @@ def test_saved_replies_of_a_view_are_that_views(kitchen, tmp_path):
     again = [f"eval.completions={out / 'eval'}"]
     replies = {path.name: path.read_text() for path in (out / "eval/views/text_only").iterdir()}
     assert replies["L1.jsonl"] != (out / "eval/L1.jsonl").read_text(), "or this would show nothing"
-    verbs.evaluate(out, overrides=again, out=tmp_path / "again")
+    api.evaluate(out, overrides=again, out=tmp_path / "again")
     assert {p.name: p.read_text() for p in (tmp_path / "again/eval/views/text_only").iterdir()} == replies
     with pytest.raises(UserError, match=r"views/blank/L1\.jsonl lacks 4 of 4 questions"):
-        verbs.evaluate(out, overrides=[*again, 'eval.views=["blank"]'], out=tmp_path / "more")
+        api.evaluate(out, overrides=[*again, 'eval.views=["blank"]'], out=tmp_path / "more")

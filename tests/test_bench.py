@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rlvid.bench import duel, throughput
-from rlvid.bench.shape import Shape, question
+from rlvid.bench import compare, throughput
+from rlvid.bench.workload import Shape, question
 from rlvid.errors import UserError
 from tests.test_cli import rlvid
 
@@ -14,37 +14,37 @@ SMALL = Shape(generations=2, prompt=230, completion=4, frames=2)  # 81 visual to
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    monkeypatch.setattr(duel, "HOME", tmp_path)
+    monkeypatch.setattr(compare, "HOME", tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize(
     ("shape", "names"),
-    [(SMALL, duel.NAMES), (replace(SMALL, frames=0), ("ours", "reference"))],
+    [(SMALL, compare.NAMES), (replace(SMALL, frames=0), ("ours", "reference"))],
     ids=["video", "image"],
 )
 def test_all_contestants_carry_the_same_tokens(home, shape, names):
-    result = duel.step(shape, names, 1, home / "out")
+    result = compare.step(shape, names, 1, home / "out")
     contestants = result["contestants"]
     assert {name: one["tokens"] for name, one in contestants.items()} == dict.fromkeys(names, 2 * (230 + 4))
     for one in contestants.values():
         (turn,) = one["turns"]
         assert 0 < sum(seconds for phase, seconds in turn.items() if phase != "step") <= turn["step"] or len(turn) == 1
         assert one["peak_gb"] > 0.3
-    table = duel.table(result)
+    table = compare.table(result)
     assert table.row_count == len(names) and next(table.columns[3].cells) == "1.00"
 
 
 def test_a_contestant_that_ends_is_named_with_its_last_words(home):
     with pytest.raises(UserError, match=r"contestant 'ours' ended: .*no room for its \d+ visual tokens"):
-        duel.step(Shape(prompt=100), ["ours"], 1, home / "out")
+        compare.step(Shape(prompt=100), ["ours"], 1, home / "out")
 
 
 def test_a_sweep_is_drawn(home, monkeypatch):
-    monkeypatch.setattr(duel, "SWEEPS", {"generations": (2,), "completion": (3,)})
-    found = duel.sweep(SMALL, 1, home / "out")
-    assert [*found] == ["generations", "completion"] and duel.swept(found).row_count == 2
-    assert duel.draw(found, home / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(compare, "SWEEPS", {"generations": (2,), "completion": (3,)})
+    found = compare.sweep(SMALL, 1, home / "out")
+    assert [*found] == ["generations", "completion"] and compare.swept(found).row_count == 2
+    assert compare.draw(found, home / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_answering_in_a_batch_is_answering_one_by_one(home, monkeypatch):

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from rlvid.__main__ import LISTS, main
-from rlvid.verbs import grid
+from rlvid.api import grid
 
 
 def rlvid(*arguments, cwd=None):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rlvid.config import Config, Plugin, from_table, load
 from rlvid.errors import UserError
-from rlvid.resolve import build, preset
+from rlvid.registry import build, preset
 
 
 def test_the_contracts_own_command_line():

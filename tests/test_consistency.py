@@ -14,7 +14,7 @@ from rewards.consistency_likelihood import ConsistencyLikelihood
 from rewards.consistency_nli import ConsistencyNli
 from rewards.consistency_reanswer import ConsistencyReanswer
 from rewards.soft_accuracy import SoftAccuracy
-from rlvid.encoder import embed
+from rlvid.judges.encoder import embed
 from rlvid.types import Completion, Group, Likelihood, Prompt
 
 PROMPT = Prompt(id="q", question="Next?", options=("open tap", "close tap", "cut onion", "wash pan"), answer="B")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rlvid.__main__ import main
-from rlvid.study.counts import compare, read
+from rlvid.study.published_counts import compare, read
 
 PAPER = Path(__file__).parent.parent / "experiments" / "paper_counts.toml"
 

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen2VLForConditionalGeneration
 
-from rlvid import processes, verbs
-from rlvid.files import read_json, read_jsonl
-from rlvid.policy.nano import BASE
+from rlvid import api, distributed
+from rlvid.nano.model import BASE
+from rlvid.utils.files import read_json, read_jsonl
 from tests.processes import SMALL, several
 
 PRESETS = Path(__file__).parent.parent / "experiments/presets"
@@ -77,7 +77,7 @@ def agree(ours, theirs):
 def single(kitchen, tmp_path_factory):
     """The run in one process."""
     out = tmp_path_factory.mktemp("runs") / "single"
-    verbs.train("nano", UNEVEN, out)
+    api.train("nano", UNEVEN, out)
     return out
 
 
@@ -96,10 +96,10 @@ def test_two_processes_with_shards_are_as_good_as_one(single, zero, tmp_path):
         assert all(torch.equal(mine[key], other[key]) for key in other), name
 
     alone = killed(out, tmp_path / "alone")  # one process takes up what two began
-    verbs.train("nano", UNEVEN, alone, resume=True)
+    api.train("nano", UNEVEN, alone, resume=True)
     agree(alone, single)
 
-    verbs.export(out, tmp_path / "plain")
+    api.export(out, tmp_path / "plain")
     plain, saved = (
         Qwen2VLForConditionalGeneration.from_pretrained(folder).state_dict()
         for folder in (tmp_path / "plain", out / "checkpoints/step-000003")
@@ -133,7 +133,7 @@ def test_a_build_that_was_killed_is_not_waited_for(tmp_path, monkeypatch, capsys
         lock.parent.mkdir()
         lock.touch()
     os.utime(old, (time.time() - 3600,) * 2)
-    processes.unlock()
+    distributed.unlock()
     assert not old.exists() and young.exists()
     assert capsys.readouterr().err == f"rlvid: waits for the build of {young}; if none is under way, remove it\n"
 

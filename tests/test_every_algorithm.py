@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from rlvid.files import read_json, read_jsonl, seal
-from rlvid.resolve import available
+from rlvid.registry import available
+from rlvid.utils.files import read_json, read_jsonl, seal
 from tests.test_loop import train
 from tests.test_ppo import stop_after
 

@@ -8,17 +8,18 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, PreTrainedTokenizerFast
 
-from rlvid import encoder, verbs
+from rlvid import api
 from rlvid.answer import LETTERS
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.evidence import Asked, Witness, audit, check, reshuffled
-from rlvid.files import read_jsonl
-from rlvid.policy.letters import letter_probs, parting
+from rlvid.judges import encoder
+from rlvid.policy.oom import Room
+from rlvid.policy.option_probs import letter_probs, parting
 from rlvid.policy.reference import Reference
-from rlvid.policy.room import Room
 from rlvid.reward import Mix
+from rlvid.train.evidence import Asked, Witness, audit, check, reshuffled
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.files import read_jsonl
 from rlvid.video.views import Clip
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
@@ -172,12 +173,12 @@ def test_an_evaluation_of_a_run_asks_the_runs_own_reference(kitchen, tmp_path, k
     }
     out = train(tmp_path / "run", *TINY, "rewards.consistency_likelihood=1", "train.steps=2", *how[kind])
     again = [f"eval.completions={out / 'eval'}"]
-    verbs.evaluate(out, overrides=again, out=tmp_path / "again")
-    verbs.evaluate(out, overrides=[*again, "evidence.reference="], out=tmp_path / "itself")
+    api.evaluate(out, overrides=again, out=tmp_path / "again")
+    api.evaluate(out, overrides=[*again, "evidence.reference="], out=tmp_path / "itself")
     inside, after, itself = (likelihoods(folder) for folder in (out, tmp_path / "again", tmp_path / "itself"))
     assert after == pytest.approx(inside, abs=1e-5) and len(after) > 0
     assert itself != pytest.approx(inside, abs=1e-4), "or this would show nothing"
-    verbs.evaluate(tmp_path / "again", out=tmp_path / "third")
+    api.evaluate(tmp_path / "again", out=tmp_path / "third")
     assert likelihoods(tmp_path / "third") == after, "an evaluation's own evaluation is held to the same"
 
 

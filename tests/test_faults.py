@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.errors import UserError
-from rlvid.files import read_json, read_jsonl
-from rlvid.patience import patience
+from rlvid.utils.files import read_json, read_jsonl
+from rlvid.utils.timeout import patience
 from tests.processes import SMALL, Child, several, wait_for
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +26,7 @@ LONG = ["train.steps=4", "train.save_steps=2"]
 
 def train(out, *overrides, resume=False):
     """A small run in this process; returns its folder."""
-    verbs.train("nano", [*SMALL, *LONG, *overrides], out, resume)
+    api.train("nano", [*SMALL, *LONG, *overrides], out, resume)
     return out
 
 
@@ -268,7 +268,7 @@ def test_a_second_process_in_the_folder_is_refused(kitchen, tmp_path):
     first = Child(out, "train.steps=500")
     wait_for(out, 1, first)
     with pytest.raises(UserError, match="in use by another process"):
-        verbs.train("nano", [*SMALL, "train.steps=500"], out, resume=True)
+        api.train("nano", [*SMALL, "train.steps=500"], out, resume=True)
     first.send(signal.SIGINT)
     assert first.end()[0] == 130
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from transformers import Qwen2VLModel
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.policy.features import Features
 from rlvid.policy.model import Policy
+from rlvid.policy.vision_cache import Features
 from rlvid.video.views import view
 
 FROZEN = "train.freeze_vision_tower=true"
@@ -145,10 +145,10 @@ def test_a_run_with_kept_features_is_the_same_run(tmp_path, kitchen, looks):
     small = ["train.steps=2", "train.prompts_per_step=4", "train.max_completion_length=30", "eval.limit=3", FROZEN]
     small += ["eval.transfer=[]"]
     small += ["algorithm.beta=0.1", f'video.cache_dir="{tmp_path / "cache"}"']
-    verbs.train("nano", small, tmp_path / "cold")
+    api.train("nano", small, tmp_path / "cold")
     assert looks and set(looks) == {1}
     looks.clear()
-    verbs.train("nano", small, tmp_path / "warm")
+    api.train("nano", small, tmp_path / "warm")
     assert looks == []
     cold, warm = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("cold", "warm"))
     assert cold == warm and cold.count("\n") == 2

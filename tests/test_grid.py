@@ -15,9 +15,9 @@ import pytest
 
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.files import last_jsonl
-from rlvid.resolve import build
-from rlvid.study.grid import Grid, only
+from rlvid.grid.grid import Grid, only
+from rlvid.registry import build
+from rlvid.utils.files import last_jsonl
 
 ROOT = Path(__file__).parent.parent
 GRIDS = sorted(path for path in (ROOT / "experiments").glob("[a-z]*.py") if "\nGRID = " in path.read_text())
@@ -26,7 +26,7 @@ TRAIN = """
 import argparse, json, os, sys, time
 from pathlib import Path
 from rlvid.config import load
-from rlvid.files import append, read_jsonl, write
+from rlvid.utils.files import append, read_jsonl, write
 parser = argparse.ArgumentParser()
 parser.add_argument("preset")
 parser.add_argument("overrides", nargs="*")
@@ -52,7 +52,7 @@ append(args.out.parent / "ends.jsonl", {"folder": args.out.name})
 
 GRID = """
 import sys
-from rlvid.study.grid import Grid
+from rlvid.grid.grid import Grid
 GRID = Grid(
     name="counting",
     question="Does it count?",

@@ -13,9 +13,9 @@ from rewards._words import clauses, common, lemmas, ordered_f1
 from rewards.grounding_counterfactual import GroundingCounterfactual
 from rewards.grounding_narrations import GroundingNarrations
 from rewards.grounding_temporal import GroundingTemporal
-from rlvid.encoder import embed
 from rlvid.errors import UserError
-from rlvid.resolve import build
+from rlvid.judges.encoder import embed
+from rlvid.registry import build
 from rlvid.types import Completion, Group, Prompt
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
+from rlvid.utils.files import read_jsonl
 from tests import media
 
 CLIPS = {  # name: frames, and how they are written
@@ -58,7 +58,7 @@ def settings(benchmark, *more):
 
 @pytest.mark.parametrize("size", [[], ["video.resized_height=none", "video.resized_width=none"]])
 def test_it_trains_and_evaluates(benchmark, tmp_path, size):
-    verbs.train("nano", settings(benchmark, *size, "video.max_pixels=12544"), tmp_path / "run")
+    api.train("nano", settings(benchmark, *size, "video.max_pixels=12544"), tmp_path / "run")
     rows = read_jsonl(tmp_path / "run/eval/L1.jsonl")
     assert [row["id"] for row in rows] == [str(i) for i in range(7)] and not any("unread" in row for row in rows)
     assert len(read_jsonl(tmp_path / "run/metrics.jsonl")) == 2
@@ -70,8 +70,8 @@ def test_a_bad_clip_stops_the_run_or_is_counted_and_listed(benchmark, tmp_path):
     clip.write_bytes(b"no video")
     try:
         with pytest.raises(UserError, match=r"sample 4: .*long\.mp4"):
-            verbs.train("nano", settings(benchmark), tmp_path / "stops")
-        verbs.train("nano", settings(benchmark, "video.on_bad_video=skip"), tmp_path / "skips")
+            api.train("nano", settings(benchmark), tmp_path / "stops")
+        api.train("nano", settings(benchmark, "video.on_bad_video=skip"), tmp_path / "skips")
     finally:
         clip.write_bytes(whole)
     first, second = read_jsonl(tmp_path / "skips/metrics.jsonl")

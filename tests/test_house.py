@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rlvid.resolve import available
+from rlvid.registry import available
 
 ROOT = Path(__file__).parent.parent
 ROOMS = ("rlvid", "rewards", "algorithms", "experiments")
@@ -77,7 +77,7 @@ def test_a_reward_sees_the_nouns_and_other_rewards(path: str) -> None:
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.startswith("algorithms/")])
 def test_an_algorithm_sees_tensors_and_other_algorithms(path: str) -> None:
-    assert not strangers(anywhere(path), "rlvid.algorithm", "rlvid.types", "rlvid.chance", "torch", "algorithms")
+    assert not strangers(anywhere(path), "rlvid.algorithm", "rlvid.types", "rlvid.utils.hashing", "torch", "algorithms")
 
 
 @pytest.mark.parametrize("path", [p for p in FILES if p.startswith("rlvid/")])
@@ -134,9 +134,9 @@ def test_the_readmes_tree_reads_as_described() -> None:
     assert described(text) == {
         "rlvid/": "the program",
         "rlvid/data/": "sets",
-        "rlvid/data/noise.py": "flips",
-        "rlvid/loop.py": "two",
-        "rlvid/run.py": "two",
+        "rlvid/noise/apply.py": "flips",
+        "rlvid/train/loop.py": "two",
+        "rlvid/train/run_folder.py": "two",
         "README.md": "this",
     }
 

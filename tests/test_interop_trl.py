@@ -11,12 +11,12 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.rewards import think_format_reward
 
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
 from rlvid.interop.trl import from_trl, reward_func
-from rlvid.metrics import Record, summary
-from rlvid.policy.nano import BASE
-from rlvid.resolve import build
+from rlvid.nano.model import BASE
+from rlvid.registry import build
+from rlvid.train.metrics import Record, summary
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.files import read_jsonl
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
 

@@ -9,15 +9,15 @@ import pytest
 from transformers import AutoTokenizer
 
 from rewards.consistency_judge import ConsistencyJudge, fenced
-from rlvid import verbs
+from rlvid import api
 from rlvid.config import Judge as Settings
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
-from rlvid.judge import Judge
-from rlvid.patience import patience
-from rlvid.policy.nano import BASE
+from rlvid.judges.endpoint import Judge
+from rlvid.nano.model import BASE
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.files import read_jsonl
+from rlvid.utils.timeout import patience
 from tests.processes import Child
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
@@ -279,7 +279,7 @@ def test_a_run_is_audited_by_a_judge_that_it_was_not_trained_on(kitchen, tmp_pat
     out = train(tmp_path / "run", *TINY, "train.steps=0", "eval.limit=4")
     extra = [f"eval.completions={out}/eval", "eval.rewards.consistency_judge.gated=false", "judge.model=m"]
     extra += ["eval.rewards.grounding_narrations=1", f"judge.url={server.url}", f"judge.cache_dir={tmp_path}"]
-    verbs.evaluate(out, overrides=extra, out=tmp_path / "audit")
+    api.evaluate(out, overrides=extra, out=tmp_path / "audit")
     rows = read_jsonl(tmp_path / "audit/eval/L1.jsonl")
     judged = [row["evidence"]["agreement/consistency_judge"][0] for row in rows if row["answer"]]
     assert judged == [float(row["answer"] == "A") for row in rows if row["answer"]] and len(judged) > 1

@@ -7,13 +7,13 @@ from pathlib import Path
 import av
 import pytest
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.config import load
 from rlvid.data import benchmark, kitchen_long
 from rlvid.data.longvideobench import source
-from rlvid.data.source import held_out
+from rlvid.data.prompts import held_out
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
+from rlvid.utils.files import read_jsonl
 from rlvid.video.cache import Frames
 from tests.media import greys
 from tests.media import write as encode
@@ -182,7 +182,7 @@ def test_the_right_option_follows_from_the_film_and_not_from_the_text(tmp_path):
 def test_transfer_is_measured_as_further_levels(tmp_path):
     """A real run, untrained, on one question of each level."""
     changes = ["train.steps=0", "eval.splits=['L1']", "eval.transfer=['kitchen_long']", "eval.limit=1"]
-    metrics = verbs.train("nano", changes, tmp_path / "run")
+    metrics = api.train("nano", changes, tmp_path / "run")
     assert sorted(p.name for p in (tmp_path / "run" / "eval").glob("*.jsonl")) == ["15s.jsonl", "60s.jsonl", "L1.jsonl"]
     [row] = read_jsonl(tmp_path / "run" / "eval" / "60s.jsonl")
     assert (row["level"], row["domain"], row["id"]) == ("60s", "E3E", "60s_00_E3E")
@@ -205,8 +205,8 @@ def test_two_benchmarks_with_one_level_are_refused(films):
 def test_the_embedded_presets_measure_transfer_and_a_question_about_one_level_does_not(tmp_path):
     assert load("nano").eval.transfer == load("nano_sft").eval.transfer == ("kitchen_long",)
     run = tmp_path / "run"
-    verbs.train("nano", ["train.steps=0", "eval.splits=['L1']", "eval.limit=1"], run)
-    verbs.evaluate(run, splits=["L2"], out=tmp_path / "L2")
-    verbs.evaluate(run, data="kitchen_long", splits=["60s"], out=tmp_path / "60s")
+    api.train("nano", ["train.steps=0", "eval.splits=['L1']", "eval.limit=1"], run)
+    api.evaluate(run, splits=["L2"], out=tmp_path / "L2")
+    api.evaluate(run, data="kitchen_long", splits=["60s"], out=tmp_path / "60s")
     asked = {p: sorted(f.stem for f in (tmp_path / p / "eval").glob("*.jsonl")) for p in ("run", "L2", "60s")}
     assert asked == {"run": ["15s", "60s", "L1"], "L2": ["L2"], "60s": ["60s"]}

@@ -17,11 +17,11 @@ from rich.console import Console
 from safetensors.torch import load_file
 from scipy.stats import binomtest
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.errors import UserError
-from rlvid.evaluation import results
-from rlvid.files import read_json, read_jsonl
-from rlvid.policy.nano import BASE
+from rlvid.nano.model import BASE
+from rlvid.train.evaluation import results
+from rlvid.utils.files import read_json, read_jsonl
 
 SMALL = ["train.prompts_per_step=4", "train.max_completion_length=40", "eval.limit=6", "train.learning_rate=1e-3"]
 SMALL += ["train.lr_scheduler_type=constant", "eval.transfer=[]"]
@@ -38,7 +38,7 @@ def rlvid(*arguments, **options):
 
 def train(out, *overrides, resume=False):
     """A small run in this process; returns its folder."""
-    verbs.train("nano", [*SMALL, *overrides], out, resume)
+    api.train("nano", [*SMALL, *overrides], out, resume)
     return out
 
 
@@ -220,15 +220,15 @@ def test_a_folder_in_use_is_refused(kitchen, tmp_path):
 
 
 def test_eval_reads_a_run_and_agrees_with_it(undisturbed, tmp_path, capsys):
-    verbs.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")
+    api.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")
     capsys.readouterr()
-    verbs.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")  # done already: it only says so
+    api.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")  # done already: it only says so
     assert "L2" in capsys.readouterr().out
     assert (tmp_path / "again/eval/L2.jsonl").read_bytes() == (undisturbed / "eval/L2.jsonl").read_bytes()
 
 
 def test_eval_of_nano_asks_what_its_preset_asks(kitchen, tmp_path):
-    verbs.evaluate("nano", splits=["L1"], overrides=["eval.limit=2"], out=tmp_path / "nano")
+    api.evaluate("nano", splits=["L1"], overrides=["eval.limit=2"], out=tmp_path / "nano")
     assert len(read_jsonl(tmp_path / "nano/eval/L1.jsonl")) == 2
 
 

@@ -7,15 +7,15 @@ import torch
 from safetensors.torch import load_file
 from transformers import Qwen2VLForConditionalGeneration
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
+from rlvid.nano.model import BASE
 from rlvid.policy.critic import Critic
 from rlvid.policy.model import Policy
-from rlvid.policy.nano import BASE
 from rlvid.policy.reference import Reference
 from rlvid.types import Completion, Group
+from rlvid.utils.files import read_jsonl
 from tests import processes
 from tests.test_loop import train
 from tests.test_ppo import stop_after
@@ -71,11 +71,11 @@ def test_it_pulls_and_resumes_exactly(run):
 
 
 def test_eval_and_export_read_an_adapter(run, tmp_path):
-    verbs.evaluate(run, splits=["L1"], overrides=["eval.limit=6"], out=tmp_path / "eval")
+    api.evaluate(run, splits=["L1"], overrides=["eval.limit=6"], out=tmp_path / "eval")
     assert read_jsonl(tmp_path / "eval/eval/L1.jsonl") == read_jsonl(run / "eval/L1.jsonl")
-    verbs.export(run, tmp_path / "whole")
+    api.export(run, tmp_path / "whole")
     assert (tmp_path / "whole/model.safetensors").exists()
-    verbs.evaluate(tmp_path / "whole", splits=["L1"], overrides=["eval.limit=6", "data=kitchen",
+    api.evaluate(tmp_path / "whole", splits=["L1"], overrides=["eval.limit=6", "data=kitchen",
                    "video.resized_height=56", "video.resized_width=56", "train.max_completion_length=40"],
                    out=tmp_path / "again")  # fmt: skip
     first, second = (read_jsonl(tmp_path / name / "eval/L1.jsonl") for name in ("eval", "again"))
@@ -147,7 +147,7 @@ WARM += ["cold_start.steps=1", "cold_start.prompts_per_step=4", "train.prompts_p
 def alone(kitchen, tmp_path_factory):
     """A cold start, then an adapter and a critic with another one, in one process."""
     out = tmp_path_factory.mktemp("lora") / "alone"
-    verbs.train("nano", [*processes.SMALL, *WARM], out)
+    api.train("nano", [*processes.SMALL, *WARM], out)
     return out
 
 

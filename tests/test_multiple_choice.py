@@ -10,11 +10,11 @@ import pytest
 
 from rlvid.config import Video, load
 from rlvid.data import benchmark, check
-from rlvid.data.source import held_out
+from rlvid.data.prompts import held_out
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
-from rlvid.resolve import build
+from rlvid.registry import build
 from rlvid.types import Completion, Group
+from rlvid.utils.files import read_jsonl
 from rlvid.video.cache import Frames
 from tests import media
 from tests.test_loop import train

@@ -17,9 +17,9 @@ from rlvid.config import load
 from rlvid.data import kitchen_world
 from rlvid.data.kitchen import sample
 from rlvid.data.seed_bench_r1 import load as read
-from rlvid.policy import nano
+from rlvid.nano import model
+from rlvid.nano.lessons import Lesson, caption, collate, question
 from rlvid.policy.model import Policy
-from rlvid.policy.nano_lessons import Lesson, caption, collate, question
 from rlvid.policy.sampler import Sampler
 from rlvid.types import Prompt
 from rlvid.video.views import Clip
@@ -27,29 +27,29 @@ from rlvid.video.views import Clip
 
 @pytest.fixture(scope="module")
 def tokens():
-    return AutoTokenizer.from_pretrained(nano.BASE)
+    return AutoTokenizer.from_pretrained(model.BASE)
 
 
 @pytest.fixture(scope="module")
 def base():
-    return Qwen2VLForConditionalGeneration.from_pretrained(nano.BASE, dtype=torch.float32)
+    return Qwen2VLForConditionalGeneration.from_pretrained(model.BASE, dtype=torch.float32)
 
 
 def test_the_folder_is_small_and_a_real_qwen2_vl(base, tokens):
-    assert sum(p.stat().st_size for p in nano.BASE.iterdir()) < 8e6
+    assert sum(p.stat().st_size for p in model.BASE.iterdir()) < 8e6
     assert 2e6 < base.num_parameters() < 3e6
-    stored = {t.dtype for t in load_file(nano.BASE / "model.safetensors").values()}
+    stored = {t.dtype for t in load_file(model.BASE / "model.safetensors").values()}
     assert stored == {torch.float16} and base.config.dtype == torch.float32
     assert base.generation_config.eos_token_id == [tokens.eos_token_id, tokens.pad_token_id]
-    processor = Qwen2VLImageProcessorPil.from_pretrained(nano.BASE)
+    processor = Qwen2VLImageProcessorPil.from_pretrained(model.BASE)
     assert (processor.patch_size, processor.temporal_patch_size, processor.merge_size) == (14, 2, 2)
     pixels = processor([np.zeros((56, 56, 3), np.uint8)], return_tensors="pt")
     assert pixels["image_grid_thw"].tolist() == [[1, 4, 4]]
 
 
 def test_special_tokens_are_single_and_the_config_knows_them(base, tokens):
-    ids = [tokens.encode(token) for token in nano.SPECIAL]
-    assert all(len(i) == 1 for i in ids) and len({i[0] for i in ids}) == len(nano.SPECIAL)
+    ids = [tokens.encode(token) for token in model.SPECIAL]
+    assert all(len(i) == 1 for i in ids) and len({i[0] for i in ids}) == len(model.SPECIAL)
     for key, token in (
         ("image_token_id", "<|image_pad|>"),
         ("video_token_id", "<|video_pad|>"),
@@ -115,15 +115,15 @@ def test_pixels_matter(base, tokens):
 
 
 def test_pretraining_is_deterministic():
-    (a, _), (b, _), (c, _) = (nano.pretrain(steps=2, seed=seed) for seed in (1, 1, 2))
+    (a, _), (b, _), (c, _) = (model.pretrain(steps=2, seed=seed) for seed in (1, 1, 2))
     first, second, third = (model.state_dict() for model in (a, b, c))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["lm_head.weight"], third["lm_head.weight"])
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
-    model, made = nano.pretrain(steps=1, seed=0)
-    nano.save(model, made, tmp_path)
+    model, made = model.pretrain(steps=1, seed=0)
+    model.save(model, made, tmp_path)
     again = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path)
     assert again.dtype == torch.float32
     assert torch.equal(again.lm_head.weight, model.lm_head.weight.float())

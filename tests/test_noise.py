@@ -6,18 +6,18 @@ from math import isclose
 import pytest
 
 from rlvid.answer import parse
-from rlvid.chance import hash01
 from rlvid.config import Noise
-from rlvid.data import noise
 from rlvid.errors import UserError
+from rlvid.noise import apply
 from rlvid.types import Prompt
+from rlvid.utils.hashing import hash01
 
 OPTIONS = ("open tap", "close tap", "cut onion", "wash pan")
 
 
 def corrupt(prompts, kind, rate, seed):
     """The prompts under one kind of noise, and the manifest."""
-    return noise.corrupt(prompts, noise.corruption(Noise(kind, seed, {"rate": rate})))
+    return apply.corrupt(prompts, apply.corruption(Noise(kind, seed, {"rate": rate})))
 
 
 def prompts(count=2000, **fields):

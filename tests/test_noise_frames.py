@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from rlvid.config import Noise, Video
-from rlvid.data import noise
-from rlvid.data.noise_frames import EVIDENCE, HOW
 from rlvid.data.seed_bench_r1 import load
 from rlvid.errors import UserError
+from rlvid.noise import apply
+from rlvid.noise.frames import EVIDENCE, HOW
 from rlvid.types import Prompt
 from rlvid.video.cache import Frames
 from rlvid.video.views import GREY, Clip
 
 
 def kind(name, seed=0, **fields):
-    return noise.corruption(Noise(name, seed, fields))
+    return apply.corruption(Noise(name, seed, fields))
 
 
 @pytest.fixture(scope="module")
@@ -101,37 +101,37 @@ def test_a_short_clip_and_no_clip_are_no_trouble():
 
 def test_the_manifest_names_the_damaged_and_nobody_else_is_touched(clean, clips):
     source = kind("frames", rate=0.3, how="blur", severity=2)
-    noisy, manifest = noise.corrupt(clean, source)
+    noisy, manifest = apply.corrupt(clean, source)
     assert noisy == clean
     listed = {row["id"] for row in manifest}
     videos = [p for p in clean if p.video]
     assert listed <= {p.id for p in videos} and len(listed) / len(videos) == pytest.approx(0.3, abs=0.06)
     assert manifest[0]["frames"] == {"how": "blur", "severity": 2} and all(row["u"] < 0.3 for row in manifest)
     assert listed == {p.id for p in videos if source.see(p, NUMBERED) is not NUMBERED}
-    assert listed < {row["id"] for row in noise.corrupt(clean, kind("frames", rate=0.5))[1]}  # nested
-    assert noise.realised(source, clean, manifest)["youden_j"] is None
+    assert listed < {row["id"] for row in apply.corrupt(clean, kind("frames", rate=0.5))[1]}  # nested
+    assert apply.realised(source, clean, manifest)["youden_j"] is None
 
 
 def test_a_wrong_clip_is_another_samples(clean):
-    noisy, manifest = noise.corrupt(clean, kind("wrong_clip", rate=0.3))
+    noisy, manifest = apply.corrupt(clean, kind("wrong_clip", rate=0.3))
     swapped = {row["id"]: row["video"] for row in manifest}
     assert len(swapped) / sum(bool(p.video) for p in clean) == pytest.approx(0.3, abs=0.06)
     for before, after in zip(clean, noisy, strict=True):
         assert (before.video != after.video) == (before.id in swapped)
         assert (before.image, before.answer, before.options) == (after.image, after.answer, after.options)
     assert {pair["noisy"] for pair in swapped.values()} <= {p.video for p in clean} - {None}
-    back = noise.corrupt(clean[::-1], kind("wrong_clip", rate=0.3))[1]
+    back = apply.corrupt(clean[::-1], kind("wrong_clip", rate=0.3))[1]
     assert back[::-1] == manifest
     assert (
-        swapped.items() <= {r["id"]: r["video"] for r in noise.corrupt(clean, kind("wrong_clip", rate=0.6))[1]}.items()
+        swapped.items() <= {r["id"]: r["video"] for r in apply.corrupt(clean, kind("wrong_clip", rate=0.6))[1]}.items()
     )
     with pytest.raises(UserError, match="no training sample has another video than s0"):
-        noise.corrupt(SAMPLES[:2], kind("wrong_clip", rate=1.0))
+        apply.corrupt(SAMPLES[:2], kind("wrong_clip", rate=1.0))
 
 
 @pytest.mark.parametrize("how", ["drop", "replace"])
 def test_narrations_go_or_change_at_their_own_rate(clean, how):
-    noisy, manifest = noise.corrupt(clean, kind("narrations", rate=0.25, how=how))
+    noisy, manifest = apply.corrupt(clean, kind("narrations", rate=0.25, how=how))
     total = sum(len(p.narrations) for p in clean)
     if how == "drop":
         assert sum(len(p.narrations) for p in noisy) / total == pytest.approx(0.75, abs=0.03)
@@ -144,15 +144,15 @@ def test_narrations_go_or_change_at_their_own_rate(clean, how):
         p.id for p, q in zip(clean, noisy, strict=True) if p.narrations != q.narrations
     ]
     assert all(row["u"] < 0.25 and row["narrations"]["clean"] != row["narrations"]["noisy"] for row in manifest)
-    more = {row["id"] for row in noise.corrupt(clean, kind("narrations", rate=0.5, how=how))[1]}
+    more = {row["id"] for row in apply.corrupt(clean, kind("narrations", rate=0.5, how=how))[1]}
     assert {row["id"] for row in manifest} < more
-    assert noise.corrupt(clean[::-1], kind("narrations", rate=0.25, how=how))[0][::-1] == noisy
+    assert apply.corrupt(clean[::-1], kind("narrations", rate=0.25, how=how))[0][::-1] == noisy
 
 
 @pytest.mark.parametrize("name", EVIDENCE)
 def test_evaluation_data_is_refused(kitchen, name):
     with pytest.raises(UserError, match="noise is for training data only"):
-        noise.corrupt(load(kitchen, "L1"), kind(name, rate=0.1))
+        apply.corrupt(load(kitchen, "L1"), kind(name, rate=0.1))
 
 
 @pytest.mark.parametrize(

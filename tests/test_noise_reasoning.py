@@ -4,9 +4,9 @@ import pytest
 
 from rlvid.answer import parse, thought
 from rlvid.config import Noise
-from rlvid.data import noise
-from rlvid.data.noise_reasoning import HOW
 from rlvid.errors import UserError
+from rlvid.noise import apply
+from rlvid.noise.reasoning import HOW
 from rlvid.types import Prompt
 
 OPTIONS = ("open tap", "close tap", "cut onion", "wash pan")
@@ -21,7 +21,7 @@ CLEAN = [shown(i) for i in range(400)]
 
 
 def spoilt(how, rate=1.0, clean=CLEAN):
-    return noise.corrupt(clean, noise.corruption(Noise("reasoning", 0, {"how": how, "rate": rate})))
+    return apply.corrupt(clean, apply.corruption(Noise("reasoning", 0, {"how": how, "rate": rate})))
 
 
 @pytest.mark.parametrize("how", HOW)

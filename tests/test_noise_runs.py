@@ -3,9 +3,9 @@
 import pytest
 
 from rlvid.errors import UserError
-from rlvid.files import read_json, read_jsonl
-from rlvid.study.response import rates
+from rlvid.study.noise_response import rates
 from rlvid.study.runs import Result
+from rlvid.utils.files import read_json, read_jsonl
 from tests.test_loop import train
 
 TINY = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32", "train.steps=1"]

@@ -8,11 +8,11 @@ import pytest
 from scipy.stats import kstest, norm, t
 
 from rlvid.config import Noise
-from rlvid.data import noise
-from rlvid.data.noise_verdicts import VERDICTS
 from rlvid.errors import UserError
-from rlvid.metrics import Record
-from rlvid.run import Run
+from rlvid.noise import apply
+from rlvid.noise.verdicts import VERDICTS
+from rlvid.train.metrics import Record
+from rlvid.train.run_folder import Run
 from rlvid.types import Completion, Group, Prompt
 
 EACH = {
@@ -28,7 +28,7 @@ OPTIONS = ("open tap", "close tap", "cut onion", "wash pan")
 
 
 def kind(name, seed=0, **fields):
-    return noise.corruption(Noise(name, seed, fields))
+    return apply.corruption(Noise(name, seed, fields))
 
 
 def groups(count=1000, size=4, rewards=None):
@@ -51,7 +51,7 @@ def counting(name, **fields):
 def judged(noise, step=1, **fields):
     """(P, G) what is said of the groups after noise."""
     made = groups(**fields)
-    noise.judge("accuracy", made, step=step)
+    apply.judge("accuracy", made, step=step)
     assert all(group["format"] == [1.0] * len(group) for group in made)
     return np.array([group["accuracy"] for group in made], dtype=float)
 
@@ -79,12 +79,12 @@ def test_none_stays_none_and_the_prompts_stay_clean(name):
     source.judge("accuracy", made, step=1)
     assert all([value is None for value in group["accuracy"]] == [True, False, True, False] for group in made)
     prompts = [group.prompt for group in made]
-    assert noise.corrupt(prompts, source) == (prompts, [])
+    assert apply.corrupt(prompts, source) == (prompts, [])
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_without_strength_nothing_changes(name):
-    assert (judged(kind(name), count=50) == judged(noise.corruption(Noise()), count=50)).all()
+    assert (judged(kind(name), count=50) == judged(apply.corruption(Noise()), count=50)).all()
 
 
 @pytest.mark.parametrize("name", [name for name in EACH if name != "length_bias"])
@@ -109,7 +109,7 @@ def test_the_runs_own_estimates_come_to_the_closed_form(name):
 
 def test_the_runs_own_estimates_of_wrong_labels_come_to_the_closed_form():
     source, run = kind("symmetric", rate=0.3), counting("symmetric", rate=0.3)
-    noisy, _ = noise.corrupt([group.prompt for group in groups(4000)], source)
+    noisy, _ = apply.corrupt([group.prompt for group in groups(4000)], source)
     made = [Group(prompt, groups(1)[0].completions) for prompt in noisy]
     for group in made:
         group.columns["accuracy"] = [float(c.answer == group.prompt.answer) for c in group]
@@ -134,7 +134,7 @@ def test_the_changed_verdicts_are_counted_on_the_column_that_the_noise_is_on(nam
         logged = Run.judged(run, [Record.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
     assert logged["noise/changed"] == np.mean(np.array(before) != np.array(after)) > 0.1
     assert ("noise/youden_j" in logged) == ("noise/false_positive_rate" in logged) == (column == "accuracy")
-    told = noise.realised(source, [group.prompt for group in made], [])
+    told = apply.realised(source, [group.prompt for group in made], [])
     assert (told["reward"], told["rate"], told["changed"]) == (column, None, None)
     assert told["youden_j"] == source.youden_j(4)
 
@@ -146,7 +146,7 @@ def test_the_changed_verdicts_are_counted_on_the_column_that_the_noise_is_on(nam
 def test_bad_evidence_has_no_j(name, fields):
     made = groups(10)
     assert Run.judged(counting(name, **fields), [Record.of(i, g, [0.0] * 4) for i, g in enumerate(made)]) == {}
-    assert noise.realised(kind(name, **fields), [g.prompt for g in made], [])["youden_j"] is None
+    assert apply.realised(kind(name, **fields), [g.prompt for g in made], [])["youden_j"] is None
 
 
 def test_j_by_hand():
@@ -190,7 +190,7 @@ def test_whole_groups_flip_and_not_always_the_same():
     [("gaussian", {"sigma": 0.3}, norm(0, 0.3)), ("heavy_tailed", {"scale": 0.3, "df": 2.0}, t(2, 0, 0.3))],
 )
 def test_added_noise_follows_its_law_and_is_fresh(name, fields, law):
-    source, true = kind(name, **fields), judged(noise.corruption(Noise()))
+    source, true = kind(name, **fields), judged(apply.corruption(Noise()))
     one, two = (judged(source, step=step) - true for step in (1, 2))
     assert kstest(one.flatten(), law.cdf).pvalue > 0.01
     assert abs(np.corrcoef(np.argsort(one.flatten()).argsort(), np.argsort(two.flatten()).argsort())[0, 1]) < 0.06

@@ -6,7 +6,7 @@ from rlvid.config import load
 from rlvid.data import preferences
 from rlvid.data.seed_bench_r1 import load as prompts
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl, write_jsonl
+from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.test_loop import train
 
 OFFLINE = ["algorithm=dpo", "eval.limit=1", "train.learning_rate=1e-4"]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rlvid.files import read_jsonl, write_jsonl
-from rlvid.policy.gaze import KINDS
+from rlvid.api import attend, train
+from rlvid.policy.attention import KINDS
 from rlvid.study.page import save
-from rlvid.verbs import attend, train
+from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.test_report import run
 
 selenium = pytest.importorskip("selenium.webdriver")

@@ -11,13 +11,13 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
 from rlvid.__main__ import main
-from rlvid.bench import plan as plans
-from rlvid.bench.plan import Devices, plan, sizes
-from rlvid.bench.shape import architecture, question
+from rlvid.bench import memory_estimate as plans
+from rlvid.bench.memory_estimate import Devices, plan, sizes
+from rlvid.bench.workload import architecture, question
 from rlvid.config import Plugin, load
 from rlvid.errors import UserError
+from rlvid.nano.model import BASE
 from rlvid.policy.model import Policy
-from rlvid.policy.nano import BASE
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
 from rlvid.types import Completion, Group, Prompt

@@ -8,10 +8,10 @@ import pytest
 
 from rlvid.config import load as config
 from rlvid.data.seed_bench_r1 import load
-from rlvid.files import write, write_jsonl
 from rlvid.study.plots import average, checkpoints, curves, panels, shares
 from rlvid.study.runs import read
 from rlvid.study.sweep import axes, lines, samples, sweeps
+from rlvid.utils.files import write, write_jsonl
 from rlvid.video.resize import size
 from tests.test_report import ROOT, printed, run
 

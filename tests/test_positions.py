@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from rlvid.config import load
+from rlvid.nano.model import BASE
 from rlvid.policy.model import Policy
-from rlvid.policy.nano import BASE
-from rlvid.policy.positions import SIDE, by_side, mrope
+from rlvid.policy.mrope import SIDE, by_side, mrope
 
 TEXT, VIDEO = 0, 2
 

@@ -5,12 +5,12 @@ import torch
 
 from algorithms.ppo import gae
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
-from rlvid.policy import adapter
+from rlvid.policy import lora
 from rlvid.policy.critic import Critic, names
 from rlvid.policy.model import Policy
-from rlvid.resolve import build
+from rlvid.registry import build
 from rlvid.types import Batch, Completion, Group
+from rlvid.utils.files import read_jsonl
 from tests import toy
 from tests.test_loop import train
 
@@ -173,7 +173,7 @@ def test_the_critics_adapter_leaves_the_policy_as_it_is(kitchen, prompts):
     assert torch.equal(policy(encoded, groups).logps, before)
     trainable = {name for name, p in policy.named_parameters() if p.requires_grad}
     assert trainable == {n for n, _ in policy.named_parameters() if ".lora_" in n or n.startswith("critic.")}
-    assert len(adapter.parameters(policy.model)) == 2 * 56
+    assert len(lora.parameters(policy.model)) == 2 * 56
 
 
 @pytest.mark.parametrize("critic", ["detached", "shared", "adapter"])

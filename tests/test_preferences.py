@@ -15,8 +15,8 @@ from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 
 from rlvid.data import preferences
 from rlvid.errors import UserError
-from rlvid.policy.nano import tokenizer
-from rlvid.resolve import build
+from rlvid.nano.model import tokenizer
+from rlvid.registry import build
 from rlvid.types import Prompt
 from tests import toy
 

@@ -5,10 +5,10 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from rlvid.config import load
-from rlvid.policy import adapter, prefix
+from rlvid.policy import lora, packing
 from rlvid.policy.critic import KINDS, Critic
 from rlvid.policy.model import Policy, Seen
-from rlvid.policy.room import Room
+from rlvid.policy.oom import Room
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip
 
@@ -55,7 +55,7 @@ def separate(policy, encoded, completions, temperature=0.7, padding=0):
             if policy.critic is None:
                 values.append(torch.zeros(len(tokens)))
             elif policy.critic.kind == "adapter":
-                with adapter.using(policy.model, adapter.CRITIC):
+                with lora.using(policy.model, lora.CRITIC):
                     values.append(policy.critic(states(policy, prompt, tokens)))
             else:
                 values.append(policy.critic(hidden))
@@ -120,7 +120,7 @@ SETTINGS = {
 @pytest.mark.parametrize("pieces", [False, True], ids=["at once", "logits in pieces"])
 def test_values_and_gradients_equal_separate_rows(media, completions, setting, pieces, monkeypatch):
     if pieces:
-        monkeypatch.setattr(prefix, "LOGITS", 753 * 5)
+        monkeypatch.setattr(packing, "LOGITS", 753 * 5)
     policy = perturbed(Policy.load(load("nano", SETTINGS[setting])))
     policy.train()  # gradient checkpointing asks for it
     assert_equal(policy, [policy.encode(*medium) for medium in media], completions)
@@ -149,12 +149,12 @@ def test_a_budget_of_tokens_makes_forwards_of_like_groups(rollout):
     widths = [len(p.ids) + sum(map(len, group)) for p, group in zip(encoded, completions, strict=True)]
     assert len(set(widths)) == 4
     order = sorted(range(4), key=lambda i: -widths[i])
-    assert prefix.forwards(encoded, completions, 1) == [[i] for i in order]
-    assert prefix.forwards(encoded, completions, 4 * max(widths)) == [order]
-    two = prefix.forwards(encoded, completions, 2 * max(widths))
+    assert packing.forwards(encoded, completions, 1) == [[i] for i in order]
+    assert packing.forwards(encoded, completions, 4 * max(widths)) == [order]
+    two = packing.forwards(encoded, completions, 2 * max(widths))
     assert two == [order[:2], order[2:]]
     asked = []
-    found = prefix.by_forward(
+    found = packing.by_forward(
         encoded, completions, Room("tokens", 2 * max(widths)), lambda part: asked.append(part) or part
     )
     assert found == [0, 1, 2, 3] and asked == two, "answers are in the groups' order"

@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from rlvid.config import Video, load
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
-from rlvid.reading import Reader
-from rlvid.run import Run
+from rlvid.train.prefetch import Reader
+from rlvid.train.run_folder import Run
 from rlvid.types import Prompt
 from rlvid.video.read import BadVideo
 from rlvid.video.views import view

@@ -9,7 +9,7 @@ from rlvid.data import records
 from rlvid.data.records import read
 from rlvid.data.seed_bench_r1 import load
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
+from rlvid.utils.files import read_jsonl
 from tests.test_seed_bench_r1 import VAL
 
 

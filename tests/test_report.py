@@ -15,12 +15,12 @@ from scipy.stats import binomtest
 
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.files import write, write_jsonl
 from rlvid.study.comparison import compare, pairs
 from rlvid.study.report import report
 from rlvid.study.runs import read
 from rlvid.study.stats import Interval, accuracy
 from rlvid.study.tables import strip, would_take
+from rlvid.utils.files import write, write_jsonl
 
 ROOT = Path(__file__).parent.parent
 
@@ -343,7 +343,7 @@ def test_pictures_show_each_arm_that_explores(study):
 
 def test_it_starts_at_once():
     heavy = "{'torch', 'transformers', 'matplotlib', 'scipy.stats'}"
-    code = f"import rlvid.study.report, rlvid.study.grid, rlvid.study.stats, sys; assert not {heavy} & set(sys.modules)"
+    code = f"import rlvid.study.report, rlvid.grid.grid, rlvid.study.stats, sys; assert not {heavy} & set(sys.modules)"
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
     seconds = time.perf_counter() - start

@@ -6,9 +6,9 @@ from dataclasses import MISSING, fields
 import pytest
 import torch
 
-from rlvid.describe import describe
+from rlvid.cli.listing import describe
 from rlvid.errors import UserError
-from rlvid.resolve import available, build, resolve, suggest
+from rlvid.registry import available, build, resolve, suggest
 from rlvid.types import Completion, Group, Prompt
 
 

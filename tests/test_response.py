@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from rlvid.files import write, write_jsonl
 from rlvid.study.comparison import compare, pairs_in_noise
-from rlvid.study.response import Cell, Response, responses
+from rlvid.study.noise_response import Cell, Response, responses
 from rlvid.study.runs import read
 from rlvid.study.stats import holm, permutation
+from rlvid.utils.files import write, write_jsonl
 from tests.test_report import line, printed, run
 
 NOISE = {"clean": (), "a fifth": ("noise.kind=symmetric", "noise.rate=0.2"), "half": ("noise.kind=verifier",)}

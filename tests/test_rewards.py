@@ -19,9 +19,9 @@ from trl.rewards import get_repetition_penalty_reward
 
 import rewards
 from rlvid.answer import parse
-from rlvid.encoder import embed
 from rlvid.errors import UserError
-from rlvid.resolve import available, build
+from rlvid.judges.encoder import embed
+from rlvid.registry import available, build
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Likelihood, Prompt
 from rlvid.video.views import VIEWS

@@ -9,8 +9,8 @@ import torch
 
 from algorithms._robust import agreement, majority, shrinkage
 from rlvid.errors import UserError
-from rlvid.noop import every_verdict, warning
-from rlvid.resolve import build
+from rlvid.registry import build
+from rlvid.train.noop_check import every_verdict, warning
 from tests import toy
 
 RATES = {"false_positives": 0.1, "false_negatives": 0.2}

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvid.files import read_jsonl
-from rlvid.loop import credit
-from rlvid.processes import dealt
-from rlvid.resolve import build
-from rlvid.rollout import Rollout, padded
+from rlvid.distributed import dealt
+from rlvid.registry import build
+from rlvid.train.loop import credit
+from rlvid.train.rollout import Rollout, padded
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.files import read_jsonl
 from tests import toy
 from tests.test_loop import train
 

@@ -5,8 +5,8 @@ import sys
 import pytest
 
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
-from rlvid.policy.room import Room
+from rlvid.policy.oom import Room
+from rlvid.utils.files import read_jsonl
 from tests.processes import Child, several
 from tests.test_loop import train
 

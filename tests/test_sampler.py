@@ -9,12 +9,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.config import load
-from rlvid.metrics import Meter
 from rlvid.policy.decoding import Fixed, Growing, Lean
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import Sampler, draw, uniform
+from rlvid.train.metrics import Meter
 from rlvid.types import Batch
 
 
@@ -168,11 +168,11 @@ def test_learning_on_policy_takes_no_forward_but_its_own(monkeypatch, tmp_path):
     )
     small = ["train.steps=1", "train.prompts_per_step=3", "train.max_completion_length=40", "eval.limit=1"]
     small += ["eval.transfer=[]"]
-    metrics = verbs.train("nano", small, tmp_path / "once")
+    metrics = api.train("nano", small, tmp_path / "once")
     assert calls.count(3) == 1
     name = "sampling/sampling_logp_difference"
     assert 0 < metrics[f"{name}/mean"] < metrics[f"{name}/max"] < 1e-4
-    again = verbs.train("nano", [*small, "algorithm.num_iterations=2"], tmp_path / "twice")
+    again = api.train("nano", [*small, "algorithm.num_iterations=2"], tmp_path / "twice")
     assert calls.count(3) == 4  # before the first pass, and twice
     assert again[f"{name}/max"] < 1e-4
 

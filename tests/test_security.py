@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.config import load
-from rlvid.encoder import encoder
 from rlvid.errors import UserError
-from rlvid.files import seal
+from rlvid.judges.encoder import encoder
+from rlvid.nano.model import BASE
 from rlvid.policy.model import Policy
-from rlvid.policy.nano import BASE
+from rlvid.utils.files import seal
 from tests.processes import SMALL
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +83,7 @@ def test_pickled_weights_are_refused_under_any_name(model, mark, name):
 
 
 def test_a_checkpoint_holds_nothing_pickled_and_a_pickle_in_it_is_not_run(kitchen, tmp_path, mark):
-    verbs.train("nano", [*SMALL, "train.steps=2", "train.save_steps=1"], tmp_path / "run")
+    api.train("nano", [*SMALL, "train.steps=2", "train.save_steps=1"], tmp_path / "run")
     checkpoint = tmp_path / "run/checkpoints/step-000002"
     files = [path for path in checkpoint.iterdir() if path.is_file()]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ""}
@@ -99,7 +99,7 @@ def test_a_checkpoint_holds_nothing_pickled_and_a_pickle_in_it_is_not_run(kitche
         (spoilt / "SHA256SUMS").unlink()
         seal(spoilt)
         try:
-            verbs.train("nano", [*SMALL, "train.steps=2", "train.save_steps=1"], run, resume=True)
+            api.train("nano", [*SMALL, "train.steps=2", "train.save_steps=1"], run, resume=True)
         except UserError as error:
             assert "\n" not in str(error) and str(spoilt) in str(error)
     assert not mark.exists()

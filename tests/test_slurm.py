@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlvid.study.launchers import Attempt, Slurm
+from rlvid.grid.launchers import Attempt, Slurm
 from tests.test_grid import rows, start, wait_for  # noqa: F401  (start is a fixture)
 
 CONF = """

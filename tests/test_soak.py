@@ -10,15 +10,15 @@ from statistics import median
 import psutil
 import pytest
 
-from rlvid.files import last_jsonl
 from rlvid.study.report import report
 from rlvid.study.runs import Result
+from rlvid.utils.files import last_jsonl
 from tests.processes import Child
 from tests.test_report import run
 
 TINY = ["train.prompts_per_step=1", "train.num_generations=2", "train.max_completion_length=8", "train.save_steps=500"]
 CELLS = """
-from rlvid.study.grid import Grid
+from rlvid.grid.grid import Grid
 small = {"train.steps": 0, "eval.splits": ["L1"], "eval.transfer": [], "eval.limit": 1}
 GRID = Grid(name="many", question="", arms={"base": small}, seeds=tuple(range(200)), control="base")
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import pytest
 
 from rlvid.config import load
 from rlvid.data import benchmark
-from rlvid.data.source import part
+from rlvid.data.prompts import part
 from rlvid.errors import UserError
 
 

@@ -8,8 +8,8 @@ from datasets import Dataset
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from rlvid.policy.nano import tokenizer
-from rlvid.resolve import build
+from rlvid.nano.model import tokenizer
+from rlvid.registry import build
 from tests.toy import batch_of, step_of
 
 P, G, T = 3, 4, 7

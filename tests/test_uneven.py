@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from rlvid.data.seed_bench_r1 import load
-from rlvid.files import read_jsonl
+from rlvid.utils.files import read_jsonl
 from tests.processes import Child, several
 
 

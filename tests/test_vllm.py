@@ -6,14 +6,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rlvid import verbs
+from rlvid import api
 from rlvid.config import load
-from rlvid.data import source
+from rlvid.data import prompts
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
-from rlvid.policy import adapter
+from rlvid.policy import lora
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import Sampler, sampler
+from rlvid.utils.files import read_jsonl
 from tests.test_positions import published
 
 vllm = pytest.importorskip("vllm")
@@ -26,7 +26,7 @@ def config(*settings):
 
 def prompts(count=6):
     """Video and image, video alone, image alone, neither."""
-    both, *rest = source.held_out(config())["L1"][:count]
+    both, *rest = prompts.held_out(config())["L1"][:count]
     return [both, replace(both, id="v", image=None), replace(both, id="i", video=None), *rest]
 
 
@@ -61,7 +61,7 @@ def test_an_adapter_is_folded_into_the_weights_that_are_handed_over():
         for name, weight in policy.model.named_parameters():
             if "lora_B" in name:
                 weight.normal_(std=0.1)
-    whole = dict(adapter.whole_weights(policy.model))
+    whole = dict(lora.whole_weights(policy.model))
     assert whole.keys() == dict(Policy.load(config()).model.named_parameters()).keys()
 
 
@@ -82,7 +82,7 @@ def test_samples_belong_to_seed_and_sample_and_are_scored_as_the_learner_does():
 
 def test_a_run_learns_from_it(tmp_path):
     small = ["train.steps=2", "train.prompts_per_step=2", "train.num_generations=4", "eval.limit=2", "eval.transfer=[]"]
-    verbs.train("nano", [*LARGE, *small], tmp_path / "run")
+    api.train("nano", [*LARGE, *small], tmp_path / "run")
     for row in read_jsonl(tmp_path / "run" / "metrics.jsonl"):
         assert row["sampling/sampling_logp_difference/max"] < 1e-4 and row["completions/mean_length"] > 1
 
@@ -100,4 +100,4 @@ def test_a_long_film_is_placed_as_vllm_places_it(tmp_path):
 
 def test_a_video_that_nano_and_vllm_place_differently_is_refused(tmp_path):
     with pytest.raises(UserError, match="at most as many pairs of frames"):
-        verbs.train("nano", ["train.use_vllm=true", "train.steps=1", "eval.limit=1"], tmp_path / "run")
+        api.train("nano", ["train.use_vllm=true", "train.steps=1", "eval.limit=1"], tmp_path / "run")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from rlvid.files import read_jsonl, write_jsonl
 from rlvid.study.audit import audit
-from rlvid.study.votes import calibration_error, majority, measures, votes
+from rlvid.study.pass_at_k import calibration_error, majority, measures, votes
+from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
 

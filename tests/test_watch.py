@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from rlvid.errors import UserError
+from rlvid.grid.watch import board, in_all, spark, watch
 from rlvid.study.runs import read
-from rlvid.study.watch import board, in_all, spark, watch
 from tests.test_cli import rlvid
 
 

@@ -17,8 +17,8 @@ import torch
 from rich.progress import Progress
 from rich.table import Table
 
-from rlvid.bench.contestants import as_inputs, subject
-from rlvid.bench.shape import Shape, write_model
+from rlvid.bench.implementations import as_inputs, subject
+from rlvid.bench.workload import Shape, write_model
 from rlvid.config import Video
 from rlvid.policy.sampler import Sampler
 from rlvid.types import Prompt

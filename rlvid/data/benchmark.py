@@ -16,7 +16,7 @@ from rlvid.data import kitchen, kitchen_long, longvideobench, seed_bench_r1
 from rlvid.data.multiple_choice import Fields
 from rlvid.data.records import Source
 from rlvid.errors import UserError
-from rlvid.resolve import suggest
+from rlvid.registry import suggest
 from rlvid.types import Prompt
 
 EMBEDDED = {"kitchen": kitchen, "kitchen_long": kitchen_long}

@@ -25,9 +25,9 @@ from rich.table import Table
 from rlvid.answer import LETTERS, parse
 from rlvid.config import Video
 from rlvid.data import benchmark
-from rlvid.data.noise_labels import same, words
 from rlvid.data.records import Source, read, repeated
 from rlvid.errors import UserError
+from rlvid.noise.labels import same, words
 from rlvid.types import Prompt
 from rlvid.video.decode import Decoder, Reader
 from rlvid.video.read import BadVideo, Unreadable, by_decord, by_pyav, check_file, read_image

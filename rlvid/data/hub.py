@@ -8,9 +8,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rlvid.describe import source_of
+from rlvid.cli.listing import source_of
 from rlvid.errors import UserError
-from rlvid.resolve import suggest
+from rlvid.registry import suggest
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlvid.chance import hash01
 from rlvid.data.records import records
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl, write_jsonl
 from rlvid.types import Prompt
+from rlvid.utils.files import read_jsonl, write_jsonl
+from rlvid.utils.hashing import hash01
 
 
 def attach(prompts: Sequence[Prompt], path: Path) -> list[Prompt]:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.answer import LETTERS, parse
-from rlvid.chance import hash01
-from rlvid.data.noise_labels import same
 from rlvid.data.records import Record, Source, lettered
 from rlvid.errors import UserError
-from rlvid.resolve import suggest
+from rlvid.noise.labels import same
+from rlvid.registry import suggest
 from rlvid.types import Prompt
+from rlvid.utils.hashing import hash01
 
 SPLITS = {
     "train": "training_6k.jsonl",

@@ -17,7 +17,7 @@ from itertools import groupby
 from typing import Any
 
 from rlvid.errors import UserError
-from rlvid.resolve import build
+from rlvid.registry import build
 from rlvid.reward import Column, Mix
 from rlvid.types import Completion, Group, Prompt
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from rlvid.config import Config
-from rlvid.policy import adapter
+from rlvid.policy import lora
 
 KINDS = ("detached", "shared", "adapter")
 
@@ -32,7 +32,7 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if kind == "adapter":
-            adapter.add(model, adapter.CRITIC, config)
+            lora.add(model, lora.CRITIC, config)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Values of the states before each token."""
@@ -42,7 +42,7 @@ class Critic(nn.Module):
 
 def names(module: nn.Module) -> list[str]:
     """The critic's parameters within a policy: its head, and its adapter's if it has one."""
-    return [n for n, _ in module.named_parameters() if n.startswith("critic.") or f".{adapter.CRITIC}." in n]
+    return [n for n, _ in module.named_parameters() if n.startswith("critic.") or f".{lora.CRITIC}." in n]
 
 
 def split(module: nn.Module) -> tuple[Sequence[nn.Parameter], Sequence[nn.Parameter]]:

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen2VLForConditionalGeneration
 
 from rlvid.config import Config
+from rlvid.distributed import sharded
 from rlvid.errors import UserError
-from rlvid.policy import adapter
+from rlvid.nano.model import BASE
+from rlvid.policy import lora
 from rlvid.policy.critic import Critic
-from rlvid.policy.features import Features, Medium, frozen
-from rlvid.policy.nano import BASE
-from rlvid.policy.positions import by_side, mrope
-from rlvid.policy.prefix import install, packed_states, rows, score
-from rlvid.processes import sharded
+from rlvid.policy.mrope import by_side, mrope
+from rlvid.policy.packing import install, packed_states, rows, score
+from rlvid.policy.vision_cache import Features, Medium, frozen
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import Frames
 from rlvid.video.pixels import patchify
@@ -83,7 +83,7 @@ class Policy(nn.Module):
         path = str(BASE) if named == "nano" else named
         try:
             model = Qwen2VLForConditionalGeneration.from_pretrained(
-                adapter.base_of(path),
+                lora.base_of(path),
                 dtype=torch.float32,
                 attn_implementation=config.train.attn_implementation,
                 use_safetensors=True,  # a pickle is a program
@@ -92,13 +92,13 @@ class Policy(nn.Module):
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"model {named!r} cannot be loaded as a Qwen2-VL folder or hub id: {reason}") from error
-        if adapter.base_of(path) != path:
+        if lora.base_of(path) != path:
             if config.train.lora_r:
                 raise UserError(f"model {path!r} is a LoRA adapter; for a further one: rlvid export {path} FOLDER")
-            model = adapter.folded(model, path)
+            model = lora.folded(model, path)
         install(model)
         if config.train.lora_r:
-            adapter.add(model, adapter.POLICY, config)
+            lora.add(model, lora.POLICY, config)
         if config.train.freeze_vision_tower:
             model.model.visual.requires_grad_(False)
         if config.train.gradient_checkpointing:
@@ -120,8 +120,8 @@ class Policy(nn.Module):
 
     def restore(self, folder: Path) -> None:
         """Take over the weights that `save` wrote."""
-        if adapter.adapted(self.model):
-            return adapter.restore(self.model, folder)
+        if lora.adapted(self.model):
+            return lora.restore(self.model, folder)
         saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         self.model.load_state_dict(saved.state_dict())
 
@@ -167,7 +167,7 @@ class Policy(nn.Module):
             if self.critic is None:
                 return Seen(logps, entropy, torch.zeros_like(logps))
             if self.critic.kind == "adapter":
-                with adapter.using(self.model, adapter.CRITIC):
+                with lora.using(self.model, lora.CRITIC):
                     hidden, _ = packed_states(self, prompts, completions)
             return Seen(logps, entropy, rows(self.critic(hidden), lengths))
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from rlvid.config import Train
-from rlvid.policy import adapter, zero
+from rlvid.distributed import sharded
+from rlvid.policy import deepspeed, lora
 from rlvid.policy.model import Encoded, Policy, Seen, halve
-from rlvid.processes import sharded
 from rlvid.types import Group
 
 
@@ -26,7 +26,7 @@ class Reference(nn.Module):
     def __init__(self, policy: Policy, train: Train) -> None:
         super().__init__()
         self.config = train
-        self.adapted = adapter.adapted(policy.model)
+        self.adapted = lora.adapted(policy.model)
         model = policy.model if self.adapted else deepcopy(policy.model).float().requires_grad_(False).eval()
         if policy.mixed and not self.adapted and not self.moves and not sharded():
             halve(model)
@@ -40,7 +40,7 @@ class Reference(nn.Module):
     @contextmanager
     def speaking(self) -> Iterator[Policy]:
         """A policy that has the reference's weights as long as the context lasts."""
-        with adapter.using(self.policy.model, None) if self.adapted else nullcontext():
+        with lora.using(self.policy.model, None) if self.adapted else nullcontext():
             yield self.policy
 
     @property
@@ -55,4 +55,4 @@ class Reference(nn.Module):
         if not self.moves or step % config.ref_model_sync_steps:
             return
         for mine, theirs in zip(self.policy.model.parameters(), policy.model.parameters(), strict=True):
-            zero.piece(mine).lerp_(zero.piece(theirs).float(), config.ref_model_mixup_alpha)
+            deepspeed.piece(mine).lerp_(deepspeed.piece(theirs).float(), config.ref_model_mixup_alpha)

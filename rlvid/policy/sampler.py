@@ -20,7 +20,7 @@ from rlvid.config import Train
 from rlvid.errors import UserError
 from rlvid.policy.decoding import Fixed, Growing, LeanDynamicCache
 from rlvid.policy.model import Encoded, Policy
-from rlvid.policy.room import Room
+from rlvid.policy.oom import Room
 from rlvid.types import Completion, Group, Prompt
 
 Timed = Callable[[str], AbstractContextManager[None]]

@@ -18,8 +18,8 @@ import torch
 
 from rlvid.config import Train
 from rlvid.errors import UserError
-from rlvid.policy import adapter
-from rlvid.policy.positions import by_side
+from rlvid.policy import lora
+from rlvid.policy.mrope import by_side
 from rlvid.types import Completion, Group, Prompt
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class Engine:
         """Take over the policy's weights if they have moved, an adapter's folded in."""
         now = tuple(parameter._version for parameter in self.model.parameters())
         if now != self.versions:
-            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": adapter.whole_weights(self.model)})
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": lora.whole_weights(self.model)})
             self.llm.apply_model(repack)
             self.llm.reset_prefix_cache()
             self.llm.llm_engine.reset_encoder_cache()

@@ -14,18 +14,18 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from rlvid import checkpoint
 from rlvid.config import Config, load
-from rlvid.data import source
+from rlvid.data import prompts
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
-from rlvid.policy import gaze
-from rlvid.policy.gaze import KINDS
+from rlvid.policy import attention
+from rlvid.policy.attention import KINDS
 from rlvid.policy.model import Encoded, Policy
-from rlvid.quiet import quiet
-from rlvid.resolve import suggest
+from rlvid.registry import suggest
 from rlvid.study.runs import Row
+from rlvid.train import checkpoint
 from rlvid.types import Prompt
+from rlvid.utils.files import read_jsonl
+from rlvid.utils.logging import quiet
 from rlvid.video.views import Clip
 
 WHAT = {"reasoning": "<think>(.+?)(?:</think>|$)", "answer": "<answer>(.+?)(?:</answer>|$)", "reply": "(.+)"}
@@ -45,11 +45,11 @@ class Look:
     @property
     def sinks(self) -> Tensor:
         """(L,) bool."""
-        return gaze.sinks(self.weights)
+        return attention.sinks(self.weights)
 
     def shares(self, chosen: Sequence[int] | None = None) -> Tensor:
         """(T, 4) share of each kind in a token's attention, or the (4,) mean over some tokens; sinks left out."""
-        shares = gaze.shares(self.weights, self.kinds)
+        shares = attention.shares(self.weights, self.kinds)
         return shares if chosen is None else shares[list(chosen)].mean(0)
 
     def maps(self, chosen: Sequence[int]) -> list[Tensor]:
@@ -93,7 +93,7 @@ def look(run: Path, sample: str, layers: Sequence[int] = (), heads: Sequence[int
     quiet()
     row = answered(run, sample)
     config = load(run / "config.toml")
-    prompts = {(p.id, p.level): p for level in source.held_out(config).values() for p in level}
+    prompts = {(p.id, p.level): p for level in prompts.held_out(config).values() for p in level}
     prompt = prompts.get((row["id"], row["level"]))
     if prompt is None:
         raise UserError(f"{run} answered sample {sample!r}, but its data, {config.data!r}, no longer have it")
@@ -148,8 +148,8 @@ def watch(
     ids = [*policy.tokenizer(row["completion"])["input_ids"], *[policy.tokenizer.eos_token_id] * row["finished"]]
     if not ids:
         raise UserError(f"{name}: an empty reply looks nowhere")
-    seen = gaze.watch(policy, encoded, ids, layers, heads)
+    seen = attention.watch(policy, encoded, ids, layers, heads)
     texts = [policy.tokenizer.decode([token]) for token in ids]
     side = policy.model.config.vision_config.spatial_merge_size
     grids = [(t, h // side, w // side) for t, h, w in encoded.grids.tolist()]
-    return Look(name, row, texts, seen, gaze.kinds(policy, encoded, seen.shape[1]), grids)
+    return Look(name, row, texts, seen, attention.kinds(policy, encoded, seen.shape[1]), grids)

@@ -22,9 +22,9 @@ from rich.table import Table
 
 from rlvid.answer import LETTERS, thought
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
+from rlvid.study.pass_at_k import mean, votes
 from rlvid.study.stats import homogeneity, wilson
-from rlvid.study.votes import mean, votes
+from rlvid.utils.files import read_jsonl
 
 Rows = Sequence[Mapping[str, Any]]
 Levels = Mapping[str, Rows]

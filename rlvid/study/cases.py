@@ -19,10 +19,10 @@ from rich.text import Text
 
 from rlvid.answer import LETTERS
 from rlvid.errors import UserError
-from rlvid.files import read_jsonl
-from rlvid.resolve import suggest
+from rlvid.registry import suggest
 from rlvid.study.audit import COHERENT
 from rlvid.study.runs import Row, ranked, splits
+from rlvid.utils.files import read_jsonl
 
 SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq,

@@ -8,8 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
+from rlvid.study.noise_response import Response
 from rlvid.study.power import ALPHA, WITHIN, Needed, needed, verdict
-from rlvid.study.response import Response
 from rlvid.study.runs import Study
 from rlvid.study.stats import Interval, design_effect, difference, holm, permutation
 

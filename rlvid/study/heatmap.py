@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.table import Column, Table
 
-from rlvid.files import write
-from rlvid.policy.gaze import KINDS
+from rlvid.policy.attention import KINDS
 from rlvid.study.attention import Look
 from rlvid.study.style import COLOURS, STYLE
 from rlvid.types import Prompt
+from rlvid.utils.files import write
 from rlvid.video.views import Clip
 
 HEAT = "inferno"

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # itself, not pyplot: a notebook keeps its own pictures
 
-from rlvid.study.response import responses
+from rlvid.study.noise_response import responses
 from rlvid.study.runs import Result, Study
 from rlvid.study.stats import accuracy
 from rlvid.study.style import COLOURS, MARKS, STYLE, looks

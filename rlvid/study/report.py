@@ -12,7 +12,7 @@ from rich.text import Text
 from rlvid.study import measures
 from rlvid.study.comparison import Pair, compare, pairs, pairs_in_noise
 from rlvid.study.design import design
-from rlvid.study.response import NEAR, responses
+from rlvid.study.noise_response import NEAR, responses
 from rlvid.study.runs import Study, read
 from rlvid.study.tables import accuracies, aggregates, by_domain, missing, noise_cells, noise_response, verdicts
 

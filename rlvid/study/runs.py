@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from rlvid.errors import UserError
-from rlvid.files import read_json, read_jsonl
 from rlvid.study.power import WITHIN
+from rlvid.utils.files import read_json, read_jsonl
 
 Row = Mapping[str, Any]
 UNBEGUN = "not started"

@@ -15,8 +15,8 @@ from rich.text import Text
 
 from rlvid.study.aggregate import iqm, probability_of_improvement
 from rlvid.study.comparison import Comparison, Pair
+from rlvid.study.noise_response import Response
 from rlvid.study.power import detectable
-from rlvid.study.response import Response
 from rlvid.study.runs import UNBEGUN, Study
 from rlvid.study.stats import Interval, accuracy, design_effect
 

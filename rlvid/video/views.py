@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rlvid.errors import UserError
-from rlvid.resolve import suggest
+from rlvid.registry import suggest
 
 GREY = (123, 117, 104)  # 255 times CLIP's mean: after normalisation, nothing
 

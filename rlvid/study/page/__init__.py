@@ -21,12 +21,12 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.files import write
 from rlvid.study.page import about, cases, gaze
 from rlvid.study.plots import figures
 from rlvid.study.report import sections
 from rlvid.study.runs import read
 from rlvid.study.tables import Strip
+from rlvid.utils.files import write
 
 TITLES = {
     "curves": "Curves: each seed thin, their mean thick",

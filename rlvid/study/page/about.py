@@ -10,8 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.files import read_json, read_jsonl
 from rlvid.study.runs import Result, Row, Study, flat
+from rlvid.utils.files import read_json, read_jsonl
 
 LUCK = ("seed", "noise.seed")
 

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from rlvid.config import load
 from rlvid.data.kitchen import encode
-from rlvid.data.source import held_out
+from rlvid.data.prompts import held_out
 from rlvid.errors import UserError
 from rlvid.study.cases import coherent
 from rlvid.study.page.gaze import uri
