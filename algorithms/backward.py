@@ -26,4 +26,4 @@ class Backward(DrGRPO, Channel):
         """(B, T) advantages. Z-scores have no unit, but GRPO's guard has: 1e-4 of a verdict, 1e-4 / J of r^."""
         false_positives, false_negatives = self.errors(step)
         unit = 1.0 if self.scale_rewards == "none" else 1 - false_positives - false_negatives
-        return laid(step, self.advantages(unit * (self.rewards(step) - self.pull(step))))
+        return laid(step, self.advantages(unit * (self.rewards(step) - self.kl_penalty(step))))

@@ -27,7 +27,7 @@ class CISPO(GRPO):
 
     weights = Algorithm.weights  # one over the number of tokens, for each
 
-    def gain(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def surrogate(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """REINFORCE with truncated importance weights."""
         ratio = self.ratio(logps, batch).detach()
         capped = ratio.clamp(max=self.ratio_cap)

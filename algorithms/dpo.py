@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from rlvid.algorithm import Algorithm, Losses, zscore
 from rlvid.types import Batch, Step
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def draw(pairs: Tensor, ids: Sequence[str], number: int) -> Tensor:
     for group, (sample, candidates) in enumerate(zip(ids, pairs, strict=True)):
         places = candidates.nonzero().tolist()
         if places:
-            chosen, rejected = places[int(hash01("pair", sample, number) * len(places))]
+            chosen, rejected = places[int(uniform_hash("pair", sample, number) * len(places))]
             drawn[group, chosen, rejected] = 1
     return drawn
 

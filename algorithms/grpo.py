@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlvid.algorithm import Algorithm, old
+from rlvid.algorithm import Algorithm, old_logps
 from rlvid.types import Batch
 
 
@@ -45,9 +45,9 @@ class GRPO(Algorithm):
 
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
         """(B, T) rho = pi / pi_old of each token; exactly 1, with a gradient, on the first step of a batch."""
-        return (logps - old(logps, batch)).exp()
+        return (logps - old_logps(logps, batch)).exp()
 
-    def gain(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def surrogate(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """PPO's clipped surrogate (arXiv:1707.06347)."""
         ratio = self.ratio(logps, batch)
         bounded = ratio.clamp(1 - self.epsilon, 1 + (self.epsilon if self.epsilon_high is None else self.epsilon_high))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from algorithms.grpo import GRPO
-from rlvid.algorithm import old
+from rlvid.algorithm import old_logps
 from rlvid.types import Batch
 
 
@@ -23,6 +23,6 @@ class GSPO(GRPO):
 
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
         """(B, T): the completion's ratio at each of its tokens."""
-        change = (logps - old(logps, batch)) * batch.mask
+        change = (logps - old_logps(logps, batch)) * batch.mask
         mean = change.sum(-1, keepdim=True) / batch.mask.sum(-1, keepdim=True).clamp(min=1)
         return mean.exp().expand_as(logps)

@@ -28,6 +28,6 @@ class NoiseCorrectedGRPO(GRPO, LetterChannel):
         """(B, T) advantages."""
         verdicts, clean = self.verdicts(step), self.corrected(step)
         noise = 1 - shrinkage(verdicts, *self.errors(step), least=1 / verdicts.shape[-1])
-        rewards = self.rewards(self.with_outcome(step, clean)) - self.pull(step)
+        rewards = self.rewards(self.with_outcome(step, clean)) - self.kl_penalty(step)
         spread = (rewards - noise * step.mix[self.outcome] * centred(clean)).std(-1, keepdim=True)
         return laid(step, centred(rewards) / (spread + 1e-4))

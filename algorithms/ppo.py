@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from rlvid.algorithm import Algorithm, Losses, k1, old
+from rlvid.algorithm import Algorithm, Losses, k1, old_logps
 from rlvid.types import Batch, Step
 
 
@@ -31,7 +31,9 @@ class PPO(Algorithm):
     cliprange_value: float = 0.2
     critic: str = "detached"  # or "shared", "adapter"
     critic_learning_rate: float = 1e-3
-    value_steps: int = 0  # at first, only the critic learns (but for train.weight_decay, which is the optimiser's)
+    critic_warmup_steps: int = (
+        0  # at first, only the critic learns (but for train.weight_decay, which is the optimiser's)
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,9 +41,9 @@ class PPO(Algorithm):
             raise ValueError(
                 'the critic values one total reward: kl is "k1_reward", and rewards are summed as they are'
             )
-        if self.value_steps and (self.entropy_coef or self.critic == "shared"):
+        if self.critic_warmup_steps and (self.entropy_coef or self.critic == "shared"):
             raise ValueError(
-                'in value_steps only the critic learns: no entropy_coef, and a "detached" or "adapter" critic'
+                'in critic_warmup_steps only the critic learns: no entropy_coef, and a "detached" or "adapter" critic'
             )
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise ValueError(f"gamma and lam must be in [0, 1], not {self.gamma} and {self.lam}")
@@ -62,12 +64,12 @@ class PPO(Algorithm):
         rewards[torch.arange(len(ends)), ends] += self.rewards(step).flatten().float()
         advantages = gae(rewards, batch.old_values, batch.mask, self.gamma, self.lam)
         returns = advantages + batch.old_values * batch.mask
-        learning = float(step.number > self.value_steps)
+        learning = float(step.number > self.critic_warmup_steps)
         return replace(batch, advantages=learning * whitened(advantages, batch.mask), targets=returns)
 
-    def gain(self, logps: Tensor, batch: Batch) -> Losses:
+    def surrogate(self, logps: Tensor, batch: Batch) -> Losses:
         """The clipped surrogate."""
-        ratio = (logps - old(logps, batch)).exp()
+        ratio = (logps - old_logps(logps, batch)).exp()
         gain = ratio * batch.advantages
         bounded = torch.minimum(gain, ratio.clamp(1 - self.epsilon, 1 + self.epsilon) * batch.advantages)
         if self.dual_clip is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from algorithms.grpo import GRPO
-from rlvid.algorithm import old
+from rlvid.algorithm import old_logps
 from rlvid.types import Batch
 
 
@@ -28,5 +28,5 @@ class RLOO(GRPO):
 
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
         """(B, T): the completion's ratio at each of its tokens."""
-        change = ((logps - old(logps, batch)) * batch.mask).sum(-1, keepdim=True)
+        change = ((logps - old_logps(logps, batch)) * batch.mask).sum(-1, keepdim=True)
         return change.exp().expand_as(logps)

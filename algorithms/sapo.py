@@ -20,7 +20,7 @@ class SAPO(GRPO):
     temperature_pos: float = 1.0
     temperature_neg: float = 1.05
 
-    def gain(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def surrogate(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The gated surrogate; nothing is ever quite clipped."""
         tau = torch.where(batch.advantages > 0, self.temperature_pos, self.temperature_neg)
         gate = torch.sigmoid(tau * (self.ratio(logps, batch) - 1)) * 4 / tau

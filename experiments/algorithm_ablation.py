@@ -11,7 +11,7 @@ GRID = Grid(
     name="algorithm_ablation",
     question="Which algorithm learns most from the same prompts, with the same luck?",
     arms={
-        "base": {"train.steps": 0},
+        "base": {"train.max_steps": 0},
         "sft": {"preset": "{preset}_sft"},
         "grpo": {"algorithm": "grpo", "algorithm.beta": 0.0},
         "grpo, beta 0.04": {"algorithm": "grpo", "algorithm.beta": 0.04},

@@ -21,9 +21,12 @@ GRID = Grid(
     question="What must a base have been taught of reasoning before RL can build on it?",
     axes={
         "reasoning": TAUGHT,
-        "then": {"sft": {"preset": "{preset}_sft", **MEASURES}, "sft, then grpo": {"cold_start.steps": 30, **MEASURES}},
+        "then": {
+            "sft": {"preset": "{preset}_sft", **MEASURES},
+            "sft, then grpo": {"cold_start.max_steps": 30, **MEASURES},
+        },
     },
-    arms={"base": {"train.steps": 0, **MEASURES}, "grpo": MEASURES},
+    arms={"base": {"train.max_steps": 0, **MEASURES}, "grpo": MEASURES},
     unseeded=("base",),
     seeds=(0, 1, 2),
     control="grpo",

@@ -28,7 +28,7 @@ GRID = Grid(
     name="frames",
     question="How many frames, and how large, must a policy be shown, in training and when it is asked?",
     axes={
-        "algorithm": {"base": {"train.steps": 0}, "grpo": {}},
+        "algorithm": {"base": {"train.max_steps": 0}, "grpo": {}},
         "frames": {name: {"video.min_frames": 2, "video.max_frames": int(name.split()[0])} for name in FRAMES},
         "size": {name: partial(sized, int(name.split()[0]) / 100) for name in SIZES},
     },

@@ -75,7 +75,7 @@ ALGORITHMS: dict[str, Settings | Callable[[Mapping[str, str]], Settings | None]]
     "dr_grpo, lr / J": faster,
     "oracle": cleaned,
     "majority vote": partial(deaf, {"algorithm": "ttrl", **FREE}),
-    "random reward": partial(deaf, {"rewards.coin": 1.0, "rewards.accuracy": 0.0}),
+    "random reward": partial(deaf, {"rewards.random": 1.0, "rewards.accuracy": 0.0}),
     "format only": partial(deaf, {"rewards.accuracy": 0.0}),
 }
 
@@ -83,7 +83,7 @@ GRID = Grid(
     name="noise_robustness",
     question="Which algorithms survive wrong labels and wrong verifiers?",
     axes={"algorithm": ALGORITHMS, "noise": NOISE},
-    arms={"base": {"train.steps": 0}},
+    arms={"base": {"train.max_steps": 0}},
     unseeded=("base",),
     seeds=(0, 1, 2),
     control="base",

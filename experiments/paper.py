@@ -19,8 +19,8 @@ ALL = SHARES[-1]
 def as_many(levels: Mapping[str, str]) -> Settings:
     """SFT for as many prompts as GRPO is asked."""
     grpo, sft = load(levels["preset"]).train, load(f"{levels['preset']}_sft").train
-    steps = grpo.steps * grpo.prompts_per_step // sft.prompts_per_step
-    return {"preset": "{preset}_sft", "train.steps": steps}
+    steps = grpo.max_steps * grpo.prompts_per_step // sft.prompts_per_step
+    return {"preset": "{preset}_sft", "train.max_steps": steps}
 
 
 GRID = Grid(
@@ -30,7 +30,7 @@ GRID = Grid(
         "algorithm": {"sft": {"preset": "{preset}_sft"}, "sft, as many prompts": as_many, "grpo": {}},
         "data": {share: {"train.data_fraction": int(share.split()[0]) / 100} for share in SHARES},
     },
-    arms={"base": {"train.steps": 0}},
+    arms={"base": {"train.max_steps": 0}},
     unseeded=("base",),
     seeds=(0, 1, 2),
     control="base",

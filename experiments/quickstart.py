@@ -18,7 +18,7 @@ GRID = Grid(
             "30 % flipped": {"noise.kind": "symmetric", "noise.rate": 0.3},
         },
     },
-    arms={"base": {"train.steps": 0}},
+    arms={"base": {"train.max_steps": 0}},
     unseeded=("base",),
     seeds=(0, 1),
     control="base",

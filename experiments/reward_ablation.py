@@ -34,7 +34,7 @@ GRID = Grid(
     name="reward_ablation",
     question="Do rewards for consistent reasoning and for looking at the video help, and teach what they pay for?",
     arms={
-        "base": {"train.steps": 0, **MEASURES},
+        "base": {"train.max_steps": 0, **MEASURES},
         "accuracy": {"rewards.format": 0.0, **MEASURES},
         "accuracy + format": MEASURES,
         **{f"+ {name}": {**settings, **MEASURES} for name, settings in ADDED.items()},

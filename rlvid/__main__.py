@@ -37,9 +37,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="rlvid", description="Reward models and RL algorithms for video reasoning.")
     verb = top.add_subparsers(required=True, metavar="VERB")
 
-    one = _verb(verb, "train", train, "train as a preset says, e.g. rlvid train nano algorithm=sft train.steps=10")
+    one = _verb(verb, "train", train, "train as a preset says, e.g. rlvid train nano algorithm=sft train.max_steps=10")
     one.add_argument("preset", help="a TOML file, or a name from `rlvid list presets`")
-    one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as train.steps=10")
+    one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as train.max_steps=10")
     one.add_argument("--out", help="the run's folder (default: runs/PRESET-ID)")
     one.add_argument("--resume", action="store_true", help="go on with the run in that folder")
     about = "only count the memory that it takes, here or on the devices of an accelerate YAML"
@@ -164,12 +164,12 @@ def audit(args: argparse.Namespace) -> None:
 
 def cases(args: argparse.Namespace) -> None:
     """Print cases."""
-    api.cases(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit)
+    api.compare(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit)
 
 
 def attend(args: argparse.Namespace) -> None:
     """Draw attention."""
-    api.attend(args.runs, args.sample, args.of, args.layers, args.heads, args.out)
+    api.attention(args.runs, args.sample, args.of, args.layers, args.heads, args.out)
 
 
 def export(args: argparse.Namespace) -> None:
@@ -236,15 +236,15 @@ def show(args: argparse.Namespace) -> None:
 def _views() -> list[listing.Description]:
     from rlvid.video.views import VIEWS
 
-    return listing.documented(VIEWS)
+    return listing.list_functions(VIEWS)
 
 
 LISTS = {
-    "rewards": lambda: listing.describe("rewards"),
-    "algorithms": lambda: listing.describe("algorithms"),
-    "presets": listing.presets,
-    "benchmarks": listing.benchmarks,
-    "noise": listing.noises,
+    "rewards": lambda: listing.list_plugins("rewards"),
+    "algorithms": lambda: listing.list_plugins("algorithms"),
+    "presets": listing.list_presets,
+    "benchmarks": listing.list_benchmarks,
+    "noise": listing.list_noises,
     "views": _views,
 }
 

@@ -85,10 +85,10 @@ class Algorithm:
         if self.multi_objective_aggregation == "normalize_then_sum":
             advantages = whiten(self.rewards(replace(step, columns={k: zscore(c) for k, c in step.columns.items()})))
         else:
-            advantages = self.advantages(self.rewards(step) - self.pull(step))
+            advantages = self.advantages(self.rewards(step) - self.kl_penalty(step))
         return replace(step.batch, advantages=advantages.reshape(-1, 1).float() * step.batch.mask)
 
-    def pull(self, step: Step) -> Tensor:
+    def kl_penalty(self, step: Step) -> Tensor:
         """(P, G): beta times the log-ratio to the reference, summed over a completion, where `kl` is "k1_reward"."""
         shape = next(iter(step.columns.values())).shape
         if self.kl != "k1_reward" or not self.beta:
@@ -99,13 +99,13 @@ class Algorithm:
         """(B, T) mask of the whole minibatch -> (B, T) each token's share of it."""
         return mask / mask.sum().clamp(min=1)
 
-    def gain(self, logps: Tensor, batch: Batch) -> Losses:
+    def surrogate(self, logps: Tensor, batch: Batch) -> Losses:
         """(B, T) log-probs -> (B, T) what to increase, and (B, T) quantities to log."""
         return logps * batch.advantages, {}
 
     def loss(self, logps: Tensor, batch: Batch) -> Losses:
         """(B, T) log-probs -> (B, T) what to decrease, before the weighted sum, and (B, T) quantities to log."""
-        gain, log = self.gain(logps, batch)
+        gain, log = self.surrogate(logps, batch)
         if self.entropy_coef and batch.entropy is not None:
             gain = gain + self.entropy_coef * batch.entropy
         if self.beta and self.kl == "k1_reward":
@@ -134,7 +134,7 @@ def whiten(values: Tensor) -> Tensor:
     return (values - values.mean()) / (values.std() + 1e-4)
 
 
-def old(logps: Tensor, batch: Batch) -> Tensor:
+def old_logps(logps: Tensor, batch: Batch) -> Tensor:
     """(B, T) log-probabilities that ratios are taken against: those from before the batch's first step."""
     return logps.detach() if batch.old_logps is None else batch.old_logps
 
@@ -158,7 +158,7 @@ def k3(logps: Tensor, batch: Batch) -> Tensor:
 
 def k3_is(logps: Tensor, batch: Batch) -> Tensor:
     """k3 times the ratio to the old policy: value and gradient are both KL(policy || reference)'s (TRL's default)."""
-    return (logps - old(logps, batch)).exp() * k3(logps, batch)
+    return (logps - old_logps(logps, batch)).exp() * k3(logps, batch)
 
 
 def _reference(batch: Batch) -> Tensor:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rlvid.config import Config, Noise, load
+from rlvid.config import Config, NoiseConfig, load
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 
@@ -59,14 +59,14 @@ def evaluate(
     owner = path if (path / "config.toml").is_file() else path.parent.parent
     own, start = owner / "config.toml", owner / "cold_start" / "folded"
     weights = saved[-1] if saved else model if owner != path else start if start.is_dir() else None
-    given = ["train.steps=0", "cold_start.steps=0", "train.lora_r=0"]
+    given = ["train.max_steps=0", "cold_start.max_steps=0", "train.lora_r=0"]
     given += [f'model="{weights}"'] if weights else []
     given += held_to(owner, saved[-1] if saved else path) if own.is_file() else []
     given += [f'data="{data}"'] if data else []
     given += [f"eval.splits={list(splits)}"] if splits else []
     given += ["eval.transfer=[]"] if data or splits else []  # what is asked is what was named
     preset = own if own.is_file() else "nano" if str(model) == "nano" else "qwen2_vl_7b"
-    config = replace(load(preset, [*given, *overrides]), noise=Noise())
+    config = replace(load(preset, [*given, *overrides]), noise=NoiseConfig())
     folder = Path(out) if out else Path("runs") / f"eval-{path.name}-{config.id}"
     metrics = _run(config, folder, resume=True)
     if os.environ.get("RANK", "0") == "0":
@@ -77,9 +77,9 @@ def evaluate(
 def held_to(run: Path, checkpoint: Path) -> list[str]:
     """What a run's reference was, as overrides: its saved average, or the model that its training began with."""
     config = load(run / "config.toml")
-    if not config.train.steps:
+    if not config.train.max_steps:
         return []
-    start = run / "cold_start" / "folded" if config.cold_start.steps else config.model
+    start = run / "cold_start" / "folded" if config.cold_start.max_steps else config.model
     return [f'evidence.reference="{checkpoint if config.train.sync_ref_model else start}"']
 
 
@@ -92,7 +92,7 @@ def audit(run: str | Path) -> None:
     Console().print("", audit(Path(run)))
 
 
-def cases(
+def compare(
     a: str | Path,
     b: str | Path,
     patterns: Sequence[str] = (),
@@ -118,7 +118,7 @@ def watch(runs: str | Path, every: float = 2.0, once: bool = False) -> None:
     watch(Path(runs), every, once)
 
 
-def attend(
+def attention(
     runs: Sequence[str | Path],
     sample: str,
     what: str = "reasoning",
@@ -157,7 +157,7 @@ def report(runs: str | Path, plots: bool = True, html: str | Path | None = None)
     """Print the table, the comparisons and their verdicts for a folder of runs, and draw its curves.
 
     With `html`, write all that and more as one page: cases with their clips, where runs look, settings. `runs` may
-    also be a TOML file of published counts, as rlvid/study/published_counts.py says: its intervals and verdicts are printed.
+    also be a TOML file of published counts, see rlvid/study/published_counts.py.
     """
     if Path(runs).suffix == ".toml":
         from rlvid.study import published_counts
@@ -178,12 +178,12 @@ def report(runs: str | Path, plots: bool = True, html: str | Path | None = None)
 
 def export(run: str | Path, folder: str | Path) -> None:
     """Write the last checkpoint of a run as a plain Hugging Face folder, a LoRA adapter folded into its base."""
-    from rlvid.utils.logging import quiet
+    from rlvid.utils.logging import silence_libraries
 
-    quiet()
-    from rlvid.train.checkpoint import plain
+    silence_libraries()
+    from rlvid.train.checkpoint import export_model
 
-    plain(_there(run), Path(folder))
+    export_model(_there(run), Path(folder))
 
 
 def bench(
@@ -205,9 +205,9 @@ def bench(
     import torch
     from rich.console import Console
 
-    from rlvid.utils.logging import quiet
+    from rlvid.utils.logging import silence_libraries
 
-    quiet()
+    silence_libraries()
     from rlvid.bench import compare, throughput
     from rlvid.bench.workload import SEEN, Shape
 
@@ -238,9 +238,9 @@ def _there(model: str | Path) -> Path:
 
 
 def _run(config: Config, folder: Path, resume: bool) -> dict[str, float]:
-    from rlvid.utils.logging import quiet
+    from rlvid.utils.logging import silence_libraries
 
-    quiet()
+    silence_libraries()
     from rlvid.train.loop import train
 
     return train(config, folder, resume)

@@ -18,7 +18,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import tomli_w
 
 from rlvid.errors import UserError
-from rlvid.registry import preset, source, suggest
+from rlvid.registry import plugin_file, preset_path, suggest
 from rlvid.video.views import VIEWS
 
 
@@ -36,7 +36,7 @@ class Plugin:
 
 
 @dataclass(frozen=True)
-class Noise:
+class NoiseConfig:
     """What is wrong with the training data or its verifier; evaluation data is never touched."""
 
     kind: str = ""  # "" is clean; see `rlvid list noise`
@@ -45,7 +45,7 @@ class Noise:
 
 
 @dataclass(frozen=True)
-class Video:
+class VideoConfig:
     """How frames are chosen, resized and decoded. The defaults are the paper's."""
 
     fps: float = 2.0
@@ -63,10 +63,10 @@ class Video:
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainConfig:
     """One optimiser's life: what is sampled, how it is learnt from, what is kept."""
 
-    steps: int = 750
+    max_steps: int = 750
     prompts_per_step: int = 8
     data_fraction: float = 1.0  # of the training samples; the seed chooses them, and fewer are among more
     num_generations: int = 8
@@ -78,7 +78,9 @@ class Train:
     warmup_steps: int = 0
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
-    tokens_per_forward: int = 8192  # in whole groups, at least one: memory against speed; never changes the gradient
+    max_tokens_per_forward: int = (
+        8192  # in whole groups, at least one: memory against speed; never changes the gradient
+    )
     gradient_checkpointing: bool = False
     freeze_vision_tower: bool = False
     dtype: str = "auto"  # bfloat16 on a GPU, float32 on a CPU
@@ -100,16 +102,16 @@ class Train:
 
 
 @dataclass(frozen=True)
-class ColdStart:
+class ColdStartConfig:
     """Supervised fine-tuning before the run's own algorithm starts; everything not named here is as in [train]."""
 
-    steps: int = 0  # 0 is none
+    max_steps: int = 0  # 0 is none
     prompts_per_step: int = 32
     learning_rate: float = 1e-5
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EvidenceConfig:
     """What rewards may ask for beyond the text (rlvid/train/evidence.py)."""
 
     encoder: str = "all-MiniLM-L6-v2"  # a sentence-transformers model: this one, a folder, or a hub id
@@ -119,7 +121,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Judge:
+class JudgeConfig:
     """A language model behind an OpenAI-compatible endpoint, for rewards that ask one (rlvid/judges/endpoint.py)."""
 
     url: str = ""  # such as http://localhost:8000/v1
@@ -136,7 +138,7 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Eval:
+class EvalConfig:
     """Held-out questions; the decoding is greedy at temperature 0."""
 
     splits: tuple[str, ...] = ("L1", "L2", "L3")
@@ -159,13 +161,13 @@ class Config:
     data: str = "kitchen"  # or a folder, or a TOML file: rlvid list benchmarks
     algorithm: Plugin = Plugin("grpo")
     rewards: tuple[Plugin, ...] = (Plugin("accuracy"),)
-    noise: Noise = Noise()
-    cold_start: ColdStart = ColdStart()
-    evidence: Evidence = Evidence()
-    judge: Judge = Judge()
-    train: Train = Train()
-    video: Video = Video()
-    eval: Eval = Eval()
+    noise: NoiseConfig = NoiseConfig()
+    cold_start: ColdStartConfig = ColdStartConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+    judge: JudgeConfig = JudgeConfig()
+    train: TrainConfig = TrainConfig()
+    video: VideoConfig = VideoConfig()
+    eval: EvalConfig = EvalConfig()
     seed: int = 0
     data_seed: int = 0
     report_to: tuple[str, ...] = ()
@@ -174,7 +176,7 @@ class Config:
     def id(self) -> str:
         """Twelve hex digits of the resolved config, and of plug-ins, pairs and benchmarks named by a file path."""
         digest = hashlib.sha256(self.to_toml().encode())
-        paths = [source(plugin.name) for plugin in (self.algorithm, *self.rewards, *self.eval.rewards)]
+        paths = [plugin_file(plugin.name) for plugin in (self.algorithm, *self.rewards, *self.eval.rewards)]
         paths += [Path(pairs)] if (pairs := self.algorithm.fields.get("preferences")) else []
         paths += [Path(name) for name in (self.data, *self.eval.transfer) if name.endswith(".toml")]
         for path in filter(None, paths):
@@ -196,8 +198,8 @@ class Config:
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """Read a preset by name or path, then apply overrides such as `train.steps=10`, one TOML assignment each."""
-    path = preset(name)
+    """Read a preset by name or path, then apply overrides such as `train.max_steps=10`, one TOML assignment each."""
+    path = preset_path(name)
     table = _read(path)
     for override in overrides:
         _merge(table, _assignment(override))
@@ -231,7 +233,7 @@ def _read(path: Path) -> dict[str, Any]:
     parent = table.pop("extends", None)
     if parent is None:
         return table
-    base = _read(path.parent / parent if (path.parent / parent).is_file() else preset(parent))
+    base = _read(path.parent / parent if (path.parent / parent).is_file() else preset_path(parent))
     _merge(base, table)
     return base
 
@@ -329,11 +331,11 @@ def _check(config: Config, where: str) -> None:
     """Refuse values that no run could use."""
     train, video = config.train, config.video
     rules = {
-        "train.steps must be 0 or more": train.steps >= 0,
+        "train.max_steps must be 0 or more": train.max_steps >= 0,
         "train.prompts_per_step must be 1 or more": train.prompts_per_step >= 1,
         "train.data_fraction must be in (0, 1]": 0 < train.data_fraction <= 1,
         "train.num_generations must be 1 or more": train.num_generations >= 1,
-        "train.tokens_per_forward must be 1 or more": train.tokens_per_forward >= 1,
+        "train.max_tokens_per_forward must be 1 or more": train.max_tokens_per_forward >= 1,
         "train.max_completion_length must be 1 or more": train.max_completion_length >= 1,
         "train.temperature must be above 0": train.temperature > 0,
         "train.top_p must be in (0, 1]": 0 < train.top_p <= 1,
@@ -354,7 +356,8 @@ def _check(config: Config, where: str) -> None:
         "train.sync_ref_model averages whole weights; with train.lora_r the reference is the base: choose one": not (
             train.sync_ref_model and train.lora_r
         ),
-        "cold_start.steps must be 0 or more, and cold_start.prompts_per_step 1 or more": config.cold_start.steps >= 0
+        "cold_start.max_steps must be 0 or more, and cold_start.prompts_per_step 1 or more": config.cold_start.max_steps
+        >= 0
         and config.cold_start.prompts_per_step >= 1,
         "evidence.view_generations must be 1 or more": config.evidence.view_generations >= 1,
         f"eval.views must be of {', '.join(VIEWS)}": set(config.eval.views) <= set(VIEWS),

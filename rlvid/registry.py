@@ -71,13 +71,13 @@ def parameters(thing: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {p.name: p for p in given if inspect.isclass(thing) or p.kind is p.KEYWORD_ONLY}
 
 
-def source(ref: str) -> Path | None:
+def plugin_file(ref: str) -> Path | None:
     """The file behind a reference to a file path, else None."""
     where = ref.partition(":")[0]
     return Path(where) if where.endswith(".py") else None
 
 
-def preset(name: str | Path) -> Path:
+def preset_path(name: str | Path) -> Path:
     """A TOML file by path, or by name in `experiments/presets/`."""
     path = Path(name)
     if path.is_file():

@@ -18,11 +18,11 @@ from rlvid.config import Plugin
 from rlvid.errors import UserError
 from rlvid.registry import available, build, suggest
 from rlvid.types import Completion, Group, Prompt
-from rlvid.utils.timeout import patience
+from rlvid.utils.timeout import time_limit
 from rlvid.video.views import VIEWS
 
 Column = list[list[float | None]]
-Spoil = Callable[[str, Sequence[Group]], None]
+VerdictNoiseFn = Callable[[str, Sequence[Group]], None]
 MADE = ("answer_probs", "answer_likelihood", "ref_logps", "reanswer", "visual_attention")  # by policy and reference
 OVERDUE = "reward {name!r} has not come back after train.reward_timeout = {seconds:g} s: mend it, or wait longer"
 EVIDENCE = frozenset(("narrations", "embeddings", "nli", "judge", *MADE, *(f"view:{name}" for name in VIEWS)))
@@ -49,7 +49,7 @@ def _number(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-class Mix:
+class RewardMix:
     """Rewards by name, in an order in which each stands after those whose columns it reads, and their weighted sum.
 
     A column that is read and not in the mix is computed with weight 0. UserError on needs that nothing can meet.
@@ -66,7 +66,7 @@ class Mix:
         rewards, reads = dict(rewards), {}
         waiting = list(rewards)
         for name in waiting:
-            reads[name] = columns_of(rewards[name])
+            reads[name] = required_columns(rewards[name])
             for other in reads[name] - rewards.keys():
                 rewards[other] = build("rewards", other)
                 waiting.append(other)
@@ -77,10 +77,10 @@ class Mix:
             raise UserError(f"rewards need each other's columns in a circle: {' -> '.join(error.args[1])}") from error
         self.weights = {name: weights.get(name, 0.0) for name in self.rewards}
         self.anneal = {name: steps for name, steps in (anneal or {}).items() if steps}
-        self.needs = {name: evidence_of(name, reward) for name, reward in self.rewards.items()}
+        self.needs = {name: required_evidence(name, reward) for name, reward in self.rewards.items()}
 
     @classmethod
-    def build(cls, plugins: Sequence[Plugin], timeout: float = 0) -> Mix:
+    def build(cls, plugins: Sequence[Plugin], timeout: float = 0) -> RewardMix:
         """The mix that a config asks for."""
         return cls(
             {p.name: build("rewards", p.name, **p.fields) for p in plugins},
@@ -89,10 +89,10 @@ class Mix:
             timeout,
         )
 
-    def beside(self, plugins: Sequence[Plugin]) -> Mix:
+    def beside(self, plugins: Sequence[Plugin]) -> RewardMix:
         """The same with rewards that are only measured; one of the same name stands in the other's place."""
         further = {p.name: build("rewards", p.name, **p.fields) for p in plugins}
-        return Mix({**self.rewards, **further}, self.weights, timeout=self.timeout)
+        return RewardMix({**self.rewards, **further}, self.weights, timeout=self.timeout)
 
     @property
     def evidence(self) -> list[str]:
@@ -103,7 +103,9 @@ class Mix:
         """Each reward's weight at a step."""
         return {n: w * exp(-step / self.anneal[n]) if n in self.anneal else w for n, w in self.weights.items()}
 
-    def __call__(self, groups: Sequence[Group], spoil: Spoil | None = None, step: int = 0) -> list[list[float]]:
+    def __call__(
+        self, groups: Sequence[Group], spoil: VerdictNoiseFn | None = None, step: int = 0
+    ) -> list[list[float]]:
         """Lay every reward's column on the groups; return the (P, G) totals of a step, `None` counting as nothing.
 
         `spoil` may change a column as soon as it is there: that is how noise comes between verifier and policy.
@@ -112,7 +114,7 @@ class Mix:
         mix = self.at(step)
         return [[sum(w * (g[n][i] or 0.0) for n, w in mix.items()) for i in range(len(g))] for g in groups]
 
-    def plain(self, groups: Sequence[Group], spoil: Spoil | None = None) -> None:
+    def plain(self, groups: Sequence[Group], spoil: VerdictNoiseFn | None = None) -> None:
         """Lay only the columns of rewards that ask for nothing, as on the completions of an altered view."""
         self._lay([n for n, r in self.rewards.items() if not getattr(r, "needs", ())], groups, spoil)
 
@@ -130,23 +132,23 @@ class Mix:
                 )
         return found
 
-    def _lay(self, names: Iterable[str], groups: Sequence[Group], spoil: Spoil | None) -> None:
+    def _lay(self, names: Iterable[str], groups: Sequence[Group], spoil: VerdictNoiseFn | None) -> None:
         for name in names:
-            with patience(self.timeout, OVERDUE.format(name=name, seconds=self.timeout)):
+            with time_limit(self.timeout, OVERDUE.format(name=name, seconds=self.timeout)):
                 column = self.rewards[name](groups)
-            for group, row in zip(groups, check(name, column, groups), strict=True):
+            for group, row in zip(groups, check_column(name, column, groups), strict=True):
                 group.columns[name] = row
             if spoil:
                 spoil(name, groups)
 
 
-def columns_of(reward: Reward) -> set[str]:
+def required_columns(reward: Reward) -> set[str]:
     """The names of the columns that a reward reads."""
     needs: frozenset[str] = getattr(reward, "needs", frozenset())
     return {need.removeprefix("column:") for need in needs if need.startswith("column:")}
 
 
-def evidence_of(name: str, reward: Reward) -> frozenset[str]:
+def required_evidence(name: str, reward: Reward) -> frozenset[str]:
     """The evidence that a reward asks for; UserError if there is no such kind."""
     asked = frozenset(n for n in getattr(reward, "needs", ()) if not n.startswith("column:"))
     for need in sorted(asked - EVIDENCE):
@@ -154,7 +156,7 @@ def evidence_of(name: str, reward: Reward) -> frozenset[str]:
     return asked
 
 
-def check(name: str, column: Column, groups: Sequence[Group]) -> Column:
+def check_column(name: str, column: Column, groups: Sequence[Group]) -> Column:
     """A column of the right shape with finite numbers, or a UserError that names the reward and the sample."""
     if len(column) != len(groups):
         raise UserError(f"reward {name!r} returned {len(column)} rows for {len(groups)} groups")

@@ -132,7 +132,7 @@ class Batch:
         """The same, `length` tokens long, with what the forward of this moment says."""
         return replace(self.cut(length), entropy=entropy, values=values)
 
-    def silent(self, rows: int) -> Batch:
+    def dummy(self, rows: int) -> Batch:
         """So many rows of nothing: no mask, no credit, no share."""
         return self._map(lambda name, tensor: tensor.new_zeros(rows, *tensor.shape[1:]))
 

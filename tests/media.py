@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.video.read import by_pyav
 
 
@@ -88,14 +88,14 @@ def turned(path: Path, whole: Path, height: int) -> Path:
     return path
 
 
-def hang_on_slow(path: str, video: Video) -> np.ndarray:
+def hang_on_slow(path: str, video: VideoConfig) -> np.ndarray:
     """A reader that never comes back from files named slow and holds the GIL meanwhile, as decord can."""
     if Path(path).stem == "slow":
         ctypes.PyDLL(None).pause()
     return by_pyav(path, video)
 
 
-def crash(path: str, video: Video) -> np.ndarray:
+def crash(path: str, video: VideoConfig) -> np.ndarray:
     """A reader that dies in native code."""
     os.kill(os.getpid(), signal.SIGSEGV)
     raise AssertionError

@@ -9,7 +9,7 @@ from pathlib import Path
 from rlvid.answer import LETTERS
 from rlvid.data.seed_bench_r1 import load
 from rlvid.types import Completion, Prompt
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Pair:
     @property
     def tuning(self) -> bool:
         """Whether it belongs to the half that may be looked at."""
-        return hash01("half", self.prompt.id) < 0.5
+        return uniform_hash("half", self.prompt.id) < 0.5
 
     @property
     def completion(self) -> Completion:
@@ -34,7 +34,7 @@ class Pair:
 
 def both(prompt: Prompt, thought: str, concluded: int) -> list[Pair]:
     """A thought with the answer that it leads to, and with one of the other three."""
-    other = (concluded + 1 + int(3 * hash01("other", prompt.id, thought))) % 4
+    other = (concluded + 1 + int(3 * uniform_hash("other", prompt.id, thought))) % 4
     return [Pair(prompt, thought, LETTERS[i], i == concluded) for i in (concluded, other)]
 
 
@@ -48,7 +48,9 @@ def drawn(kitchen: Path, questions: int = 300) -> list[Pair]:
     for prompt in load(kitchen, "train_cot")[:questions]:
         thought = Completion(prompt.demonstration or "").thought or ""
         right = LETTERS.index(prompt.answer or "A")
-        concluded = (right + int(hash01("wrong", prompt.id) * 6)) % 4 if hash01("turn", prompt.id) < 0.5 else right
+        concluded = (
+            (right + int(uniform_hash("wrong", prompt.id) * 6)) % 4 if uniform_hash("turn", prompt.id) < 0.5 else right
+        )
         before, _, _ = thought.rpartition(" Next is the ")
         pairs += both(prompt, f"{before} Next is the {prompt.options[concluded].split()[2]}.", concluded)
     return pairs
@@ -63,8 +65,8 @@ def real() -> list[Pair]:
     for name, happened, options, conclusions in map(_parts, KITCHENS.strip().split("\n\n")):
         prompt = Prompt(name, "What action should I take next?", options)
         for place, conclusion in enumerate(conclusions):
-            aside = options[(place + 1 + int(3 * hash01("aside", name, place))) % 4]
-            turn = ASIDES[int(len(ASIDES) * hash01("turn", name, place))].format(aside)
+            aside = options[(place + 1 + int(3 * uniform_hash("aside", name, place))) % 4]
+            turn = ASIDES[int(len(ASIDES) * uniform_hash("turn", name, place))].format(aside)
             pairs += both(prompt, " ".join(filter(None, (happened, turn, conclusion))), place)
     return pairs
 

@@ -26,17 +26,17 @@ from scipy.stats import bootstrap, rankdata
 
 from rewards._words import lemmas, sentences
 from rewards.consistency_likelihood import ConsistencyLikelihood
-from rlvid.config import Judge as Settings
+from rlvid.config import JudgeConfig as Settings
 from rlvid.config import load
 from rlvid.data.benchmark import root
 from rlvid.judges.encoder import embed, entailment
 from rlvid.judges.endpoint import Judge
 from rlvid.policy.model import Policy
-from rlvid.policy.oom import Room
+from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.reference import Reference
 from rlvid.registry import build
-from rlvid.reward import Mix
-from rlvid.train.evidence import Asked, Witness
+from rlvid.reward import RewardMix
+from rlvid.train.evidence import EvidenceProvider, EvidenceRequest
 from rlvid.types import Group
 from tests import hacks
 from tests.reasoning_pairs import Pair, drawn, halves, real
@@ -75,7 +75,7 @@ def paid(replies: list[tuple[str, str]], judge: Model, nli: Model | None) -> lis
     rewards = {column: build("rewards", name, **fields) for column, (name, fields) in asked.items()}
     for group in groups:
         group.evidence = {"embeddings": embed, "narrations": group.prompt.narrations, "judge": judge, "nli": nli}
-    Mix(rewards, {})(groups)
+    RewardMix(rewards, {})(groups)
     return [round(fmean(v for g in groups for v in g[column] if v is not None), 2) + 0.0 for column in asked]
 
 
@@ -133,12 +133,12 @@ def by_policy(pairs: Sequence[Pair]) -> dict[str, str]:
     config = load("nano")
     policy = Policy.load(config)
     groups = grouped(pairs)
-    mix = Mix({name: build("rewards", name) for name in ("consistency_likelihood", "consistency_reanswer")}, {})
-    train, room = config.train, Room("tokens", config.train.tokens_per_forward)
-    witness = Witness(mix, policy, Reference(policy, train), config, train, room, lambda phase: nullcontext())
+    mix = RewardMix({name: build("rewards", name) for name in ("consistency_likelihood", "consistency_reanswer")}, {})
+    train, room = config.train, OOMBackoff("tokens", config.train.max_tokens_per_forward)
+    witness = EvidenceProvider(mix, policy, Reference(policy, train), config, train, room, lambda phase: nullcontext())
     for start in track(range(0, len(groups), 16), "asking the policy", transient=True):
         some = groups[start : start + 16]
-        witness(Asked(some, [policy.encode(group.prompt) for group in some], "audit"))
+        witness(EvidenceRequest(some, [policy.encode(group.prompt) for group in some], "audit"))
     scores = {"consistency_reanswer": [*chain(*build("rewards", "consistency_reanswer", gated=False)(groups))]}
     for name, reward in {"as published": ConsistencyLikelihood(), "gain": ConsistencyLikelihood(gain=True)}.items():
         scores[f"consistency_likelihood, {name}"] = [

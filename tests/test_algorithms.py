@@ -137,8 +137,8 @@ def test_a_wrong_word_is_refused():
         ("trust_grpo", {"horizon": 0.0}, "horizon must be above 0"),
         ("ppo", {"lam": 1.5}, r"gamma and lam must be in \[0, 1\]"),
         ("ppo", {"dual_clip": 1.0}, "dual_clip must be above 1"),
-        ("ppo", {"value_steps": 3, "entropy_coef": 0.1}, "only the critic learns: no entropy_coef"),
-        ("ppo", {"value_steps": 3, "critic": "shared"}, "only the critic learns"),
+        ("ppo", {"critic_warmup_steps": 3, "entropy_coef": 0.1}, "only the critic learns: no entropy_coef"),
+        ("ppo", {"critic_warmup_steps": 3, "critic": "shared"}, "only the critic learns"),
     ],
 )
 def test_a_number_that_has_no_meaning_is_refused(name, fields, says):
@@ -180,7 +180,7 @@ def test_grpo_by_hand():
     old = torch.zeros(2, 2)
     logps = torch.log(torch.tensor([[1.5, 1.1], [0.5, 0.9]]))
     batch = Batch(torch.ones(2, 2), torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), torch.ones(2, 2), old_logps=old)
-    gain, log = grpo.gain(logps, batch)
+    gain, log = grpo.surrogate(logps, batch)
     assert torch.allclose(gain, torch.tensor([[1.2, 1.1], [-0.8, -0.9]]))
     assert log["clip_ratio/region_mean"].tolist() == [[1, 0], [1, 0]]
 

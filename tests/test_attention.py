@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from rlvid import api
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.policy.attention import KINDS, Gaze
+from rlvid.policy.attention import TOKEN_KINDS, AttentionRecorder
 from rlvid.policy.model import Policy
 from rlvid.policy.packing import Packing
 from rlvid.study.attention import answered, together, watch
@@ -45,7 +45,7 @@ def eager(policy, prompts):
 
 @pytest.mark.parametrize(("layers", "heads"), [((), ()), ((0, 2), (1,)), ((3,), ()), ((), (0, 5))])
 def test_it_is_the_eager_passes_own_attention(policy, eager, layers, heads, monkeypatch):
-    monkeypatch.setattr(attention, "ROWS", 5)  # several pieces
+    monkeypatch.setattr("rlvid.policy.attention.ROWS", 5)  # several pieces
     encoded, full = eager
     seen = watch(policy, encoded, ROW, "run", layers, heads)
     chosen = full[list(layers)] if layers else full
@@ -72,7 +72,7 @@ def test_shares_and_maps_are_of_the_right_tokens(policy, eager, seen):
     config = policy.model.config
     for i, kind in enumerate((config.video_token_id, config.image_token_id)):
         own = seen.weights[:, : len(encoded.ids)][:, encoded.ids == kind].sum(1)
-        assert torch.allclose(seen.shares()[:, i], own, atol=1e-5), KINDS[i]  # there is no sink on nano
+        assert torch.allclose(seen.shares()[:, i], own, atol=1e-5), TOKEN_KINDS[i]  # there is no sink on nano
     assert torch.allclose(seen.shares().sum(1), torch.ones(len(seen.tokens)), atol=1e-5)
     assert seen.shares()[0, 3] == 0, "the first token has no words of its own to look at"
     video, image = seen.maps(range(len(seen.tokens)))
@@ -108,11 +108,11 @@ def test_a_position_that_draws_from_every_row_is_a_sink_and_left_out(seen):
 
 
 def test_runs_are_drawn_side_by_side(kitchen, tmp_path, capsys):
-    base = train(tmp_path / "base", "train.steps=0", "eval.limit=3")
-    tuned = train(tmp_path / "tuned", "train.steps=1", "eval.limit=3")
+    base = train(tmp_path / "base", "train.max_steps=0", "eval.limit=3")
+    tuned = train(tmp_path / "tuned", "train.max_steps=1", "eval.limit=3")
     rows = [json.loads(line) for line in (tuned / "eval/L1.jsonl").read_text().splitlines()]
     sample = next(row["id"] for row in rows if row["completion"].startswith("<think>"))
-    picture = api.attend([base, tuned], sample, "reply", layers=(1, 2))
+    picture = api.attention([base, tuned], sample, "reply", layers=(1, 2))
     assert picture.read_bytes().startswith(b"\x89PNG") and "video" in capsys.readouterr().out
     about = json.loads((picture.parent / "attention.json").read_text())
     assert [run["name"] for run in about["runs"]] == ["base", "tuned"] and about["sample"] == sample
@@ -123,7 +123,7 @@ def test_runs_are_drawn_side_by_side(kitchen, tmp_path, capsys):
 
 
 def test_an_adapter_looks_as_the_model_that_it_is_folded_into(kitchen, tmp_path):
-    run = train(tmp_path / "lora", "train.steps=1", "train.lora_r=2", "train.learning_rate=1e-2", "eval.limit=1")
+    run = train(tmp_path / "lora", "train.max_steps=1", "train.lora_r=2", "train.learning_rate=1e-2", "eval.limit=1")
     sample = json.loads((run / "eval/L1.jsonl").read_text().splitlines()[0])["id"]
     (seen,), prompt, clip = together([run], sample)
     folded = Policy.load(load("nano"), run / "checkpoints/step-000001")
@@ -134,7 +134,9 @@ def test_an_adapter_looks_as_the_model_that_it_is_folded_into(kitchen, tmp_path)
 
 
 def test_runs_that_were_shown_other_frames_are_not_drawn_together(kitchen, tmp_path):
-    runs = [train(tmp_path / str(most), "train.steps=0", "eval.limit=1", f"video.max_frames={most}") for most in (4, 8)]
+    runs = [
+        train(tmp_path / str(most), "train.max_steps=0", "eval.limit=1", f"video.max_frames={most}") for most in (4, 8)
+    ]
     sample = json.loads((runs[0] / "eval/L1.jsonl").read_text().splitlines()[0])["id"]
     with pytest.raises(UserError, match=r"4 and 8 were shown .* in other frames"):
         together(runs, sample)
@@ -152,10 +154,10 @@ def test_runs_that_were_shown_other_frames_are_not_drawn_together(kitchen, tmp_p
 def test_what_does_not_exist_is_said(kitchen, tmp_path_factory, asked, says):
     run = tmp_path_factory.getbasetemp() / "attended"
     if not run.exists():
-        train(run, "train.steps=0", "eval.limit=1")
+        train(run, "train.max_steps=0", "eval.limit=1")
     sample = json.loads((run / "eval/L1.jsonl").read_text().splitlines()[0])["id"]
     with pytest.raises(UserError) as error:
-        api.attend([run], **({"sample": sample} | asked))
+        api.attention([run], **({"sample": sample} | asked))
     assert says in str(error.value)
 
 
@@ -179,7 +181,7 @@ def test_maps_of_7b_at_sixteen_frames_fit_beside_the_model():
     """28 heads over 4 of keys, 128 wide, 930 + 256 tokens: two layers measured, the others' maps added."""
     prompt, tokens, layers = 930, 256, 28
     query, key = (torch.randn(1, heads, prompt + tokens, 128, dtype=torch.bfloat16) for heads in (28, 4))
-    watcher = Gaze(**vars(Packing.of([prompt], [[list(range(tokens))]], "cpu")), prompt_tokens=prompt)
+    watcher = AttentionRecorder(**vars(Packing.of([prompt], [[list(range(tokens))]], "cpu")), prompt_tokens=prompt)
     held, maps = peak(lambda: [watcher._weights(query, key, None) for _ in range(2)])
     whole, _ = peak(lambda: (query.float() @ key.float().repeat_interleave(7, 1).mT).softmax(-1))
     all_layers = held + (layers - 2) * maps[0].nbytes

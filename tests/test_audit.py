@@ -11,7 +11,7 @@ from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.judges.encoder import embed
 from rlvid.registry import build
-from rlvid.reward import Mix
+from rlvid.reward import RewardMix
 from rlvid.study.audit import audit, lenient, positions
 from rlvid.train import evaluation
 from rlvid.types import Completion, Group, Likelihood, Prompt
@@ -73,7 +73,7 @@ def test_coherence_is_crossed_with_correctness(tmp_path):
 @pytest.mark.parametrize(("steps", "weight", "warned"), [(2, 0.5, True), (2, 0.0, False), (0, 0.5, False)])
 def test_a_run_is_not_believed_about_the_reward_that_it_was_trained_on(tmp_path, steps, weight, warned):
     folder = written(tmp_path, [row("A", evidence={"agreement/consistency_reanswer": [1.0]})])
-    settings = [f"train.steps={steps}", f"rewards.consistency_reanswer={weight}", "rewards.consistency_embedding=1"]
+    settings = [f"train.max_steps={steps}", f"rewards.consistency_reanswer={weight}", "rewards.consistency_embedding=1"]
     (folder / "config.toml").write_text(load("nano", settings).to_toml())
     words = "This run was trained on consistency_reanswer: believe another reward about its coherence."
     assert (words in said(folder)) is warned
@@ -109,9 +109,9 @@ def test_a_gate_does_not_hide_who_reasons_well_to_a_wrong_answer(tmp_path):
             "reanswer": [means],
             "answer_likelihood": [Likelihood(sure, even, sure)],
         }
-        Mix({name: build("rewards", name) for name in JUDGES}, {})([group])
+        RewardMix({name: build("rewards", name) for name in JUDGES}, {})([group])
         assert letter == "B" or all(group[name] == [0.0] for name in JUDGES)
-        rows.append(evaluation.row(group))
+        rows.append(evaluation.result_row(group))
     lines = said(written(tmp_path, rows), every=True)
     for words in ("coherent and right", "coherent and wrong", "incoherent and wrong"):
         assert lines[words] == ["33.3%"] * len(JUDGES), words
@@ -153,7 +153,7 @@ def test_a_folder_without_answers_is_refused(tmp_path):
 def test_a_real_evaluation_under_views_with_measures(kitchen, tmp_path, capsys):
     extra = ["eval.limit=6", 'eval.views=["blank"]', "eval.rewards.consistency_embedding=1"]
     extra += ["eval.rewards.grounding_narrations=1"]
-    out = train(tmp_path / "base", *TINY, "train.steps=0", *extra)
+    out = train(tmp_path / "base", *TINY, "train.max_steps=0", *extra)
     api.evaluate(out, out=tmp_path / "again")
     printed = capsys.readouterr().out
     assert "right, blank" in printed and "coherent and right" in printed and "told, not narrated" in printed
@@ -165,21 +165,21 @@ def test_a_real_evaluation_under_views_with_measures(kitchen, tmp_path, capsys):
 
 
 def test_saved_replies_are_judged_anew_without_sampling(kitchen, tmp_path):
-    out = train(tmp_path / "base", *TINY, "train.steps=0", "eval.limit=4")
-    extra = [f"eval.completions={out / 'eval'}", "eval.rewards.coin=1"]
+    out = train(tmp_path / "base", *TINY, "train.max_steps=0", "eval.limit=4")
+    extra = [f"eval.completions={out / 'eval'}", "eval.rewards.random=1"]
     api.evaluate(out, overrides=extra, out=tmp_path / "again")
     first, again = (
         [json.loads(line) for line in (folder / "eval/L1.jsonl").read_text().splitlines()]
         for folder in (out, tmp_path / "again")
     )
-    assert [row | {"rewards/coin": again[i]["rewards/coin"]} for i, row in enumerate(first)] == again
+    assert [row | {"rewards/random": again[i]["rewards/random"]} for i, row in enumerate(first)] == again
     assert "timing_s/generate" not in (tmp_path / "again/timing.jsonl").read_text()
     with pytest.raises(UserError, match=r"L1\.jsonl lacks 2 of 6 questions"):
         api.evaluate(out, overrides=[*extra, "eval.limit=6"], out=tmp_path / "more")
 
 
 def test_saved_replies_of_a_view_are_that_views(kitchen, tmp_path):
-    out = train(tmp_path / "base", *TINY, "train.steps=0", "eval.limit=4", 'eval.views=["text_only"]')
+    out = train(tmp_path / "base", *TINY, "train.max_steps=0", "eval.limit=4", 'eval.views=["text_only"]')
     again = [f"eval.completions={out / 'eval'}"]
     replies = {path.name: path.read_text() for path in (out / "eval/views/text_only").iterdir()}
     assert replies["L1.jsonl"] != (out / "eval/L1.jsonl").read_text(), "or this would show nothing"

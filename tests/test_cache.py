@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.cache import Frames
@@ -33,7 +33,7 @@ def prompts(tmp_path):
 
 @pytest.fixture
 def frames(tmp_path):
-    frames = Frames(Video(cache_dir=str(tmp_path / "cache"), **SMALL))
+    frames = Frames(VideoConfig(cache_dir=str(tmp_path / "cache"), **SMALL))
     yield frames
     frames.close()
 
@@ -66,7 +66,7 @@ def test_what_is_kept_is_what_is_shown(frames, prompts):
 
 
 def test_what_cannot_be_resized_is_a_bad_file_of_its_sample(tmp_path):
-    frames = Frames(Video(cache_dir=str(tmp_path / "cache"), resized_height=None))
+    frames = Frames(VideoConfig(cache_dir=str(tmp_path / "cache"), resized_height=None))
     clip = media.write(tmp_path / "strip.mp4", media.greys(8, 16, 3400))
     Image.new("RGB", (3000, 10)).save(tmp_path / "strip.png")
     video, image = Prompt("s1", "?", video=str(clip)), Prompt("s2", "?", image=str(tmp_path / "strip.png"))
@@ -84,7 +84,11 @@ def test_a_prompt_without_video_or_image_has_none(frames, prompts):
 
 def test_another_sampling_or_another_content_is_another_entry(frames, prompts, tmp_path):
     before = frames(prompts[2]).video
-    assert len(Frames(Video(cache_dir=frames.video.cache_dir, fps=4.0, **SMALL))(prompts[2]).video) == 8 > len(before)
+    assert (
+        len(Frames(VideoConfig(cache_dir=frames.video.cache_dir, fps=4.0, **SMALL))(prompts[2]).video)
+        == 8
+        > len(before)
+    )
     media.write(tmp_path / "2.mp4", media.greys(16, step=9))
     assert (frames(prompts[2]).video[-1] > before[-1]).all()
     assert len(cached(frames)) == 3
@@ -140,7 +144,7 @@ def test_a_damaged_cache_file_is_rebuilt_and_counted(frames, prompts, damage):
 
 def test_the_least_recently_used_are_evicted_and_open_frames_stay_whole(tmp_path, prompts):
     size = 4 * 56 * 56 * 3  # bytes of a clip of 4 frames
-    frames = Frames(Video(cache_dir=str(tmp_path / "small"), cache_gb=2.5 * size / 1e9, max_frames=4, **SMALL))
+    frames = Frames(VideoConfig(cache_dir=str(tmp_path / "small"), cache_gb=2.5 * size / 1e9, max_frames=4, **SMALL))
     kept = [frames(prompts[0]).video, frames(prompts[1]).video]
     for age, file in enumerate(sorted(cached(frames), key=lambda f: f.stat().st_mtime_ns)):
         os.utime(file, (1000 + age, 1000 + age))
@@ -157,7 +161,7 @@ def test_the_least_recently_used_are_evicted_and_open_frames_stay_whole(tmp_path
 
 
 def test_what_a_killed_run_left_half_written_is_swept(tmp_path, prompts):
-    frames = Frames(Video(cache_dir=str(tmp_path / "cache"), cache_gb=1e-5, **SMALL))
+    frames = Frames(VideoConfig(cache_dir=str(tmp_path / "cache"), cache_gb=1e-5, **SMALL))
     old, young = frames.store.folder / "a.1.part", frames.store.folder / "b.2.part"
     for part in (old, young):
         part.write_bytes(b"x" * 20_000)
@@ -169,7 +173,7 @@ def test_what_a_killed_run_left_half_written_is_swept(tmp_path, prompts):
 
 def test_a_run_whose_clock_is_ahead_sweeps_what_another_writes_and_nobody_fails(frames, prompts, monkeypatch):
     """The other one looks while the first file is half written, two hours later by its clock."""
-    other = Store(Video(cache_dir=str(frames.store.folder.parent), cache_gb=0.0), "frame")
+    other = Store(VideoConfig(cache_dir=str(frames.store.folder.parent), cache_gb=0.0), "frame")
     monkeypatch.setattr(time, "time", lambda now=time.time: now() + 7200)
     write = partial(frames.store.write, frames.store.place("a"), 1)
     write(lambda file: (file.write(b"x"), file.flush(), other._evict()))
@@ -181,7 +185,7 @@ def test_a_run_whose_clock_is_ahead_sweeps_what_another_writes_and_nobody_fails(
 def test_a_cache_that_cannot_be_written_is_the_users_to_mend(frames, prompts, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"frame cache .*file/frames: Not a directory; .*set video.cache_dir"):
-        Frames(Video(cache_dir=str(tmp_path / "file")))
+        Frames(VideoConfig(cache_dir=str(tmp_path / "file")))
 
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as on a full disk, a file cannot be written whole
@@ -196,8 +200,8 @@ def test_a_cache_that_cannot_be_written_is_the_users_to_mend(frames, prompts, tm
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("RLVID_CACHE", str(tmp_path / "elsewhere"))
-    assert Frames(Video()).store.folder == tmp_path / "elsewhere" / "frames"
-    assert Frames(Video(cache_dir=str(tmp_path / "here"))).store.folder == tmp_path / "here" / "frames"
+    assert Frames(VideoConfig()).store.folder == tmp_path / "elsewhere" / "frames"
+    assert Frames(VideoConfig(cache_dir=str(tmp_path / "here"))).store.folder == tmp_path / "here" / "frames"
 
 
 def read_all(video, prompts, rounds, results):
@@ -210,7 +214,7 @@ def read_all(video, prompts, rounds, results):
 
 
 def test_several_runs_share_a_cache_that_is_too_small(tmp_path, prompts):
-    video = Video(cache_dir=str(tmp_path / "shared"), cache_gb=5e-5, **SMALL, decode_workers=1)
+    video = VideoConfig(cache_dir=str(tmp_path / "shared"), cache_gb=5e-5, **SMALL, decode_workers=1)
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     runs = [context.Process(target=read_all, args=(video, prompts, 5, results)) for _ in range(3)]

@@ -101,7 +101,7 @@ def test_replies_stand_side_by_side_and_nothing_in_them_is_markup(runs):
 
 
 def test_the_verb(runs, tmp_path, capsys):
-    api.cases(*map(str, runs), patterns=["both right"])
+    api.compare(*map(str, runs), patterns=["both right"])
     assert "What about q1?" in capsys.readouterr().out
     for folder, says in (
         (tmp_path / "aa", "Did you mean 'a'?"),

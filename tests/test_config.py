@@ -8,15 +8,20 @@ from hypothesis import strategies as st
 
 from rlvid.config import Config, Plugin, from_table, load
 from rlvid.errors import UserError
-from rlvid.registry import build, preset
+from rlvid.registry import build, preset_path
 
 
 def test_the_contracts_own_command_line():
-    overrides = ["algorithm=grpo", "algorithm.epsilon=0.3", 'rewards."./my_reward.py:brevity"=0.1', "train.steps=10"]
+    overrides = [
+        "algorithm=grpo",
+        "algorithm.epsilon=0.3",
+        'rewards."./my_reward.py:brevity"=0.1',
+        "train.max_steps=10",
+    ]
     config = load("nano.toml", [*overrides, "seed=1"])
     assert config.algorithm == Plugin("grpo", fields={"epsilon": 0.3})
     assert Plugin("./my_reward.py:brevity", 0.1) in config.rewards and Plugin("accuracy") in config.rewards
-    assert (config.train.steps, config.seed) == (10, 1)
+    assert (config.train.max_steps, config.seed) == (10, 1)
 
 
 def test_a_plugins_short_and_long_forms_meet():
@@ -34,7 +39,7 @@ def test_a_preset_extends_another(tmp_path):
     (tmp_path / "base.toml").write_text("extends = 'nano'\nseed = 7\n[train]\nsteps = 3\n")
     (tmp_path / "child.toml").write_text("extends = 'base.toml'\n[train]\nlearning_rate = 1\n")
     config = load(tmp_path / "child.toml")
-    assert (config.seed, config.train.steps, config.train.learning_rate) == (7, 3, 1.0)
+    assert (config.seed, config.train.max_steps, config.train.learning_rate) == (7, 3, 1.0)
     assert config.train.prompts_per_step == load("nano").train.prompts_per_step
 
 
@@ -70,9 +75,9 @@ def test_the_id_is_the_config_and_the_text_of_its_files(tmp_path, monkeypatch):
     [
         ("train.step=1", "Did you mean 'steps'?"),
         ("trian.steps=1", "Did you mean 'train'?"),
-        ("train.steps=abc", "train: steps must be int, not 'abc'"),
-        ("train.steps=1.5", "must be int"),
-        ("train.steps=-1", "train.steps must be 0 or more"),
+        ("train.max_steps=abc", "train: steps must be int, not 'abc'"),
+        ("train.max_steps=1.5", "must be int"),
+        ("train.max_steps=-1", "train.max_steps must be 0 or more"),
         ("train.gradient_checkpointing=1", "must be bool"),
         ("train.lr_scheduler_type=cosin", "lr_scheduler_type must be"),
         ("train.temperature=0", "temperature must be above 0"),
@@ -102,7 +107,7 @@ def test_a_wrong_preset_is_one_clear_line(tmp_path):
     (tmp_path / "bad.toml").write_text("a = = 1")
     with pytest.raises(UserError, match=r"bad\.toml: not valid TOML"):
         load(tmp_path / "bad.toml")
-    assert preset("nano").is_file()
+    assert preset_path("nano").is_file()
 
 
 @given(st.text(max_size=40), st.text(max_size=40))

@@ -54,7 +54,10 @@ def test_the_verb_prints_it(capsys):
         ("[of]\nL1 = 4\n[right.a]\nL1 = 0.5", "must be whole"),
         ("[of]\nL1 = 4\n[right.a]\nL2 = 1", "right.a has no level 'L2'"),
         ("comparisons = [['a', 'c']]\n[of]\nL1 = 4\n[right.a]\nL1 = 1", "must be two of the arms, a"),
-        ("within = 3\n[of]\nL1 = 4\n[right.a]\nL1 = 1", "within must be a share such as 0.03, not 3"),
+        (
+            "equivalence_margin = 3\n[of]\nL1 = 4\n[right.a]\nL1 = 1",
+            "equivalence_margin must be a share such as 0.03, not 3",
+        ),
         ("rigth = 3", "unknown key 'rigth'. Did you mean 'right'?"),
         ("of = [", "cannot be read as TOML"),
     ],

@@ -263,6 +263,6 @@ def test_what_a_questions_own_words_give_away(question, options, kinds):
 
 def test_the_reader_that_is_slow_only_on_slow_files_reads_others(root):
     clip = next((root / "videos").rglob("*.mp4"))
-    from rlvid.config import Video
+    from rlvid.config import VideoConfig
 
-    assert (hang_on_slow(str(clip), Video()) == by_pyav(str(clip), Video())).all()
+    assert (hang_on_slow(str(clip), VideoConfig()) == by_pyav(str(clip), VideoConfig())).all()

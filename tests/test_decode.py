@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.cache import Frames
@@ -23,7 +23,7 @@ GREY_TOLERANCE = 3  # levels: what lossy codecs make of solid grey
 
 @pytest.fixture(scope="module")
 def decoder():
-    decoder = Decoder(Video())
+    decoder = Decoder(VideoConfig())
     yield decoder
     decoder.close()
 
@@ -67,14 +67,14 @@ def levels(frames):
 def test_the_frames_chosen_are_the_frames_returned(decoder, tmp_path, name, shape, options):
     path = media.write(tmp_path / name, media.greys(24, *shape), **options)
     frames = decode(decoder, path)
-    expected = np.array(frame_indices(24, options.get("fps", 8), Video())) * 8
+    expected = np.array(frame_indices(24, options.get("fps", 8), VideoConfig())) * 8
     assert frames.dtype == np.uint8 and frames.shape == (len(expected), *shape, 3)
     assert abs(levels(frames) - expected).max() <= GREY_TOLERANCE
 
 
 def test_variable_frame_rate_is_sampled_by_frame_number(decoder, tmp_path):
     path = media.write(tmp_path / "vfr.mp4", media.greys(24), ticks=[i * i for i in range(24)])  # 66 s: sixteen frames
-    expected = np.array(frame_indices(24, 24 / 66, Video())) * 8
+    expected = np.array(frame_indices(24, 24 / 66, VideoConfig())) * 8
     assert abs(levels(decode(decoder, path)) - expected).max() <= GREY_TOLERANCE
 
 
@@ -86,19 +86,19 @@ def test_very_short_clips_give_what_they_have(decoder, tmp_path, count):
 
 def test_a_long_clip_gives_sixteen_frames(decoder, tmp_path):
     path = media.write(tmp_path / "long.mp4", media.greys(2400, 32, 32, step=1), fps=10)
-    expected = np.array(frame_indices(2400, 10, Video())) % 256
+    expected = np.array(frame_indices(2400, 10, VideoConfig())) % 256
     assert len(expected) == 16 and abs(levels(decode(decoder, path)) - expected).max() <= GREY_TOLERANCE
 
 
 @pytest.mark.parametrize(("name", "codec"), [("film.mp4", "libx264"), ("film.avi", "mpeg2video")])
 def test_some_seconds_of_a_film(decoder, tmp_path, name, codec):
     path = media.write(tmp_path / name, media.greys(60, step=4), fps=25, codec=codec)
-    expected = 25 + np.array(frame_indices(26, 25, Video()))  # from 1 s to 2 s, both ends included
+    expected = 25 + np.array(frame_indices(26, 25, VideoConfig()))  # from 1 s to 2 s, both ends included
     assert abs(levels(decode(decoder, f"{path}#t=1,2.0")) - expected * 4).max() <= GREY_TOLERANCE
     assert abs(levels(decode(decoder, f"{path}#t=2,9"))[-1] - 59 * 4) <= GREY_TOLERANCE  # ends with the film
     assert levels(decode(decoder, f"{path}#t=1,1.01")).tolist() == levels(decode(decoder, f"{path}#t=1,1")).tolist()
     assert reason(decoder, f"{path}#t=2.5,9") == "lasts 2.4 s: there is nothing from 2.5 to 9 s"
-    [missing] = Frames(Video(cache_dir=str(tmp_path))).warm([Prompt("s1", "q?", video=f"{path}x#t=1,2")])
+    [missing] = Frames(VideoConfig(cache_dir=str(tmp_path))).warm([Prompt("s1", "q?", video=f"{path}x#t=1,2")])
     assert missing.reason == "no such file"
 
 
@@ -114,7 +114,7 @@ def test_indices_are_clamped_to_what_decodes_and_hidden_frames_stay_hidden(decod
 def test_fallbacks_are_counted(tmp_path):
     plain = media.write(tmp_path / "plain.mp4", media.greys(8))
     av1 = media.write(tmp_path / "av1.mp4", media.greys(8), codec="libsvtav1", preset="12")
-    decoder = Decoder(Video())
+    decoder = Decoder(VideoConfig())
     answers = dict(decoder([("a", str(plain)), ("b", str(av1))]))
     decoder.close()
     assert all(isinstance(frames, np.ndarray) for frames in answers.values())
@@ -155,7 +155,7 @@ def test_a_decoder_that_hangs_is_killed_and_the_next_clip_decodes(tmp_path, monk
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     slow, good = tmp_path / "slow.mp4", media.write(tmp_path / "good.mp4", media.greys(8))
     slow.write_bytes(good.read_bytes())
-    decoder = Decoder(Video(decode_timeout=0.5, decode_workers=1), readers=(media.hang_on_slow,))
+    decoder = Decoder(VideoConfig(decode_timeout=0.5, decode_workers=1), readers=(media.hang_on_slow,))
     start = time.monotonic()
     answers = dict(decoder([("s1", str(slow)), ("s2", str(good))]))
     assert 0.5 < time.monotonic() - start < 10
@@ -169,10 +169,10 @@ def test_a_clip_that_hangs_or_crashes_one_reader_is_read_by_the_next(tmp_path, m
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     path = media.write(tmp_path / "slow.mp4", media.greys(8))
     for bad in (media.hang_on_slow, media.crash):
-        decoder = Decoder(Video(decode_timeout=0.5), readers=(bad, by_pyav))
+        decoder = Decoder(VideoConfig(decode_timeout=0.5), readers=(bad, by_pyav))
         assert decode(decoder, path).shape == (4, 64, 64, 3) and decoder.fallbacks == 1
         decoder.close()
-    decoder = Decoder(Video(), readers=(media.crash,))
+    decoder = Decoder(VideoConfig(), readers=(media.crash,))
     assert "the decoder died of it (exit status -11)" in reason(decoder, path)
 
 
@@ -199,7 +199,7 @@ def test_workers_start_without_torch_and_end_with_the_decoder(tmp_path):
     code = "import sys, json, rlvid.video.decode; print(json.dumps(sorted(sys.modules)))"
     modules = json.loads(subprocess.check_output([sys.executable, "-c", code]))
     assert "rlvid.video.read" in modules and not {"torch", "transformers", "decord"} & set(modules)
-    decoder = Decoder(Video())
+    decoder = Decoder(VideoConfig())
     decode(decoder, media.write(tmp_path / "a.mp4", media.greys(4)))
     [worker] = decoder.idle
     decoder.close()

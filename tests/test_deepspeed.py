@@ -23,8 +23,8 @@ from rlvid.utils.files import read_json, read_jsonl
 from tests.processes import SMALL, several
 
 PRESETS = Path(__file__).parent.parent / "experiments/presets"
-UNEVEN = [*SMALL, "train.prompts_per_step=5", "train.num_generations=4", "train.tokens_per_forward=1"]
-UNEVEN += ["algorithm=ppo", "algorithm.num_iterations=2", "algorithm.num_minibatches=2", "train.steps=3"]
+UNEVEN = [*SMALL, "train.prompts_per_step=5", "train.num_generations=4", "train.max_tokens_per_forward=1"]
+UNEVEN += ["algorithm=ppo", "algorithm.num_iterations=2", "algorithm.num_minibatches=2", "train.max_steps=3"]
 UNEVEN += ["train.sync_ref_model=true", "train.ref_model_sync_steps=1", "train.ref_model_mixup_alpha=0.5"]
 UNEVEN += ["train.save_steps=1", "train.save_total_limit=3"]
 SAVED = ("model", "optimizer", "reference", "critic")
@@ -133,7 +133,7 @@ def test_a_build_that_was_killed_is_not_waited_for(tmp_path, monkeypatch, capsys
         lock.parent.mkdir()
         lock.touch()
     os.utime(old, (time.time() - 3600,) * 2)
-    distributed.unlock()
+    distributed.remove_stale_build_locks()
     assert not old.exists() and young.exists()
     assert capsys.readouterr().err == f"rlvid: waits for the build of {young}; if none is under way, remove it\n"
 

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from rlvid.registry import available
-from rlvid.utils.files import read_json, read_jsonl, seal
+from rlvid.utils.files import read_json, read_jsonl, write_checksums
 from tests.test_loop import train
 from tests.test_ppo import stop_after
 
-TINY = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32", "train.steps=2"]
+TINY = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32", "train.max_steps=2"]
 TINY += ["train.save_steps=1", "eval.splits=['L1']", "eval.limit=1", "rewards.format=0.2"]
-AGAIN = [*TINY, "train.data_fraction=0.0034", "train.num_generations=16", "train.steps=3"]
+AGAIN = [*TINY, "train.data_fraction=0.0034", "train.num_generations=16", "train.max_steps=3"]
 ESTIMATE = ["algorithm.estimate=true", "noise.kind=verifier", "noise.fresh=true"]
 ESTIMATE += ["noise.false_positives=0.3", "noise.false_negatives=0.2", "train.data_fraction=0.0008"]  # one prompt
 CHANNELS = ["s_grpo", "backward", "forward", "noise_corrected_grpo", "noise_corrected_dr_grpo"]
@@ -48,6 +48,6 @@ def test_what_it_remembers_is_resumed_exactly(kitchen, tmp_path, name):
     stop_after(tmp_path, 2)
     state = read_json(states / "step-000002/state.json")
     (states / "step-000002/state.json").write_text(json.dumps(state | {"memory": {}}))
-    seal(states / "step-000002")
+    write_checksums(states / "step-000002")
     train(tmp_path, *settings, resume=True)
     assert read_jsonl(tmp_path / "metrics.jsonl")[2] != whole[2], "a run that forgot is another one"

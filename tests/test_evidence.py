@@ -13,11 +13,11 @@ from rlvid.answer import LETTERS
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.judges import encoder
-from rlvid.policy.oom import Room
-from rlvid.policy.option_probs import letter_probs, parting
+from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.option_probs import option_letter_probs, split_at_letter
 from rlvid.policy.reference import Reference
-from rlvid.reward import Mix
-from rlvid.train.evidence import Asked, Witness, audit, check, reshuffled
+from rlvid.reward import RewardMix
+from rlvid.train.evidence import EvidenceProvider, EvidenceRequest, check_evidence, reshuffled_options, to_json
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from rlvid.video.views import Clip
@@ -25,7 +25,7 @@ from tests.test_loop import train
 from tests.test_noise_runs import TINY
 from tests.test_ppo import stop_after
 
-ONE = Room("tokens", 1)  # a prompt at a time
+ONE = OOMBackoff("tokens", 1)  # a prompt at a time
 NOSY = 'rewards."tests/nosy.py:Nosy"=0.5'
 SAYS = [
     "<think>The corn went in. Next is the beet.</think><answer>B</answer>",
@@ -45,18 +45,20 @@ def witness(policy, *needs, **train):
     """A witness for one reward with such needs."""
     config = load("nano")
     reward = type("Needy", (), {"needs": frozenset(needs), "__call__": lambda self, gs: [[0.0] * len(g) for g in gs]})()
-    mix = Mix(
+    mix = RewardMix(
         {"accuracy": lambda gs: [[float(c.answer == g.prompt.answer) for c in g] for g in gs], "needy": reward}, {}
     )
     settings = replace(config.train, num_generations=3, max_completion_length=16, **train)
-    room = Room("tokens", settings.tokens_per_forward)
-    return Witness(mix, policy, Reference(policy, config.train), config, settings, room, lambda phase: nullcontext())
+    room = OOMBackoff("tokens", settings.max_tokens_per_forward)
+    return EvidenceProvider(
+        mix, policy, Reference(policy, config.train), config, settings, room, lambda phase: nullcontext()
+    )
 
 
 def test_letters_probabilities_are_those_of_writing_each_of_them(policy, prompts):
     prompt, head = prompts[0], "<think>The corn went in.</think><answer>"
     encoded = policy.encode(prompt)
-    (found,) = letter_probs(policy, [encoded], [[head, head]], [4], ONE)
+    (found,) = option_letter_probs(policy, [encoded], [[head, head]], [4], ONE)
     whole = [policy.tokenizer(f"{head}{letter}</answer>")["input_ids"] for letter in LETTERS[:4]]
     with torch.no_grad():
         logps = policy([encoded], [Group(prompt, [Completion("", tuple(ids)) for ids in whole])]).logps
@@ -80,7 +82,7 @@ def test_where_the_letters_part_in_any_tokenizer(joined, shared, letters):
     inner = Tokenizer(bpe)
     inner.pre_tokenizer = pre_tokenizers.Split("\x00", "isolated")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=inner)
-    head, chosen = parting(tokenizer, "t>", 3)
+    head, chosen = split_at_letter(tokenizer, "t>", 3)
     assert tokenizer.convert_ids_to_tokens(head) == shared
     assert tokenizer.convert_ids_to_tokens(chosen) == letters
 
@@ -88,7 +90,7 @@ def test_where_the_letters_part_in_any_tokenizer(joined, shared, letters):
 def test_likelihood_tells_what_video_and_thought_are_good_for(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
     source = witness(policy, "answer_likelihood", "answer_probs")
-    source(Asked(made, encoded, "s"))
+    source(EvidenceRequest(made, encoded, "s"))
     for group, seen in zip(made, encoded, strict=True):
         likelihood, probs = group.evidence["answer_likelihood"], group.evidence["answer_probs"]
         assert likelihood[2] is None and probs[2] is None  # it did not think
@@ -97,44 +99,44 @@ def test_likelihood_tells_what_video_and_thought_are_good_for(policy, prompts):
         assert likelihood[0].no_reasoning == likelihood[1].no_reasoning != likelihood[0].full
         bare = policy.encode(group.prompt, Clip())
         assert len(bare.grids) == 0 < len(seen.grids)
-        [[text_only]] = letter_probs(policy, [bare], [[SAYS[0].removesuffix("B</answer>")]], [4], ONE)
+        [[text_only]] = option_letter_probs(policy, [bare], [[SAYS[0].removesuffix("B</answer>")]], [4], ONE)
         assert likelihood[0].no_video == pytest.approx(text_only, abs=1e-5)
 
 
 def test_a_thought_is_answered_again_under_other_letters(policy, prompts):
     made, encoded = groups(policy, prompts[:4])
-    witness(policy, "reanswer")(Asked(made, encoded, "s"))
+    witness(policy, "reanswer")(EvidenceRequest(made, encoded, "s"))
     for group in made:
-        order = reshuffled(group.prompt)
+        order = reshuffled_options(group.prompt)
         assert sorted(order) == [0, 1, 2, 3] and all(place != original for place, original in enumerate(order))
         said = group.evidence["reanswer"]
         assert said[2] is None and {said[0], said[1], said[3]} <= set("ABCD") and said[0] == said[3]
         moved = replace(group.prompt, options=tuple(group.prompt.options[i] for i in order))
         head = SAYS[0].removesuffix("B</answer>")
-        [[probs]] = letter_probs(policy, [policy.encode(moved, Clip())], [[head]], [4], ONE)
+        [[probs]] = option_letter_probs(policy, [policy.encode(moved, Clip())], [[head]], [4], ONE)
         assert moved.options[probs.index(max(probs))] == group.prompt.options[LETTERS.index(said[0])]
 
 
 def test_views_are_sampled_from_the_same_luck_and_judged(policy, prompts):
     made, encoded = groups(policy, prompts[:2])
     source, spoilt = witness(policy, "view:shuffled", "view:text_only"), []
-    source(Asked(made, encoded, "s", spoil=lambda column, gs: spoilt.append(column)))
+    source(EvidenceRequest(made, encoded, "s", spoil=lambda column, gs: spoilt.append(column)))
     once = [group.evidence["view:shuffled"] for group in made]
     assert [len(group) for group in once] == [3, 3] and "accuracy" in spoilt and "needy" not in once[0].columns
     assert all(set(g["accuracy"]) <= {0.0, 1.0} for g in once)
-    source(Asked(made, encoded, "s"))
+    source(EvidenceRequest(made, encoded, "s"))
     again, blind = ([group.evidence[f"view:{name}"] for group in made] for name in ("shuffled", "text_only"))
     assert [c.tokens for g in once for c in g] == [c.tokens for g in again for c in g]
     assert [c.logps for g in once for c in g] != [c.logps for g in blind for c in g]
     seen = witness(policy, "view:shuffled")
-    seen(Asked(made, encoded, "s", see=lambda prompt, clip: Clip()))  # what noise hides, a view does not show
+    seen(EvidenceRequest(made, encoded, "s", see=lambda prompt, clip: Clip()))  # what noise hides, a view does not show
     assert [c.logps for g in blind for c in g] == [c.logps for m in made for c in m.evidence["view:shuffled"]]
 
 
 def test_reference_logps_are_the_references(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
     source = witness(policy, "ref_logps")
-    source(Asked(made, encoded, "s"))
+    source(EvidenceRequest(made, encoded, "s"))
     with torch.no_grad():
         expected = source.reference(encoded, made, 1.0).logps.tolist()
     rows = [row for group in made for row in group.evidence["ref_logps"]]
@@ -144,7 +146,7 @@ def test_reference_logps_are_the_references(policy, prompts):
 
 
 def test_every_kind_reaches_a_reward_the_samples_and_a_resumed_run(kitchen, tmp_path):
-    settings = [*TINY, NOSY, "train.steps=2", "train.save_steps=1", "algorithm.beta=0.1"]
+    settings = [*TINY, NOSY, "train.max_steps=2", "train.save_steps=1", "algorithm.beta=0.1"]
     whole = train(tmp_path, *settings)
     metrics = read_jsonl(whole / "metrics.jsonl")
     row = read_jsonl(whole / "samples/step-000002.jsonl")[0]
@@ -169,9 +171,9 @@ def test_an_evaluation_of_a_run_asks_the_runs_own_reference(kitchen, tmp_path, k
         "frozen": [],
         "average": ["train.sync_ref_model=true", "train.ref_model_sync_steps=1", "train.ref_model_mixup_alpha=0.5"],
         "adapter": ["train.lora_r=4"],
-        "cold start": ["cold_start.steps=1", "cold_start.prompts_per_step=4", "cold_start.learning_rate=1e-3"],
+        "cold start": ["cold_start.max_steps=1", "cold_start.prompts_per_step=4", "cold_start.learning_rate=1e-3"],
     }
-    out = train(tmp_path / "run", *TINY, "rewards.consistency_likelihood=1", "train.steps=2", *how[kind])
+    out = train(tmp_path / "run", *TINY, "rewards.consistency_likelihood=1", "train.max_steps=2", *how[kind])
     again = [f"eval.completions={out / 'eval'}"]
     api.evaluate(out, overrides=again, out=tmp_path / "again")
     api.evaluate(out, overrides=[*again, "evidence.reference="], out=tmp_path / "itself")
@@ -197,20 +199,20 @@ def test_nothing_is_made_that_nobody_asked_for(kitchen, tmp_path):
 
 def test_data_that_cannot_give_it_is_refused():
     def mix(need):
-        return Mix({"mine": type("Mine", (), {"needs": frozenset({need})})()}, {})
+        return RewardMix({"mine": type("Mine", (), {"needs": frozenset({need})})()}, {})
 
     bare = [Prompt("q", "What is it?", ("a", "b"))]
     for need in ("narrations", "view:shuffled"):
         with pytest.raises(UserError, match=f"reward 'mine' needs '{need}', and no sample of the data can give it"):
-            check(mix(need), bare)
+            check_evidence(mix(need), bare)
     with pytest.raises(UserError, match="'reanswer'"):
-        check(mix("reanswer"), [Prompt("q", "What is it?")])
-    check(mix("reanswer"), bare)
+        check_evidence(mix("reanswer"), [Prompt("q", "What is it?")])
+    check_evidence(mix("reanswer"), bare)
 
 
 def test_evidence_is_kept_as_json():
     group = Group(Prompt("q", "?", ("a", "b"), "A"), [Completion("<answer>A</answer>")], {"accuracy": [1.0]})
-    kept = audit({"view:blank": group, "embeddings": len, "reanswer": ["A", None]})
+    kept = to_json({"view:blank": group, "embeddings": len, "reanswer": ["A", None]})
     view = {"completions": ["<answer>A</answer>"], "answers": ["A"], "columns": {"accuracy": [1.0]}}
     assert kept == {"view:blank": view, "reanswer": ["A", None]}
 

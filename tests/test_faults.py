@@ -17,11 +17,11 @@ import pytest
 from rlvid import api
 from rlvid.errors import UserError
 from rlvid.utils.files import read_json, read_jsonl
-from rlvid.utils.timeout import patience
+from rlvid.utils.timeout import time_limit
 from tests.processes import SMALL, Child, several, wait_for
 
 ROOT = Path(__file__).parent.parent
-LONG = ["train.steps=4", "train.save_steps=2"]
+LONG = ["train.max_steps=4", "train.save_steps=2"]
 
 
 def train(out, *overrides, resume=False):
@@ -72,7 +72,7 @@ def disk(tmp_path):
 )
 def test_a_process_says_what_it_waited_for_when_another_is_gone(kitchen, tmp_path, sign, words, zero):
     out = tmp_path / "run"
-    first, second = several(out, "train.steps=500", "train.ddp_timeout=8", zero=zero)
+    first, second = several(out, "train.max_steps=500", "train.ddp_timeout=8", zero=zero)
     wait_for(out, 1, first, second)
     second.send(sign)
     code, said = first.end(within=60)
@@ -104,7 +104,7 @@ def test_sigterm_keeps_the_step_and_then_ends(undisturbed, tmp_path):
 
 def test_sigterm_reaches_all_processes_of_a_run(kitchen, tmp_path):
     out = tmp_path / "run"
-    first, second = several(out, "train.steps=500", "train.save_steps=1000")
+    first, second = several(out, "train.max_steps=500", "train.save_steps=1000")
     wait_for(out, 1, first, second)
     second.send(signal.SIGTERM)  # only this one: the other is told
     assert [child.end(60)[0] for child in (first, second)] == [130, 130]
@@ -265,10 +265,10 @@ def test_sums_are_those_of_sha256sum(undisturbed):
 
 def test_a_second_process_in_the_folder_is_refused(kitchen, tmp_path):
     out = tmp_path / "run"
-    first = Child(out, "train.steps=500")
+    first = Child(out, "train.max_steps=500")
     wait_for(out, 1, first)
     with pytest.raises(UserError, match="in use by another process"):
-        api.train("nano", [*SMALL, "train.steps=500"], out, resume=True)
+        api.train("nano", [*SMALL, "train.max_steps=500"], out, resume=True)
     first.send(signal.SIGINT)
     assert first.end()[0] == 130
 
@@ -313,7 +313,7 @@ def test_an_alarm_set_outside_goes_on_and_nothing_rings_afterwards():
     try:
         start = time.monotonic()
         signal.setitimer(signal.ITIMER_REAL, 0.3)
-        with patience(0.2, "not so soon"):
+        with time_limit(0.2, "not so soon"):
             time.sleep(0.05)
         time.sleep(0.4)
         assert len(rung) == 1 and 0.25 < rung[0] - start < 0.45

@@ -11,7 +11,7 @@ from rlvid import api
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
-from rlvid.policy.vision_cache import Features
+from rlvid.policy.vision_cache import VisionFeatureCache
 from rlvid.video.views import view
 
 FROZEN = "train.freeze_vision_tower=true"
@@ -35,7 +35,7 @@ def kept(tmp_path):
 
     def features(policy):
         video = replace(policy.frames.video, cache_dir=str(tmp_path / "cache"))
-        return Features(policy.model, video, policy.mixed)
+        return VisionFeatureCache(policy.model, video, policy.mixed)
 
     return features
 
@@ -142,7 +142,7 @@ def test_a_full_disk_is_the_users_to_mend(fresh, prompts):
 
 
 def test_a_run_with_kept_features_is_the_same_run(tmp_path, kitchen, looks):
-    small = ["train.steps=2", "train.prompts_per_step=4", "train.max_completion_length=30", "eval.limit=3", FROZEN]
+    small = ["train.max_steps=2", "train.prompts_per_step=4", "train.max_completion_length=30", "eval.limit=3", FROZEN]
     small += ["eval.transfer=[]"]
     small += ["algorithm.beta=0.1", f'video.cache_dir="{tmp_path / "cache"}"']
     api.train("nano", small, tmp_path / "cold")

@@ -38,8 +38,8 @@ say = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")
 append(args.out.parent / "starts.jsonl", {"folder": args.out.name, "pid": os.getpid(), **say})
 def status(state, phase):
     about = {"state": state, "id": config.id, "phase": phase, "message": "", "updated": str(time.time())}
-    write(args.out / "status.json", json.dumps(about | {"step": 0, "steps": config.train.steps}))
-for step in range(len(read_jsonl(args.out / "metrics.jsonl")) + 1, config.train.steps + 1):
+    write(args.out / "status.json", json.dumps(about | {"step": 0, "steps": config.train.max_steps}))
+for step in range(len(read_jsonl(args.out / "metrics.jsonl")) + 1, config.train.max_steps + 1):
     if config.train.learning_rate > 1:
         print("so it begins", file=sys.stderr)
         raise SystemExit("rlvid: train.learning_rate is out of its mind\\n")
@@ -57,10 +57,10 @@ GRID = Grid(
     name="counting",
     question="Does it count?",
     axes={
-        "pace": {"short": {"train.steps": 2}, "long": {"train.steps": %(long)d}},
+        "pace": {"short": {"train.max_steps": 2}, "long": {"train.max_steps": %(long)d}},
         "rate": {"low": {}, "high": %(high)s},
     },
-    arms={"base": {"train.steps": 0}},
+    arms={"base": {"train.max_steps": 0}},
     unseeded=("base",),
     seeds=(0, 1),
     control="base",
@@ -127,7 +127,7 @@ def gone(pid):
 
 def grid(**fields):
     axes = {"algorithm": {"sft": {"algorithm": "sft"}, "grpo": {}}, "noise": {"clean": {}, "noisy": NOISY}}
-    fields = {"axes": axes, "arms": {"base": {"train.steps": 0}}, "control": "base", "seeds": (0, 3)} | fields
+    fields = {"axes": axes, "arms": {"base": {"train.max_steps": 0}}, "control": "base", "seeds": (0, 3)} | fields
     return Grid(name="g", question="?", **fields)
 
 
@@ -135,7 +135,7 @@ NOISY = {"noise.kind": "symmetric", "noise.rate": 0.3}
 
 
 def test_arms_are_the_product_of_the_axes_and_the_extra_ones():
-    cells = grid(unseeded=("base",)).cells("nano", ["train.steps=7"])
+    cells = grid(unseeded=("base",)).cells("nano", ["train.max_steps=7"])
     assert [(c.arm, c.seed) for c in cells] == [
         ("base", 0),
         *[(arm, seed) for arm in ("sft, clean", "sft, noisy", "grpo, clean", "grpo, noisy") for seed in (0, 3)],
@@ -143,7 +143,7 @@ def test_arms_are_the_product_of_the_axes_and_the_extra_ones():
     last = cells[-1]
     assert last.levels == {"algorithm": "grpo", "noise": "noisy"}
     assert last.overrides == (
-        "train.steps=7",
+        "train.max_steps=7",
         'noise.kind="symmetric"',
         "noise.rate=0.3",
         "seed=3",
@@ -155,7 +155,7 @@ def test_arms_are_the_product_of_the_axes_and_the_extra_ones():
 
 
 def test_cells_with_equal_ids_are_one_run():
-    cells = grid(arms={"base": {"train.steps": 0}, "again": {"rewards.accuracy": 1.0}}).cells("nano")
+    cells = grid(arms={"base": {"train.max_steps": 0}, "again": {"rewards.accuracy": 1.0}}).cells("nano")
     twins = [c for c in cells if c.seed == 3 and c.arm in ("again", "grpo, clean")]
     assert len(twins) == 2, "the preset has it so already"
     assert len({c.id for c in twins}) == len({c.folder for c in twins}) == 1
@@ -260,7 +260,7 @@ def test_jobs_share_gpus_and_cores(start, tmp_path):
 def test_a_dry_run_lists_the_cells_and_does_nothing(start, tmp_path):
     dry = start("--dry-run", env=os.environ | {"COLUMNS": "200"})
     out, _ = dry.communicate(timeout=30)
-    assert dry.returncode == 0 and out.count("0 of 2") == 4 and out.count("0 of 1") == 1 and "train.steps=2" in out
+    assert dry.returncode == 0 and out.count("0 of 2") == 4 and out.count("0 of 1") == 1 and "train.max_steps=2" in out
     assert not (tmp_path / "runs").exists()
 
 

@@ -51,7 +51,7 @@ def benchmark(tmp_path_factory):
 
 
 def settings(benchmark, *more):
-    small = ["train.steps=2", "train.prompts_per_step=7", "train.max_completion_length=8", "eval.splits=['L1']"]
+    small = ["train.max_steps=2", "train.prompts_per_step=7", "train.max_completion_length=8", "eval.splits=['L1']"]
     small += ["eval.transfer=[]"]
     return [f"data={benchmark}", *small, *more]
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.types import Prompt
 from rlvid.video import decode
 from rlvid.video.cache import Frames
@@ -93,7 +93,7 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames():
-    frames = Frames(Video(decode_timeout=10))
+    frames = Frames(VideoConfig(decode_timeout=10))
     yield frames
     frames.close()
 
@@ -175,7 +175,7 @@ def test_frames_too_large_for_the_memory_end_neither_the_run_nor_the_machine(tmp
             packet.pts = packet.dts = i * (packet.duration or 1)
             file.mux(packet)
     assert bomb.stat().st_size < 2_000_000
-    decoder = decode.Decoder(Video(decode_workers=1))
+    decoder = decode.Decoder(VideoConfig(decode_workers=1))
     answers = dict(decoder([("s1", str(bomb)), ("s2", str(good))]))
     decoder.close()
     assert isinstance(answers[str(bomb)], BadVideo) and "\n" not in str(answers[str(bomb)])

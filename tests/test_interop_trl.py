@@ -14,7 +14,7 @@ from rlvid.errors import UserError
 from rlvid.interop.trl import from_trl, reward_func
 from rlvid.nano.model import BASE
 from rlvid.registry import build
-from rlvid.train.metrics import Record, summary
+from rlvid.train.metrics import GroupRecord, step_metrics
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from tests.test_loop import train
@@ -93,7 +93,7 @@ def test_trls_sync_async_and_none(capsys):
     assert "A. open tap" in seen["prompts"][0][0]["content"]
     assert made[0].evidence == {"log/length": [35, 2], "metric/seen": 7.0}
     made[0].columns["plain"] = [None, 1.0]
-    assert summary([Record.of(0, made[0], [0.0, 1.0])])["seen"] == 7.0
+    assert step_metrics([GroupRecord.of(0, made[0], [0.0, 1.0])])["seen"] == 7.0
     assert from_trl(later)(made) == [[0.5, 0.5]]
     with pytest.raises(UserError, match="returned 1 values for 2 completions"):
         from_trl(lambda **columns: [1.0])(made)
@@ -101,7 +101,7 @@ def test_trls_sync_async_and_none(capsys):
 
 def test_ours_trains_on_trls(kitchen, tmp_path):
     name = "rlvid.interop.trl:think_format_reward"
-    out = train(tmp_path / "run", *TINY, f'rewards."{name}"=0.2', "train.steps=2", "eval.splits=[]")
+    out = train(tmp_path / "run", *TINY, f'rewards."{name}"=0.2', "train.max_steps=2", "eval.splits=[]")
     row = json.loads((out / "samples/step-000001.jsonl").read_text().splitlines()[0])
     messages = [[{"role": "assistant", "content": text}] for text in row["completions"]]
     assert row["columns"][name] == think_format_reward(messages) and 1.0 in row["columns"][name]

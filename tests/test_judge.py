@@ -10,14 +10,14 @@ from transformers import AutoTokenizer
 
 from rewards.consistency_judge import ConsistencyJudge, fenced
 from rlvid import api
-from rlvid.config import Judge as Settings
+from rlvid.config import JudgeConfig as Settings
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.judges.endpoint import Judge
 from rlvid.nano.model import BASE
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
-from rlvid.utils.timeout import patience
+from rlvid.utils.timeout import time_limit
 from tests.processes import Child
 from tests.test_loop import train
 from tests.test_noise_runs import TINY
@@ -157,7 +157,7 @@ def test_a_password_in_the_address_is_refused_and_not_repeated():
 def test_who_is_interrupted_does_not_wait_for_the_judge(serve):
     server, judge = serve(lambda prompt, times: 3.0, timeout=2.0, retries=50, concurrency=2)
     start = time.monotonic()
-    with pytest.raises(UserError, match="enough"), patience(0.5, "enough"):
+    with pytest.raises(UserError, match="enough"), time_limit(0.5, "enough"):
         judge([f"q{i}" for i in range(20)])
     assert time.monotonic() - start < 1.5 and len(server.asked) <= 2
     time.sleep(3)
@@ -276,7 +276,7 @@ class Polite:
 def test_a_run_is_audited_by_a_judge_that_it_was_not_trained_on(kitchen, tmp_path, serve, capsys):
     """The command in rewards/README.md."""
     server, _ = serve(lambda prompt, times: "A")
-    out = train(tmp_path / "run", *TINY, "train.steps=0", "eval.limit=4")
+    out = train(tmp_path / "run", *TINY, "train.max_steps=0", "eval.limit=4")
     extra = [f"eval.completions={out}/eval", "eval.rewards.consistency_judge.gated=false", "judge.model=m"]
     extra += ["eval.rewards.grounding_narrations=1", f"judge.url={server.url}", f"judge.cache_dir={tmp_path}"]
     api.evaluate(out, overrides=extra, out=tmp_path / "audit")
@@ -299,7 +299,7 @@ def test_a_judge_that_repeats_the_key_does_not_bring_it_into_a_file_or_a_log(kit
     """A run as a process of its own, its words in a file beside its folder."""
     server, _ = serve(lambda prompt, times: reply)
     extra = ["rewards.consistency_judge=0.5", f"judge.url={server.url}", "judge.model=m", "judge.retries=0"]
-    child = Child(tmp_path / "run", "train.steps=1", *extra, f"judge.cache_dir={tmp_path}", JUDGE_API_KEY=KEY)
+    child = Child(tmp_path / "run", "train.max_steps=1", *extra, f"judge.cache_dir={tmp_path}", JUDGE_API_KEY=KEY)
     code, said = child.end()
     assert code == (0 if isinstance(reply, str) else 2), said
     assert server.headers[0]["authorization"] == f"Bearer {KEY}" and not holding_the_key(tmp_path)

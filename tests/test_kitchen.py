@@ -237,7 +237,7 @@ def test_each_medium_matters():
     rng = np.random.default_rng(1)
     scenes = [s for s in (kitchen_world.scene(rng) for _ in range(2000)) if s.filmed]
     assert 0.1 < np.mean([s.left != left_after_clip(s) for s in scenes]) < 0.9
-    returned = [s for s in scenes if any(not m.into for m in s.moves[: s.filmed])]
+    returned = [s for s in scenes if any(not m.into for m in s.is_ema[: s.filmed])]
     assert len(returned) > 100, "in some clips the order of the frames decides"
 
 

@@ -181,7 +181,7 @@ def test_the_right_option_follows_from_the_film_and_not_from_the_text(tmp_path):
 
 def test_transfer_is_measured_as_further_levels(tmp_path):
     """A real run, untrained, on one question of each level."""
-    changes = ["train.steps=0", "eval.splits=['L1']", "eval.transfer=['kitchen_long']", "eval.limit=1"]
+    changes = ["train.max_steps=0", "eval.splits=['L1']", "eval.transfer=['kitchen_long']", "eval.limit=1"]
     metrics = api.train("nano", changes, tmp_path / "run")
     assert sorted(p.name for p in (tmp_path / "run" / "eval").glob("*.jsonl")) == ["15s.jsonl", "60s.jsonl", "L1.jsonl"]
     [row] = read_jsonl(tmp_path / "run" / "eval" / "60s.jsonl")
@@ -205,7 +205,7 @@ def test_two_benchmarks_with_one_level_are_refused(films):
 def test_the_embedded_presets_measure_transfer_and_a_question_about_one_level_does_not(tmp_path):
     assert load("nano").eval.transfer == load("nano_sft").eval.transfer == ("kitchen_long",)
     run = tmp_path / "run"
-    api.train("nano", ["train.steps=0", "eval.splits=['L1']", "eval.limit=1"], run)
+    api.train("nano", ["train.max_steps=0", "eval.splits=['L1']", "eval.limit=1"], run)
     api.evaluate(run, splits=["L2"], out=tmp_path / "L2")
     api.evaluate(run, data="kitchen_long", splits=["60s"], out=tmp_path / "60s")
     asked = {p: sorted(f.stem for f in (tmp_path / p / "eval").glob("*.jsonl")) for p in ("run", "L2", "60s")}

@@ -20,7 +20,7 @@ from tests import processes
 from tests.test_loop import train
 from tests.test_ppo import stop_after
 
-LORA = ["train.lora_r=4", "train.steps=4", "train.save_steps=2", "eval.splits=['L1']"]
+LORA = ["train.lora_r=4", "train.max_steps=4", "train.save_steps=2", "eval.splits=['L1']"]
 
 
 @pytest.fixture(scope="module")
@@ -92,13 +92,13 @@ def test_what_does_not_go_together_is_refused(run, tmp_path):
 
 @pytest.mark.parametrize("lora", [[], ["train.lora_r=4"]])
 def test_a_cold_start_is_sft_first(kitchen, tmp_path, lora):
-    changes = ["cold_start.steps=2", "cold_start.prompts_per_step=8", "cold_start.learning_rate=1e-4", *lora]
-    changes += ["train.steps=2", "train.save_steps=1", "eval.splits=['L1']"]
+    changes = ["cold_start.max_steps=2", "cold_start.prompts_per_step=8", "cold_start.learning_rate=1e-4", *lora]
+    changes += ["train.max_steps=2", "train.save_steps=1", "eval.splits=['L1']"]
     out = train(tmp_path / "warm", *changes)
     first, rest = read_jsonl(out / "cold_start/metrics.jsonl"), read_jsonl(out / "metrics.jsonl")
     assert [row["step"] for row in first] == [1, 2] and first[0]["rewards/accuracy/mean"] == 1.0
     assert json.loads((out / "cold_start/status.json").read_text())["state"] == "done"
-    cold = read_jsonl(train(tmp_path / "cold", "cold_start.steps=0", *changes[3:]) / "metrics.jsonl")
+    cold = read_jsonl(train(tmp_path / "cold", "cold_start.max_steps=0", *changes[3:]) / "metrics.jsonl")
     assert rest[0]["entropy"] != cold[0]["entropy"]
     start = out / "cold_start/folded/model.safetensors"
     assert any(
@@ -139,8 +139,8 @@ def test_matrices_that_rest_are_halved_without_a_bit_changing(prompts, setting, 
     assert all(torch.equal(grads[name], wanted[name]) for name in wanted)
 
 
-WARM = ["train.lora_r=4", "train.steps=2", "algorithm=ppo", "algorithm.critic=adapter", "algorithm.beta=0.1"]
-WARM += ["cold_start.steps=1", "cold_start.prompts_per_step=4", "train.prompts_per_step=4"]
+WARM = ["train.lora_r=4", "train.max_steps=2", "algorithm=ppo", "algorithm.critic=adapter", "algorithm.beta=0.1"]
+WARM += ["cold_start.max_steps=1", "cold_start.prompts_per_step=4", "train.prompts_per_step=4"]
 
 
 @pytest.fixture(scope="module")

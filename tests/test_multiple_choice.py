@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rlvid.config import Video, load
+from rlvid.config import VideoConfig, load
 from rlvid.data import benchmark, check
 from rlvid.data.prompts import held_out
 from rlvid.errors import UserError
@@ -70,7 +70,7 @@ def test_seconds_of_a_film_are_a_clip(write, tmp_path):
     assert prompt.video == f"{tmp_path}/films/v.mp4#t=1.0,2.75" and prompt.meta == {"video_id": "v"}
     (tmp_path / "films").mkdir()
     media.write(tmp_path / "films" / "v.mp4", media.greys(24), fps=8)
-    clip = Frames(Video(fps=8, resized_height=56, resized_width=56, cache_dir=str(tmp_path)))(prompt)
+    clip = Frames(VideoConfig(fps=8, resized_height=56, resized_width=56, cache_dir=str(tmp_path)))(prompt)
     assert np.abs(clip.video.mean((1, 2, 3)) - np.round(np.linspace(8, 22, 14)) * 8).max() < 4
 
 

@@ -122,17 +122,17 @@ def test_pretraining_is_deterministic():
 
 
 def test_what_is_saved_is_what_is_loaded(tmp_path):
-    model, made = model.pretrain(steps=1, seed=0)
-    model.save(model, made, tmp_path)
+    trained, made = model.pretrain(steps=1, seed=0)
+    model.save(trained, made, tmp_path)
     again = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path)
     assert again.dtype == torch.float32
-    assert torch.equal(again.lm_head.weight, model.lm_head.weight.float())
+    assert torch.equal(again.lm_head.weight, trained.lm_head.weight.float())
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == made.get_vocab()
 
 
 def test_captions_name_what_was_drawn():
     s = sample(np.random.default_rng(4), "train", 0)
-    assert all(m.item in caption(s).reply for m in s.scene.moves[: s.scene.filmed])
+    assert all(m.item in caption(s).reply for m in s.scene.is_ema[: s.scene.filmed])
 
 
 def test_the_base_is_above_chance_and_below_the_ceiling(kitchen):

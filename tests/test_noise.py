@@ -6,18 +6,18 @@ from math import isclose
 import pytest
 
 from rlvid.answer import parse
-from rlvid.config import Noise
+from rlvid.config import NoiseConfig
 from rlvid.errors import UserError
 from rlvid.noise import apply
 from rlvid.types import Prompt
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 
 OPTIONS = ("open tap", "close tap", "cut onion", "wash pan")
 
 
 def corrupt(prompts, kind, rate, seed):
     """The prompts under one kind of noise, and the manifest."""
-    return apply.corrupt(prompts, apply.corruption(Noise(kind, seed, {"rate": rate})))
+    return apply.apply_noise(prompts, apply.build_noise(NoiseConfig(kind, seed, {"rate": rate})))
 
 
 def prompts(count=2000, **fields):
@@ -25,9 +25,9 @@ def prompts(count=2000, **fields):
 
 
 def test_hash01_is_fixed_for_ever_and_uniform():
-    assert hash01(0, "symmetric", "s1") == 0.46769183501434797
-    assert hash01("a") == hash01("a") != hash01("b")
-    values = sorted(hash01("u", i) for i in range(4000))
+    assert uniform_hash(0, "symmetric", "s1") == 0.46769183501434797
+    assert uniform_hash("a") == uniform_hash("a") != uniform_hash("b")
+    values = sorted(uniform_hash("u", i) for i in range(4000))
     assert all(abs(v - i / 4000) < 0.04 for i, v in enumerate(values))  # Kolmogorov-Smirnov: 0.04 is p < 1e-5
     assert values[0] >= 0 and values[-1] < 1
 
@@ -41,7 +41,7 @@ def test_the_rate_is_kept_and_every_wrong_option_is_as_likely(rate):
     steps = Counter(("ABCD".index(q.answer) - "ABCD".index(p.answer)) % 4 for p, q in flipped)
     assert set(steps) == {1, 2, 3} and max(steps.values()) < 1.5 * min(steps.values())
     assert manifest == [
-        {"id": p.id, "answer": {"clean": p.answer, "noisy": q.answer}, "u": hash01(0, "symmetric", p.id)}
+        {"id": p.id, "answer": {"clean": p.answer, "noisy": q.answer}, "u": uniform_hash(0, "symmetric", p.id)}
         for p, q in flipped
     ]
     assert all(row["u"] < rate for row in manifest)

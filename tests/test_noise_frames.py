@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from rlvid.config import Noise, Video
+from rlvid.config import NoiseConfig, VideoConfig
 from rlvid.data.seed_bench_r1 import load
 from rlvid.errors import UserError
 from rlvid.noise import apply
@@ -16,7 +16,7 @@ from rlvid.video.views import GREY, Clip
 
 
 def kind(name, seed=0, **fields):
-    return apply.corruption(Noise(name, seed, fields))
+    return apply.build_noise(NoiseConfig(name, seed, fields))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def clean(kitchen):
 @pytest.fixture(scope="module")
 def clips(clean):
     """A few training prompts with their clips."""
-    frames = Frames(Video())
+    frames = Frames(VideoConfig())
     pairs = [(prompt, frames(prompt)) for prompt in [p for p in clean if p.video][:6]]
     frames.close()
     return pairs
@@ -46,7 +46,7 @@ def test_every_kind_is_tried_here():
 def test_worse_damage_keeps_the_shape_and_hits_the_same_frames_and_more(clips, how):
     for prompt, clip in clips:
         kept = clip.video.copy()
-        seen = [kind("frames", rate=1.0, how=how, severity=s).see(prompt, clip) for s in (1, 2, 3, 4, 5)]
+        seen = [kind("frames", rate=1.0, how=how, severity=s).corrupt_clip(prompt, clip) for s in (1, 2, 3, 4, 5)]
         assert all(s.video.shape == kept.shape and s.video.dtype == np.uint8 and s.image is clip.image for s in seen)
         assert (clip.video == kept).all()  # the cache's frames are not written to
         sets = [gone(kept, s.video) for s in seen]
@@ -54,7 +54,7 @@ def test_worse_damage_keeps_the_shape_and_hits_the_same_frames_and_more(clips, h
             assert all(a <= b for a, b in pairwise(sets)) and sets[0]
             damage = [np.abs(kept.astype(float) - s.video).mean() for s in seen]
             assert damage == sorted(damage) and damage[0] < damage[-1]
-        again = kind("frames", rate=1.0, how=how, severity=3).see(prompt, clip)
+        again = kind("frames", rate=1.0, how=how, severity=3).corrupt_clip(prompt, clip)
         assert (again.video == seen[2].video).all()
 
 
@@ -64,7 +64,7 @@ SAMPLES = [Prompt(f"s{i}", "?", video="v.mp4") for i in range(40)]
 
 def numbers(prompt, **fields):
     """The frames' numbers after damage; 0 is grey."""
-    video = kind("frames", rate=1.0, **fields).see(prompt, NUMBERED).video
+    video = kind("frames", rate=1.0, **fields).corrupt_clip(prompt, NUMBERED).video
     return [0 if tuple(frame[0, 0]) == GREY else int(frame[0, 0, 0]) for frame in video]
 
 
@@ -95,43 +95,46 @@ def test_a_frozen_stretch_shows_its_first_frame_and_then_goes_on():
 def test_a_short_clip_and_no_clip_are_no_trouble():
     one = Clip(NUMBERED.video[:1])
     for how in HOW:
-        assert kind("frames", rate=1.0, how=how, severity=5).see(SAMPLES[0], one).video.shape == one.video.shape
-        assert kind("frames", rate=1.0, how=how).see(SAMPLES[0], Clip(None, one.video[0])).video is None
+        assert (
+            kind("frames", rate=1.0, how=how, severity=5).corrupt_clip(SAMPLES[0], one).video.shape == one.video.shape
+        )
+        assert kind("frames", rate=1.0, how=how).corrupt_clip(SAMPLES[0], Clip(None, one.video[0])).video is None
 
 
 def test_the_manifest_names_the_damaged_and_nobody_else_is_touched(clean, clips):
     source = kind("frames", rate=0.3, how="blur", severity=2)
-    noisy, manifest = apply.corrupt(clean, source)
+    noisy, manifest = apply.apply_noise(clean, source)
     assert noisy == clean
     listed = {row["id"] for row in manifest}
     videos = [p for p in clean if p.video]
     assert listed <= {p.id for p in videos} and len(listed) / len(videos) == pytest.approx(0.3, abs=0.06)
     assert manifest[0]["frames"] == {"how": "blur", "severity": 2} and all(row["u"] < 0.3 for row in manifest)
-    assert listed == {p.id for p in videos if source.see(p, NUMBERED) is not NUMBERED}
-    assert listed < {row["id"] for row in apply.corrupt(clean, kind("frames", rate=0.5))[1]}  # nested
-    assert apply.realised(source, clean, manifest)["youden_j"] is None
+    assert listed == {p.id for p in videos if source.corrupt_clip(p, NUMBERED) is not NUMBERED}
+    assert listed < {row["id"] for row in apply.apply_noise(clean, kind("frames", rate=0.5))[1]}  # nested
+    assert apply.realised_rates(source, clean, manifest)["youden_j"] is None
 
 
 def test_a_wrong_clip_is_another_samples(clean):
-    noisy, manifest = apply.corrupt(clean, kind("wrong_clip", rate=0.3))
+    noisy, manifest = apply.apply_noise(clean, kind("wrong_clip", rate=0.3))
     swapped = {row["id"]: row["video"] for row in manifest}
     assert len(swapped) / sum(bool(p.video) for p in clean) == pytest.approx(0.3, abs=0.06)
     for before, after in zip(clean, noisy, strict=True):
         assert (before.video != after.video) == (before.id in swapped)
         assert (before.image, before.answer, before.options) == (after.image, after.answer, after.options)
     assert {pair["noisy"] for pair in swapped.values()} <= {p.video for p in clean} - {None}
-    back = apply.corrupt(clean[::-1], kind("wrong_clip", rate=0.3))[1]
+    back = apply.apply_noise(clean[::-1], kind("wrong_clip", rate=0.3))[1]
     assert back[::-1] == manifest
     assert (
-        swapped.items() <= {r["id"]: r["video"] for r in apply.corrupt(clean, kind("wrong_clip", rate=0.6))[1]}.items()
+        swapped.items()
+        <= {r["id"]: r["video"] for r in apply.apply_noise(clean, kind("wrong_clip", rate=0.6))[1]}.items()
     )
     with pytest.raises(UserError, match="no training sample has another video than s0"):
-        apply.corrupt(SAMPLES[:2], kind("wrong_clip", rate=1.0))
+        apply.apply_noise(SAMPLES[:2], kind("wrong_clip", rate=1.0))
 
 
 @pytest.mark.parametrize("how", ["drop", "replace"])
 def test_narrations_go_or_change_at_their_own_rate(clean, how):
-    noisy, manifest = apply.corrupt(clean, kind("narrations", rate=0.25, how=how))
+    noisy, manifest = apply.apply_noise(clean, kind("narrations", rate=0.25, how=how))
     total = sum(len(p.narrations) for p in clean)
     if how == "drop":
         assert sum(len(p.narrations) for p in noisy) / total == pytest.approx(0.75, abs=0.03)
@@ -144,15 +147,15 @@ def test_narrations_go_or_change_at_their_own_rate(clean, how):
         p.id for p, q in zip(clean, noisy, strict=True) if p.narrations != q.narrations
     ]
     assert all(row["u"] < 0.25 and row["narrations"]["clean"] != row["narrations"]["noisy"] for row in manifest)
-    more = {row["id"] for row in apply.corrupt(clean, kind("narrations", rate=0.5, how=how))[1]}
+    more = {row["id"] for row in apply.apply_noise(clean, kind("narrations", rate=0.5, how=how))[1]}
     assert {row["id"] for row in manifest} < more
-    assert apply.corrupt(clean[::-1], kind("narrations", rate=0.25, how=how))[0][::-1] == noisy
+    assert apply.apply_noise(clean[::-1], kind("narrations", rate=0.25, how=how))[0][::-1] == noisy
 
 
 @pytest.mark.parametrize("name", EVIDENCE)
 def test_evaluation_data_is_refused(kitchen, name):
     with pytest.raises(UserError, match="noise is for training data only"):
-        apply.corrupt(load(kitchen, "L1"), kind(name, rate=0.1))
+        apply.apply_noise(load(kitchen, "L1"), kind(name, rate=0.1))
 
 
 @pytest.mark.parametrize(

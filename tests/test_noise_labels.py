@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rlvid.config import Noise
+from rlvid.config import NoiseConfig
 from rlvid.data.seed_bench_r1 import load
 from rlvid.errors import UserError
 from rlvid.judges.encoder import embed
@@ -22,7 +22,7 @@ ANSWERS = [Completion(f"<answer>{letter}</answer>") for letter in "ABCD"]
 
 def corrupt(prompts, kind, seed=0, **fields):
     """The prompts under one kind of noise, and the manifest."""
-    return apply.corrupt(prompts, apply.corruption(Noise(kind, seed, fields)))
+    return apply.apply_noise(prompts, apply.build_noise(NoiseConfig(kind, seed, fields)))
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,8 @@ def test_flips_are_wrong_nested_and_the_same_in_any_order(clean, kind):
 @pytest.mark.parametrize("kind", EACH)
 def test_the_share_of_wrong_labels_and_j_are_what_the_closed_form_says(clean, kind):
     """J over every prompt and every option answered once: what the accuracy reward pays under the noisy labels."""
-    source = apply.corruption(Noise(kind, 0, {"rate": 0.4, **EACH[kind]}))
-    noisy, manifest = apply.corrupt(clean, source)
+    source = apply.build_noise(NoiseConfig(kind, 0, {"rate": 0.4, **EACH[kind]}))
+    noisy, manifest = apply.apply_noise(clean, source)
     paid = np.zeros((2, 2))
     for before, after in zip(clean, noisy, strict=True):
         group = Group(after, ANSWERS)
@@ -59,7 +59,7 @@ def test_the_share_of_wrong_labels_and_j_are_what_the_closed_form_says(clean, ki
             paid[int(completion.answer == before.answer), int(verdict)] += 1
     right = paid[:, 1] / paid.sum(1)
     assert right[1] - right[0] == pytest.approx(source.youden_j(4), abs=4 * (0.25 / len(clean)) ** 0.5 * 4 / 3)
-    told = apply.realised(source, clean, manifest)
+    told = apply.realised_rates(source, clean, manifest)
     assert (told["prompts"], told["changed"], told["dropped"]) == (1200, len(manifest), 0)
     assert told["rate"] == len(manifest) / 1200 == pytest.approx(source.flipped(4), abs=0.06)
     assert told["youden_j"] == source.youden_j(4)
@@ -67,7 +67,7 @@ def test_the_share_of_wrong_labels_and_j_are_what_the_closed_form_says(clean, ki
 
 def test_j_by_hand():
     def j(kind, options=4, **fields):
-        return apply.corruption(Noise(kind, 0, fields)).youden_j(options)
+        return apply.build_noise(NoiseConfig(kind, 0, fields)).youden_j(options)
 
     assert [j("symmetric", rate=r) for r in (0.0, 0.3, 0.75)] == pytest.approx([1, 0.6, 0])
     assert j("symmetric", options=2, rate=0.5) == 0
@@ -83,8 +83,8 @@ def test_the_oracle_leaves_out_exactly_the_wrong_labels(clean, kind):
     kept, manifest = corrupt(clean, kind, rate=0.3, drop=True, **EACH[kind])
     assert kept == [p for p, q in zip(clean, noisy, strict=True) if p == q]
     assert manifest == [{"id": row["id"], "dropped": True, "u": row["u"]} for row in wrong]
-    source = apply.corruption(Noise(kind, 0, {"rate": 0.3, "drop": True, **EACH[kind]}))
-    told = apply.realised(source, clean, manifest)
+    source = apply.build_noise(NoiseConfig(kind, 0, {"rate": 0.3, "drop": True, **EACH[kind]}))
+    told = apply.realised_rates(source, clean, manifest)
     assert (told["changed"], told["dropped"], told["youden_j"]) == (0, len(wrong), 1.0)
 
 
@@ -167,7 +167,7 @@ def test_a_flip_never_goes_to_the_same_words():
 )
 def test_bad_fields_are_refused(kind, fields, says):
     with pytest.raises(UserError, match=says):
-        apply.corruption(Noise(kind, 0, fields))
+        apply.build_noise(NoiseConfig(kind, 0, fields))
 
 
 @pytest.mark.parametrize(

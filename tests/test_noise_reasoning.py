@@ -3,7 +3,7 @@
 import pytest
 
 from rlvid.answer import parse, thought
-from rlvid.config import Noise
+from rlvid.config import NoiseConfig
 from rlvid.errors import UserError
 from rlvid.noise import apply
 from rlvid.noise.reasoning import HOW
@@ -21,7 +21,7 @@ CLEAN = [shown(i) for i in range(400)]
 
 
 def spoilt(how, rate=1.0, clean=CLEAN):
-    return apply.corrupt(clean, apply.corruption(Noise("reasoning", 0, {"how": how, "rate": rate})))
+    return apply.apply_noise(clean, apply.build_noise(NoiseConfig("reasoning", 0, {"how": how, "rate": rate})))
 
 
 @pytest.mark.parametrize("how", HOW)

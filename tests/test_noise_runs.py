@@ -8,7 +8,7 @@ from rlvid.study.runs import Result
 from rlvid.utils.files import read_json, read_jsonl
 from tests.test_loop import train
 
-TINY = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32", "train.steps=1"]
+TINY = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32", "train.max_steps=1"]
 TINY += ["eval.splits=['L1']", "eval.limit=2"]
 
 

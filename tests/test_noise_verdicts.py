@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import kstest, norm, t
 
-from rlvid.config import Noise
+from rlvid.config import NoiseConfig
 from rlvid.errors import UserError
 from rlvid.noise import apply
 from rlvid.noise.verdicts import VERDICTS
-from rlvid.train.metrics import Record
+from rlvid.train.metrics import GroupRecord
 from rlvid.train.run_folder import Run
 from rlvid.types import Completion, Group, Prompt
 
@@ -28,7 +28,7 @@ OPTIONS = ("open tap", "close tap", "cut onion", "wash pan")
 
 
 def kind(name, seed=0, **fields):
-    return apply.corruption(Noise(name, seed, fields))
+    return apply.build_noise(NoiseConfig(name, seed, fields))
 
 
 def groups(count=1000, size=4, rewards=None):
@@ -45,13 +45,13 @@ def groups(count=1000, size=4, rewards=None):
 
 def counting(name, **fields):
     """What of a run counts verdicts under this noise."""
-    return SimpleNamespace(verdicts=dict.fromkeys(KEYS, 0), config=SimpleNamespace(noise=Noise(name, 0, fields)))
+    return SimpleNamespace(verdicts=dict.fromkeys(KEYS, 0), config=SimpleNamespace(noise=NoiseConfig(name, 0, fields)))
 
 
 def judged(noise, step=1, **fields):
     """(P, G) what is said of the groups after noise."""
     made = groups(**fields)
-    apply.judge("accuracy", made, step=step)
+    noise.corrupt_verdicts("accuracy", made, step=step)
     assert all(group["format"] == [1.0] * len(group) for group in made)
     return np.array([group["accuracy"] for group in made], dtype=float)
 
@@ -64,9 +64,9 @@ def test_every_kind_is_tried_here():
 def test_the_hash_alone_decides(name):
     source = kind(name, **EACH[name])
     there, back = groups(40), groups(40)[::-1]
-    source.judge("accuracy", there, step=3)
+    source.corrupt_verdicts("accuracy", there, step=3)
     for group in back[1::2] + back[::2]:  # another order, one worker's share at a time
-        source.judge("accuracy", [group], step=3)
+        source.corrupt_verdicts("accuracy", [group], step=3)
     assert [g["accuracy"] for g in there] == [g["accuracy"] for g in back[::-1]]
     if name != "length_bias":
         assert (judged(source) != judged(kind(name, seed=1, **EACH[name]))).any()
@@ -76,15 +76,15 @@ def test_the_hash_alone_decides(name):
 def test_none_stays_none_and_the_prompts_stay_clean(name):
     source = kind(name, **EACH[name])
     made = groups(50, rewards=[None, 1.0, None, 0.0])
-    source.judge("accuracy", made, step=1)
+    source.corrupt_verdicts("accuracy", made, step=1)
     assert all([value is None for value in group["accuracy"]] == [True, False, True, False] for group in made)
     prompts = [group.prompt for group in made]
-    assert apply.corrupt(prompts, source) == (prompts, [])
+    assert apply.apply_noise(prompts, source) == (prompts, [])
 
 
 @pytest.mark.parametrize("name", EACH)
 def test_without_strength_nothing_changes(name):
-    assert (judged(kind(name), count=50) == judged(apply.corruption(Noise()), count=50)).all()
+    assert (judged(kind(name), count=50) == judged(apply.build_noise(NoiseConfig()), count=50)).all()
 
 
 @pytest.mark.parametrize("name", [name for name in EACH if name != "length_bias"])
@@ -100,8 +100,8 @@ def test_the_runs_own_estimates_come_to_the_closed_form(name):
     source, run = kind(name, **EACH[name]), counting(name, **EACH[name])
     for step in range(1, 6):
         made = groups()
-        source.judge("accuracy", made, step=step)
-        logged = Run.judged(run, [Record.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
+        source.corrupt_verdicts("accuracy", made, step=step)
+        logged = Run.judged(run, [GroupRecord.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
     assert logged["noise/false_positive_rate"] == pytest.approx(0.3, abs=0.03)
     assert logged["noise/false_negative_rate"] == pytest.approx(0.2 if name == "verifier" else 0.3, abs=0.03)
     assert logged["noise/youden_j"] == pytest.approx(source.youden_j(4), abs=0.04)
@@ -109,11 +109,11 @@ def test_the_runs_own_estimates_come_to_the_closed_form(name):
 
 def test_the_runs_own_estimates_of_wrong_labels_come_to_the_closed_form():
     source, run = kind("symmetric", rate=0.3), counting("symmetric", rate=0.3)
-    noisy, _ = apply.corrupt([group.prompt for group in groups(4000)], source)
+    noisy, _ = apply.apply_noise([group.prompt for group in groups(4000)], source)
     made = [Group(prompt, groups(1)[0].completions) for prompt in noisy]
     for group in made:
         group.columns["accuracy"] = [float(c.answer == group.prompt.answer) for c in group]
-    logged = Run.judged(run, [Record.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
+    logged = Run.judged(run, [GroupRecord.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
     assert logged["noise/false_negative_rate"] == pytest.approx(0.3, abs=0.03)
     assert logged["noise/false_positive_rate"] == pytest.approx(0.1, abs=0.02)
     assert logged["noise/youden_j"] == pytest.approx(source.youden_j(4), abs=0.04) == pytest.approx(0.6, abs=0.04)
@@ -128,13 +128,13 @@ def test_the_changed_verdicts_are_counted_on_the_column_that_the_noise_is_on(nam
     for step in (1, 2):
         made = groups(500)
         before += [value for group in made for value in group[column]]
-        source.judge("accuracy", made, step=step)
-        source.judge("format", made, step=step)
+        source.corrupt_verdicts("accuracy", made, step=step)
+        source.corrupt_verdicts("format", made, step=step)
         after += [value for group in made for value in group[column]]
-        logged = Run.judged(run, [Record.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
+        logged = Run.judged(run, [GroupRecord.of(i, group, [0.0] * 4) for i, group in enumerate(made)])
     assert logged["noise/changed"] == np.mean(np.array(before) != np.array(after)) > 0.1
     assert ("noise/youden_j" in logged) == ("noise/false_positive_rate" in logged) == (column == "accuracy")
-    told = apply.realised(source, [group.prompt for group in made], [])
+    told = apply.realised_rates(source, [group.prompt for group in made], [])
     assert (told["reward"], told["rate"], told["changed"]) == (column, None, None)
     assert told["youden_j"] == source.youden_j(4)
 
@@ -145,8 +145,8 @@ def test_the_changed_verdicts_are_counted_on_the_column_that_the_noise_is_on(nam
 )
 def test_bad_evidence_has_no_j(name, fields):
     made = groups(10)
-    assert Run.judged(counting(name, **fields), [Record.of(i, g, [0.0] * 4) for i, g in enumerate(made)]) == {}
-    assert apply.realised(kind(name, **fields), [g.prompt for g in made], [])["youden_j"] is None
+    assert Run.judged(counting(name, **fields), [GroupRecord.of(i, g, [0.0] * 4) for i, g in enumerate(made)]) == {}
+    assert apply.realised_rates(kind(name, **fields), [g.prompt for g in made], [])["youden_j"] is None
 
 
 def test_j_by_hand():
@@ -172,7 +172,7 @@ def test_a_persistent_verifier_repeats_itself_and_a_fresh_one_does_not():
     twins = Group(Prompt("s", "?", OPTIONS, "A"), [Completion("<answer>B</answer>")] * 8)
     for source in (same, fresh):
         twins.columns["accuracy"] = [0.0] * 8
-        source.judge("accuracy", [twins], step=1)
+        source.corrupt_verdicts("accuracy", [twins], step=1)
         assert len(set(twins["accuracy"])) == 1  # equal texts of a step are judged alike
 
 
@@ -190,7 +190,7 @@ def test_whole_groups_flip_and_not_always_the_same():
     [("gaussian", {"sigma": 0.3}, norm(0, 0.3)), ("heavy_tailed", {"scale": 0.3, "df": 2.0}, t(2, 0, 0.3))],
 )
 def test_added_noise_follows_its_law_and_is_fresh(name, fields, law):
-    source, true = kind(name, **fields), judged(apply.corruption(Noise()))
+    source, true = kind(name, **fields), judged(apply.build_noise(NoiseConfig()))
     one, two = (judged(source, step=step) - true for step in (1, 2))
     assert kstest(one.flatten(), law.cdf).pvalue > 0.01
     assert abs(np.corrcoef(np.argsort(one.flatten()).argsort(), np.argsort(two.flatten()).argsort())[0, 1]) < 0.06
@@ -214,10 +214,10 @@ def test_only_its_own_column_is_spoilt_and_it_must_be_in_the_mix():
     made = groups(1)
     source = kind("gaussian", sigma=1.0, column="format")
     for column in ("accuracy", "format"):
-        source.judge(column, made, step=1)
+        source.corrupt_verdicts(column, made, step=1)
     assert made[0]["accuracy"] == [1.0, 0.0, 0.0, 0.0] and made[0]["format"] != [1.0] * 4
     with pytest.raises(UserError, match=r"noise\.column: no reward 'acuracy' in the mix: accuracy, format"):
-        kind("gaussian", column="acuracy").check(["accuracy", "format"])
+        kind("gaussian", column="acuracy").check_rewards(["accuracy", "format"])
 
 
 @pytest.mark.parametrize(

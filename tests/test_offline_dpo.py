@@ -22,7 +22,7 @@ def pairs(kitchen, tmp_path):
 
 def test_it_learns_what_the_file_prefers(pairs, tmp_path):
     rows = read_jsonl(
-        train(tmp_path / "run", *OFFLINE, f"algorithm.preferences={pairs}", "train.steps=3") / "metrics.jsonl"
+        train(tmp_path / "run", *OFFLINE, f"algorithm.preferences={pairs}", "train.max_steps=3") / "metrics.jsonl"
     )
     assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-5) and rows[0]["rewards/accuracy/mean"] == 0.5
     assert rows[2]["rewards/margins"] > rows[1]["rewards/margins"] > 0 and rows[2]["rewards/accuracies"] > 0.5
@@ -32,18 +32,18 @@ def test_it_learns_what_the_file_prefers(pairs, tmp_path):
 
 
 def test_from_one_runs_samples_to_anothers_lessons(kitchen, tmp_path):
-    sampled = train(tmp_path / "grpo", "algorithm=grpo", "train.steps=2", "eval.limit=1")
+    sampled = train(tmp_path / "grpo", "algorithm=grpo", "train.max_steps=2", "eval.limit=1")
     count = preferences.from_samples(sampled, tmp_path / "pairs.jsonl")
-    telling = {
+    informative = {
         group["id"]
         for file in (sampled / "samples").iterdir()
         for group in read_jsonl(file)
         if len(set(group["totals"])) > 1 and all(group["finished"])
     }
-    assert len(telling) >= 1 and telling <= {row["id"] for row in read_jsonl(tmp_path / "pairs.jsonl")}
-    settings = (*OFFLINE, f"algorithm.preferences={tmp_path}/pairs.jsonl", "train.steps=1")
+    assert len(informative) >= 1 and informative <= {row["id"] for row in read_jsonl(tmp_path / "pairs.jsonl")}
+    settings = (*OFFLINE, f"algorithm.preferences={tmp_path}/pairs.jsonl", "train.max_steps=1")
     (row,) = read_jsonl(train(tmp_path / "dpo", *settings) / "metrics.jsonl")
-    assert row["reward_std"] > 0 and row["grad_norm"] > 0 and count >= len(telling)
+    assert row["reward_std"] > 0 and row["grad_norm"] > 0 and count >= len(informative)
 
 
 def test_another_files_content_is_another_run(pairs):
@@ -56,4 +56,4 @@ def test_another_files_content_is_another_run(pairs):
 def test_pairs_of_other_data_are_refused(kitchen, tmp_path):
     write_jsonl(tmp_path / "pairs.jsonl", [{"id": "elsewhere", "chosen": "yes", "rejected": "no"}])
     with pytest.raises(UserError, match="1 of 1 ids are no training sample's: elsewhere"):
-        train(tmp_path / "run", *OFFLINE, f"algorithm.preferences={tmp_path}/pairs.jsonl", "train.steps=1")
+        train(tmp_path / "run", *OFFLINE, f"algorithm.preferences={tmp_path}/pairs.jsonl", "train.max_steps=1")

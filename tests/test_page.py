@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from rlvid.api import attend, train
-from rlvid.policy.attention import KINDS
+from rlvid.api import attention, train
+from rlvid.policy.attention import TOKEN_KINDS
 from rlvid.study.page import save
 from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.test_report import run
@@ -34,10 +34,16 @@ def page(tmp_path_factory):
     for seed in (0, 1):
         train(
             "nano",
-            ["train.steps=0", "eval.limit=8", "eval.transfer=[]", f"seed={seed}", f"eval.temperature={float(seed)}"],
+            [
+                "train.max_steps=0",
+                "eval.limit=8",
+                "eval.transfer=[]",
+                f"seed={seed}",
+                f"eval.temperature={float(seed)}",
+            ],
             runs / f"s{seed}",
         )
-    attend([runs / "s0", runs / "s1"], "L2/" + read_jsonl(runs / "s0" / "eval" / "L2.jsonl")[0]["id"], "reply")
+    attention([runs / "s0", runs / "s1"], "L2/" + read_jsonl(runs / "s0" / "eval" / "L2.jsonl")[0]["id"], "reply")
     for seed in (0, 1):
         rows = read_jsonl(runs / f"s{seed}" / "eval" / "L1.jsonl")
         for i, row in enumerate(rows):
@@ -224,7 +230,7 @@ def test_shares_of_a_token_are_told_by_key_and_by_click(browser, page):
     [run, *_] = json.loads(next(page.parent.glob("s0/attention/**/attention.json")).read_text())["runs"]
     told = "document.querySelector('.look output').textContent"
     parts = [
-        ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in zip(KINDS, row, strict=True))
+        ", ".join(f"{kind} {100 * share:.0f} %" for kind, share in zip(TOKEN_KINDS, row, strict=True))
         for row in run["shares"][:3]
     ]
     js(browser, "void document.querySelector('.look .tokens').focus()")

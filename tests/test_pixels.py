@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize as qwens
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 from rlvid.video.pixels import STD, patchify
 from rlvid.video.resize import resize, size, smart_resize
 
-FREE = Video(resized_height=None, resized_width=None)
+FREE = VideoConfig(resized_height=None, resized_width=None)
 
 
 def picture(height, width, count=1):
@@ -30,8 +30,8 @@ def test_smart_resize_is_qwens(height, width):
 
 
 def test_sizes():
-    assert size(1080, 1920, Video(resized_height=256, resized_width=256)) == (252, 252)  # the paper's
-    assert size(1080, 1920, Video(resized_height=56, resized_width=56)) == (56, 56)
+    assert size(1080, 1920, VideoConfig(resized_height=256, resized_width=256)) == (252, 252)  # the paper's
+    assert size(1080, 1920, VideoConfig(resized_height=56, resized_width=56)) == (56, 56)
     assert size(1080, 1920, FREE) == (336, 588)
     assert size(10, 20, FREE) == (56, 84)  # never below one token a side
     with pytest.raises(UserError, match="more than 200 times as long as wide"):
@@ -65,13 +65,13 @@ def test_resize_and_patchify_agree_with_the_video_processor():
 
 def test_frames_are_resized_independently_and_flat_colour_stays():
     frames = picture(100, 70, count=4)
-    whole = resize(frames, Video())
+    whole = resize(frames, VideoConfig())
     assert whole.shape == (4, 252, 252, 3) and whole.dtype == np.uint8
     for i in range(4):
-        np.testing.assert_array_equal(whole[i : i + 1], resize(frames[i : i + 1], Video()))
+        np.testing.assert_array_equal(whole[i : i + 1], resize(frames[i : i + 1], VideoConfig()))
     flat = np.full((2, 31, 47, 3), 201, np.uint8)
-    assert (resize(flat, Video()) == 201).all()
-    assert resize(whole, Video()) is whole
+    assert (resize(flat, VideoConfig()) == 201).all()
+    assert resize(whole, VideoConfig()) is whole
 
 
 def test_patches_lie_where_the_model_expects_them():

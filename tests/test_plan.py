@@ -53,7 +53,11 @@ def read(policy):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("checkpointing", ["false", "true"])
 def test_learning_takes_what_was_counted(folder, monkeypatch, dtype, checkpointing):
-    changes = ["train.tokens_per_forward=1", f"train.dtype={dtype}", f"train.gradient_checkpointing={checkpointing}"]
+    changes = [
+        "train.max_tokens_per_forward=1",
+        f"train.dtype={dtype}",
+        f"train.gradient_checkpointing={checkpointing}",
+    ]
     config = configured(folder, *changes)
     policy = Policy.load(config).train()
     prompt, encoded = read(policy)

@@ -11,7 +11,7 @@ from rlvid.data.seed_bench_r1 import load
 from rlvid.study.plots import average, checkpoints, curves, panels, shares
 from rlvid.study.runs import read
 from rlvid.study.sweep import axes, lines, samples, sweeps
-from rlvid.utils.files import write, write_jsonl
+from rlvid.utils.files import write_jsonl, write_text
 from rlvid.video.resize import size
 from tests.test_report import ROOT, printed, run
 
@@ -32,7 +32,7 @@ def test_seeds_are_averaged_over_the_steps_that_all_have():
 def study(tmp_path):
     rows = [
         {"step": step, "reward": 0.1 * step, "rewards/accuracy/mean": 0.1 * step, "rewards/format/mean": 1.0}
-        | {"rewards/grounding_box_iou/mean": 0.2 * step, "frac_reward_zero_std": 0.5, "frac_all_right": 0.05 * step}
+        | {"rewards/grounding_box_iou/mean": 0.2 * step, "frac_reward_zero_std": 0.5, "frac_all_correct": 0.05 * step}
         | {"completions/mean_length": 30 - step, "entropy": 1 / step, "grad_norm": step}
         | ({"eval/L1/accuracy": 0.1 * step} if step % 2 == 0 else {})
         for step in range(1, 5)
@@ -46,7 +46,7 @@ def study(tmp_path):
 def test_what_moves_is_drawn(study):
     found = read(study)
     assert list(panels(found, found.results)) == [
-        *["reward", "rewards/accuracy/mean", "completions/mean_length", "entropy", "frac_all_right"],
+        *["reward", "rewards/accuracy/mean", "completions/mean_length", "entropy", "frac_all_correct"],
         *["rewards/grounding_box_iou/mean", "eval/L1/accuracy"],
     ], "not format, which stands still, nor KL and L2, of which there is nothing"
     assert "curves.png" in printed(study, plots=True)
@@ -62,7 +62,7 @@ def test_an_axis_of_numbers_is_a_line_for_each_choice_on_the_others(tmp_path, ki
             levels = {"algorithm": method, "data": share, "labels": "clean"}
             cells.append({"arm": f"{method}, {share}", "seed": 0, "folder": folder, "id": id, "levels": levels})
     about = {"name": "g", "question": "q", "control": cells[0]["arm"], "comparisons": [], "cells": cells}
-    write(tmp_path / "grid.json", json.dumps(about))
+    write_text(tmp_path / "grid.json", json.dumps(about))
     study = read(tmp_path)
     assert axes(study) == {"data": {"6 % of data": 6, "25 % of data": 25, "100 % of data": 100}}, (
         "labels are no numbers"
@@ -86,7 +86,7 @@ def test_frames_and_sizes_are_both_drawn(tmp_path):
         assert run(tmp_path / cell.folder, *cell.overrides, right=("10" * 20,)) == cell.id
         rows.append({key: getattr(cell, key) for key in ("arm", "levels", "seed", "folder", "id")})
     about = {"name": made.name, "question": made.question, "control": made.control, "comparisons": [], "cells": rows}
-    write(tmp_path / "grid.json", json.dumps(about))
+    write_text(tmp_path / "grid.json", json.dumps(about))
     drawn = sweeps(read(tmp_path)).axes
     assert [panel.get_xlabel() for panel in drawn] == ["frames", "% size"]
     for panel, ticks in zip(drawn, ("2 4 8", "50 100 150"), strict=True):
@@ -100,14 +100,14 @@ def test_checkpoints_are_drawn_of_all_arms_from_the_untrained_control(tmp_path):
     """SFT, whose groups never differ in reward, has no curves but has its checkpoints; one evaluation is no course."""
     ids = {}
     for arm, found in {"base": {0: 0.25}, "sft": {10: 0.3, 20: 0.4}, "once": {20: 0.5}}.items():
-        overrides = ("train.steps=0",) if arm == "base" else (f"seed={len(arm)}",)
+        overrides = ("train.max_steps=0",) if arm == "base" else (f"seed={len(arm)}",)
         ids[arm] = run(tmp_path / arm, *overrides, right=("10" * 20,))
         flat = {"reward": 1.0, "frac_reward_zero_std": 1.0}
         rows = [{"step": step, **flat, "eval/L1/accuracy": value} for step, value in found.items()]
         write_jsonl(tmp_path / arm / "metrics.jsonl", rows)
     cells = [{"arm": arm, "seed": 0, "folder": arm, "id": id, "levels": {}} for arm, id in ids.items()]
     about = {"name": "g", "question": "q", "control": "base", "comparisons": [], "cells": cells}
-    write(tmp_path / "grid.json", json.dumps(about))
+    write_text(tmp_path / "grid.json", json.dumps(about))
     study = read(tmp_path)
     [axes] = checkpoints(study).axes
     [course] = [line for line in axes.lines if line.get_label() == "sft"]
@@ -125,7 +125,7 @@ def test_reward_shares_are_of_arms_that_explore_and_none_is_cut_off(tmp_path):
         write_jsonl(tmp_path / arm / "metrics.jsonl", [{"step": step, **told} for step in range(1, 5)])
         cells.append({"arm": arm, "seed": 0, "folder": arm, "id": id, "levels": {}})
     about = {"name": "g", "question": "q", "control": "sft", "comparisons": [], "cells": cells}
-    write(tmp_path / "grid.json", json.dumps(about))
+    write_text(tmp_path / "grid.json", json.dumps(about))
     [axes] = shares(read(tmp_path)).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["grpo"]
     low, high = axes.get_xlim()

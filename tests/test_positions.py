@@ -10,7 +10,7 @@ import torch
 from rlvid.config import load
 from rlvid.nano.model import BASE
 from rlvid.policy.model import Policy
-from rlvid.policy.mrope import SIDE, by_side, mrope
+from rlvid.policy.mrope import TRANSFORMERS_POSITIONS, mrope_position_ids, uses_transformers_positions
 
 TEXT, VIDEO = 0, 2
 
@@ -19,7 +19,7 @@ def published(folder):
     """nano as a model that was trained with the published positions."""
     shutil.copytree(BASE, folder / "published")
     config = json.loads((BASE / "config.json").read_text())
-    kept = {key: value for key, value in config.items() if key not in SIDE}
+    kept = {key: value for key, value in config.items() if key not in TRANSFORMERS_POSITIONS}
     (folder / "published/config.json").write_text(json.dumps(kept))
     return folder / "published"
 
@@ -27,27 +27,27 @@ def published(folder):
 def test_the_published_example():
     """A film of 3 x 2 x 2 visual tokens, then five of text: from transformers' first Qwen2-VL."""
     kinds, grids = torch.tensor([VIDEO] * 12 + [TEXT] * 5), torch.tensor([[3, 2, 2]])
-    placed, after = mrope(kinds, grids)
+    placed, after = mrope_position_ids(kinds, grids)
     assert placed.tolist() == [
         [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7],
         [0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 3, 4, 5, 6, 7],
         [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 3, 4, 5, 6, 7],
     ]
     assert after == 8
-    placed, after = mrope(kinds, grids, side=True)
+    placed, after = mrope_position_ids(kinds, grids, side=True)
     assert placed[:, :12].max() == 2 and placed[:, 12:].tolist() == [[2, 3, 4, 5, 6]] * 3 and after == 7
 
 
 def test_without_text_after_it_what_comes_next_is_past_the_film():
-    assert mrope(torch.tensor([VIDEO] * 5), torch.tensor([[5, 1, 1]]), side=True)[1] == 5
-    assert mrope(torch.tensor([TEXT] * 3), torch.zeros(0, 3, dtype=torch.long))[1] == 3
+    assert mrope_position_ids(torch.tensor([VIDEO] * 5), torch.tensor([[5, 1, 1]]), side=True)[1] == 5
+    assert mrope_position_ids(torch.tensor([TEXT] * 3), torch.zeros(0, 3, dtype=torch.long))[1] == 3
 
 
 @pytest.mark.parametrize("left_out", [{}, {"video": None}, {"image": None}, {"video": None, "image": None}])
 @pytest.mark.parametrize("side", [56, 252])
 def test_nanos_are_transformers(prompts, side, left_out):
     policy = Policy.load(load("nano", [f"video.resized_{way}={side}" for way in ("height", "width")]))
-    assert by_side(policy.model.config)
+    assert uses_transformers_positions(policy.model.config)
     encoded = policy.encode(replace(prompts[0], id="some", **left_out))
     config, grids = policy.model.config, {}
     kinds = (encoded.ids == config.image_token_id) + 2 * (encoded.ids == config.video_token_id)
@@ -61,6 +61,10 @@ def test_other_models_take_the_published_ones(prompts, tmp_path):
     policy = Policy.load(load("nano", [f"model={published(tmp_path)}"]))
     encoded, nanos = policy.encode(prompts[0]), Policy.load(load("nano")).encode(prompts[0])
     time, side = int(encoded.grids[0, 0]), int(encoded.grids[0, 1]) // 2
-    assert not by_side(policy.model.config) and time > side and encoded.start == nanos.start + time - side
+    assert (
+        not uses_transformers_positions(policy.model.config)
+        and time > side
+        and encoded.start == nanos.start + time - side
+    )
     policy.save(tmp_path / "saved")
-    assert not by_side(Policy.load(load("nano", [f"model={tmp_path / 'saved'}"])).model.config)
+    assert not uses_transformers_positions(Policy.load(load("nano", [f"model={tmp_path / 'saved'}"])).model.config)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from rlvid.study.power import WITHIN, detectable, needed, verdict
+from rlvid.study.power import EQUIVALENCE_MARGIN, detectable, needed, verdict
 from rlvid.study.stats import Interval, difference
 
 
@@ -32,7 +32,9 @@ def test_equivalence_is_two_one_sided_tests():
         a = (rng.random((1, 1500)) < 0.5).astype(float)
         b = np.where(rng.random((1, 1500)) < spread, 1 - a, a)
         gaps = (a - b)[0]
-        tests = (ttest_1samp(gaps, s * WITHIN, alternative=w).pvalue for s, w in ((-1, "greater"), (1, "less")))
+        tests = (
+            ttest_1samp(gaps, s * EQUIVALENCE_MARGIN, alternative=w).pvalue for s, w in ((-1, "greater"), (1, "less"))
+        )
         tost, ours = max(tests) < 0.025, verdict(difference(a, b, True), 1.0).startswith("equivalent")
         agreed, called = agreed + (tost == ours), called + ours
     assert agreed >= 96 and 20 < called < 90, (agreed, called)

@@ -6,7 +6,7 @@ import torch
 from algorithms.ppo import gae
 from rlvid.errors import UserError
 from rlvid.policy import lora
-from rlvid.policy.critic import Critic, names
+from rlvid.policy.critic import Critic, critic_parameter_names
 from rlvid.policy.model import Policy
 from rlvid.registry import build
 from rlvid.types import Batch, Completion, Group
@@ -55,7 +55,7 @@ def test_the_pull_to_the_reference_is_paid_token_by_token():
 
 
 def test_while_the_critic_warms_up_the_policy_does_not_learn():
-    ppo = build("algorithms", "ppo", beta=0.0, value_steps=3)
+    ppo = build("algorithms", "ppo", beta=0.0, critic_warmup_steps=3)
     early, late = (ppo.credit(step_with(number=number)) for number in (3, 4))
     assert (early.advantages == 0).all() and late.advantages.abs().sum() > 0
     assert torch.equal(early.targets, late.targets)
@@ -91,9 +91,9 @@ def test_what_cannot_be_valued_is_refused(kitchen, tmp_path):
     with pytest.raises(UserError, match="k1_reward"):
         build("algorithms", "ppo", kl="k3")
     with pytest.raises(UserError, match=r"critic must be one of detached, shared, adapter, not 'own'"):
-        train(tmp_path / "a", "algorithm=ppo", "algorithm.critic=own", "train.steps=1")
+        train(tmp_path / "a", "algorithm=ppo", "algorithm.critic=own", "train.max_steps=1")
     with pytest.raises(UserError, match="lora_r"):
-        train(tmp_path / "b", "algorithm=ppo", "algorithm.critic=adapter", "train.steps=1")
+        train(tmp_path / "b", "algorithm=ppo", "algorithm.critic=adapter", "train.max_steps=1")
 
 
 @pytest.fixture(params=["detached", "shared", "adapter"])
@@ -136,7 +136,7 @@ def test_whom_the_critics_error_reaches(valued):
     policy, encoded, groups = valued
     policy.zero_grad()
     policy(encoded, groups).values.sum().backward()
-    own = set(names(policy))
+    own = set(critic_parameter_names(policy))
     reached = {name for name, p in policy.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
     if policy.critic.kind == "shared":
         assert any("visual" in name for name in reached)
@@ -147,7 +147,7 @@ def test_whom_the_critics_error_reaches(valued):
 
 def test_a_critic_learns_what_it_is_shown(valued):
     policy, encoded, groups = valued
-    own = set(names(policy))
+    own = set(critic_parameter_names(policy))
     optimizer = torch.optim.Adam([p for name, p in policy.named_parameters() if name in own], 1e-2)
     returns, errors = torch.tensor([[1.0, 0.0, 1.0], [1.0, 0.0, 0.0]]), []
     for _ in range(40):
@@ -173,7 +173,7 @@ def test_the_critics_adapter_leaves_the_policy_as_it_is(kitchen, prompts):
     assert torch.equal(policy(encoded, groups).logps, before)
     trainable = {name for name, p in policy.named_parameters() if p.requires_grad}
     assert trainable == {n for n, _ in policy.named_parameters() if ".lora_" in n or n.startswith("critic.")}
-    assert len(lora.parameters(policy.model)) == 2 * 56
+    assert len(lora.adapter_parameters(policy.model)) == 2 * 56
 
 
 @pytest.mark.parametrize("critic", ["detached", "shared", "adapter"])
@@ -181,11 +181,11 @@ def test_a_run_with_a_critic_resumes_exactly(kitchen, tmp_path, critic):
     changes = ["algorithm=ppo", f"algorithm.critic={critic}", "algorithm.num_iterations=2", "eval.splits=['L1']"]
     changes += ["algorithm.critic_learning_rate=1e-2", "train.learning_rate=1e-4", "train.save_steps=2"]
     changes += ["train.lora_r=4"] if critic == "adapter" else []
-    whole = read_jsonl(train(tmp_path / "whole", *changes, "train.steps=4") / "metrics.jsonl")
+    whole = read_jsonl(train(tmp_path / "whole", *changes, "train.max_steps=4") / "metrics.jsonl")
     assert (tmp_path / "whole/checkpoints/step-000002/critic.safetensors").exists()
     assert {"critic/explained_variance", "critic/value", "kl", "clip_ratio/region_mean"} <= whole[0].keys()
     stop_after(tmp_path / "whole", 2)
-    train(tmp_path / "whole", *changes, "train.steps=4", resume=True)
+    train(tmp_path / "whole", *changes, "train.max_steps=4", resume=True)
     assert read_jsonl(tmp_path / "whole/metrics.jsonl") == whole
 
 

@@ -6,9 +6,9 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rlvid.config import load
 from rlvid.policy import lora, packing
-from rlvid.policy.critic import KINDS, Critic
-from rlvid.policy.model import Policy, Seen
-from rlvid.policy.oom import Room
+from rlvid.policy.critic import CRITIC_KINDS, Critic
+from rlvid.policy.model import ForwardOutput, Policy
+from rlvid.policy.oom import OOMBackoff
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip
 
@@ -48,18 +48,18 @@ def separate(policy, encoded, completions, temperature=0.7, padding=0):
         for tokens in group:
             hidden = states(policy, prompt, tokens, padding)
             logits = policy.model.lm_head(hidden).float() / temperature
-            logits[:, policy.never] = -torch.inf
+            logits[:, policy.banned_token_ids] = -torch.inf
             scores = logits.log_softmax(-1)
             logps.append(scores.gather(-1, torch.tensor(tokens)[:, None])[:, 0])
             entropies.append(torch.distributions.Categorical(logits=logits).entropy())
             if policy.critic is None:
                 values.append(torch.zeros(len(tokens)))
             elif policy.critic.kind == "adapter":
-                with lora.using(policy.model, lora.CRITIC):
+                with lora.use_adapter(policy.model, lora.CRITIC):
                     values.append(policy.critic(states(policy, prompt, tokens)))
             else:
                 values.append(policy.critic(hidden))
-    return Seen(*(pad_sequence(rows, batch_first=True) for rows in (logps, entropies, values)))
+    return ForwardOutput(*(pad_sequence(rows, batch_first=True) for rows in (logps, entropies, values)))
 
 
 NOBODY = Prompt("nobody", "", ("a", "b"), "A")
@@ -126,7 +126,7 @@ def test_values_and_gradients_equal_separate_rows(media, completions, setting, p
     assert_equal(policy, [policy.encode(*medium) for medium in media], completions)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", CRITIC_KINDS)
 def test_a_critics_values_and_gradients_equal_separate_rows(media, completions, kind):
     config = load("nano", ["train.lora_r=4"])
     policy = Policy.load(config)
@@ -149,13 +149,13 @@ def test_a_budget_of_tokens_makes_forwards_of_like_groups(rollout):
     widths = [len(p.ids) + sum(map(len, group)) for p, group in zip(encoded, completions, strict=True)]
     assert len(set(widths)) == 4
     order = sorted(range(4), key=lambda i: -widths[i])
-    assert packing.forwards(encoded, completions, 1) == [[i] for i in order]
-    assert packing.forwards(encoded, completions, 4 * max(widths)) == [order]
-    two = packing.forwards(encoded, completions, 2 * max(widths))
+    assert packing.micro_batches(encoded, completions, 1) == [[i] for i in order]
+    assert packing.micro_batches(encoded, completions, 4 * max(widths)) == [order]
+    two = packing.micro_batches(encoded, completions, 2 * max(widths))
     assert two == [order[:2], order[2:]]
     asked = []
-    found = packing.by_forward(
-        encoded, completions, Room("tokens", 2 * max(widths)), lambda part: asked.append(part) or part
+    found = packing.map_micro_batches(
+        encoded, completions, OOMBackoff("tokens", 2 * max(widths)), lambda part: asked.append(part) or part
     )
     assert found == [0, 1, 2, 3] and asked == two, "answers are in the groups' order"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.video.read import BadVideo, by_decord, by_pyav, frame_indices, read_image
 from tests import media
 
@@ -25,13 +25,13 @@ from tests import media
     ],
 )
 def test_frame_indices(total, fps, expected):
-    assert frame_indices(total, fps, Video()) == expected
+    assert frame_indices(total, fps, VideoConfig()) == expected
 
 
 @given(st.integers(2, 200_000), st.floats(0.5, 240), st.integers(2, 9), st.integers(0, 60))
 def test_frame_indices_are_the_papers(total, fps, fewest, more):
     """`smart_nframes` and the linspace of vision_process_egoplan.py, written out."""
-    video = Video(min_frames=fewest, max_frames=fewest + 1 + more)
+    video = VideoConfig(min_frames=fewest, max_frames=fewest + 1 + more)
     low, high = -(-fewest // 2) * 2, video.max_frames // 2 * 2
     count = min(min(max(total / fps * 2.0, low), high), total) // 2 * 2
     expected = torch.linspace(0, total - 1, int(count), dtype=torch.float64).round().long().tolist()
@@ -39,13 +39,13 @@ def test_frame_indices_are_the_papers(total, fps, fewest, more):
 
 
 def test_unknown_rate_takes_as_many_frames_as_allowed():
-    assert len(frame_indices(100, 0.0, Video())) == 16
+    assert len(frame_indices(100, 0.0, VideoConfig())) == 16
 
 
 def test_both_readers_return_the_same_pixels(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 80, 3), dtype=np.uint8)
     path = str(media.write(tmp_path / "noise.mp4", noise, g="8", bf="2"))
-    np.testing.assert_array_equal(by_decord(path, Video()), by_pyav(path, Video()))
+    np.testing.assert_array_equal(by_decord(path, VideoConfig()), by_pyav(path, VideoConfig()))
 
 
 def test_the_display_matrix_is_obeyed_by_both_readers(tmp_path):
@@ -53,7 +53,7 @@ def test_the_display_matrix_is_obeyed_by_both_readers(tmp_path):
     frames[:, :32, :64] = 255  # top left, and so top right after a clockwise turn
     path = media.turned(tmp_path / "turned.mp4", media.write(tmp_path / "flat.mp4", frames), height=64)
     for reader in (by_decord, by_pyav):
-        upright = reader(str(path), Video())
+        upright = reader(str(path), VideoConfig())
         assert upright.shape == (4, 128, 64, 3)
         assert [int(upright[0, y, x, 0]) // 128 for y, x in ((20, 12), (20, 52), (100, 12), (100, 52))] == [0, 1, 0, 0]
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from rlvid.config import Video, load
+from rlvid.config import VideoConfig, load
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
-from rlvid.train.prefetch import Reader
+from rlvid.train.prefetch import PromptPrefetcher
 from rlvid.train.run_folder import Run
 from rlvid.types import Prompt
 from rlvid.video.read import BadVideo
@@ -43,7 +43,7 @@ def test_what_was_read_ahead_is_what_is_read_when_asked_for(run, policy, prompts
         return view("reversed", clip, prompt.id)
 
     plan = [prompts[:3], prompts[3:]]
-    ahead, plain = Reader(run, policy, plan, see), Reader(run, policy, (), see)
+    ahead, plain = PromptPrefetcher(run, policy, plan, see), PromptPrefetcher(run, policy, (), see)
     for step in plan:
         places, asked, encoded = ahead(step)
         assert places == list(range(len(step))) and asked == step
@@ -57,7 +57,7 @@ def test_no_more_than_one_step_is_read_ahead(run, policy, prompts):
     begun = []
     plan = (begun.append(i) or prompts[i : i + 1] for i in range(5))
     steps = [prompts[i : i + 1] for i in range(5)]
-    read = Reader(run, policy, plan)
+    read = PromptPrefetcher(run, policy, plan)
     assert begun == [0]
     read(read.coming)
     assert begun == [0, 1]
@@ -67,7 +67,7 @@ def test_no_more_than_one_step_is_read_ahead(run, policy, prompts):
 
 def test_a_clip_that_cannot_be_read_is_counted_at_its_step(run, policy, prompts, bad):
     plan = [prompts[:1], [bad, prompts[1]], prompts[2:3]]
-    read = Reader(run, policy, plan)
+    read = PromptPrefetcher(run, policy, plan)
     read(plan[0])
     read.future.result()  # by now the thread has met it
     assert run.skipped == {}
@@ -77,10 +77,10 @@ def test_a_clip_that_cannot_be_read_is_counted_at_its_step(run, policy, prompts,
 
 
 def test_an_error_is_raised_at_its_step(run, policy, prompts, bad):
-    run.config = replace(run.config, video=Video(on_bad_video="error"))
+    run.config = replace(run.config, video=VideoConfig(on_bad_video="error"))
     reserved = replace(prompts[1], id="r", question="What is <|image_pad|>?")
     plan = [prompts[:1], [bad], prompts[1:2], [reserved]]
-    read = Reader(run, policy, plan)
+    read = PromptPrefetcher(run, policy, plan)
     assert read(plan[0])[1] == prompts[:1]
     with pytest.raises(BadVideo, match="sample bad: "):
         read(plan[1])
@@ -95,7 +95,7 @@ def test_views_may_be_read_meanwhile(run, prompts):
     alone = [policy.encode(p) for p in prompts]
     blank = [policy.encode(p, view("blank", policy.frames(p), p.id)) for p in prompts]
     policy.frames.hits = 0
-    read = Reader(run, policy, plan)
+    read = PromptPrefetcher(run, policy, plan)
     for step in plan:
         encoded = read(step)[2]
         others = [policy.encode(p, view("blank", policy.frames(p), p.id)) for p in prompts]

@@ -20,7 +20,7 @@ from rlvid.study.report import report
 from rlvid.study.runs import read
 from rlvid.study.stats import Interval, accuracy
 from rlvid.study.tables import strip, would_take
-from rlvid.utils.files import write, write_jsonl
+from rlvid.utils.files import write_jsonl, write_text
 
 ROOT = Path(__file__).parent.parent
 
@@ -29,8 +29,8 @@ def run(folder, *overrides, right=(), state="done", curve=(), flat=False, **stat
     """A run folder as `rlvid train` leaves it; `right` is one string of 0 and 1 for each level."""
     config = load("nano", overrides)
     about = {"id": config.id, "state": state, "step": 60, "steps": 60, "phase": "", "message": ""}
-    write(folder / "config.toml", config.to_toml())
-    write(folder / "status.json", json.dumps(about | {"updated": "2026-01-02T03:04:05+00:00"} | status))
+    write_text(folder / "config.toml", config.to_toml())
+    write_text(folder / "status.json", json.dumps(about | {"updated": "2026-01-02T03:04:05+00:00"} | status))
     write_jsonl(
         folder / "metrics.jsonl",
         (
@@ -53,7 +53,7 @@ def grid(folder, cells, comparisons=(), question="Does it help?"):
     """A grid.json over runs: (arm, seed, run folder's name, id)."""
     rows = [{"arm": a, "levels": {}, "seed": s, "folder": f, "id": i} for a, s, f, i in cells]
     about = {"name": "g", "question": question, "control": cells[0][0], "comparisons": comparisons}
-    write(folder / "grid.json", json.dumps(about | {"cells": rows}))
+    write_text(folder / "grid.json", json.dumps(about | {"cells": rows}))
 
 
 def planned(folder):
@@ -77,7 +77,7 @@ def line(text, start):
 def study(tmp_path):
     """A base with 40 of 100 right, and an arm of two seeds with 60 and 64, on L1; L2 is even."""
     even = "10" * 50
-    base = run(tmp_path / "b", "train.steps=0", right=("1" * 40 + "0" * 60, even))
+    base = run(tmp_path / "b", "train.max_steps=0", right=("1" * 40 + "0" * 60, even))
     ids = [
         run(tmp_path / f"a{s}", f"seed={s}", right=("1" * n + "0" * (100 - n), even), curve=np.linspace(0.4, 0.6, 60))
         for s, n in enumerate((60, 64))
@@ -101,7 +101,7 @@ def test_the_table_holds_the_counts(study):
 
 def test_what_is_equivalent_is_the_experiments_to_say(study):
     about = json.loads((study / "grid.json").read_text())
-    write(study / "grid.json", json.dumps(about | {"within": 0.2}))
+    write_text(study / "grid.json", json.dumps(about | {"equivalence_margin": 0.2}))
     assert "equivalent within 20" in printed(study)
     assert "an interval within 20 points of 0" in " ".join(printed(study).split())
 
@@ -162,7 +162,7 @@ def test_what_is_not_finished_is_named(study):
     going = run(study / "x", "seed=2", right=("1" * 100,), state="running", step=20, phase="train")
     failed = run(study / "y", "seed=3", state="failed", step=41, message="RuntimeError: [red]no[/] memory\nand more")
     stale = run(study / "w", "seed=5", right=("1" * 100,))
-    write(study / "z" / "output.log", "Loading\nrlvid: no model 'nanno'\n\n")
+    write_text(study / "z" / "output.log", "Loading\nrlvid: no model 'nanno'\n\n")
     more = [("grpo", 2, "x", going), ("grpo", 3, "y", failed), ("grpo", 4, "z", "0"), ("new", 0, "v", "0")]
     grid(study, [*cells, *more, ("new", 5, "w", stale[::-1])])
     text = printed(study, width=140)
@@ -180,10 +180,12 @@ def test_runs_without_a_grid_are_named_by_what_differs(tmp_path):
     for seed in (0, 1):
         run(tmp_path / f"a{seed}", f"seed={seed}", right=("1" * 50,))
         run(tmp_path / f"b{seed}", f"seed={seed}", "rewards.format=0.5", right=("0" * 50,))
-    run(tmp_path / "untrained", "train.steps=0", right=("10" * 25,))
+    run(tmp_path / "untrained", "train.max_steps=0", right=("10" * 25,))
     study = read(tmp_path)
-    own = load("nano").train.steps
-    base, plain, more = (f"train.steps={n} rewards.format.weight={w}" for n, w in ((0, 0.2), (own, 0.2), (own, 0.5)))
+    own = load("nano").train.max_steps
+    base, plain, more = (
+        f"train.max_steps={n} rewards.format.weight={w}" for n, w in ((0, 0.2), (own, 0.2), (own, 0.5))
+    )
     assert {arm: [run.seed for run in runs] for arm, runs in study.arms.items()} == {
         base: [0],
         plain: [0, 1],

@@ -6,7 +6,7 @@ from dataclasses import MISSING, fields
 import pytest
 import torch
 
-from rlvid.cli.listing import describe
+from rlvid.cli.listing import list_plugins
 from rlvid.errors import UserError
 from rlvid.registry import available, build, resolve, suggest
 from rlvid.types import Completion, Group, Prompt
@@ -64,7 +64,7 @@ def test_dotted_and_file_references(tmp_path):
 @pytest.mark.parametrize("kind", ["algorithms", "rewards"])
 def test_what_is_listed_is_what_is_built(kind):
     """Read from the source without running it, through several parents, in the order of the class."""
-    for row in describe(kind):
+    for row in list_plugins(kind):
         if inspect.isclass(built := resolve(kind, row.name)):
             defaults = {
                 f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(built)

@@ -9,7 +9,7 @@ from rlvid.study.comparison import compare, pairs_in_noise
 from rlvid.study.noise_response import Cell, Response, responses
 from rlvid.study.runs import read
 from rlvid.study.stats import holm, permutation
-from rlvid.utils.files import write, write_jsonl
+from rlvid.utils.files import write_jsonl, write_text
 from tests.test_report import line, printed, run
 
 NOISE = {"clean": (), "a fifth": ("noise.kind=symmetric", "noise.rate=0.2"), "half": ("noise.kind=verifier",)}
@@ -33,7 +33,7 @@ def cell(folder, method, noise, seed, right, youden=None):
 
 def grid(folder, cells):
     about = {"name": "g", "question": "Which survive?", "control": cells[0]["arm"], "comparisons": []}
-    write(folder / "grid.json", json.dumps(about | {"cells": cells}))
+    write_text(folder / "grid.json", json.dumps(about | {"cells": cells}))
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_a_grid_cut_short_is_measured_as_far_as_it_came(study):
     for c in about["cells"]:
         if c["folder"] in ("grpo-clean-2", "robust-half-0", "robust-half-1", "robust-half-2"):
             c["id"] = "another"
-    write(study / "grid.json", json.dumps(about))
+    write_text(study / "grid.json", json.dumps(about))
     grpo, robust, _ = responses(read(study))
     assert grpo.seeds == [0, 1] and grpo.points[1] == pytest.approx([0.505, 0.705, 0.805])
     assert robust.missing == ["half"] and robust.slope is None
@@ -141,8 +141,8 @@ def test_a_grid_cut_short_is_measured_as_far_as_it_came(study):
 def test_a_closed_form_stands_in_where_no_verdict_was_counted(tmp_path):
     cells = [cell(tmp_path, "dpo", n, 0, r) for n, r in (("clean", 80), ("a fifth", 70), ("half", 60))]
     grid(tmp_path, cells)
-    write(tmp_path / "dpo-a-fifth-0" / "noise.json", json.dumps({"rate": 0.21, "youden_j": 0.72}))
-    write(tmp_path / "dpo-half-0" / "noise.json", json.dumps({"rate": 0.2, "youden_j": None}))
+    write_text(tmp_path / "dpo-a-fifth-0" / "noise.json", json.dumps({"rate": 0.21, "youden_j": 0.72}))
+    write_text(tmp_path / "dpo-half-0" / "noise.json", json.dumps({"rate": 0.2, "youden_j": None}))
     (dpo,) = responses(read(tmp_path))
     assert dpo.points[0] == pytest.approx([0.72, 1.0]) and dpo.missing == ["half"]
     text = printed(tmp_path)

@@ -6,7 +6,7 @@ import pytest
 
 from rlvid.config import Plugin
 from rlvid.errors import UserError
-from rlvid.reward import Mix, each
+from rlvid.reward import RewardMix, each
 from rlvid.types import Completion, Group, Prompt
 
 
@@ -26,13 +26,13 @@ def groups():
 
 def test_totals_are_weighted_and_none_adds_nothing():
     asked = groups()
-    totals = Mix({"length": length, "only_long": only_long}, {"length": 0.5, "only_long": 2.0})(asked)
+    totals = RewardMix({"length": length, "only_long": only_long}, {"length": 0.5, "only_long": 2.0})(asked)
     assert totals == [[0.5, 3.5], [0.5, 3.5]]
     assert asked[0]["only_long"] == [None, 1.0] and asked[1]["length"] == [1.0, 3.0]
 
 
 def test_a_mix_is_built_from_the_config():
-    mix = Mix.build([Plugin("accuracy"), Plugin("format", 0.2, {"partial": True})])
+    mix = RewardMix.build([Plugin("accuracy"), Plugin("format", 0.2, {"partial": True})])
     assert mix.weights == {"accuracy": 1.0, "format": 0.2}
     prompt = Prompt("q", "?", ("up", "down"), "B")
     assert mix([Group(prompt, [Completion("<think>x</think><answer>B</answer>")])]) == [[1.2]]
@@ -49,7 +49,7 @@ def test_a_mix_is_built_from_the_config():
 )
 def test_a_column_of_the_wrong_form_names_reward_and_sample(reward, says):
     with pytest.raises(UserError, match=says):
-        Mix({"mine": reward}, {"mine": 1.0})(groups())
+        RewardMix({"mine": reward}, {"mine": 1.0})(groups())
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Reads:
 
 def test_a_column_that_is_read_is_computed_first_with_no_weight_of_its_own():
     made = groups()
-    mix = Mix(
+    mix = RewardMix(
         {"double": Reads("format", frozenset({"column:format"})), "length": length}, {"double": 1.0, "length": 1.0}
     )
     assert list(mix.rewards).index("format") < list(mix.rewards).index("double")
@@ -81,24 +81,24 @@ def test_noise_comes_before_whoever_reads_the_column():
         for group in groups:
             group.columns[column] = [v + 100 if column == "length" else v for v in group[column]]
 
-    Mix({"double": Reads(), "length": length}, {"double": 1.0})(made, spoil)
+    RewardMix({"double": Reads(), "length": length}, {"double": 1.0})(made, spoil)
     assert made[0]["length"][0] > 100 and made[0]["double"][0] == 2 * made[0]["length"][0]
 
 
 def test_needs_that_cannot_be_met_are_refused_before_the_first_step():
     circle = {"a": Reads("b", frozenset({"column:b"})), "b": Reads("a", frozenset({"column:a"}))}
     with pytest.raises(UserError, match=r"columns in a circle: (a -> b -> a|b -> a -> b)"):
-        Mix(circle, {})
+        RewardMix(circle, {})
     with pytest.raises(
         UserError, match=r"reward 'x' needs 'view:shufled', which is no evidence\. Did you mean 'view:shuffled'"
     ):
-        Mix({"x": Reads(needs=frozenset({"view:shufled"}))}, {})
+        RewardMix({"x": Reads(needs=frozenset({"view:shufled"}))}, {})
     with pytest.raises(UserError, match=r"no reward 'acuracy'\. Did you mean 'accuracy'"):
-        Mix({"x": Reads(needs=frozenset({"column:acuracy"}))}, {})
+        RewardMix({"x": Reads(needs=frozenset({"column:acuracy"}))}, {})
 
 
 def test_an_aid_fades():
-    mix = Mix.build([Plugin("accuracy"), Plugin("format", 0.2, {}, anneal=10.0)])
+    mix = RewardMix.build([Plugin("accuracy"), Plugin("format", 0.2, {}, anneal=10.0)])
     prompt = Prompt("q", "?", ("up", "down"), "B")
     right = [Group(prompt, [Completion("<think>x</think><answer>B</answer>")])]
     assert mix.at(0) == {"accuracy": 1.0, "format": 0.2} and mix(right) == [[1.2]]

@@ -28,7 +28,7 @@ from rlvid.video.views import VIEWS
 
 FOLDER = Path(rewards.__path__[0])
 NAMES = available("rewards")
-BLIND = {"coin", "constant", "overlong", "repetition"}  # these see length, tokens or luck, not what is said
+BLIND = {"random", "constant", "overlong", "repetition"}  # these see length, tokens or luck, not what is said
 PROMPT = Prompt(
     id="q1",
     question="What should I do next?",
@@ -111,7 +111,7 @@ def test_the_same_replies_get_the_same_numbers_in_any_order(reward: Callable) ->
 
 
 BARE = Prompt(id="bare", question="What next?")  # no options, no answer, no pixels, nothing narrated
-ALWAYS = {"coin", "constant", "consistency_likelihood", "format", "length", "overlong", "repetition"}
+ALWAYS = {"random", "constant", "consistency_likelihood", "format", "length", "overlong", "repetition"}
 ALWAYS |= {"grounding_attention"}  # None only where its evidence is
 
 
@@ -234,16 +234,16 @@ def test_overlong_is_a_ramp(tokens: int, expected: float) -> None:
     assert row == [[pytest.approx(expected)]]
 
 
-def test_the_coin_lands_as_often_as_p_and_heeds_only_seed_sample_and_text() -> None:
+def test_the_random_reward_is_1_as_often_as_p_and_heeds_only_seed_sample_and_text() -> None:
     texts = [f"reply {i}" for i in range(2000)]
-    low, high = (score("coin", *texts, p=p) for p in (0.3, 0.6))
+    low, high = (score("random", *texts, p=p) for p in (0.3, 0.6))
     assert sum(low) / 2000 == pytest.approx(0.3, abs=0.05) and sum(high) / 2000 == pytest.approx(0.6, abs=0.05)
     assert all(a <= b for a, b in zip(low, high, strict=True))  # nested
-    other = score("coin", *texts, p=0.3, seed=1)
+    other = score("random", *texts, p=0.3, seed=1)
     assert sum(a * b for a, b in zip(low, other, strict=True)) / 2000 == pytest.approx(0.09, abs=0.03)
     relabelled = group(*texts, prompt=replace(PROMPT, answer="C"))
-    assert build("rewards", "coin", p=0.3)([relabelled]) == [low]
-    assert score("coin", "", GOLD, p=1.0) == [1.0, 1.0] and score("coin", "", GOLD, p=0.0) == [0.0, 0.0]
+    assert build("rewards", "random", p=0.3)([relabelled]) == [low]
+    assert score("random", "", GOLD, p=1.0) == [1.0, 1.0] and score("random", "", GOLD, p=0.0) == [0.0, 0.0]
 
 
 def test_a_constant_is_one() -> None:

@@ -10,7 +10,7 @@ import torch
 from algorithms._robust import agreement, majority, shrinkage
 from rlvid.errors import UserError
 from rlvid.registry import build
-from rlvid.train.noop_check import every_verdict, warning
+from rlvid.train.noop_check import enumerate_verdicts, noop_warning
 from tests import toy
 
 RATES = {"false_positives": 0.1, "false_negatives": 0.2}
@@ -212,14 +212,14 @@ def test_a_wrong_label_is_invisible_to_the_count():
 @pytest.mark.parametrize("scale", ["group", "batch"])
 @pytest.mark.parametrize("rates", [{**RATES}, {"false_positives": 0.35, "false_negatives": 0.05}])
 def test_z_scores_undo_a_correction_bit_for_bit(scale, rates):
-    at = every_verdict("accuracy", {"accuracy": 0.7}, 8)
+    at = enumerate_verdicts("accuracy", {"accuracy": 0.7}, 8)
     corrected = credit("backward", at, scale_rewards=scale, **rates)
     assert torch.equal(corrected, credit("dr_grpo", at, scale_rewards=scale)) and corrected.dtype == torch.float32
 
 
 def test_no_ops_are_named():
     def says(name, mix=None, generations=8, **fields):
-        return warning(build("algorithms", name, **fields), mix or {"accuracy": 1.0}, generations)
+        return noop_warning(build("algorithms", name, **fields), mix or {"accuracy": 1.0}, generations)
 
     same = "algorithm 'backward' is a no-op here: whatever the verdicts, its credit is that of 'dr_grpo'"
     assert says("backward", scale_rewards="group", **RATES) == same
@@ -250,18 +250,18 @@ def test_no_ops_are_named():
     ],
 )
 def test_what_is_not_a_no_op(name, mix, fields):
-    assert warning(build("algorithms", name, **fields), mix, 8) is None
+    assert noop_warning(build("algorithms", name, **fields), mix, 8) is None
 
 
 def test_the_proof_leaves_the_generator_alone():
     before = torch.random.get_rng_state()
-    warning(build("algorithms", "backward", estimate=True), {"accuracy": 1.0, "format": 0.2}, 12)
+    noop_warning(build("algorithms", "backward", estimate=True), {"accuracy": 1.0, "format": 0.2}, 12)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_the_outcome_must_be_there_and_binary():
     with pytest.raises(UserError, match="algorithm 'backward': there is no reward 'accuracy' in the mix, only format"):
-        warning(build("algorithms", "backward"), {"format": 1.0}, 4)
+        noop_warning(build("algorithms", "backward"), {"format": 1.0}, 4)
     for name in ("ttrl", "olr", "soft_label"):
         with pytest.raises(ValueError, match="there is no reward 'right' in the mix"):
             credit(name, step(successes()[[2]]), outcome="right")

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvid.distributed import dealt
+from rlvid.distributed import shard_prompts
 from rlvid.registry import build
 from rlvid.train.loop import credit
-from rlvid.train.rollout import Rollout, padded
+from rlvid.train.rollout import Rollout, pad_rows
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from tests import toy
@@ -34,13 +34,13 @@ FLAT, MIXED = (1.0, 1.0), (1.0, 0.0)
 
 def test_flat_groups_give_way_to_telling_ones():
     rollout = played(FLAT, MIXED, FLAT)
-    assert [r.id for r in rollout.telling] == ["s1"]
+    assert [r.id for r in rollout.informative] == ["s1"]
     fuller = rollout.joined(played(FLAT, MIXED, first=3), 3)
     assert [r.id for r in fuller.records] == ["s0", "s1", "s4"]  # the first flat one fills the last seat
-    assert fuller.encoded == ("e0", "e1", "e4") and fuller.seats == [0, 1, 2]
+    assert fuller.encoded == ("e0", "e1", "e4") and fuller.group_indices == [0, 1, 2]
     assert [g.prompt.id for g in fuller.groups] == ["s0", "s1", "s4"]
     full = fuller.joined(played(MIXED, MIXED, first=5), 3)
-    assert [r.id for r in full.records] == ["s1", "s4", "s5"] and len(full.telling) == 3
+    assert [r.id for r in full.records] == ["s1", "s4", "s5"] and len(full.informative) == 3
 
 
 def test_a_step_tells_everything_in_its_order():
@@ -65,7 +65,7 @@ def test_one_row_without_a_share_stands_in_for_none():
     rollout = played(MIXED, FLAT)
     step = rollout.step(1, {"accuracy": 1.0}, {"sampled_logps": torch.zeros(4, 2)}, {})
     rollout = rollout.credited(credit(build("algorithms", "grpo"), step), torch.device("cpu"))
-    silent = rollout.silent()
+    silent = rollout.dummy()
     assert silent.encoded == ["idle"] and silent.batch.mask.shape == (2, 2)
     assert not silent.batch.mask.any() and not silent.batch.weights.any()
     assert (rollout.part([1]).batch.weights > 0).all() and rollout.part([1]).encoded == ["e1"]
@@ -82,14 +82,20 @@ def test_what_was_cut_off_is_not_learnt_from():
 
 
 def test_padded_keeps_rows():
-    assert padded([torch.ones(1, 2), 2 * torch.ones(2, 1)]).tolist() == [[1, 1], [2, 0], [2, 0]]
-    assert padded([]).shape == (0, 0)
+    assert pad_rows([torch.ones(1, 2), 2 * torch.ones(2, 1)]).tolist() == [[1, 1], [2, 0], [2, 0]]
+    assert pad_rows([]).shape == (0, 0)
 
 
 def test_dynamic_sampling_asks_for_more_and_resumes_exactly(kitchen, tmp_path):
     from tests.test_ppo import stop_after
 
-    changes = ["algorithm=dapo", "train.num_generations=2", "train.steps=3", "train.save_steps=1", "eval.splits=['L1']"]
+    changes = [
+        "algorithm=dapo",
+        "train.num_generations=2",
+        "train.max_steps=3",
+        "train.save_steps=1",
+        "eval.splits=['L1']",
+    ]
     plain = read_jsonl(train(tmp_path / "plain", *changes, "algorithm.max_num_gen_batches=1") / "metrics.jsonl")
     more = train(tmp_path / "more", *changes, "algorithm.max_num_gen_batches=20")
     rows = read_jsonl(more / "metrics.jsonl")
@@ -106,7 +112,7 @@ def test_dynamic_sampling_asks_for_more_and_resumes_exactly(kitchen, tmp_path):
 
 @given(st.lists(st.integers(1, 2000), max_size=40), st.integers(1, 8))
 def test_processes_are_dealt_all_prompts_once_and_about_as_much_each(sizes, count):
-    hands = [dealt(sizes, count, rank) for rank in range(count)]
+    hands = [shard_prompts(sizes, count, rank) for rank in range(count)]
     assert sorted(place for hand in hands for place in hand) == list(range(len(sizes)))
     for start in range(0, len(sizes), count):  # of each row one, so that no minibatch lacks a process
         assert all(sum(start <= place < start + count for place in hand) <= 1 for hand in hands)
@@ -117,5 +123,5 @@ def test_processes_are_dealt_all_prompts_once_and_about_as_much_each(sizes, coun
 
 def test_unequal_prompts_are_balanced_better_than_in_turn():
     sizes = [900, 90] * 12
-    assert {sum(sizes[i] for i in dealt(sizes, 2, rank)) for rank in (0, 1)} == {6 * 990}
-    assert dealt(sizes, 1, 0) == list(range(24))
+    assert {sum(sizes[i] for i in shard_prompts(sizes, 2, rank)) for rank in (0, 1)} == {6 * 990}
+    assert shard_prompts(sizes, 1, 0) == list(range(24))

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from rlvid.errors import UserError
-from rlvid.policy.oom import Room
+from rlvid.policy.oom import OOMBackoff
 from rlvid.utils.files import read_jsonl
 from tests.processes import Child, several
 from tests.test_loop import train
@@ -31,7 +31,12 @@ class Tight(GRPO):
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         return super().report(batch)
 """
-WIDE = ["train.steps=1", "train.prompts_per_step=24", "train.num_generations=8", "train.tokens_per_forward=1000000"]
+WIDE = [
+    "train.max_steps=1",
+    "train.prompts_per_step=24",
+    "train.num_generations=8",
+    "train.max_tokens_per_forward=1000000",
+]
 
 
 def test_a_step_that_does_not_fit_is_learnt_in_halves(kitchen, tmp_path):
@@ -95,7 +100,7 @@ class Cramped(GRPO):
 def test_one_process_of_two_samples_and_compares_in_halves_by_itself(kitchen, tmp_path):
     """From the end of the first step to the second one's credit, one of them has 12 MB left."""
     (tmp_path / "cramped.py").write_text(CRAMPED)
-    settings = [*WIDE, "train.steps=2", "eval.splits=[]", "train.lr_scheduler_type=constant"]
+    settings = [*WIDE, "train.max_steps=2", "eval.splits=[]", "train.lr_scheduler_type=constant"]
     settings += [f"algorithm={tmp_path}/cramped.py", "algorithm.beta=0.04"]
     said = []
     for child in (Child(tmp_path / "one", *settings), *several(tmp_path / "two", *settings)):
@@ -132,7 +137,12 @@ def test_what_was_added_before_it_ran_out_is_taken_back(kitchen, tmp_path, fails
     (tmp_path / "short.py").write_text(SHORT)
     runs = []
     for name, call in (("whole", 0), ("short", fails)):
-        settings = ["train.steps=2", "train.tokens_per_forward=450", f"algorithm.fails={call}", "eval.splits=[]"]
+        settings = [
+            "train.max_steps=2",
+            "train.max_tokens_per_forward=450",
+            f"algorithm.fails={call}",
+            "eval.splits=[]",
+        ]
         runs.append(train(tmp_path / name, f"algorithm={tmp_path}/short.py", *settings, "train.prompts_per_step=8"))
     whole, short = (read_jsonl(run / "metrics.jsonl") for run in runs)
     for row, other in zip(whole, short, strict=True):
@@ -141,7 +151,12 @@ def test_what_was_added_before_it_ran_out_is_taken_back(kitchen, tmp_path, fails
 
 def test_under_zero_a_process_that_cannot_go_back_says_so_and_nobody_waits_for_ever(kitchen, tmp_path):
     (tmp_path / "short.py").write_text(SHORT.replace("self.fails:", 'self.fails and os.environ["RANK"] == "1":'))
-    settings = [f"algorithm={tmp_path}/short.py", "algorithm.fails=2", "train.steps=3", "train.tokens_per_forward=200"]
+    settings = [
+        f"algorithm={tmp_path}/short.py",
+        "algorithm.fails=2",
+        "train.max_steps=3",
+        "train.max_tokens_per_forward=200",
+    ]
     first, second = several(tmp_path / "run", *settings, "train.ddp_timeout=30", "eval.splits=[]", zero=2)
     code, words = second.end()
     assert code == 2 and "out of memory in one of several processes, which under ZeRO cannot go back" in words
@@ -150,7 +165,7 @@ def test_under_zero_a_process_that_cannot_go_back_says_so_and_nobody_waits_for_e
 
 
 def test_sizes_are_halved_for_good_and_other_errors_are_not_ours():
-    room, tried, undone = Room("prompts"), [], []
+    room, tried, undone = OOMBackoff("prompts"), [], []
 
     def work(size):
         tried.append(size)
@@ -162,6 +177,6 @@ def test_sizes_are_halved_for_good_and_other_errors_are_not_ours():
     assert room.fit(work, 12) == 3 and tried[3:] == [3], "it is remembered"
     assert room.fit(work, 2) == 2
     with pytest.raises(UserError, match=r"out of memory with 8 tokens at a time: DefaultCPU.*Try train"):
-        Room("tokens", 8).fit(work, 100, least=5)
+        OOMBackoff("tokens", 8).fit(work, 100, least=5)
     with pytest.raises(RuntimeError, match="shapes"):
         room.fit(lambda size: (_ for _ in ()).throw(RuntimeError("shapes do not fit")), 2)

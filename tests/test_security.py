@@ -18,7 +18,7 @@ from rlvid.errors import UserError
 from rlvid.judges.encoder import encoder
 from rlvid.nano.model import BASE
 from rlvid.policy.model import Policy
-from rlvid.utils.files import seal
+from rlvid.utils.files import write_checksums
 from tests.processes import SMALL
 
 ROOT = Path(__file__).parent.parent
@@ -83,7 +83,7 @@ def test_pickled_weights_are_refused_under_any_name(model, mark, name):
 
 
 def test_a_checkpoint_holds_nothing_pickled_and_a_pickle_in_it_is_not_run(kitchen, tmp_path, mark):
-    api.train("nano", [*SMALL, "train.steps=2", "train.save_steps=1"], tmp_path / "run")
+    api.train("nano", [*SMALL, "train.max_steps=2", "train.save_steps=1"], tmp_path / "run")
     checkpoint = tmp_path / "run/checkpoints/step-000002"
     files = [path for path in checkpoint.iterdir() if path.is_file()]
     assert {path.suffix for path in files} <= {".safetensors", ".json", ".jinja", ""}
@@ -97,9 +97,9 @@ def test_a_checkpoint_holds_nothing_pickled_and_a_pickle_in_it_is_not_run(kitche
         spoilt = run / "checkpoints/step-000002"
         (spoilt / file.name).write_bytes(pickle.dumps(Bomb(mark)))
         (spoilt / "SHA256SUMS").unlink()
-        seal(spoilt)
+        write_checksums(spoilt)
         try:
-            api.train("nano", [*SMALL, "train.steps=2", "train.save_steps=1"], run, resume=True)
+            api.train("nano", [*SMALL, "train.max_steps=2", "train.save_steps=1"], run, resume=True)
         except UserError as error:
             assert "\n" not in str(error) and str(spoilt) in str(error)
     assert not mark.exists()

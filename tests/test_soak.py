@@ -19,7 +19,7 @@ from tests.test_report import run
 TINY = ["train.prompts_per_step=1", "train.num_generations=2", "train.max_completion_length=8", "train.save_steps=500"]
 CELLS = """
 from rlvid.grid.grid import Grid
-small = {"train.steps": 0, "eval.splits": ["L1"], "eval.transfer": [], "eval.limit": 1}
+small = {"train.max_steps": 0, "eval.splits": ["L1"], "eval.transfer": [], "eval.limit": 1}
 GRID = Grid(name="many", question="", arms={"base": small}, seeds=tuple(range(200)), control="base")
 if __name__ == "__main__":
     raise SystemExit(GRID.main())
@@ -66,7 +66,7 @@ def flat(seen, whole):
 @pytest.mark.timeout(7200)
 def test_two_thousand_steps_stay_flat(kitchen, tmp_path):
     out = tmp_path / "run"
-    child = Child(out, *TINY, "train.steps=2000")
+    child = Child(out, *TINY, "train.max_steps=2000")
     seen = watched(psutil.Process(child.process.pid), lambda: last_jsonl(out / "timing.jsonl").get("step", 0))
     assert child.end()[0] == 0 and last_jsonl(out / "timing.jsonl")["step"] == 2000
     flat(seen, 2000)

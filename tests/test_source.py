@@ -4,13 +4,13 @@ import pytest
 
 from rlvid.config import load
 from rlvid.data import benchmark
-from rlvid.data.prompts import part
+from rlvid.data.prompts import subset
 from rlvid.errors import UserError
 
 
 def chosen(fraction, seed=0, split="train"):
     config = load("nano", [f"train.data_fraction={fraction}", f"seed={seed}"])
-    return [prompt.id for prompt in part(benchmark.level("kitchen", split), config)]
+    return [prompt.id for prompt in subset(benchmark.level("kitchen", split), config)]
 
 
 def test_a_fraction_of_the_data_is_the_seeds_choice_nested_and_in_the_files_order():

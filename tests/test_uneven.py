@@ -33,7 +33,7 @@ def benchmark(kitchen, tmp_path_factory):
 def settings(benchmark):
     """Two prompts a step, one for each process, so that one process is left with nothing where the clip is bad."""
     return (
-        f"data={benchmark}", "train.prompts_per_step=2", "train.steps=4", "train.num_generations=4",
+        f"data={benchmark}", "train.prompts_per_step=2", "train.max_steps=4", "train.num_generations=4",
         "video.on_bad_video=skip", "train.ddp_timeout=60", "algorithm.beta=0.04",
     )  # fmt: skip
 

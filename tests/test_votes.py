@@ -63,7 +63,7 @@ def test_the_first_steps_stand_beside_the_last(tmp_path):
 
 
 def test_an_audit_of_a_run_holds_them_and_of_demonstrations_does_not(kitchen, tmp_path):
-    run = train(tmp_path / "grpo", *TINY, "train.steps=1", "eval.splits=['L1']", "eval.limit=2")
+    run = train(tmp_path / "grpo", *TINY, "train.max_steps=1", "eval.splits=['L1']", "eval.limit=2")
     groups = read_jsonl(run / "samples/step-000001.jsonl")
     right = [answer == group["clean"] for group in groups for answer in group["answers"]]
     console = Console(width=140)

@@ -19,7 +19,7 @@ from rich.table import Table
 from rlvid.bench.workload import Shape, write_model
 from rlvid.errors import UserError
 from rlvid.registry import suggest
-from rlvid.utils.files import write
+from rlvid.utils.files import write_text
 
 NAMES = ("ours", "rows", "reference", "trl")
 HOME = Path("runs") / "bench"
@@ -100,7 +100,7 @@ def step(shape: Shape, names: Sequence[str], pairs: int, out: Path, together: bo
         "shape": asdict(shape),
         "contestants": {c.name: {"turns": c.turns[1:], "peak_gb": c.peak / 1e9, "tokens": c.tokens} for c in found},
     }
-    write(out / f"step-{shape.model}.json", json.dumps(result, indent=1))
+    write_text(out / f"step-{shape.model}.json", json.dumps(result, indent=1))
     return result
 
 
@@ -115,7 +115,7 @@ def sweep(shape: Shape, pairs: int, out: Path) -> dict[str, Any]:
                 sizes_there["frames"] = (size - 200) // 81 * 2 - 2
             at = replace(shape, **sizes_there)
             found[axis][size] = step(at, ["ours"], pairs, out / f"{axis}-{size}")["contestants"]["ours"]
-    write(out / f"sweep-{shape.model}.json", json.dumps(found, indent=1))
+    write_text(out / f"sweep-{shape.model}.json", json.dumps(found, indent=1))
     return found
 
 

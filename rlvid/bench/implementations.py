@@ -28,18 +28,18 @@ from accelerate import Accelerator
 from rlvid.bench.trl_baseline import trl
 from rlvid.bench.workload import BETA, RATE, Shape, question
 from rlvid.config import Config, Plugin, load
-from rlvid.policy.deepspeed import Models
-from rlvid.policy.model import Encoded, Policy
-from rlvid.policy.oom import Room
-from rlvid.policy.optimizer import adamw
+from rlvid.policy.deepspeed import TrainState
+from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.optimizer import build_adamw
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
 from rlvid.registry import build
-from rlvid.reward import Mix
+from rlvid.reward import RewardMix
 from rlvid.train.loop import credit, learn
 from rlvid.train.rollout import Rollout
 from rlvid.types import Completion, Group, Prompt
-from rlvid.utils.logging import quiet
+from rlvid.utils.logging import silence_libraries
 from rlvid.video.views import Clip
 
 
@@ -63,7 +63,7 @@ def subject(folder: Path, shape: Shape) -> Subject:
     ]  # fmt: skip
     config = load("nano", settings)
     policy = Policy.load(config).to("cuda" if torch.cuda.is_available() else "cpu")
-    policy.never = [*policy.never, policy.tokenizer.eos_token_id]
+    policy.banned_token_ids = [*policy.banned_token_ids, policy.tokenizer.eos_token_id]
     random, side = np.random.default_rng(0), shape.side
     video = random.integers(0, 256, (shape.frames, side, side, 3), np.uint8) if shape.frames else None
     clip = Clip(video, random.integers(0, 256, (side, side, 3), np.uint8))
@@ -81,12 +81,12 @@ class Ours:
         self.config, self.policy, self.prompts, self.clips = one.config, one.policy, one.prompts, one.clips
         self.accelerator = Accelerator()
         self.algorithm = build("algorithms", "grpo", beta=BETA)
-        self.mix = Mix.build([Plugin("coin")])
+        self.mix = RewardMix.build([Plugin("random")])
         self.reference = Reference(self.policy, self.config.train)
-        optimizer = adamw(self.policy, self.config.train, self.algorithm)
+        optimizer = build_adamw(self.policy, self.config.train, self.algorithm)
         learner, optimizer = self.accelerator.prepare(self.policy, optimizer)
-        self.models = Models(self.policy, learner, optimizer, self.reference)
-        self.room = Room("tokens", self.config.train.tokens_per_forward)
+        self.models = TrainState(self.policy, learner, optimizer, self.reference)
+        self.room = OOMBackoff("tokens", self.config.train.max_tokens_per_forward)
         self.number = self.tokens = 0  # steps; the last one's prompt and completion tokens, counted in rows
         self.seconds: dict[str, float] = {}
 
@@ -100,7 +100,7 @@ class Ours:
         idle = encoded[0], groups[0]
         rollout = Rollout.of(range(len(groups)), encoded, groups, self.mix(groups), idle)
         with self.timed("reference"):
-            facts = self.forms(rollout).facts(self.policy, self.reference, self.config.train, self.room)
+            facts = self.forms(rollout).token_inputs(self.policy, self.reference, self.config.train, self.room)
         step = rollout.step(self.number, self.mix.weights, facts, {})
         batch = credit(self.algorithm, step).to(self.policy.device)
         with self.timed("learn"):
@@ -108,7 +108,7 @@ class Ours:
             learn(self.models, self.algorithm, self.accelerator, learnt, self.config.train, self.room)
         return self.seconds
 
-    def sample(self, encoded: Sequence[Encoded], seed: str) -> list[Group]:
+    def sample(self, encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         """The step's groups."""
         return Sampler(self.policy, self.config.train, self.timed)(self.prompts, encoded, seed)
 
@@ -129,7 +129,7 @@ class Ours:
 class Rows(Ours):
     """The same with every completion in a row of its own, prompt and pixels included."""
 
-    def sample(self, encoded: Sequence[Encoded], seed: str) -> list[Group]:
+    def sample(self, encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         """Each completion from a prefill of its own."""
         alone = Sampler(self.policy, replace(self.config.train, num_generations=1), self.timed)
         size = self.shape.generations
@@ -155,7 +155,7 @@ class PaperScheme(Rows):
     """As SEED-Bench-R1's trainer: one call of `generate` for each completion, with its pixels."""
 
     @torch.no_grad()
-    def sample(self, encoded: Sequence[Encoded], seed: str) -> list[Group]:
+    def sample(self, encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         """Completions by transformers' own sampling."""
         torch.manual_seed(self.number)
         with self.timed("generate"), self.policy.precision():
@@ -163,19 +163,19 @@ class PaperScheme(Rows):
         logps = (0.0,) * self.shape.completion
         return self.grouped([Completion(f"{i}", row, logps) for i, row in enumerate(tokens)])
 
-    def generate(self, prompt: Encoded) -> tuple[int, ...]:
+    def generate(self, prompt: ModelInputs) -> tuple[int, ...]:
         """The tokens of one completion."""
         output = self.policy.model.generate(
             **as_inputs(self.policy, prompt),
             do_sample=True,
             min_new_tokens=self.shape.completion,
             max_new_tokens=self.shape.completion,
-            suppress_tokens=self.policy.never,
+            suppress_tokens=self.policy.banned_token_ids,
         )
         return tuple(output[0, len(prompt.ids) :].tolist())
 
 
-def as_inputs(policy: Policy, prompt: Encoded) -> dict[str, Any]:
+def as_inputs(policy: Policy, prompt: ModelInputs) -> dict[str, Any]:
     """An encoded prompt as transformers' `generate` takes it."""
     config, ids = policy.model.config, prompt.ids[None]
     image, video = ids == config.image_token_id, ids == config.video_token_id
@@ -198,7 +198,7 @@ NAMES = (*OWN, "trl")
 
 def main() -> None:
     """Be a contestant."""
-    quiet()
+    silence_libraries()
     name, folder, shape = sys.argv[1], Path(sys.argv[2]), Shape(**json.loads(sys.argv[3]))
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever is printed by libraries goes to stderr

@@ -24,10 +24,10 @@ from rlvid.config import Config
 from rlvid.errors import UserError
 from rlvid.nano.model import BASE
 from rlvid.policy import lora
-from rlvid.policy.model import resting
+from rlvid.policy.model import frozen_linears
 from rlvid.policy.packing import LOGITS
 from rlvid.registry import build
-from rlvid.reward import Mix
+from rlvid.reward import RewardMix
 from rlvid.train import evidence
 from rlvid.video.resize import FACTOR
 
@@ -150,7 +150,7 @@ def _activations(config: Config, algorithm: Algorithm, size: Sizes, ranks: int, 
     prompt, reply = TEXT + visual, train.max_completion_length
     count = train.num_generations if algorithm.completions == "policy" else 1
     row = prompt + count * reply
-    groups = max(1, train.tokens_per_forward // row)
+    groups = max(1, train.max_tokens_per_forward // row)
     tokens, seen = groups * row, groups * (prompt + count * (prompt + reply))
     mixed = each == HALF
     layer = (32 * h + 8 * m) * tokens + 4 * h * seen if mixed else 4 * ((9 * h + 4 * m) * tokens + 2 * h * seen)
@@ -226,15 +226,15 @@ def sizes(config: Config) -> Sizes:
         model = Qwen2VLForConditionalGeneration(about)
     language, vision = (count(part) for part in (model.model.language_model, model.model.visual))
     words = count(model.get_input_embeddings())
-    everything, matrices = count(model), sum(p.numel() for p in resting(model.requires_grad_(False)))
+    everything, matrices = count(model), sum(p.numel() for p in frozen_linears(model.requires_grad_(False)))
     model.requires_grad_(True)
     if train.lora_r:
         with torch.device("meta"):
-            lora.add(model, lora.POLICY, config)
+            lora.add_adapter(model, lora.POLICY, config)
     if train.freeze_vision_tower:
         model.model.visual.requires_grad_(False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    others, extra, still = everything - language - vision + words, count(model) - everything, resting(model)
+    others, extra, still = everything - language - vision + words, count(model) - everything, frozen_linears(model)
     return Sizes(about, language - words, vision, others, trainable, extra, sum(p.numel() for p in still), matrices)
 
 
@@ -249,7 +249,7 @@ def architecture_of(model: str) -> Qwen2VLConfig:
         return architecture(PUBLISHED[model], AutoTokenizer.from_pretrained(BASE))
     try:
         found = AutoConfig.from_pretrained(
-            lora.base_of(str(BASE) if model == "nano" else model), trust_remote_code=False
+            lora.base_model_of(str(BASE) if model == "nano" else model), trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -268,5 +268,5 @@ def pictures(config: Config) -> int:
 
 def refers(config: Config, algorithm: Algorithm) -> bool:
     """Whether a reference is kept."""
-    asked = {*algorithm.needs, *Mix.build(config.rewards).beside(config.eval.rewards).evidence}
-    return bool(asked & evidence.BY_REFERENCE)
+    asked = {*algorithm.needs, *RewardMix.build(config.rewards).beside(config.eval.rewards).evidence}
+    return bool(asked & evidence.NEEDS_REFERENCE)

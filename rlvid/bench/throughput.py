@@ -19,7 +19,7 @@ from rich.table import Table
 
 from rlvid.bench.implementations import as_inputs, subject
 from rlvid.bench.workload import Shape, write_model
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.policy.sampler import Sampler
 from rlvid.types import Prompt
 from rlvid.video.cache import Frames
@@ -51,7 +51,7 @@ def answering(shape: Shape, home: Path, questions: int = 16) -> Mapping[str, Cal
 
 def decoding(folder: Path) -> Mapping[str, Callable[[], Any]]:
     """Clips of ten seconds at 640x360 to 16 frames of 252x252: plain decord, our first epoch, our second."""
-    video = Video(max_frames=16, resized_height=252, resized_width=252)
+    video = VideoConfig(max_frames=16, resized_height=252, resized_width=252)
     prompts = [Prompt(f"clip{i}", "", (), "", video=str(clip(folder / f"{i}.mp4", i))) for i in range(CLIPS)]
     os.environ["RLVID_CACHE"] = str(folder / "cache")
     frames = Frames(video)

@@ -27,40 +27,40 @@ class Description:
     where: str  # file:line
 
 
-def describe(kind: str) -> list[Description]:
+def list_plugins(kind: str) -> list[Description]:
     """Every plug-in in `rewards/` or `algorithms/`."""
     return [_plugin(kind, name) for name in available(kind)]
 
 
-def presets() -> list[Description]:
+def list_presets() -> list[Description]:
     """The shipped presets, by their first comment line."""
-    files = sorted((source_of("experiments").parent / "presets").glob("*.toml"))
+    files = sorted((module_file("experiments").parent / "presets").glob("*.toml"))
     firsts = [(path, path.read_text().partition("\n")[0].lstrip("# ")) for path in files]
     return [Description(path.stem, says, {}, f"presets/{path.name}") for path, says in firsts]
 
 
-def documented(functions: Mapping[str, Callable[..., Any]]) -> list[Description]:
+def list_functions(functions: Mapping[str, Callable[..., Any]]) -> list[Description]:
     """Functions by name, by their first docstring line."""
     where = {name: Path(f.__code__.co_filename).name for name, f in functions.items()}
     return [Description(n, (f.__doc__ or "").partition("\n")[0], {}, where[n]) for n, f in functions.items()]
 
 
-def noises() -> list[Description]:
+def list_noises() -> list[Description]:
     """Every kind of noise, with its fields."""
-    from rlvid.noise.apply import KINDS
+    from rlvid.noise.apply import NOISES
 
     return [
         Description(
             name,
             (kind.__doc__ or "").partition("\n")[0],
             {f.name: repr(f.default) for f in fields(kind)},
-            f"data/{source_of(kind.__module__).name}:{inspect.getsourcelines(kind)[1]}",
+            f"data/{module_file(kind.__module__).name}:{inspect.getsourcelines(kind)[1]}",
         )
-        for name, kind in KINDS.items()
+        for name, kind in NOISES.items()
     ]
 
 
-def benchmarks() -> list[Description]:
+def list_benchmarks() -> list[Description]:
     """What `data` and `eval.transfer` can be in a config."""
     known = {
         "kitchen": ("the embedded benchmark: short mp4 clips of a cook, levels L1 to L3", "kitchen"),
@@ -75,7 +75,7 @@ def benchmarks() -> list[Description]:
     return [Description(name, says, {}, f"data/{file}.py") for name, (says, file) in known.items()]
 
 
-def source_of(module: str) -> Path:
+def module_file(module: str) -> Path:
     """The file of a module, without importing it."""
     spec = importlib.util.find_spec(module)
     assert spec and spec.origin, module
@@ -83,7 +83,7 @@ def source_of(module: str) -> Path:
 
 
 def _plugin(kind: str, name: str) -> Description:
-    path = source_of(f"{kind}.{name}")
+    path = module_file(f"{kind}.{name}")
     tree = ast.parse(path.read_text())
     flat = name.replace("_", "")
     node = next(
@@ -115,7 +115,7 @@ def _class(tree: ast.Module, name: str) -> tuple[ast.Module, ast.ClassDef] | Non
         if isinstance(node, ast.ClassDef) and node.name == name:
             return tree, node
         if isinstance(node, ast.ImportFrom) and node.module and any(a.name == name for a in node.names):
-            return _class(ast.parse(source_of(node.module).read_text()), name)
+            return _class(ast.parse(module_file(node.module).read_text()), name)
     return None
 
 

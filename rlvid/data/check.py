@@ -23,13 +23,13 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 from rlvid.answer import LETTERS, parse
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.data import benchmark
 from rlvid.data.records import Source, read, repeated
 from rlvid.errors import UserError
 from rlvid.noise.labels import same, words
 from rlvid.types import Prompt
-from rlvid.video.decode import Decoder, Reader
+from rlvid.video.decode import Decoder, FrameReader
 from rlvid.video.read import BadVideo, Unreadable, by_decord, by_pyav, check_file, read_image
 
 SHOWN = 20  # problems of each kind that are printed; all are counted
@@ -153,7 +153,7 @@ def _records(source: Source, findings: Findings) -> None:
                 findings.media[kind].setdefault(path, record.where)
 
 
-def _media(findings: Findings, kind: str, readers: Sequence[Reader]) -> None:
+def _media(findings: Findings, kind: str, readers: Sequence[FrameReader]) -> None:
     """Decode all of a kind in parallel; what is not there is not tried."""
     where, there = findings.media[kind], []
     for path in where:
@@ -162,7 +162,7 @@ def _media(findings: Findings, kind: str, readers: Sequence[Reader]) -> None:
             there.append(path)
         except BadVideo as error:
             findings.found("missing media", f"{where[path]}: {path}: {error.reason}")
-    decoder = Decoder(Video(decode_workers=os.cpu_count() or 1, decode_timeout=TIMEOUT), tuple(readers))
+    decoder = Decoder(VideoConfig(decode_workers=os.cpu_count() or 1, decode_timeout=TIMEOUT), tuple(readers))
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"decoding {kind}", total=len(there))
@@ -173,17 +173,17 @@ def _media(findings: Findings, kind: str, readers: Sequence[Reader]) -> None:
     decoder.close()
 
 
-def _clip_by(reader: Reader) -> Reader:
+def _clip_by(reader: FrameReader) -> FrameReader:
     return partial(_decodes, reader)
 
 
-def _decodes(reader: Reader, path: str, video: Video) -> np.ndarray:
+def _decodes(reader: FrameReader, path: str, video: VideoConfig) -> np.ndarray:
     """Nothing, once a reader has read the file: the frames need not leave the process."""
     reader(path, video)
     return np.empty(0)
 
 
-def _picture(path: str, video: Video) -> np.ndarray:
+def _picture(path: str, video: VideoConfig) -> np.ndarray:
     try:
         read_image("", path)
     except BadVideo as error:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rlvid.cli.listing import source_of
+from rlvid.cli.listing import module_file
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 
@@ -80,7 +80,7 @@ def get(name: str, folder: Path, console: Console | None = None) -> None:
             f"there is a network: git lfs clone {one.page}, copy it to {folder}, and in it {one.then}. A gated data "
             "set needs your token: ask for access on its page, and set HF_TOKEN"
         ) from error
-    for fields in (source_of("experiments").parent / "benchmarks").glob(f"{name}*.toml"):
+    for fields in (module_file("experiments").parent / "benchmarks").glob(f"{name}*.toml"):
         if not (folder / fields.name).exists():
             shutil.copy(fields, folder)
     console.print(f"fetched {folder}. Next: in it, {one.then}; then rlvid data check", highlight=False, soft_wrap=True)

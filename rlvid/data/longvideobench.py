@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.answer import LETTERS
-from rlvid.data.records import Record, Source, records
+from rlvid.data.records import AnnotationRecord, Source, records
 from rlvid.types import Prompt
 
 FILE = "lvb_val.json"
@@ -36,7 +36,7 @@ def source(root: Path, subtitles: int = 0) -> Source:
     return Source(root / FILE, root, partial(question, subtitles=subtitles), "id")
 
 
-def question(record: Record, subtitles: int = 0) -> Prompt:
+def question(record: AnnotationRecord, subtitles: int = 0) -> Prompt:
     """A record as a prompt."""
     options = tuple(record.check("candidates", option) for option in record.get("candidates", list))
     right, category = record.get("correct_choice", int), record.get("question_category")
@@ -57,7 +57,7 @@ def question(record: Record, subtitles: int = 0) -> Prompt:
     )
 
 
-def spoken(record: Record, count: int) -> str:
+def spoken(record: AnnotationRecord, count: int) -> str:
     """What is said at `count` evenly spaced moments, a line each as "[12 s] words", or nothing where nothing is.
 
     A subtitle that lasts less than a second counts for a second around its middle.
@@ -76,7 +76,7 @@ def spoken(record: Record, count: int) -> str:
     return "\n".join(["Subtitles:", *lines, ""]) if lines else ""
 
 
-def _line(line: Record, end: float) -> tuple[float, float, str]:
+def _line(line: AnnotationRecord, end: float) -> tuple[float, float, str]:
     """Start and end in the original video's seconds, and the words; an end that is not known is the clip's."""
     if "timestamp" not in line.fields:
         return _seconds(line, "start"), _seconds(line, "end"), line.get("line").strip()
@@ -87,7 +87,7 @@ def _line(line: Record, end: float) -> tuple[float, float, str]:
     return start, end if span[1] is None else line.check("timestamp", span[1], float), line.get("text").strip()
 
 
-def _seconds(line: Record, field: str) -> float:
+def _seconds(line: AnnotationRecord, field: str) -> float:
     """ "hours:minutes:seconds" in seconds."""
     try:
         hours, minutes, seconds = line.get(field).split(":")

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.answer import LETTERS, parse
-from rlvid.data.records import Record, Source, lettered
+from rlvid.data.records import AnnotationRecord, Source, lettered
 from rlvid.types import Prompt
 from rlvid.video.read import located
 
@@ -56,12 +56,12 @@ class Fields:
     def source(self, root: Path, name: str) -> Source:
         """The file of questions and how it is read; `name` is the level of a benchmark without levels."""
 
-        def prompt(record: Record) -> Prompt | None:
+        def prompt(record: AnnotationRecord) -> Prompt | None:
             return self.prompt(record, name)
 
         return Source(root / self.path, root, prompt, self.id or "line")
 
-    def prompt(self, record: Record, name: str) -> Prompt | None:
+    def prompt(self, record: AnnotationRecord, name: str) -> Prompt | None:
         """A record as a prompt, or None where `where` leaves it out."""
         if any(record.fields.get(key) != value for key, value in self.where.items()):
             return None
@@ -80,7 +80,7 @@ class Fields:
             meta=({"video_id": Path(located(video)[0]).stem} if video else {}) | self._places(record),
         )
 
-    def _places(self, record: Record) -> dict[str, tuple[float, ...]]:
+    def _places(self, record: AnnotationRecord) -> dict[str, tuple[float, ...]]:
         """Where in time and in the picture the answer lies, as far as the map says."""
         found = {}
         for kind, name, size in (("span", self.span, 2), ("box", self.box, 4)):
@@ -92,7 +92,7 @@ class Fields:
             found[kind] = numbers
         return found
 
-    def _options(self, record: Record) -> tuple[str, ...]:
+    def _options(self, record: AnnotationRecord) -> tuple[str, ...]:
         if isinstance(self.options, tuple):
             return tuple(record.name(option) for option in self.options)
         given = record.fields.get(self.options)
@@ -103,7 +103,7 @@ class Fields:
             raise record.error(self.options, f"needs 2 to {len(LETTERS)} options, lettered from A if at all")
         return bare(tuple(record.check(self.options, option) for option in listed))
 
-    def _answer(self, record: Record, options: tuple[str, ...]) -> str:
+    def _answer(self, record: AnnotationRecord, options: tuple[str, ...]) -> str:
         given = record.fields.get(self.answer)
         if not options:
             return str(given) if type(given) is float else record.name(self.answer)
@@ -115,7 +115,7 @@ class Fields:
             raise record.error(self.answer, f"{str(given)[:60]!r} names not one of the {len(options)} options")
         return letter
 
-    def _media(self, record: Record, kind: str, template: str) -> str | None:
+    def _media(self, record: AnnotationRecord, kind: str, template: str) -> str | None:
         """The path that a template comes to; None without a template, or where one of its fields is null."""
         path, _, seconds = template.partition("#t=")
         names = _FIELD.findall(path)

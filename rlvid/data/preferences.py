@@ -11,7 +11,7 @@ from rlvid.data.records import records
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.utils.files import read_jsonl, write_jsonl
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 
 
 def attach(prompts: Sequence[Prompt], path: Path) -> list[Prompt]:
@@ -59,7 +59,7 @@ def from_samples(run: Path, path: Path) -> int:
 def pair(group: Mapping[str, Any], visit: str) -> dict[str, str]:
     """A line of `samples/` -> its best and its worst, or nothing."""
     done = [
-        (total, hash01("pair", group["id"], visit, place), text)
+        (total, uniform_hash("pair", group["id"], visit, place), text)
         for place, (text, total, whole) in enumerate(
             zip(group["completions"], group["totals"], group["finished"], strict=True)
         )

@@ -13,33 +13,33 @@ from rlvid.algorithm import Algorithm
 from rlvid.config import Config
 from rlvid.data import benchmark, preferences
 from rlvid.errors import UserError
-from rlvid.noise.apply import corrupt, realised
-from rlvid.noise.base import Corruption
+from rlvid.noise.apply import apply_noise, realised_rates
+from rlvid.noise.base import Noise
 from rlvid.train.run_folder import Run
 from rlvid.types import Prompt
-from rlvid.utils.files import write, write_jsonl
-from rlvid.utils.hashing import hash01
+from rlvid.utils.files import write_jsonl, write_text
+from rlvid.utils.hashing import uniform_hash
 
 
-def training_prompts(config: Config, algorithm: Algorithm, noise: Corruption, run: Run) -> list[Prompt]:
+def training_prompts(config: Config, algorithm: Algorithm, noise: Noise, run: Run) -> list[Prompt]:
     """The prompts to learn from, none if nothing is learnt; what the noise changes in them is listed."""
-    if not config.train.steps:
+    if not config.train.max_steps:
         return []
     pairs = getattr(algorithm, "preferences", "")
     split = "train_cot" if algorithm.completions == "data" and not pairs else "train"
-    clean = part(benchmark.level(config.data, split, config.data_seed), config)
-    prompts, manifest = corrupt(clean, noise)
+    clean = subset(benchmark.level(config.data, split, config.data_seed), config)
+    prompts, manifest = apply_noise(clean, noise)
     if run.main and config.noise.kind:
         write_jsonl(run.folder / "noise_manifest.jsonl", manifest)
-        write(run.folder / "noise.json", json.dumps(realised(noise, clean, manifest)))
+        write_text(run.folder / "noise.json", json.dumps(realised_rates(noise, clean, manifest)))
     return preferences.attach(prompts, Path(pairs)) if pairs else prompts
 
 
-def part(prompts: list[Prompt], config: Config) -> list[Prompt]:
+def subset(prompts: list[Prompt], config: Config) -> list[Prompt]:
     """`train.data_fraction` of a split, at least one: the same for every algorithm, and fewer are always among more."""
     if (fraction := config.train.data_fraction) == 1:
         return prompts
-    luck = {prompt.id: hash01("fraction", config.seed, prompt.id) for prompt in prompts}
+    luck = {prompt.id: uniform_hash("fraction", config.seed, prompt.id) for prompt in prompts}
     chosen = set(sorted(luck, key=luck.__getitem__)[: max(1, round(fraction * len(prompts)))])
     return [prompt for prompt in prompts if prompt.id in chosen]
 
@@ -64,7 +64,9 @@ def prompts_of_step(prompts: list[Prompt], step: int, config: Config) -> list[Pr
     return chosen
 
 
-def spare_prompts(prompts: list[Prompt], drawn: Sequence[Prompt], count: int, step: int, config: Config) -> list[Prompt]:
+def spare_prompts(
+    prompts: list[Prompt], drawn: Sequence[Prompt], count: int, step: int, config: Config
+) -> list[Prompt]:
     """`count` further prompts for a step, none that it has drawn, in an order of the step's own.
 
     So what later steps are asked does not depend on how many groups of this one were flat.

@@ -23,7 +23,7 @@ LARGEST = 2**24  # bytes of one record: a line that never ends must not fill the
 
 
 @dataclass(frozen=True)
-class Record:
+class AnnotationRecord:
     """One JSON object of an annotation file; its errors say where it stands."""
 
     where: str  # file:line
@@ -72,7 +72,7 @@ class Source:
 
     file: Path
     root: Path
-    prompt: Callable[[Record], Prompt | None]
+    prompt: Callable[[AnnotationRecord], Prompt | None]
     key: str  # the field with the sample's id
 
     def prompts(self) -> list[Prompt]:
@@ -90,12 +90,12 @@ class Source:
         return list(found.values())
 
 
-def repeated(record: Record, key: str, prompt: Prompt) -> UserError:
+def repeated(record: AnnotationRecord, key: str, prompt: Prompt) -> UserError:
     """A second record of a sample: which of them counts, nobody knows."""
     return record.error(key, f"{prompt.id} stands on an earlier line too")
 
 
-def records(file: Path, root: Path) -> Iterator[Record]:
+def records(file: Path, root: Path) -> Iterator[AnnotationRecord]:
     """Every record, in the file's order; raises UserError at the first that is none."""
     for found in read(file, root):
         if isinstance(found, UserError):
@@ -103,7 +103,7 @@ def records(file: Path, root: Path) -> Iterator[Record]:
         yield found
 
 
-def read(file: Path, root: Path) -> Iterator[Record | UserError]:
+def read(file: Path, root: Path) -> Iterator[AnnotationRecord | UserError]:
     """Every record; what is none comes as the error that it is, and the next one follows.
 
     A `.json` file holds one array, any other file a record on each line. After an array's first fault nothing follows:
@@ -117,14 +117,14 @@ def read(file: Path, root: Path) -> Iterator[Record | UserError]:
             if isinstance(found, UserError):
                 yield found
             elif isinstance(found, dict):
-                yield Record(where, number, root, found)
+                yield AnnotationRecord(where, number, root, found)
             else:
                 yield UserError(f"{where}: must be one JSON object, not {str(found)[:60]}")
     except OSError as error:
         yield UserError(f"{file}: cannot be read: {error.strerror}")
 
 
-def lettered(record: Record, field: str, text: str) -> tuple[str, tuple[str, ...]]:
+def lettered(record: AnnotationRecord, field: str, text: str) -> tuple[str, tuple[str, ...]]:
     """A user's text becomes the question and the options: the lines "A. ..", "B. .." and so on."""
     lines = text.split("\n")
     starts = [i for i, line in enumerate(lines) if line.startswith("A. ")]

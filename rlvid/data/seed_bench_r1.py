@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.answer import LETTERS, parse
-from rlvid.data.records import Record, Source, lettered
+from rlvid.data.records import AnnotationRecord, Source, lettered
 from rlvid.errors import UserError
 from rlvid.noise.labels import same
 from rlvid.registry import suggest
 from rlvid.types import Prompt
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 
 SPLITS = {
     "train": "training_6k.jsonl",
@@ -52,7 +52,7 @@ def source(root: Path, split: str, data_seed: int = 0) -> Source:
     return Source(root / "annotations" / SPLITS[split], root, make, "sample_id")
 
 
-def question(record: Record, split: str, data_seed: int) -> Prompt:
+def question(record: AnnotationRecord, split: str, data_seed: int) -> Prompt:
     """A training or validation record as a prompt."""
     progress = record.get("task_progress_metadata", list)
     source, clip, still = (record.get(f) for f in ("video_source", "video_basename", "current_observation_basename"))
@@ -71,7 +71,7 @@ def question(record: Record, split: str, data_seed: int) -> Prompt:
     )
 
 
-def demonstration(record: Record) -> Prompt:
+def demonstration(record: AnnotationRecord) -> Prompt:
     """A record of the CoT file, a chat and a reasoned response, as a prompt that can be imitated."""
     parts: dict[str, str] = {}
     for message in record.get("prompt", list):
@@ -100,7 +100,7 @@ def demonstration(record: Record) -> Prompt:
     )
 
 
-def _choices(record: Record) -> tuple[tuple[str, ...], str]:
+def _choices(record: AnnotationRecord) -> tuple[tuple[str, ...], str]:
     """The four choices as the file has them, and the answer key, which must agree with the answer's text."""
     options = tuple(record.get(f"choice_{letter}") for letter in "abcd")
     letter, text = record.get("golden_choice_idx"), record.get("answer")
@@ -112,7 +112,7 @@ def _choices(record: Record) -> tuple[tuple[str, ...], str]:
     return options, letter
 
 
-def _drawn(record: Record, data_seed: int) -> tuple[tuple[str, ...], str]:
+def _drawn(record: AnnotationRecord, data_seed: int) -> tuple[tuple[str, ...], str]:
     """The answer among three of the negatives; both the draw and the order are hashes of seed, sample and text."""
     answer = record.get("answer")
     different: list[str] = []
@@ -121,16 +121,20 @@ def _drawn(record: Record, data_seed: int) -> tuple[tuple[str, ...], str]:
             different.append(text)
     if len(different) < 3:
         raise record.error("negative_answers", f"needs 3 that differ from the answer and each other, not {different}")
-    negatives = sorted(different, key=lambda text: hash01(data_seed, "negative", record.name("sample_id"), text))[:3]
-    options = sorted((answer, *negatives), key=lambda text: hash01(data_seed, "place", record.name("sample_id"), text))
+    negatives = sorted(different, key=lambda text: uniform_hash(data_seed, "negative", record.name("sample_id"), text))[
+        :3
+    ]
+    options = sorted(
+        (answer, *negatives), key=lambda text: uniform_hash(data_seed, "place", record.name("sample_id"), text)
+    )
     return tuple(options), LETTERS[options.index(answer)]
 
 
-def _narrations(record: Record) -> tuple[str, ...]:
+def _narrations(record: AnnotationRecord) -> tuple[str, ...]:
     steps = record.get("task_progress_metadata", list)
     field = "task_progress_metadata.narration_text"
     return tuple(record.check(field, record.check(field, step, dict).get("narration_text")) for step in steps)
 
 
-def _meta(record: Record) -> dict[str, Any]:
+def _meta(record: AnnotationRecord) -> dict[str, Any]:
     return {field: record.fields[field] for field in META if field in record.fields}

@@ -22,9 +22,9 @@ from rlvid.errors import UserError
 from rlvid.grid.launch import Command, launch
 from rlvid.grid.launchers import Launcher, Local, Slurm
 from rlvid.registry import suggest
-from rlvid.study.power import WITHIN
+from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.runs import Result
-from rlvid.utils.files import write
+from rlvid.utils.files import write_text
 
 Settings = Mapping[str, Any]  # config key -> value, such as {"noise.rate": 0.3}
 Level = Settings | Callable[[Mapping[str, str]], Settings | None]  # or what depends on the levels of the other axes
@@ -55,7 +55,7 @@ class Grid:
     an untrained base that answers greedily, and runs under the first alone. Cells of equal seed share prompts, luck and
     noise: the noise's seed follows the run's. An arm that sets "preset" starts from another one, such as
     "{preset}_sft". Without `comparisons`, every arm is compared with the control. Arms whose difference in accuracy is
-    sure to be less than `within` are called equivalent: choose it before the runs.
+    sure to be less than `equivalence_margin` are called equivalent: choose it before the runs.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Grid:
     unseeded: tuple[str, ...] = ()
     comparisons: tuple[tuple[str, str], ...] = ()
     preset: str = "nano"
-    within: float = WITHIN
+    equivalence_margin: float = EQUIVALENCE_MARGIN
 
     def settings(self, preset: str) -> dict[str, tuple[dict[str, str], dict[str, Any]]]:
         """Arm -> its level on each axis, and what it sets; where two axes set one key, the later one does."""
@@ -88,8 +88,10 @@ class Grid:
         cells: list[Cell] = []
         folders: dict[str, str] = {}
         arms = self.settings(preset)
-        if not 0 < self.within < 1:
-            raise UserError(f"grid {self.name!r}: within must be a share such as 0.03, not {self.within!r}")
+        if not 0 < self.equivalence_margin < 1:
+            raise UserError(
+                f"grid {self.name!r}: equivalence_margin must be a share such as 0.03, not {self.equivalence_margin!r}"
+            )
         for name in (self.control, *self.unseeded, *(arm for pair in self.comparisons for arm in pair)):
             if name not in arms:
                 raise UserError(f"grid {self.name!r} names no arm {name!r}.{suggest(name, arms)}")
@@ -102,7 +104,7 @@ class Grid:
                 overrides = (*extra, *(assignment(key, value) for key, value in own.items()))
                 config = load(base, overrides)
                 folder = folders.setdefault(config.id, f"{slug}-seed{seed}-{config.id[:8]}")
-                cells.append(Cell(arm, levels, seed, base, overrides, config.train.steps, config.id, folder))
+                cells.append(Cell(arm, levels, seed, base, overrides, config.train.max_steps, config.id, folder))
         return cells
 
     def main(self, argv: Sequence[str] | None = None, command: Command = TRAIN) -> int:
@@ -157,12 +159,12 @@ class Grid:
     def _write(self, out: Path, cells: Sequence[Cell]) -> None:
         """Tell the report what belongs to this grid."""
         about: dict[str, Any] = {"name": self.name, "question": self.question, "control": self.control}
-        about["within"] = self.within
+        about["equivalence_margin"] = self.equivalence_margin
         pairs = self.comparisons or [
             (arm, self.control) for arm in dict.fromkeys(c.arm for c in cells) if arm != self.control
         ]
         rows = [{k: getattr(c, k) for k in ("arm", "levels", "seed", "folder", "id", "overrides")} for c in cells]
-        write(out / "grid.json", json.dumps(about | {"comparisons": pairs, "cells": rows}, indent=1))
+        write_text(out / "grid.json", json.dumps(about | {"comparisons": pairs, "cells": rows}, indent=1))
 
 
 def only(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:
@@ -188,7 +190,7 @@ def submission(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def assignment(key: str, value: Any) -> str:
-    """`train.steps`, 3 -> the override `train.steps=3`, as TOML writes it."""
+    """`train.max_steps`, 3 -> the override `train.max_steps=3`, as TOML writes it."""
     written = tomli_w.dumps({"x": value}).partition("=")[2]
     return f"{key}={' '.join(line.strip() for line in written.strip().splitlines())}"
 

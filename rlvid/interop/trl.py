@@ -18,7 +18,7 @@ from typing import Any
 
 from rlvid.errors import UserError
 from rlvid.registry import build
-from rlvid.reward import Column, Mix
+from rlvid.reward import Column, RewardMix
 from rlvid.types import Completion, Group, Prompt
 
 
@@ -31,7 +31,7 @@ def reward_func(reward: str, **fields: Any) -> Callable[..., list[float | None]]
     follow each other are one group. UserError for a reward that needs other evidence than narrations: only rlvid's loop
     has it.
     """
-    mix = Mix({reward: build("rewards", reward, **fields)}, {reward: 1.0})
+    mix = RewardMix({reward: build("rewards", reward, **fields)}, {reward: 1.0})
     if missing := sorted({*mix.evidence} - {"narrations"}):
         raise UserError(f"reward {reward!r} needs {', '.join(missing)}, which TRL does not provide")
 

@@ -33,7 +33,7 @@ SECRET = 8  # letters; a shorter key, such as "none" or "EMPTY", keeps nobody ou
 class Judge:
     """Asks for replies to prompts; UserError if the endpoint cannot be used at all."""
 
-    def __init__(self, config: settings.Judge) -> None:
+    def __init__(self, config: settings.JudgeConfig) -> None:
         if not config.url or not config.model:
             raise UserError(
                 'a reward needs "judge": name an OpenAI-compatible endpoint and its model, such as '
@@ -136,7 +136,7 @@ def waiting_for_none(count: int) -> Iterator[ThreadPoolExecutor]:
 class Replies:
     """Replies by model, settings and prompt, in one SQLite file that all runs share."""
 
-    def __init__(self, config: settings.Judge) -> None:
+    def __init__(self, config: settings.JudgeConfig) -> None:
         folder = config.cache_dir or os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid"
         self.path = Path(folder).expanduser() / "judge.sqlite"
         self.origin = config.url, config.model, config.temperature, config.max_tokens

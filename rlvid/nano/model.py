@@ -28,7 +28,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from rlvid.data.kitchen import sample
 from rlvid.data.kitchen_world import INGREDIENTS
 from rlvid.nano.lessons import WORLDS, caption, collate, glance, lessons, look_up, question
-from rlvid.policy.mrope import SIDE
+from rlvid.policy.mrope import TRANSFORMERS_POSITIONS
 
 BASE = Path(__file__).parent / "base"
 SPECIAL = (
@@ -107,7 +107,7 @@ def config(tokens: PreTrainedTokenizerBase) -> Qwen2VLConfig:
             "temporal_patch_size": 2, "spatial_merge_size": 2, **spread,
         },
         **spread,
-        **SIDE,
+        **TRANSFORMERS_POSITIONS,
         tie_word_embeddings=True,
         image_token_id=tokens.convert_tokens_to_ids("<|image_pad|>"),
         video_token_id=tokens.convert_tokens_to_ids("<|video_pad|>"),

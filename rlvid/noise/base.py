@@ -12,27 +12,27 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from rlvid.types import Group, Prompt
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 from rlvid.video.views import Clip
 
 Thing = TypeVar("Thing")
 
 
 @dataclass(frozen=True)
-class Corruption:
+class Noise:
     """Nothing is corrupted."""
 
     seed: int = 0
 
     def u(self, prompt: Prompt) -> float:
         """The sample's own number in [0, 1): it is corrupted at every rate above it."""
-        return hash01(self.seed, type(self).__name__.lower(), prompt.id)
+        return uniform_hash(self.seed, type(self).__name__.lower(), prompt.id)
 
-    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The training prompts, in their order; a kind may leave some out."""
-        return [self.prompt(prompt) for prompt in prompts]
+        return [self.corrupt_prompt(prompt) for prompt in prompts]
 
-    def prompt(self, prompt: Prompt) -> Prompt:
+    def corrupt_prompt(self, prompt: Prompt) -> Prompt:
         """One of them."""
         return prompt
 
@@ -42,14 +42,14 @@ class Corruption:
         both = {name: {"clean": getattr(clean, name), "noisy": getattr(noisy, name)} for name in names}
         return {name: pair for name, pair in both.items() if pair["clean"] != pair["noisy"]}
 
-    def see(self, prompt: Prompt, clip: Clip) -> Clip:
+    def corrupt_clip(self, prompt: Prompt, clip: Clip) -> Clip:
         """What the policy is shown of a prompt's clip, in training."""
         return clip
 
-    def check(self, columns: Collection[str]) -> None:
+    def check_rewards(self, columns: Collection[str]) -> None:
         """Refuse, before step 0, what these reward columns cannot be spoilt with."""
 
-    def judge(self, column: str, groups: Sequence[Group], step: int) -> None:
+    def corrupt_verdicts(self, column: str, groups: Sequence[Group], step: int) -> None:
         """Change one reward's column of a training step's groups, in place, before any other reward reads it."""
 
     @property

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from rlvid.errors import UserError
-from rlvid.noise.base import Corruption, check_rates, pick
+from rlvid.noise.base import Noise, check_rates, pick
 from rlvid.noise.labels import words
 from rlvid.registry import suggest
 from rlvid.types import Prompt
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 from rlvid.video.views import GREY, Clip
 
 SHARES = (0.1, 0.2, 0.3, 0.45, 0.6)  # of the frames, by severity: ours, since ImageNet-C has no videos
@@ -22,7 +22,7 @@ SIGMAS = (1, 2, 3, 4, 6)  # pixels of a side of 224, by severity: ImageNet-C's G
 
 
 @dataclass(frozen=True)
-class Frames(Corruption):
+class Frames(Noise):
     """With probability `rate` a training video is damaged for good, in one of five severities (as arXiv:1903.12261).
 
     `how`: "drop" (frames go grey), "shuffle" (frames change places), "freeze" (a stretch shows its first frame) or
@@ -45,10 +45,10 @@ class Frames(Corruption):
         damaged = clean.video and self.u(clean) < self.rate
         return {"frames": {"how": self.how, "severity": self.severity}} if damaged else {}
 
-    def see(self, prompt: Prompt, clip: Clip) -> Clip:
+    def corrupt_clip(self, prompt: Prompt, clip: Clip) -> Clip:
         if clip.video is None or self.u(prompt) >= self.rate:
             return clip
-        order = sorted(range(len(clip.video)), key=lambda i: hash01(self.seed, "frames", prompt.id, i))
+        order = sorted(range(len(clip.video)), key=lambda i: uniform_hash(self.seed, "frames", prompt.id, i))
         return Clip(HOW[self.how](clip.video, order, self.severity - 1), clip.image)
 
 
@@ -89,7 +89,7 @@ HOW: dict[str, Callable[[np.ndarray, list[int], int], np.ndarray]] = {
 
 
 @dataclass(frozen=True)
-class WrongClip(Corruption):
+class WrongClip(Noise):
     """With probability `rate` a training sample has the video of another; image and question stay (ours).
 
     There is no severity: a prompt has one video, found, decoded, sized and cached by its path, and frames of two clips
@@ -101,21 +101,23 @@ class WrongClip(Corruption):
     def __post_init__(self) -> None:
         check_rates(rate=self.rate)
 
-    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The training prompts, each with its video or another's; those without one stay so."""
         videos = sorted({prompt.video for prompt in prompts if prompt.video})
         return [self.swapped(p, videos) if p.video and self.u(p) < self.rate else p for p in prompts]
 
     def swapped(self, prompt: Prompt, videos: Sequence[str]) -> Prompt:
         """The prompt with another of the videos."""
-        other = pick(hash01(self.seed, "wrong_clip", prompt.id, "to"), videos, lambda video: video != prompt.video)
+        other = pick(
+            uniform_hash(self.seed, "wrong_clip", prompt.id, "to"), videos, lambda video: video != prompt.video
+        )
         if other is None:
             raise UserError(f"wrong_clip: no training sample has another video than {prompt.id}")
         return replace(prompt, video=other)
 
 
 @dataclass(frozen=True)
-class Narrations(Corruption):
+class Narrations(Noise):
     """With probability `rate` each narration is left out, or with `how` "replace" becomes another's (ours).
 
     What the policy sees stays as it is: narrations are evidence for rewards.
@@ -133,13 +135,13 @@ class Narrations(Corruption):
         """That of its first narration to go."""
         return min((self._u(prompt, i) for i in range(len(prompt.narrations))), default=1.0)
 
-    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The training prompts, with fewer narrations or with wrong ones."""
         known = sorted({narration for prompt in prompts for narration in prompt.narrations})
         return [replace(prompt, narrations=tuple(self._kept(prompt, known))) for prompt in prompts]
 
     def _u(self, prompt: Prompt, place: int) -> float:
-        return hash01(self.seed, "narrations", prompt.id, place)
+        return uniform_hash(self.seed, "narrations", prompt.id, place)
 
     def _kept(self, prompt: Prompt, known: Sequence[str]) -> list[str]:
         kept = []
@@ -152,11 +154,11 @@ class Narrations(Corruption):
 
     def _other(self, prompt: Prompt, place: int, known: Sequence[str]) -> str:
         said = words(prompt.narrations[place])
-        u = hash01(self.seed, "narrations", prompt.id, place, "to")
+        u = uniform_hash(self.seed, "narrations", prompt.id, place, "to")
         other = pick(u, known, lambda narration: words(narration) != said)
         if other is None:
             raise UserError(f"narrations: no training sample has another narration than {prompt.id}")
         return other
 
 
-EVIDENCE: dict[str, type[Corruption]] = {"frames": Frames, "wrong_clip": WrongClip, "narrations": Narrations}
+EVIDENCE: dict[str, type[Noise]] = {"frames": Frames, "wrong_clip": WrongClip, "narrations": Narrations}

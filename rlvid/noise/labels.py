@@ -12,15 +12,15 @@ import numpy as np
 from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.judges.encoder import DEFAULT, embed
-from rlvid.noise.base import Corruption, check_rates, pick
+from rlvid.noise.base import Noise, check_rates, pick
 from rlvid.types import Prompt
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 
 PARTICLES = {"away", "back", "down", "in", "off", "on", "out", "over", "up"}
 
 
 @dataclass(frozen=True)
-class LabelNoise(Corruption):
+class LabelNoise(Noise):
     """With probability `rate` a label becomes the one that the kind chooses; with `drop` such samples are left out."""
 
     rate: float = 0.0
@@ -29,12 +29,12 @@ class LabelNoise(Corruption):
     def __post_init__(self) -> None:
         check_rates(rate=self.rate)
 
-    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The training prompts, each with its label or another; with `drop`, those with another are missing."""
-        pairs = [(prompt, self.prompt(prompt)) for prompt in prompts]
+        pairs = [(prompt, self.corrupt_prompt(prompt)) for prompt in prompts]
         return [noisy for clean, noisy in pairs if not (self.drop and noisy.answer != clean.answer)]
 
-    def prompt(self, prompt: Prompt) -> Prompt:
+    def corrupt_prompt(self, prompt: Prompt) -> Prompt:
         """The prompt, its label flipped or not, as the hash of its id says."""
         letter = self.choose(prompt, wrong_letters(prompt)) if self.u(prompt) < self.rate else None
         return relabel(prompt, letter) if letter else prompt
@@ -65,7 +65,7 @@ class Symmetric(LabelNoise):
     """
 
     def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
-        return pick(hash01(self.seed, "symmetric", prompt.id, "to"), wrong)
+        return pick(uniform_hash(self.seed, "symmetric", prompt.id, "to"), wrong)
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Confusable(LabelNoise):
         """The options' embeddings, once `prompts` has asked for them."""
         return {}
 
-    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """As above; the options of those whose labels are to be flipped are embedded together."""
         texts = sorted({text for prompt in prompts if self.u(prompt) < self.rate for text in prompt.options})
         self.vectors.update(zip(texts, embed(texts, self.encoder), strict=True))
-        return super().prompts(prompts)
+        return super().corrupt_prompts(prompts)
 
     def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
         said = dict(zip(LETTERS, prompt.options, strict=False))
@@ -119,7 +119,7 @@ class ClassDependent(LabelNoise):
             return None
         if self.to:
             return self.to if self.to in wrong else None
-        return pick(hash01(self.seed, "class_dependent", prompt.id, "to"), wrong)
+        return pick(uniform_hash(self.seed, "class_dependent", prompt.id, "to"), wrong)
 
     def flipped(self, options: int) -> float:
         """All labels of one letter, or all but those of one letter."""
@@ -187,7 +187,7 @@ def relabel(prompt: Prompt, letter: str) -> Prompt:
     return replace(prompt, answer=letter, demonstration=shown, meta={**prompt.meta, "clean_answer": prompt.answer})
 
 
-LABELS: dict[str, type[Corruption]] = {
+LABELS: dict[str, type[Noise]] = {
     "symmetric": Symmetric,
     "confusable": Confusable,
     "class_dependent": ClassDependent,

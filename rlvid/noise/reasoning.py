@@ -10,14 +10,14 @@ import numpy as np
 
 from rlvid.answer import thought
 from rlvid.errors import UserError
-from rlvid.noise.base import Corruption, check_rates, pick
+from rlvid.noise.base import Noise, check_rates, pick
 from rlvid.registry import suggest
 from rlvid.types import Prompt
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 
 
 @dataclass(frozen=True)
-class Reasoning(Corruption):
+class Reasoning(Noise):
     """With probability `rate` a demonstration reasons badly: `how` "terse", "shuffled", "wrong" or "none" (ours).
 
     terse: only the last sentence. shuffled: all sentences in another order. wrong: the thought of another sample. none:
@@ -32,7 +32,7 @@ class Reasoning(Corruption):
         if self.how not in HOW:
             raise ValueError(f"no way {self.how!r} to reason badly.{suggest(self.how, HOW)}")
 
-    def prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+    def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The training prompts, those with a demonstration reasoning badly."""
         known = sorted({said for prompt in prompts if (said := thought(prompt.demonstration or ""))})
         return [self.spoilt(p, known) if p.demonstration and self.u(p) < self.rate else p for p in prompts]
@@ -43,7 +43,7 @@ class Reasoning(Corruption):
         said = thought(prompt.demonstration)
         if said is None:
             raise UserError(f"reasoning: the demonstration of sample {prompt.id} has no one <think> block to change")
-        other = HOW[self.how](said, known, hash01(self.seed, "reasoning", prompt.id, self.how))
+        other = HOW[self.how](said, known, uniform_hash(self.seed, "reasoning", prompt.id, self.how))
         return replace(prompt, demonstration=prompt.demonstration.replace(said, other, 1)) if said else prompt
 
 
@@ -80,4 +80,4 @@ HOW: Mapping[str, Callable[[str, Sequence[str], float], str]] = {
     "wrong": _wrong,
     "none": _none,
 }
-REASONING: dict[str, type[Corruption]] = {"reasoning": Reasoning}
+REASONING: dict[str, type[Noise]] = {"reasoning": Reasoning}

@@ -9,13 +9,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from rlvid.errors import UserError
-from rlvid.noise.base import Corruption, check_rates
+from rlvid.noise.base import Noise, check_rates
 from rlvid.types import Completion, Group, Prompt
-from rlvid.utils.hashing import hash01
+from rlvid.utils.hashing import uniform_hash
 
 
 @dataclass(frozen=True)
-class VerdictNoise(Corruption):
+class VerdictNoise(Noise):
     """Changes the `column` of one reward; where that does not apply (None), nothing is said.
 
     What was said before is kept as evidence, `clean_verdicts`, for `Run.judged` to count.
@@ -28,12 +28,12 @@ class VerdictNoise(Corruption):
         """The one whose column it is."""
         return self.column
 
-    def check(self, columns: Collection[str]) -> None:
+    def check_rewards(self, columns: Collection[str]) -> None:
         """Refuse a column that no reward of the mix fills."""
         if self.column not in columns:
             raise UserError(f"noise.column: no reward {self.column!r} in the mix: {', '.join(columns)}")
 
-    def judge(self, column: str, groups: Sequence[Group], step: int) -> None:
+    def corrupt_verdicts(self, column: str, groups: Sequence[Group], step: int) -> None:
         """Each completion's verdict, in place."""
         if column != self.column:
             return
@@ -66,7 +66,7 @@ class Verifier(VerdictNoise):
         check_rates(false_positives=self.false_positives, false_negatives=self.false_negatives)
 
     def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
-        u = hash01(self.seed, "verifier", prompt.id, *([step] if self.fresh else []), completion.text)
+        u = uniform_hash(self.seed, "verifier", prompt.id, *([step] if self.fresh else []), completion.text)
         return 1 - value if u < (self.false_negatives if value > 0.5 else self.false_positives) else value
 
     def youden_j(self, options: int = 4) -> float:
@@ -84,7 +84,7 @@ class GroupFlip(VerdictNoise):
         check_rates(rate=self.rate)
 
     def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
-        return 1 - value if hash01(self.seed, "group_flip", prompt.id, step) < self.rate else value
+        return 1 - value if uniform_hash(self.seed, "group_flip", prompt.id, step) < self.rate else value
 
     def youden_j(self, options: int = 4) -> float:
         """Right answers of a flipped group are paid as wrong ones are."""
@@ -104,7 +104,7 @@ class Gaussian(VerdictNoise):
     def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
         from scipy.special import ndtri
 
-        u = hash01(self.seed, "gaussian", prompt.id, step, place)
+        u = uniform_hash(self.seed, "gaussian", prompt.id, step, place)
         return value + self.sigma * float(ndtri(max(u, 2**-53)))
 
     def youden_j(self, options: int = 4) -> float:
@@ -128,7 +128,7 @@ class HeavyTailed(VerdictNoise):
     def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
         from scipy.special import stdtrit
 
-        u = hash01(self.seed, "heavy_tailed", prompt.id, step, place)
+        u = uniform_hash(self.seed, "heavy_tailed", prompt.id, step, place)
         return value + self.scale * float(stdtrit(self.df, max(u, 2**-53)))
 
     def youden_j(self, options: int = 4) -> float:
@@ -152,11 +152,11 @@ class JudgeConfusion(VerdictNoise):
         if not 0 <= value <= 1:
             raise UserError(f"judge_confusion: {self.column} gave sample {prompt.id} {value}, off the rubric of 0 to 1")
         about = self.seed, "judge_confusion", prompt.id, completion.text
-        if hash01(*about) >= self.rate:
+        if uniform_hash(*about) >= self.rate:
             return value
         level = round(value * (self.levels - 1))
         others = [other for other in range(self.levels) if other != level]
-        return others[int(hash01(*about, "to") * len(others))] / (self.levels - 1)
+        return others[int(uniform_hash(*about, "to") * len(others))] / (self.levels - 1)
 
     def youden_j(self, options: int = 4) -> float:
         """1 - rate K / (K - 1) for K levels: another level's mean falls as the true one rises."""
@@ -173,7 +173,7 @@ class LengthBias(VerdictNoise):
         return value + self.kappa * len(completion.tokens) / 100
 
 
-VERDICTS: dict[str, type[Corruption]] = {
+VERDICTS: dict[str, type[Noise]] = {
     "verifier": Verifier,
     "group_flip": GroupFlip,
     "gaussian": Gaussian,

@@ -19,15 +19,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rlvid.policy.model import Encoded, Policy
+from rlvid.policy.model import ModelInputs, Policy
 from rlvid.policy.packing import Packing
 
 ROWS, SINK = 64, 10.0
-KINDS = ("video", "image", "text", "own words")
+TOKEN_KINDS = ("video", "image", "text", "own words")
 
 
 @dataclass(frozen=True)
-class Gaze(Packing):
+class AttentionRecorder(Packing):
     """A packed row that, while it is attended to, writes down where its one completion looks."""
 
     prompt_tokens: int = 0
@@ -55,14 +55,14 @@ class Gaze(Packing):
 
 
 @torch.no_grad()
-def watch(
-    policy: Policy, prompt: Encoded, tokens: Sequence[int], layers: Sequence[int] = (), heads: Sequence[int] = ()
+def record_attention(
+    policy: Policy, prompt: ModelInputs, tokens: Sequence[int], layers: Sequence[int] = (), heads: Sequence[int] = ()
 ) -> Tensor:
     """(T, L) where each of a completion's T tokens looks, over prompt and completion: the mean of layers and heads."""
     on, language = policy.device, policy.model.model.language_model
     ids, start = torch.tensor(tokens, device=on), len(prompt.ids)
     packing = Packing.of([start], [[tokens]], on)
-    gaze = Gaze(**vars(packing), prompt_tokens=start, layers=layers, heads=heads)
+    gaze = AttentionRecorder(**vars(packing), prompt_tokens=start, layers=layers, heads=heads)
     after = torch.arange(len(ids), device=on).expand(3, -1) + prompt.start
     with policy.precision():
         language(
@@ -74,22 +74,22 @@ def watch(
     return torch.stack([seen for seen in gaze.seen if seen is not None]).mean(0)
 
 
-def kinds(policy: Policy, prompt: Encoded, length: int) -> Tensor:
+def token_kinds(policy: Policy, prompt: ModelInputs, length: int) -> Tensor:
     """(L,) for each of `length` tokens, prompt and completion, its index into `KINDS`."""
-    found, ids = torch.full((length,), KINDS.index("text")), prompt.ids.cpu()
-    found[: len(ids)][ids == policy.model.config.video_token_id] = KINDS.index("video")
-    found[: len(ids)][ids == policy.model.config.image_token_id] = KINDS.index("image")
-    found[len(ids) :] = KINDS.index("own words")
+    found, ids = torch.full((length,), TOKEN_KINDS.index("text")), prompt.ids.cpu()
+    found[: len(ids)][ids == policy.model.config.video_token_id] = TOKEN_KINDS.index("video")
+    found[: len(ids)][ids == policy.model.config.image_token_id] = TOKEN_KINDS.index("image")
+    found[len(ids) :] = TOKEN_KINDS.index("own words")
     return found
 
 
-def sinks(weights: Tensor) -> Tensor:
+def find_sinks(weights: Tensor) -> Tensor:
     """(T, L) weights -> (L,) bool."""
     return weights.quantile(0.25, dim=0) > SINK / weights.shape[1]
 
 
-def shares(weights: Tensor, kinds: Tensor) -> Tensor:
+def attention_shares(weights: Tensor, kinds: Tensor) -> Tensor:
     """(T, L) weights and (L,) kinds -> (T, 4) each kind's share of a token's attention, sinks left out."""
-    free = weights * ~sinks(weights)
-    found = torch.stack([free[:, kinds == i].sum(1) for i in range(len(KINDS))], dim=1)
+    free = weights * ~find_sinks(weights)
+    found = torch.stack([free[:, kinds == i].sum(1) for i in range(len(TOKEN_KINDS))], dim=1)
     return found / found.sum(1, keepdim=True).clamp(min=1e-9)

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from rlvid.config import Config
 from rlvid.policy import lora
 
-KINDS = ("detached", "shared", "adapter")
+CRITIC_KINDS = ("detached", "shared", "adapter")
 
 
 class Critic(nn.Module):
@@ -32,7 +32,7 @@ class Critic(nn.Module):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if kind == "adapter":
-            lora.add(model, lora.CRITIC, config)
+            lora.add_adapter(model, lora.CRITIC, config)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """Values of the states before each token."""
@@ -40,13 +40,13 @@ class Critic(nn.Module):
             return self.head(hidden.float() if self.kind != "detached" else hidden.detach().float())[:, 0]
 
 
-def names(module: nn.Module) -> list[str]:
+def critic_parameter_names(module: nn.Module) -> list[str]:
     """The critic's parameters within a policy: its head, and its adapter's if it has one."""
     return [n for n, _ in module.named_parameters() if n.startswith("critic.") or f".{lora.CRITIC}." in n]
 
 
-def split(module: nn.Module) -> tuple[Sequence[nn.Parameter], Sequence[nn.Parameter]]:
+def split_parameters(module: nn.Module) -> tuple[Sequence[nn.Parameter], Sequence[nn.Parameter]]:
     """What a policy learns with, and what its critic learns with."""
-    own = set(names(module))
+    own = set(critic_parameter_names(module))
     chosen = [(n in own, p) for n, p in module.named_parameters() if p.requires_grad]
     return [p for critics, p in chosen if not critics], [p for critics, p in chosen if critics]

@@ -15,32 +15,34 @@ from transformers import DynamicCache, StaticCache
 
 from rlvid.policy.model import Policy
 
-attend_for_sums = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu  # the values, and log-sums of exponentials
+attention_with_lse = (
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+)  # the values, and log-sums of exponentials
 
 
-class Lean:
+class LowPrecision:
     """Keeps keys and values in the precision in which autocast would multiply them: the same bits in half the room."""
 
     def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """As transformers' `Cache.update`."""
-        return super().update(narrow(keys), narrow(values), *args, **kwargs)  # type: ignore[misc]
+        return super().update(cast_to_autocast(keys), cast_to_autocast(values), *args, **kwargs)  # type: ignore[misc]
 
 
-def narrow(x: Tensor) -> Tensor:
+def cast_to_autocast(x: Tensor) -> Tensor:
     """As autocast would have it, where it is on."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
-class LeanDynamicCache(Lean, DynamicCache):
+class LowPrecisionDynamicCache(LowPrecision, DynamicCache):
     """Transformers' cache that grows."""
 
 
-class LeanStaticCache(Lean, StaticCache):
+class LowPrecisionStaticCache(LowPrecision, StaticCache):
     """Transformers' cache of a fixed size."""
 
 
-class Growing:
+class SharedPrefixCache:
     """Prompts' keys and values, once; and the replies' own, which grow by each token and lose each row that ends.
 
     Attention to the prompt is one product for all replies of a group (Hydragen, arXiv:2402.05099), merged with the
@@ -50,7 +52,10 @@ class Growing:
     def __init__(self, policy: Policy, prompts: DynamicCache, seen: Tensor, place: Tensor, count: int) -> None:
         """`seen` (P, L): 1 where a prompt stands, 0 on its padding; `place` (P,): where its `count` replies begin."""
         self.policy, self.count, self.slots = policy, count, torch.arange(len(place) * count, device=place.device)
-        self.place, self.own = place.repeat_interleave(count), LeanDynamicCache(config=policy.model.config.text_config)
+        self.place, self.own = (
+            place.repeat_interleave(count),
+            LowPrecisionDynamicCache(config=policy.model.config.text_config),
+        )
         self.prompts = [(layer.keys, layer.values) for layer in prompts.layers]
         self.unseen = None if seen.all() else torch.zeros(seen.shape).masked_fill(seen == 0, -torch.inf)[:, None, None]
 
@@ -64,21 +69,21 @@ class Growing:
         return stay
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        hidden = forward(self.policy, self.own, tokens, self, self.place)
+        hidden = decode_step(self.policy, self.own, tokens, self, self.place)
         self.place = self.place + 1
         return hidden
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """(R, heads, 1, D) queries over their prompts and the (R, key heads, T, D) of their own -> (R, 1, heads, D)."""
-        query, key, value, keys, values = (narrow(x) for x in (query, key, value, *self.prompts[layer]))
+        query, key, value, keys, values = (cast_to_autocast(x) for x in (query, key, value, *self.prompts[layer]))
         heads, size = key.shape[1], query.shape[-1]
         query = query.reshape(len(query), heads, -1, size)  # queries that share a key are one more kind of token
         asked = query.new_zeros(len(keys) * self.count, *query.shape[1:]).index_copy(0, self.slots, query)
         asked = asked.unflatten(0, (-1, self.count)).transpose(1, 2).flatten(2, 3)  # (P, key heads, count * each, D)
         unseen = None if self.unseen is None else self.unseen.expand(-1, 1, asked.shape[2], -1).to(query.dtype)
-        shared = attend_for_sums(asked, keys, values, attn_mask=unseen, scale=scale)
+        shared = attention_with_lse(asked, keys, values, attn_mask=unseen, scale=scale)
         prompt, weight = (self._rows(x, heads) for x in shared)
-        own, own_weight = attend_for_sums(query, key, value, scale=scale)
+        own, own_weight = attention_with_lse(query, key, value, scale=scale)
         share = (weight - own_weight).sigmoid()[..., None]
         return (own + share * (prompt - own)).to(query.dtype).flatten(1, 2)[:, None]
 
@@ -95,7 +100,7 @@ class Growing:
             self.unseen = None if self.unseen is None else self.unseen[left]
 
 
-class Fixed:
+class CudaGraphCache:
     """A cache of fixed size, in which each token's work has the shapes and the addresses of the last one's.
 
     So on a GPU it is recorded as a CUDA graph and replayed: launching its kernels costs nothing any more. The first
@@ -143,7 +148,7 @@ class Fixed:
 
     def _step(self) -> None:
         mask = self.seen[:, None, None]
-        self.hidden = forward(self.policy, self.cache, self.tokens, mask, self.place)
+        self.hidden = decode_step(self.policy, self.cache, self.tokens, mask, self.place)
         self.place += 1
 
     def _resettle(self, stay: Tensor) -> None:
@@ -154,21 +159,25 @@ class Fixed:
     def _settle(self, layers: Sequence[tuple[Tensor, Tensor]], seen: Tensor, place: Tensor) -> None:
         rows, self.filled = seen.shape
         self.seen = torch.nn.functional.pad(seen, (0, self.room))
-        self.cache = LeanStaticCache(self.policy.model.config.text_config, max_cache_len=self.filled + self.room)
+        self.cache = LowPrecisionStaticCache(
+            self.policy.model.config.text_config, max_cache_len=self.filled + self.room
+        )
         for layer, (keys, values) in zip(self.cache.layers, layers, strict=True):
             layer.update(keys, values)
         self.place, self.tokens = place.clone(), place.new_zeros(rows)
         self.graph, self.warm = None, False
 
 
-def forward(
-    policy: Policy, cache: DynamicCache | StaticCache, tokens: Tensor, mask: Tensor | Growing, place: Tensor
+def decode_step(
+    policy: Policy, cache: DynamicCache | StaticCache, tokens: Tensor, mask: Tensor | SharedPrefixCache, place: Tensor
 ) -> Tensor:
     """One token of each row, (R,), at its place, (R,), through the language model -> (R, hidden)."""
     language = policy.model.model.language_model
     return language(
         inputs_embeds=policy.model.get_input_embeddings()(tokens[:, None]),
-        attention_mask=dict.fromkeys(language.config.layer_types, mask) if isinstance(mask, Growing) else mask,
+        attention_mask=dict.fromkeys(language.config.layer_types, mask)
+        if isinstance(mask, SharedPrefixCache)
+        else mask,
         position_ids=place.expand(3, -1)[:, :, None],
         past_key_values=cache,
         use_cache=True,

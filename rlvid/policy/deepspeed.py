@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 from torch.nn.parallel import DistributedDataParallel
 
-from rlvid.distributed import most
+from rlvid.distributed import all_reduce_max
 from rlvid.errors import UserError
-from rlvid.policy.critic import split
+from rlvid.policy.critic import split_parameters
 from rlvid.policy.oom import ADVICE
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True)
-class Models:
+class TrainState:
     """A run's weights, and what learns them. Every method is called by all processes together."""
 
     policy: Policy
@@ -51,19 +51,19 @@ class Models:
         return self.learner.zero_optimization_stage() if hasattr(self.learner, "zero_optimization_stage") else 0
 
     @property
-    def apart(self) -> bool:
+    def is_ddp(self) -> bool:
         """Whether each process learns by itself until gradients are added up: DDP's do, ZeRO's meet in each forward."""
         return isinstance(self.learner, DistributedDataParallel)
 
-    def again(self, short: bool) -> bool:
+    def any_rank_out_of_memory(self, short: bool) -> bool:
         """Whether memory ran out in some process, so that all learn again; UserError where they cannot, under ZeRO."""
         if short and self.stage:
             raise UserError(f"out of memory in one of several processes, which under ZeRO cannot go back. {ADVICE}")
-        return bool(most(short)) if self.apart else short
+        return bool(all_reduce_max(short)) if self.is_ddp else short
 
-    def add_up(self) -> None:
+    def all_reduce_gradients(self) -> None:
         """The mean of all processes' gradients, where they learn apart."""
-        for parameter in self.learner.parameters() if self.apart else ():
+        for parameter in self.learner.parameters() if self.is_ddp else ():
             if parameter.requires_grad:
                 if parameter.grad is None:  # nothing here went through it
                     parameter.grad = torch.zeros_like(parameter)
@@ -71,7 +71,7 @@ class Models:
                 parameter.grad /= torch.distributed.get_world_size()
 
     @contextmanager
-    def whole(self, *models: nn.Module | None) -> Iterator[None]:
+    def gathered(self, *models: nn.Module | None) -> Iterator[None]:
         """All weights of some models are on each process, which may now go through them as often as it likes, alone."""
         if self.stage < 3 or not any(models):
             yield
@@ -98,10 +98,10 @@ class Models:
         moments = {
             i: {"step": torch.tensor(steps)}
             | {name: safe_get_full_optimizer_state(parameter, name).cpu() for name in MOMENTS}
-            for i, parameter in enumerate(chain(*split(self.policy)))
+            for i, parameter in enumerate(chain(*split_parameters(self.policy)))
         }
         places = iter(range(len(moments)))
-        members = [[next(places) for _ in part] for part in split(self.policy) if part]
+        members = [[next(places) for _ in part] for part in split_parameters(self.policy) if part]
         groups = [group | {"params": own} for group, own in zip(adamw.param_groups, members, strict=True)]
         return {"state": moments, "param_groups": groups}
 
@@ -117,7 +117,7 @@ class Models:
             count = torch.tensor(steps) if isinstance(adamw, torch.optim.AdamW) else int(steps)
             adamw.state[flat] = {"step": count} | {name: torch.zeros_like(flat) for name in MOMENTS}
         self._link()
-        for i, parameter in enumerate(chain(*split(self.policy))):
+        for i, parameter in enumerate(chain(*split_parameters(self.policy))):
             for name in MOMENTS:
                 self._lay(parameter, name, saved["state"][i][name])
 
@@ -134,11 +134,11 @@ class Models:
         if self.stage < 3:
             return safe_set_full_optimizer_state(parameter, value, name)
         ranks, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
-        size = piece(parameter).numel()  # all shards are as large: the last ones are filled up
+        size = local_shard(parameter).numel()  # all shards are as large: the last ones are filled up
         full = pad(value.flatten(), (0, size * ranks - value.numel()))
         safe_set_local_optimizer_state(parameter, full.chunk(ranks)[rank], name)
 
 
-def piece(parameter: Tensor) -> Tensor:
+def local_shard(parameter: Tensor) -> Tensor:
     """What this process holds of a parameter: all of it, or its shard."""
     return getattr(parameter, "ds_tensor", parameter)

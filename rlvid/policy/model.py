@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen2VLForConditionalGeneration
 
 from rlvid.config import Config
-from rlvid.distributed import sharded
+from rlvid.distributed import uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.nano.model import BASE
 from rlvid.policy import lora
 from rlvid.policy.critic import Critic
-from rlvid.policy.mrope import by_side, mrope
-from rlvid.policy.packing import install, packed_states, rows, score
-from rlvid.policy.vision_cache import Features, Medium, frozen
+from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
+from rlvid.policy.packing import packed_hidden_states, pad_rows, register_packed_attention, token_logps
+from rlvid.policy.vision_cache import CachedMedium, VisionFeatureCache, vision_tower_is_frozen
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import Frames
 from rlvid.video.pixels import patchify
@@ -31,7 +31,7 @@ VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|imag
 
 
 @dataclass(frozen=True)
-class Encoded:
+class ModelInputs:
     """A prompt as the model reads it: L tokens, of which the visual ones stand for N patches of M media."""
 
     ids: Tensor  # (L,)
@@ -39,10 +39,10 @@ class Encoded:
     start: int  # the position of the first completion token, on all three axes
     patches: Tensor  # (N, patch values), the video's before the image's
     grids: Tensor  # (M, 3): each medium's patches in time, height and width
-    media: Sequence[Medium] = ()  # where the vision tower is frozen: what it makes of them
+    media: Sequence[CachedMedium] = ()  # where the vision tower is frozen: what it makes of them
 
 
-class Seen(NamedTuple):
+class ForwardOutput(NamedTuple):
     """What one forward says of completions: (B, T) each, zero on padding."""
 
     logps: Tensor
@@ -61,7 +61,7 @@ class Policy(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         frames: Frames,
         mixed: bool = False,
-        features: Features | None = None,
+        features: VisionFeatureCache | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -70,7 +70,9 @@ class Policy(nn.Module):
         self.mixed = mixed
         self.features = features
         self.critic = None
-        self.never = tokenizer.convert_tokens_to_ids([t for t in VISION_TOKENS if t in tokenizer.get_vocab()])
+        self.banned_token_ids = tokenizer.convert_tokens_to_ids(
+            [t for t in VISION_TOKENS if t in tokenizer.get_vocab()]
+        )
 
     @classmethod
     def load(cls, config: Config, folder: Path | None = None) -> Policy:
@@ -83,7 +85,7 @@ class Policy(nn.Module):
         path = str(BASE) if named == "nano" else named
         try:
             model = Qwen2VLForConditionalGeneration.from_pretrained(
-                lora.base_of(path),
+                lora.base_model_of(path),
                 dtype=torch.float32,
                 attn_implementation=config.train.attn_implementation,
                 use_safetensors=True,  # a pickle is a program
@@ -92,21 +94,21 @@ class Policy(nn.Module):
         except (OSError, ValueError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"model {named!r} cannot be loaded as a Qwen2-VL folder or hub id: {reason}") from error
-        if lora.base_of(path) != path:
+        if lora.base_model_of(path) != path:
             if config.train.lora_r:
                 raise UserError(f"model {path!r} is a LoRA adapter; for a further one: rlvid export {path} FOLDER")
-            model = lora.folded(model, path)
-        install(model)
+            model = lora.merge(model, path)
+        register_packed_attention(model)
         if config.train.lora_r:
-            lora.add(model, lora.POLICY, config)
+            lora.add_adapter(model, lora.POLICY, config)
         if config.train.freeze_vision_tower:
             model.model.visual.requires_grad_(False)
         if config.train.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         mixed = config.train.dtype == "bfloat16" or (config.train.dtype == "auto" and torch.cuda.is_available())
-        features = Features(model, config.video, mixed) if frozen(model) else None
-        if mixed and not sharded():  # DeepSpeed wants weights of one kind
-            halve(model)
+        features = VisionFeatureCache(model, config.video, mixed) if vision_tower_is_frozen(model) else None
+        if mixed and not uses_deepspeed():  # DeepSpeed wants weights of one kind
+            cast_frozen_to_bf16(model)
         return cls(model, tokenizer, Frames(config.video), mixed, features)
 
     @property
@@ -120,8 +122,8 @@ class Policy(nn.Module):
 
     def restore(self, folder: Path) -> None:
         """Take over the weights that `save` wrote."""
-        if lora.adapted(self.model):
-            return lora.restore(self.model, folder)
+        if lora.has_adapter(self.model):
+            return lora.load_adapter(self.model, folder)
         saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         self.model.load_state_dict(saved.state_dict())
 
@@ -130,7 +132,7 @@ class Policy(nn.Module):
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def encode(self, prompt: Prompt, clip: Clip | None = None) -> Encoded:
+    def encode(self, prompt: Prompt, clip: Clip | None = None) -> ModelInputs:
         """Chat template, pixels, positions. `clip` replaces the prompt's own frames, for an altered view of it."""
         clip = self.frames(prompt) if clip is None else clip
         media = [(kind, m) for kind, m in (("video", clip.video), ("image", clip.image)) if m is not None]
@@ -140,12 +142,12 @@ class Policy(nn.Module):
             [{"role": "user", "content": content}], add_generation_prompt=True, return_dict=False
         )
         ids, kinds = self._expand(ids, grids, prompt)
-        positions, start = mrope(kinds, self.merged(grids), by_side(self.model.config))
+        positions, start = mrope_position_ids(kinds, self.merged(grids), uses_transformers_positions(self.model.config))
         on = self.device
         seen = [self.features.find(frames) for _, frames in media] if self.features else ()
-        return Encoded(ids.to(on), positions.to(on), start, patches, grids.to(on), seen)
+        return ModelInputs(ids.to(on), positions.to(on), start, patches, grids.to(on), seen)
 
-    def embed(self, prompts: Sequence[Encoded]) -> list[Tensor]:
+    def embed(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
         """(L, hidden) for each prompt. A vision tower that learns is gone through in any case: other processes do."""
         ids = torch.cat([p.ids for p in prompts])
         hidden = self.model.get_input_embeddings()(ids)
@@ -154,27 +156,29 @@ class Policy(nn.Module):
             visual = (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
             hidden = hidden.masked_scatter(visual[:, None], features.to(hidden.dtype))
         elif torch.is_grad_enabled() and not self.features:
-            hidden = hidden + 0 * self._glance().to(hidden.dtype)
+            hidden = hidden + 0 * self._dummy_vision_forward().to(hidden.dtype)
         return list(hidden.split([len(p.ids) for p in prompts]))
 
-    def forward(self, prompts: Sequence[Encoded], groups: Sequence[Group], temperature: float = 1.0) -> Seen:
+    def forward(
+        self, prompts: Sequence[ModelInputs], groups: Sequence[Group], temperature: float = 1.0
+    ) -> ForwardOutput:
         """Log-probabilities, entropies and, with a critic, values of the completions of each prompt's group."""
         completions = [[c.tokens for c in group] for group in groups]
         lengths = [len(c) for group in completions for c in group]
         with self.precision():
-            hidden, tokens = packed_states(self, prompts, completions)
-            logps, entropy = (rows(x, lengths) for x in score(self, hidden, tokens, temperature))
+            hidden, tokens = packed_hidden_states(self, prompts, completions)
+            logps, entropy = (pad_rows(x, lengths) for x in token_logps(self, hidden, tokens, temperature))
             if self.critic is None:
-                return Seen(logps, entropy, torch.zeros_like(logps))
+                return ForwardOutput(logps, entropy, torch.zeros_like(logps))
             if self.critic.kind == "adapter":
-                with lora.using(self.model, lora.CRITIC):
-                    hidden, _ = packed_states(self, prompts, completions)
-            return Seen(logps, entropy, rows(self.critic(hidden), lengths))
+                with lora.use_adapter(self.model, lora.CRITIC):
+                    hidden, _ = packed_hidden_states(self, prompts, completions)
+            return ForwardOutput(logps, entropy, pad_rows(self.critic(hidden), lengths))
 
     def logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """(..., hidden) -> (..., V) float32 logits at a temperature; vision tokens can never be written."""
         logits = self.model.lm_head(hidden).float() / temperature
-        logits[..., self.never] = -torch.inf
+        logits[..., self.banned_token_ids] = -torch.inf
         return logits
 
     @torch.no_grad()
@@ -187,14 +191,14 @@ class Policy(nn.Module):
         if (clip.video is not None or clip.image is not None) and torch.equal(seen, unseen):
             raise UserError(f"the model's scores for sample {prompt.id} do not change when its pixels are blanked")
 
-    def look(self, prompts: Sequence[Encoded]) -> Tensor:
+    def look(self, prompts: Sequence[ModelInputs]) -> Tensor:
         """What the vision tower makes of all media: in one call, or medium by medium and only once if it is frozen."""
         if self.features:
             return torch.cat(self.features(prompts))
         patches, grids = torch.cat([p.patches for p in prompts]), torch.cat([p.grids for p in prompts])
         return torch.cat(list(self.model.model.get_image_features(patches, grids).pooler_output))
 
-    def _glance(self) -> Tensor:
+    def _dummy_vision_forward(self) -> Tensor:
         """(1, hidden) what the vision tower makes of the smallest black picture."""
         vision, side = self.model.config.vision_config, self.model.config.vision_config.spatial_merge_size
         width = vision.in_channels * vision.temporal_patch_size * vision.patch_size**2
@@ -233,13 +237,13 @@ class Policy(nn.Module):
         return torch.tensor(full), torch.tensor([kind.get(t, 0) for t in full], dtype=torch.int)
 
 
-def halve(model: PreTrainedModel) -> None:
+def cast_frozen_to_bf16(model: PreTrainedModel) -> None:
     """Keep matrices that do not learn in bfloat16, as autocast multiplies them: the same bits in half the room."""
-    for weight in resting(model):
+    for weight in frozen_linears(model):
         weight.data = weight.data.to(torch.bfloat16)
 
 
-def resting(model: PreTrainedModel) -> list[Tensor]:
+def frozen_linears(model: PreTrainedModel) -> list[Tensor]:
     """The matrices that do not learn; embeddings, which are looked up and not multiplied, are none."""
     words = model.get_input_embeddings().weight
     linear = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]

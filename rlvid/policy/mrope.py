@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-SIDE = {"rlvid_text_after_media": "side"}  # in a model's config.json, where it was trained so
+TRANSFORMERS_POSITIONS = {"rlvid_text_after_media": "side"}  # in a model's config.json, where it was trained so
 
 
-def mrope(kinds: Tensor, grids: Tensor, side: bool = False) -> tuple[Tensor, int]:
+def mrope_position_ids(kinds: Tensor, grids: Tensor, side: bool = False) -> tuple[Tensor, int]:
     """(L,) kinds, 0 for text, and (M, 3) grids of visual tokens -> (3, L) positions, and that of what comes next.
 
     Text counts on all three axes together. A medium counts steps in time, rows and columns from where it begins, and
@@ -30,6 +30,6 @@ def mrope(kinds: Tensor, grids: Tensor, side: bool = False) -> tuple[Tensor, int
     return placed, int(placed.max()) + 1
 
 
-def by_side(config: Any) -> bool:
+def uses_transformers_positions(config: Any) -> bool:
     """Whether a model was trained with transformers' positions."""
-    return all(getattr(config, key, None) == value for key, value in SIDE.items())
+    return all(getattr(config, key, None) == value for key, value in TRANSFORMERS_POSITIONS.items())

@@ -13,7 +13,7 @@ from rlvid.errors import UserError
 T = TypeVar("T")
 
 
-class Room:
+class OOMBackoff:
     """How much of something goes through a model at a time."""
 
     def __init__(self, what: str, size: int = sys.maxsize) -> None:
@@ -53,6 +53,6 @@ class Room:
 
 
 ADVICE = (
-    "Try train.gradient_checkpointing=true, train.lora_r=16, a smaller train.tokens_per_forward, "
+    "Try train.gradient_checkpointing=true, train.lora_r=16, a smaller train.max_tokens_per_forward, "
     "train.num_generations or video.max_frames"
 )

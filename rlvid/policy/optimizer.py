@@ -12,15 +12,15 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import get_scheduler
 
 from rlvid.algorithm import Algorithm
-from rlvid.config import Config, Train
+from rlvid.config import Config, TrainConfig
 from rlvid.errors import UserError
-from rlvid.policy.critic import KINDS, split
+from rlvid.policy.critic import CRITIC_KINDS, split_parameters
 from rlvid.registry import suggest
 
 
-def adamw(model: nn.Module, config: Train, algorithm: Algorithm) -> torch.optim.AdamW:
+def build_adamw(model: nn.Module, config: TrainConfig, algorithm: Algorithm) -> torch.optim.AdamW:
     """AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) over what is trainable; a critic has its own learning rate."""
-    policy, critic = split(model)
+    policy, critic = split_parameters(model)
     groups: list[dict[str, Any]] = [{"params": list(policy)}]
     if critic:
         assert algorithm.critic_settings is not None
@@ -28,13 +28,13 @@ def adamw(model: nn.Module, config: Train, algorithm: Algorithm) -> torch.optim.
     return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def schedule(optimizer: torch.optim.Optimizer, config: Train) -> LambdaLR:
+def build_scheduler(optimizer: torch.optim.Optimizer, config: TrainConfig) -> LambdaLR:
     """Warm-up, then constant, linear or cosine to zero; one tick a loop step."""
     name = "constant_with_warmup" if config.lr_scheduler_type == "constant" else config.lr_scheduler_type
-    return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.steps)
+    return get_scheduler(name, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps)
 
 
-def trackers(config: Config) -> list[str] | None:
+def resolve_trackers(config: Config) -> list[str] | None:
     """The trackers of `report_to`, by accelerate's names; UserError for one that is not installed here."""
     installed = [tracker.value for tracker in get_available_trackers()]
     for name in config.report_to:
@@ -43,7 +43,7 @@ def trackers(config: Config) -> list[str] | None:
     return list(config.report_to) or None
 
 
-def check(config: Config, algorithm: Algorithm, processes: int) -> None:
+def check_config(config: Config, algorithm: Algorithm, processes: int) -> None:
     """Refuse, before anything is loaded, a config that cannot learn."""
     train = config.train
     if algorithm.completions == "policy" and train.num_generations < 2:
@@ -52,8 +52,8 @@ def check(config: Config, algorithm: Algorithm, processes: int) -> None:
             f"train.num_generations must be 2 or more, not {train.num_generations}"
         )
     critic = algorithm.critic_settings[0] if algorithm.critic_settings else ""
-    if critic and critic not in KINDS:
-        raise UserError(f"algorithm.critic must be one of {', '.join(KINDS)}, not {critic!r}")
+    if critic and critic not in CRITIC_KINDS:
+        raise UserError(f"algorithm.critic must be one of {', '.join(CRITIC_KINDS)}, not {critic!r}")
     if critic == "adapter" and (not train.lora_r or train.gradient_checkpointing):
         raise UserError(
             'algorithm.critic = "adapter" adapts a frozen base, in whole forwards: '

@@ -9,16 +9,20 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlvid.answer import LETTERS
-from rlvid.policy.model import Encoded, Policy
-from rlvid.policy.oom import Room
-from rlvid.policy.packing import by_forward, packed_states
+from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.packing import map_micro_batches, packed_hidden_states
 
 OPEN, CLOSE = "<answer>", "</answer>"
 
 
 @torch.no_grad()
-def letter_probs(
-    policy: Policy, prompts: Sequence[Encoded], heads: Sequence[Sequence[str]], options: Sequence[int], room: Room
+def option_letter_probs(
+    policy: Policy,
+    prompts: Sequence[ModelInputs],
+    heads: Sequence[Sequence[str]],
+    options: Sequence[int],
+    room: OOMBackoff,
 ) -> list[list[tuple[float, ...]]]:
     """For each prompt's heads, texts that end where a letter comes, the probabilities of its first `options` letters.
 
@@ -26,23 +30,23 @@ def letter_probs(
     prompts go through the model together as there is `room` for their tokens.
     """
     asked = [list(dict.fromkeys(group)) for group in heads]
-    parted = [[parting(policy.tokenizer, h, n) for h in group] for group, n in zip(asked, options, strict=True)]
+    parted = [[split_at_letter(policy.tokenizer, h, n) for h in group] for group, n in zip(asked, options, strict=True)]
     rows = [[(*shared, letters[0]) for shared, letters in group] for group in parted]
 
     def ask(part: Sequence[int]) -> list[Sequence[Tensor]]:
         with policy.precision():
-            hidden, tokens = packed_states(policy, [prompts[i] for i in part], [rows[i] for i in part])
+            hidden, tokens = packed_hidden_states(policy, [prompts[i] for i in part], [rows[i] for i in part])
             ends = torch.tensor([len(row) for i in part for row in rows[i]], device=tokens.device).cumsum(0) - 1
             return policy.logits(hidden[ends], 1.0).split([len(rows[i]) for i in part])
 
     tables = [
         {head: _among(seen, letters) for head, seen, (_, letters) in zip(texts, logits, parts, strict=True)}
-        for texts, logits, parts in zip(asked, by_forward(prompts, rows, room, ask), parted, strict=True)
+        for texts, logits, parts in zip(asked, map_micro_batches(prompts, rows, room, ask), parted, strict=True)
     ]
     return [[table[head] for head in group] for table, group in zip(tables, heads, strict=True)]
 
 
-def parting(tokenizer: PreTrainedTokenizerBase, head: str, options: int) -> tuple[list[int], list[int]]:
+def split_at_letter(tokenizer: PreTrainedTokenizerBase, head: str, options: int) -> tuple[list[int], list[int]]:
     """The tokens that the replies head + letter + `</answer>` share, and the one in which each letter's differs.
 
     A tokenizer may join the letter to the tag before it (">B"): that token is then the letter's. Where it does so with

@@ -21,11 +21,11 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration, eager_attention_forward
 
-from rlvid.distributed import most
-from rlvid.policy.oom import Room
+from rlvid.distributed import all_reduce_max
+from rlvid.policy.oom import OOMBackoff
 
 if TYPE_CHECKING:
-    from rlvid.policy.model import Encoded, Policy
+    from rlvid.policy.model import ModelInputs, Policy
 
 T = TypeVar("T")
 Tokens = Sequence[Sequence[Sequence[int]]]  # the tokens of each completion of each group
@@ -33,14 +33,14 @@ LOGITS = 2**26  # as many logits exist at once: 256 MB in float32
 LANES = 16  # the prompts' piece ends at a multiple: kernels round keys that do not fill a vector in another way
 
 
-def widths(prompts: Sequence[Encoded], completions: Tokens) -> list[int]:
+def row_lengths(prompts: Sequence[ModelInputs], completions: Tokens) -> list[int]:
     """How many tokens each group's row has."""
     return [len(p.ids) + sum(map(len, group)) for p, group in zip(prompts, completions, strict=True)]
 
 
-def forwards(prompts: Sequence[Encoded], completions: Tokens, budget: int) -> list[list[int]]:
+def micro_batches(prompts: Sequence[ModelInputs], completions: Tokens, budget: int) -> list[list[int]]:
     """Which groups share a forward: those of like length, of at most `budget` tokens with their padding, or one."""
-    wide = widths(prompts, completions)
+    wide = row_lengths(prompts, completions)
     parts: list[list[int]] = []
     for i in sorted(range(len(wide)), key=lambda i: (-wide[i], i)):
         if not parts or wide[parts[-1][0]] * (len(parts[-1]) + 1) > budget:
@@ -49,8 +49,8 @@ def forwards(prompts: Sequence[Encoded], completions: Tokens, budget: int) -> li
     return parts
 
 
-def by_forward(
-    prompts: Sequence[Encoded], completions: Tokens, room: Room, ask: Callable[[list[int]], Sequence[T]]
+def map_micro_batches(
+    prompts: Sequence[ModelInputs], completions: Tokens, room: OOMBackoff, ask: Callable[[list[int]], Sequence[T]]
 ) -> list[T]:
     """What `ask` says of each group, in their order, where it is asked of as many as share a forward.
 
@@ -59,21 +59,21 @@ def by_forward(
 
     def within(budget: int) -> list[T]:
         found: dict[int, T] = {}
-        for part in forwards(prompts, completions, budget):
+        for part in micro_batches(prompts, completions, budget):
             found |= zip(part, ask(part), strict=True)
         return [found[i] for i in range(len(prompts))]
 
-    widest = max(widths(prompts, completions), default=1)
+    widest = max(row_lengths(prompts, completions), default=1)
     return room.fit(within, widest * len(prompts), widest)
 
 
-def packed_states(policy: Policy, prompts: Sequence[Encoded], completions: Tokens) -> tuple[Tensor, Tensor]:
+def packed_hidden_states(policy: Policy, prompts: Sequence[ModelInputs], completions: Tokens) -> tuple[Tensor, Tensor]:
     """(N, hidden) the last states before each of the completions' N tokens, and the (N,) tokens."""
     on = policy.device
     embed = policy.model.get_input_embeddings()
     tokens = [torch.tensor([t for c in group for t in c], device=on) for group in completions]
     rows = [torch.cat([prompt, embed(ids)]) for prompt, ids in zip(policy.embed(prompts), tokens, strict=True)]
-    places = [_places(p, g) for p, g in zip(prompts, completions, strict=True)]
+    places = [_position_ids(p, g) for p, g in zip(prompts, completions, strict=True)]
     packing = Packing.of([len(p.ids) for p in prompts], completions, on)
     language = policy.model.model.language_model
 
@@ -84,7 +84,11 @@ def packed_states(policy: Policy, prompts: Sequence[Encoded], completions: Token
         use_cache=False,
     ).last_hidden_state
 
-    index = [(i, j) for i, (p, g) in enumerate(zip(prompts, completions, strict=True)) for j in _before(len(p.ids), g)]
+    index = [
+        (i, j)
+        for i, (p, g) in enumerate(zip(prompts, completions, strict=True))
+        for j in _predicting_columns(len(p.ids), g)
+    ]
     row, column = torch.tensor(index, device=on).T
     return hidden[row, column], torch.cat(tokens)
 
@@ -149,7 +153,7 @@ def attend_packed(
     return usual(module, query, key, value, mask, **kwargs)
 
 
-def install(model: Qwen2VLForConditionalGeneration) -> None:
+def register_packed_attention(model: Qwen2VLForConditionalGeneration) -> None:
     """Teach a Qwen2-VL's language model to read packed rows."""
     config = model.model.language_model.config
     usual, name = config._attn_implementation, f"{config._attn_implementation}_packed"
@@ -159,7 +163,7 @@ def install(model: Qwen2VLForConditionalGeneration) -> None:
     config._attn_implementation = name
 
 
-def score(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def token_logps(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """(N, hidden) states and the (N,) tokens that follow them -> (N,) log-probabilities and (N,) entropies.
 
     Where there are too many logits to exist at once they are made in pieces, and made again on the way back. Processes
@@ -167,30 +171,30 @@ def score(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) ->
     """
     pieces = -(-len(tokens) // max(1, LOGITS // policy.model.lm_head.out_features))
     if torch.is_grad_enabled():
-        pieces = most(pieces)
+        pieces = all_reduce_max(pieces)
     if pieces == 1:
-        return _score(policy, hidden, tokens, temperature)
+        return _token_logps(policy, hidden, tokens, temperature)
     parts = [
-        checkpoint(_score, policy, states, following, temperature, use_reentrant=False)
+        checkpoint(_token_logps, policy, states, following, temperature, use_reentrant=False)
         for states, following in zip(hidden.tensor_split(pieces), tokens.tensor_split(pieces), strict=True)
     ]
     logps, entropy = zip(*parts, strict=True)
     return torch.cat(logps), torch.cat(entropy)
 
 
-def _score(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _token_logps(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     logps = policy.logits(hidden, temperature).log_softmax(-1)
     entropy = -(logps.exp() * logps.masked_fill(logps.isneginf(), 0)).sum(-1)
     return logps.gather(-1, tokens[:, None])[:, 0], entropy
 
 
-def _places(prompt: Encoded, completions: Sequence[Sequence[int]]) -> Tensor:
+def _position_ids(prompt: ModelInputs, completions: Sequence[Sequence[int]]) -> Tensor:
     """(3, L + tokens): M-RoPE positions; every completion starts where the prompt ends."""
     after = torch.cat([torch.arange(len(c)) for c in completions]) + prompt.start
     return torch.cat([prompt.positions, after.to(prompt.positions).expand(3, -1)], dim=1)
 
 
-def _before(length: int, completions: Sequence[Sequence[int]]) -> list[int]:
+def _predicting_columns(length: int, completions: Sequence[Sequence[int]]) -> list[int]:
     """Column of the state that predicts each completion token: the prompt's last, then the token before."""
     columns, offset = [], length
     for completion in completions:
@@ -199,6 +203,6 @@ def _before(length: int, completions: Sequence[Sequence[int]]) -> list[int]:
     return columns
 
 
-def rows(values: Tensor, lengths: Sequence[int]) -> Tensor:
+def pad_rows(values: Tensor, lengths: Sequence[int]) -> Tensor:
     """(N,) -> (B, T), zero on padding."""
     return pad_sequence(list(values.split(list(lengths))), batch_first=True)

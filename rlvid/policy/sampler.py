@@ -16,24 +16,26 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
-from rlvid.config import Train
+from rlvid.config import TrainConfig
 from rlvid.errors import UserError
-from rlvid.policy.decoding import Fixed, Growing, LeanDynamicCache
-from rlvid.policy.model import Encoded, Policy
-from rlvid.policy.oom import Room
+from rlvid.policy.decoding import CudaGraphCache, LowPrecisionDynamicCache, SharedPrefixCache
+from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.oom import OOMBackoff
 from rlvid.types import Completion, Group, Prompt
 
-Timed = Callable[[str], AbstractContextManager[None]]
-Act = Callable[[Sequence[Prompt], Sequence[Encoded], str], list[Group]]  # prompts, as they are read, seed -> groups
+PhaseTimer = Callable[[str], AbstractContextManager[None]]
+SampleFn = Callable[
+    [Sequence[Prompt], Sequence[ModelInputs], str], list[Group]
+]  # prompts, as they are read, seed -> groups
 
 
-class Demonstrations:
+class DemonstrationSampler:
     """Acts by reading from the data set: a group is the prompt's demonstration, and what was rejected, if anything."""
 
-    def __init__(self, policy: Policy, config: Train, timed: Timed) -> None:
+    def __init__(self, policy: Policy, config: TrainConfig, timed: PhaseTimer) -> None:
         self.tokenizer = policy.tokenizer
 
-    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
+    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         """The demonstrations, ended by the end token."""
         return [Group(prompt, [self._completion(text) for text in self._texts(prompt)]) for prompt in prompts]
 
@@ -49,13 +51,15 @@ class Demonstrations:
 class Sampler:
     """Acts by sampling `num_generations` completions of each prompt. Temperature 0 is greedy."""
 
-    def __init__(self, policy: Policy, config: Train, timed: Timed) -> None:
+    def __init__(self, policy: Policy, config: TrainConfig, timed: PhaseTimer) -> None:
         self.policy, self.config, self.timed = policy, config, timed
-        self.room = Room("prompts")
-        self.decoding: type[Growing] | type[Fixed] = Growing if policy.device.type == "cpu" else Fixed
+        self.room = OOMBackoff("prompts")
+        self.decoding: type[SharedPrefixCache] | type[CudaGraphCache] = (
+            SharedPrefixCache if policy.device.type == "cpu" else CudaGraphCache
+        )
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
+    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         """Groups in the prompts' order; the same seed and sample give the same completions, few or many at a time."""
 
         def sample(size: int) -> list[Group]:
@@ -64,20 +68,20 @@ class Sampler:
 
         return self.room.fit(sample, len(prompts))
 
-    def _together(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
+    def _together(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         count, length = self.config.num_generations, self.config.max_completion_length
-        uniforms = [uniform(count, length, f"{seed}|{prompt.id}") for prompt in prompts]
+        uniforms = [seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts]
         with self.policy.precision():
             tokens, logps = self._decode(*self._prefill(encoded), count, torch.cat(uniforms).to(self.policy.device))
         completions = [self._completion(*row) for row in zip(tokens.tolist(), logps.tolist(), strict=True)]
         return [Group(p, completions[i * count : (i + 1) * count]) for i, p in enumerate(prompts)]
 
-    def _prefill(self, encoded: Sequence[Encoded]) -> tuple[DynamicCache, Tensor, Tensor, Tensor]:
+    def _prefill(self, encoded: Sequence[ModelInputs]) -> tuple[DynamicCache, Tensor, Tensor, Tensor]:
         """Run the P prompts once, padded on the left: cache, last states, what is no padding, where replies begin."""
         with self.timed("vision"):
             embeds = self.policy.embed(encoded)
         with self.timed("prefill"):
-            cache = LeanDynamicCache(config=self.policy.model.config.text_config)
+            cache = LowPrecisionDynamicCache(config=self.policy.model.config.text_config)
             seen, positions = (
                 pad_sequence(x, batch_first=True, padding_side="left")
                 for x in ([torch.ones_like(p.ids) for p in encoded], [p.positions.T for p in encoded])
@@ -115,7 +119,7 @@ class Sampler:
     def _choose(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """The next token of each row, and its log-probability at the sampling temperature."""
         logps = self.policy.logits(hidden, self.config.temperature or 1.0).log_softmax(-1)
-        token = draw(logps, uniforms, self.config.top_p) if self.config.temperature else logps.argmax(-1)
+        token = sample_tokens(logps, uniforms, self.config.top_p) if self.config.temperature else logps.argmax(-1)
         return token, logps.gather(-1, token[:, None])[:, 0]
 
     def _completion(self, tokens: list[int], logps: list[float]) -> Completion:
@@ -127,7 +131,7 @@ class Sampler:
         return Completion(text, tuple(tokens[:length]), tuple(logps[:length]), finished)
 
 
-def sampler(policy: Policy, config: Train, timed: Timed) -> Act:
+def make_sampler(policy: Policy, config: TrainConfig, timed: PhaseTimer) -> SampleFn:
     """Ours, or with `use_vllm` vLLM's."""
     if config.use_vllm:
         from rlvid.policy.vllm import VLLMSampler
@@ -136,16 +140,19 @@ def sampler(policy: Policy, config: Train, timed: Timed) -> Act:
     return Sampler(policy, config, timed)
 
 
-ACTORS: dict[str, Callable[[Policy, Train, Timed], Act]] = {"policy": sampler, "data": Demonstrations}
+SAMPLERS: dict[str, Callable[[Policy, TrainConfig, PhaseTimer], SampleFn]] = {
+    "policy": make_sampler,
+    "data": DemonstrationSampler,
+}
 
 
-def uniform(rows: int, length: int, key: str) -> Tensor:
+def seeded_uniforms(rows: int, length: int, key: str) -> Tensor:
     """(rows, length) float64 in [0, 1), a function of the key alone."""
     seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) >> 1
     return torch.rand(rows, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def draw(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor:
+def sample_tokens(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor:
     """(B, V) log-probabilities and (B,) uniforms -> (B,) tokens, by inverting the cumulative distribution.
 
     `top_p` keeps the fewest likeliest tokens whose probability reaches it (nucleus sampling, arXiv:1904.09751).

@@ -19,45 +19,45 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, Qwen2VLForConditionalGeneration
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.video.store import Store
 
 if TYPE_CHECKING:
-    from rlvid.policy.model import Encoded
+    from rlvid.policy.model import ModelInputs
 
 DIGEST = 16  # bytes before the features, of which they are the hash
 
 
 @dataclass
-class Medium:
+class CachedMedium:
     """A video or an image as a frozen tower sees it."""
 
     place: Path  # where its features are kept
     features: Tensor | None  # (visual tokens, hidden), once they are known
 
 
-class Features:
+class VisionFeatureCache:
     """Counters: `hits` read from the store, `misses` made by the tower, `rebuilt` files found damaged."""
 
-    def __init__(self, model: Qwen2VLForConditionalGeneration, video: Video, mixed: bool) -> None:
+    def __init__(self, model: Qwen2VLForConditionalGeneration, video: VideoConfig, mixed: bool) -> None:
         self.tower, self.width = model.model.get_image_features, model.config.text_config.hidden_size
         self.dtype = torch.bfloat16 if mixed else torch.float32
         self.store = Store(video, "feature")
         self.weights = fingerprint(model.model.visual)
         self.hits = self.misses = self.rebuilt = 0
 
-    def find(self, frames: np.ndarray) -> Medium:
+    def find(self, frames: np.ndarray) -> CachedMedium:
         """A medium, (T, H, W, 3) or (H, W, 3) uint8, with its features if they are kept."""
         pixels = blake2b(np.ascontiguousarray(frames).data).hexdigest()
         place = self.store.place(self.weights, frames.shape, pixels, str(self.dtype))
-        return Medium(place, self._read(place))
+        return CachedMedium(place, self._read(place))
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[Encoded]) -> list[Tensor]:
+    def __call__(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
         """Of all media of all prompts, in order; what is not known yet goes through the tower and is kept."""
         return [features for prompt in prompts for features in self._of(prompt)]
 
-    def _of(self, prompt: Encoded) -> Iterator[Tensor]:
+    def _of(self, prompt: ModelInputs) -> Iterator[Tensor]:
         parts, on = prompt.patches.split(prompt.grids.prod(-1).tolist()), prompt.patches.device
         for medium, patches, grid in zip(prompt.media, parts, prompt.grids, strict=True):
             if medium.features is None:
@@ -88,7 +88,7 @@ class Features:
         self.store.write(place, len(values), lambda file: file.write(_digest(values) + values))
 
 
-def frozen(model: Qwen2VLForConditionalGeneration) -> bool:
+def vision_tower_is_frozen(model: Qwen2VLForConditionalGeneration) -> bool:
     """Whether nothing will move the vision tower."""
     return not any(parameter.requires_grad for parameter in model.model.visual.parameters())
 

@@ -16,31 +16,31 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from rlvid.config import Train
+from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy import lora
-from rlvid.policy.mrope import by_side
+from rlvid.policy.mrope import uses_transformers_positions
 from rlvid.types import Completion, Group, Prompt
 
 if TYPE_CHECKING:
-    from rlvid.policy.model import Encoded, Policy
-    from rlvid.policy.sampler import Timed
+    from rlvid.policy.model import ModelInputs, Policy
+    from rlvid.policy.sampler import PhaseTimer
 
 
 class VLLMSampler:
     """Acts as `Sampler` does, through the policy's engine."""
 
-    def __init__(self, policy: Policy, config: Train, timed: Timed) -> None:
+    def __init__(self, policy: Policy, config: TrainConfig, timed: PhaseTimer) -> None:
         self.policy, self.config, self.timed = policy, config, timed
         self.engine = Engine.of(policy, config)
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
+    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         """Groups in the prompts' order."""
         with self.timed("vision"), self.policy.precision():
-            asked = [question(self.policy, p, e) for p, e in zip(prompts, encoded, strict=True)]
+            asked = [vllm_prompt(self.policy, p, e) for p, e in zip(prompts, encoded, strict=True)]
         with self.timed("weights"):
-            self.engine.follow()
+            self.engine.sync_weights()
         with self.timed("generate"):
             luck = "|".join((seed, *(prompt.id for prompt in prompts)))
             torch.manual_seed(int.from_bytes(hashlib.blake2b(luck.encode(), digest_size=8).digest()) >> 1)
@@ -61,7 +61,7 @@ class Engine:
     only: ClassVar[Engine | None] = None
 
     @classmethod
-    def of(cls, policy: Policy, config: Train) -> Engine:
+    def of(cls, policy: Policy, config: TrainConfig) -> Engine:
         """The policy's engine; another policy's is ended."""
         if cls.only is not None and cls.only.model is not policy.model:
             cls.only.llm.llm_engine.engine_core.shutdown()
@@ -70,7 +70,7 @@ class Engine:
         cls.only = cls.only or cls(policy, config)
         return cls.only
 
-    def __init__(self, policy: Policy, config: Train) -> None:
+    def __init__(self, policy: Policy, config: TrainConfig) -> None:
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = (
             "0"  # in this process, where weights are handed over by reference
         )
@@ -78,7 +78,7 @@ class Engine:
         import vllm
 
         self.model, self.params = policy.model, vllm.SamplingParams
-        self.eos, self.never = policy.tokenizer.eos_token_id, policy.never
+        self.eos, self.banned_token_ids = policy.tokenizer.eos_token_id, policy.banned_token_ids
         self.llm = vllm.LLM(
             policy.model.name_or_path,
             dtype="bfloat16" if policy.mixed else "float32",
@@ -91,17 +91,17 @@ class Engine:
         )
         self.versions: tuple[int, ...] = ()
 
-    def follow(self) -> None:
+    def sync_weights(self) -> None:
         """Take over the policy's weights if they have moved, an adapter's folded in."""
         now = tuple(parameter._version for parameter in self.model.parameters())
         if now != self.versions:
-            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": lora.whole_weights(self.model)})
-            self.llm.apply_model(repack)
+            self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": lora.merged_weights(self.model)})
+            self.llm.apply_model(repack_tied_head)
             self.llm.reset_prefix_cache()
             self.llm.llm_engine.reset_encoder_cache()
             self.versions = now
 
-    def sampling(self, config: Train) -> Any:
+    def sampling(self, config: TrainConfig) -> Any:
         """How a group is drawn."""
         return self.params(
             n=config.num_generations,
@@ -110,19 +110,19 @@ class Engine:
             max_tokens=config.max_completion_length,
             ignore_eos=True,  # a model's folder may name several; replies end at the tokenizer's
             stop_token_ids=[self.eos],
-            logit_bias=dict.fromkeys(self.never, -100.0),  # the most that vLLM takes
+            logit_bias=dict.fromkeys(self.banned_token_ids, -100.0),  # the most that vLLM takes
             logprobs=0,  # of what was drawn, and of nothing else
             detokenize=False,
         )
 
 
-def repack(model: Any) -> None:
+def repack_tied_head(model: Any) -> None:
     """Have a head that is tied to the embeddings follow them: on a CPU vLLM 0.32 keeps a packed copy of it."""
     head = model.language_model.lm_head
     head.quant_method.process_weights_after_loading(head)
 
 
-def question(policy: Policy, prompt: Prompt, encoded: Encoded) -> Mapping[str, Any]:
+def vllm_prompt(policy: Policy, prompt: Prompt, encoded: ModelInputs) -> Mapping[str, Any]:
     """A prompt as vLLM takes it: one token for each medium, and what the vision tower made of it.
 
     Refuses, for a model that was trained with transformers' positions, a video after which vLLM lets text begin later.
@@ -131,7 +131,9 @@ def question(policy: Policy, prompt: Prompt, encoded: Encoded) -> Mapping[str, A
     kinds = {config.video_token_id: "video", config.image_token_id: "image"}
     media = [kinds[t] for t, before in zip(ids, [None, *ids[:-1]], strict=True) if t in kinds and t != before]
     merged = policy.merged(encoded.grids.cpu())
-    if by_side(config) and any(time > max(rows, columns) for time, rows, columns in merged.tolist()):
+    if uses_transformers_positions(config) and any(
+        time > max(rows, columns) for time, rows, columns in merged.tolist()
+    ):
         raise UserError(
             f"sample {prompt.id}: with train.use_vllm a video shown to this model may have at most as many pairs of "
             f"frames as a frame has visual tokens to a side, and it has {int(merged[:, 0].max())} pairs: lower "

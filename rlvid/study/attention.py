@@ -15,17 +15,17 @@ from rich.progress import track
 from torch import Tensor
 
 from rlvid.config import Config, load
-from rlvid.data import prompts
+from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.policy import attention
-from rlvid.policy.attention import KINDS
-from rlvid.policy.model import Encoded, Policy
+from rlvid.policy.attention import TOKEN_KINDS
+from rlvid.policy.model import ModelInputs, Policy
 from rlvid.registry import suggest
 from rlvid.study.runs import Row
 from rlvid.train import checkpoint
 from rlvid.types import Prompt
 from rlvid.utils.files import read_jsonl
-from rlvid.utils.logging import quiet
+from rlvid.utils.logging import silence_libraries
 from rlvid.video.views import Clip
 
 WHAT = {"reasoning": "<think>(.+?)(?:</think>|$)", "answer": "<answer>(.+?)(?:</answer>|$)", "reply": "(.+)"}
@@ -45,17 +45,17 @@ class Look:
     @property
     def sinks(self) -> Tensor:
         """(L,) bool."""
-        return attention.sinks(self.weights)
+        return attention.find_sinks(self.weights)
 
     def shares(self, chosen: Sequence[int] | None = None) -> Tensor:
         """(T, 4) share of each kind in a token's attention, or the (4,) mean over some tokens; sinks left out."""
-        shares = attention.shares(self.weights, self.kinds)
+        shares = attention.attention_shares(self.weights, self.kinds)
         return shares if chosen is None else shares[list(chosen)].mean(0)
 
     def maps(self, chosen: Sequence[int]) -> list[Tensor]:
         """For each medium, video first, (frames, height, width) attention per visual token; sinks are NaN."""
         mean = self.weights[list(chosen)].mean(0).masked_fill(self.sinks, torch.nan)
-        media = mean[self.kinds < KINDS.index("text")].split([prod(grid) for grid in self.grids])
+        media = mean[self.kinds < TOKEN_KINDS.index("text")].split([prod(grid) for grid in self.grids])
         return [medium.view(*grid) for medium, grid in zip(media, self.grids, strict=True)]
 
     def find(self, what: str) -> list[int]:
@@ -90,10 +90,10 @@ def together(
 
 def look(run: Path, sample: str, layers: Sequence[int] = (), heads: Sequence[int] = ()) -> tuple[Look, Prompt, Clip]:
     """Where a run's last weights look, while they write what it answered to a question of its evaluation."""
-    quiet()
+    silence_libraries()
     row = answered(run, sample)
     config = load(run / "config.toml")
-    prompts = {(p.id, p.level): p for level in prompts.held_out(config).values() for p in level}
+    prompts = {(p.id, p.level): p for level in held_out_prompts(config).values() for p in level}
     prompt = prompts.get((row["id"], row["level"]))
     if prompt is None:
         raise UserError(f"{run} answered sample {sample!r}, but its data, {config.data!r}, no longer have it")
@@ -129,7 +129,7 @@ def answered(run: Path, sample: str) -> Row:
 def weights(run: Path, config: Config) -> Policy:
     """The policy of a run's last checkpoint; its base, where it took no step."""
     saved = checkpoint.checkpoints(run)
-    if config.train.steps and not saved:
+    if config.train.max_steps and not saved:
         raise UserError(f"{run} has no checkpoint left: its weights are gone")
     start = run / "cold_start" / "folded"
     policy = Policy.load(config, start if start.is_dir() else None)
@@ -139,7 +139,7 @@ def weights(run: Path, config: Config) -> Policy:
 
 
 def watch(
-    policy: Policy, encoded: Encoded, row: Row, name: str, layers: Sequence[int] = (), heads: Sequence[int] = ()
+    policy: Policy, encoded: ModelInputs, row: Row, name: str, layers: Sequence[int] = (), heads: Sequence[int] = ()
 ) -> Look:
     """One forward over the prompt and the reply of a line, watched in some layers and heads, or in all.
 
@@ -148,8 +148,8 @@ def watch(
     ids = [*policy.tokenizer(row["completion"])["input_ids"], *[policy.tokenizer.eos_token_id] * row["finished"]]
     if not ids:
         raise UserError(f"{name}: an empty reply looks nowhere")
-    seen = attention.watch(policy, encoded, ids, layers, heads)
+    seen = attention.record_attention(policy, encoded, ids, layers, heads)
     texts = [policy.tokenizer.decode([token]) for token in ids]
     side = policy.model.config.vision_config.spatial_merge_size
     grids = [(t, h // side, w // side) for t, h, w in encoded.grids.tolist()]
-    return Look(name, row, texts, seen, attention.kinds(policy, encoded, seen.shape[1]), grids)
+    return Look(name, row, texts, seen, attention.token_kinds(policy, encoded, seen.shape[1]), grids)

@@ -115,7 +115,7 @@ def narrated(rows: Rows) -> list[Mapping[str, int]]:
 def trained_on(path: Path) -> set[str]:
     """The rewards that a run learnt from, by its config; none if it has none, or took no step."""
     table = tomllib.loads(path.read_text()) if path.is_file() else {}
-    learnt = table and (table["train"]["steps"] or table["evidence"].get("reference"))
+    learnt = table and (table["train"]["max_steps"] or table["evidence"].get("reference"))
     return {name for name, about in table["rewards"].items() if about["weight"]} if learnt else set()
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from rlvid.study.noise_response import Response
-from rlvid.study.power import ALPHA, WITHIN, Needed, needed, verdict
+from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, Needed, needed, verdict
 from rlvid.study.runs import Study
 from rlvid.study.stats import Interval, design_effect, difference, holm, permutation
 
@@ -48,12 +48,12 @@ class Comparison:
     difference: Interval
     p: float
     needed: Needed
-    within: float = WITHIN
+    equivalence_margin: float = EQUIVALENCE_MARGIN
 
     @property
     def verdict(self) -> str:
         """In words."""
-        return verdict(self.difference, self.p, within=self.within)
+        return verdict(self.difference, self.p, equivalence_margin=self.equivalence_margin)
 
 
 def pairs(study: Study) -> list[Pair]:
@@ -83,7 +83,7 @@ def pairs_in_noise(responses: Sequence[Response]) -> list[Pair]:
     return found
 
 
-def compare(pairs: Sequence[Pair], within: float = WITHIN) -> list[Comparison]:
+def compare(pairs: Sequence[Pair], equivalence_margin: float = EQUIVALENCE_MARGIN) -> list[Comparison]:
     """What each pair shows, as one family of comparisons."""
     return [
         Comparison(
@@ -91,7 +91,7 @@ def compare(pairs: Sequence[Pair], within: float = WITHIN) -> list[Comparison]:
             difference(pair.scores, pair.others, pair.paired, pair.videos),
             p,
             needed(pair.scores, pair.others, pair.paired, pair.videos, ALPHA / len(pairs)),
-            within,
+            equivalence_margin,
         )
         for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)
     ]

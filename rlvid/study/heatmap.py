@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from rich.table import Column, Table
 
-from rlvid.policy.attention import KINDS
+from rlvid.policy.attention import TOKEN_KINDS
 from rlvid.study.attention import Look
 from rlvid.study.style import COLOURS, STYLE
 from rlvid.types import Prompt
-from rlvid.utils.files import write
+from rlvid.utils.files import write_text
 from rlvid.video.views import Clip
 
 HEAT = "inferno"
@@ -58,7 +58,7 @@ def draw(looks: Sequence[Look], prompt: Prompt, clip: Clip, what: str, path: Pat
         bar.set_label("% of a token's attention", fontsize=7)
         bar.ax.tick_params(labelsize=6)
         bands, names = panel.get_legend_handles_labels()
-        figure.legend(bands, names, loc="outside lower right", ncols=len(KINDS), fontsize=7)
+        figure.legend(bands, names, loc="outside lower right", ncols=len(TOKEN_KINDS), fontsize=7)
         figure.suptitle(f"{prompt.level} {prompt.id}: where the {what} looks", fontsize=9)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)
@@ -79,7 +79,7 @@ def _along(panel: Axes, look: Look) -> None:
     """The shares of a reply's tokens, each a bar, one kind upon the other; a line where the answer begins."""
     places, shares = range(len(look.tokens)), look.shares().numpy()
     below = np.cumsum(shares, axis=1) - shares
-    for kind, colour, share, under in zip(KINDS, COLOURS, shares.T, below.T, strict=False):
+    for kind, colour, share, under in zip(TOKEN_KINDS, COLOURS, shares.T, below.T, strict=False):
         panel.bar(places, share, width=1, bottom=under, color=colour, alpha=0.85, label=kind)
     if answer := look.find("answer"):
         panel.axvline(answer[0] - 0.5, color="black", lw=0.8, ls=":")
@@ -100,7 +100,7 @@ def verdict(look: Look) -> str:
 def table(looks: Sequence[Look]) -> Table:
     """Shares of attention by run, of the reasoning and of the answer; what sinks took is in none of them."""
     run = Column("run", overflow="fold")
-    shown = Table(run, "of the", *KINDS, "sinks took", "said", box=None, padding=(0, 2, 0, 0))
+    shown = Table(run, "of the", *TOKEN_KINDS, "sinks took", "said", box=None, padding=(0, 2, 0, 0))
     for look in looks:
         about = (look.name, verdict(look))
         for what in [part for part in ("reasoning", "answer") if look.find(part)] or ["reply"]:
@@ -119,9 +119,9 @@ def save(looks: Sequence[Look], prompt: Prompt, clip: Clip, what: str, folder: P
     for name, frame in zip(names, frames(clip), strict=True):
         Image.fromarray(np.ascontiguousarray(frame)).save(folder / name)
     about: dict[str, Any] = {"sample": prompt.id, "level": prompt.level, "question": prompt.question, "of": what}
-    about |= {"options": prompt.options, "gold": prompt.answer, "frames": names, "kinds": KINDS}
+    about |= {"options": prompt.options, "gold": prompt.answer, "frames": names, "kinds": TOKEN_KINDS}
     about |= {"image_is_last": clip.image is not None, "runs": [_plain(look, what) for look in looks]}
-    write(folder / "attention.json", json.dumps(about))
+    write_text(folder / "attention.json", json.dumps(about))
     return folder / "attention.json"
 
 

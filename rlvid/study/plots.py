@@ -25,8 +25,8 @@ PANELS = {
     LENGTH: "completion length, tokens",
     "entropy": "entropy, nats a token",
     "kl": "KL from the reference",
-    "frac_all_right": "groups that are all right",
-    "frac_all_wrong": "groups that are all wrong",
+    "frac_all_correct": "groups that are all right",
+    "frac_all_incorrect": "groups that are all wrong",
 }
 WIDE = 4  # panels in a row
 WINDOW = 1 / 12  # of all steps: a smooth curve's mean is taken over so many

@@ -12,10 +12,14 @@ from rlvid.study.stats import CONFIDENCE, Interval, by_video
 
 ALPHA = 1 - CONFIDENCE
 POWER = 0.8
-WITHIN = 0.03  # differences smaller than this are called equivalent: about what a level of 1,000 questions can show
+EQUIVALENCE_MARGIN = (
+    0.03  # differences smaller than this are called equivalent: about what a level of 1,000 questions can show
+)
 
 
-def verdict(difference: Interval, p: float, alpha: float = ALPHA, within: float = WITHIN) -> str:
+def verdict(
+    difference: Interval, p: float, alpha: float = ALPHA, equivalence_margin: float = EQUIVALENCE_MARGIN
+) -> str:
     """In words, what the data supports: better, worse, equivalent within so many points, or not distinguishable.
 
     Better or worse needs both the test, which has the questions right, and the interval. The test alone would be too
@@ -25,8 +29,8 @@ def verdict(difference: Interval, p: float, alpha: float = ALPHA, within: float 
     """
     if p < alpha and not difference.low <= 0 <= difference.high:
         return "better" if difference.value > 0 else "worse"
-    if -within < difference.low <= difference.high < within:
-        return f"equivalent within {100 * within:g}"
+    if -equivalence_margin < difference.low <= difference.high < equivalence_margin:
+        return f"equivalent equivalence_margin {100 * equivalence_margin:g}"
     return "not distinguishable"
 
 

@@ -2,7 +2,7 @@
 
 A TOML file has `question`, `of` (level -> questions) and `right` (arm -> level -> right answers); `comparisons`, pairs
 of arms, are with the first arm where they are left out. `source` says where the counts are from; arms are equivalent
-`within` 0.03, unless it is given.
+`equivalence_margin` 0.03, unless it is given.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from rich.text import Text
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.comparison import Comparison
-from rlvid.study.power import ALPHA, WITHIN, needed_of_shares
+from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, needed_of_shares
 from rlvid.study.stats import difference_of_shares, holm, wilson
 from rlvid.study.tables import verdicts
 
-KEYS = ("question", "source", "of", "right", "comparisons", "within")
+KEYS = ("question", "source", "of", "right", "comparisons", "equivalence_margin")
 WORDS = (
     "Intervals of accuracies are Wilson's, of differences Newcombe's; p is of the two-sided z-test, adjusted for all "
     "{count} comparisons here (Holm). Which questions were right is not known, so nothing is paired, and one run each "
     "says nothing about other seeds. Better or worse needs p < .05 and an interval without 0; equivalent, an interval "
-    "within {within:g} points of 0. Times: so many times the questions would show what was observed with 80 % power."
+    "within {equivalence_margin:g} points of 0. Times: so many times the questions would show what was observed with "
+    "80 % power."
 )
 
 
@@ -41,7 +42,7 @@ class Counts:
     of: Mapping[str, int]
     right: Mapping[str, Mapping[str, int]]
     comparisons: Sequence[tuple[str, str]]
-    within: float = WITHIN
+    equivalence_margin: float = EQUIVALENCE_MARGIN
 
 
 def read(path: Path) -> Counts:
@@ -67,9 +68,14 @@ def read(path: Path) -> Counts:
     for pair in comparisons:
         if len(pair) != 2 or any(arm not in right for arm in pair):
             raise UserError(f"{path}: comparisons: {list(pair)} must be two of the arms, {', '.join(right)}")
-    if not isinstance(within := table.get("within", WITHIN), float) or not 0 < within < 1:
-        raise UserError(f"{path}: within must be a share such as 0.03, not {within!r}")
-    return Counts(str(table.get("question", path.stem)), str(table.get("source", "")), of, right, comparisons, within)
+    if (
+        not isinstance(equivalence_margin := table.get("equivalence_margin", EQUIVALENCE_MARGIN), float)
+        or not 0 < equivalence_margin < 1
+    ):
+        raise UserError(f"{path}: equivalence_margin must be a share such as 0.03, not {equivalence_margin!r}")
+    return Counts(
+        str(table.get("question", path.stem)), str(table.get("source", "")), of, right, comparisons, equivalence_margin
+    )
 
 
 def compare(counts: Counts) -> list[Comparison]:
@@ -79,7 +85,7 @@ def compare(counts: Counts) -> list[Comparison]:
     shares = [(counts.right[a][k], counts.of[k], counts.right[b][k], counts.of[k]) for a, b, k in places]
     found = [difference_of_shares(*each) for each in shares]
     return [
-        Comparison(*place, gap, p, needed_of_shares(*each, ALPHA / len(places)), counts.within)
+        Comparison(*place, gap, p, needed_of_shares(*each, ALPHA / len(places)), counts.equivalence_margin)
         for place, each, (gap, _), p in zip(places, shares, found, holm([p for _, p in found]), strict=True)
     ]
 
@@ -96,5 +102,5 @@ def report(path: Path, console: Console | None = None) -> None:
         table.add_row(Text(arm), *(cells.get(level, "–") for level in counts.of))
     console.print(Text(counts.question, style="bold"), Text(counts.source, style="dim"), "", table, "", sep="\n")
     if found := compare(counts):
-        words = WORDS.format(count=len(found), within=100 * counts.within)
+        words = WORDS.format(count=len(found), equivalence_margin=100 * counts.equivalence_margin)
         console.print(verdicts(found, console.width >= 100), Text(words, style="dim"), sep="\n")

@@ -30,8 +30,8 @@ AGGREGATES = (
 TESTS = (
     "p is exact: by chance the arms would have exchanged their answers about a video, all at once (McNemar's test, "
     "where there is one seed and a video has one question); adjusted for all {count} comparisons here (Holm). Better "
-    "or worse needs p < .05 and an interval without 0; equivalent, an interval within {within:g} points of 0, not "
-    "adjusted."
+    "or worse needs p < .05 and an interval without 0; equivalent, an interval within "
+    "{equivalence_margin:g} points of 0, not adjusted."
 )
 TAKES = (
     " Times, seeds: so many times the questions, or so many seeds, would show what was observed with 80 % power among "
@@ -87,7 +87,7 @@ def sections(study: Study, width: int) -> Iterator[tuple[str, list[Table | Text]
     if study.levels:
         yield "Accuracy", [*accuracies(study, compared, width), Text(INTERVALS, style="dim")]
     if compared:
-        yield "Comparisons", _verdicts(compared, study.within, wide)
+        yield "Comparisons", _verdicts(compared, study.equivalence_margin, wide)
     if domains := by_domain(study, width):
         yield "By domain", domains
     if study.levels and (keys := measures.measured(study)):
@@ -99,13 +99,13 @@ def sections(study: Study, width: int) -> Iterator[tuple[str, list[Table | Text]
         yield "Noise", [noise_cells(study, found), Text(RATES, style="dim"), noise_response(found), *words]
         if compared := pairs_in_noise(found):
             head = Text("In the same noise, all levels together", style="bold")
-            yield "Methods in the same noise", [head, *_verdicts(compared, study.within, wide)]
+            yield "Methods in the same noise", [head, *_verdicts(compared, study.equivalence_margin, wide)]
     elif study.levels and any(len(runs) > 2 for runs in study.arms.values()):
         yield "All levels at once", [aggregates(study), Text(AGGREGATES, style="dim")]
     if any(map(study.remarks, study.results)):
         yield "Not in the numbers", [missing(study)]
 
 
-def _verdicts(compared: Sequence[Pair], within: float, wide: bool) -> list[Table | Text]:
-    words = TESTS.format(count=len(compared), within=100 * within) + (TAKES if wide else "")
-    return [verdicts(compare(compared, within), wide), Text(words, style="dim")]
+def _verdicts(compared: Sequence[Pair], equivalence_margin: float, wide: bool) -> list[Table | Text]:
+    words = TESTS.format(count=len(compared), equivalence_margin=100 * equivalence_margin) + (TAKES if wide else "")
+    return [verdicts(compare(compared, equivalence_margin), wide), Text(words, style="dim")]

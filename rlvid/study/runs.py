@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from rlvid.errors import UserError
-from rlvid.study.power import WITHIN
+from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.utils.files import read_json, read_jsonl
 
 Row = Mapping[str, Any]
@@ -78,7 +78,7 @@ class Study:
     control: str
     comparisons: Sequence[tuple[str, str]]
     results: Sequence[Result]
-    within: float = WITHIN  # the margin of what is called equivalent
+    equivalence_margin: float = EQUIVALENCE_MARGIN  # the margin of what is called equivalent
 
     @cached_property
     def arms(self) -> dict[str, list[Result]]:
@@ -170,7 +170,14 @@ def read(folder: Path) -> Study:
     if grid := read_json(folder / "grid.json"):
         results = [Result(c["arm"], c["seed"], folder / c["folder"], c["id"], c["levels"]) for c in grid["cells"]]
         comparisons = [(a, b) for a, b in grid["comparisons"]]
-        return Study(grid["name"], grid["question"], grid["control"], comparisons, results, grid.get("within", WITHIN))
+        return Study(
+            grid["name"],
+            grid["question"],
+            grid["control"],
+            comparisons,
+            results,
+            grid.get("equivalence_margin", EQUIVALENCE_MARGIN),
+        )
     configs = {
         path.parent: tomllib.loads(path.read_text())
         for path in sorted([folder / "config.toml", *folder.glob("*/config.toml")])
@@ -184,7 +191,7 @@ def read(folder: Path) -> Study:
         Result(names[path], config["seed"], path, (read_json(path / "status.json") or {})["id"])
         for path, config in configs.items()
     ]
-    results.sort(key=lambda r: (configs[r.folder]["train"]["steps"] > 0, r.arm))
+    results.sort(key=lambda r: (configs[r.folder]["train"]["max_steps"] > 0, r.arm))
     arms = list(dict.fromkeys(r.arm for r in results))
     return Study(folder.name, "", arms[0], [(arm, arms[0]) for arm in arms[1:]], results)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 
 from rlvid.answer import thought
-from rlvid.train.metrics import Record
+from rlvid.train.metrics import GroupRecord
 
 MOST = 0.5
 WINDOW = 10  # steps of training that are looked at together
@@ -31,19 +31,19 @@ class Alarm:
     sample: str = ""
 
 
-def raised(
+def detect_alarms(
     metrics: Mapping[str, float],
-    records: Sequence[Record],
+    records: Sequence[GroupRecord],
     before: Sequence[Mapping[str, float]],
     asked: Mapping[str, int],
 ) -> list[Alarm]:
     """The alarms of a step, from its metrics and records, the metrics before it, and how many a level asked."""
     alarms = [*collapse(records), *truncation(metrics, records)] if records else []
     held_out = [alarm for level, count in asked.items() for alarm in hacking(level, metrics, before, count, records)]
-    return alarms + held_out + (straying([*before, metrics], records) if records else [])
+    return alarms + held_out + (training_hacking([*before, metrics], records) if records else [])
 
 
-def collapse(records: Sequence[Record]) -> list[Alarm]:
+def collapse(records: Sequence[GroupRecord]) -> list[Alarm]:
     """Each question counts once with each thought, so that a group's agreement alone is none."""
     thoughts = [{said for text in r.completions if (said := thought(text))} for r in records]
     [(most, count)] = Counter(said for row in thoughts for said in row).most_common(1) or [("", 0)]
@@ -53,7 +53,7 @@ def collapse(records: Sequence[Record]) -> list[Alarm]:
     return [Alarm("collapse", f"{count} of {len(records)} questions are met with one and the same thought", where)]
 
 
-def truncation(metrics: Mapping[str, float], records: Sequence[Record]) -> list[Alarm]:
+def truncation(metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> list[Alarm]:
     """`train.max_completion_length` may be too small, or the policy has stopped stopping."""
     share = metrics["completions/clipped_ratio"]
     if share <= MOST:
@@ -67,7 +67,7 @@ def hacking(
     metrics: Mapping[str, float],
     before: Sequence[Mapping[str, float]],
     asked: int,
-    records: Sequence[Record] = (),
+    records: Sequence[GroupRecord] = (),
 ) -> list[Alarm]:
     """A reward that climbs where accuracy falls pays for something else."""
     key, gated = f"eval/{level}/accuracy", right_only(records)
@@ -87,7 +87,7 @@ def hacking(
     return found
 
 
-def straying(rows: Sequence[Mapping[str, float]], records: Sequence[Record]) -> list[Alarm]:
+def training_hacking(rows: Sequence[Mapping[str, float]], records: Sequence[GroupRecord]) -> list[Alarm]:
     """The same of training: the last steps beside as many further back, those that were most often right."""
     rows, gated = [row for row in rows if "clean_accuracy" in row], right_only(records)
     blocks = [rows[end - WINDOW : end] for end in range(len(rows), WINDOW - 1, -WINDOW)]
@@ -108,16 +108,16 @@ def straying(rows: Sequence[Mapping[str, float]], records: Sequence[Record]) -> 
     return found
 
 
-def right_only(records: Sequence[Record]) -> set[str]:
+def right_only(records: Sequence[GroupRecord]) -> set[str]:
     """The rewards that paid no wrong answer of a step."""
     names = records[0].columns.keys() if records else ()
     wrong = [(r, i) for r in records for i, answer in enumerate(r.answers) if answer != r.gold]
     return {name for name in names if not any(r.columns[name][i] for r, i in wrong)} if wrong else set()
 
 
-def exhibit(reward: str, records: Sequence[Record]) -> str:
+def find_example(reward: str, records: Sequence[GroupRecord]) -> str:
     """The sample whose wrong answer the reward, or the agreement behind its gate, likes most; "" if there is none."""
-    rows: list[tuple[Record, Sequence[float | None]]] = [
+    rows: list[tuple[GroupRecord, Sequence[float | None]]] = [
         (r, r.evidence.get(f"agreement/{reward}") or r.columns.get(reward, [])) for r in records
     ]
     liked = [
@@ -129,9 +129,9 @@ def exhibit(reward: str, records: Sequence[Record]) -> str:
     return max(liked, key=lambda pair: pair[0], default=(0.0, ""))[1]
 
 
-def _hack(words: str, reward: str, gated: bool, old: float, new: float, records: Sequence[Record]) -> Alarm:
+def _hack(words: str, reward: str, gated: bool, old: float, new: float, records: Sequence[GroupRecord]) -> Alarm:
     by = ", per right answer," if gated else ""
-    return Alarm("hacking", f"{words}{by} rose from {old:.2f} to {new:.2f}", exhibit(reward, records))
+    return Alarm("hacking", f"{words}{by} rose from {old:.2f} to {new:.2f}", find_example(reward, records))
 
 
 def _paid(row: Mapping[str, float], name: str, accuracy: str, gated: bool) -> float:

@@ -28,34 +28,34 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rlvid.config import Config
 from rlvid.errors import UserError
-from rlvid.policy.critic import names
-from rlvid.policy.deepspeed import Models
+from rlvid.policy.critic import critic_parameter_names
+from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
 from rlvid.train.run_folder import Run
-from rlvid.utils.files import damage, reading, seal, write, writing
+from rlvid.utils.files import explain_read_errors, explain_write_errors, find_damage, write_checksums, write_text
 
 COUNTERS = ("step", "tokens", "drawn", "skipped", "verdicts", "memory")
 
 
-def restore(run: Run, policy: Policy, reference: Reference | None) -> None:
+def restore_weights(run: Run, policy: Policy, reference: Reference | None) -> None:
     """Take over the weights of the run's last checkpoint, if it has one."""
     if run.main:
-        set_aside(run)
+        set_damaged_aside(run)
     run.wait()
     if saved := checkpoints(run.folder):
-        with reading(folder := saved[-1]):
+        with explain_read_errors(folder := saved[-1]):
             policy.restore(folder)
-            if reference and reference.moves:
+            if reference and reference.is_ema:
                 load_parameters(reference, load_file(folder / "reference.safetensors"))
             if policy.critic:
                 load_parameters(policy, load_file(folder / "critic.safetensors"))
 
 
-def begin(run: Run, models: Models, scheduler: LRScheduler) -> None:
+def restore_training_state(run: Run, models: TrainState, scheduler: LRScheduler) -> None:
     """Take up the rest of the last checkpoint, if there is one, and forget what the run wrote after that."""
     if saved := checkpoints(run.folder):
-        with reading(folder := saved[-1]):
+        with explain_read_errors(folder := saved[-1]):
             state = json.loads((folder / "state.json").read_text())
             models.load(unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
         scheduler.load_state_dict(state["scheduler"])
@@ -65,10 +65,10 @@ def begin(run: Run, models: Models, scheduler: LRScheduler) -> None:
     run.rewind()
 
 
-def set_aside(run: Run) -> None:
+def set_damaged_aside(run: Run) -> None:
     """Rename the checkpoints whose files are not what was written: the run goes on from the last one that is whole."""
     for folder in reversed(checkpoints(run.folder)):
-        wrong = damage(folder)
+        wrong = find_damage(folder)
         if not wrong:
             return
         folder.rename(folder.with_name(f"damaged-{folder.name}"))
@@ -76,11 +76,11 @@ def set_aside(run: Run) -> None:
 
 
 def save(
-    run: Run, step: int, metrics: Mapping[str, float], models: Models, scheduler: LRScheduler, ending: bool = False
+    run: Run, step: int, metrics: Mapping[str, float], models: TrainState, scheduler: LRScheduler, ending: bool = False
 ) -> None:
     """Write `checkpoints/step-N`, whole or not at all, where one is due; keep the last few and the best."""
     train, score = run.config.train, metrics.get(f"eval/{next(iter(run.config.eval.splits), '')}/accuracy")
-    if score is None and step % train.save_steps and step != train.steps and not ending:
+    if score is None and step % train.save_steps and step != train.max_steps and not ending:
         return
     if score is not None and (run.best is None or score > run.best[0]):
         run.best = (score, step)
@@ -89,13 +89,13 @@ def save(
     state |= {"step": step, "scheduler": scheduler.state_dict()}
     final = run.folder / "checkpoints" / f"step-{step:06d}"
     part = final.with_name(f".{final.name}")
-    moving = models.reference if models.reference and models.reference.moves else None
-    with models.whole(models.policy, moving):
+    moving = models.reference if models.reference and models.reference.is_ema else None
+    with models.gathered(models.policy, moving):
         if run.main:
             shutil.rmtree(part, ignore_errors=True)
             try:
-                with writing(final):
-                    fill(part, models, moments, state)
+                with explain_write_errors(final):
+                    write_checkpoint_files(part, models, moments, state)
             except UserError:
                 shutil.rmtree(part)  # what there was room for
                 raise
@@ -107,21 +107,23 @@ def save(
     run.step = step
 
 
-def fill(folder: Path, models: Models, moments: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+def write_checkpoint_files(
+    folder: Path, models: TrainState, moments: Mapping[str, Any], state: Mapping[str, Any]
+) -> None:
     """Write a checkpoint's files, and last their sums."""
     policy, reference = models.policy, models.reference
     policy.save(folder)
     tensors, groups = flatten(moments)
     save_file(tensors, folder / "optimizer.safetensors")
-    if reference and reference.moves:
+    if reference and reference.is_ema:
         averages = {name: value.detach().contiguous() for name, value in reference.named_parameters()}
         save_file(averages, folder / "reference.safetensors")
     if policy.critic:
         parameters = dict(policy.named_parameters())
-        own = {name: parameters[name].detach().contiguous() for name in names(policy)}
+        own = {name: parameters[name].detach().contiguous() for name in critic_parameter_names(policy)}
         save_file(own, folder / "critic.safetensors")
-    write(folder / "state.json", json.dumps({**state, "optimizer": groups}))
-    seal(folder)
+    write_text(folder / "state.json", json.dumps({**state, "optimizer": groups}))
+    write_checksums(folder)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -152,15 +154,15 @@ def load_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         parameters[name].copy_(tensor)
 
 
-def folded(run: Run, first: Path) -> Path:
+def export_cold_start(run: Run, first: Path) -> Path:
     """The `plain` folder of a run that goes before this one; one process writes it, and the others wait."""
     if run.main:
-        plain(first, first / "folded")
+        export_model(first, first / "folded")
     run.wait()
     return first / "folded"
 
 
-def plain(path: Path, folder: Path) -> Path:
+def export_model(path: Path, folder: Path) -> Path:
     """Write a model folder, a checkpoint or a run's last one as a plain Hugging Face folder, an adapter folded in."""
     if not folder.exists():
         part = folder.with_name(f".{folder.name}")

@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.train.metrics import Record
+from rlvid.train.metrics import GroupRecord
 from rlvid.train.run_folder import Run
 
 SHOWN = {"reward": "reward", "rewards/accuracy/mean": "accuracy", "completions/mean_length": "length", "loss": "loss"}
@@ -55,7 +55,7 @@ class Display:
 
     def loaded(self) -> None:
         """From now on the first bar is that of the steps, if there are any."""
-        steps = self.run.config.train.steps
+        steps = self.run.config.train.max_steps
         self.progress.update(self.task, description="train", total=steps, visible=steps > 0)
 
     @contextmanager
@@ -79,13 +79,13 @@ class Display:
         """Something that the user should know before it costs an hour."""
         self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
 
-    def step(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
+    def step(self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
         """Show a step's numbers, and every so often a completion beside its question."""
         note = "  ".join(f"{name} {metrics[key]:.3g}" for key, name in SHOWN.items() if key in metrics)
         self.loaded()
         self.progress.update(self.task, completed=step, note=note)
         if not self.live:
-            self.console.print(f"step {step}/{self.run.config.train.steps}  {note}", highlight=False)
+            self.console.print(f"step {step}/{self.run.config.train.max_steps}  {note}", highlight=False)
         for alarm in self.run.alarms:
             if alarm.kind not in self.warned:
                 self.warned.add(alarm.kind)
@@ -106,7 +106,7 @@ class Phase:
         self.progress.update(self.task, advance=by, note=note)
 
 
-def completion(record: Record, step: int) -> Panel:
+def completion(record: GroupRecord, step: int) -> Panel:
     """A question, one reply to it and its scores; the model's own brackets are never read as markup."""
     scores = "  ".join(f"{k} {v[0]:g}" for k, v in record.columns.items() if v[0] is not None)
     text = Text.assemble(

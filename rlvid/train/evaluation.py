@@ -13,13 +13,13 @@ from accelerate.utils import gather_object
 from rich.table import Table
 from scipy.stats import binomtest
 
-from rlvid.config import Train
+from rlvid.config import TrainConfig
 from rlvid.errors import UserError
-from rlvid.policy.model import Encoded, Policy
-from rlvid.policy.sampler import Act, sampler
+from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.sampler import SampleFn, make_sampler
 from rlvid.train.display import Display
-from rlvid.train.evidence import Asked, Witness, audit
-from rlvid.train.prefetch import Reader
+from rlvid.train.evidence import EvidenceProvider, EvidenceRequest, to_json
+from rlvid.train.prefetch import PromptPrefetcher
 from rlvid.train.run_folder import Run
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl, write_jsonl
@@ -27,7 +27,7 @@ from rlvid.video.views import Clip, view
 
 
 def evaluate(
-    witness: Witness, levels: Mapping[str, Sequence[Prompt]], run: Run, step: int, display: Display
+    witness: EvidenceProvider, levels: Mapping[str, Sequence[Prompt]], run: Run, step: int, display: Display
 ) -> dict[str, float]:
     """Answer every level's questions into `eval/`, and under each altered view into `eval/views/`.
 
@@ -49,9 +49,9 @@ def evaluate(
             phase.advance(len(rows))
             starts = range(len(rows), len(prompts), config.batch_size)
             batches = [prompts[start : start + config.batch_size] for start in starts]
-            read = Reader(run, witness.policy, batches, partial(altered, shown))
+            read = PromptPrefetcher(run, witness.policy, batches, partial(altered_clip, shown))
             for some in batches:
-                rows += answer(witness, acts[shown], read, some, shown)
+                rows += answer_batch(witness, acts[shown], read, some, shown)
                 if run.main:
                     write_jsonl(path, rows)
                 phase.advance(len(some), f"accuracy {mean(rows, 'correct'):.1%}")
@@ -62,15 +62,20 @@ def evaluate(
 
 
 def _act(
-    witness: Witness, greedy: Train, levels: Mapping[str, Sequence[Prompt]], run: Run, folder: Path | None, shown: str
-) -> Act:
+    witness: EvidenceProvider,
+    greedy: TrainConfig,
+    levels: Mapping[str, Sequence[Prompt]],
+    run: Run,
+    folder: Path | None,
+    shown: str,
+) -> SampleFn:
     """Who replies under a view: the policy, or an evaluation's `folder`, where each view's replies stand apart."""
     if folder is None:
-        return sampler(witness.policy, greedy, run.timed)
-    return Saved(witness.policy, folder / "views" / shown if shown else folder, levels)
+        return make_sampler(witness.policy, greedy, run.timed)
+    return SavedReplies(witness.policy, folder / "views" / shown if shown else folder, levels)
 
 
-class Saved:
+class SavedReplies:
     """Acts by reading another evaluation's replies, so that they can be judged by other rewards."""
 
     def __init__(self, policy: Policy, folder: Path, levels: Mapping[str, Sequence[Prompt]]) -> None:
@@ -84,7 +89,7 @@ class Saved:
                     f"{missing[0]}: give an evaluation of the same questions and eval.views, RUN/eval"
                 )
 
-    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[Encoded], seed: str) -> list[Group]:
+    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         """The saved replies, tokenized again; log-probabilities are not known."""
         rows = [self.rows[prompt.level, prompt.id] for prompt in prompts]
         return [Group(prompt, [self._completion(row)]) for prompt, row in zip(prompts, rows, strict=True)]
@@ -94,7 +99,9 @@ class Saved:
         return Completion(row["completion"], tuple(tokens), finished=row["finished"])
 
 
-def answer(witness: Witness, act: Act, read: Reader, prompts: Sequence[Prompt], shown: str) -> list[dict[str, Any]]:
+def answer_batch(
+    witness: EvidenceProvider, act: SampleFn, read: PromptPrefetcher, prompts: Sequence[Prompt], shown: str
+) -> list[dict[str, Any]]:
     """One row per question, in order; the processes share the batch. Rewards ask for evidence on the true view only."""
     seed = f"eval|{witness.config.eval.seed}"
     places, ours, encoded = read(prompts)
@@ -102,34 +109,34 @@ def answer(witness: Witness, act: Act, read: Reader, prompts: Sequence[Prompt], 
     if shown:
         witness.mix.plain(groups)
     else:
-        witness(Asked(groups, encoded, seed))
+        witness(EvidenceRequest(groups, encoded, seed))
         witness.mix(groups)
-    answered = dict(gather_object([(place, row(group)) for place, group in zip(places, groups, strict=True)]))
-    return [answered.get(place) or unread(prompt) for place, prompt in enumerate(prompts)]
+    answered = dict(gather_object([(place, result_row(group)) for place, group in zip(places, groups, strict=True)]))
+    return [answered.get(place) or unreadable_row(prompt) for place, prompt in enumerate(prompts)]
 
 
-def altered(shown: str, prompt: Prompt, clip: Clip) -> Clip:
+def altered_clip(shown: str, prompt: Prompt, clip: Clip) -> Clip:
     """What a view of a prompt's clip shows; "" is the clip itself."""
     return view(shown, clip, prompt.id) if shown else clip
 
 
-def row(group: Group) -> dict[str, Any]:
+def result_row(group: Group) -> dict[str, Any]:
     """A question and its one completion as a line of `eval/LEVEL.jsonl`."""
     (completion,) = group
-    return about(group.prompt) | {
+    return question_fields(group.prompt) | {
         "completion": completion.text,
         "answer": completion.answer,
         "correct": completion.answer == group.prompt.answer,
         "finished": completion.finished,
         "length": len(completion.tokens),
         **{f"rewards/{name}": column[0] for name, column in group.columns.items()},
-        **({"evidence": found} if (found := audit(group.evidence)) else {}),
+        **({"evidence": found} if (found := to_json(group.evidence)) else {}),
     }
 
 
-def unread(prompt: Prompt) -> dict[str, Any]:
+def unreadable_row(prompt: Prompt) -> dict[str, Any]:
     """The line of a question whose clip could not be read; skipped.jsonl says why."""
-    return about(prompt) | {
+    return question_fields(prompt) | {
         "completion": "",
         "answer": None,
         "correct": False,
@@ -139,7 +146,7 @@ def unread(prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def about(prompt: Prompt) -> dict[str, Any]:
+def question_fields(prompt: Prompt) -> dict[str, Any]:
     """The question."""
     return {
         "id": prompt.id,
@@ -152,7 +159,7 @@ def about(prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def results(folder: Path) -> Table | None:
+def results_table(folder: Path) -> Table | None:
     """Accuracy by level and domain in an `eval/` folder, with Wilson's 95 % intervals; None if it is empty."""
     table = Table(
         "level", "domain", "right", "of", "accuracy", "95 % interval", "well-formed", box=None, pad_edge=False

@@ -28,39 +28,39 @@ import torch
 from safetensors.torch import load_file
 
 from rlvid.answer import LETTERS
-from rlvid.config import Config, Train
+from rlvid.config import Config, TrainConfig
 from rlvid.errors import UserError
 from rlvid.judges.encoder import embed, encoder, entailment
 from rlvid.judges.endpoint import Judge
 from rlvid.policy import attention
-from rlvid.policy.model import Encoded, Policy
-from rlvid.policy.oom import Room
-from rlvid.policy.option_probs import OPEN, letter_probs
-from rlvid.policy.packing import by_forward
+from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.option_probs import OPEN, option_letter_probs
+from rlvid.policy.packing import map_micro_batches
 from rlvid.policy.reference import Reference
-from rlvid.policy.sampler import Act, sampler
-from rlvid.reward import Mix, Spoil
+from rlvid.policy.sampler import SampleFn, make_sampler
+from rlvid.reward import RewardMix, VerdictNoiseFn
 from rlvid.types import Completion, Group, Likelihood, Prompt
-from rlvid.utils.files import reading
-from rlvid.utils.hashing import hash01
+from rlvid.utils.files import explain_read_errors
+from rlvid.utils.hashing import uniform_hash
 from rlvid.video.views import Clip, view
 
 Heads = Sequence[Sequence[str | None]]  # for each completion of each group, a text up to where its letter comes
 
 
 @dataclass(frozen=True)
-class Asked:
+class EvidenceRequest:
     """Groups about which evidence is wanted, and how they came about."""
 
     groups: Sequence[Group]
-    encoded: Sequence[Encoded]
+    encoded: Sequence[ModelInputs]
     seed: str
     see: Callable[[Prompt, Clip], Clip] = lambda prompt, clip: clip
-    spoil: Spoil | None = None
+    spoil: VerdictNoiseFn | None = None
 
 
 @dataclass
-class Model:
+class LoggedModel:
     """A model as a reward calls it: its time is its kind's own, and what it was asked and replied is kept."""
 
     model: Callable[[Sequence[Any]], Any]
@@ -80,19 +80,19 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Witness:
+class EvidenceProvider:
     """Provides what a mix asks for, from the policy, the reference and models of language."""
 
-    mix: Mix
+    mix: RewardMix
     policy: Policy
     reference: Reference | None
     config: Config
-    train: Train  # how altered views are answered
-    room: Room
+    train: TrainConfig  # how altered views are answered
+    room: OOMBackoff
     timed: Callable[[str], AbstractContextManager[None]]
     judge: Judge | None = None
 
-    def __call__(self, asked: Asked) -> None:
+    def __call__(self, asked: EvidenceRequest) -> None:
         """Lay the evidence on the groups; its time is that of its kind."""
         for need in self.mix.evidence if asked.groups else ():
             kind, _, name = need.partition(":")
@@ -100,27 +100,27 @@ class Witness:
                 for group, found in zip(asked.groups, KINDS[kind](self, asked, name), strict=True):
                     group.evidence[need] = found
 
-    def embeddings(self, asked: Asked, name: str) -> list[Any]:
+    def embeddings(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """The encoder itself: what to embed is the reward's business, and vectors are not kept."""
         model = partial(embed, name=self.config.evidence.encoder)
-        return [Model(model, partial(self.timed, "embeddings")).ask] * len(asked.groups)
+        return [LoggedModel(model, partial(self.timed, "embeddings")).ask] * len(asked.groups)
 
-    def nli(self, asked: Asked, name: str) -> list[Any]:
+    def nli(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """The cross-encoder itself."""
         model = partial(entailment, name=self.config.evidence.nli)
-        return [Model(model, partial(self.timed, "nli")) for _ in asked.groups]
+        return [LoggedModel(model, partial(self.timed, "nli")) for _ in asked.groups]
 
-    def judging(self, asked: Asked, name: str) -> list[Any]:
+    def judging(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """The judge itself."""
         assert self.judge is not None
-        return [Model(self.judge, partial(self.timed, "judge")) for _ in asked.groups]
+        return [LoggedModel(self.judge, partial(self.timed, "judge")) for _ in asked.groups]
 
-    def narrations(self, asked: Asked, name: str) -> list[Any]:
+    def narrations(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """The prompt's own."""
         return [group.prompt.narrations for group in asked.groups]
 
     @torch.no_grad()
-    def ref_logps(self, asked: Asked, name: str) -> list[Any]:
+    def ref_logps(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """Per completion, a tuple of its tokens' log-probabilities at the sampling temperature."""
         assert self.reference is not None
         reference, tokens = self.reference, [[c.tokens for c in group] for group in asked.groups]
@@ -132,19 +132,19 @@ class Witness:
             )
             return [[tuple(next(rows)[: len(c.tokens)]) for c in group] for group in groups]
 
-        return by_forward(asked.encoded, tokens, self.room, ask)
+        return map_micro_batches(asked.encoded, tokens, self.room, ask)
 
-    def answer_probs(self, asked: Asked, name: str) -> list[Any]:
+    def answer_probs(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """Per completion, the policy's own."""
         return self._letters(self.policy, asked.groups, asked.encoded, _heads(asked.groups))
 
-    def answer_likelihood(self, asked: Asked, name: str) -> list[Any]:
+    def answer_likelihood(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """Per completion, the reference's in three conditions."""
         assert self.reference is not None
         heads, groups = _heads(asked.groups), asked.groups
         unthought = [[head and _head("") for head in row] for row in heads]
         bare = [self.policy.encode(group.prompt, Clip()) for group in groups]
-        with self.reference.speaking() as speaker:
+        with self.reference.as_policy() as speaker:
             full, no_reasoning, no_video = (
                 self._letters(speaker, groups, *where)
                 for where in ((asked.encoded, heads), (asked.encoded, unthought), (bare, heads))
@@ -154,9 +154,9 @@ class Witness:
             for rows in zip(full, no_reasoning, no_video, strict=True)
         ]
 
-    def reanswer(self, asked: Asked, name: str) -> list[Any]:
+    def reanswer(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """Per completion, the likeliest letter after the thought, in the original order of the options."""
-        orders = [reshuffled(group.prompt) for group in asked.groups]
+        orders = [reshuffled_options(group.prompt) for group in asked.groups]
         prompts = [
             replace(group.prompt, options=tuple(group.prompt.options[i] for i in order))
             for group, order in zip(asked.groups, orders, strict=True)
@@ -169,23 +169,27 @@ class Witness:
             for order, row in zip(orders, probs, strict=True)
         ]
 
-    def visual_attention(self, asked: Asked, name: str) -> list[Any]:
+    def visual_attention(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """Per completion, from 0 to 1: the mean of all layers, heads and tokens; None where there are no pixels."""
         return [
             [self._on_pixels(encoded, completion) if len(encoded.grids) else None for completion in group]
             for group, encoded in zip(asked.groups, asked.encoded, strict=True)
         ]
 
-    def _on_pixels(self, encoded: Encoded, completion: Completion) -> float:
-        seen = attention.watch(self.policy, encoded, completion.tokens)
-        return float(attention.shares(seen, attention.kinds(self.policy, encoded, seen.shape[1]))[:, :2].sum(1).mean())
+    def _on_pixels(self, encoded: ModelInputs, completion: Completion) -> float:
+        seen = attention.record_attention(self.policy, encoded, completion.tokens)
+        return float(
+            attention.attention_shares(seen, attention.token_kinds(self.policy, encoded, seen.shape[1]))[:, :2]
+            .sum(1)
+            .mean()
+        )
 
     @cached_property
-    def look(self) -> Act:
+    def look(self) -> SampleFn:
         """What answers altered views, one for all steps: it keeps its graphs, and what it has learnt about memory."""
-        return sampler(self.policy, self.train, lambda phase: nullcontext())
+        return make_sampler(self.policy, self.train, lambda phase: nullcontext())
 
-    def view(self, asked: Asked, name: str) -> list[Any]:
+    def view(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """A group each, from the same luck as the completions, judged by the same verifier."""
         prompts = [group.prompt for group in asked.groups]
         encoded = [self.policy.encode(p, view(name, asked.see(p, self.policy.frames(p)), p.id)) for p in prompts]
@@ -193,12 +197,14 @@ class Witness:
         self.mix.plain(found, asked.spoil)
         return found
 
-    def _letters(self, policy: Policy, groups: Sequence[Group], encoded: Sequence[Encoded], heads: Heads) -> list[Any]:
+    def _letters(
+        self, policy: Policy, groups: Sequence[Group], encoded: Sequence[ModelInputs], heads: Heads
+    ) -> list[Any]:
         """Per completion, the probabilities after its head; None where it has none."""
         there = [[head for head in row if head] for row in heads]
         options = [len(group.prompt.options) for group in groups]
         asked = [i for i, row in enumerate(there) if row and options[i]]
-        scored = letter_probs(
+        scored = option_letter_probs(
             policy, [encoded[i] for i in asked], [there[i] for i in asked], [options[i] for i in asked], self.room
         )
         found = dict(zip(asked, scored, strict=True))
@@ -206,22 +212,22 @@ class Witness:
         return [[next(left, None) if head else None for head in row] for left, row in zip(probs, heads, strict=True)]
 
 
-KINDS: Mapping[str, Callable[[Witness, Asked, str], list[Any]]] = {
-    "embeddings": Witness.embeddings,
-    "nli": Witness.nli,
-    "judge": Witness.judging,
-    "narrations": Witness.narrations,
-    "ref_logps": Witness.ref_logps,
-    "answer_probs": Witness.answer_probs,
-    "answer_likelihood": Witness.answer_likelihood,
-    "reanswer": Witness.reanswer,
-    "visual_attention": Witness.visual_attention,
-    "view": Witness.view,
+KINDS: Mapping[str, Callable[[EvidenceProvider, EvidenceRequest, str], list[Any]]] = {
+    "embeddings": EvidenceProvider.embeddings,
+    "nli": EvidenceProvider.nli,
+    "judge": EvidenceProvider.judging,
+    "narrations": EvidenceProvider.narrations,
+    "ref_logps": EvidenceProvider.ref_logps,
+    "answer_probs": EvidenceProvider.answer_probs,
+    "answer_likelihood": EvidenceProvider.answer_likelihood,
+    "reanswer": EvidenceProvider.reanswer,
+    "visual_attention": EvidenceProvider.visual_attention,
+    "view": EvidenceProvider.view,
 }
-BY_REFERENCE = frozenset({"ref_logps", "answer_likelihood"})
+NEEDS_REFERENCE = frozenset({"ref_logps", "answer_likelihood"})
 
 
-def check(mix: Mix, prompts: Sequence[Prompt]) -> None:
+def check_evidence(mix: RewardMix, prompts: Sequence[Prompt]) -> None:
     """Refuse, before step 0, a reward whose evidence none of the prompts can give."""
     has = {
         "narrations": any(p.narrations for p in prompts),
@@ -235,7 +241,7 @@ def check(mix: Mix, prompts: Sequence[Prompt]) -> None:
                 raise UserError(f"reward {name!r} needs {need!r}, and no sample of the data can give it: leave it out")
 
 
-def models(mix: Mix, config: Config) -> Judge | None:
+def load_judge_models(mix: RewardMix, config: Config) -> Judge | None:
     """Load the models that a mix asks, or refuse them in one line, before anything is done; returns the judge."""
     if "embeddings" in mix.evidence:
         encoder(config.evidence.encoder)
@@ -244,29 +250,29 @@ def models(mix: Mix, config: Config) -> Judge | None:
     return Judge(config.judge) if "judge" in mix.evidence else None
 
 
-def reference(policy: Policy, config: Config) -> Reference:
+def build_reference(policy: Policy, config: Config) -> Reference:
     """The policy as it is now; with `evidence.reference` another model, or the average that a checkpoint keeps."""
     saved = Path(config.evidence.reference) / "reference.safetensors"
     if not config.evidence.reference or saved.is_file():
         made = Reference(policy, config.train)
         if config.evidence.reference:
-            with reading(saved.parent):
+            with explain_read_errors(saved.parent):
                 made.load_state_dict(load_file(saved), strict=False)  # tied weights are kept once
         return made
     own = Policy.load(replace(config, model=config.evidence.reference)).to(policy.device)
     return Reference(own, config.train)
 
 
-def audit(evidence: Mapping[str, Any]) -> dict[str, Any]:
+def to_json(evidence: Mapping[str, Any]) -> dict[str, Any]:
     """Evidence as `samples/` keeps it: what JSON can say; of models, what they were asked and replied."""
-    said = {name: thing.said for name, thing in evidence.items() if isinstance(thing, Model) and thing.said}
+    said = {name: thing.said for name, thing in evidence.items() if isinstance(thing, LoggedModel) and thing.said}
     return {name: _plain(thing) for name, thing in {**evidence, **said}.items() if not callable(thing)}
 
 
-def reshuffled(prompt: Prompt) -> list[int]:
+def reshuffled_options(prompt: Prompt) -> list[int]:
     """Another order of the options, by hash of the sample: place -> original place; no option stays where it was."""
     places = list(range(len(prompt.options)))
-    step = 1 + int(hash01("reanswer", prompt.id) * (len(places) - 1)) if len(places) > 1 else 0
+    step = 1 + int(uniform_hash("reanswer", prompt.id) * (len(places) - 1)) if len(places) > 1 else 0
     return places[step:] + places[:step]
 
 

@@ -13,12 +13,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlvid.algorithm import Algorithm
-from rlvid.train.evidence import audit
+from rlvid.train.evidence import to_json
 from rlvid.types import Batch, Group, Step
 
 
 @dataclass(frozen=True)
-class Record:
+class GroupRecord:
     """One group's texts, scores and lengths: what all processes tell each other, and a line of `samples/`."""
 
     place: int  # the prompt's place in the step
@@ -35,7 +35,7 @@ class Record:
     evidence: Mapping[str, Any]  # what the rewards read beyond the texts
 
     @classmethod
-    def of(cls, place: int, group: Group, totals: Sequence[float]) -> Record:
+    def of(cls, place: int, group: Group, totals: Sequence[float]) -> GroupRecord:
         """A judged group as a record."""
         return cls(
             place=place,
@@ -49,7 +49,7 @@ class Record:
             finished=tuple(c.finished for c in group),
             columns=group.columns,
             totals=tuple(totals),
-            evidence=audit(group.evidence),
+            evidence=to_json(group.evidence),
         )
 
     def line(self) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Record:
         return asdict(self)
 
 
-def summary(records: Sequence[Record]) -> dict[str, float]:
+def step_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
     """Rewards and lengths of a step, over all of its completions; a column's mean leaves out `None`."""
     totals = torch.tensor([r.totals for r in records], dtype=torch.float64)
     lengths = [n for r in records for n in r.lengths]
@@ -67,8 +67,8 @@ def summary(records: Sequence[Record]) -> dict[str, float]:
         "reward": totals.mean().item(),
         "reward_std": spread.mean().item(),
         "frac_reward_zero_std": (spread < 1e-9).double().mean().item(),
-        "frac_all_right": fmean(map(all, right)),
-        "frac_all_wrong": fmean(not any(group) for group in right),
+        "frac_all_correct": fmean(map(all, right)),
+        "frac_all_incorrect": fmean(not any(group) for group in right),
         "clean_accuracy": fmean(answer == r.clean for r in records for answer in r.answers),
         "completions/mean_length": fmean(lengths),
         "completions/min_length": float(min(lengths)),
@@ -113,7 +113,7 @@ def advantage_shares(algorithm: Algorithm, step: Step, batch: Batch) -> dict[str
     return {f"advantage_share/{name}": value / full if full > 1e-12 else 0.0 for name, value in change.items()}
 
 
-def repairs(records: Sequence[Record], labels: Sequence[str | None]) -> dict[str, float]:
+def label_repair_metrics(records: Sequence[GroupRecord], labels: Sequence[str | None]) -> dict[str, float]:
     """How well an algorithm refined the labels that it was given, against the clean ones that it never sees.
 
     `labels/changed`: the share of prompts whose label it changed; `labels/precision`: the share of those that it
@@ -127,7 +127,7 @@ def repairs(records: Sequence[Record], labels: Sequence[str | None]) -> dict[str
     return metrics | ({"labels/recall": fmean(wrong)} if changed and wrong else {})
 
 
-class Meter:
+class MetricAccumulator:
     """Adds up what the optimiser steps of one batch report, over tokens and over processes."""
 
     def __init__(self) -> None:
@@ -159,7 +159,7 @@ class Meter:
         self.tokens(batch.mask, {f"{name}/mean": apart})
         self.most[f"{name}/max"] = max(self.most.get(f"{name}/max", 0.0), apart.max().item())
 
-    def add(self, other: Meter) -> None:
+    def add(self, other: MetricAccumulator) -> None:
         """Add all that another one has added up."""
         for name in other.sums:
             self.total(name, other.sums[name], other.counts[name])

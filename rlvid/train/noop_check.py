@@ -23,12 +23,15 @@ from rlvid.types import Batch, Step
 CLOSE = 1e-3  # of the largest credit: what guards a division may differ
 
 
-def warning(algorithm: Algorithm, mix: Mapping[str, float], generations: int) -> str | None:
+def noop_warning(algorithm: Algorithm, mix: Mapping[str, float], generations: int) -> str | None:
     """One line, if the algorithm's credit on this mix is its twin's; UserError if it cannot work on this mix."""
     twin: Algorithm | None = getattr(algorithm, "twin", None)
-    if twin is None or (gain := ratio(algorithm, twin, mix, generations)) is None:
+    if twin is None or (gain := credit_ratio(algorithm, twin, mix, generations)) is None:
         return None
-    same = f"algorithm {name(algorithm)!r} is a no-op here: whatever the verdicts, its credit is that of {name(twin)!r}"
+    same = (
+        f"algorithm {algorithm_name(algorithm)!r} is a no-op here: "
+        f"whatever the verdicts, its credit is that of {algorithm_name(twin)!r}"
+    )
     if math.isclose(gain, 1, rel_tol=CLOSE):
         return same
     size = "the 1 / J that is counted" if getattr(algorithm, "estimate", False) else f"{gain:.3g}"
@@ -36,19 +39,19 @@ def warning(algorithm: Algorithm, mix: Mapping[str, float], generations: int) ->
     return f"{same} times {size}, as from a larger learning rate" + (f" and a smaller {pulls}" if pulls else "")
 
 
-def ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], generations: int) -> float | None:
+def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], generations: int) -> float | None:
     """How many times the twin's credit the algorithm's is, whatever the verdicts; None where that varies."""
-    step = every_verdict(algorithm.outcome, mix, generations)
+    step = enumerate_verdicts(algorithm.outcome, mix, generations)
     try:
         algorithm.observe(step)  # rates that are counted have now been counted, on coin flips
         ours, theirs = algorithm.credit(step).advantages, twin.credit(step).advantages
     except ValueError as error:
-        raise UserError(f"algorithm {name(algorithm)!r}: {error}") from error
+        raise UserError(f"algorithm {algorithm_name(algorithm)!r}: {error}") from error
     gain = ((ours * theirs).sum() / theirs.square().sum()).item()
     return gain if (ours - gain * theirs).abs().max() <= CLOSE * ours.abs().max() else None
 
 
-def every_verdict(outcome: str, mix: Mapping[str, float], generations: int) -> Step:
+def enumerate_verdicts(outcome: str, mix: Mapping[str, float], generations: int) -> Step:
     """A step of groups with every pattern of verdicts, or 1024 at random, each with 3 patterns of the other rewards."""
     random = torch.Generator().manual_seed(0)
     if generations <= 10:
@@ -76,6 +79,6 @@ def every_verdict(outcome: str, mix: Mapping[str, float], generations: int) -> S
     )  # fmt: skip
 
 
-def name(algorithm: Algorithm) -> str:
+def algorithm_name(algorithm: Algorithm) -> str:
     """As a config has it: the file that the algorithm is in."""
     return type(algorithm).__module__.rpartition(".")[2]

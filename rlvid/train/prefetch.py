@@ -8,14 +8,14 @@ from functools import partial
 
 import torch
 
-from rlvid.policy.model import Encoded, Policy
+from rlvid.policy.model import ModelInputs, Policy
 from rlvid.train.run_folder import Run
 from rlvid.types import Prompt
 from rlvid.video.read import BadVideo
 from rlvid.video.views import Clip
 
 
-class Reader:
+class PromptPrefetcher:
     """Gives this process's share of a step, each clip passing through `see`.
 
     `plan` is what will be asked for, in order; at most one step is read ahead, and anything else is read when it is
@@ -36,7 +36,7 @@ class Reader:
         self.thread = ThreadPoolExecutor(1, "reader", begin)
         self._go_on()
 
-    def __call__(self, prompts: Sequence[Prompt]) -> tuple[list[int], list[Prompt], list[Encoded]]:
+    def __call__(self, prompts: Sequence[Prompt]) -> tuple[list[int], list[Prompt], list[ModelInputs]]:
         """Places in the step, prompts and encodings of our share."""
         if prompts is self.coming:
             found = self.future.result()
@@ -61,10 +61,10 @@ class Reader:
         if self.coming is not None:
             self.future = self.thread.submit(self._read, self.coming)
 
-    def _read(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt, Encoded | BadVideo]]:
+    def _read(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt, ModelInputs | BadVideo]]:
         return [(place, prompt, self._encoded(prompt)) for place, prompt in self.run.share(prompts)]
 
-    def _encoded(self, prompt: Prompt) -> Encoded | BadVideo:
+    def _encoded(self, prompt: Prompt) -> ModelInputs | BadVideo:
         try:
             return self.policy.encode(prompt, self.see(prompt, self.policy.frames(prompt)))
         except BadVideo as error:

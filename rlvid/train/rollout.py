@@ -14,12 +14,12 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from rlvid.config import Train
+from rlvid.config import TrainConfig
 from rlvid.errors import UserError
-from rlvid.policy.model import Encoded, Policy, Seen
-from rlvid.policy.oom import Room
-from rlvid.policy.packing import by_forward, forwards, widths
-from rlvid.train.metrics import Record
+from rlvid.policy.model import ForwardOutput, ModelInputs, Policy
+from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.packing import map_micro_batches, micro_batches, row_lengths
+from rlvid.train.metrics import GroupRecord
 from rlvid.types import Batch, Completion, Group, Prompt, Step
 from rlvid.video.views import Clip
 
@@ -29,38 +29,40 @@ class Rollout:
     """All processes' records of a step in its order, and this process's groups with their places in it."""
 
     places: Sequence[int]
-    encoded: Sequence[Encoded]
+    encoded: Sequence[ModelInputs]
     groups: Sequence[Group]
-    records: Sequence[Record]
-    idle: tuple[Encoded, Group]  # what this process goes through the model with where it has nothing left of its own
+    records: Sequence[GroupRecord]
+    idle: tuple[
+        ModelInputs, Group
+    ]  # what this process goes through the model with where it has nothing left of its own
     batch: Batch = field(default_factory=lambda: Batch(*[torch.zeros(0, 0)] * 3))  # our rows, once credit is given
 
     @classmethod
     def of(
         cls,
         places: Sequence[int],
-        encoded: Sequence[Encoded],
+        encoded: Sequence[ModelInputs],
         groups: Sequence[Group],
         totals: Sequence[list[float]],
-        idle: tuple[Encoded, Group],
+        idle: tuple[ModelInputs, Group],
     ) -> Rollout:
         """This process's judged groups, if it could read any clip; the processes tell each other their records."""
-        mine = [Record.of(*row) for row in zip(places, groups, totals, strict=True)]
+        mine = [GroupRecord.of(*row) for row in zip(places, groups, totals, strict=True)]
         records = sorted(gather_object(mine), key=lambda record: record.place)
         if not records:
             raise UserError("none of a step's clips can be read; skipped.jsonl lists them")
         return cls(places, encoded, groups, records, idle)
 
     @property
-    def telling(self) -> list[Record]:
+    def informative(self) -> list[GroupRecord]:
         """The records whose group is not flat: some of its completions earned more than others."""
         return [record for record in self.records if pstdev(record.totals) > 1e-9]
 
-    def joined(self, more: Rollout, size: int) -> Rollout:
+    def merge(self, more: Rollout, size: int) -> Rollout:
         """This and a further round in one, cut to `size` groups: the telling ones go before the flat ones."""
         records = [*self.records, *more.records]
-        telling = {record.place for record in (*self.telling, *more.telling)}
-        best = sorted(records, key=lambda record: (record.place not in telling, record.place))[:size]
+        informative = {record.place for record in (*self.informative, *more.informative)}
+        best = sorted(records, key=lambda record: (record.place not in informative, record.place))[:size]
         kept = {record.place for record in best}
         mine = [
             row
@@ -79,10 +81,10 @@ class Rollout:
     @property
     def widest(self) -> int:
         """How many tokens the longest of this process's groups has."""
-        return max(widths(self.encoded, self.tokens), default=1)
+        return max(row_lengths(self.encoded, self.tokens), default=1)
 
     @property
-    def seats(self) -> list[int]:
+    def group_indices(self) -> list[int]:
         """Where this process's groups stand among the records."""
         order = {record.place: seat for seat, record in enumerate(self.records)}
         return [order[place] for place in self.places]
@@ -93,7 +95,7 @@ class Rollout:
         Raises UserError where a reward is beyond float32: its spread would overflow, and nothing be learnt.
         """
         records, size = self.records, len(self.records[0].totals)
-        told = {name: whole(rows, self.seats, size) for name, rows in facts.items()}
+        told = {name: gather_rows(rows, self.group_indices, size) for name, rows in facts.items()}
         lengths = torch.tensor([record.lengths for record in records]).flatten()
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).float()
         nothing = torch.zeros_like(mask)
@@ -121,14 +123,14 @@ class Rollout:
 
     def credited(self, batch: Batch, device: torch.device) -> Rollout:
         """With this process's rows of the whole step's batch."""
-        return replace(self, batch=batch.of_groups(self.seats, len(self.records)).to(device))
+        return replace(self, batch=batch.of_groups(self.group_indices, len(self.records)).to(device))
 
-    def before(self, policy: nn.Module, config: Train, room: Room) -> Rollout:
+    def with_old_logps(self, policy: nn.Module, config: TrainConfig, room: OOMBackoff) -> Rollout:
         """With the log-probabilities from before the batch's first optimiser step."""
-        logps = self.seen_by(policy, config, room).logps
+        logps = self.score_no_grad(policy, config, room).logps
         return replace(self, batch=replace(self.batch, old_logps=logps))
 
-    def part(self, chosen: Sequence[int]) -> Rollout:
+    def select(self, chosen: Sequence[int]) -> Rollout:
         """Some of this process's groups."""
         return replace(
             self,
@@ -138,58 +140,64 @@ class Rollout:
             batch=self.batch.of_groups(chosen, len(self.groups)),
         )
 
-    def parts(self, budget: int) -> Iterator[Rollout]:
+    def micro_batches(self, budget: int) -> Iterator[Rollout]:
         """All of this process's groups, as many at a time as `budget` tokens take."""
-        for chosen in forwards(self.encoded, self.tokens, budget):
-            yield self.part(chosen)
+        for chosen in micro_batches(self.encoded, self.tokens, budget):
+            yield self.select(chosen)
 
-    def silent(self) -> Rollout:
+    def dummy(self) -> Rollout:
         """One group without a share, for a process that has none: all go through the model together."""
         encoded, group = self.idle
-        return replace(self, places=[-1], encoded=[encoded], groups=[group], batch=self.batch.silent(len(group)))
+        return replace(self, places=[-1], encoded=[encoded], groups=[group], batch=self.batch.dummy(len(group)))
 
     @torch.no_grad()
-    def seen_by(self, model: nn.Module, config: Train, room: Room) -> Seen:
+    def score_no_grad(self, model: nn.Module, config: TrainConfig, room: OOMBackoff) -> ForwardOutput:
         """(B, T) what a policy or a reference says of this process's completions."""
 
-        def ask(part: Sequence[int]) -> list[Seen]:
+        def ask(part: Sequence[int]) -> list[ForwardOutput]:
             seen = model([self.encoded[i] for i in part], [self.groups[i] for i in part], config.temperature)
             sizes = [len(self.groups[i]) for i in part]
-            return [Seen(*rows) for rows in zip(*(x.split(sizes) for x in seen), strict=True)]
+            return [ForwardOutput(*rows) for rows in zip(*(x.split(sizes) for x in seen), strict=True)]
 
-        seen = by_forward(self.encoded, self.tokens, room, ask)
+        seen = map_micro_batches(self.encoded, self.tokens, room, ask)
         nothing = torch.zeros(0, self.batch.mask.shape[1])
-        return Seen(*(padded(rows) for rows in zip(*seen, strict=True))) if seen else Seen(*[nothing] * 3)
+        return (
+            ForwardOutput(*(pad_rows(rows) for rows in zip(*seen, strict=True)))
+            if seen
+            else ForwardOutput(*[nothing] * 3)
+        )
 
-    def facts(self, policy: Policy, reference: nn.Module | None, config: Train, room: Room) -> dict[str, Tensor]:
+    def token_inputs(
+        self, policy: Policy, reference: nn.Module | None, config: TrainConfig, room: OOMBackoff
+    ) -> dict[str, Tensor]:
         """(B, T) each, what is known of this process's tokens before credit; a demonstration's were sampled at 0."""
         sampled = [torch.tensor([c.logps or [0.0] * len(c.tokens)]) for group in self.groups for c in group]
-        facts = {"sampled_logps": padded(sampled)}
+        facts = {"sampled_logps": pad_rows(sampled)}
         if reference and self.groups and "ref_logps" in self.groups[0].evidence:  # a reward asked before
-            facts["ref_logps"] = padded([torch.tensor([row]) for g in self.groups for row in g.evidence["ref_logps"]])
+            facts["ref_logps"] = pad_rows([torch.tensor([row]) for g in self.groups for row in g.evidence["ref_logps"]])
         elif reference:
-            facts["ref_logps"] = self.seen_by(reference, config, room).logps
-        return facts | ({"old_values": self.seen_by(policy, config, room).values} if policy.critic else {})
+            facts["ref_logps"] = self.score_no_grad(reference, config, room).logps
+        return facts | ({"old_values": self.score_no_grad(policy, config, room).values} if policy.critic else {})
 
 
-def blank(policy: Policy, prompt: Prompt) -> tuple[Encoded, Group]:
+def dummy_group(policy: Policy, prompt: Prompt) -> tuple[ModelInputs, Group]:
     """A prompt without its pixels, and a reply that only ends."""
     return policy.encode(prompt, Clip()), Group(prompt, [Completion("", (policy.tokenizer.eos_token_id,))])
 
 
-def minibatches(seats: Sequence[int], groups: int, count: int) -> list[list[int]]:
-    """Which of our groups, `seats` being their places among the step's, belong to each of `count` minibatches."""
+def minibatches(group_indices: Sequence[int], groups: int, count: int) -> list[list[int]]:
+    """Split this process's groups, at `group_indices` among the step's, into `count` minibatches."""
     size = -(-groups // count)
-    return [[i for i, seat in enumerate(seats) if seat // size == turn] for turn in range(count)]
+    return [[i for i, seat in enumerate(group_indices) if seat // size == turn] for turn in range(count)]
 
 
-def padded(parts: Sequence[Tensor]) -> Tensor:
+def pad_rows(parts: Sequence[Tensor]) -> Tensor:
     """(b, t) tensors of several lengths as one (B, T)."""
     rows = [row for part in parts for row in part]
     return pad_sequence(rows, batch_first=True) if rows else torch.zeros(0, 0)
 
 
-def whole(rows: Tensor, seats: Sequence[int], size: int) -> Tensor:
-    """This process's (b, t) rows, `size` for each of its seats -> everyone's (B, T), in the step's order."""
-    mine = [(seat, rows[i * size : (i + 1) * size].cpu()) for i, seat in enumerate(seats)]
-    return padded([part for _, part in sorted(gather_object(mine), key=lambda pair: pair[0])])
+def gather_rows(rows: Tensor, group_indices: Sequence[int], size: int) -> Tensor:
+    """This process's (b, t) rows, `size` for each of its group_indices -> everyone's (B, T), in the step's order."""
+    mine = [(seat, rows[i * size : (i + 1) * size].cpu()) for i, seat in enumerate(group_indices)]
+    return pad_rows([part for _, part in sorted(gather_object(mine), key=lambda pair: pair[0])])

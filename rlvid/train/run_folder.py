@@ -31,15 +31,15 @@ from accelerate import Accelerator
 from rlvid import distributed
 from rlvid.config import Config
 from rlvid.errors import UserError
-from rlvid.noise.apply import corruption
+from rlvid.noise.apply import build_noise
 from rlvid.train import alarms
 from rlvid.types import Prompt
-from rlvid.utils.files import append, read_json, read_jsonl, write, write_jsonl, writing
+from rlvid.utils.files import append_jsonl, explain_write_errors, read_json, read_jsonl, write_jsonl, write_text
 from rlvid.video.decode import BadVideo
 
 if TYPE_CHECKING:
     from rlvid.policy.model import Policy
-    from rlvid.train.metrics import Record
+    from rlvid.train.metrics import GroupRecord
 
 PACKAGES = ("rlvid", "torch", "transformers", "trl", "accelerate", "numpy")
 
@@ -77,15 +77,15 @@ class Run:
         run.done = status is not None and status["state"] == "done"
         run.wait()  # until all have read what stands there
         if run.main and not run.done:
-            with writing(folder):
+            with explain_write_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
                 run._lock = (folder / ".lock").open("w")
             try:
                 fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise UserError(f"{folder} is in use by another process: wait for it, or give another --out") from error
-            write(folder / "config.toml", config.to_toml())
-            write(folder / "environment.json", json.dumps(environment(accelerator), indent=1))
+            write_text(folder / "config.toml", config.to_toml())
+            write_text(folder / "environment.json", json.dumps(environment(accelerator), indent=1))
             run.status("running", "load")
         if config.report_to:
             accelerator.init_trackers("rlvid", config={"id": config.id, "toml": config.to_toml()})
@@ -96,7 +96,7 @@ class Run:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        alone = self.alone() if distributed.lost(error) else None
+        alone = self.alone() if distributed.is_peer_failure(error) else None
         if last := alone or error:
             state = "failed" if isinstance(last, Exception) else "interrupted"
             with suppress(UserError):  # of a full disk, say, which is what ends the run
@@ -113,7 +113,7 @@ class Run:
         try:
             self.accelerator.wait_for_everyone()
         except RuntimeError as error:
-            if distributed.lost(error):
+            if distributed.is_peer_failure(error):
                 raise self.alone() from error
             raise
 
@@ -131,8 +131,10 @@ class Run:
         self.doing = phase or self.doing
         if self.main:
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            about = {"state": state, "id": self.config.id, "step": self.step, "steps": self.config.train.steps}
-            write(self.folder / "status.json", json.dumps(about | {"phase": phase, "message": message, "updated": now}))
+            about = {"state": state, "id": self.config.id, "step": self.step, "steps": self.config.train.max_steps}
+            write_text(
+                self.folder / "status.json", json.dumps(about | {"phase": phase, "message": message, "updated": now})
+            )
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
@@ -156,7 +158,7 @@ class Run:
     def share(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
         """This process's prompts among all of a step's, with their places; pixels weigh as at the paper's shape."""
         sizes = [len(p.text) / 4 + 648 * bool(p.video) + 81 * bool(p.image) for p in prompts]
-        places = distributed.dealt(sizes, self.accelerator.num_processes, self.accelerator.process_index)
+        places = distributed.shard_prompts(sizes, self.accelerator.num_processes, self.accelerator.process_index)
         return [(place, prompts[place]) for place in places]
 
     def skip(self, prompt: Prompt, error: BadVideo) -> None:
@@ -165,9 +167,9 @@ class Run:
             raise error
         if prompt.id not in self.skipped:
             self.skipped[prompt.id] = str(error)
-            append(self.folder / "skipped.jsonl", {"id": prompt.id, "error": str(error)})
+            append_jsonl(self.folder / "skipped.jsonl", {"id": prompt.id, "error": str(error)})
 
-    def count(self, records: Sequence[Record], drawn: int) -> dict[str, float]:
+    def count(self, records: Sequence[GroupRecord], drawn: int) -> dict[str, float]:
         """Running totals: completion tokens learnt from, prompts asked, clips that could not be read; noise so far."""
         self.tokens += sum(sum(record.lengths) for record in records)
         self.drawn += drawn
@@ -175,14 +177,14 @@ class Run:
         totals = {"num_tokens": self.tokens, "num_prompts": self.drawn, "data/decode_failures": int(failures)}
         return totals | (self.judged(records) if self.config.noise.kind else {})
 
-    def judged(self, records: Sequence[Record]) -> dict[str, float]:
+    def judged(self, records: Sequence[GroupRecord]) -> dict[str, float]:
         """What the verdicts so far were worth, which only this compares with clean labels and clean verdicts.
 
         `changed`: the share that verdict noise changed, of the verdicts of its own reward. Where the accuracy reward's
         verdicts are wrong: false positives, what a wrong answer was paid on average; false negatives, what a right one
         was paid less than 1. Youden's J is 1 less both: the clean gradient's share in the noisy one's expectation.
         """
-        seen, reward = self.verdicts, corruption(self.config.noise).reward
+        seen, reward = self.verdicts, build_noise(self.config.noise).reward
         for record in records:
             pairs = zip(record.evidence.get("clean_verdicts", ()), record.columns.get(reward, ()), strict=False)
             for clean, verdict in pairs:
@@ -201,14 +203,14 @@ class Run:
         found |= {"noise/false_positive_rate": wrongly, "noise/false_negative_rate": missed}
         return found | {"noise/youden_j": 1 - wrongly - missed}
 
-    def log(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
         """Write down a step."""
         self.logged, seconds, self.seconds = step, self.seconds, {}
         if self.main:
-            append(self.folder / "metrics.jsonl", {"step": step, **metrics})
+            append_jsonl(self.folder / "metrics.jsonl", {"step": step, **metrics})
             timing = {f"timing_s/{phase}": value for phase, value in seconds.items()}
             timing |= {"step": step, "step_time": sum(seconds.values()), **self.costs()}
-            append(self.folder / "timing.jsonl", timing)
+            append_jsonl(self.folder / "timing.jsonl", timing)
             if records:
                 write_jsonl(self.folder / "samples" / f"step-{step:06d}.jsonl", map(asdict, records))
             self._watch(step, metrics, records)
@@ -216,17 +218,17 @@ class Run:
             self.accelerator.log(dict(metrics), step=step)
         self.status("running", "train")
 
-    def _watch(self, step: int, metrics: Mapping[str, float], records: Sequence[Record]) -> None:
+    def _watch(self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
         """Write down the step's alarms; the display shows them."""
         levels = [level for level in self.config.eval.splits if f"eval/{level}/accuracy" in metrics]
         asked = {level: len(read_jsonl(self.eval_path(level, step))) for level in levels}
         due = asked or not step % alarms.WINDOW
         before = read_jsonl(self.folder / "metrics.jsonl")[:-1] if due else []
-        self.alarms = alarms.raised(metrics, records, before, asked)
+        self.alarms = alarms.detect_alarms(metrics, records, before, asked)
         for alarm in self.alarms:
-            append(self.folder / "alarms.jsonl", {"step": step, **asdict(alarm)})
+            append_jsonl(self.folder / "alarms.jsonl", {"step": step, **asdict(alarm)})
 
-    def stop_unless_finite(self, step: int, learnt: Mapping[str, float], records: Sequence[Record]) -> None:
+    def stop_unless_finite(self, step: int, learnt: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
         """Refuse to go on from a loss or gradient that is no number; the step's samples are kept to be looked at."""
         bad = [name for name in ("loss", "grad_norm") if not abs(learnt[name]) < float("inf")]
         if bad:
@@ -248,7 +250,7 @@ class Run:
 
     def eval_path(self, level: str, step: int, view: str = "") -> Path:
         """`eval/LEVEL.jsonl` for the finished run, `eval/step-N/..` before; `../views/VIEW/..` for altered views."""
-        where = self.folder / "eval" / ("" if step == self.config.train.steps else f"step-{step:06d}")
+        where = self.folder / "eval" / ("" if step == self.config.train.max_steps else f"step-{step:06d}")
         return (where / "views" / view if view else where) / f"{level}.jsonl"
 
     def finish(self) -> dict[str, float]:

@@ -17,23 +17,23 @@ from rlvid.errors import UserError
 SUMS = "SHA256SUMS"
 
 
-def write(path: Path, text: str) -> None:
+def write_text(path: Path, text: str) -> None:
     """Replace a file whole or not at all; its folder is made."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    with writing(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text)
         part.replace(path)
 
 
-def append(path: Path, row: Mapping[str, Any]) -> None:
+def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
     """Add one JSON line."""
-    with writing(path), path.open("a") as file:
+    with explain_write_errors(path), path.open("a") as file:
         file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 @contextmanager
-def reading(folder: Path) -> Iterator[None]:
+def explain_read_errors(folder: Path) -> Iterator[None]:
     """What is wrong inside a checkpoint, though it is what its sums say, becomes one line."""
     try:
         yield
@@ -43,7 +43,7 @@ def reading(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """What goes wrong on a disk that is full, read-only or not ours becomes one line."""
     try:
         yield
@@ -51,13 +51,13 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(f"{path} cannot be written: {error}. Mend that, and go on with --resume") from error
 
 
-def seal(folder: Path) -> None:
+def write_checksums(folder: Path) -> None:
     """Write down the SHA-256 of each of a folder's files, as `sha256sum` would: `sha256sum -c SHA256SUMS`."""
     files = sorted(path for path in folder.iterdir() if path.name != SUMS)
-    write(folder / SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
+    write_text(folder / SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
 
 
-def damage(folder: Path) -> str:
+def find_damage(folder: Path) -> str:
     """What is wrong with a sealed folder, "" if nothing is."""
     if not (folder / SUMS).is_file():
         return f"{SUMS} is missing"
@@ -74,7 +74,7 @@ def sha256(path: Path) -> str:
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace a file with one JSON line per row."""
-    write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def read_jsonl(path: Path, about: int = 0, always: bytes = b"") -> list[dict[str, Any]]:

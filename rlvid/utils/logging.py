@@ -10,7 +10,7 @@ import torch
 import transformers
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Errors only from now on, and bars only where somebody watches."""
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, where installed, warns on every start

@@ -13,12 +13,12 @@ from types import FrameType
 from rlvid.errors import UserError
 
 
-class Overdue(BaseException):
+class RewardTimeout(BaseException):
     """Time is up; no `except Exception` inside holds it back."""
 
 
 @contextmanager
-def patience(seconds: float, says: str) -> Iterator[None]:
+def time_limit(seconds: float, says: str) -> Iterator[None]:
     """UserError, with what `says`, where the inside takes longer; 0 waits for ever.
 
     Code that does not return to Python cannot be told: after twice the time the process ends, saying where it stood. A
@@ -29,14 +29,14 @@ def patience(seconds: float, says: str) -> Iterator[None]:
         return
 
     def over(number: int, frame: FrameType | None) -> None:
-        raise Overdue
+        raise RewardTimeout
 
     before, start = signal.signal(signal.SIGALRM, over), time.monotonic()
     left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
     faulthandler.dump_traceback_later(2 * seconds + 1, exit=True, file=2)
     try:
         yield
-    except Overdue:
+    except RewardTimeout:
         raise UserError(says) from None
     finally:
         spent = time.monotonic() - start

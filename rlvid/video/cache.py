@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.decode import Decoder
@@ -34,7 +34,7 @@ class Frames:
     needed PyAV, `failures` files that cannot be read; each of these is tried once.
     """
 
-    def __init__(self, video: Video) -> None:
+    def __init__(self, video: VideoConfig) -> None:
         self.video = video
         self.decoder = Decoder(video, READERS)
         self.store = Store(video, "frame")

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.video.read import BadVideo, by_decord, by_pyav
 
-Reader = Callable[[str, Video], np.ndarray]
+FrameReader = Callable[[str, VideoConfig], np.ndarray]
 MEMORY = 4 << 30  # bytes that a worker may take: sixteen frames of 8K need half of it
 
 
@@ -77,7 +77,7 @@ class Decoder:
     `fallbacks` counts the clips that the first reader could not read and another could.
     """
 
-    def __init__(self, video: Video, readers: tuple[Reader, ...] = (by_decord, by_pyav)) -> None:
+    def __init__(self, video: VideoConfig, readers: tuple[FrameReader, ...] = (by_decord, by_pyav)) -> None:
         self.video, self.readers = video, readers
         self.fallbacks = 0
         self.started = 0  # processes, in all

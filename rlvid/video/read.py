@@ -13,7 +13,7 @@ from stat import S_ISDIR, S_ISREG
 import numpy as np
 from PIL import Image, ImageOps
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 
 ONLY = {  # what FFmpeg may open: films, and no list of other files or addresses
@@ -43,7 +43,7 @@ def located(path: str) -> tuple[str, float, float]:
     return (found[1], float(found[2]), float(found[3])) if found else (path, 0.0, inf)
 
 
-def spanned(total: int, native_fps: float, video: Video, start: float, end: float) -> list[int]:
+def spanned(total: int, native_fps: float, video: VideoConfig, start: float, end: float) -> list[int]:
     """`frame_indices` within some seconds of a film of `total` frames, the frames nearest to start and end included."""
     if (start, end) == (0.0, inf):
         return frame_indices(total, native_fps, video)
@@ -55,7 +55,7 @@ def spanned(total: int, native_fps: float, video: Video, start: float, end: floa
     return [first + i for i in frame_indices(last - first + 1, native_fps, video)]
 
 
-def frame_indices(total: int, native_fps: float, video: Video) -> list[int]:
+def frame_indices(total: int, native_fps: float, video: VideoConfig) -> list[int]:
     """Which of a clip's `total` frames are shown: an even number, evenly spaced, first and last included.
 
     As the paper's `qwen_vl_utils/vision_process_egoplan.py` (arXiv:2503.24376); besides, a one-frame clip gives its one
@@ -69,7 +69,7 @@ def frame_indices(total: int, native_fps: float, video: Video) -> list[int]:
     return [round(i * (total - 1) / (count - 1)) for i in range(count)]
 
 
-def by_decord(path: str, video: Video) -> np.ndarray:
+def by_decord(path: str, video: VideoConfig) -> np.ndarray:
     """The chosen frames of an mp4 or mov, (T, H, W, 3) uint8, turned as the file's display matrix says.
 
     What decord reads wrongly, without a word, is refused: AVI and MPEG-TS (other frames than those asked for),
@@ -88,7 +88,7 @@ def by_decord(path: str, video: Video) -> np.ndarray:
     return reader.get_batch(spanned(len(reader), reader.get_avg_fps(), video, *span)).asnumpy()
 
 
-def by_pyav(path: str, video: Video) -> np.ndarray:
+def by_pyav(path: str, video: VideoConfig) -> np.ndarray:
     """The same frames of any container and codec that FFmpeg reads, decoded from the start."""
     import av
 

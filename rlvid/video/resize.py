@@ -8,7 +8,7 @@ from math import ceil, floor, sqrt
 import numpy as np
 from PIL import Image
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 
 FACTOR = 28  # pixels on each side of one visual token: patches of 14, merged two by two
@@ -28,7 +28,7 @@ def smart_resize(height: int, width: int, min_pixels: int, max_pixels: int) -> t
     return h, w
 
 
-def size(height: int, width: int, video: Video) -> tuple[int, int]:
+def size(height: int, width: int, video: VideoConfig) -> tuple[int, int]:
     """The size at which frames are shown: `resized_*` where both are set (the paper's 256 becomes 252), else smart."""
     if video.resized_height and video.resized_width:
         sides = video.resized_height, video.resized_width
@@ -37,7 +37,7 @@ def size(height: int, width: int, video: Video) -> tuple[int, int]:
     return smart_resize(height, width, video.min_pixels, video.max_pixels)
 
 
-def resize(frames: np.ndarray, video: Video) -> np.ndarray:
+def resize(frames: np.ndarray, video: VideoConfig) -> np.ndarray:
     """(T, H, W, 3) uint8 -> (T, h, w, 3) uint8, by Pillow's bicubic filter, which does not alias."""
     h, w = size(frames.shape[1], frames.shape[2], video)
     if frames.shape[1:3] == (h, w):
@@ -45,6 +45,6 @@ def resize(frames: np.ndarray, video: Video) -> np.ndarray:
     return np.stack([np.asarray(Image.fromarray(f).resize((w, h), Image.Resampling.BICUBIC)) for f in frames])
 
 
-def shown(reader: Callable[[str, Video], np.ndarray], path: str, video: Video) -> np.ndarray:
+def shown(reader: Callable[[str, VideoConfig], np.ndarray], path: str, video: VideoConfig) -> np.ndarray:
     """What a reader reads, at the size at which it is shown."""
     return resize(reader(path, video), video)

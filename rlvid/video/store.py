@@ -14,14 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from rlvid.config import Video
+from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 
 
 class Store:
     """The files of one kind, in `KINDs/` of the cache folder. Every method raises UserError where it cannot work."""
 
-    def __init__(self, video: Video, kind: str) -> None:
+    def __init__(self, video: VideoConfig, kind: str) -> None:
         base = os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid"
         self.kind = kind
         self.folder = Path(video.cache_dir or base).expanduser() / f"{kind}s"

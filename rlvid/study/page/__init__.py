@@ -26,7 +26,7 @@ from rlvid.study.plots import figures
 from rlvid.study.report import sections
 from rlvid.study.runs import read
 from rlvid.study.tables import Strip
-from rlvid.utils.files import write
+from rlvid.utils.files import write_text
 
 TITLES = {
     "curves": "Curves: each seed thin, their mean thick",
@@ -57,7 +57,7 @@ def save(runs: Path, path: Path) -> Path:
         data={name: packed(value) for name, value in (cases.gathered(study) | gaze.gathered(study)).items()},
         version=version("rlvid"),
     )
-    write(path, page)
+    write_text(path, page)
     return path
 
 

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from rlvid.config import load
 from rlvid.data.kitchen import encode
-from rlvid.data.prompts import held_out
+from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.study.cases import coherent
 from rlvid.study.page.gaze import uri
@@ -109,7 +109,7 @@ def _clips(study: Study, runs: Sequence[Result], wanted: Sequence[int]) -> tuple
     """Place -> the film and the image that the first run was shown, of the first wanted ones; and what is missing."""
     try:
         config = load(runs[0].folder / "config.toml")
-        levels = held_out(config)
+        levels = held_out_prompts(config)
     except UserError as error:
         return {}, f"no clips: {error}"
     prompts = [{p.id: p for p in levels.get(level, ())}.get(id) for level, ids in study.levels.items() for id in ids]

@@ -1,6 +1,7 @@
-"""A coin, deaf to the reply: the control arm for every reward (Spurious Rewards 2025, arXiv:2506.10947, with p = 0.5).
+"""A random reward, independent of the reply: the control arm for every other reward.
 
-There random rewards raised Qwen2.5-Math-7B on MATH-500 by 21.4 points; Llama 3 and OLMo 2 often gained nothing.
+Spurious Rewards (2025, arXiv:2506.10947) uses it with p = 0.5: it raised Qwen2.5-Math-7B on MATH-500 by 21.4 points;
+Llama 3 and OLMo 2 often gained nothing.
 """
 
 import hashlib
@@ -10,7 +11,7 @@ from rlvid.types import Completion, Prompt
 
 
 @each
-def coin(completion: Completion, prompt: Prompt, *, p: float = 0.5, seed: int = 0) -> float:
+def random(completion: Completion, prompt: Prompt, *, p: float = 0.5, seed: int = 0) -> float:
     """1 with probability `p`, else 0, by hash of seed, sample and text: the same text always lands alike."""
     digest = hashlib.blake2b(f"{seed}|{prompt.id}|{completion.text}".encode(), digest_size=8).digest()
     return float(int.from_bytes(digest) < p * 2**64)
