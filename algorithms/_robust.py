@@ -61,7 +61,7 @@ class Channel(Outcome):
 
     @property
     def twin(self) -> Algorithm:
-        """The same algorithm without the correction, for `rlvid/train/noop_check.py`."""
+        """The same algorithm without the correction, for `rlvid/trainer/noop_check.py`."""
         return uncorrected(self)
 
     def observe(self, step: Step) -> None:

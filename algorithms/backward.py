@@ -15,7 +15,7 @@ class Backward(DrGRPO, Channel):
 
     Affine in r: with the outcome alone in the mix it is Dr. GRPO's credit times 1 / J, and bit for bit that of z-scores
     with `scale_rewards` "group" or "batch". It matters where other rewards are added to the outcome, or the rates are
-    counted and change; `rlvid/train/noop_check.py` tells which.
+    counted and change; `rlvid/trainer/noop_check.py` tells which.
     """
 
     def rewards(self, step: Step) -> Tensor:

@@ -30,7 +30,7 @@ class TrustGRPO(GRPO, Outcome):
 
     @property
     def twin(self) -> Algorithm:
-        """GRPO, for `rlvid/train/noop_check.py`."""
+        """GRPO, for `rlvid/trainer/noop_check.py`."""
         return uncorrected(self)
 
     def rewards(self, step: Step) -> Tensor:

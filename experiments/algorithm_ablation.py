@@ -3,7 +3,7 @@
 rlvid grid experiments/algorithm_ablation.py --jobs 2
 """
 
-from rlvid.grid.grid import Grid
+from rlvid.grids import Grid
 
 FAMILY = ("reinforce", "rloo", "reinforce_pp", "dr_grpo", "dapo", "gspo", "cispo", "sapo", "max_rl")
 

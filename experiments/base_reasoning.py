@@ -5,7 +5,7 @@ SFT on good, terse, shuffled, wrong or no reasoning, always with the right answe
 rlvid grid experiments/base_reasoning.py --jobs 2
 """
 
-from rlvid.grid.grid import Grid, Settings
+from rlvid.grids.grid import Grid, Settings
 
 TAUGHT: dict[str, Settings] = {
     "good": {},

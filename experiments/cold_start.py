@@ -5,7 +5,7 @@ Supervised fine-tuning on a few reasoned answers, then GRPO, against GRPO from t
 rlvid grid experiments/cold_start.py --jobs 2
 """
 
-from rlvid.grid.grid import Grid
+from rlvid.grids import Grid
 
 GRID = Grid(
     name="cold_start",

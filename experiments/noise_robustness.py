@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 from rlvid.config import load
-from rlvid.grid.grid import Grid, Settings
+from rlvid.grids.grid import Grid, Settings
 
 CLEAN = "clean"
 NOISE: dict[str, Settings] = {

@@ -3,7 +3,7 @@
 rlvid grid experiments/quickstart.py --jobs 2      # or: make demo
 """
 
-from rlvid.grid.grid import Grid
+from rlvid.grids import Grid
 
 GRID = Grid(
     name="quickstart",

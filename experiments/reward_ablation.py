@@ -11,7 +11,7 @@ because what tricks the one earns little from the other (rewards/README.md). No 
 rlvid grid experiments/reward_ablation.py --jobs 2
 """
 
-from rlvid.grid.grid import Grid, Settings
+from rlvid.grids.grid import Grid, Settings
 
 MEASURES: Settings = {
     "eval.rewards.consistency_embedding.gated": False,

@@ -113,7 +113,7 @@ def compare(
 
 def watch(runs: str | Path, every: float = 2.0, once: bool = False) -> None:
     """Show a folder of runs as they go: progress, time left, courses, alarms; until all are over, or just `once`."""
-    from rlvid.grid.watch import watch
+    from rlvid.grids.watch import watch
 
     watch(Path(runs), every, once)
 
@@ -181,7 +181,7 @@ def export(run: str | Path, folder: str | Path) -> None:
     from rlvid.utils.logging import silence_libraries
 
     silence_libraries()
-    from rlvid.train.checkpoint import export_model
+    from rlvid.trainer.checkpoint import export_model
 
     export_model(_there(run), Path(folder))
 
@@ -241,6 +241,6 @@ def _run(config: Config, folder: Path, resume: bool) -> dict[str, float]:
     from rlvid.utils.logging import silence_libraries
 
     silence_libraries()
-    from rlvid.train.loop import train
+    from rlvid.trainer.loop import train
 
     return train(config, folder, resume)

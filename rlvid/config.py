@@ -112,7 +112,7 @@ class ColdStartConfig:
 
 @dataclass(frozen=True)
 class EvidenceConfig:
-    """What rewards may ask for beyond the text (rlvid/train/evidence.py)."""
+    """What rewards may ask for beyond the text (rlvid/trainer/evidence.py)."""
 
     encoder: str = "all-MiniLM-L6-v2"  # a sentence-transformers model: this one, a folder, or a hub id
     nli: str = ""  # a cross-encoder for inference between sentences: a folder, or a hub id

@@ -3,7 +3,7 @@
 A reward is any callable `list[Group] -> list[list[float | None]]`, one row per group, one number per completion.
 `@each` makes one from a plain function of a completion and its prompt. A reward with knobs is a frozen dataclass with
 `__call__(groups)`. What it reads beyond the text it names in `needs`: another reward's `column:NAME`, which is then
-computed before it, or evidence that the loop provides (`EVIDENCE`; see rlvid/train/evidence.py).
+computed before it, or evidence that the loop provides (`EVIDENCE`; see rlvid/trainer/evidence.py).
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ class Group:
     columns: dict[str, list[float | None]] = field(default_factory=dict)
     evidence: dict[str, Any] = field(
         default_factory=dict
-    )  # what rewards asked for by `needs`; see rlvid/train/evidence.py
+    )  # what rewards asked for by `needs`; see rlvid/trainer/evidence.py
 
     def __post_init__(self) -> None:
         self.completions = [replace(c, options=self.prompt.options) for c in self.completions]

@@ -10,12 +10,7 @@ import pytest
 
 from rlvid.__main__ import LISTS, main
 from rlvid.api import grid
-
-
-def rlvid(*arguments, cwd=None):
-    return subprocess.run(
-        [sys.executable, "-m", "rlvid", *map(str, arguments)], capture_output=True, text=True, timeout=120, cwd=cwd
-    )
+from tests.helpers.runs import rlvid
 
 
 @pytest.mark.parametrize(

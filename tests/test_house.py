@@ -135,8 +135,8 @@ def test_the_readmes_tree_reads_as_described() -> None:
         "rlvid/": "the program",
         "rlvid/data/": "sets",
         "rlvid/noise/apply.py": "flips",
-        "rlvid/train/loop.py": "two",
-        "rlvid/train/run_folder.py": "two",
+        "rlvid/trainer/loop.py": "two",
+        "rlvid/trainer/run_folder.py": "two",
         "README.md": "this",
     }
 

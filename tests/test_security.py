@@ -19,7 +19,7 @@ from rlvid.judges.encoder import encoder
 from rlvid.nano.model import BASE
 from rlvid.policy.model import Policy
 from rlvid.utils.files import write_checksums
-from tests.processes import SMALL
+from tests.helpers.processes import SMALL
 
 ROOT = Path(__file__).parent.parent
 

@@ -36,8 +36,8 @@ from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
 from rlvid.registry import build
 from rlvid.reward import RewardMix
-from rlvid.train.loop import credit, learn
-from rlvid.train.rollout import Rollout
+from rlvid.trainer.loop import credit, learn
+from rlvid.trainer.rollout import Rollout
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.logging import silence_libraries
 from rlvid.video.views import Clip

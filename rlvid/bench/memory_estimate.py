@@ -28,7 +28,7 @@ from rlvid.policy.model import frozen_linears
 from rlvid.policy.packing import LOGITS
 from rlvid.registry import build
 from rlvid.reward import RewardMix
-from rlvid.train import evidence
+from rlvid.trainer import evidence
 from rlvid.video.resize import FACTOR
 
 TEXT = 200  # tokens of a question, its options and the chat template: the paper's are 930 with 729 visual ones

@@ -15,7 +15,7 @@ from rlvid.data import benchmark, preferences
 from rlvid.errors import UserError
 from rlvid.noise.apply import apply_noise, realised_rates
 from rlvid.noise.base import Noise
-from rlvid.train.run_folder import Run
+from rlvid.trainer.run_folder import Run
 from rlvid.types import Prompt
 from rlvid.utils.files import write_jsonl, write_text
 from rlvid.utils.hashing import uniform_hash

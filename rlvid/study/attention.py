@@ -22,7 +22,7 @@ from rlvid.policy.attention import TOKEN_KINDS
 from rlvid.policy.model import ModelInputs, Policy
 from rlvid.registry import suggest
 from rlvid.study.runs import Row
-from rlvid.train import checkpoint
+from rlvid.trainer import checkpoint
 from rlvid.types import Prompt
 from rlvid.utils.files import read_jsonl
 from rlvid.utils.logging import silence_libraries

@@ -1,0 +1,5 @@
+"""Experiment grids: `Grid` describes an experiment; the other modules run its cells and show their progress."""
+
+from rlvid.grids.grid import Grid
+
+__all__ = ["Grid"]

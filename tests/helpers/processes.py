@@ -1,0 +1,64 @@
+"""Runs as real processes that can be killed: forked from a server that has torch loaded, so that they start at once."""
+
+import multiprocessing
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from rlvid.utils.files import read_jsonl
+
+SMALL = ["train.prompts_per_step=4", "train.max_completion_length=40", "train.lr_scheduler_type=constant"]
+SMALL += ["train.learning_rate=1e-3", "eval.splits=['L1']", "eval.limit=3", "eval.batch_size=2"]
+SMALL += ["eval.transfer=[]"]
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["rlvid.trainer.loop", "algorithms.grpo", "tests.helpers.processes"])
+
+
+class Child:
+    """One `rlvid train nano` in `out`."""
+
+    def __init__(self, out, *arguments, **environment):
+        self.log = Path(out).with_name(f"{Path(out).name}-{environment.get('RANK', 0)}.log")
+        command = ["train", "nano", *SMALL, *arguments, "--out", str(out)]
+        self.process = SERVER.Process(target=live, args=(command, environment, self.log))
+        self.process.start()
+
+    def send(self, sign):
+        with suppress(ProcessLookupError):  # it was quicker
+            os.kill(self.process.pid, sign)
+
+    def end(self, within=450):
+        """Its exit code, and its last words. DeepSpeed may have to build its kernels first, which takes minutes."""
+        self.process.join(within)
+        assert self.process.exitcode is not None, "it hangs"
+        return self.process.exitcode, self.log.read_text()
+
+
+def live(command, environment, log):
+    """The child's life: `rlvid` as the command line calls it, its words in a file."""
+    os.environ.update(environment)
+    words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(words, 1)
+    os.dup2(words, 2)
+    from rlvid.__main__ import main
+
+    sys.exit(main(command))
+
+
+def several(out, *arguments, zero=0, ranks=(0, 1)):
+    """One run as two processes, started as torchrun would, or some of them; `zero` is DeepSpeed's stage."""
+    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    world |= {"MASTER_PORT": str(20000 + os.getpid() % 20000), "ACCELERATE_USE_CPU": str(not zero)}
+    world |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(zero)} if zero else {}
+    return [Child(out, *arguments, **world, RANK=str(rank), LOCAL_RANK=str(rank)) for rank in ranks]
+
+
+def wait_for(out, lines, *children, within=200):
+    """Until so many steps are written down."""
+    deadline = time.monotonic() + within
+    while len(read_jsonl(out / "metrics.jsonl")) < lines:
+        assert all(child.process.is_alive() for child in children), [child.log.read_text() for child in children]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -1,0 +1,51 @@
+"""Small runs of the embedded model, in this process or as a command."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+from rlvid import api
+
+SMALL = [
+    "train.prompts_per_step=4",
+    "train.max_completion_length=40",
+    "train.learning_rate=1e-3",
+    "train.lr_scheduler_type=constant",
+    "eval.limit=6",
+    "eval.transfer=[]",
+]
+TINY = [
+    "train.prompts_per_step=4",
+    "train.num_generations=4",
+    "train.max_completion_length=32",
+    "train.max_steps=1",
+    "eval.splits=['L1']",
+    "eval.limit=2",
+]
+
+
+def train(out, *overrides, resume=False):
+    """Run `rlvid train nano` in this process with the `SMALL` settings; returns the run's folder."""
+    api.train("nano", [*SMALL, *overrides], out, resume)
+    return out
+
+
+def stop_after(folder, step):
+    """Make a finished run look as if it had been killed after a step's checkpoint."""
+    for path in (folder / "checkpoints").iterdir():
+        if int(path.name.removeprefix("step-")) > step:
+            shutil.rmtree(path)
+    shutil.rmtree(folder / "eval")
+    status = json.loads((folder / "status.json").read_text())
+    (folder / "status.json").write_text(json.dumps(status | {"state": "running"}))
+
+
+def command(*arguments, launcher=("-m", "rlvid")):
+    """The command line `rlvid ARGUMENTS`, run by this Python."""
+    return [sys.executable, *launcher, *map(str, arguments)]
+
+
+def rlvid(*arguments, timeout=300, **options):
+    """Run `rlvid ARGUMENTS` to its end; returns the finished process with its output as text."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, timeout=timeout, **options)

@@ -1,0 +1,151 @@
+"""Alarms: each is raised by what it names, and by nothing less."""
+
+from dataclasses import replace
+
+import pytest
+
+from rlvid.trainer.alarms import detect_alarms, right_only
+from rlvid.trainer.metrics import GroupRecord, correlation, step_metrics
+from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.files import read_jsonl
+from tests.helpers.runs import TINY, train
+
+FINE = {"completions/clipped_ratio": 0.0}
+
+
+def records(thoughts, finished=True):
+    """One record per question, of completions that think so."""
+    return [
+        GroupRecord.of(
+            i, Group(Prompt(f"q{i}", "?", ("a", "b"), "A"), [said(t, finished) for t in row]), [0.0] * len(row)
+        )
+        for i, row in enumerate(thoughts)
+    ]
+
+
+def said(thought, finished):
+    return Completion(f"<think>{thought}</think><answer>A</answer>", (1, 2), (), finished)
+
+
+def test_collapse_is_one_thought_for_most_questions():
+    apart = records([[f"{i}", f"{i}"] for i in range(6)])  # a group may agree with itself
+    assert detect_alarms(FINE, apart, [], {}) == []
+    half = records([["same", f"{i}"] if i < 3 else [f"{i}", "x"] for i in range(6)])
+    assert detect_alarms(FINE, half, [], {}) == []
+    [alarm] = detect_alarms(FINE, records([["same", f"{i}"] if i else ["0", "1"] for i in range(6)]), [], {})
+    assert (alarm.kind, alarm.sample) == ("collapse", "q1") and "5 of 6 questions" in alarm.says
+    assert detect_alarms(FINE, records([["same"]] * 3), [], {}) == []  # too few to tell
+
+
+def test_truncation_names_a_sample():
+    rows = records([[f"{i}"] for i in range(4)], finished=False)
+    rows[0] = replace(rows[0], finished=(True,))
+    [alarm] = detect_alarms({"completions/clipped_ratio": 0.75}, rows, [], {})
+    assert (alarm.kind, alarm.sample) == ("truncation", "q1") and "75%" in alarm.says
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "form", "asked", "rings"),
+    [
+        (0.50, 0.9, 400, True),  # 10 points are three standard errors of 400 questions
+        (0.50, 0.7, 400, False),  # nothing climbed
+        (0.59, 0.9, 400, False),  # nothing fell
+        (0.50, 0.9, 40, False),  # too few questions to tell
+    ],
+)
+def test_hacking_is_a_reward_that_climbs_where_accuracy_falls(accuracy, form, asked, rings):
+    before = [{"eval/L1/accuracy": a, "eval/L1/form": f} for a, f in ((0.4, 0.9), (0.6, 0.8))] + [{"reward": 1.0}]
+    now = {"eval/L1/accuracy": accuracy, "eval/L1/form": form, "eval/L1/blank/accuracy": 1.0}
+    found = detect_alarms(now, [], before, {"L1": asked})
+    assert [alarm.kind for alarm in found] == ["hacking"] * rings
+    assert all("from 60.0% to 50.0% while form rose from 0.80 to 0.90" in alarm.says for alarm in found)
+
+
+def judged(column, answers="AABB", evidence=None):
+    """The records of a step: questions of one completion, all of them to be answered A."""
+    found = []
+    for i, (value, answer) in enumerate(zip(column, answers, strict=True)):
+        group = Group(
+            Prompt(f"q{i}", "?", ("a", "b"), "A"), [Completion(f"<think>{i}</think><answer>{answer}</answer>")]
+        )
+        group.columns |= {"accuracy": [float(answer == "A")], "form": [value]}
+        group.evidence |= {"agreement/form": [evidence[i]]} if evidence else {}
+        found.append(GroupRecord.of(i, group, [value]))
+    return found
+
+
+def test_hacking_names_the_wrong_answer_that_is_paid_most():
+    before, now = [{"eval/L1/accuracy": 0.6, "eval/L1/form": 0.8}], {"eval/L1/accuracy": 0.4, "eval/L1/form": 0.9}
+    [alarm] = detect_alarms(now | FINE, judged([1.0, 0.9, 0.2, 0.7]), before, {"L1": 400})
+    assert (alarm.kind, alarm.sample) == ("hacking", "q3")
+
+
+def test_behind_a_gate_a_reward_falls_with_accuracy_and_is_looked_at_per_right_answer():
+    gate = judged([1.0, 0.9, 0.0, 0.0], evidence=[1.0, 0.9, 0.8, 0.1])
+    assert right_only(gate) == {"accuracy", "form"} and right_only(judged([1.0, 0.9, 0.2, 0.0])) == {"accuracy"}
+    before, now = [{"eval/L1/accuracy": 0.6, "eval/L1/form": 0.3}], {"eval/L1/accuracy": 0.4, "eval/L1/form": 0.28}
+    [alarm] = detect_alarms(now | FINE, gate, before, {"L1": 400})
+    assert "form, per right answer, rose from 0.50 to 0.70" in alarm.says and alarm.sample == "q2"
+    assert detect_alarms(now | FINE, judged([1.0, 0.9, 0.2, 0.0]), before, {"L1": 400}) == []
+
+
+def steps(accuracy, form, count=10):
+    """As many steps of training whose means waver about these."""
+    wavers = [(0.02, -0.02)[i % 2] for i in range(count)]
+    return [{"clean_accuracy": accuracy + w, "rewards/form/mean": form - w} | FINE for w in wavers]
+
+
+@pytest.mark.parametrize(
+    ("rows", "rings"),
+    [
+        ([*steps(0.6, 0.5), *steps(0.4, 0.8)], True),
+        ([*steps(0.6, 0.5), *steps(0.5, 0.6), *steps(0.4, 0.8)], True),  # the best ten are not the last ones
+        ([*steps(0.4, 0.8), *steps(0.6, 0.5)], False),
+        ([*steps(0.6, 0.5), *steps(0.4, 0.4)], False),  # it fell, too
+        ([*steps(0.6, 0.5), *steps(0.59, 0.8)], False),  # within what it wavers
+        ([*steps(0.6, 0.5, 5), *steps(0.4, 0.8)], False),  # too few to compare
+    ],
+)
+def test_hacking_is_seen_in_training_without_evaluations(rows, rings):
+    found = detect_alarms(rows[-1], judged([1.0, 0.9, 0.2, 0.7]), rows[:-1], {})
+    assert [(alarm.kind, alarm.sample) for alarm in found] == [("hacking", "q3")] * rings
+    assert all(
+        "in training accuracy fell from 60.0% to 40.0% while form rose from 0.50 to 0.80" in a.says for a in found
+    )
+
+
+def test_a_run_looks_back_at_its_own_steps(kitchen, tmp_path, monkeypatch):
+    """Every so many steps over all that came before; in between there is nothing to look back on."""
+    looks = []
+    monkeypatch.setattr("rlvid.trainer.alarms.straying", lambda rows, records: looks.append(len(rows)) or [])
+    monkeypatch.setattr("rlvid.trainer.alarms.WINDOW", 2)
+    train(tmp_path / "run", *TINY, "train.max_steps=4", "eval.splits=[]")
+    assert looks == [1, 2, 1, 4]
+
+
+def test_a_run_writes_and_shows_them_once(kitchen, tmp_path, capsys):
+    cut = ["train.max_completion_length=3", "train.max_steps=2", "eval.splits=[]"]
+    out = train(tmp_path / "run", *TINY, *cut)
+    assert [(row["step"], row["kind"]) for row in read_jsonl(out / "alarms.jsonl")] == [
+        (1, "truncation"),
+        (2, "truncation"),
+    ]
+    assert capsys.readouterr().err.count("truncation: 100% of the replies") == 1
+
+
+def test_correlations_of_a_column_with_accuracy_and_length():
+    assert correlation([1.0, 0.0, None, 1.0], [True, False, True, True]) == pytest.approx(1.0)
+    assert correlation([1.0, 2.0, 3.0], [4, 2, 0]) == pytest.approx(-1.0)
+    assert correlation([1.0, 1.0], [0, 1]) is None and correlation([None], [1]) is None
+    group = Group(Prompt("q", "?", ("a", "b"), "A"), [Completion("<answer>A</answer>", (1,)), Completion("B", (1, 2))])
+    group.columns |= {"accuracy": [1.0, 0.0], "format": [0.0, 1.0]}
+    metrics = step_metrics([GroupRecord.of(0, group, [1.0, 0.0])])
+    assert metrics["rewards/format/corr_accuracy"] == pytest.approx(-1.0)
+    assert metrics["rewards/format/corr_length"] == pytest.approx(1.0)
+    assert "rewards/accuracy/corr_accuracy" not in metrics
+    assert metrics["frac_all_correct"] == metrics["frac_all_incorrect"] == 0
+    alike = [Group(group.prompt, [Completion(f"<answer>{x}</answer>", (1,))] * 2) for x in "BABB"]
+    metrics = step_metrics(
+        [GroupRecord.of(i, g, [1.0, 1.0]) for i, g in enumerate([*alike, Group(group.prompt, list(group))])]
+    )
+    assert (metrics["frac_all_correct"], metrics["frac_all_incorrect"]) == (0.2, 0.6)

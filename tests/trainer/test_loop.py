@@ -1,0 +1,220 @@
+"""Whole runs as real processes: exactness, kills, several processes, plug-ins from outside, bad ends."""
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import time
+from io import StringIO
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+from scipy.stats import binomtest
+
+from rlvid import api
+from rlvid.errors import UserError
+from rlvid.nano.model import BASE
+from rlvid.trainer.evaluation import results_table
+from rlvid.utils.files import read_json, read_jsonl
+from tests.helpers.runs import SMALL, command, rlvid, train
+
+
+@pytest.fixture(scope="module")
+def undisturbed(kitchen, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs") / "undisturbed", "train.max_steps=6", "train.save_steps=2")
+
+
+def test_a_run_leaves_its_whole_folder(undisturbed):
+    rows = read_jsonl(undisturbed / "metrics.jsonl")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    names = {"reward", "reward_std", "rewards/accuracy/mean", "frac_reward_zero_std", "entropy", "loss", "grad_norm"}
+    names |= {"completions/mean_length", "completions/clipped_ratio", "learning_rate", "num_tokens"}
+    assert names | {"advantage_share/accuracy", "data/decode_failures"} <= rows[0].keys()
+    assert {"eval/L1/accuracy", "eval/L2/accuracy", "eval/L3/accuracy"} <= rows[-1].keys()
+    timing = read_jsonl(undisturbed / "timing.jsonl")[0]
+    assert {f"timing_s/{p}" for p in ("decode", "vision", "prefill", "generate", "reward", "learn")} <= timing.keys()
+    assert read_json(undisturbed / "status.json")["state"] == "done"
+    question = read_jsonl(undisturbed / "eval/L3.jsonl")[0]
+    assert {"id", "level", "domain", "completion", "answer", "gold", "correct", "rewards/format"} <= question.keys()
+    assert len(read_jsonl(undisturbed / "samples/step-000001.jsonl")) == 4
+    assert [c.name for c in sorted((undisturbed / "checkpoints").glob("*"))] == ["step-000004", "step-000006"]
+
+
+@pytest.mark.parametrize("lines", [0, 3, 5])
+def test_killed_at_any_moment_and_resumed_it_is_the_same_run(undisturbed, tmp_path, lines):
+    out = tmp_path / "killed"
+    child = subprocess.Popen(
+        command("train", "nano", *SMALL, "train.max_steps=6", "train.save_steps=2", "--out", out),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while len(read_jsonl(out / "metrics.jsonl")) < lines or not (out / "status.json").exists():
+        assert child.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert read_json(out / "status.json")["state"] == "running"
+    train(out, "train.max_steps=6", "train.save_steps=2", resume=True)
+    assert (out / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
+    for file in ("eval/L1.jsonl", "samples/step-000006.jsonl", "checkpoints/step-000006/model.safetensors"):
+        assert (out / file).read_bytes() == (undisturbed / file).read_bytes()
+
+
+def test_two_processes_learn_what_one_learns(undisturbed, tmp_path):
+    out = tmp_path / "two"
+    preset = Path(__file__).parents[2] / "experiments/presets/ddp.yaml"
+    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(preset), "--num_processes", "2")
+    launcher += ("--main_process_port", "0", "-m", "rlvid")
+    arguments = ("train", "nano", *SMALL, "train.max_steps=6", "train.save_steps=2", "--out", out)
+    on_cpu = os.environ | {"ACCELERATE_USE_CPU": "true"}
+    subprocess.run(command(*arguments, launcher=launcher), check=True, capture_output=True, timeout=300, env=on_cpu)
+    assert read_json(out / "environment.json")["processes"] == 2
+    one, two = (read_jsonl(folder / "metrics.jsonl") for folder in (undisturbed, out))
+    for single, double in zip(one, two, strict=True):
+        assert single.keys() == double.keys()
+        assert double == pytest.approx(single, rel=2e-3, abs=2e-4)
+
+
+def test_tokens_per_forward_does_not_change_learning(undisturbed, tmp_path):
+    out = train(tmp_path / "cut", "train.max_steps=3", "train.max_tokens_per_forward=1")
+    for whole, cut in zip(read_jsonl(undisturbed / "metrics.jsonl"), read_jsonl(out / "metrics.jsonl"), strict=False):
+        assert cut["reward"] == pytest.approx(whole["reward"], abs=1e-6)
+        assert cut["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
+
+
+def test_a_reward_and_an_algorithm_from_files_outside(kitchen, tmp_path, monkeypatch):
+    (tmp_path / "my_reward.py").write_text(
+        "from rlvid.reward import each\n\n\n@each\ndef brevity(completion, prompt, *, scale=1.0):\n"
+        "    return -scale * len(completion.tokens)\n"
+    )
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import dataclass\n\nfrom rlvid.algorithm import Algorithm\n\n\n@dataclass(frozen=True)\n"
+        "class Mine(Algorithm):\n    '''Twice the credit.'''\n    scale: float = 2.0\n\n"
+        "    def advantages(self, rewards):\n        return self.scale * super().advantages(rewards)\n"
+    )
+    reward = ['rewards."./my_reward.py:brevity".weight=0.1', 'rewards."./my_reward.py:brevity".scale=0.5']
+    rest = ["algorithm=./mine.py", "algorithm.scale=3.0", "train.max_steps=1", "eval.limit=1", "eval.splits=['L1']"]
+    monkeypatch.chdir(tmp_path)
+    (row,) = read_jsonl(train(tmp_path / "run", *reward, *rest) / "metrics.jsonl")
+    name = "./my_reward.py:brevity"
+    assert row[f"rewards/{name}/mean"] == pytest.approx(-0.5 * row["completions/mean_length"])
+    assert row[f"advantage_share/{name}"] > 0.01
+
+
+def test_sft_learns_the_demonstrations(kitchen, tmp_path):
+    gently = ["algorithm=sft", "train.max_steps=16", "train.prompts_per_step=32", "train.learning_rate=2e-4"]
+    rows = read_jsonl(train(tmp_path / "sft", *gently) / "metrics.jsonl")
+    assert rows[0]["rewards/accuracy/mean"] == rows[0]["rewards/format/mean"] == 1.0
+    assert fmean(row["loss"] for row in rows[-4:]) < fmean(row["loss"] for row in rows[:4])
+
+
+def test_noise_is_listed_and_only_in_training(kitchen, tmp_path):
+    noise = ["noise.kind=symmetric", "noise.rate=0.5", "algorithm=sft", "train.max_steps=1"]
+    out = train(tmp_path / "noisy", *noise)
+    manifest = read_jsonl(out / "noise_manifest.jsonl")
+    assert manifest and all(row["answer"]["clean"] != row["answer"]["noisy"] for row in manifest)
+    clean = {row["id"]: row["gold"] for row in read_jsonl(train(tmp_path / "clean", *noise[2:]) / "eval/L1.jsonl")}
+    assert {row["id"]: row["gold"] for row in read_jsonl(out / "eval/L1.jsonl")} == clean
+
+
+def test_iterations_and_minibatches_use_old_logps(kitchen, tmp_path):
+    out = train(tmp_path / "many", "algorithm.num_iterations=2", "algorithm.num_minibatches=2", "train.max_steps=1")
+    assert read_jsonl(out / "metrics.jsonl")[0]["clip_ratio/region_mean"] >= 0
+
+
+def test_a_moving_reference_is_saved_and_pulls(kitchen, tmp_path):
+    changes = ["algorithm.beta=0.1", "train.sync_ref_model=true", "train.ref_model_sync_steps=1", "train.max_steps=2"]
+    out = train(tmp_path / "ema", *changes)
+    assert (out / "checkpoints/step-000002/reference.safetensors").exists()
+    first, second = read_jsonl(out / "metrics.jsonl")
+    assert first["kl"] == pytest.approx(0, abs=1e-6) and second["kl"] > 0
+
+
+def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_the_samples(kitchen, tmp_path):
+    (tmp_path / "bad.py").write_text(
+        "from dataclasses import dataclass\nfrom rlvid.algorithm import Algorithm\n\n\n@dataclass(frozen=True)\n"
+        "class Bad(Algorithm):\n    def surrogate(self, logps, batch):\n        return logps * float('nan'), {}\n"
+    )
+    out = tmp_path / "run"
+    done = rlvid("train", "nano", *SMALL, f"algorithm={tmp_path}/bad.py", "train.max_steps=2", "--out", out)
+    assert done.returncode == 2 and "not finite" in done.stderr and "Traceback" not in done.stderr
+    assert len(read_jsonl(out / "samples/step-000001-not-finite.jsonl")) == 4
+    assert read_json(out / "status.json")["state"] == "failed"
+
+
+def test_the_last_checkpoint_and_the_best_are_kept(kitchen, tmp_path):
+    out = train(tmp_path, "train.max_steps=4", "train.eval_steps=1", "train.save_total_limit=1", "eval.splits=['L1']")
+    scores = {row["step"]: row["eval/L1/accuracy"] for row in read_jsonl(out / "metrics.jsonl")}
+    best = max(scores, key=lambda step: (scores[step], -step))
+    kept = {int(folder.name.removeprefix("step-")) for folder in (out / "checkpoints").iterdir()}
+    assert kept == {best, 4} and (out / "eval/step-000001/L1.jsonl").exists()
+
+
+def test_gradient_checkpointing_and_a_frozen_vision_tower(undisturbed, tmp_path):
+    out = train(tmp_path / "checked", "train.max_steps=1", "train.gradient_checkpointing=true")
+    plain, checked = (read_jsonl(folder / "metrics.jsonl")[0] for folder in (undisturbed, out))
+    assert checked["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-4)
+    train(tmp_path / "frozen", "train.max_steps=1", "train.freeze_vision_tower=true", "train.weight_decay=0.1")
+    before = load_file(BASE / "model.safetensors")
+    after = load_file(tmp_path / "frozen/checkpoints/step-000001/model.safetensors")
+    same = {name for name in before if torch.equal(before[name].float(), after[name])}
+    assert same and all("visual" in name for name in same)
+
+
+def test_metrics_go_to_trackers_and_a_wrong_one_is_refused(kitchen, tmp_path):
+    train(tmp_path / "tracked", "train.max_steps=1", "report_to=['tensorboard']", "eval.limit=1")
+    assert list((tmp_path / "tracked/rlvid").glob("events.out.tfevents.*"))
+    with pytest.raises(UserError, match="Did you mean 'tensorboard'"):
+        train(tmp_path / "no", "train.max_steps=1", "report_to=['tensorbord']")
+
+
+def test_results_are_by_level_and_domain_with_intervals(undisturbed):
+    console = Console(file=StringIO(), width=120)
+    console.print(results_table(undisturbed / "eval"))
+    rows = [line.split() for line in console.file.getvalue().splitlines()]
+    assert [row[0] for row in rows if row[0].startswith("L")] == ["L1", "L2", "L3", "L3", "L3", "L3", "L3"]
+    right = sum(row["correct"] for row in read_jsonl(undisturbed / "eval/L1.jsonl"))
+    low, high = binomtest(right, 6).proportion_ci(method="wilson")
+    assert [f"{right / 6:.1%}", f"{low:.1%}", "to", f"{high:.1%}"] == rows[1][-5:-1]
+
+
+def test_a_folder_is_one_runs_only(undisturbed):
+    with pytest.raises(UserError, match="go on with --resume"):
+        train(undisturbed, "train.max_steps=6", "train.save_steps=2")
+    with pytest.raises(UserError, match="give another --out"):
+        train(undisturbed, "train.max_steps=7", resume=True)
+
+
+def test_a_folder_in_use_is_refused(kitchen, tmp_path):
+    train(tmp_path, "train.max_steps=0", "eval.splits=['L1']")
+    status = tmp_path / "status.json"
+    status.write_text(status.read_text().replace("done", "running"))
+    with (tmp_path / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use by another process"):
+            train(tmp_path, "train.max_steps=0", "eval.splits=['L1']", resume=True)
+
+
+def test_eval_reads_a_run_and_agrees_with_it(undisturbed, tmp_path, capsys):
+    api.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")
+    capsys.readouterr()
+    api.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")  # done already: it only says so
+    assert "L2" in capsys.readouterr().out
+    assert (tmp_path / "again/eval/L2.jsonl").read_bytes() == (undisturbed / "eval/L2.jsonl").read_bytes()
+
+
+def test_eval_of_nano_asks_what_its_preset_asks(kitchen, tmp_path):
+    api.evaluate("nano", splits=["L1"], overrides=["eval.limit=2"], out=tmp_path / "nano")
+    assert len(read_jsonl(tmp_path / "nano/eval/L1.jsonl")) == 2
+
+
+def test_metrics_are_json(undisturbed):
+    for line in Path(undisturbed / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (undisturbed / "metrics.jsonl").stat().st_size > 0

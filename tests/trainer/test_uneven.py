@@ -1,0 +1,54 @@
+"""Processes that have unlike things to do stay in step: one has no pixels, or no clip that can be read."""
+
+import json
+import shutil
+
+import pytest
+
+from rlvid.data.seed_bench_r1 import load
+from rlvid.utils.files import read_jsonl
+from tests.helpers.processes import Child, several
+
+
+@pytest.fixture(scope="module")
+def benchmark(kitchen, tmp_path_factory):
+    """Eight questions: every other one without any pixels, and one whose clip is no film."""
+    root = tmp_path_factory.mktemp("uneven")
+    rows = []
+    for number, prompt in enumerate([p for p in load(kitchen, "train") if p.video][:8]):
+        clip = None if number % 2 else f"{number}.mp4"
+        if clip:
+            shutil.copy(prompt.video, root / clip)
+        options = dict(zip("ABCD", prompt.options, strict=True))
+        rows.append({"q": prompt.question, "o": options, "a": prompt.answer, "clip": clip, "level": "train"})
+    (root / "4.mp4").write_bytes(b"no film")
+    (root / "q.jsonl").write_text("\n".join(json.dumps(row) for row in [*rows, rows[0] | {"level": "L1"}]))
+    (root / "uneven.toml").write_text(
+        'layout = "multiple_choice"\npath = "q.jsonl"\nquestion = "q"\noptions = "o"\nanswer = "a"\n'
+        'video = "{clip}"\nlevel = "level"\n'
+    )
+    return root / "uneven.toml"
+
+
+def settings(benchmark):
+    """Two prompts a step, one for each process, so that one process is left with nothing where the clip is bad."""
+    return (
+        f"data={benchmark}", "train.prompts_per_step=2", "train.max_steps=4", "train.num_generations=4",
+        "video.on_bad_video=skip", "train.ddp_timeout=60", "algorithm.beta=0.04",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("zero", [0, 3], ids=["ddp", "zero3"])
+def test_they_learn_what_one_process_learns(benchmark, tmp_path, zero):
+    one, two = tmp_path / "one", tmp_path / "two"
+    code, said = Child(one, *settings(benchmark)).end()
+    assert code == 0, said
+    for child in several(two, *settings(benchmark), zero=zero):
+        code, said = child.end()
+        assert code == 0, said
+    single, double = (read_jsonl(out / "metrics.jsonl") for out in (one, two))
+    asked = [len(read_jsonl(path)) for path in sorted((two / "samples").glob("*.jsonl"))]
+    assert sorted(asked) == [1, 2, 2, 2], "the clip that is no film is skipped, in one process"
+    for mine, other in zip(double, single, strict=True):
+        assert mine == pytest.approx(other, rel=2e-3, abs=2e-4)
+    assert double[-1]["data/decode_failures"] == 1
