@@ -29,11 +29,12 @@ from rlvid.bench.trl_baseline import trl
 from rlvid.bench.workload import BETA, RATE, Shape, question
 from rlvid.config import Config, Plugin, load
 from rlvid.policy.deepspeed import TrainState
-from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.optimizer import build_adamw
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
+from rlvid.policy.types import ModelInputs
 from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer.loop import credit, learn
@@ -68,7 +69,7 @@ def subject(folder: Path, shape: Shape) -> Subject:
     video = random.integers(0, 256, (shape.frames, side, side, 3), np.uint8) if shape.frames else None
     clip = Clip(video, random.integers(0, 256, (side, side, 3), np.uint8))
     empty = Prompt("empty", "", ("a", "b", "c", "d"), "A")
-    words = question(len(policy.encode(empty, clip).ids), shape.prompt)
+    words = question(len(policy.encode(empty, clip).input_ids), shape.prompt)
     prompts = [replace(empty, id=f"q{i}", question=words) for i in range(shape.groups)]
     return Subject(config, policy, prompts, [clip] * shape.groups)
 
@@ -96,7 +97,7 @@ class Ours:
         with self.timed("encode"):
             encoded = [self.policy.encode(p, clip) for p, clip in zip(self.prompts, self.clips, strict=True)]
         groups = self.sample(encoded, f"bench|{self.number}")
-        self.tokens = sum(len(e.ids) + len(c.tokens) for e, g in zip(encoded, groups, strict=True) for c in g)
+        self.tokens = sum(len(e.input_ids) + len(c.tokens) for e, g in zip(encoded, groups, strict=True) for c in g)
         idle = encoded[0], groups[0]
         rollout = Rollout.of(range(len(groups)), encoded, groups, self.mix(groups), idle)
         with self.timed("reference"):
@@ -172,22 +173,24 @@ class PaperScheme(Rows):
             max_new_tokens=self.shape.completion,
             suppress_tokens=self.policy.banned_token_ids,
         )
-        return tuple(output[0, len(prompt.ids) :].tolist())
+        return tuple(output[0, len(prompt.input_ids) :].tolist())
 
 
 def as_inputs(policy: Policy, prompt: ModelInputs) -> dict[str, Any]:
     """An encoded prompt as transformers' `generate` takes it."""
-    config, ids = policy.model.config, prompt.ids[None]
+    config, ids = policy.model.config, prompt.input_ids[None]
     image, video = ids == config.image_token_id, ids == config.video_token_id
-    films = len(prompt.grids) - 1
-    split = int(prompt.grids[:films].prod(-1).sum())
-    film = {"pixel_values_videos": prompt.patches[:split], "video_grid_thw": prompt.grids[:films]} if films else {}
+    films = len(prompt.grid_thw) - 1
+    split = int(prompt.grid_thw[:films].prod(-1).sum())
+    film = (
+        {"pixel_values_videos": prompt.pixel_values[:split], "video_grid_thw": prompt.grid_thw[:films]} if films else {}
+    )
     return {
         "input_ids": ids,
         "attention_mask": torch.ones_like(ids),
         "mm_token_type_ids": image.int() + 2 * video.int(),
-        "pixel_values": prompt.patches[split:],
-        "image_grid_thw": prompt.grids[films:],
+        "pixel_values": prompt.pixel_values[split:],
+        "image_grid_thw": prompt.grid_thw[films:],
         **film,
     }
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.model import Policy
 from rlvid.policy.packing import Packing
+from rlvid.policy.types import ModelInputs
 
 ROWS, SINK = 64, 10.0
 TOKEN_KINDS = ("video", "image", "text", "own words")
@@ -60,15 +61,15 @@ def record_attention(
 ) -> Tensor:
     """(T, L) where each of a completion's T tokens looks, over prompt and completion: the mean of layers and heads."""
     on, language = policy.device, policy.model.model.language_model
-    ids, start = torch.tensor(tokens, device=on), len(prompt.ids)
+    ids, start = torch.tensor(tokens, device=on), len(prompt.input_ids)
     packing = Packing.of([start], [[tokens]], on)
     gaze = AttentionRecorder(**vars(packing), prompt_tokens=start, layers=layers, heads=heads)
-    after = torch.arange(len(ids), device=on).expand(3, -1) + prompt.start
+    after = torch.arange(len(ids), device=on).expand(3, -1) + prompt.next_position
     with policy.precision():
         language(
             inputs_embeds=torch.cat([*policy.embed([prompt]), policy.model.get_input_embeddings()(ids)])[None],
             attention_mask=dict.fromkeys(language.config.layer_types, gaze),
-            position_ids=torch.cat([prompt.positions, after], dim=1)[:, None],
+            position_ids=torch.cat([prompt.position_ids, after], dim=1)[:, None],
             use_cache=False,
         )
     return torch.stack([seen for seen in gaze.seen if seen is not None]).mean(0)
@@ -76,7 +77,7 @@ def record_attention(
 
 def token_kinds(policy: Policy, prompt: ModelInputs, length: int) -> Tensor:
     """(L,) for each of `length` tokens, prompt and completion, its index into `KINDS`."""
-    found, ids = torch.full((length,), TOKEN_KINDS.index("text")), prompt.ids.cpu()
+    found, ids = torch.full((length,), TOKEN_KINDS.index("text")), prompt.input_ids.cpu()
     found[: len(ids)][ids == policy.model.config.video_token_id] = TOKEN_KINDS.index("video")
     found[: len(ids)][ids == policy.model.config.image_token_id] = TOKEN_KINDS.index("image")
     found[len(ids) :] = TOKEN_KINDS.index("own words")

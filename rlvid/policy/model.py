@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,33 +19,14 @@ from rlvid.policy import lora
 from rlvid.policy.critic import Critic
 from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
 from rlvid.policy.packing import packed_hidden_states, pad_rows, register_packed_attention, token_logps
-from rlvid.policy.vision_cache import CachedMedium, VisionFeatureCache, vision_tower_is_frozen
+from rlvid.policy.types import ForwardOutput, ModelInputs
+from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower_is_frozen
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import Frames
 from rlvid.video.pixels import patchify
 from rlvid.video.views import Clip, view
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
-
-
-@dataclass(frozen=True)
-class ModelInputs:
-    """A prompt as the model reads it: L tokens, of which the visual ones stand for N patches of M media."""
-
-    ids: Tensor  # (L,)
-    positions: Tensor  # (3, L): M-RoPE's time, height and width
-    start: int  # the position of the first completion token, on all three axes
-    patches: Tensor  # (N, patch values), the video's before the image's
-    grids: Tensor  # (M, 3): each medium's patches in time, height and width
-    media: Sequence[CachedMedium] = ()  # where the vision tower is frozen: what it makes of them
-
-
-class ForwardOutput(NamedTuple):
-    """What one forward says of completions: (B, T) each, zero on padding."""
-
-    logps: Tensor
-    entropy: Tensor
-    values: Tensor  # zero without a critic
 
 
 class Policy(nn.Module):
@@ -149,15 +128,15 @@ class Policy(nn.Module):
 
     def embed(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
         """(L, hidden) for each prompt. A vision tower that learns is gone through in any case: other processes do."""
-        ids = torch.cat([p.ids for p in prompts])
+        ids = torch.cat([p.input_ids for p in prompts])
         hidden = self.model.get_input_embeddings()(ids)
-        if any(len(p.grids) for p in prompts):
-            features = self.look([p for p in prompts if len(p.grids)])
+        if any(len(p.grid_thw) for p in prompts):
+            features = self.look([p for p in prompts if len(p.grid_thw)])
             visual = (ids == self.model.config.video_token_id) | (ids == self.model.config.image_token_id)
             hidden = hidden.masked_scatter(visual[:, None], features.to(hidden.dtype))
         elif torch.is_grad_enabled() and not self.features:
             hidden = hidden + 0 * self._dummy_vision_forward().to(hidden.dtype)
-        return list(hidden.split([len(p.ids) for p in prompts]))
+        return list(hidden.split([len(p.input_ids) for p in prompts]))
 
     def forward(
         self, prompts: Sequence[ModelInputs], groups: Sequence[Group], temperature: float = 1.0
@@ -195,7 +174,7 @@ class Policy(nn.Module):
         """What the vision tower makes of all media: in one call, or medium by medium and only once if it is frozen."""
         if self.features:
             return torch.cat(self.features(prompts))
-        patches, grids = torch.cat([p.patches for p in prompts]), torch.cat([p.grids for p in prompts])
+        patches, grids = torch.cat([p.pixel_values for p in prompts]), torch.cat([p.grid_thw for p in prompts])
         return torch.cat(list(self.model.model.get_image_features(patches, grids).pooler_output))
 
     def _dummy_vision_forward(self) -> Tensor:

@@ -1,58 +1,62 @@
-"""As much at a time as memory has room for: halved, for good, when it turns out to be too much."""
+"""Halve the batch when memory runs out, and stay at the smaller size."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 
 from rlvid.errors import UserError
 
-T = TypeVar("T")
-
-
-class OOMBackoff:
-    """How much of something goes through a model at a time."""
-
-    def __init__(self, what: str, size: int = sys.maxsize) -> None:
-        self.what, self.size = what, size
-
-    def fit(
-        self,
-        work: Callable[[int], T],
-        most: int,
-        least: int = 1,
-        undo: Callable[[], None] = lambda: None,
-        again: Callable[[bool], bool] = bool,
-    ) -> T:
-        """What `work` returns for a size of at most `most`; where memory runs out, `undo`, and again with half of it.
-
-        `again` is told whether it ran out, and says whether all is to be done again: processes that work together ask
-        each other. UserError where less than `least` would be left.
-        """
-        while True:
-            size, short = min(self.size, most), ""
-            try:
-                found = work(size)
-            except RuntimeError as error:
-                if not should_reduce_batch_size(error):
-                    raise
-                short = str(error).splitlines()[0]
-            if short:
-                clear_device_cache(garbage_collection=True)
-            if not again(bool(short)):
-                return found
-            undo()
-            if short and size // 2 < least:
-                raise UserError(f"out of memory with {size} {self.what} at a time: {short}. {ADVICE}")
-            if short:
-                self.size = size // 2
-                print(f"rlvid: out of memory; from now on {self.size} {self.what} at a time", file=sys.stderr)
-
-
 ADVICE = (
     "Try train.gradient_checkpointing=true, train.lora_r=16, a smaller train.max_tokens_per_forward, "
     "train.num_generations or video.max_frames"
 )
+
+
+class OOMBackoff:
+    """The largest batch that fits in memory, found by halving.
+
+    ```
+    for size in backoff.sizes(limit):
+        with backoff.attempt(size):
+            return work(size)
+    ```
+
+    An attempt that runs out of memory is swallowed, and the next size is half as large. The smaller size is kept for
+    all later calls. Any other error passes through. `failed` says whether the last attempt ran out of memory: ranks
+    that learn together ask each other before they leave the loop, and one that succeeds tries the same size again.
+    """
+
+    def __init__(self, unit: str, size: int = sys.maxsize) -> None:
+        """`unit` names what is counted in messages ("tokens", "prompts"); `size` is the first attempt."""
+        self.unit, self.size = unit, size
+        self.failed = False
+        self.reason = ""  # the first line of the last out-of-memory error
+
+    def sizes(self, limit: int, smallest: int = 1) -> Iterator[int]:
+        """Yield sizes to attempt, at most `limit`; raise UserError when less than `smallest` would be left."""
+        while True:
+            size = min(self.size, limit)
+            yield size
+            if not self.failed:
+                continue  # another rank ran out of memory: the same size again
+            if size // 2 < smallest:
+                raise UserError(f"out of memory with {size} {self.unit} at a time: {self.reason}. {ADVICE}")
+            self.size = size // 2
+            print(f"rlvid: out of memory; from now on {self.size} {self.unit} at a time", file=sys.stderr)
+
+    @contextmanager
+    def attempt(self, size: int) -> Iterator[None]:
+        """Run the body; swallow an out-of-memory error, free the cache and set `failed`."""
+        self.failed = False
+        try:
+            yield
+        except RuntimeError as error:
+            if not should_reduce_batch_size(error):
+                raise
+            self.failed, self.reason = True, str(error).splitlines()[0]
+        if self.failed:  # here the traceback, which keeps tensors alive, is gone
+            clear_device_cache(garbage_collection=True)

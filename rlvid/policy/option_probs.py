@@ -9,9 +9,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlvid.answer import LETTERS
-from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.packing import map_micro_batches, packed_hidden_states
+from rlvid.policy.types import ModelInputs
 
 OPEN, CLOSE = "<answer>", "</answer>"
 

@@ -25,7 +25,8 @@ from rlvid.distributed import all_reduce_max
 from rlvid.policy.oom import OOMBackoff
 
 if TYPE_CHECKING:
-    from rlvid.policy.model import ModelInputs, Policy
+    from rlvid.policy.model import Policy
+    from rlvid.policy.types import ModelInputs
 
 T = TypeVar("T")
 Tokens = Sequence[Sequence[Sequence[int]]]  # the tokens of each completion of each group
@@ -35,7 +36,7 @@ LANES = 16  # the prompts' piece ends at a multiple: kernels round keys that do 
 
 def row_lengths(prompts: Sequence[ModelInputs], completions: Tokens) -> list[int]:
     """How many tokens each group's row has."""
-    return [len(p.ids) + sum(map(len, group)) for p, group in zip(prompts, completions, strict=True)]
+    return [len(p.input_ids) + sum(map(len, group)) for p, group in zip(prompts, completions, strict=True)]
 
 
 def micro_batches(prompts: Sequence[ModelInputs], completions: Tokens, budget: int) -> list[list[int]]:
@@ -50,21 +51,23 @@ def micro_batches(prompts: Sequence[ModelInputs], completions: Tokens, budget: i
 
 
 def map_micro_batches(
-    prompts: Sequence[ModelInputs], completions: Tokens, room: OOMBackoff, ask: Callable[[list[int]], Sequence[T]]
+    prompts: Sequence[ModelInputs],
+    completions: Tokens,
+    backoff: OOMBackoff,
+    function: Callable[[list[int]], Sequence[T]],
 ) -> list[T]:
-    """What `ask` says of each group, in their order, where it is asked of as many as share a forward.
+    """Apply `function` to the indices of each micro-batch of groups; return one result per group, in group order.
 
-    Without a gradient: where memory runs out, all are asked again, fewer at a time.
+    For forward passes without a gradient: where memory runs out, all groups are done again in smaller micro-batches.
     """
-
-    def within(budget: int) -> list[T]:
-        found: dict[int, T] = {}
-        for part in micro_batches(prompts, completions, budget):
-            found |= zip(part, ask(part), strict=True)
-        return [found[i] for i in range(len(prompts))]
-
-    widest = max(row_lengths(prompts, completions), default=1)
-    return room.fit(within, widest * len(prompts), widest)
+    longest = max(row_lengths(prompts, completions), default=1)
+    for budget in backoff.sizes(longest * len(prompts), smallest=longest):
+        with backoff.attempt(budget):
+            results: dict[int, T] = {}
+            for part in micro_batches(prompts, completions, budget):
+                results |= zip(part, function(part), strict=True)
+            return [results[i] for i in range(len(prompts))]
+    raise AssertionError("unreachable: sizes() yields until it raises")
 
 
 def packed_hidden_states(policy: Policy, prompts: Sequence[ModelInputs], completions: Tokens) -> tuple[Tensor, Tensor]:
@@ -74,7 +77,7 @@ def packed_hidden_states(policy: Policy, prompts: Sequence[ModelInputs], complet
     tokens = [torch.tensor([t for c in group for t in c], device=on) for group in completions]
     rows = [torch.cat([prompt, embed(ids)]) for prompt, ids in zip(policy.embed(prompts), tokens, strict=True)]
     places = [_position_ids(p, g) for p, g in zip(prompts, completions, strict=True)]
-    packing = Packing.of([len(p.ids) for p in prompts], completions, on)
+    packing = Packing.of([len(p.input_ids) for p in prompts], completions, on)
     language = policy.model.model.language_model
 
     hidden = language(
@@ -87,7 +90,7 @@ def packed_hidden_states(policy: Policy, prompts: Sequence[ModelInputs], complet
     index = [
         (i, j)
         for i, (p, g) in enumerate(zip(prompts, completions, strict=True))
-        for j in _predicting_columns(len(p.ids), g)
+        for j in _predicting_columns(len(p.input_ids), g)
     ]
     row, column = torch.tensor(index, device=on).T
     return hidden[row, column], torch.cat(tokens)
@@ -190,8 +193,8 @@ def _token_logps(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: fl
 
 def _position_ids(prompt: ModelInputs, completions: Sequence[Sequence[int]]) -> Tensor:
     """(3, L + tokens): M-RoPE positions; every completion starts where the prompt ends."""
-    after = torch.cat([torch.arange(len(c)) for c in completions]) + prompt.start
-    return torch.cat([prompt.positions, after.to(prompt.positions).expand(3, -1)], dim=1)
+    after = torch.cat([torch.arange(len(c)) for c in completions]) + prompt.next_position
+    return torch.cat([prompt.position_ids, after.to(prompt.position_ids).expand(3, -1)], dim=1)
 
 
 def _predicting_columns(length: int, completions: Sequence[Sequence[int]]) -> list[int]:

@@ -19,8 +19,9 @@ from transformers import DynamicCache
 from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy.decoding import CudaGraphCache, LowPrecisionDynamicCache, SharedPrefixCache
-from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.types import ModelInputs
 from rlvid.types import Completion, Group, Prompt
 
 PhaseTimer = Callable[[str], AbstractContextManager[None]]
@@ -53,7 +54,7 @@ class Sampler:
 
     def __init__(self, policy: Policy, config: TrainConfig, timed: PhaseTimer) -> None:
         self.policy, self.config, self.timed = policy, config, timed
-        self.room = OOMBackoff("prompts")
+        self.backoff = OOMBackoff("prompts")
         self.decoding: type[SharedPrefixCache] | type[CudaGraphCache] = (
             SharedPrefixCache if policy.device.type == "cpu" else CudaGraphCache
         )
@@ -62,11 +63,11 @@ class Sampler:
     def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         """Groups in the prompts' order; the same seed and sample give the same completions, few or many at a time."""
 
-        def sample(size: int) -> list[Group]:
-            starts = range(0, len(prompts), size)
-            return [g for i in starts for g in self._together(prompts[i : i + size], encoded[i : i + size], seed)]
-
-        return self.room.fit(sample, len(prompts))
+        for size in self.backoff.sizes(len(prompts)):
+            with self.backoff.attempt(size):
+                starts = range(0, len(prompts), size)
+                return [g for i in starts for g in self._together(prompts[i : i + size], encoded[i : i + size], seed)]
+        raise AssertionError("unreachable: sizes() yields until it raises")
 
     def _together(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
         count, length = self.config.num_generations, self.config.max_completion_length
@@ -84,7 +85,7 @@ class Sampler:
             cache = LowPrecisionDynamicCache(config=self.policy.model.config.text_config)
             seen, positions = (
                 pad_sequence(x, batch_first=True, padding_side="left")
-                for x in ([torch.ones_like(p.ids) for p in encoded], [p.positions.T for p in encoded])
+                for x in ([torch.ones_like(p.input_ids) for p in encoded], [p.position_ids.T for p in encoded])
             )
             hidden = self.policy.model.model.language_model(
                 inputs_embeds=pad_sequence(embeds, batch_first=True, padding_side="left"),
@@ -93,7 +94,7 @@ class Sampler:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-        return cache, hidden, seen, torch.tensor([p.start for p in encoded], device=hidden.device)
+        return cache, hidden, seen, torch.tensor([p.next_position for p in encoded], device=hidden.device)
 
     def _decode(
         self, cache: DynamicCache, hidden: Tensor, seen: Tensor, place: Tensor, count: int, uniforms: Tensor

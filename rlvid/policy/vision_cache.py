@@ -9,10 +9,8 @@ itself: made now or read again, they are the same bits. In one batch with others
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,20 +18,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, Qwen2VLForConditionalGeneration
 
 from rlvid.config import VideoConfig
+from rlvid.policy.types import CachedMedia, ModelInputs
 from rlvid.video.store import Store
 
-if TYPE_CHECKING:
-    from rlvid.policy.model import ModelInputs
-
 DIGEST = 16  # bytes before the features, of which they are the hash
-
-
-@dataclass
-class CachedMedium:
-    """A video or an image as a frozen tower sees it."""
-
-    place: Path  # where its features are kept
-    features: Tensor | None  # (visual tokens, hidden), once they are known
 
 
 class VisionFeatureCache:
@@ -46,11 +34,11 @@ class VisionFeatureCache:
         self.weights = fingerprint(model.model.visual)
         self.hits = self.misses = self.rebuilt = 0
 
-    def find(self, frames: np.ndarray) -> CachedMedium:
+    def find(self, frames: np.ndarray) -> CachedMedia:
         """A medium, (T, H, W, 3) or (H, W, 3) uint8, with its features if they are kept."""
         pixels = blake2b(np.ascontiguousarray(frames).data).hexdigest()
         place = self.store.place(self.weights, frames.shape, pixels, str(self.dtype))
-        return CachedMedium(place, self._read(place))
+        return CachedMedia(place, self._read(place))
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
@@ -58,13 +46,13 @@ class VisionFeatureCache:
         return [features for prompt in prompts for features in self._of(prompt)]
 
     def _of(self, prompt: ModelInputs) -> Iterator[Tensor]:
-        parts, on = prompt.patches.split(prompt.grids.prod(-1).tolist()), prompt.patches.device
-        for medium, patches, grid in zip(prompt.media, parts, prompt.grids, strict=True):
+        parts, on = prompt.pixel_values.split(prompt.grid_thw.prod(-1).tolist()), prompt.pixel_values.device
+        for medium, patches, grid in zip(prompt.media, parts, prompt.grid_thw, strict=True):
             if medium.features is None:
                 self.misses += 1
                 with torch.autocast(on.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
                     medium.features = self.tower(patches, grid[None]).pooler_output[0].to(self.dtype)
-                self._write(medium.place, medium.features)
+                self._write(medium.path, medium.features)
             yield medium.features.to(on)
 
     def _read(self, place: Path) -> Tensor | None:

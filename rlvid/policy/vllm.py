@@ -23,8 +23,9 @@ from rlvid.policy.mrope import uses_transformers_positions
 from rlvid.types import Completion, Group, Prompt
 
 if TYPE_CHECKING:
-    from rlvid.policy.model import ModelInputs, Policy
+    from rlvid.policy.model import Policy
     from rlvid.policy.sampler import PhaseTimer
+    from rlvid.policy.types import ModelInputs
 
 
 class VLLMSampler:
@@ -127,10 +128,10 @@ def vllm_prompt(policy: Policy, prompt: Prompt, encoded: ModelInputs) -> Mapping
 
     Refuses, for a model that was trained with transformers' positions, a video after which vLLM lets text begin later.
     """
-    ids, config = encoded.ids.tolist(), policy.model.config
+    ids, config = encoded.input_ids.tolist(), policy.model.config
     kinds = {config.video_token_id: "video", config.image_token_id: "image"}
     media = [kinds[t] for t, before in zip(ids, [None, *ids[:-1]], strict=True) if t in kinds and t != before]
-    merged = policy.merged(encoded.grids.cpu())
+    merged = policy.merged(encoded.grid_thw.cpu())
     if uses_transformers_positions(config) and any(
         time > max(rows, columns) for time, rows, columns in merged.tolist()
     ):
@@ -142,7 +143,7 @@ def vllm_prompt(policy: Policy, prompt: Prompt, encoded: ModelInputs) -> Mapping
     features = policy.look([encoded]).split(merged.prod(-1).tolist()) if media else ()
     shown = {
         kind: {f"{kind}_embeds": seen.cpu(), f"{kind}_grid_thw": grid[None].cpu()}
-        for kind, seen, grid in zip(media, features, encoded.grids, strict=True)
+        for kind, seen, grid in zip(media, features, encoded.grid_thw, strict=True)
     }
     short = [t for t, before in zip(ids, [None, *ids[:-1]], strict=True) if not (t in kinds and t == before)]
     return {"prompt_token_ids": short} | ({"multi_modal_data": shown} if shown else {})

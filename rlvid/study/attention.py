@@ -19,7 +19,8 @@ from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.policy import attention
 from rlvid.policy.attention import TOKEN_KINDS
-from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.model import Policy
+from rlvid.policy.types import ModelInputs
 from rlvid.registry import suggest
 from rlvid.study.runs import Row
 from rlvid.trainer import checkpoint
@@ -151,5 +152,5 @@ def watch(
     seen = attention.record_attention(policy, encoded, ids, layers, heads)
     texts = [policy.tokenizer.decode([token]) for token in ids]
     side = policy.model.config.vision_config.spatial_merge_size
-    grids = [(t, h // side, w // side) for t, h, w in encoded.grids.tolist()]
+    grids = [(t, h // side, w // side) for t, h, w in encoded.grid_thw.tolist()]
     return Look(name, row, texts, seen, attention.token_kinds(policy, encoded, seen.shape[1]), grids)

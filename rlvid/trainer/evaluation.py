@@ -15,8 +15,9 @@ from scipy.stats import binomtest
 
 from rlvid.config import TrainConfig
 from rlvid.errors import UserError
-from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.model import Policy
 from rlvid.policy.sampler import SampleFn, make_sampler
+from rlvid.policy.types import ModelInputs
 from rlvid.trainer.display import Display
 from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest, to_json
 from rlvid.trainer.prefetch import PromptPrefetcher

@@ -33,12 +33,13 @@ from rlvid.errors import UserError
 from rlvid.judges.encoder import embed, encoder, entailment
 from rlvid.judges.endpoint import Judge
 from rlvid.policy import attention
-from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.option_probs import OPEN, option_letter_probs
 from rlvid.policy.packing import map_micro_batches
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import SampleFn, make_sampler
+from rlvid.policy.types import ModelInputs
 from rlvid.reward import RewardMix, VerdictNoiseFn
 from rlvid.types import Completion, Group, Likelihood, Prompt
 from rlvid.utils.files import explain_read_errors
@@ -172,7 +173,7 @@ class EvidenceProvider:
     def visual_attention(self, asked: EvidenceRequest, name: str) -> list[Any]:
         """Per completion, from 0 to 1: the mean of all layers, heads and tokens; None where there are no pixels."""
         return [
-            [self._on_pixels(encoded, completion) if len(encoded.grids) else None for completion in group]
+            [self._on_pixels(encoded, completion) if len(encoded.grid_thw) else None for completion in group]
             for group, encoded in zip(asked.groups, asked.encoded, strict=True)
         ]
 

@@ -183,11 +183,13 @@ def learn(
     for turn in turns:
         part = rollout.select(turn)
         gradient = partial(backward, models, algorithm, accelerator, part, config.temperature)
-        meter.add(
-            room.fit(
-                gradient, part.widest * len(part.groups), part.widest, learner.zero_grad, models.any_rank_out_of_memory
-            )
-        )
+        for budget in room.sizes(part.widest * len(part.groups), smallest=part.widest):
+            with room.attempt(budget):
+                micro = gradient(budget)
+            if not models.any_rank_out_of_memory(room.failed):
+                break
+            learner.zero_grad()
+        meter.add(micro)
         models.all_reduce_gradients()
         meter.step(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
         optimizer.step()

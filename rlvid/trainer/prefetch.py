@@ -8,7 +8,8 @@ from functools import partial
 
 import torch
 
-from rlvid.policy.model import ModelInputs, Policy
+from rlvid.policy.model import Policy
+from rlvid.policy.types import ModelInputs
 from rlvid.trainer.run_folder import Run
 from rlvid.types import Prompt
 from rlvid.video.read import BadVideo

@@ -16,9 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rlvid.config import TrainConfig
 from rlvid.errors import UserError
-from rlvid.policy.model import ForwardOutput, ModelInputs, Policy
+from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.packing import map_micro_batches, micro_batches, row_lengths
+from rlvid.policy.types import ForwardOutput, ModelInputs
 from rlvid.trainer.metrics import GroupRecord
 from rlvid.types import Batch, Completion, Group, Prompt, Step
 from rlvid.video.views import Clip

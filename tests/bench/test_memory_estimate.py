@@ -46,7 +46,7 @@ def read(policy):
     random = np.random.default_rng(0)
     clip = Clip(*(random.integers(0, 256, size, np.uint8) for size in ((FRAMES, SIDE, SIDE, 3), (SIDE, SIDE, 3))))
     empty = Prompt("q", "", ("a", "b", "c", "d"), "A")
-    prompt = replace(empty, question=question(len(policy.encode(empty, clip).ids), PROMPT))
+    prompt = replace(empty, question=question(len(policy.encode(empty, clip).input_ids), PROMPT))
     return prompt, policy.encode(prompt, clip)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from rlvid.policy import lora
-from rlvid.policy.model import ForwardOutput
+from rlvid.policy.types import ForwardOutput
 from rlvid.types import Completion, Group, Prompt
 
 
@@ -17,23 +17,23 @@ def packed(policy, encoded, completions, temperature=0.7):
 def states(policy, prompt, tokens, padding=0):
     """(T, hidden) the states before a completion's tokens: a left-padded row, no cache, pixels of its own."""
     pads = torch.zeros(padding, dtype=torch.long)
-    ids = torch.cat([pads, prompt.ids, torch.tensor(tokens)])[None]
-    after = torch.arange(prompt.start, prompt.start + len(tokens)).expand(3, -1)
-    config, counts = policy.model.config, prompt.grids.prod(-1)
-    video, image = (bool((prompt.ids == kind).any()) for kind in (config.video_token_id, config.image_token_id))
-    patches = list(prompt.patches.split(counts.tolist()))
-    pixels = {"pixel_values_videos": patches[0], "video_grid_thw": prompt.grids[:1]} if video else {}
-    pixels |= {"pixel_values": patches[-1], "image_grid_thw": prompt.grids[-1:]} if image else {}
+    ids = torch.cat([pads, prompt.input_ids, torch.tensor(tokens)])[None]
+    after = torch.arange(prompt.next_position, prompt.next_position + len(tokens)).expand(3, -1)
+    config, counts = policy.model.config, prompt.grid_thw.prod(-1)
+    video, image = (bool((prompt.input_ids == kind).any()) for kind in (config.video_token_id, config.image_token_id))
+    patches = list(prompt.pixel_values.split(counts.tolist()))
+    pixels = {"pixel_values_videos": patches[0], "video_grid_thw": prompt.grid_thw[:1]} if video else {}
+    pixels |= {"pixel_values": patches[-1], "image_grid_thw": prompt.grid_thw[-1:]} if image else {}
     is_image, is_video = ids == config.image_token_id, ids == config.video_token_id
     output = policy.model.model(
         input_ids=ids,
         attention_mask=(torch.arange(ids.shape[1]) >= padding)[None] if padding else None,
-        position_ids=torch.cat([pads.expand(3, -1), prompt.positions, after], dim=1)[:, None],
+        position_ids=torch.cat([pads.expand(3, -1), prompt.position_ids, after], dim=1)[:, None],
         mm_token_type_ids=is_image.int() + 2 * is_video.int(),
         use_cache=False,
         **pixels,
     )
-    return output.last_hidden_state[0, padding + len(prompt.ids) - 1 : -1]
+    return output.last_hidden_state[0, padding + len(prompt.input_ids) - 1 : -1]
 
 
 def separate(policy, encoded, completions, temperature=0.7, padding=0):

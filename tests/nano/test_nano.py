@@ -98,9 +98,9 @@ def test_pretraining_reads_what_the_policy_will_read(base, tokens):
     encoded = policy.encode(prompt, Clip(taught.video, taught.image))
     batch = collate([taught], tokens, base.config)
     asked = int((batch["labels"] == -100).sum())
-    assert batch["input_ids"][0, :asked].tolist() == encoded.ids.tolist()
+    assert batch["input_ids"][0, :asked].tolist() == encoded.input_ids.tolist()
     patches = torch.cat([batch["pixel_values_videos"], batch["pixel_values"]])
-    assert torch.allclose(patches, encoded.patches, atol=1e-5)
+    assert torch.allclose(patches, encoded.pixel_values, atol=1e-5)
     assert tokens.decode(batch["input_ids"][0, asked:]) == f"{taught.reply}<|im_end|>"
 
 

@@ -39,21 +39,23 @@ def test_nanos_are_transformers(prompts, side, left_out):
     assert uses_transformers_positions(policy.model.config)
     encoded = policy.encode(replace(prompts[0], id="some", **left_out))
     config, grids = policy.model.config, {}
-    kinds = (encoded.ids == config.image_token_id) + 2 * (encoded.ids == config.video_token_id)
-    for kind, grid in zip(dict.fromkeys(kinds[kinds > 0].tolist()), encoded.grids, strict=True):
+    kinds = (encoded.input_ids == config.image_token_id) + 2 * (encoded.input_ids == config.video_token_id)
+    for kind, grid in zip(dict.fromkeys(kinds[kinds > 0].tolist()), encoded.grid_thw, strict=True):
         grids[("image_grid_thw", "video_grid_thw")[kind - 1]] = grid[None]
-    placed, delta = policy.model.model.get_rope_index(encoded.ids[None], kinds[None].int(), **grids)
-    assert torch.equal(placed[:, 0], encoded.positions) and encoded.start == len(encoded.ids) + int(delta)
+    placed, delta = policy.model.model.get_rope_index(encoded.input_ids[None], kinds[None].int(), **grids)
+    assert torch.equal(placed[:, 0], encoded.position_ids) and encoded.next_position == len(encoded.input_ids) + int(
+        delta
+    )
 
 
 def test_other_models_take_the_published_ones(prompts, tmp_path):
     policy = Policy.load(load("nano", [f"model={published(tmp_path)}"]))
     encoded, nanos = policy.encode(prompts[0]), Policy.load(load("nano")).encode(prompts[0])
-    time, side = int(encoded.grids[0, 0]), int(encoded.grids[0, 1]) // 2
+    time, side = int(encoded.grid_thw[0, 0]), int(encoded.grid_thw[0, 1]) // 2
     assert (
         not uses_transformers_positions(policy.model.config)
         and time > side
-        and encoded.start == nanos.start + time - side
+        and encoded.next_position == nanos.next_position + time - side
     )
     policy.save(tmp_path / "saved")
     assert not uses_transformers_positions(Policy.load(load("nano", [f"model={tmp_path / 'saved'}"])).model.config)

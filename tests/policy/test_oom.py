@@ -164,8 +164,15 @@ def test_under_zero_a_process_that_cannot_go_back_says_so_and_nobody_waits_for_e
     assert code == 2 and "waited for the others" in words
 
 
-def test_sizes_are_halved_for_good_and_other_errors_are_not_ours():
-    room, tried, undone = OOMBackoff("prompts"), [], []
+def attempt(backoff, work, limit, smallest=1):
+    """The size that `work` succeeds with, as callers of `OOMBackoff` find it."""
+    for size in backoff.sizes(limit, smallest):
+        with backoff.attempt(size):
+            return work(size)
+
+
+def test_sizes_are_halved_for_good_and_other_errors_pass_through():
+    backoff, tried = OOMBackoff("prompts"), []
 
     def work(size):
         tried.append(size)
@@ -173,10 +180,19 @@ def test_sizes_are_halved_for_good_and_other_errors_are_not_ours():
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes")
         return size
 
-    assert room.fit(work, 12, undo=lambda: undone.append(1)) == 3 and tried == [12, 6, 3] and len(undone) == 2
-    assert room.fit(work, 12) == 3 and tried[3:] == [3], "it is remembered"
-    assert room.fit(work, 2) == 2
+    assert attempt(backoff, work, 12) == 3 and tried == [12, 6, 3]
+    assert attempt(backoff, work, 12) == 3 and tried[3:] == [3], "the smaller size is kept"
+    assert attempt(backoff, work, 2) == 2
     with pytest.raises(UserError, match=r"out of memory with 8 tokens at a time: DefaultCPU.*Try train"):
-        OOMBackoff("tokens", 8).fit(work, 100, least=5)
+        attempt(OOMBackoff("tokens", 8), work, 100, smallest=5)
     with pytest.raises(RuntimeError, match="shapes"):
-        room.fit(lambda size: (_ for _ in ()).throw(RuntimeError("shapes do not fit")), 2)
+        attempt(backoff, lambda size: (_ for _ in ()).throw(RuntimeError("shapes do not fit")), 2)
+
+
+def test_a_size_that_worked_is_tried_again_for_a_rank_that_ran_out():
+    sizes = (backoff := OOMBackoff("tokens", 8)).sizes(100)
+    for _ in range(2):
+        with backoff.attempt(next(sizes)):
+            pass
+        assert not backoff.failed
+    assert next(sizes) == 8

@@ -93,7 +93,7 @@ def perturbed(policy):
 
 def test_a_budget_of_tokens_makes_forwards_of_like_groups(rollout):
     encoded, completions = rollout
-    widths = [len(p.ids) + sum(map(len, group)) for p, group in zip(encoded, completions, strict=True)]
+    widths = [len(p.input_ids) + sum(map(len, group)) for p, group in zip(encoded, completions, strict=True)]
     assert len(set(widths)) == 4
     order = sorted(range(4), key=lambda i: -widths[i])
     assert packing.micro_batches(encoded, completions, 1) == [[i] for i in order]

@@ -36,12 +36,12 @@ def every_shape(prompts):
 
 def generated(policy, prompt, encoded):
     """Transformers' own greedy reply, token by token."""
-    ids, config = encoded.ids[None], policy.model.config
+    ids, config = encoded.input_ids[None], policy.model.config
     names = {"video": ("pixel_values_videos", "video_grid_thw"), "image": ("pixel_values", "image_grid_thw")}
     kinds = [kind for kind, shown in (("video", prompt.video), ("image", prompt.image)) if shown]
-    patches = encoded.patches.split(encoded.grids.prod(-1).tolist())
+    patches = encoded.pixel_values.split(encoded.grid_thw.prod(-1).tolist())
     pixels = {}
-    for kind, rows, grid in zip(kinds, patches, encoded.grids, strict=True):
+    for kind, rows, grid in zip(kinds, patches, encoded.grid_thw, strict=True):
         pixels |= dict(zip(names[kind], (rows, grid[None]), strict=True))
     reply = policy.model.generate(
         input_ids=ids,

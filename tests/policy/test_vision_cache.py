@@ -128,7 +128,7 @@ def test_the_least_recently_used_go_first(fresh, prompts):
     clips = [replace(p, image=None) for p in prompts[:3]]
     for age, clip in enumerate(clips):
         embedded(policy, [clip])
-        os.utime(policy.encode(clip).media[0].place, (1000 + age, 1000 + age))
+        os.utime(policy.encode(clip).media[0].path, (1000 + age, 1000 + age))
         store.room = 0.0
     assert [policy.encode(clip).media[0].features is None for clip in clips] == [True, False, False]
 

@@ -28,19 +28,19 @@ def eager(policy, prompts):
     """(layers, heads, T, L): a full pass with `output_attentions`, the rows from which the reply was predicted."""
     encoded = policy.encode(prompts[0])
     ids = torch.tensor([*policy.tokenizer(REPLY)["input_ids"], policy.tokenizer.eos_token_id])
-    after = torch.arange(len(ids)).expand(3, -1) + encoded.start
+    after = torch.arange(len(ids)).expand(3, -1) + encoded.next_position
     language = policy.model.model.language_model
     before, language.config._attn_implementation = language.config._attn_implementation, "eager"
     try:
         with torch.no_grad():
             full = language(
                 inputs_embeds=torch.cat([*policy.embed([encoded]), policy.model.get_input_embeddings()(ids)])[None],
-                position_ids=torch.cat([encoded.positions, after], dim=1)[:, None],
+                position_ids=torch.cat([encoded.position_ids, after], dim=1)[:, None],
                 output_attentions=True,
             ).attentions
     finally:
         language.config._attn_implementation = before
-    return encoded, torch.stack([layer[0, :, len(encoded.ids) - 1 : -1] for layer in full])
+    return encoded, torch.stack([layer[0, :, len(encoded.input_ids) - 1 : -1] for layer in full])
 
 
 @pytest.mark.parametrize(("layers", "heads"), [((), ()), ((0, 2), (1,)), ((3,), ()), ((), (0, 5))])
@@ -71,7 +71,7 @@ def test_shares_and_maps_are_of_the_right_tokens(policy, eager, seen):
     encoded = eager[0]
     config = policy.model.config
     for i, kind in enumerate((config.video_token_id, config.image_token_id)):
-        own = seen.weights[:, : len(encoded.ids)][:, encoded.ids == kind].sum(1)
+        own = seen.weights[:, : len(encoded.input_ids)][:, encoded.input_ids == kind].sum(1)
         assert torch.allclose(seen.shares()[:, i], own, atol=1e-5), TOKEN_KINDS[i]  # there is no sink on nano
     assert torch.allclose(seen.shares().sum(1), torch.ones(len(seen.tokens)), atol=1e-5)
     assert seen.shares()[0, 3] == 0, "the first token has no words of its own to look at"

@@ -96,7 +96,7 @@ def test_likelihood_tells_what_video_and_thought_are_good_for(policy, prompts):
         assert likelihood[0].full == pytest.approx(probs[0], abs=1e-5)  # the reference is still the policy
         assert likelihood[0].no_reasoning == likelihood[1].no_reasoning != likelihood[0].full
         bare = policy.encode(group.prompt, Clip())
-        assert len(bare.grids) == 0 < len(seen.grids)
+        assert len(bare.grid_thw) == 0 < len(seen.grid_thw)
         [[text_only]] = option_letter_probs(policy, [bare], [[SAYS[0].removesuffix("B</answer>")]], [4], ONE)
         assert likelihood[0].no_video == pytest.approx(text_only, abs=1e-5)
 
