@@ -1,9 +1,14 @@
-"""What a reward is: groups in, one column out, `None` where it does not apply; and the weighted mix of several.
+"""The interface of a reward, the `@each` decorator, and `RewardMix`, the weighted sum of several rewards.
 
-A reward is any callable `list[Group] -> list[list[float | None]]`, one row per group, one number per completion.
-`@each` makes one from a plain function of a completion and its prompt. A reward with knobs is a frozen dataclass with
-`__call__(groups)`. What it reads beyond the text it names in `needs`: another reward's `column:NAME`, which is then
-computed before it, or evidence that the loop provides (`EVIDENCE`; see rlvid/trainer/evidence.py).
+A reward is a callable `list[Group] -> Column`: one row per group, one number per completion, `None` where the reward
+does not apply. There are two ways to write one:
+
+- a function `(completion, prompt, *, options) -> float | None` under `@each`;
+- a frozen dataclass with `__call__(groups)`, whose fields are the reward's options in the config.
+
+A reward that reads more than the text lists it in its attribute `needs`, a frozenset of names. `column:NAME` is the
+column of another reward, which is then computed first. Every other name is a kind of evidence that the trainer
+provides (rlvid/trainer/evidence.py).
 """
 
 from __future__ import annotations
@@ -16,43 +21,65 @@ from typing import Any, Protocol
 
 from rlvid.config import Plugin
 from rlvid.errors import UserError
-from rlvid.registry import available, build, suggest
+from rlvid.registry import available, build
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.timeout import time_limit
-from rlvid.video.views import VIEWS
 
-Column = list[list[float | None]]
-VerdictNoiseFn = Callable[[str, Sequence[Group]], None]
-MADE = ("answer_probs", "answer_likelihood", "ref_logps", "reanswer", "visual_attention")  # by policy and reference
-OVERDUE = "reward {name!r} has not come back after train.reward_timeout = {seconds:g} s: mend it, or wait longer"
-EVIDENCE = frozenset(("narrations", "embeddings", "nli", "judge", *MADE, *(f"view:{name}" for name in VIEWS)))
+Column = list[list[float | None]]  # (P, G), rows may differ in length
+VerdictNoiseFn = Callable[[str, Sequence[Group]], None]  # (reward's name, groups): changes that column in place
+
+_TIMEOUT = "reward {name!r} did not return within train.reward_timeout = {seconds:g} s: fix it, or raise the limit"
 
 
 class Reward(Protocol):
-    """Maps groups to a column."""
+    """A callable that maps groups to a column."""
 
     def __call__(self, groups: Sequence[Group]) -> Column:
-        """One row per group, one number (or None: does not apply) per completion."""
+        """Return one row per group with one number per completion, `None` where the reward does not apply."""
 
 
 def each(score: Callable[..., float | None]) -> Callable[..., Column]:
-    """Lift `(completion, prompt, *, knobs) -> float | None` to a reward over groups."""
+    """Turn a function that scores one completion into a reward over groups.
+
+    `score` has the signature `(completion, prompt, *, options) -> float | None`. Its keyword-only parameters become the
+    reward's options in the config.
+
+    >>> from rlvid.types import Completion, Group, Prompt
+    >>> @each
+    ... def brevity(completion, prompt, *, limit=3):
+    ...     return len(completion.text) <= limit
+    >>> brevity([Group(Prompt("q1", "Which?"), [Completion("B"), Completion("It is B")])])
+    [[1.0, 0.0]]
+    """
 
     @wraps(score)
-    def reward(groups: Sequence[Group], **knobs: Any) -> Column:
-        return [[_number(score(c, g.prompt, **knobs)) for c in g] for g in groups]
+    def reward(groups: Sequence[Group], **options: Any) -> Column:
+        return [
+            [_as_float(score(completion, group.prompt, **options)) for completion in group]  # one row
+            for group in groups
+        ]
 
     return reward
 
 
-def _number(value: float | None) -> float | None:
+def _as_float(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
 class RewardMix:
-    """Rewards by name, in an order in which each stands after those whose columns it reads, and their weighted sum.
+    """Several rewards, their order of computation, and their weighted sum.
 
-    A column that is read and not in the mix is computed with weight 0. UserError on needs that nothing can meet.
+    A reward comes after the rewards whose columns it reads. A column that is read but is not in the mix is added with
+    weight 0.
+
+    Attributes:
+        rewards: the rewards by name, in the order of computation.
+        weights: each reward's weight at step 0.
+        anneal: the decay constant in steps of each reward whose weight fades.
+        needs: the kinds of evidence that each reward reads.
+        timeout: the time limit for one reward and one call, in seconds; 0 means no limit.
+
+    Raises UserError if rewards read each other's columns in a circle, or if a column's reward does not exist.
     """
 
     def __init__(
@@ -62,26 +89,15 @@ class RewardMix:
         anneal: Mapping[str, float] | None = None,
         timeout: float = 0,
     ) -> None:
-        self.timeout = timeout  # seconds for each reward, 0 for as long as it takes
-        rewards, reads = dict(rewards), {}
-        waiting = list(rewards)
-        for name in waiting:
-            reads[name] = required_columns(rewards[name])
-            for other in reads[name] - rewards.keys():
-                rewards[other] = build("rewards", other)
-                waiting.append(other)
-        try:
-            order = TopologicalSorter({name: sorted(reads[name]) for name in rewards}).static_order()
-            self.rewards = {name: rewards[name] for name in order}
-        except CycleError as error:
-            raise UserError(f"rewards need each other's columns in a circle: {' -> '.join(error.args[1])}") from error
+        self.timeout = timeout
+        self.rewards = _in_order(_with_required(rewards))
         self.weights = {name: weights.get(name, 0.0) for name in self.rewards}
         self.anneal = {name: steps for name, steps in (anneal or {}).items() if steps}
-        self.needs = {name: required_evidence(name, reward) for name, reward in self.rewards.items()}
+        self.needs = {name: evidence_needs(reward) for name, reward in self.rewards.items()}
 
     @classmethod
     def build(cls, plugins: Sequence[Plugin], timeout: float = 0) -> RewardMix:
-        """The mix that a config asks for."""
+        """Build the mix that a config describes."""
         return cls(
             {p.name: build("rewards", p.name, **p.fields) for p in plugins},
             {p.name: p.weight for p in plugins},
@@ -89,82 +105,124 @@ class RewardMix:
             timeout,
         )
 
-    def beside(self, plugins: Sequence[Plugin]) -> RewardMix:
-        """The same with rewards that are only measured; one of the same name stands in the other's place."""
-        further = {p.name: build("rewards", p.name, **p.fields) for p in plugins}
-        return RewardMix({**self.rewards, **further}, self.weights, timeout=self.timeout)
+    def with_measures(self, plugins: Sequence[Plugin]) -> RewardMix:
+        """Return this mix plus `plugins` as rewards of weight 0, which are computed and logged but not paid.
+
+        A plug-in with the name of a reward of the mix replaces that reward and takes over its weight. Weights do not
+        fade in the new mix: it is for evaluation.
+        """
+        measures = {p.name: build("rewards", p.name, **p.fields) for p in plugins}
+        return RewardMix({**self.rewards, **measures}, self.weights, timeout=self.timeout)
 
     @property
-    def evidence(self) -> list[str]:
-        """What the loop must provide, in a fixed order."""
+    def required_evidence(self) -> list[str]:
+        """The kinds of evidence that the rewards of the mix read, sorted."""
         return sorted(frozenset().union(*self.needs.values()))
 
-    def at(self, step: int) -> dict[str, float]:
-        """Each reward's weight at a step."""
-        return {n: w * exp(-step / self.anneal[n]) if n in self.anneal else w for n, w in self.weights.items()}
+    def weights_at(self, step: int) -> dict[str, float]:
+        """Return each reward's weight at a step: `weight * exp(-step / anneal)`, or `weight` where it does not fade."""
+        return {
+            name: weight * exp(-step / self.anneal[name]) if name in self.anneal else weight
+            for name, weight in self.weights.items()
+        }
 
     def __call__(
-        self, groups: Sequence[Group], spoil: VerdictNoiseFn | None = None, step: int = 0
+        self, groups: Sequence[Group], corrupt: VerdictNoiseFn | None = None, step: int = 0
     ) -> list[list[float]]:
-        """Lay every reward's column on the groups; return the (P, G) totals of a step, `None` counting as nothing.
+        """Compute every reward's column into `group.columns`, and return the (P, G) totals with the weights of `step`.
 
-        `spoil` may change a column as soon as it is there: that is how noise comes between verifier and policy.
+        `None` counts as 0 in a total. `corrupt` is called on each column right after it is computed: this is how noise
+        enters between the verifier and the policy, and before other rewards read the column.
+
+        Raises UserError if a reward takes longer than `timeout` or returns a malformed column (see `check_column`).
         """
-        self._lay(self.rewards, groups, spoil)
-        mix = self.at(step)
-        return [[sum(w * (g[n][i] or 0.0) for n, w in mix.items()) for i in range(len(g))] for g in groups]
+        self._compute_columns(self.rewards, groups, corrupt)
+        weights = self.weights_at(step)
 
-    def plain(self, groups: Sequence[Group], spoil: VerdictNoiseFn | None = None) -> None:
-        """Lay only the columns of rewards that ask for nothing, as on the completions of an altered view."""
-        self._lay([n for n, r in self.rewards.items() if not getattr(r, "needs", ())], groups, spoil)
+        def total(group: Group, i: int) -> float:
+            return sum(weight * (group[name][i] or 0.0) for name, weight in weights.items())
 
-    def idle(self, prompts: Sequence[Prompt]) -> list[str]:
-        """A warning for each paid reward of text alone that applies to no prompt, not even to a reply in good form.
+        return [[total(group, i) for i in range(len(group))] for group in groups]
 
-        Only for those of the folder: a plug-in from elsewhere is not called with replies that nobody gave.
+    def score_text_only(self, groups: Sequence[Group], corrupt: VerdictNoiseFn | None = None) -> None:
+        """Compute only the columns of rewards without `needs`, as for the completions of an altered view."""
+        self._compute_columns(self._text_only(), groups, corrupt)
+
+    def inapplicable_rewards(self, prompts: Sequence[Prompt]) -> list[str]:
+        """Return a warning for each paid reward of text alone that applies to none of `prompts`.
+
+        Each reward is tried on one well-formed reply per prompt, with the right answer in it. Only rewards of the
+        folder `rewards/` are tried: a plug-in from elsewhere is never called with replies that no policy wrote.
         """
-        found, shipped = [], available("rewards")
-        for name in (n for n in shipped if self.weights.get(n) and not getattr(self.rewards[n], "needs", ())):
-            replies = (Group(p, [Completion(f"<think>So.</think><answer>{p.answer or 'A'}</answer>")]) for p in prompts)
-            if prompts and all(self.rewards[name]([group]) == [[None]] for group in replies):
-                found.append(
+        shipped = set(available("rewards"))
+        warnings = []
+        for name in sorted(shipped.intersection(self._text_only())):
+            if self.weights[name] and prompts and not any(_applies(self.rewards[name], p) for p in prompts):
+                warnings.append(
                     f"reward {name!r} applies to none of the {len(prompts)} samples of the data: it pays nothing"
                 )
-        return found
+        return warnings
 
-    def _lay(self, names: Iterable[str], groups: Sequence[Group], spoil: VerdictNoiseFn | None) -> None:
+    def _text_only(self) -> list[str]:
+        """The names of the rewards without `needs`, in the order of computation."""
+        return [name for name, reward in self.rewards.items() if not getattr(reward, "needs", ())]
+
+    def _compute_columns(self, names: Iterable[str], groups: Sequence[Group], corrupt: VerdictNoiseFn | None) -> None:
         for name in names:
-            with time_limit(self.timeout, OVERDUE.format(name=name, seconds=self.timeout)):
+            with time_limit(self.timeout, _TIMEOUT.format(name=name, seconds=self.timeout)):
                 column = self.rewards[name](groups)
-            for group, row in zip(groups, check_column(name, column, groups), strict=True):
+            check_column(name, column, groups)
+            for group, row in zip(groups, column, strict=True):
                 group.columns[name] = row
-            if spoil:
-                spoil(name, groups)
+            if corrupt:
+                corrupt(name, groups)
 
 
 def required_columns(reward: Reward) -> set[str]:
-    """The names of the columns that a reward reads."""
-    needs: frozenset[str] = getattr(reward, "needs", frozenset())
-    return {need.removeprefix("column:") for need in needs if need.startswith("column:")}
+    """Return the names of the rewards whose columns `reward` reads."""
+    return {need.removeprefix("column:") for need in getattr(reward, "needs", ()) if need.startswith("column:")}
 
 
-def required_evidence(name: str, reward: Reward) -> frozenset[str]:
-    """The evidence that a reward asks for; UserError if there is no such kind."""
-    asked = frozenset(n for n in getattr(reward, "needs", ()) if not n.startswith("column:"))
-    for need in sorted(asked - EVIDENCE):
-        raise UserError(f"reward {name!r} needs {need!r}, which is no evidence.{suggest(need, EVIDENCE)}")
-    return asked
+def evidence_needs(reward: Reward) -> frozenset[str]:
+    """Return the kinds of evidence that `reward` reads: its `needs` without the columns of other rewards."""
+    return frozenset(need for need in getattr(reward, "needs", ()) if not need.startswith("column:"))
 
 
-def check_column(name: str, column: Column, groups: Sequence[Group]) -> Column:
-    """A column of the right shape with finite numbers, or a UserError that names the reward and the sample."""
+def check_column(name: str, column: Column, groups: Sequence[Group]) -> None:
+    """Raise UserError, with the reward and the sample, unless the column fits the groups and its numbers are finite."""
     if len(column) != len(groups):
         raise UserError(f"reward {name!r} returned {len(column)} rows for {len(groups)} groups")
     for group, row in zip(groups, column, strict=True):
+        sample = group.prompt.id
         if len(row) != len(group):
-            raise UserError(
-                f"reward {name!r} returned {len(row)} numbers for the {len(group)} completions of {group.prompt.id}"
-            )
-        if bad := [v for v in row if v is not None and not isfinite(v)]:
-            raise UserError(f"reward {name!r} returned {bad[0]} for a completion of sample {group.prompt.id}")
-    return column
+            raise UserError(f"reward {name!r} returned {len(row)} numbers for the {len(group)} completions of {sample}")
+        for value in row:
+            if value is not None and not isfinite(value):
+                raise UserError(f"reward {name!r} returned {value} for a completion of sample {sample}")
+
+
+def _with_required(rewards: Mapping[str, Reward]) -> dict[str, Reward]:
+    """Add the rewards whose columns are read but that are not in the mix, and those that these read in turn."""
+    complete = dict(rewards)
+    unvisited = list(rewards)
+    while unvisited:
+        reads = required_columns(complete[unvisited.pop(0)])
+        for name in reads - complete.keys():
+            complete[name] = build("rewards", name)
+            unvisited.append(name)
+    return complete
+
+
+def _in_order(rewards: Mapping[str, Reward]) -> dict[str, Reward]:
+    """Sort rewards so that each comes after those whose columns it reads; UserError if that is impossible."""
+    reads = {name: sorted(required_columns(reward)) for name, reward in rewards.items()}
+    try:
+        return {name: rewards[name] for name in TopologicalSorter(reads).static_order()}
+    except CycleError as error:
+        raise UserError(f"rewards need each other's columns in a circle: {' -> '.join(error.args[1])}") from error
+
+
+def _applies(reward: Reward, prompt: Prompt) -> bool:
+    """Whether a reward gives a number to a well-formed reply with the right answer (A where none is known)."""
+    reply = Completion(f"<think>So.</think><answer>{prompt.answer or 'A'}</answer>")
+    return reward([Group(prompt, [reply])]) != [[None]]

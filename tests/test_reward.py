@@ -1,4 +1,4 @@
-"""The mix of rewards: named columns, weights, and what is refused."""
+"""RewardMix: named columns, weights, the order of computation, and what it refuses."""
 
 from dataclasses import dataclass
 
@@ -20,26 +20,30 @@ def only_long(completion, prompt):
     return 1.0 if len(completion.text) > 2 else None
 
 
-def groups():
-    return [Group(Prompt(i, "?"), [Completion("a"), Completion("abc")]) for i in ("one", "two")]
+def two_groups():
+    return [Group(Prompt(name, "?"), [Completion("a"), Completion("abc")]) for name in ("one", "two")]
+
+
+def group_with_a_right_reply():
+    prompt = Prompt("q", "?", ("up", "down"), "B")
+    return Group(prompt, [Completion("<think>x</think><answer>B</answer>")])
 
 
 def test_totals_are_weighted_and_none_adds_nothing():
-    asked = groups()
-    totals = RewardMix({"length": length, "only_long": only_long}, {"length": 0.5, "only_long": 2.0})(asked)
+    groups = two_groups()
+    totals = RewardMix({"length": length, "only_long": only_long}, {"length": 0.5, "only_long": 2.0})(groups)
     assert totals == [[0.5, 3.5], [0.5, 3.5]]
-    assert asked[0]["only_long"] == [None, 1.0] and asked[1]["length"] == [1.0, 3.0]
+    assert groups[0]["only_long"] == [None, 1.0] and groups[1]["length"] == [1.0, 3.0]
 
 
 def test_a_mix_is_built_from_the_config():
     mix = RewardMix.build([Plugin("accuracy"), Plugin("format", 0.2, {"partial": True})])
     assert mix.weights == {"accuracy": 1.0, "format": 0.2}
-    prompt = Prompt("q", "?", ("up", "down"), "B")
-    assert mix([Group(prompt, [Completion("<think>x</think><answer>B</answer>")])]) == [[1.2]]
+    assert mix([group_with_a_right_reply()]) == [[1.2]]
 
 
 @pytest.mark.parametrize(
-    ("reward", "says"),
+    ("reward", "message"),
     [
         (lambda groups: [[1.0, 1.0]], "returned 1 rows for 2 groups"),
         (lambda groups: [[1.0], [1.0]], "returned 1 numbers for the 2 completions of one"),
@@ -47,59 +51,68 @@ def test_a_mix_is_built_from_the_config():
         (lambda groups: [[float("inf"), 1.0], [1.0, 1.0]], "returned inf for a completion of sample one"),
     ],
 )
-def test_a_column_of_the_wrong_form_names_reward_and_sample(reward, says):
-    with pytest.raises(UserError, match=says):
-        RewardMix({"mine": reward}, {"mine": 1.0})(groups())
+def test_a_malformed_column_is_refused_with_the_reward_and_the_sample(reward, message):
+    with pytest.raises(UserError, match=message):
+        RewardMix({"mine": reward}, {"mine": 1.0})(two_groups())
 
 
 @dataclass(frozen=True)
-class Reads:
-    """Twice another column; 10 less where it says so."""
+class Twice:
+    """Twice the numbers of another column."""
 
     column: str = "length"
     needs: frozenset = frozenset({"column:length"})
 
     def __call__(self, groups):
-        return [[2 * v for v in group[self.column]] for group in groups]
+        return [[2 * value for value in group[self.column]] for group in groups]
 
 
-def test_a_column_that_is_read_is_computed_first_with_no_weight_of_its_own():
-    made = groups()
-    mix = RewardMix(
-        {"double": Reads("format", frozenset({"column:format"})), "length": length}, {"double": 1.0, "length": 1.0}
-    )
+def test_a_column_that_is_read_is_computed_first_with_weight_0():
+    groups = two_groups()
+    twice_format = Twice("format", frozenset({"column:format"}))
+    mix = RewardMix({"double": twice_format, "length": length}, {"double": 1.0, "length": 1.0})
     assert list(mix.rewards).index("format") < list(mix.rewards).index("double")
-    assert mix.weights == {"format": 0.0, "double": 1.0, "length": 1.0} and mix.evidence == []
-    mix(made)
-    assert [2 * v for v in made[0]["format"]] == made[0]["double"]
+    assert mix.weights == {"format": 0.0, "double": 1.0, "length": 1.0} and mix.required_evidence == []
+    mix(groups)
+    assert [2 * value for value in groups[0]["format"]] == groups[0]["double"]
 
 
-def test_noise_comes_before_whoever_reads_the_column():
-    made = groups()
+def test_noise_changes_a_column_before_another_reward_reads_it():
+    groups = two_groups()
 
-    def spoil(column, groups):
+    def corrupt(column, groups):
         for group in groups:
             group.columns[column] = [v + 100 if column == "length" else v for v in group[column]]
 
-    RewardMix({"double": Reads(), "length": length}, {"double": 1.0})(made, spoil)
-    assert made[0]["length"][0] > 100 and made[0]["double"][0] == 2 * made[0]["length"][0]
+    RewardMix({"double": Twice(), "length": length}, {"double": 1.0})(groups, corrupt)
+    assert groups[0]["length"][0] > 100 and groups[0]["double"][0] == 2 * groups[0]["length"][0]
 
 
-def test_needs_that_cannot_be_met_are_refused_before_the_first_step():
-    circle = {"a": Reads("b", frozenset({"column:b"})), "b": Reads("a", frozenset({"column:a"}))}
+def test_columns_that_cannot_be_computed_are_refused_before_the_first_step():
+    circle = {"a": Twice("b", frozenset({"column:b"})), "b": Twice("a", frozenset({"column:a"}))}
     with pytest.raises(UserError, match=r"columns in a circle: (a -> b -> a|b -> a -> b)"):
         RewardMix(circle, {})
-    with pytest.raises(
-        UserError, match=r"reward 'x' needs 'view:shufled', which is no evidence\. Did you mean 'view:shuffled'"
-    ):
-        RewardMix({"x": Reads(needs=frozenset({"view:shufled"}))}, {})
     with pytest.raises(UserError, match=r"no reward 'acuracy'\. Did you mean 'accuracy'"):
-        RewardMix({"x": Reads(needs=frozenset({"column:acuracy"}))}, {})
+        RewardMix({"x": Twice(needs=frozenset({"column:acuracy"}))}, {})
 
 
-def test_an_aid_fades():
+def test_evidence_needs_are_collected_and_text_only_rewards_leave_them_out():
+    mix = RewardMix({"needy": Twice(needs=frozenset({"view:shuffled", "column:length"})), "length": length}, {})
+    assert mix.required_evidence == ["view:shuffled"] and mix.needs["needy"] == {"view:shuffled"}
+    groups = two_groups()
+    mix.score_text_only(groups)
+    assert list(groups[0].columns) == ["length"]
+
+
+def test_a_weight_with_anneal_fades():
     mix = RewardMix.build([Plugin("accuracy"), Plugin("format", 0.2, {}, anneal=10.0)])
-    prompt = Prompt("q", "?", ("up", "down"), "B")
-    right = [Group(prompt, [Completion("<think>x</think><answer>B</answer>")])]
-    assert mix.at(0) == {"accuracy": 1.0, "format": 0.2} and mix(right) == [[1.2]]
-    assert mix(right, step=10) == [[pytest.approx(1 + 0.2 * 0.36787944)]]
+    groups = [group_with_a_right_reply()]
+    assert mix.weights_at(0) == {"accuracy": 1.0, "format": 0.2} and mix(groups) == [[1.2]]
+    assert mix(groups, step=10) == [[pytest.approx(1 + 0.2 * 0.36787944)]]
+
+
+def test_a_measure_has_weight_0_and_replaces_the_reward_of_its_name():
+    mix = RewardMix.build([Plugin("accuracy"), Plugin("format", 0.2)])
+    measures = mix.with_measures([Plugin("length"), Plugin("format", fields={"partial": True})])
+    assert measures.weights == {"accuracy": 1.0, "format": 0.2, "length": 0.0}
+    assert "partial" in str(measures.rewards["format"]) and "partial" not in str(mix.rewards["format"])

@@ -32,7 +32,7 @@ def reward_func(reward: str, **fields: Any) -> Callable[..., list[float | None]]
     has it.
     """
     mix = RewardMix({reward: build("rewards", reward, **fields)}, {reward: 1.0})
-    if missing := sorted({*mix.evidence} - {"narrations"}):
+    if missing := sorted({*mix.required_evidence} - {"narrations"}):
         raise UserError(f"reward {reward!r} needs {', '.join(missing)}, which TRL does not provide")
 
     def called(prompts: Sequence[Any], completions: Sequence[Any], **columns: Any) -> list[float | None]:

@@ -108,7 +108,7 @@ def answer_batch(
     places, ours, encoded = read(prompts)
     groups = act(ours, encoded, seed) if ours else []
     if shown:
-        witness.mix.plain(groups)
+        witness.mix.score_text_only(groups)
     else:
         witness(EvidenceRequest(groups, encoded, seed))
         witness.mix(groups)

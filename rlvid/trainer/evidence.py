@@ -95,7 +95,7 @@ class EvidenceProvider:
 
     def __call__(self, asked: EvidenceRequest) -> None:
         """Lay the evidence on the groups; its time is that of its kind."""
-        for need in self.mix.evidence if asked.groups else ():
+        for need in self.mix.required_evidence if asked.groups else ():
             kind, _, name = need.partition(":")
             with self.timed(kind):
                 for group, found in zip(asked.groups, KINDS[kind](self, asked, name), strict=True):
@@ -195,7 +195,7 @@ class EvidenceProvider:
         prompts = [group.prompt for group in asked.groups]
         encoded = [self.policy.encode(p, view(name, asked.see(p, self.policy.frames(p)), p.id)) for p in prompts]
         found = self.look(prompts, encoded, asked.seed)
-        self.mix.plain(found, asked.spoil)
+        self.mix.score_text_only(found, asked.spoil)
         return found
 
     def _letters(
@@ -244,11 +244,11 @@ def check_evidence(mix: RewardMix, prompts: Sequence[Prompt]) -> None:
 
 def load_judge_models(mix: RewardMix, config: Config) -> Judge | None:
     """Load the models that a mix asks, or refuse them in one line, before anything is done; returns the judge."""
-    if "embeddings" in mix.evidence:
+    if "embeddings" in mix.required_evidence:
         encoder(config.evidence.encoder)
-    if "nli" in mix.evidence:
+    if "nli" in mix.required_evidence:
         entailment([("a", "a")], config.evidence.nli)
-    return Judge(config.judge) if "judge" in mix.evidence else None
+    return Judge(config.judge) if "judge" in mix.required_evidence else None
 
 
 def build_reference(policy: Policy, config: Config) -> Reference:

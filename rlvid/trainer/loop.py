@@ -50,7 +50,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     """
     algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
     mix, noise = RewardMix.build(config.rewards, config.train.reward_timeout), build_noise(config.noise)
-    measures = mix.beside(config.eval.rewards)
+    measures = mix.with_measures(config.eval.rewards)
     noise.check_rewards(mix.rewards)
     accelerator = distributed.make_accelerator(config, folder)
     check_config(config, algorithm, accelerator.num_processes)
@@ -64,11 +64,11 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         start = cold_start(config, run) if config.cold_start.max_steps else None
         prompts, levels = training_prompts(config, algorithm, noise, run), held_out_prompts(config)
         evidence.check_evidence(mix, prompts)
-        for message in mix.idle(prompts):
+        for message in mix.inapplicable_rewards(prompts):
             display.warn(message)
         evidence.check_evidence(measures, list(chain(*levels.values())))
         policy = Policy.load(config, start).to(accelerator.device)
-        asked_for = {*(algorithm.needs if config.train.max_steps else ()), *measures.evidence}
+        asked_for = {*(algorithm.needs if config.train.max_steps else ()), *measures.required_evidence}
         reference = evidence.build_reference(policy, config) if asked_for & evidence.NEEDS_REFERENCE else None
         if algorithm.critic_settings:
             policy.critic = Critic(algorithm.critic_settings[0], policy.model, config).to(accelerator.device)
@@ -82,7 +82,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         witness = EvidenceProvider(mix, policy, reference, config, aside, room, run.timed, judge)
         checkpoint.restore_training_state(run, models, scheduler)
         plan = [prompts_of_step(prompts, step, config) for step in range(run.step + 1, config.train.max_steps + 1)]
-        speakers = policy, reference if {*measures.evidence} & evidence.NEEDS_REFERENCE else None
+        speakers = policy, reference if {*measures.required_evidence} & evidence.NEEDS_REFERENCE else None
         with models.gathered(policy):
             run.warm(policy, chain(*plan, *levels.values()))
         read = PromptPrefetcher(run, policy, plan, noise.corrupt_clip)
@@ -111,7 +111,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                     drawn += more
             with models.gathered(compared, policy if policy.critic else None), run.timed("reference"):
                 facts = rollout.token_inputs(policy, compared, config.train, room)
-            step = rollout.step(number, mix.at(number), facts, run.memory)
+            step = rollout.step(number, mix.weights_at(number), facts, run.memory)
             batch = credit(algorithm, step)
             rollout = rollout.credited(batch, policy.device)
             with run.timed("learn"):

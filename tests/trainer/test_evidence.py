@@ -208,6 +208,13 @@ def test_data_that_cannot_give_it_is_refused():
     check_evidence(mix("reanswer"), bare)
 
 
+def test_an_unknown_kind_of_evidence_is_refused_with_a_suggestion():
+    mix = RewardMix({"x": type("Mine", (), {"needs": frozenset({"view:shufled"})})()}, {})
+    refused = r"reward 'x' needs 'view:shufled', which is no kind of evidence\. Did you mean 'view:shuffled'"
+    with pytest.raises(UserError, match=refused):
+        check_evidence(mix, [])
+
+
 def test_evidence_is_kept_as_json():
     group = Group(Prompt("q", "?", ("a", "b"), "A"), [Completion("<answer>A</answer>")], {"accuracy": [1.0]})
     kept = to_json({"view:blank": group, "embeddings": len, "reanswer": ["A", None]})

@@ -295,7 +295,7 @@ def slow(groups):
 def test_a_reward_that_never_returns_ends_the_run_and_is_named(kitchen, tmp_path, code):
     (tmp_path / "slow.py").write_text(code)
     start = time.monotonic()
-    with pytest.raises(UserError, match=r"reward '.*slow' has not come back after train.reward_timeout = 0.5 s"):
+    with pytest.raises(UserError, match=r"reward '.*slow' did not return within train.reward_timeout = 0.5 s"):
         train(tmp_path / "run", f'rewards."{tmp_path}/slow.py:slow"=1.0', "train.reward_timeout=0.5")
     assert time.monotonic() - start < 120 and read_json(tmp_path / "run/status.json")["state"] == "failed"
 
