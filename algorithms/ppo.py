@@ -85,7 +85,7 @@ class PPO(Algorithm):
         error = torch.maximum((batch.values - batch.targets).square(), (near - batch.targets).square()) / 2
         return loss + self.vf_coef * error, log | {"critic/loss": error, "critic/value": batch.values}
 
-    def report(self, batch: Batch) -> dict[str, float]:
+    def extra_metrics(self, batch: Batch) -> dict[str, float]:
         """How much of the returns' variance the critic foresaw: 1 all, 0 no more than their mean, below 0 less."""
         assert batch.old_values is not None and batch.targets is not None
         seen = batch.mask > 0

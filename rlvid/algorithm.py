@@ -115,7 +115,7 @@ class Algorithm:
             gain = gain - self.beta * log["kl"]
         return -gain, log
 
-    def report(self, batch: Batch) -> dict[str, float]:
+    def extra_metrics(self, batch: Batch) -> dict[str, float]:
         """What else is worth a line in the step's metrics, of the whole credited step."""
         return {}
 

@@ -118,19 +118,19 @@ class Batch:
     entropy: Tensor | None = None  # of the policy as it is now, laid on by every forward
     values: Tensor | None = None  # of the critic as it is now
 
-    def of_groups(self, chosen: Sequence[int], groups: int) -> Batch:
+    def select_groups(self, chosen: Sequence[int], groups: int) -> Batch:
         """The rows of some of the `groups` groups."""
         size = len(self.mask) // max(groups, 1)
         rows = [i * size + j for i in chosen for j in range(size)]
         return self._map(lambda name, tensor: tensor[rows])
 
-    def cut(self, length: int) -> Batch:
+    def truncate(self, length: int) -> Batch:
         """The first `length` tokens of every row."""
         return self._map(lambda name, tensor: tensor if name == "pairs" else tensor[:, :length])
 
-    def seen(self, length: int, entropy: Tensor, values: Tensor) -> Batch:
+    def with_outputs(self, length: int, entropy: Tensor, values: Tensor) -> Batch:
         """The same, `length` tokens long, with what the forward of this moment says."""
-        return replace(self.cut(length), entropy=entropy, values=values)
+        return replace(self.truncate(length), entropy=entropy, values=values)
 
     def dummy(self, rows: int) -> Batch:
         """So many rows of nothing: no mask, no credit, no share."""
@@ -162,6 +162,6 @@ class Step:
     number: int = 1  # of the step, from 1
     memory: dict[str, Any] = field(default_factory=dict)
 
-    def without(self, reward: str) -> Step:
+    def without_reward(self, reward: str) -> Step:
         """The same step, had that reward no weight."""
         return replace(self, mix={name: 0.0 if name == reward else w for name, w in self.mix.items()})

@@ -122,7 +122,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
                 reference.ema_update(policy, number)
 
             metrics = step_metrics(rollout.records) | learnt | advantage_shares(algorithm, step, batch)
-            metrics |= label_repair_metrics(rollout.records, algorithm.labels(step)) | algorithm.report(batch)
+            metrics |= label_repair_metrics(rollout.records, algorithm.labels(step)) | algorithm.extra_metrics(batch)
             metrics |= run.count(rollout.records, len(drawn))
             if number == config.train.max_steps or (config.train.eval_steps and number % config.train.eval_steps == 0):
                 with models.gathered(*speakers):
@@ -159,7 +159,7 @@ def credit(algorithm: Algorithm, step: Step) -> Batch:
     if algorithm.mask_truncated_completions and step.finished is not None:
         batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
     turns = minibatches(range(len(step.ids)), len(step.ids), algorithm.num_minibatches)
-    shares = [algorithm.weights(batch.of_groups(turn, len(step.ids)).mask) for turn in turns if turn]
+    shares = [algorithm.weights(batch.select_groups(turn, len(step.ids)).mask) for turn in turns if turn]
     return replace(batch, weights=torch.cat(shares))
 
 
@@ -213,7 +213,7 @@ def backward(
         accelerator.sync_gradients = not left  # DeepSpeed steps when this is so
         with learner.no_sync() if models.is_ddp else nullcontext():
             seen = learner(part.encoded, part.groups, temperature)
-            batch = part.batch.seen(seen.logps.shape[1], seen.entropy, seen.values)
+            batch = part.batch.with_outputs(seen.logps.shape[1], seen.entropy, seen.values)
             losses, quantities = algorithm.loss(seen.logps, batch)
             loss = (losses * batch.weights).sum()
             accelerator.backward(loss * accelerator.num_processes)  # which averages gradients over processes

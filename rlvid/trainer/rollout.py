@@ -1,6 +1,7 @@
-"""A step on its way through the loop: what was asked, what was answered, what it earned.
+"""A step's rollout: prompts, their completions and rewards, and the tensors made from them.
 
-The records are everyone's; the encoded prompts, the groups and their rows of tensors are this process's own.
+Shapes: P prompts in a step over all processes, G completions of each, B = P*G rows, T completion tokens. A rollout holds
+the records of all processes, and the model inputs, groups and tensor rows of this process only.
 """
 
 from __future__ import annotations
@@ -14,106 +15,105 @@ from accelerate.utils import gather_object
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.packing import map_micro_batches, micro_batches, row_lengths
 from rlvid.policy.types import ForwardOutput, ModelInputs
-from rlvid.trainer.metrics import GroupRecord
+from rlvid.trainer.records import GroupRecord
 from rlvid.types import Batch, Completion, Group, Prompt, Step
 from rlvid.video.views import Clip
+
+FLAT = 1e-9  # a group whose rewards spread less than this is flat: it gives no credit
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """All processes' records of a step in its order, and this process's groups with their places in it."""
+    """The records of all processes, and this process's groups. Three numberings occur:
 
-    places: Sequence[int]
-    encoded: Sequence[ModelInputs]
+    - `indices`: this process's prompts among all that were drawn for the step, replaced ones included;
+    - `group_indices`: this process's groups among the step's P records, that is, among the rows of its tensors;
+    - positions in `groups` itself, which `select` takes.
+    """
+
+    indices: Sequence[int]
+    inputs: Sequence[ModelInputs]
     groups: Sequence[Group]
     records: Sequence[GroupRecord]
-    idle: tuple[
-        ModelInputs, Group
-    ]  # what this process goes through the model with where it has nothing left of its own
-    batch: Batch = field(default_factory=lambda: Batch(*[torch.zeros(0, 0)] * 3))  # our rows, once credit is given
+    dummy_group: tuple[ModelInputs, Group]  # for forward passes of a process that has no group left
+    batch: Batch = field(default_factory=lambda: Batch(*[torch.zeros(0, 0)] * 3))  # this process's rows, once credited
 
     @classmethod
-    def of(
+    def gather(
         cls,
-        places: Sequence[int],
-        encoded: Sequence[ModelInputs],
+        indices: Sequence[int],
+        inputs: Sequence[ModelInputs],
         groups: Sequence[Group],
         totals: Sequence[list[float]],
-        idle: tuple[ModelInputs, Group],
+        dummy_group: tuple[ModelInputs, Group],
     ) -> Rollout:
-        """This process's judged groups, if it could read any clip; the processes tell each other their records."""
-        mine = [GroupRecord.of(*row) for row in zip(places, groups, totals, strict=True)]
-        records = sorted(gather_object(mine), key=lambda record: record.place)
+        """A rollout of this process's scored groups, with the records of all processes. A collective.
+
+        Raises UserError if no process could read any of the step's clips.
+        """
+        mine = [GroupRecord.of(*row) for row in zip(indices, groups, totals, strict=True)]
+        records = sorted(gather_object(mine), key=lambda record: record.index)
         if not records:
             raise UserError("none of a step's clips can be read; skipped.jsonl lists them")
-        return cls(places, encoded, groups, records, idle)
+        return cls(indices, inputs, groups, records, dummy_group)
 
     @property
     def informative(self) -> list[GroupRecord]:
-        """The records whose group is not flat: some of its completions earned more than others."""
-        return [record for record in self.records if pstdev(record.totals) > 1e-9]
+        """The records of groups that are not flat: some completions earned more than others."""
+        return [record for record in self.records if pstdev(record.totals) > FLAT]
 
     def merge(self, more: Rollout, size: int) -> Rollout:
-        """This and a further round in one, cut to `size` groups: the telling ones go before the flat ones."""
+        """This rollout and a further round of it, cut to `size` groups: informative ones first, then in drawn order."""
         records = [*self.records, *more.records]
-        informative = {record.place for record in (*self.informative, *more.informative)}
-        best = sorted(records, key=lambda record: (record.place not in informative, record.place))[:size]
-        kept = {record.place for record in best}
-        mine = [
+        informative = {record.index for record in (*self.informative, *more.informative)}
+        best = sorted(records, key=lambda record: (record.index not in informative, record.index))[:size]
+        kept = {record.index for record in best}
+        rows = [
             row
             for part in (self, more)
-            for row in zip(part.places, part.encoded, part.groups, strict=True)
+            for row in zip(part.indices, part.inputs, part.groups, strict=True)
             if row[0] in kept
         ]
-        places, encoded, groups = zip(*mine, strict=True) if mine else ((), (), ())
-        return Rollout(places, encoded, groups, sorted(best, key=lambda record: record.place), self.idle)
+        indices, inputs, groups = zip(*rows, strict=True) if rows else ((), (), ())
+        return Rollout(indices, inputs, groups, sorted(best, key=lambda record: record.index), self.dummy_group)
 
     @property
     def tokens(self) -> list[list[Sequence[int]]]:
-        """Those of each completion of this process's groups."""
+        """The tokens of each completion of this process's groups."""
         return [[c.tokens for c in group] for group in self.groups]
 
     @property
-    def widest(self) -> int:
-        """How many tokens the longest of this process's groups has."""
-        return max(row_lengths(self.encoded, self.tokens), default=1)
+    def longest_row(self) -> int:
+        """The number of tokens of this process's longest group, prompt and completions; 1 without groups."""
+        return max(row_lengths(self.inputs, self.tokens), default=1)
 
     @property
     def group_indices(self) -> list[int]:
-        """Where this process's groups stand among the records."""
-        order = {record.place: seat for seat, record in enumerate(self.records)}
-        return [order[place] for place in self.places]
+        """The positions of this process's groups among the step's records."""
+        position = {record.index: i for i, record in enumerate(self.records)}
+        return [position[index] for index in self.indices]
 
-    def step(self, number: int, mix: Mapping[str, float], facts: Mapping[str, Tensor], memory: dict) -> Step:
-        """What an algorithm is told; the processes tell each other the facts about their tokens, (B, T) each.
+    def to_step(
+        self, number: int, mix: Mapping[str, float], token_inputs: Mapping[str, Tensor], memory: dict
+    ) -> Step:
+        """What an algorithm gets to see: rewards, labels and (B, T) token tensors of all processes. A collective.
 
-        Raises UserError where a reward is beyond float32: its spread would overflow, and nothing be learnt.
+        Raises UserError if a reward exceeds float32: its spread would overflow, and nothing would be learnt.
         """
-        records, size = self.records, len(self.records[0].totals)
-        told = {name: gather_rows(rows, self.group_indices, size) for name, rows in facts.items()}
-        lengths = torch.tensor([record.lengths for record in records]).flatten()
-        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).float()
-        nothing = torch.zeros_like(mask)
-        columns = {
-            name: torch.tensor(
-                [[float("nan") if v is None else v for v in record.columns[name]] for record in records],
-                dtype=torch.float64,
-            )
-            for name in mix
-        }
-        for name, values in columns.items():
-            if (most := values.nan_to_num(0).abs().max()) > torch.finfo(torch.float32).max:
-                raise UserError(f"step {number}: reward {name!r} explodes, it gave {most:.3g} in size: bound it")
+        records, group_size = self.records, len(self.records[0].totals)
+        gathered = {name: gather_rows(rows, self.group_indices, group_size) for name, rows in token_inputs.items()}
+        lengths = torch.tensor([record.lengths for record in records]).flatten()  # (B,)
+        mask = (torch.arange(int(lengths.max())) < lengths[:, None]).float()  # (B, T)
+        zeros = torch.zeros_like(mask)
         return Step(
-            columns=columns,
+            columns={name: _column(records, name, number) for name in mix},
             mix=mix,
-            batch=Batch(mask, nothing, nothing, **told),
+            batch=Batch(mask, zeros, zeros, **gathered),
             ids=[record.id for record in records],
             labels=[record.gold for record in records],
             answers=[record.answers for record in records],
@@ -122,83 +122,98 @@ class Rollout:
             memory=memory,
         )
 
-    def credited(self, batch: Batch, device: torch.device) -> Rollout:
-        """With this process's rows of the whole step's batch."""
-        return replace(self, batch=batch.of_groups(self.group_indices, len(self.records)).to(device))
+    def with_batch(self, batch: Batch, device: torch.device) -> Rollout:
+        """This rollout with its rows of the whole step's credited batch, on a device."""
+        return replace(self, batch=batch.select_groups(self.group_indices, len(self.records)).to(device))
 
-    def with_old_logps(self, policy: nn.Module, config: TrainConfig, room: OOMBackoff) -> Rollout:
-        """With the log-probabilities from before the batch's first optimiser step."""
-        logps = self.score_no_grad(policy, config, room).logps
+    def with_old_logps(self, policy: nn.Module, temperature: float, backoff: OOMBackoff) -> Rollout:
+        """This rollout with the log-probabilities from before its first optimizer step."""
+        logps = self.score_no_grad(policy, temperature, backoff).logps
         return replace(self, batch=replace(self.batch, old_logps=logps))
 
     def select(self, chosen: Sequence[int]) -> Rollout:
-        """Some of this process's groups."""
+        """Some of this process's groups, by their positions in `groups`."""
         return replace(
             self,
-            places=[self.places[i] for i in chosen],
-            encoded=[self.encoded[i] for i in chosen],
+            indices=[self.indices[i] for i in chosen],
+            inputs=[self.inputs[i] for i in chosen],
             groups=[self.groups[i] for i in chosen],
-            batch=self.batch.of_groups(chosen, len(self.groups)),
+            batch=self.batch.select_groups(chosen, len(self.groups)),
         )
 
     def micro_batches(self, budget: int) -> Iterator[Rollout]:
-        """All of this process's groups, as many at a time as `budget` tokens take."""
-        for chosen in micro_batches(self.encoded, self.tokens, budget):
+        """Split this process's groups into micro-batches of at most `budget` tokens, at least one group each."""
+        for chosen in micro_batches(self.inputs, self.tokens, budget):
             yield self.select(chosen)
 
     def dummy(self) -> Rollout:
-        """One group without a share, for a process that has none: all go through the model together."""
-        encoded, group = self.idle
-        return replace(self, places=[-1], encoded=[encoded], groups=[group], batch=self.batch.dummy(len(group)))
+        """One group of zero weight, for a process without any: under DeepSpeed all go through the model together."""
+        inputs, group = self.dummy_group
+        return replace(self, indices=[-1], inputs=[inputs], groups=[group], batch=self.batch.dummy(len(group)))
 
     @torch.no_grad()
-    def score_no_grad(self, model: nn.Module, config: TrainConfig, room: OOMBackoff) -> ForwardOutput:
-        """(B, T) what a policy or a reference says of this process's completions."""
+    def score_no_grad(self, model: nn.Module, temperature: float, backoff: OOMBackoff) -> ForwardOutput:
+        """(B, T) log-probabilities, entropies and values of this process's completions under a model."""
 
-        def ask(part: Sequence[int]) -> list[ForwardOutput]:
-            seen = model([self.encoded[i] for i in part], [self.groups[i] for i in part], config.temperature)
-            sizes = [len(self.groups[i]) for i in part]
-            return [ForwardOutput(*rows) for rows in zip(*(x.split(sizes) for x in seen), strict=True)]
+        def score(chosen: Sequence[int]) -> list[ForwardOutput]:
+            output = model([self.inputs[i] for i in chosen], [self.groups[i] for i in chosen], temperature)
+            sizes = [len(self.groups[i]) for i in chosen]
+            return [ForwardOutput(*rows) for rows in zip(*(x.split(sizes) for x in output), strict=True)]
 
-        seen = map_micro_batches(self.encoded, self.tokens, room, ask)
-        nothing = torch.zeros(0, self.batch.mask.shape[1])
-        return (
-            ForwardOutput(*(pad_rows(rows) for rows in zip(*seen, strict=True)))
-            if seen
-            else ForwardOutput(*[nothing] * 3)
-        )
+        outputs = map_micro_batches(self.inputs, self.tokens, backoff, score)  # one per group
+        if not outputs:
+            return ForwardOutput(*[torch.zeros(0, self.batch.mask.shape[1])] * 3)
+        return ForwardOutput(*(pad_rows(rows) for rows in zip(*outputs, strict=True)))
 
     def token_inputs(
-        self, policy: Policy, reference: nn.Module | None, config: TrainConfig, room: OOMBackoff
+        self, policy: Policy, reference: nn.Module | None, temperature: float, backoff: OOMBackoff
     ) -> dict[str, Tensor]:
-        """(B, T) each, what is known of this process's tokens before credit; a demonstration's were sampled at 0."""
-        sampled = [torch.tensor([c.logps or [0.0] * len(c.tokens)]) for group in self.groups for c in group]
-        facts = {"sampled_logps": pad_rows(sampled)}
-        if reference and self.groups and "ref_logps" in self.groups[0].evidence:  # a reward asked before
-            facts["ref_logps"] = pad_rows([torch.tensor([row]) for g in self.groups for row in g.evidence["ref_logps"]])
+        """(B, T) tensors that credit may need: `sampled_logps`, and with a reference or a critic their outputs.
+
+        A demonstration's `sampled_logps` are 0. Reference log-probabilities that a reward already needed are reused.
+        """
+        rows = [torch.tensor([c.logps or [0.0] * len(c.tokens)]) for group in self.groups for c in group]
+        tensors = {"sampled_logps": pad_rows(rows)}
+        if reference and self.groups and "ref_logps" in self.groups[0].evidence:
+            tensors["ref_logps"] = pad_rows([torch.tensor([r]) for g in self.groups for r in g.evidence["ref_logps"]])
         elif reference:
-            facts["ref_logps"] = self.score_no_grad(reference, config, room).logps
-        return facts | ({"old_values": self.score_no_grad(policy, config, room).values} if policy.critic else {})
+            tensors["ref_logps"] = self.score_no_grad(reference, temperature, backoff).logps
+        if policy.critic:
+            tensors["old_values"] = self.score_no_grad(policy, temperature, backoff).values
+        return tensors
+
+
+def _column(records: Sequence[GroupRecord], name: str, step: int) -> Tensor:
+    """(P, G) float64 rewards, NaN where the reward does not apply."""
+    rows = [[float("nan") if value is None else value for value in record.columns[name]] for record in records]
+    column = torch.tensor(rows, dtype=torch.float64)
+    largest = column.nan_to_num(0).abs().max()
+    if largest > torch.finfo(torch.float32).max:
+        raise UserError(f"step {step}: reward {name!r} explodes, its size reached {largest:.3g}: bound it")
+    return column
 
 
 def dummy_group(policy: Policy, prompt: Prompt) -> tuple[ModelInputs, Group]:
-    """A prompt without its pixels, and a reply that only ends."""
+    """A prompt without its pixels, and a completion that is only the end token."""
     return policy.encode(prompt, Clip()), Group(prompt, [Completion("", (policy.tokenizer.eos_token_id,))])
 
 
 def minibatches(group_indices: Sequence[int], groups: int, count: int) -> list[list[int]]:
-    """Split this process's groups, at `group_indices` among the step's, into `count` minibatches."""
-    size = -(-groups // count)
-    return [[i for i, seat in enumerate(group_indices) if seat // size == turn] for turn in range(count)]
+    """Split this process's groups into `count` minibatches of the step's `groups` groups.
+
+    A minibatch is a run of consecutive groups of the step; the result holds positions in this process's list.
+    """
+    size = -(-groups // count)  # rounded up
+    return [[i for i, index in enumerate(group_indices) if index // size == turn] for turn in range(count)]
 
 
 def pad_rows(parts: Sequence[Tensor]) -> Tensor:
-    """(b, t) tensors of several lengths as one (B, T)."""
+    """Stack (b, t) tensors of several lengths t into one (B, T), padded with 0 on the right."""
     rows = [row for part in parts for row in part]
     return pad_sequence(rows, batch_first=True) if rows else torch.zeros(0, 0)
 
 
-def gather_rows(rows: Tensor, group_indices: Sequence[int], size: int) -> Tensor:
-    """This process's (b, t) rows, `size` for each of its group_indices -> everyone's (B, T), in the step's order."""
-    mine = [(seat, rows[i * size : (i + 1) * size].cpu()) for i, seat in enumerate(group_indices)]
+def gather_rows(rows: Tensor, group_indices: Sequence[int], group_size: int) -> Tensor:
+    """This process's (b, t) rows, `group_size` per group -> all processes' (B, T), in the step's order. A collective."""
+    mine = [(index, rows[i * group_size : (i + 1) * group_size].cpu()) for i, index in enumerate(group_indices)]
     return pad_rows([part for _, part in sorted(gather_object(mine), key=lambda pair: pair[0])])

@@ -68,7 +68,7 @@ def ours(algorithm, logps, old, ref):
     """Our loss and the same gradient."""
     leaf, batch = logps.clone().requires_grad_(), batch_of(algorithm, REWARDS, MASK)
     batch.old_logps, batch.ref_logps = old, ref
-    loss = (algorithm.loss(leaf, batch.seen(T, entropy(leaf), batch.mask))[0] * batch.weights).sum()
+    loss = (algorithm.loss(leaf, batch.with_outputs(T, entropy(leaf), batch.mask))[0] * batch.weights).sum()
     loss.backward()
     return loss.item(), leaf.grad
 
@@ -138,7 +138,7 @@ def test_on_purpose_our_token_mean_does_not_depend_on_the_micro_batch(tmp_path):
     batch = batch_of(algorithm, REWARDS, MASK)
     batch.old_logps = old
     whole = (algorithm.loss(logps, batch)[0] * batch.weights).sum().item()
-    parts = [batch.of_groups(chosen, P) for chosen in ([0], [1, 2])]
+    parts = [batch.select_groups(chosen, P) for chosen in ([0], [1, 2])]
     rows = [logps[: 1 * G], logps[1 * G :]]
     cut = [(algorithm.loss(row, part)[0] * part.weights).sum().item() for row, part in zip(rows, parts, strict=True)]
     assert sum(cut) == pytest.approx(whole)

@@ -153,13 +153,13 @@ def test_gradient_does_not_depend_on_the_cut(name):
     logps = -torch.rand(8, 6)
     batch = toy.batch_of(algorithm, rewards, RAGGED)
     batch.ref_logps, batch.old_logps = logps - 0.1, logps + 0.05
-    batch = batch.seen(6, entropy=torch.rand(8, 6), values=torch.rand(8, 6))
+    batch = batch.with_outputs(6, entropy=torch.rand(8, 6), values=torch.rand(8, 6))
 
     def gradient(parts):
         leaf = logps.clone().requires_grad_()
         for chosen in parts:
             rows = slice(chosen[0] * 4, chosen[-1] * 4 + 4)
-            part = batch.of_groups(chosen, 2)
+            part = batch.select_groups(chosen, 2)
             losses, _ = algorithm.loss(leaf[rows], part)
             (losses * part.weights).sum().backward()
         return leaf.grad

@@ -80,7 +80,7 @@ def test_explained_variance():
     returns = torch.tensor([[0.0, 1.0, 0.0, 1.0]])
 
     def report(values):
-        return ppo.report(Batch(torch.ones(1, 4), nothing, nothing, old_values=values, targets=returns))
+        return ppo.extra_metrics(Batch(torch.ones(1, 4), nothing, nothing, old_values=values, targets=returns))
 
     assert report(returns) == {"critic/explained_variance": 1.0}
     assert report(nothing + 0.7) == {"critic/explained_variance": pytest.approx(0)}

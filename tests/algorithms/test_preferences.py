@@ -38,7 +38,7 @@ def ours(algorithm, rewards=BEST_FIRST, mask=MASK, **more):
     logps, ref = tensors()
     leaf = logps.requires_grad_()
     batch = toy.batch_of(algorithm, rewards, mask, ref_logps=ref, **more)
-    losses, log = algorithm.loss(leaf, batch.seen(T, torch.zeros(2 * P, T), mask))
+    losses, log = algorithm.loss(leaf, batch.with_outputs(T, torch.zeros(2 * P, T), mask))
     loss = (losses * batch.weights).sum()
     loss.backward()
     return loss.item(), leaf.grad, {name: value[~value.isnan()].mean().item() for name, value in log.items()}

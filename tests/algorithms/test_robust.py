@@ -92,7 +92,7 @@ def test_s_grpo_shrinks_the_outcome_alone():
     assert torch.allclose(flat, (0.5 * (form[0] - 0.5) / spread[0]).float())
     wanted = (0.8 * (outcome[1] - 0.5) + 0.5 * (form[1] - 0.5)) / spread[1]
     assert torch.allclose(mixed, wanted.float(), atol=1e-6)
-    assert torch.equal(credit("s_grpo", at.without("accuracy"))[0], credit("s_grpo", at.without("accuracy"))[1].flip(0))
+    assert torch.equal(credit("s_grpo", at.without_reward("accuracy"))[0], credit("s_grpo", at.without_reward("accuracy"))[1].flip(0))
 
 
 # --- Corrections
@@ -457,7 +457,7 @@ def test_memory_survives_json_and_credit_is_a_pure_read(name, fields):
         algorithm.observe(at)
     worth, noted = algorithm.credit(last).advantages, json.dumps(memory)
     assert torch.equal(worth, algorithm.credit(again).advantages)
-    algorithm.credit(last.without("accuracy"))
+    algorithm.credit(last.without_reward("accuracy"))
     assert json.dumps(memory) == noted == json.dumps(again.memory)
     fresh = asked(["".join(c or "-" for c in row) for row in last.answers], "ABCDAB", 13)
     algorithm.observe(fresh)

@@ -113,7 +113,7 @@ def learn(toy: Toy, algorithm: Algorithm, steps: int = 40, count: int = 8, rate:
         algorithm.observe(step)
         batch = replace(credited(algorithm, step), old_logps=old)
         for _ in range(algorithm.num_iterations):
-            now = batch.seen(old.shape[1], toy.entropy(size), toy.values(size))
+            now = batch.with_outputs(old.shape[1], toy.entropy(size), toy.values(size))
             losses, _ = algorithm.loss(toy(tokens), now)
             optimizer.zero_grad()
             (losses * batch.weights).sum().backward()

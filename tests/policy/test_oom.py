@@ -27,9 +27,9 @@ class Tight(GRPO):
         resource.setrlimit(resource.RLIMIT_AS, (used + {more}, resource.RLIM_INFINITY))
         return super().credit(step)
 
-    def report(self, batch):
+    def extra_metrics(self, batch):
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        return super().report(batch)
+        return super().extra_metrics(batch)
 """
 WIDE = [
     "train.max_steps=1",
@@ -78,7 +78,7 @@ ctypes.CDLL(None).mallopt(-3, 1 << 16)  # what is large comes from the system an
 class Cramped(GRPO):
     eaten = []
 
-    def report(self, batch):
+    def extra_metrics(self, batch):
         if os.environ.get("RANK") == "1":
             torch.backends.mkldnn.set_flags(False)
             used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -88,7 +88,7 @@ class Cramped(GRPO):
                     self.eaten.append(bytearray(1 << 18))
             except MemoryError:
                 del self.eaten[-48:]  # 12 MB are left
-        return super().report(batch)
+        return super().extra_metrics(batch)
 
     def credit(self, step):
         self.eaten.clear()
