@@ -39,7 +39,7 @@ class DPO(Algorithm):
             raise ValueError(f'pairs must be "best_worst" or "all", not {self.pairs!r}')
 
     @property
-    def completions(self) -> str:
+    def completion_source(self) -> str:
         """The policy samples, unless a file says what is preferred."""
         return "data" if self.preferences else "policy"
 
@@ -55,7 +55,7 @@ class DPO(Algorithm):
             pairs = self.comparable(totals(self, step))
             pairs = draw(pairs, step.ids, step.number) if self.pairs == "best_worst" else pairs
         advantages = net(pairs).reshape(-1, 1).float() * step.batch.mask
-        return replace(step.batch, advantages=advantages, pairs=pairs.flatten(0, 1).float())
+        return replace(step.batch, advantages=advantages, pair_weights=pairs.flatten(0, 1).float())
 
     def comparable(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards -> (P, G, G): the share of each pair, chosen first; a group's add up to 1, or to 0 if flat."""
@@ -78,17 +78,17 @@ class DPO(Algorithm):
 
     def loss(self, logps: Tensor, batch: Batch) -> Losses:
         """Each row's losses against those that it was preferred to, at each of its tokens."""
-        assert batch.pairs is not None
-        size, won = batch.pairs.shape[1], batch.pairs.sum(-1, keepdim=True)
+        assert batch.pair_weights is not None
+        size, won = batch.pair_weights.shape[1], batch.pair_weights.sum(-1, keepdim=True)
         ratios = log_ratios(logps, batch)
         losses = self.pair_loss(differences(self.scores(ratios, batch.mask), size))
-        loss = (batch.pairs * losses).sum(-1, keepdim=True) - self.rpo_alpha * won * logps
+        loss = (batch.pair_weights * losses).sum(-1, keepdim=True) - self.rpo_alpha * won * logps
         bonus = self.entropy_coef * batch.entropy if self.entropy_coef and batch.entropy is not None else 0.0
-        lost = batch.pairs.view(-1, size, size).sum(1).flatten()
+        lost = batch.pair_weights.view(-1, size, size).sum(1).flatten()
         margins = self.beta * differences(ratios, size)
         log = outcomes(logps, batch, self.beta * ratios, won[:, 0] > 0, lost > 0) | {
-            "rewards/margins": at_first((batch.pairs * margins).sum(-1) / won[:, 0], batch.mask),
-            "rewards/accuracies": at_first((batch.pairs * (margins > 0)).sum(-1) / won[:, 0], batch.mask),
+            "rewards/margins": at_first((batch.pair_weights * margins).sum(-1) / won[:, 0], batch.mask),
+            "rewards/accuracies": at_first((batch.pair_weights * (margins > 0)).sum(-1) / won[:, 0], batch.mask),
         }
         return size * loss - bonus, log  # a group's share is that of its `size` rows
 

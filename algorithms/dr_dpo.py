@@ -30,11 +30,11 @@ class DrDPO(DPO):
     def credit(self, step: Step) -> Batch:
         """DPO's batch, its pairs weighed anew; they still add up to the number of groups that have one."""
         batch = super().credit(step)
-        return replace(batch, pairs=self.weighed(batch))
+        return replace(batch, pair_weights=self.weighed(batch))
 
     def weighed(self, batch: Batch) -> Tensor:
         """(B, G) pairs -> (B, G)."""
-        assert batch.pairs is not None and batch.sampled_logps is not None
-        h = differences(self.scores(log_ratios(batch.sampled_logps, batch), batch.mask), batch.pairs.shape[1])
-        tilted = batch.pairs * (-self.pair_loss(h) / self.beta_prime).exp()
-        return tilted * batch.pairs.sum() / tilted.sum().clamp(min=1e-30)
+        assert batch.pair_weights is not None and batch.sampled_logps is not None
+        h = differences(self.scores(log_ratios(batch.sampled_logps, batch), batch.mask), batch.pair_weights.shape[1])
+        tilted = batch.pair_weights * (-self.pair_loss(h) / self.beta_prime).exp()
+        return tilted * batch.pair_weights.sum() / tilted.sum().clamp(min=1e-30)

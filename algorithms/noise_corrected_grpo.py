@@ -29,5 +29,5 @@ class NoiseCorrectedGRPO(GRPO, LetterChannel):
         verdicts, clean = self.verdicts(step), self.corrected(step)
         noise = 1 - shrinkage(verdicts, *self.errors(step), least=1 / verdicts.shape[-1])
         rewards = self.rewards(self.with_outcome(step, clean)) - self.kl_penalty(step)
-        spread = (rewards - noise * step.mix[self.outcome] * centred(clean)).std(-1, keepdim=True)
+        spread = (rewards - noise * step.reward_weights[self.outcome] * centred(clean)).std(-1, keepdim=True)
         return laid(step, centred(rewards) / (spread + 1e-4))

@@ -29,5 +29,5 @@ class SGRPO(GRPO, Channel):
     def credit(self, step: Step) -> Batch:
         """(B, T) advantages, the outcome's part shrunk."""
         verdicts, rewards = self.verdicts(step), self.rewards(step) - self.kl_penalty(step)
-        doubt = (1 - shrinkage(verdicts, *self.errors(step))) * step.mix[self.outcome] * centred(verdicts)
+        doubt = (1 - shrinkage(verdicts, *self.errors(step))) * step.reward_weights[self.outcome] * centred(verdicts)
         return laid(step, (centred(rewards) - doubt) / (rewards.std(-1, keepdim=True) + 1e-8))

@@ -17,7 +17,7 @@ class SFT(Algorithm):
     """
 
     @property
-    def completions(self) -> str:
+    def completion_source(self) -> str:
         """The data set demonstrates."""
         return "data"
 

@@ -37,7 +37,7 @@ class TrustGRPO(GRPO, Outcome):
         """(P, G): the total, the judged rewards weighed by trust."""
         right, fade = self.verdicts(step) == 1, torch.tensor(-step.number / self.horizon).exp()
         trusted = {}
-        for name in self.judged or [name for name in step.mix if name not in (self.outcome, "format")]:
+        for name in self.judged or [name for name in step.reward_weights if name not in (self.outcome, "format")]:
             column = step.columns[present(step, name)]
             ahead = mean(column, right) - mean(column, ~right)
             trusted[name] = ahead.clamp(max=0).exp().nan_to_num(0.0) * fade * column

@@ -51,7 +51,7 @@ class Algorithm:
             raise ValueError(f"max_num_gen_batches must be 1 or more, not {self.max_num_gen_batches}")
 
     @property
-    def completions(self) -> str:
+    def completion_source(self) -> str:
         """Who acts: "policy" samples; with "data" the data set demonstrates."""
         return "policy"
 
@@ -74,7 +74,7 @@ class Algorithm:
 
     def rewards(self, step: Step) -> Tensor:
         """(P, G): what each completion earned, a reward that does not apply counting as nothing."""
-        return torch.stack([weight * step.columns[name].nan_to_num() for name, weight in step.mix.items()]).sum(0)
+        return torch.stack([weight * step.columns[name].nan_to_num() for name, weight in step.reward_weights.items()]).sum(0)
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """(P, G) rewards -> (P, G) credit."""

@@ -114,7 +114,7 @@ class Batch:
     ref_logps: Tensor | None = None  # under the reference
     old_values: Tensor | None = None  # what the critic expected before each token was written
     targets: Tensor | None = None  # what the loss aims at or measures from: PPO's returns, KTO's divergence
-    pairs: Tensor | None = None  # (B, G) how much a row counts as preferred to each member of its group
+    pair_weights: Tensor | None = None  # (B, G) how much a row counts as preferred to each member of its group
     entropy: Tensor | None = None  # of the policy as it is now, laid on by every forward
     values: Tensor | None = None  # of the critic as it is now
 
@@ -126,7 +126,7 @@ class Batch:
 
     def truncate(self, length: int) -> Batch:
         """The first `length` tokens of every row."""
-        return self._map(lambda name, tensor: tensor if name == "pairs" else tensor[:, :length])
+        return self._map(lambda name, tensor: tensor if name == "pair_weights" else tensor[:, :length])
 
     def with_outputs(self, length: int, entropy: Tensor, values: Tensor) -> Batch:
         """The same, `length` tokens long, with what the forward of this moment says."""
@@ -153,7 +153,7 @@ class Step:
     """
 
     columns: Mapping[str, Tensor]  # reward -> (P, G); not a number where it does not apply
-    mix: Mapping[str, float]  # reward -> its weight in the total
+    reward_weights: Mapping[str, float]  # reward -> its weight in the total
     batch: Batch
     ids: Sequence[str] = ()  # (P,) sample ids
     labels: Sequence[str | None] = ()  # (P,) the letter that the data set calls right
@@ -164,4 +164,4 @@ class Step:
 
     def without_reward(self, reward: str) -> Step:
         """The same step, had that reward no weight."""
-        return replace(self, mix={name: 0.0 if name == reward else w for name, w in self.mix.items()})
+        return replace(self, reward_weights={name: 0.0 if name == reward else w for name, w in self.reward_weights.items()})

@@ -148,7 +148,7 @@ def _activations(config: Config, algorithm: Algorithm, size: Sizes, ranks: int, 
     h, m, e, layers = text.hidden_size, text.intermediate_size, eyes.embed_dim, text.num_hidden_layers
     visual = pictures(config)
     prompt, reply = TEXT + visual, train.max_completion_length
-    count = train.num_generations if algorithm.completions == "policy" else 1
+    count = train.num_generations if algorithm.completion_source == "policy" else 1
     row = prompt + count * reply
     groups = max(1, train.max_tokens_per_forward // row)
     tokens, seen = groups * row, groups * (prompt + count * (prompt + reply))
@@ -175,7 +175,7 @@ def _activations(config: Config, algorithm: Algorithm, size: Sizes, ranks: int, 
         Part("one layer", once, again, "back"),
         Part("logits", 6 * FLOAT * logits, f"six times {logits / 1e6:.0f} M of them", "learn"),
     ]
-    if algorithm.completions == "policy":
+    if algorithm.completion_source == "policy":
         rows = -(-train.prompts_per_step // ranks) * count
         width = 2 * text.num_key_value_heads * (h // text.num_attention_heads)
         cache = rows * (prompt + reply) * layers * width * each

@@ -26,7 +26,7 @@ def training_prompts(config: Config, algorithm: Algorithm, noise: Noise, run: Ru
     if not config.train.max_steps:
         return []
     pairs = getattr(algorithm, "preferences", "")
-    split = "train_cot" if algorithm.completions == "data" and not pairs else "train"
+    split = "train_cot" if algorithm.completion_source == "data" and not pairs else "train"
     clean = subset(benchmark.level(config.data, split, config.data_seed), config)
     prompts, manifest = apply_noise(clean, noise)
     if run.main and config.noise.kind:

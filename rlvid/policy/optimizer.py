@@ -46,7 +46,7 @@ def resolve_trackers(config: Config) -> list[str] | None:
 def check_config(config: Config, algorithm: Algorithm, processes: int) -> None:
     """Refuse, before anything is loaded, a config that cannot learn."""
     train = config.train
-    if algorithm.completions == "policy" and train.num_generations < 2:
+    if algorithm.completion_source == "policy" and train.num_generations < 2:
         raise UserError(
             f"algorithm {config.algorithm.name!r} compares completions of one prompt: "
             f"train.num_generations must be 2 or more, not {train.num_generations}"

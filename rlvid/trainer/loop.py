@@ -76,7 +76,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
         learner, optimizer = accelerator.prepare(policy, build_adamw(policy, config.train, algorithm))
         scheduler = build_scheduler(optimizer, config.train)
         models = TrainState(policy, learner, optimizer, reference)
-        act = SAMPLERS[algorithm.completions](policy, config.train, run.timed)
+        act = SAMPLERS[algorithm.completion_source](policy, config.train, run.timed)
         aside = replace(config.train, num_generations=config.evidence.view_generations)
         room = OOMBackoff("tokens", config.train.max_tokens_per_forward)
         witness = EvidenceProvider(mix, policy, reference, config, aside, room, run.timed, judge)
@@ -218,7 +218,7 @@ def backward(
             loss = (losses * batch.weights).sum()
             accelerator.backward(loss * accelerator.num_processes)  # which averages gradients over processes
         meter.tokens(batch.mask, {"entropy": seen.entropy} | quantities)
-        if algorithm.completions == "policy":
+        if algorithm.completion_source == "policy":
             meter.mismatch(batch, seen.logps)
         meter.total("loss", loss)
     return meter

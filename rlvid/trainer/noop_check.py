@@ -67,7 +67,7 @@ def enumerate_verdicts(outcome: str, mix: Mapping[str, float], generations: int)
     nothing, letters = torch.zeros(rows, 1), (drawn(*shape) * 4).long().tolist()
     return Step(
         columns={reward: verdicts if reward == outcome else drawn(*shape) for reward in mix},
-        mix=mix,
+        reward_weights=mix,
         batch=Batch(
             torch.ones(rows, 1), nothing, nothing,
             sampled_logps=-drawn(rows, 1).float(), ref_logps=-drawn(rows, 1).float(), old_values=drawn(rows, 1).float(),

@@ -127,7 +127,7 @@ def test_normalize_then_sum_is_trls(tmp_path):
         made.reward_funcs[i] = lambda completions, values=values, **_: values
     expected = made._generate_and_score_completions([{"prompt": "tomato"}] * (P * G))["advantages"]
     algorithm = build("algorithms", "grpo", multi_objective_aggregation="normalize_then_sum")
-    step = step_of(REWARDS, torch.ones(P * G, 1), mix={"accuracy": 1.0, "second": 0.3})
+    step = step_of(REWARDS, torch.ones(P * G, 1), reward_weights={"accuracy": 1.0, "second": 0.3})
     credit = algorithm.credit(replace(step, columns={"accuracy": REWARDS, "second": second})).advantages[:, 0]
     assert torch.allclose(credit, expected, rtol=1e-5, atol=1e-6)
 

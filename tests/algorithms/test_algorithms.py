@@ -46,7 +46,7 @@ def credit_of(name, order=None, shift=0.0, flat=False):
     rows = (order + 6 * torch.arange(4)[:, None]).flatten()
     facts["old_values"] += shift
     step = toy.step_of(
-        right.double().gather(1, order), mask[rows], labels=labels, mix={"accuracy": 1.0, "judge": 0.5},
+        right.double().gather(1, order), mask[rows], labels=labels, reward_weights={"accuracy": 1.0, "judge": 0.5},
         answers=[[row[i] for i in places] for row, places in zip(letters, order.tolist(), strict=True)],
         memory={"verdicts": {"A": [200, 40, 200, 20], "B": [200, 20, 200, 40]}, "refined": {"q0": "B"}},
         **{name: fact[rows] for name, fact in facts.items()},
@@ -54,7 +54,7 @@ def credit_of(name, order=None, shift=0.0, flat=False):
     step.columns["judge"] = judged.double().gather(1, order) + 2 * shift
     algorithm.observe(step)
     batch = algorithm.credit(step)
-    preferred = torch.zeros(24) if batch.pairs is None else batch.pairs.sum(-1)
+    preferred = torch.zeros(24) if batch.pair_weights is None else batch.pair_weights.sum(-1)
     return torch.cat([batch.advantages, preferred[:, None]], -1).view(4, 6, 6)
 
 

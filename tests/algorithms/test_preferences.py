@@ -57,7 +57,7 @@ def test_best_against_worst():
     batch = toy.batch_of(
         build("algorithms", "dpo"), torch.tensor([[0.2, 1.2, 0.0, 1.0], [0.0, 0.1, 0.3, 0.2]]), torch.ones(8, 2)
     )
-    assert batch.pairs.nonzero().tolist() == [[1, 2], [6, 0]]  # rows of the batch, places in their groups
+    assert batch.pair_weights.nonzero().tolist() == [[1, 2], [6, 0]]  # rows of the batch, places in their groups
     assert batch.advantages[:, 0].tolist() == [0, 1, -1, 0, -1, 0, 1, 0]
 
 
@@ -67,9 +67,9 @@ def test_all_pairs_share_their_groups_part():
     )
     quarter, third = 1 / 4, 1 / 3
     assert torch.allclose(
-        batch.pairs[:4], torch.tensor([[0, quarter, quarter, 0], [0.0] * 4, [0.0] * 4, [0, quarter, quarter, 0]])
+        batch.pair_weights[:4], torch.tensor([[0, quarter, quarter, 0], [0.0] * 4, [0.0] * 4, [0, quarter, quarter, 0]])
     )
-    assert torch.allclose(batch.pairs[4:], torch.tensor([[0, third, third, third], *[[0.0] * 4] * 3]))
+    assert torch.allclose(batch.pair_weights[4:], torch.tensor([[0, third, third, third], *[[0.0] * 4] * 3]))
     assert batch.advantages[:, 0].tolist() == pytest.approx([0.5, -0.5, -0.5, 0.5, 1, -third, -third, -third])
 
 
@@ -94,7 +94,7 @@ def test_equals_are_chosen_among_by_sample_and_step_alone():
     ids = [f"sample {i}" for i in range(4000)]
 
     def places(rewards, ids, number):
-        pairs = toy.batch_of(algorithm, rewards, torch.ones(rewards.numel(), 1), ids=ids, number=number).pairs
+        pairs = toy.batch_of(algorithm, rewards, torch.ones(rewards.numel(), 1), ids=ids, number=number).pair_weights
         return [(int(row), int(column)) for row, column in (p.nonzero()[0] for p in pairs.view(-1, 4, 4))]
 
     chosen = places(rewards, ids, 1)
@@ -111,7 +111,7 @@ def test_a_truncated_reply_is_neither_chosen_nor_rejected():
 
 
 def test_normalised_rewards_may_prefer_another():
-    step = toy.step_of(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.ones(4, 1), mix={"accuracy": 1.0, "length": 1.0})
+    step = toy.step_of(torch.tensor([[1.0, 0.0, 0.0, 0.0]]), torch.ones(4, 1), reward_weights={"accuracy": 1.0, "length": 1.0})
     step.columns["length"] = torch.tensor([[8.0, 9.5, 0.0, 0.0]])
     best = {
         way: build("algorithms", "dpo", multi_objective_aggregation=way).credit(step).advantages[:, 0].argmax().item()

@@ -84,7 +84,7 @@ def test_the_weight_is_the_correlation_of_clean_and_noisy():
 
 def test_s_grpo_shrinks_the_outcome_alone():
     outcome, form = successes()[[8, 4]], torch.tensor([[1.0, 0] * 4, [0, 1] * 4], dtype=torch.float64)
-    at = step(outcome, mix={"accuracy": 1.0, "format": 0.5})
+    at = step(outcome, reward_weights={"accuracy": 1.0, "format": 0.5})
     at.columns["format"] = form
     total = outcome + 0.5 * form
     flat, mixed = credit("s_grpo", at)
@@ -134,7 +134,7 @@ def test_the_expected_gradient_of_a_bandit_is_the_clean_one():
 
 
 def test_forward_by_hand_in_a_mix():
-    at = step(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), mix={"accuracy": 2.0, "format": 1.0})
+    at = step(torch.tensor([[1.0, 0.0], [0.0, 0.0]]), reward_weights={"accuracy": 2.0, "format": 1.0})
     at.columns["format"] = torch.tensor([[1.0, 0.0], [float("nan"), 1.0]])
     wanted = [[2 * 0.2 + 0.5, 2 * -0.8 - 0.5], [2 * -0.8, 2 * -0.8]]
     assert credit("forward", at, **RATES).tolist() == [pytest.approx(row) for row in wanted]
@@ -420,7 +420,7 @@ def test_a_quantile_baseline_credits_the_minority_side():
 def test_trust_by_hand():
     outcome = torch.tensor([[1.0, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], dtype=torch.float64)
     judge = torch.tensor([[0.9, 0.5, 0.4, 0.2], [0.1, 0.3, 0.6, 0.8], [1, 0, 1, 0], [1, 0, 1, 0]], dtype=torch.float64)
-    at = step(outcome, mix={"accuracy": 1.0, "judge": 0.3, "format": 0.5}, number=50)
+    at = step(outcome, reward_weights={"accuracy": 1.0, "judge": 0.3, "format": 0.5}, number=50)
     at.columns |= {"judge": judge, "format": torch.ones_like(judge)}
     trust, fade = build("algorithms", "trust_grpo", horizon=100.0), 0.3 * math.exp(-0.5)
     gamma = torch.tensor([[1.0], [math.exp(0.2 - 0.7)], [0.0], [0.0]])

@@ -79,7 +79,7 @@ def step_of(rewards: Tensor, mask: Tensor, **more) -> Step:
         "labels": ["A"] * len(rewards),
         "answers": [["A" if r > 0.5 else "B" for r in row] for row in rewards.tolist()],
         "finished": torch.ones(rewards.shape, dtype=torch.bool),
-        "mix": {"accuracy": 1.0},
+        "reward_weights": {"accuracy": 1.0},
     } | more
     return Step({"accuracy": rewards}, batch=Batch(mask, nothing, nothing, **facts), **told)
 
@@ -102,7 +102,7 @@ def learn(toy: Toy, algorithm: Algorithm, steps: int = 40, count: int = 8, rate:
     optimizer = torch.optim.Adam(toy.parameters(), rate)
     reference, memory = Toy(*toy.table.shape), {}
     for number in range(1, steps + 1):
-        tokens = toy.demonstrate() if algorithm.completions == "data" else toy.sample(count)
+        tokens = toy.demonstrate() if algorithm.completion_source == "data" else toy.sample(count)
         with torch.no_grad():
             old, size = toy(tokens), tokens.shape[1]
             step = step_of(
