@@ -1,17 +1,19 @@
-"""Presets, overrides, ids, and what is said about a wrong one."""
+"""Presets, overrides, run ids, and the error messages for wrong ones."""
 
 import tomllib
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvid.config import Config, Plugin, from_table, load
+from rlvid.config import VIEW_NAMES, Config, Plugin, from_table, load, settings
 from rlvid.errors import UserError
 from rlvid.registry import build, preset_path
+from rlvid.utils.renamed import RENAMED
 
 
-def test_the_contracts_own_command_line():
+def test_overrides_set_algorithm_fields_reward_weights_and_keys():
     overrides = [
         "algorithm=grpo",
         "algorithm.epsilon=0.3",
@@ -24,19 +26,19 @@ def test_the_contracts_own_command_line():
     assert (config.train.max_steps, config.seed) == (10, 1)
 
 
-def test_a_plugins_short_and_long_forms_meet():
+def test_the_short_and_the_long_form_of_a_plugin_can_be_mixed():
     config = load("nano", ["rewards.format.partial=true"])
-    assert Plugin("format", 0.2, {"partial": True}) in config.rewards  # the preset's weight is kept
-    assert load("nano", ["algorithm=sft"]).algorithm == Plugin("sft")  # the preset's beta was grpo's
+    assert Plugin("format", 0.2, {"partial": True}) in config.rewards  # with the weight of the preset
+    assert load("nano", ["algorithm=sft"]).algorithm == Plugin("sft")  # without the preset's beta, a field of grpo
     assert load("nano", ["algorithm.beta=0.5"]).algorithm == Plugin("grpo", fields={"beta": 0.5})
 
 
-def test_values_may_hold_an_equals_sign():
+def test_a_value_may_contain_an_equals_sign():
     assert load("nano", ['data="/a=b"']).data == load("nano", ["data=/a=b"]).data == "/a=b"
 
 
 def test_a_preset_extends_another(tmp_path):
-    (tmp_path / "base.toml").write_text("extends = 'nano'\nseed = 7\n[train]\nsteps = 3\n")
+    (tmp_path / "base.toml").write_text("extends = 'nano'\nseed = 7\n[train]\nmax_steps = 3\n")
     (tmp_path / "child.toml").write_text("extends = 'base.toml'\n[train]\nlearning_rate = 1\n")
     config = load(tmp_path / "child.toml")
     assert (config.seed, config.train.max_steps, config.train.learning_rate) == (7, 3, 1.0)
@@ -51,7 +53,7 @@ def test_a_resolved_config_reads_back_equal(name):
     build("algorithms", config.algorithm.name, **config.algorithm.fields)
 
 
-def test_the_papers_settings():
+def test_the_7b_preset_has_the_settings_of_the_paper():
     paper = load("qwen2_vl_7b")
     assert (paper.train.learning_rate, paper.train.num_generations, paper.train.prompts_per_step) == (1e-6, 8, 8)
     assert (paper.train.max_completion_length, paper.algorithm.fields["beta"]) == (256, 0.1)
@@ -59,7 +61,7 @@ def test_the_papers_settings():
     assert (paper.video.fps, paper.video.max_frames, paper.video.resized_height) == (2.0, 16, 252)
 
 
-def test_the_id_is_the_config_and_the_text_of_its_files(tmp_path, monkeypatch):
+def test_the_id_depends_on_the_config_and_on_the_text_of_the_files_that_it_names(tmp_path, monkeypatch):
     assert load("nano").id == load("nano").id != load("nano", ["seed=1"]).id
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no such file"):
@@ -71,34 +73,37 @@ def test_the_id_is_the_config_and_the_text_of_its_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("override", "says"),
+    ("override", "message"),
     [
-        ("train.step=1", "Did you mean 'steps'?"),
-        ("trian.steps=1", "Did you mean 'train'?"),
-        ("train.max_steps=abc", "train: steps must be int, not 'abc'"),
+        ("train.max_step=1", "unknown key 'max_step' in [train]. Did you mean 'max_steps'?"),
+        ("trian.max_steps=1", "unknown key 'trian'. Did you mean 'train'?"),
+        ("train.max_steps=abc", "train.max_steps must be int, not 'abc'"),
         ("train.max_steps=1.5", "must be int"),
         ("train.max_steps=-1", "train.max_steps must be 0 or more"),
         ("train.gradient_checkpointing=1", "must be bool"),
         ("train.lr_scheduler_type=cosin", "lr_scheduler_type must be"),
         ("train.temperature=0", "temperature must be above 0"),
+        ("train.top_p=1.5", "train.top_p must be in (0, 1], not 1.5"),
+        ("video.min_frames=32", "video.min_frames must be at most video.max_frames"),
+        ('judge.url="http://user:secret@host/v1"', "judge.url must not hold a password"),
         ("train.lora_r=-1", "lora_r must be 0 or more"),
         ("video.on_bad_video=ignore", "on_bad_video must be"),
         ("rewards=3", "rewards needs at least one line"),
         ("rewards.format={weight=0.1, anneal=-1}", "format.anneal must be a number of steps"),
         ("eval.rewards=3", "eval.rewards needs at least one line"),
-        ('eval.views=["shufled"]', "eval.views must be of shuffled"),
+        ('eval.views=["shufled"]', 'eval.views must hold only "shuffled"'),
         ("rewards.accuracy=much", "must be a weight or a table"),
         ("algorithm=3", "must be a name or a table"),
         ("noise.kind=3", "must be str"),
-        ("steps", "is no assignment"),
-        ("=3", "is no assignment"),
+        ("steps", "is not an assignment"),
+        ("=3", "is not an assignment"),
         ("eval.splits=L1", "must be a list"),
     ],
 )
-def test_a_wrong_override_is_one_clear_line(override, says):
+def test_a_wrong_override_is_one_clear_line(override, message):
     with pytest.raises(UserError) as error:
         load("nano", [override])
-    assert says in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_wrong_preset_is_one_clear_line(tmp_path):
@@ -110,8 +115,43 @@ def test_a_wrong_preset_is_one_clear_line(tmp_path):
     assert preset_path("nano").is_file()
 
 
+@pytest.mark.parametrize(
+    ("override", "hint"),
+    [
+        ("train.steps=3", "unknown key 'steps' in [train]; it is called max_steps"),
+        ("cold_start.steps=3", "unknown key 'steps' in [cold_start]; it is called max_steps"),
+        ("train.tokens_per_forward=64", "; it is called max_tokens_per_forward"),
+    ],
+)
+def test_an_old_key_names_the_new_one(override, hint):
+    with pytest.raises(UserError) as error:
+        load("nano", [override])
+    assert str(error.value).endswith(hint)
+
+
+def test_the_replacement_of_every_renamed_key_exists():
+    known = {setting.key for setting in settings(Config())}
+    for old, new in RENAMED["config key"].items():
+        section = old.rpartition(".")[0]
+        assert f"{section}.{new}" in known and old not in known
+
+
+def test_every_key_has_a_meaning_and_a_default_within_its_limits():
+    listed = list(settings(Config()))
+    assert {"model", "algorithm", "noise.kind", "train.max_steps", "eval.views"} <= {setting.key for setting in listed}
+    assert all(setting.meaning and setting.limits.allow(setting.value) for setting in listed)
+    plain = {key for key, value in asdict(Config()).items() if not isinstance(value, dict)}
+    assert plain <= {setting.key for setting in listed}, "every key is declared with setting()"
+
+
+def test_the_views_of_a_config_are_those_that_exist():
+    from rlvid.video.views import VIEWS
+
+    assert set(VIEW_NAMES) == set(VIEWS)
+
+
 @given(st.text(max_size=40), st.text(max_size=40))
-def test_any_override_is_taken_or_refused_as_the_users(key, value):
+def test_any_override_is_accepted_or_raises_a_user_error(key, value):
     try:
         assert isinstance(load("nano", [f"{key}={value}"]), Config)
     except UserError as error:

@@ -1,0 +1,36 @@
+"""A run is described by frozen dataclasses, read from TOML and dotted overrides.
+
+`load("nano", ["train.max_steps=10"])` returns a `Config`. Unknown keys are refused with a suggestion.
+"""
+
+from rlvid.config.reader import from_table, load
+from rlvid.config.sections import (
+    VIEW_NAMES,
+    ColdStartConfig,
+    Config,
+    EvalConfig,
+    EvidenceConfig,
+    JudgeConfig,
+    NoiseConfig,
+    Plugin,
+    TrainConfig,
+    VideoConfig,
+)
+from rlvid.config.setting import Setting, settings
+
+__all__ = [
+    "VIEW_NAMES",
+    "ColdStartConfig",
+    "Config",
+    "EvalConfig",
+    "EvidenceConfig",
+    "JudgeConfig",
+    "NoiseConfig",
+    "Plugin",
+    "Setting",
+    "TrainConfig",
+    "VideoConfig",
+    "from_table",
+    "load",
+    "settings",
+]

@@ -1,0 +1,227 @@
+"""Read a `Config` from TOML files and dotted overrides.
+
+1. A preset is a TOML file. With `extends = "PARENT"`, its keys are merged over those of its parent.
+2. Overrides such as `train.max_steps=10` are merged over the preset, in order.
+3. The merged table becomes a `Config`. Unknown keys, wrong types and values out of their limits raise UserError.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+from rlvid.config.sections import Config, Plugin
+from rlvid.config.setting import settings
+from rlvid.errors import UserError
+from rlvid.registry import preset_path, suggest
+from rlvid.utils.renamed import renamed_hint
+
+
+def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a preset and apply overrides.
+
+    Args:
+        name: the path of a TOML file, or a name from `rlvid list presets`.
+        overrides: TOML assignments with dotted keys, such as `train.max_steps=10`.
+
+    Raises:
+        UserError: for a missing file, TOML that cannot be parsed, unknown keys, wrong types or values.
+    """
+    path = preset_path(name)
+    table = _read_file(path)
+    for override in overrides:
+        _merge(table, _parse_override(override))
+    return from_table(table, where=str(path))
+
+
+def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
+    """Make a Config from nested tables, as TOML gives them. `where` begins each error message.
+
+    Raises:
+        UserError: for unknown keys, wrong types or values.
+    """
+    table = dict(table)
+    if "algorithm" in table:
+        table["algorithm"] = _plugin(_long_form("algorithm", table["algorithm"]), f"{where}: algorithm")
+    if "rewards" in table:
+        table["rewards"] = _rewards(table["rewards"], f"{where}: rewards")
+
+    section = table.get("eval")
+    if isinstance(section, Mapping) and "rewards" in section:
+        measured = section["rewards"]
+        table["eval"] = {**section, "rewards": _rewards(measured, f"{where}: eval.rewards") if measured else ()}
+
+    section = table.get("noise")
+    if isinstance(section, Mapping):
+        kind_fields = {key: value for key, value in section.items() if key not in ("kind", "seed")}
+        table["noise"] = {key: section[key] for key in section if key not in kind_fields} | {"fields": kind_fields}
+
+    config = _dataclass(Config, table, where, path="")
+    _check(config, where)
+    return config
+
+
+# Reading and merging tables
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    """Read a TOML file and merge it over the file that it extends."""
+    try:
+        table = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table
+    beside = path.parent / parent
+    base = _read_file(beside if beside.is_file() else preset_path(parent))
+    _merge(base, table)
+    return base
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    """Parse one override: `a.b=1` becomes {"a": {"b": 1}}. A value that is not valid TOML is a string."""
+    key_part = r"""(?:"[^"]*"|'[^']*'|[^"'=])+"""  # quoted parts may hold "="
+    match = re.fullmatch(rf"({key_part})=(.*)", text, re.DOTALL)
+    if not match:
+        raise UserError(f"override {text!r} is not an assignment; write key.sub=value")
+    key, value = match.groups()
+    escaped = value.strip().replace("\\", "\\\\").replace('"', '\\"')
+    for attempt in (value, f'"{escaped}"'):
+        try:
+            return tomllib.loads(f"{key} = {attempt}")
+        except tomllib.TOMLDecodeError:
+            continue
+    raise UserError(
+        f'override {text!r}: {key!r} is not a TOML key; quote parts with dots or slashes: rewards."./r.py:f"'
+    )
+
+
+def _merge(base: dict[str, Any], change: Mapping[str, Any], path: str = "") -> None:
+    """Merge `change` into `base` in place. `path` is the dotted key of `base`.
+
+    Tables are merged key by key; other values are replaced. If a plug-in in `base` has its short form, it becomes a
+    table first. An algorithm with another name replaces the old one with all of its fields.
+    """
+    for key, value in change.items():
+        here = f"{path}.{key}".lstrip(".")
+        if isinstance(value, Mapping) and key in base:
+            if here == "algorithm":
+                base[key] = _long_form("algorithm", base[key])
+            elif path == "rewards":
+                base[key] = _long_form("reward", base[key])
+            replaces = here == "algorithm" and "name" in value
+            if isinstance(base[key], dict) and not replaces:
+                _merge(base[key], value, here)
+                continue
+        base[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+# Plug-ins
+
+
+def _long_form(kind: str, value: Any) -> Any:
+    """Turn the short form of a plug-in into its table: "grpo" -> {name = "grpo"}, 0.2 -> {weight = 0.2}."""
+    if kind == "algorithm" and isinstance(value, str):
+        return {"name": value}
+    if kind == "reward" and isinstance(value, int | float) and not isinstance(value, bool):
+        return {"weight": value}
+    return value
+
+
+def _plugin(table: Any, where: str, name: str | None = None) -> Plugin:
+    """Make a Plugin from its table. A reward's `name` is its key; an algorithm's is in the table."""
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where} must be a {'weight' if name else 'name'} or a table, not {table!r}")
+    name = name or table.get("name")
+    if not isinstance(name, str):
+        raise UserError(f'{where}: the table needs a name, such as name = "grpo"')
+
+    numbers = {"weight": table.get("weight", 1.0), "anneal": table.get("anneal", 0.0)}
+    for key, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{where}.{key} must be a number, not {value!r}")
+    if numbers["anneal"] < 0:
+        raise UserError(
+            f"{where}.anneal must be a number of steps, or 0 for a constant weight, not {numbers['anneal']}"
+        )
+
+    plugin_fields = {key: value for key, value in table.items() if key not in ("name", *numbers)}
+    return Plugin(name, float(numbers["weight"]), plugin_fields, float(numbers["anneal"]))
+
+
+def _rewards(table: Any, where: str) -> tuple[Plugin, ...]:
+    if not isinstance(table, Mapping) or not table:
+        raise UserError(f"{where} needs at least one line such as: accuracy = 1.0")
+    return tuple(_plugin(_long_form("reward", value), f"{where}.{name}", name) for name, value in table.items())
+
+
+# Tables to dataclasses
+
+
+def _dataclass(cls: type, table: Any, where: str, path: str) -> Any:
+    """Make a section from its table. `path` is the dotted key of the section, "" for the whole config."""
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where}: {path or 'the config'} must be a table, not {table!r}")
+    hints = get_type_hints(cls)
+    known = {item.name for item in fields(cls)}
+    for key in table:
+        if key not in known:
+            section = f" in [{path}]" if path else ""
+            hint = renamed_hint("config key", f"{path}.{key}") or f".{suggest(key, known)}"
+            raise UserError(f"{where}: unknown key {key!r}{section}{hint}")
+    values = {key: _value(hints[key], value, where, f"{path}.{key}".lstrip(".")) for key, value in table.items()}
+    return cls(**values)
+
+
+def _value(annotation: Any, value: Any, where: str, path: str) -> Any:
+    """Convert one value to the annotation of its key; UserError if the type is wrong."""
+    if is_dataclass(annotation) and isinstance(annotation, type):
+        return value if isinstance(value, annotation) else _dataclass(annotation, value, where, path)
+    if get_origin(annotation) is Mapping:
+        return dict(value)
+    if get_origin(annotation) is tuple:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where}: {path} must be a list, not {value!r}")
+        item = get_args(annotation)[0]
+        return tuple(entry if isinstance(entry, Plugin) else _value(item, entry, where, path) for entry in value)
+
+    allowed = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if float in allowed and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if NoneType in allowed and value in ("", "none"):
+        return None
+    if type(value) not in allowed:
+        names = " or ".join(t.__name__ for t in allowed if t is not NoneType)
+        raise UserError(f"{where}: {path} must be {names}, not {value!r}")
+    return value
+
+
+# Rules
+
+
+def _check(config: Config, where: str) -> None:
+    """Raise UserError for values that no run could use: first the limits of each key, then rules of several keys."""
+    for setting in settings(config):
+        if not setting.limits.allow(setting.value):
+            only = "hold only" if isinstance(setting.value, tuple) else "be"
+            raise UserError(f"{where}: {setting.key} must {only} {setting.limits}, not {setting.value!r}")
+
+    train, video = config.train, config.video
+    address = config.judge.url.partition("//")[2].partition("/")[0]
+    rules = {
+        "video.min_frames must be at most video.max_frames": video.min_frames <= video.max_frames,
+        "train.sync_ref_model averages all weights, but with train.lora_r the reference is the base: choose one": not (
+            train.sync_ref_model and train.lora_r
+        ),
+        "judge.url must not hold a password, since config.toml would keep it; set the key in judge.api_key_env": "@"
+        not in address,
+    }
+    for rule, holds in rules.items():
+        if not holds:
+            raise UserError(f"{where}: {rule}")

@@ -1,0 +1,231 @@
+"""The sections of a config. `rlvid list config` prints every key with its type, default and meaning.
+
+Keys have TRL's names wherever the meaning is TRL's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from rlvid.config.setting import setting
+from rlvid.errors import UserError
+from rlvid.registry import plugin_file
+
+# The altered views of a clip, made by rlvid/video/views.py.
+VIEW_NAMES = ("shuffled", "reversed", "blank", "image_only", "text_only")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A reward or an algorithm: its name, its fields, and for a reward its weight in the mix.
+
+    The weight of a reward at step s is weight * exp(-s / anneal), so that a helper reward fades out. With `anneal` 0
+    the weight is constant.
+    """
+
+    name: str
+    weight: float = 1.0
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    anneal: float = 0.0
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """Errors that are put into the training data or its verifier. Evaluation data is never changed."""
+
+    kind: str = setting("", 'kind of noise (`rlvid list noise`), whose fields are further keys here; "" adds none')
+    seed: int = setting(0, "seed of the noise")
+    fields: Mapping[str, Any] = field(default_factory=dict)  # the fields of the kind, such as rate = 0.3
+
+
+@dataclass(frozen=True)
+class VideoConfig:
+    """How frames are chosen, resized and decoded. The defaults are those of SEED-Bench-R1 (arXiv:2503.24376)."""
+
+    fps: float = setting(2.0, "frames taken per second of video, within min_frames and max_frames", above=0)
+    min_frames: int = setting(4, "least number of frames", at_least=2)
+    max_frames: int = setting(16, "greatest number of frames")
+    resized_height: int | None = setting(252, 'height of a frame in pixels; "" keeps the aspect ratio')
+    resized_width: int | None = setting(252, 'width of a frame in pixels; "" keeps the aspect ratio')
+    min_pixels: int = setting(56 * 56, "fewest pixels of a frame where a size is unset")
+    max_pixels: int = setting(256 * 28 * 28, "most pixels of a frame where a size is unset")
+    on_bad_video: str = setting(
+        "error",
+        '"error" stops at a clip that cannot be read; "skip" leaves it out, counts it in data/decode_failures and lists '
+        "it in skipped.jsonl",
+        choices=("error", "skip"),
+    )
+    decode_timeout: float = setting(30.0, "seconds before a decoding process is killed", above=0)
+    decode_workers: int = setting(2, "decoding processes", at_least=1)
+    cache_dir: str = setting("", "folder of the frame cache; empty: $RLVID_CACHE, or ~/.cache/rlvid")
+    cache_gb: float = setting(50.0, "size limit in GB of the frame cache, and of the feature cache", at_least=0)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Sampling, optimization and checkpoints."""
+
+    max_steps: int = setting(750, "optimizer steps", at_least=0)
+    prompts_per_step: int = setting(8, "prompts of a step, over all processes", at_least=1)
+    data_fraction: float = setting(
+        1.0, "share of the training samples to use, chosen by `seed`; a smaller share is a subset", above=0, at_most=1
+    )
+    num_generations: int = setting(8, "completions of a prompt (G)", at_least=1)
+    max_completion_length: int = setting(256, "greatest number of tokens of a completion", at_least=1)
+    temperature: float = setting(1.0, "sampling temperature", above=0)
+    top_p: float = setting(1.0, "nucleus sampling: least probability mass that is kept", above=0, at_most=1)
+    learning_rate: float = setting(1e-6, "peak learning rate of AdamW", at_least=0)
+    lr_scheduler_type: str = setting("linear", "learning rate schedule", choices=("linear", "cosine", "constant"))
+    warmup_steps: int = setting(0, "steps in which the learning rate rises linearly")
+    weight_decay: float = setting(0.0, "weight decay of AdamW")
+    max_grad_norm: float = setting(1.0, "norm to which gradients are clipped")
+    max_tokens_per_forward: int = setting(
+        8192,
+        "token budget of a micro-batch, which holds whole groups, at least one; trades memory against speed and never "
+        "changes the gradient",
+        at_least=1,
+    )
+    gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass to save memory")
+    freeze_vision_tower: bool = setting(False, "do not train the vision tower")
+    dtype: str = setting(
+        "auto", '"auto" is bfloat16 on a GPU and float32 on a CPU', choices=("auto", "float32", "bfloat16")
+    )
+    attn_implementation: str = setting("sdpa", "attention implementation of transformers")
+    use_vllm: bool = setting(False, "sample with vLLM in the same process; one process only")
+    vllm_gpu_memory_utilization: float = setting(0.3, "share of the GPU's memory that vLLM may use")
+    vllm_max_model_length: int = setting(0, "greatest tokens of a prompt and its completion; 0: the model's own limit")
+    lora_r: int = setting(0, "rank of the policy's LoRA adapter; 0 trains all weights", at_least=0)
+    lora_alpha: int = setting(32, "LoRA scaling numerator: alpha / r")
+    sync_ref_model: bool = setting(False, "the reference is an fp32 moving average of the policy")
+    ref_model_mixup_alpha: float = setting(0.005, "share of the policy in each update of the moving average")
+    ref_model_sync_steps: int = setting(10, "steps between updates of the moving average")
+    save_steps: int = setting(50, "steps between checkpoints")
+    save_total_limit: int = setting(2, "checkpoints that are kept", at_least=1)
+    eval_steps: int = setting(0, "steps between evaluations; 0 evaluates only at the end")
+    log_completions_steps: int = setting(10, "steps between completions shown in the terminal")
+    reward_timeout: float = setting(1800.0, "seconds that one reward may take in a step; 0 is no limit", at_least=0)
+    ddp_timeout: int = setting(1800, "seconds that a process waits for the others before it ends", at_least=1)
+
+
+@dataclass(frozen=True)
+class ColdStartConfig:
+    """Supervised fine-tuning before the run's algorithm starts. All other settings are those of [train]."""
+
+    max_steps: int = setting(0, "optimizer steps; 0 leaves the cold start out", at_least=0)
+    prompts_per_step: int = setting(32, "prompts of a step, over all processes", at_least=1)
+    learning_rate: float = setting(1e-5, "peak learning rate of AdamW")
+
+
+@dataclass(frozen=True)
+class EvidenceConfig:
+    """What rewards may read beyond the text of a completion (rlvid/trainer/evidence.py)."""
+
+    encoder: str = setting("all-MiniLM-L6-v2", "sentence-transformers model: this one, a folder, or a hub id")
+    nli: str = setting("", "cross-encoder for natural language inference: a folder, or a hub id")
+    view_generations: int = setting(4, "completions sampled from each altered view", at_least=1)
+    reference: str = setting(
+        "",
+        "reference model: a folder, a hub id, or a checkpoint with a moving average; empty: the policy at its start",
+    )
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """A language model behind an OpenAI-compatible endpoint, for the rewards that use one."""
+
+    url: str = setting("", "address of the endpoint, such as http://localhost:8000/v1")
+    model: str = setting("", "name of the model at the endpoint")
+    api_key_env: str = setting("JUDGE_API_KEY", "environment variable that holds the key; the key is never written")
+    temperature: float = setting(0.0, "sampling temperature")
+    max_tokens: int = setting(512, "greatest number of tokens of a reply")
+    timeout: float = setting(60.0, "seconds per attempt")
+    retries: int = setting(5, "attempts after the first")
+    concurrency: int = setting(16, "requests at a time")
+    input_price: float = setting(0.0, "dollars per million input tokens")
+    output_price: float = setting(0.0, "dollars per million output tokens")
+    cache_dir: str = setting("", "folder of the cache of replies; empty: $RLVID_CACHE, or ~/.cache/rlvid")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Evaluation on held-out questions."""
+
+    splits: tuple[str, ...] = setting(("L1", "L2", "L3"), "levels of the benchmark to evaluate")
+    transfer: tuple[str, ...] = setting((), 'further benchmarks: "kitchen_long", a folder, or a TOML file')
+    limit: int = setting(0, "number of questions of each level, from the first; 0 is all")
+    batch_size: int = setting(16, "questions of a batch, over all processes", at_least=1)
+    temperature: float = setting(0.0, "sampling temperature; 0 is greedy decoding", at_least=0)
+    top_p: float = setting(1.0, "nucleus sampling: least probability mass that is kept")
+    seed: int = setting(0, "seed of the sampling, at a temperature above 0")
+    rewards: tuple[Plugin, ...] = setting((), "rewards that are measured but not trained on: NAME = {fields}")
+    completions: str = setting("", "folder of a finished evaluation (RUN/eval) whose completions are scored again")
+    views: tuple[str, ...] = setting((), "altered views to evaluate as well", choices=VIEW_NAMES)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that determines the result of a run."""
+
+    model: str = setting("nano", 'model: "nano", a folder, or a hub id')
+    data: str = setting("kitchen", 'benchmark: "kitchen", a folder, or a TOML file (`rlvid list benchmarks`)')
+    algorithm: Plugin = setting(Plugin("grpo"), "NAME, or {name = NAME, fields} (`rlvid list algorithms`)")
+    rewards: tuple[Plugin, ...] = setting(
+        (Plugin("accuracy"),), "NAME = weight, or NAME = {weight, anneal, fields} (`rlvid list rewards`)"
+    )
+    noise: NoiseConfig = NoiseConfig()
+    cold_start: ColdStartConfig = ColdStartConfig()
+    evidence: EvidenceConfig = EvidenceConfig()
+    judge: JudgeConfig = JudgeConfig()
+    train: TrainConfig = TrainConfig()
+    video: VideoConfig = VideoConfig()
+    eval: EvalConfig = EvalConfig()
+    seed: int = setting(0, "seed of the order of prompts, of sampling, and of new weights")
+    data_seed: int = setting(0, "seed of the wrong options, where the benchmark leaves their choice open")
+    report_to: tuple[str, ...] = setting((), 'trackers: "tensorboard", "wandb", "trackio"')
+
+    @property
+    def id(self) -> str:
+        """Twelve hex digits: a hash of the resolved config and of the files that it names.
+
+        Runs with equal ids are the same run. Hashed files are plug-ins, preference pairs and benchmarks that are given
+        by path. Raises UserError if one is missing.
+        """
+        plugins = (self.algorithm, *self.rewards, *self.eval.rewards)
+        paths = [plugin_file(plugin.name) for plugin in plugins]
+        if preferences := self.algorithm.fields.get("preferences"):
+            paths.append(Path(preferences))
+        paths += [Path(name) for name in (self.data, *self.eval.transfer) if name.endswith(".toml")]
+
+        digest = hashlib.sha256(self.to_toml().encode())
+        for path in filter(None, paths):
+            if not path.is_file():
+                raise UserError(f"{str(path)!r}: no such file. Paths are relative to {Path.cwd()}")
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:12]
+
+    def to_toml(self) -> str:
+        """Return the resolved config as TOML, which `load` reads back to an equal Config."""
+        table = asdict(self)
+        if not self.evidence.reference:  # the key is newer than the ids of older runs, which must not change
+            del table["evidence"]["reference"]
+        table["noise"] = {"kind": self.noise.kind, "seed": self.noise.seed, **self.noise.fields}
+
+        # `algorithm` and `rewards` move to the end: in TOML, plain keys come before tables.
+        del table["algorithm"], table["rewards"]
+        table["algorithm"] = {"name": self.algorithm.name, **self.algorithm.fields}
+        table["rewards"] = {r.name: {"weight": r.weight, "anneal": r.anneal, **r.fields} for r in self.rewards}
+        table["eval"]["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.eval.rewards}
+        return tomli_w.dumps(_without_none(table))
+
+
+def _without_none(value: Any) -> Any:
+    """Replace None by "" in nested tables: TOML has no null, and "" reads back as None."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items()}
+    return "" if value is None else value

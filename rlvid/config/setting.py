@@ -1,0 +1,89 @@
+"""One config key: its default, its meaning and its limits, declared in one line of a section's dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The values that a key accepts. None, or no choices, means no limit.
+
+    For a list, `choices` limits each item.
+    """
+
+    at_least: float | None = None
+    above: float | None = None
+    at_most: float | None = None
+    choices: tuple[str, ...] = ()
+
+    def allow(self, value: Any) -> bool:
+        """Return whether `value` is within the limits."""
+        if self.choices:
+            items = value if isinstance(value, tuple) else (value,)
+            return set(items) <= set(self.choices)
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.above is None or value > self.above)
+            and (self.at_most is None or value <= self.at_most)
+        )
+
+    def __str__(self) -> str:
+        """Return the limits in words, such as "0 or more", or "" if there are none.
+
+        >>> str(Limits(above=0, at_most=1)), str(Limits(choices=("linear", "cosine")))
+        ('in (0, 1]', '"linear" or "cosine"')
+        """
+        if self.choices:
+            *first, last = (f'"{choice}"' for choice in self.choices)
+            return f"{', '.join(first)} or {last}"
+        if self.at_most is not None:
+            return f"in ({self.above}, {self.at_most}]"
+        if self.above is not None:
+            return f"above {self.above}"
+        return "" if self.at_least is None else f"{self.at_least} or more"
+
+
+def setting(
+    default: T,
+    meaning: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> T:
+    """Return a dataclass field for one config key. `at_most` needs `above`: the interval (above, at_most]."""
+    limits = Limits(at_least, above, at_most, choices)
+    return field(default=default, metadata={"meaning": meaning, "limits": limits})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One key of a config with its value."""
+
+    key: str  # dotted, such as "train.max_steps"
+    type: str  # the annotation, such as "int" or "int | None"
+    value: Any
+    meaning: str
+    limits: Limits
+
+
+def settings(section: Any, prefix: str = "") -> Iterator[Setting]:
+    """Yield every key of a config, or of one of its sections, in the order of declaration.
+
+    Args:
+        section: an instance of a dataclass whose fields are made by `setting`, or are such sections themselves.
+        prefix: the dotted path of the section, with a dot at its end.
+    """
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if "meaning" in item.metadata:
+            meaning, limits = item.metadata["meaning"], item.metadata["limits"]
+            yield Setting(f"{prefix}{item.name}", str(item.type), value, meaning, limits)
+        elif is_dataclass(value):
+            yield from settings(value, f"{prefix}{item.name}.")
