@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING
 from rlvid.grids.launchers import LOST, Launcher, Process
 from rlvid.grids.progress import Board
 from rlvid.study.runs import Result, Row, last_line, numbers
-from rlvid.utils.files import last_jsonl
+from rlvid.utils.files import read_last_jsonl
 
 if TYPE_CHECKING:
     from rlvid.grids.grid import Cell
@@ -45,7 +45,7 @@ class Job:
     @property
     def last(self) -> Row:
         """The metrics of its last step, so far."""
-        return last_jsonl(self.folder / "metrics.jsonl")
+        return read_last_jsonl(self.folder / "metrics.jsonl")
 
     @property
     def over(self) -> bool:

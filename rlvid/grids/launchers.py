@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 
 from rlvid.errors import UserError
 from rlvid.registry import suggest
-from rlvid.utils.files import explain_write_errors
+from rlvid.utils.files import wrap_write_errors
 
 LOST = -1000  # the exit code of a job that left the queue without one
 OWN = dict.fromkeys(("nodes", "tasks_per_node"), "a cell is one task on one node")
@@ -106,7 +106,7 @@ class Slurm:
                 raise UserError(f"--slurm: {name} is not yours to set: {OWN[name]}")
             if name not in known():
                 raise UserError(f"--slurm: submitit has no setting {name!r}.{suggest(name, known())}")
-        with explain_write_errors(jobs := self.out / "slurm"):
+        with wrap_write_errors(jobs := self.out / "slurm"):
             jobs.mkdir(parents=True, exist_ok=True)
             jobs.chmod(0o700)  # submitit puts pickles there, which the nodes run
         try:

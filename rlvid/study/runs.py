@@ -60,7 +60,7 @@ class Result:
     @cached_property
     def metrics(self) -> Sequence[Row]:
         """One row per step, or of very many steps every so manieth; all that have evaluations."""
-        return read_jsonl(self.folder / "metrics.jsonl", about=STEPS, always=b'"eval/')
+        return read_jsonl(self.folder / "metrics.jsonl", thin_to=STEPS, always_keep=b'"eval/')
 
     @cached_property
     def answers(self) -> dict[str, dict[str, Row]]:

@@ -1,4 +1,7 @@
-"""Files that a kill cannot tear: whole replacement, and lines that count only when they end."""
+"""Read and write text, JSON and JSON lines so that a killed process leaves no damaged file behind.
+
+Files are replaced in one step. In a JSON-lines file, a line counts only if it ends with a line break.
+"""
 
 from __future__ import annotations
 
@@ -14,108 +17,130 @@ from safetensors import SafetensorError
 
 from rlvid.errors import UserError
 
-SUMS = "SHA256SUMS"
+CHECKSUM_FILE = "SHA256SUMS"
+
+
+@contextmanager
+def wrap_read_errors(folder: Path) -> Iterator[None]:
+    """Turn an error while reading a checkpoint into a one-line UserError.
+
+    It is for a checkpoint whose checksums are right and whose content still cannot be loaded.
+    """
+    try:
+        yield
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{folder} cannot be read: {reason}; remove it to continue from the one before") from error
+
+
+@contextmanager
+def wrap_write_errors(path: Path) -> Iterator[None]:
+    """Turn an error while writing, such as a full or read-only disk, into a one-line UserError."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path} cannot be written: {error}. Fix that, and continue with --resume") from error
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file whole or not at all; its folder is made."""
+    """Replace a file in one step; missing parent folders are created. Raises UserError if it cannot be written."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    with explain_write_errors(path):
+    with wrap_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text)
         part.replace(path)
 
 
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object in a file, or None if there is no such file."""
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one JSON line."""
-    with explain_write_errors(path), path.open("a") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-@contextmanager
-def explain_read_errors(folder: Path) -> Iterator[None]:
-    """What is wrong inside a checkpoint, though it is what its sums say, becomes one line."""
-    try:
-        yield
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{folder} cannot be read: {reason}; remove it to go on from the one before") from error
-
-
-@contextmanager
-def explain_write_errors(path: Path) -> Iterator[None]:
-    """What goes wrong on a disk that is full, read-only or not ours becomes one line."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be written: {error}. Mend that, and go on with --resume") from error
-
-
-def write_checksums(folder: Path) -> None:
-    """Write down the SHA-256 of each of a folder's files, as `sha256sum` would: `sha256sum -c SHA256SUMS`."""
-    files = sorted(path for path in folder.iterdir() if path.name != SUMS)
-    write_text(folder / SUMS, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
-
-
-def find_damage(folder: Path) -> str:
-    """What is wrong with a sealed folder, "" if nothing is."""
-    if not (folder / SUMS).is_file():
-        return f"{SUMS} is missing"
-    rows = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()]
-    bad = [name for digest, name in rows if not (folder / name).is_file() or sha256(folder / name) != digest]
-    return f"{' and '.join(bad)} changed since the checkpoint was written" if bad else ""
-
-
-def sha256(path: Path) -> str:
-    """A file's digest in hex digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Add one JSON line to a file. Raises UserError if it cannot be written."""
+    with wrap_write_errors(path), path.open("a") as file:
+        file.write(_json_line(row))
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Replace a file with one JSON line per row."""
-    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Replace a file with one JSON line per row. Raises UserError if it cannot be written."""
+    write_text(path, "".join(_json_line(row) for row in rows))
 
 
-def read_jsonl(path: Path, about: int = 0, always: bytes = b"") -> list[dict[str, Any]]:
-    """The rows of a file, none if it is missing; a last line that a kill cut short is left out.
+def read_jsonl(path: Path, thin_to: int = 0, always_keep: bytes = b"") -> list[dict[str, Any]]:
+    """Return the rows of a JSON-lines file, or [] if there is no such file.
 
-    Of a file of many more than `about` rows so many are read, evenly spread; besides them the last, and those with
-    `always` in them. Raises UserError with file and line for a line that is no JSON in UTF-8.
+    A last line without a line break is left out: a killed process did not finish it.
+
+    Args:
+        path: the file.
+        thin_to: for a much longer file, read about this many evenly spaced rows (fewer than twice as many), and always
+            the last one; 0 reads every row.
+        always_keep: when thinning, also read every row that contains these bytes.
+
+    Raises:
+        UserError: a line is not JSON in UTF-8; the message names file and line.
     """
     if not path.is_file():
         return []
     rows, lines = [], path.read_bytes().split(b"\n")[:-1]
-    every = max(1, len(lines) // about) if about else 1
+    stride = max(1, len(lines) // thin_to) if thin_to else 1
     for number, line in enumerate(lines, 1):
-        if every > 1 and number % every and number < len(lines) and not (always and always in line):
+        on_stride = number % stride == 0
+        is_last = number == len(lines)
+        is_kept = bool(always_keep) and always_keep in line
+        if not (on_stride or is_last or is_kept):
             continue
         try:
             rows.append(json.loads(line))
         except ValueError as error:
-            raise UserError(f"{path}:{number}: no JSON in UTF-8: {error}; mend or remove this line") from error
+            raise UserError(f"{path}:{number}: not JSON in UTF-8: {error}; fix or remove this line") from error
     return rows
 
 
-def last_jsonl(path: Path, block: int = 1 << 16) -> dict[str, Any]:
-    """The last whole row of a file, {} if there is none; only its end is read, `block` bytes or twice that, and so on.
+def read_last_jsonl(path: Path, block: int = 1 << 16) -> dict[str, Any]:
+    """Return the last complete row of a JSON-lines file, or {} if there is none.
 
-    Raises UserError where that line is no JSON in UTF-8.
+    Only the end of the file is read: `block` bytes, and twice as many again as long as they hold no complete line.
+    Raises UserError if that line is not JSON in UTF-8.
     """
     if not path.is_file():
         return {}
     with path.open("rb") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(0, size - block))
-        *lines, _ = file.read(block).split(b"\n")
-    if len(lines) < 2 and block < size:  # the first may lack its beginning
-        return last_jsonl(path, 2 * block)
+        *lines, _ = file.read(block).split(b"\n")  # after the last line break: nothing, or an unfinished line
+    if len(lines) < 2 and block < size:  # the block may start in the middle of its first line
+        return read_last_jsonl(path, 2 * block)
     try:
         return json.loads(lines[-1]) if lines else {}
     except ValueError as error:
-        raise UserError(f"{path}: its last line is no JSON in UTF-8: {error}; mend or remove it") from error
+        raise UserError(f"{path}: its last line is not JSON in UTF-8: {error}; fix or remove it") from error
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None if the file is missing."""
-    return json.loads(path.read_text()) if path.is_file() else None
+def write_checksums(folder: Path) -> None:
+    """Write the SHA-256 of each file of a folder to its SHA256SUMS; `sha256sum -c SHA256SUMS` checks them."""
+    files = sorted(path for path in folder.iterdir() if path.name != CHECKSUM_FILE)
+    write_text(folder / CHECKSUM_FILE, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
+
+
+def find_damage(folder: Path) -> str:
+    """Check a folder against its SHA256SUMS; return what is wrong in one line, or "" if nothing is."""
+    if not (folder / CHECKSUM_FILE).is_file():
+        return f"{CHECKSUM_FILE} is missing"
+    changed = []
+    for line in (folder / CHECKSUM_FILE).read_text().splitlines():
+        digest, name = line.split("  ", 1)
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
+            changed.append(name)
+    return f"{' and '.join(changed)} changed since the checkpoint was written" if changed else ""
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file in hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Chance that belongs to what it falls on: a hash of names, the same everywhere and for ever."""
+"""Deterministic uniform random numbers from a hash: the same on every machine, in every order, for ever."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import hashlib
 
 
 def uniform_hash(*parts: object) -> float:
-    """A number in [0, 1) that the parts alone decide."""
+    """Return a number in [0, 1) that depends only on the parts, joined as text with "|".
+
+    >>> uniform_hash(0, "symmetric", "s1")
+    0.46769183501434797
+    """
     digest = hashlib.blake2b("|".join(map(str, parts)).encode(), digest_size=8).digest()
-    return (int.from_bytes(digest) >> 11) / 2**53
+    return (int.from_bytes(digest) >> 11) / 2**53  # a float64 holds 53 of the 64 bits

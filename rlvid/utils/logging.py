@@ -1,4 +1,4 @@
-"""Libraries that speak where nobody asked them to."""
+"""Silence the logging of third-party libraries."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import transformers
 
 
 def silence_libraries() -> None:
-    """Errors only from now on, and bars only where somebody watches."""
+    """Let third-party libraries log errors only, and show progress bars only on a terminal."""
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, where installed, warns on every start
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # without it DeepSpeed, if installed, warns at every start
     transformers.logging.set_verbosity_error()
     huggingface_hub.logging.set_verbosity_error()
     if not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""A limit on how long what others wrote may take."""
+"""Time limit for plug-ins, such as a reward that never returns."""
 
 from __future__ import annotations
 
@@ -14,32 +14,34 @@ from rlvid.errors import UserError
 
 
 class RewardTimeout(BaseException):
-    """Time is up; no `except Exception` inside holds it back."""
+    """The time limit is over. It is no Exception, so that `except Exception` in a plug-in does not catch it."""
 
 
 @contextmanager
-def time_limit(seconds: float, says: str) -> Iterator[None]:
-    """UserError, with what `says`, where the inside takes longer; 0 waits for ever.
+def time_limit(seconds: float, message: str) -> Iterator[None]:
+    """Raise UserError(message) if the body takes longer than `seconds`; 0 means no limit.
 
-    Code that does not return to Python cannot be told: after twice the time the process ends, saying where it stood. A
-    thread that is not the main one is waited for.
+    SIGALRM interrupts Python code only. If native code does not return to Python, the process prints its stack and
+    exits after 2 * `seconds` + 1. There is no limit in a thread other than the main one, which cannot receive signals.
+    An alarm that was set before goes on afterwards.
     """
     if not seconds or threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def over(number: int, frame: FrameType | None) -> None:
+    def raise_timeout(number: int, frame: FrameType | None) -> None:
         raise RewardTimeout
 
-    before, start = signal.signal(signal.SIGALRM, over), time.monotonic()
-    left, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
+    outer_handler, start = signal.signal(signal.SIGALRM, raise_timeout), time.monotonic()
+    outer_seconds, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
     faulthandler.dump_traceback_later(2 * seconds + 1, exit=True, file=2)
     try:
         yield
     except RewardTimeout:
-        raise UserError(says) from None
+        raise UserError(message) from None
     finally:
-        spent = time.monotonic() - start
+        elapsed = time.monotonic() - start
         faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, max(left - spent, 0.001) if left else 0)  # an alarm set outside goes on
+        signal.signal(signal.SIGALRM, outer_handler)
+        remaining = max(outer_seconds - elapsed, 0.001) if outer_seconds else 0  # 0 would switch the alarm off
+        signal.setitimer(signal.ITIMER_REAL, remaining)

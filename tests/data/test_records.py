@@ -150,8 +150,8 @@ def test_a_runs_own_lines_are_read_whatever_stands_in_them(tmp_path):
     file.write_text(json.dumps({"text": text}, ensure_ascii=False) + '\n{"text": "cut')
     assert read_jsonl(file) == [{"text": text}]
     file.write_bytes(b'{"a": 1}\n{"a": \xff}\n')
-    with pytest.raises(UserError, match=r"rows.jsonl:2: no JSON in UTF-8: "):
+    with pytest.raises(UserError, match=r"rows.jsonl:2: not JSON in UTF-8: "):
         read_jsonl(file)
     file.write_bytes(b'{"a": 1}\n{"a": \n{"a": 3}\n')
-    with pytest.raises(UserError, match=r"rows.jsonl:2: no JSON in UTF-8: "):
+    with pytest.raises(UserError, match=r"rows.jsonl:2: not JSON in UTF-8: "):
         read_jsonl(file)

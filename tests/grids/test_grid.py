@@ -15,7 +15,7 @@ from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.grids.grid import Grid, only
 from rlvid.registry import build
-from rlvid.utils.files import last_jsonl
+from rlvid.utils.files import read_last_jsonl
 from tests.helpers.grids import rows, wait_for
 
 ROOT = Path(__file__).parents[2]
@@ -24,12 +24,12 @@ GRIDS = sorted(path for path in (ROOT / "experiments").glob("[a-z]*.py") if "\nG
 
 def test_of_a_long_file_only_the_end_is_read(tmp_path):
     long = tmp_path / "metrics.jsonl"
-    assert last_jsonl(long) == {}
+    assert read_last_jsonl(long) == {}
     with long.open("wb") as file:
         file.truncate(1 << 36)  # 64 GB, of which nothing is on the disk
         file.seek(0, os.SEEK_END)
         file.write(b'\n{"step": 7}\n{"step"')
-    assert last_jsonl(long) == {"step": 7}
+    assert read_last_jsonl(long) == {"step": 7}
     row = {"words": "x" * 300_000}
     for before, text, last in (
         ("", "", {}),
@@ -38,12 +38,12 @@ def test_of_a_long_file_only_the_end_is_read(tmp_path):
         ('{"a": 1}\n', "", {"a": 1}),
     ):
         long.write_text(before + text)
-        assert last_jsonl(long) == last
+        assert read_last_jsonl(long) == last
     long.write_text('{"a": 1}\n' + json.dumps(row) + "\n" + "cut short" * 10_000)
-    assert last_jsonl(long) == row
+    assert read_last_jsonl(long) == row
     long.write_text('{"a": 1}\nno JSON\n')
-    with pytest.raises(UserError, match="its last line is no JSON"):
-        last_jsonl(long)
+    with pytest.raises(UserError, match="its last line is not JSON"):
+        read_last_jsonl(long)
 
 
 def gone(pid):

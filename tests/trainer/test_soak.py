@@ -12,7 +12,7 @@ import pytest
 
 from rlvid.study.report import report
 from rlvid.study.runs import Result
-from rlvid.utils.files import last_jsonl
+from rlvid.utils.files import read_last_jsonl
 from tests.helpers.processes import Child
 from tests.helpers.reports import run
 
@@ -67,8 +67,8 @@ def flat(seen, whole):
 def test_two_thousand_steps_stay_flat(kitchen, tmp_path):
     out = tmp_path / "run"
     child = Child(out, *TINY, "train.max_steps=2000")
-    seen = watched(psutil.Process(child.process.pid), lambda: last_jsonl(out / "timing.jsonl").get("step", 0))
-    assert child.end()[0] == 0 and last_jsonl(out / "timing.jsonl")["step"] == 2000
+    seen = watched(psutil.Process(child.process.pid), lambda: read_last_jsonl(out / "timing.jsonl").get("step", 0))
+    assert child.end()[0] == 0 and read_last_jsonl(out / "timing.jsonl")["step"] == 2000
     flat(seen, 2000)
     kept = sorted((out / "checkpoints").iterdir())
     sizes = [sum(f.stat().st_size for f in (out / "samples").glob(f"step-00{k}*")) for k in (0, 1)]
