@@ -15,7 +15,7 @@ from rlvid.noise.labels import words
 from rlvid.registry import suggest
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
-from rlvid.video.views import GREY, Clip
+from rlvid.video.views import MEAN_GREY, Clip
 
 SHARES = (0.1, 0.2, 0.3, 0.45, 0.6)  # of the frames, by severity: ours, since ImageNet-C has no videos
 SIGMAS = (1, 2, 3, 4, 6)  # pixels of a side of 224, by severity: ImageNet-C's Gaussian blur
@@ -54,7 +54,7 @@ class Frames(Noise):
 
 def _drop(video: np.ndarray, order: list[int], severity: int) -> np.ndarray:
     damaged = np.array(video)
-    damaged[order[: ceil(SHARES[severity] * len(video))]] = GREY
+    damaged[order[: ceil(SHARES[severity] * len(video))]] = MEAN_GREY
     return damaged
 
 

@@ -24,7 +24,7 @@ from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower_is_frozen
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import Frames
 from rlvid.video.pixels import patchify
-from rlvid.video.views import Clip, view
+from rlvid.video.views import Clip, apply_view
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
@@ -164,7 +164,7 @@ class Policy(nn.Module):
     def check_pixels_matter(self, prompt: Prompt) -> None:
         """Refuse to run a model whose next-token scores are the same with and without the pixels."""
         clip = self.frames(prompt)
-        blank = view("blank", clip, prompt.id)
+        blank = apply_view("blank", clip, prompt.id)
         end = Group(prompt, [Completion("", (self.tokenizer.eos_token_id,))])
         seen, unseen = (self([self.encode(prompt, c)], [end])[0] for c in (clip, blank))
         if (clip.video is not None or clip.image is not None) and torch.equal(seen, unseen):

@@ -1,9 +1,9 @@
-"""Altered views of a clip: what a reward or an evaluation shows in its place to ask what the policy really uses."""
+"""Altered views of a clip, such as its frames in another order. They show what the policy really uses of the video."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,33 +11,52 @@ import numpy as np
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 
-GREY = (123, 117, 104)  # 255 times CLIP's mean: after normalisation, nothing
+MEAN_GREY = (123, 117, 104)  # 255 times CLIP's channel means, rounded: close to 0 after normalisation
 
 
 @dataclass(frozen=True)
 class Clip:
-    """The pixels of one prompt: its progress video and its observation image, either of which may be absent."""
+    """The pixels of one prompt: its progress video and its observation image. Either may be absent.
 
-    video: np.ndarray | None = None  # (T, H, W, 3) uint8
-    image: np.ndarray | None = None  # (H, W, 3) uint8
+    Attributes:
+        video: (T, H, W, 3) uint8.
+        image: (H, W, 3) uint8.
+    """
+
+    video: np.ndarray | None = None
+    image: np.ndarray | None = None
 
 
-def view(name: str, clip: Clip, sample_id: str, seed: int = 0) -> Clip:
-    """One of `VIEWS` of a clip: the same for a sample and a seed wherever and whenever it is asked for."""
-    if name not in VIEWS:
-        raise UserError(f"no view {name!r}.{suggest(name, VIEWS)}")
+def check_views(names: Iterable[str]) -> None:
+    """Raise UserError, with a suggestion, for a name that is not in `VIEWS`."""
+    for name in names:
+        if name not in VIEWS:
+            raise UserError(f"no view {name!r}.{suggest(name, VIEWS)}")
+
+
+def apply_view(name: str, clip: Clip, sample_id: str, seed: int = 0) -> Clip:
+    """Return one of `VIEWS` of a clip; the clip itself does not change.
+
+    The random numbers come from a hash of seed, name and sample id, so the result is the same in every step, process
+    and run. Raises UserError for an unknown name.
+    """
+    check_views([name])
     digest = hashlib.blake2b(f"{seed}|{name}|{sample_id}".encode(), digest_size=8).digest()
     return VIEWS[name](clip, np.random.default_rng(int.from_bytes(digest)))
 
 
 def _shuffled(clip: Clip, rng: np.random.Generator) -> Clip:
-    """The frames in another order. Single frames move, as in Video-R1 (arXiv:2503.21776), not the pairs that Qwen2-VL
-    merges: a pair kept whole would still show which way things move."""
+    """The frames in another order.
+
+    Single frames move, as in Video-R1 (arXiv:2503.21776), and not the pairs that Qwen2-VL merges: a pair that stays
+    together would still show the direction of motion.
+    """
     if clip.video is None or len(clip.video) < 2:
         return clip
-    order = identity = np.arange(len(clip.video))
-    while np.array_equal(order, identity):
-        order = rng.permutation(identity)
+    original_order = np.arange(len(clip.video))
+    order = original_order
+    while np.array_equal(order, original_order):
+        order = rng.permutation(original_order)
     return Clip(clip.video[order], clip.image)
 
 
@@ -47,12 +66,14 @@ def _reversed(clip: Clip, rng: np.random.Generator) -> Clip:
 
 
 def _blank(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Every pixel mean grey; shapes, and so the number of visual tokens, as they were."""
-    return Clip(*(None if m is None else np.full_like(m, GREY) for m in (clip.video, clip.image)))
+    """Every pixel mean grey; the shapes, and so the number of visual tokens, stay the same."""
+    video = None if clip.video is None else np.full_like(clip.video, MEAN_GREY)
+    image = None if clip.image is None else np.full_like(clip.image, MEAN_GREY)
+    return Clip(video, image)
 
 
 def _image_only(clip: Clip, rng: np.random.Generator) -> Clip:
-    """The observation without the progress video."""
+    """The observation image without the progress video."""
     return Clip(None, clip.image)
 
 

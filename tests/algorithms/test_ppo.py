@@ -127,9 +127,9 @@ def test_a_value_belongs_to_the_state_before_its_token(valued):
 
 
 def _blank(policy, prompt):
-    from rlvid.video.views import view
+    from rlvid.video.views import apply_view
 
-    return view("blank", policy.frames(prompt), prompt.id)
+    return apply_view("blank", policy.frames(prompt), prompt.id)
 
 
 def test_whom_the_critics_error_reaches(valued):

@@ -12,7 +12,7 @@ from rlvid.noise import apply
 from rlvid.noise.frames import EVIDENCE, HOW
 from rlvid.types import Prompt
 from rlvid.video.cache import Frames
-from rlvid.video.views import GREY, Clip
+from rlvid.video.views import MEAN_GREY, Clip
 
 
 def kind(name, seed=0, **fields):
@@ -65,7 +65,7 @@ SAMPLES = [Prompt(f"s{i}", "?", video="v.mp4") for i in range(40)]
 def numbers(prompt, **fields):
     """The frames' numbers after damage; 0 is grey."""
     video = kind("frames", rate=1.0, **fields).corrupt_clip(prompt, NUMBERED).video
-    return [0 if tuple(frame[0, 0]) == GREY else int(frame[0, 0, 0]) for frame in video]
+    return [0 if tuple(frame[0, 0]) == MEAN_GREY else int(frame[0, 0, 0]) for frame in video]
 
 
 def test_dropped_frames_are_grey_and_as_many_as_the_severity_says():

@@ -12,7 +12,7 @@ from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
 from rlvid.policy.vision_cache import VisionFeatureCache
-from rlvid.video.views import view
+from rlvid.video.views import apply_view
 
 FROZEN = "train.freeze_vision_tower=true"
 
@@ -94,7 +94,7 @@ def test_other_pixels_weights_and_precisions_are_other_features(fresh, kept, pro
     seen = policy.frames(prompt)
     for name, new in (("image_only", 0), ("reversed", 1), ("blank", 2), ("text_only", 0)):
         before = len(looks)
-        policy.embed([policy.encode(prompt, view(name, seen, prompt.id))])
+        policy.embed([policy.encode(prompt, apply_view(name, seen, prompt.id))])
         assert len(looks) - before == new
     embedded(fresh("train.freeze_vision_tower=false", "train.lora_r=2"), [prompt])
     assert len(looks) == 5  # LoRA leaves the tower alone

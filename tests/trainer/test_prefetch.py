@@ -14,7 +14,7 @@ from rlvid.trainer.prefetch import PromptPrefetcher
 from rlvid.trainer.run_folder import Run
 from rlvid.types import Prompt
 from rlvid.video.read import BadVideo
-from rlvid.video.views import view
+from rlvid.video.views import apply_view
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_what_was_read_ahead_is_what_is_read_when_asked_for(run, policy, prompts
 
     def see(prompt, clip):
         where.append(threading.current_thread().name)
-        return view("reversed", clip, prompt.id)
+        return apply_view("reversed", clip, prompt.id)
 
     plan = [prompts[:3], prompts[3:]]
     ahead, plain = PromptPrefetcher(run, policy, plan, see), PromptPrefetcher(run, policy, (), see)
@@ -93,11 +93,11 @@ def test_views_may_be_read_meanwhile(run, prompts):
     policy = Policy.load(load("nano"))
     plan = [prompts] * 6
     alone = [policy.encode(p) for p in prompts]
-    blank = [policy.encode(p, view("blank", policy.frames(p), p.id)) for p in prompts]
+    blank = [policy.encode(p, apply_view("blank", policy.frames(p), p.id)) for p in prompts]
     policy.frames.hits = 0
     read = PromptPrefetcher(run, policy, plan)
     for step in plan:
         encoded = read(step)[2]
-        others = [policy.encode(p, view("blank", policy.frames(p), p.id)) for p in prompts]
+        others = [policy.encode(p, apply_view("blank", policy.frames(p), p.id)) for p in prompts]
         assert all(map(equal, encoded, alone)) and all(map(equal, others, blank))
     assert policy.frames.hits == 12 * sum(p.video is not None for p in prompts)
