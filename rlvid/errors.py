@@ -1,5 +1,8 @@
-"""The one error that is the user's to mend: the command line prints it as one line and exits with 2."""
+"""The one exception for mistakes that the user can fix."""
 
 
 class UserError(ValueError):
-    """Says what is wrong, where, and how to mend it."""
+    """An error in the input. Its message is one line: what is wrong, where, and how to fix it.
+
+    The command line prints the message without a traceback and exits with code 2.
+    """

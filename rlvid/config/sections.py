@@ -57,8 +57,8 @@ class VideoConfig:
     max_pixels: int = setting(256 * 28 * 28, "most pixels of a frame where a size is unset")
     on_bad_video: str = setting(
         "error",
-        '"error" stops at a clip that cannot be read; "skip" leaves it out, counts it in data/decode_failures and lists '
-        "it in skipped.jsonl",
+        '"error" stops at a clip that cannot be read; "skip" leaves it out, counts it in data/decode_failures and '
+        "lists it in skipped.jsonl",
         choices=("error", "skip"),
     )
     decode_timeout: float = setting(30.0, "seconds before a decoding process is killed", above=0)

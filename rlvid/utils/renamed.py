@@ -69,5 +69,5 @@ RENAMED: dict[str, dict[str, str]] = {
 
 def renamed_hint(kind: str, name: str) -> str:
     """Return `; it is called NEW`, to end an error message about an unknown name, or "" if it is no old name."""
-    new = RENAMED[kind].get(name)
+    new = RENAMED.get(kind, {}).get(name)
     return f"; it is called {new}" if new else ""

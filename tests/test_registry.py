@@ -1,5 +1,6 @@
-"""Names become objects, and a wrong name teaches."""
+"""Plug-ins are found by name, and a wrong name gives a useful error message."""
 
+import importlib
 import inspect
 from dataclasses import MISSING, fields
 
@@ -8,11 +9,12 @@ import torch
 
 from rlvid.cli.listing import list_plugins
 from rlvid.errors import UserError
-from rlvid.registry import available, build, resolve, suggest
+from rlvid.registry import available, build, module_file, resolve, suggest
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.renamed import RENAMED
 
 
-def test_the_contracts_own_example():
+def test_a_reward_and_an_algorithm_are_built_by_name():
     options = ("open tap", "close tap", "cut onion", "wash pan")
     prompt = Prompt(id="q1", question="What should I do next?", options=options, answer="B")
     replies = ["<think>The tap is running.</think><answer>B</answer>", "<answer>A or B</answer>"]
@@ -21,37 +23,54 @@ def test_the_contracts_own_example():
     assert credit.shape == (1, 4) and credit[0, 0] > 0 > credit[0, 1]
 
 
-def test_the_folder_is_the_registry():
+def test_every_public_module_of_a_folder_is_a_plugin():
     assert {"accuracy", "format"} <= set(available("rewards")) and {"sft", "grpo"} <= set(available("algorithms"))
     for kind in ("rewards", "algorithms"):
         for name in available(kind):
             assert callable(resolve(kind, name))
 
 
-def test_many_names_are_counted():
+def test_a_suggestion_lists_the_known_names_unless_they_are_many():
     assert suggest("q70", [f"q{i}" for i in range(70)]).endswith("? 70 are known.")
     assert suggest("grop", ["grpo", "sft"]) == " Did you mean 'grpo'? Known: grpo, sft."
 
 
 @pytest.mark.parametrize(
-    ("kind", "ref", "fields", "says"),
+    ("kind", "ref", "fields", "message"),
     [
         ("rewards", "acuracy", {}, "Did you mean 'accuracy'?"),
         ("algorithms", "grop", {}, "Did you mean 'grpo'?"),
         ("algorithms", "grpo", {"epsilom": 1}, "Did you mean 'epsilon'?"),
         ("rewards", "format", {"parital": True}, "Did you mean 'partial'?"),
+        ("rewards", "coin", {}, "no reward 'coin'; it is called random"),
+        ("algorithms", "ppo", {"value_steps": 5}, "has no field 'value_steps'; it is called critic_warmup_steps"),
+        ("rewards", "rlvid.evidence:Model", {}, "no module 'rlvid.evidence'; it is called rlvid.trainer.evidence"),
         ("rewards", "./nowhere.py:thing", {}, "no such file"),
         ("rewards", "no.such:thing", {}, "no module"),
         ("rewards", "json:nothing", {}, "defines nothing callable"),
     ],
 )
-def test_a_wrong_name_is_one_clear_line(kind, ref, fields, says):
+def test_a_wrong_name_is_one_clear_line(kind, ref, fields, message):
     with pytest.raises(UserError) as error:
         build(kind, ref, **fields)
-    assert says in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
-def test_dotted_and_file_references(tmp_path):
+def test_a_file_that_imports_an_old_module_names_the_new_one(tmp_path):
+    (tmp_path / "old.py").write_text("from rlvid.study.grid import Grid")
+    with pytest.raises(UserError, match=r"no module 'rlvid\.study\.grid'; it is called rlvid\.grids$"):
+        resolve("rewards", f"{tmp_path}/old.py")
+
+
+def test_every_renamed_module_and_plugin_leads_to_one_that_exists():
+    for old, new in RENAMED["module"].items():
+        assert module_file(new).is_file()
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module(old)
+    assert set(RENAMED["reward"].values()) <= set(available("rewards"))
+
+
+def test_plugins_by_module_and_by_file(tmp_path):
     assert resolve("algorithms", "algorithms.grpo:GRPO") is resolve("algorithms", "grpo")
     (tmp_path / "half.py").write_text(
         "from rlvid.reward import each\n\n\n@each\ndef half(completion, prompt, *, of=1.0):\n    return of / 2\n"
@@ -62,8 +81,8 @@ def test_dotted_and_file_references(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["algorithms", "rewards"])
-def test_what_is_listed_is_what_is_built(kind):
-    """Read from the source without running it, through several parents, in the order of the class."""
+def test_the_listed_fields_are_the_fields_of_the_class(kind):
+    """The listing parses the source; it must agree with the class in names, order and defaults, inherited ones too."""
     for row in list_plugins(kind):
         if inspect.isclass(built := resolve(kind, row.name)):
             defaults = {
