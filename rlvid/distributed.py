@@ -1,6 +1,6 @@
-"""Several processes as one run: how they find each other, agree, wait, and end together.
+"""Several processes as one run: start them, agree, wait for each other, and end together.
 
-`accelerate launch` starts them. Without a GPU they talk over gloo; on GPUs over NCCL.
+`accelerate launch` starts the processes. They communicate over gloo without a GPU and over NCCL on GPUs.
 """
 
 from __future__ import annotations
@@ -18,43 +18,65 @@ from types import FrameType
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
 from torch.distributed import DistError
 from transformers.integrations import unset_hf_deepspeed_config
 
-from rlvid.config import Config
 from rlvid.errors import UserError
-from rlvid.policy.optimizer import resolve_trackers
+from rlvid.registry import suggest
 
-BUILD_SECONDS = 600  # seconds that a build of DeepSpeed's kernels takes at most
+STALE_LOCK_SECONDS = 600  # building DeepSpeed's kernels takes a minute or two; an older lock was left by a killed build
 
 
-def make_accelerator(config: Config, folder: Path) -> Accelerator:
-    """What accelerate was launched as: one process, data-parallel ones, or DeepSpeed's ZeRO stages.
+def make_accelerator(
+    folder: Path, report_to: Sequence[str] = (), ddp_timeout: int = 1800, max_grad_norm: float = 1.0
+) -> Accelerator:
+    """The Accelerator of this launch: one process, data-parallel processes, or DeepSpeed's ZeRO stages.
 
-    An unsharded model's buffers are not broadcast, so that scoring needs no word between processes. DeepSpeed steps
-    the optimiser by itself, on gradients that it clips by itself.
+    Buffers of an unsharded model are not broadcast, so that scoring needs no communication. DeepSpeed steps the
+    optimizer and clips gradients by itself.
+
+    Args:
+        folder: where trackers keep their files.
+        report_to: names of trackers, as accelerate knows them.
+        ddp_timeout: seconds that a process waits for the others.
+        max_grad_norm: handed to DeepSpeed, which clips gradients by itself.
+
+    Raises:
+        UserError: if a tracker is not installed, or if not all processes arrive within `ddp_timeout`.
     """
+    timeout = timedelta(seconds=ddp_timeout)
     if uses_deepspeed():
         remove_stale_build_locks()
-    over = (
-        {"backend": "gloo"} if uses_deepspeed() and not torch.cuda.is_available() else {}
-    )  # or accelerate counts 1 process
-    waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=config.train.ddp_timeout), **over)
-    plain = DistributedDataParallelKwargs(broadcast_buffers=False)
+    if uses_deepspeed() and not torch.cuda.is_available():
+        process_group = InitProcessGroupKwargs(timeout=timeout, backend="gloo")  # else accelerate counts one process
+    else:
+        process_group = InitProcessGroupKwargs(timeout=timeout)
+    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
+    trackers = resolve_trackers(report_to)
     try:
-        found = Accelerator(log_with=resolve_trackers(config), project_dir=folder, kwargs_handlers=[plain, waiting])
+        accelerator = Accelerator(log_with=trackers, project_dir=folder, kwargs_handlers=[ddp, process_group])
     except RuntimeError as error:
         if is_peer_failure(error):
-            raise missing_ranks_error(config) from error
+            raise missing_ranks_error(ddp_timeout) from error
         raise
     if uses_deepspeed():
-        found.deepspeed_plugin.deepspeed_config |= {
-            "train_micro_batch_size_per_gpu": 1,  # it asks for a number, and nothing depends on it
-            "gradient_clipping": config.train.max_grad_norm,
+        accelerator.deepspeed_plugin.deepspeed_config |= {
+            "train_micro_batch_size_per_gpu": 1,  # DeepSpeed requires a number; nothing here depends on it
+            "gradient_clipping": max_grad_norm,
         }
-        unset_hf_deepspeed_config()  # or transformers loads models in shards, which cannot be copied or restored
-    return found
+        unset_hf_deepspeed_config()  # else transformers loads models in shards, which cannot be copied or restored
+    return accelerator
+
+
+def resolve_trackers(report_to: Sequence[str]) -> list[str] | None:
+    """The trackers of `report_to` for accelerate, None for none; raise UserError for one that is not installed."""
+    installed = [tracker.value for tracker in get_available_trackers()]
+    for name in report_to:
+        if name not in installed:
+            raise UserError(f"report_to: no tracker {name!r} is installed here.{suggest(name, installed)}")
+    return list(report_to) or None
 
 
 def uses_deepspeed() -> bool:
@@ -62,83 +84,89 @@ def uses_deepspeed() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
 
 
-def missing_ranks_error(config: Config) -> UserError:
-    """Not all processes have come to begin with."""
-    rank, count, meeting = (os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
+def missing_ranks_error(ddp_timeout: int) -> UserError:
+    """The error of a process that has waited in vain for the others to start."""
+    rank, count, address = (os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
     return UserError(
-        f"process {rank} of {count} waited train.ddp_timeout = {config.train.ddp_timeout} s for {count} processes to "
-        f"begin at {meeting}:{os.environ.get('MASTER_PORT', '?')}, and they have not all come: start each, and look at "
-        "what those say that do not"
+        f"process {rank} of {count} waited train.ddp_timeout = {ddp_timeout} s for {count} processes to start at "
+        f"{address}:{os.environ.get('MASTER_PORT', '?')}, and some did not: check the logs of the missing ranks"
     )
 
 
 def remove_stale_build_locks() -> None:
-    """Remove the locks of kernels' builds that were killed, for which torch would wait for ever without a word.
+    """Remove locks left by killed builds of DeepSpeed's kernels; torch would wait for them forever without a message.
 
-    A build takes a minute or two: a lock that is younger than ten is somebody's, and is named.
+    A lock younger than `STALE_LOCK_SECONDS` may belong to a build in progress: it is kept, and named on stderr.
     """
     from torch.utils.cpp_extension import get_default_build_root
 
     for lock in Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()).glob("**/lock"):
-        with suppress(FileNotFoundError):  # it has just been let go
-            if time.time() - lock.stat().st_mtime > BUILD_SECONDS:
+        with suppress(FileNotFoundError):  # the build has just ended
+            if time.time() - lock.stat().st_mtime > STALE_LOCK_SECONDS:
                 lock.unlink()
             else:
-                print(f"rlvid: waits for the build of {lock}; if none is under way, remove it", file=sys.stderr)
+                print(f"rlvid: waiting for the build that holds {lock}; remove it if no build is running",
+                      file=sys.stderr)  # fmt: skip
 
 
 class SigtermHandler:
-    """SIGTERM asks the run to end: after its step, once it is `patient`; before that, and at the second call, at once.
+    """A context manager that turns SIGTERM into an orderly end.
 
-    Schedulers send it before they kill, and `accelerate launch` to all other processes when one has died.
+    While `graceful` is set, the first SIGTERM only sets `received`, and the loop ends the run after the current step.
+    Before that, or at the second SIGTERM, KeyboardInterrupt is raised at once. Schedulers send SIGTERM before they kill
+    a job, and `accelerate launch` sends it to all other processes when one has died.
     """
 
     def __init__(self) -> None:
         self.graceful = self.received = False
 
     def __enter__(self) -> SigtermHandler:
-        if threading.current_thread() is threading.main_thread():  # Python lets no other one do it
-            self.before = signal.signal(signal.SIGTERM, self._hear)
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers nowhere else
+            self.previous = signal.signal(signal.SIGTERM, self._handle)
         return self
 
     def __exit__(self, *error: object) -> None:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self.before)
+            signal.signal(signal.SIGTERM, self.previous)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.received or not self.graceful:
             raise KeyboardInterrupt("SIGTERM")
         self.received = True
 
     def received_anywhere(self) -> bool:
-        """Whether some process was asked; all get the same answer."""
+        """Whether any process has received SIGTERM. A collective: every process must call it."""
         return bool(all_reduce_max(self.received))
 
 
 def is_peer_failure(error: BaseException | None) -> bool:
-    """Whether this is what a process gets to see when another one has died, or did not come in time.
+    """Whether an error means that another process has died or did not arrive in time.
 
-    Over gloo these are RuntimeErrors that only their words tell from others. On GPUs NCCL's watchdog ends the process.
+    Over gloo these are RuntimeErrors that differ from others in their message only. On GPUs, NCCL's watchdog ends the
+    process instead.
     """
-    words = ("gloo", "Connection closed by peer", "Timed out waiting")
-    return isinstance(error, DistError) or (isinstance(error, RuntimeError) and any(w in str(error) for w in words))
+    messages = ("gloo", "Connection closed by peer", "Timed out waiting")
+    return isinstance(error, DistError) or (
+        isinstance(error, RuntimeError) and any(message in str(error) for message in messages)
+    )
 
 
 def shard_prompts(sizes: Sequence[float], count: int, rank: int) -> list[int]:
-    """Which of a step's prompts the process `rank` of `count` takes, in order.
+    """The indices of the prompts that process `rank` of `count` takes, in ascending order.
 
-    Of every `count` prompts in a row each process gets one, the largest going to who has least so far: so all have
-    about as much to do, in each minibatch, too.
+    Prompts are dealt in rounds of `count`, one to each process; in each round the largest goes to the process with the
+    least load so far. So all processes have about equally much to do, within every minibatch too.
     """
     load, mine = [0.0] * count, list[int]()
     for start in range(0, len(sizes), count):
-        row = sorted(range(start, min(start + count, len(sizes))), key=lambda i: -sizes[i])
-        for place, taker in zip(row, sorted(range(count), key=load.__getitem__), strict=False):
-            load[taker] += sizes[place]
-            mine += [place] if taker == rank else []
+        by_size = sorted(range(start, min(start + count, len(sizes))), key=lambda i: -sizes[i])
+        by_load = sorted(range(count), key=load.__getitem__)
+        for index, taker in zip(by_size, by_load, strict=False):
+            load[taker] += sizes[index]
+            mine += [index] if taker == rank else []
     return mine
 
 
-def all_reduce_max(count: int) -> int:
-    """The largest of all processes' counts."""
-    return max(gather_object([count]))
+def all_reduce_max(value: int) -> int:
+    """The largest value over all processes. A collective: every process must call it."""
+    return max(gather_object([value]))

@@ -37,7 +37,7 @@ from rlvid.policy.sampler import Sampler
 from rlvid.policy.types import ModelInputs
 from rlvid.registry import build
 from rlvid.reward import RewardMix
-from rlvid.trainer.loop import credit, learn
+from rlvid.trainer.loop import assign_credit, learn
 from rlvid.trainer.rollout import Rollout
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.logging import silence_libraries
@@ -99,11 +99,13 @@ class Ours:
         groups = self.sample(encoded, f"bench|{self.number}")
         self.tokens = sum(len(e.input_ids) + len(c.tokens) for e, g in zip(encoded, groups, strict=True) for c in g)
         idle = encoded[0], groups[0]
-        rollout = Rollout.of(range(len(groups)), encoded, groups, self.mix(groups), idle)
+        rollout = Rollout.gather(range(len(groups)), encoded, groups, self.mix(groups), idle)
         with self.timed("reference"):
-            facts = self.forms(rollout).token_inputs(self.policy, self.reference, self.config.train, self.room)
-        step = rollout.step(self.number, self.mix.weights, facts, {})
-        batch = credit(self.algorithm, step).to(self.policy.device)
+            facts = self.forms(rollout).token_inputs(
+                self.policy, self.reference, self.config.train.temperature, self.room
+            )
+        step = rollout.to_step(self.number, self.mix.weights, facts, {})
+        batch = assign_credit(self.algorithm, step).to(self.policy.device)
         with self.timed("learn"):
             learnt = replace(self.forms(rollout), batch=batch)
             learn(self.models, self.algorithm, self.accelerator, learnt, self.config.train, self.room)
@@ -145,9 +147,9 @@ class Rows(Ours):
 
     def forms(self, rollout: Rollout) -> Rollout:
         """One group for each completion."""
-        pairs = [(e, Group(g.prompt, [c])) for e, g in zip(rollout.encoded, rollout.groups, strict=True) for c in g]
+        pairs = [(e, Group(g.prompt, [c])) for e, g in zip(rollout.inputs, rollout.groups, strict=True) for c in g]
         places = range(len(pairs))
-        records = [replace(rollout.records[0], place=place) for place in places]
+        records = [replace(rollout.records[0], index=place) for place in places]
         encoded, groups = zip(*pairs, strict=True)
         return Rollout(places, encoded, groups, records, pairs[0])
 

@@ -268,5 +268,5 @@ def pictures(config: Config) -> int:
 
 def refers(config: Config, algorithm: Algorithm) -> bool:
     """Whether a reference is kept."""
-    asked = {*algorithm.needs, *RewardMix.build(config.rewards).with_measures(config.eval.rewards).required_evidence}
-    return bool(asked & evidence.NEEDS_REFERENCE)
+    mix = RewardMix.build(config.rewards).with_measures(config.eval.rewards)
+    return "ref_logps" in algorithm.needs or evidence.needs_reference(mix)

@@ -1,81 +1,109 @@
-"""Which prompts a run trains on and is asked, and in which order."""
+"""Which prompts a run trains on and is evaluated on, and in which order."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rlvid.algorithm import Algorithm
-from rlvid.config import Config
 from rlvid.data import benchmark, preferences
 from rlvid.errors import UserError
 from rlvid.noise.apply import apply_noise, realised_rates
 from rlvid.noise.base import Noise
-from rlvid.trainer.run_folder import Run
 from rlvid.types import Prompt
-from rlvid.utils.files import write_jsonl, write_text
 from rlvid.utils.hashing import uniform_hash
 
 
-def training_prompts(config: Config, algorithm: Algorithm, noise: Noise, run: Run) -> list[Prompt]:
-    """The prompts to learn from, none if nothing is learnt; what the noise changes in them is listed."""
-    if not config.train.max_steps:
-        return []
-    pairs = getattr(algorithm, "preferences", "")
-    split = "train_cot" if algorithm.completion_source == "data" and not pairs else "train"
-    clean = subset(benchmark.level(config.data, split, config.data_seed), config)
+@dataclass(frozen=True)
+class TrainingData:
+    """The prompts to train on, and what noise changed in them."""
+
+    prompts: list[Prompt]
+    manifest: list[dict[str, Any]] = field(default_factory=list)  # one row per changed sample; see `apply_noise`
+    realised: dict[str, Any] = field(default_factory=dict)  # see `realised_rates`
+
+
+def training_data(
+    data: str,
+    split: str,
+    data_seed: int,
+    fraction: float,
+    seed: int,
+    noise: Noise,
+    preferences_file: Path | None = None,
+) -> TrainingData:
+    """Read a training split, take a fraction of it, and apply noise.
+
+    Args:
+        data: a benchmark, as in the config's `data`.
+        split: "train", or "train_cot" for demonstrations.
+        data_seed: decides options and their order, where the data set leaves them open.
+        fraction: `train.data_fraction`; `seed` chooses the samples.
+        noise: corrupts the prompts that are left.
+        preferences_file: pairs to attach; prompts without a pair are left out.
+    """
+    clean = subset(benchmark.level(data, split, data_seed), fraction, seed)
     prompts, manifest = apply_noise(clean, noise)
-    if run.main and config.noise.kind:
-        write_jsonl(run.folder / "noise_manifest.jsonl", manifest)
-        write_text(run.folder / "noise.json", json.dumps(realised_rates(noise, clean, manifest)))
-    return preferences.attach(prompts, Path(pairs)) if pairs else prompts
+    realised = realised_rates(noise, clean, manifest)
+    if preferences_file:
+        prompts = preferences.attach(prompts, preferences_file)
+    return TrainingData(prompts, manifest, realised)
 
 
-def subset(prompts: list[Prompt], config: Config) -> list[Prompt]:
-    """`train.data_fraction` of a split, at least one: the same for every algorithm, and fewer are always among more."""
-    if (fraction := config.train.data_fraction) == 1:
+def subset(prompts: list[Prompt], fraction: float, seed: int) -> list[Prompt]:
+    """A fraction of the prompts, at least one, chosen by hash of the seed and the sample id, in their order.
+
+    The choice is the same for every algorithm, and a smaller fraction is part of a larger one.
+    """
+    if fraction == 1:
         return prompts
-    luck = {prompt.id: uniform_hash("fraction", config.seed, prompt.id) for prompt in prompts}
-    chosen = set(sorted(luck, key=luck.__getitem__)[: max(1, round(fraction * len(prompts)))])
+    uniforms = {prompt.id: uniform_hash("fraction", seed, prompt.id) for prompt in prompts}
+    smallest = sorted(uniforms, key=uniforms.__getitem__)[: max(1, round(fraction * len(prompts)))]
+    chosen = set(smallest)
     return [prompt for prompt in prompts if prompt.id in chosen]
 
 
-def held_out_prompts(config: Config) -> dict[str, list[Prompt]]:
-    """The evaluation's prompts by level, those of the transfer benchmarks last: never shuffled, never corrupted."""
-    levels = {name: benchmark.level(config.data, name) for name in config.eval.splits}
-    for other in config.eval.transfer:
-        found = benchmark.levels(other)
-        if twice := sorted(found.keys() & levels.keys()):
-            raise UserError(f"eval.transfer: {other} has a level {twice[0]!r}, and so has another benchmark asked here")
-        levels |= found
-    return {name: prompts[: config.eval.limit or None] for name, prompts in levels.items()}
+def held_out_prompts(
+    data: str, splits: Sequence[str], transfer: Sequence[str] = (), limit: int = 0
+) -> dict[str, list[Prompt]]:
+    """Level -> its questions, in file order and never corrupted: the benchmark's own levels, then `transfer`'s.
+
+    `limit` keeps the first so many questions of each level; 0 keeps all. Raises UserError if two benchmarks have a level
+    of the same name.
+    """
+    levels = {name: benchmark.level(data, name) for name in splits}
+    for other in transfer:
+        more = benchmark.levels(other)
+        if shared := sorted(more.keys() & levels.keys()):
+            raise UserError(f"eval.transfer: {other} has a level {shared[0]!r}, and so has another benchmark here")
+        levels |= more
+    return {name: prompts[: limit or None] for name, prompts in levels.items()}
 
 
-def prompts_of_step(prompts: list[Prompt], step: int, config: Config) -> list[Prompt]:
-    """The prompts of a step (counted from 1), in an order shuffled anew each epoch by the seed and the epoch alone."""
-    count, chosen = config.train.prompts_per_step, []
+def prompts_of_step(prompts: list[Prompt], step: int, count: int, seed: int) -> list[Prompt]:
+    """The `count` prompts of a step (numbered from 1). Seed and epoch alone decide the order within each epoch."""
+    chosen = []
     for index in range((step - 1) * count, step * count):
-        epoch, place = divmod(index, len(prompts))
-        chosen.append(prompts[_order(len(prompts), config.seed, epoch)[place]])
+        epoch, position = divmod(index, len(prompts))
+        chosen.append(prompts[_epoch_order(len(prompts), seed, epoch)[position]])
     return chosen
 
 
-def spare_prompts(
-    prompts: list[Prompt], drawn: Sequence[Prompt], count: int, step: int, config: Config
-) -> list[Prompt]:
-    """`count` further prompts for a step, none that it has drawn, in an order of the step's own.
+def spare_prompts(prompts: list[Prompt], drawn: Sequence[Prompt], count: int, step: int, seed: int) -> list[Prompt]:
+    """Up to `count` further prompts for a step, none of those already drawn.
 
-    So what later steps are asked does not depend on how many groups of this one were flat.
+    Their order depends on the seed and the step alone, so the prompts of later steps do not depend on how many groups
+    of this one were flat.
     """
     used = {prompt.id for prompt in drawn}
-    order = np.random.default_rng([config.seed, step, 1]).permutation(len(prompts))
+    order = np.random.default_rng([seed, step, 1]).permutation(len(prompts))
     return [prompts[i] for i in order if prompts[i].id not in used][: max(count, 0)]
 
 
 @lru_cache(maxsize=4)
-def _order(size: int, seed: int, epoch: int) -> np.ndarray:
+def _epoch_order(size: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(size)

@@ -94,7 +94,11 @@ def look(run: Path, sample: str, layers: Sequence[int] = (), heads: Sequence[int
     silence_libraries()
     row = answered(run, sample)
     config = load(run / "config.toml")
-    prompts = {(p.id, p.level): p for level in held_out_prompts(config).values() for p in level}
+    prompts = {
+        (p.id, p.level): p
+        for level in held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit).values()
+        for p in level
+    }
     prompt = prompts.get((row["id"], row["level"]))
     if prompt is None:
         raise UserError(f"{run} answered sample {sample!r}, but its data, {config.data!r}, no longer have it")

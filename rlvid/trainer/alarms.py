@@ -1,11 +1,12 @@
-"""Signs that a run learns something else than it should, said while there is time to stop it.
+"""Signs that a run learns the wrong thing, raised while there is time to stop it.
 
-collapse    most replies to different questions think the same, word by word
-truncation  most replies are cut off by the length limit
-hacking     on a held-out level a reward is higher than at the best evaluation so far, and accuracy lower by more than
-            two standard errors; or over ten steps of training it is higher than over the best ten, and accuracy lower,
-            both by more than three
-A reward that pays only right answers, as behind a gate, falls with them: it is looked at per right answer.
+collapse    most completions to different questions contain the same thought, word for word
+truncation  most completions are cut off by the length limit
+hacking     a reward rises while accuracy falls: on a held-out level compared with the best evaluation so far, accuracy
+            lower by more than two standard errors; or in training, the last ten steps compared with the best ten,
+            both differences larger than three standard errors
+
+A reward that pays only right answers, such as one behind a gate, falls with accuracy: it is taken per right answer.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, variance
 
-from rlvid.answer import thought
-from rlvid.trainer.metrics import GroupRecord
+from rlvid.answer import extract_thought
+from rlvid.trainer.records import GroupRecord
 
-MOST = 0.5
-WINDOW = 10  # steps of training that are looked at together
+MAJORITY = 0.5
+WINDOW = 10  # steps of training that are compared with as many earlier ones
+FEWEST_QUESTIONS = 4  # with fewer in a step, equal thoughts mean nothing
+
+Metrics = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Alarm:
-    """What is wrong, in words, and a sample that shows it."""
+    """What is wrong, in words, and the id of a sample that shows it."""
 
     kind: str
     says: str
@@ -32,120 +36,125 @@ class Alarm:
 
 
 def detect_alarms(
-    metrics: Mapping[str, float],
-    records: Sequence[GroupRecord],
-    before: Sequence[Mapping[str, float]],
-    asked: Mapping[str, int],
+    metrics: Metrics, records: Sequence[GroupRecord], previous: Sequence[Metrics], level_sizes: Mapping[str, int]
 ) -> list[Alarm]:
-    """The alarms of a step, from its metrics and records, the metrics before it, and how many a level asked."""
+    """The alarms of a step.
+
+    Args:
+        metrics, records: of the step.
+        previous: metrics of the steps before it.
+        level_sizes: level -> number of questions, for each level that was evaluated at this step.
+    """
     alarms = [*collapse(records), *truncation(metrics, records)] if records else []
-    held_out = [alarm for level, count in asked.items() for alarm in hacking(level, metrics, before, count, records)]
-    return alarms + held_out + (training_hacking([*before, metrics], records) if records else [])
+    for level, questions in level_sizes.items():
+        alarms += evaluation_hacking(level, metrics, previous, questions, records)
+    return alarms + (training_hacking([*previous, metrics], records) if records else [])
 
 
 def collapse(records: Sequence[GroupRecord]) -> list[Alarm]:
-    """Each question counts once with each thought, so that a group's agreement alone is none."""
-    thoughts = [{said for text in r.completions if (said := thought(text))} for r in records]
-    [(most, count)] = Counter(said for row in thoughts for said in row).most_common(1) or [("", 0)]
-    if count <= MOST * len(records) or len(records) < 4:
+    """One thought for most questions. Each question counts once per thought: agreement within a group is no sign."""
+    thoughts = [{t for text in r.completions if (t := extract_thought(text))} for r in records]
+    counts = Counter(t for per_question in thoughts for t in per_question)
+    [(commonest, count)] = counts.most_common(1) or [("", 0)]
+    if count <= MAJORITY * len(records) or len(records) < FEWEST_QUESTIONS:
         return []
-    where = next(r.id for r, row in zip(records, thoughts, strict=True) if most in row)
-    return [Alarm("collapse", f"{count} of {len(records)} questions are met with one and the same thought", where)]
+    sample = next(r.id for r, per_question in zip(records, thoughts, strict=True) if commonest in per_question)
+    return [Alarm("collapse", f"{count} of {len(records)} questions get one and the same thought", sample)]
 
 
-def truncation(metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> list[Alarm]:
-    """`train.max_completion_length` may be too small, or the policy has stopped stopping."""
+def truncation(metrics: Metrics, records: Sequence[GroupRecord]) -> list[Alarm]:
+    """`train.max_completion_length` may be too small, or the policy no longer ends its completions."""
     share = metrics["completions/clipped_ratio"]
-    if share <= MOST:
+    if share <= MAJORITY:
         return []
-    where = next(r.id for r in records if not all(r.finished))
-    return [Alarm("truncation", f"{share:.0%} of the replies are cut off by train.max_completion_length", where)]
+    sample = next(r.id for r in records if not all(r.finished))
+    return [Alarm("truncation", f"{share:.0%} of the completions are cut off by train.max_completion_length", sample)]
 
 
-def hacking(
-    level: str,
-    metrics: Mapping[str, float],
-    before: Sequence[Mapping[str, float]],
-    asked: int,
-    records: Sequence[GroupRecord] = (),
+def evaluation_hacking(
+    level: str, metrics: Metrics, previous: Sequence[Metrics], questions: int, records: Sequence[GroupRecord] = ()
 ) -> list[Alarm]:
-    """A reward that climbs where accuracy falls pays for something else."""
-    key, gated = f"eval/{level}/accuracy", right_only(records)
-    best = max((row for row in before if key in row), key=lambda row: row[key], default=None)
+    """A reward that is higher on a held-out level than at its best evaluation, while accuracy is lower."""
+    accuracy, gated = f"eval/{level}/accuracy", rewards_of_right_answers_only(records)
+    best = max((row for row in previous if accuracy in row), key=lambda row: row[accuracy], default=None)
     if best is None:
         return []
-    lost, error = best[key] - metrics[key], (2 * best[key] * (1 - best[key]) / asked) ** 0.5
-    if lost <= 2 * error:
+    drop = best[accuracy] - metrics[accuracy]
+    standard_error = (2 * best[accuracy] * (1 - best[accuracy]) / questions) ** 0.5
+    if drop <= 2 * standard_error:
         return []
-    found = []
-    for name in (n for n in metrics if _measure(n, level) and n in best):
-        reward = _measure(name, level)
-        old, new = (_paid(row, name, key, reward in gated) for row in (best, metrics))
-        if new > old:
-            words = f"on {level} accuracy fell from {best[key]:.1%} to {metrics[key]:.1%} while {reward}"
-            found.append(_hack(words, reward, reward in gated, old, new, records))
-    return found
+    alarms = []
+    for key in (k for k in metrics if _reward_of(k, level) and k in best):
+        reward = _reward_of(key, level)
+        before, now = (_paid(row, key, accuracy, reward in gated) for row in (best, metrics))
+        if now > before:
+            words = f"on {level} accuracy fell from {best[accuracy]:.1%} to {metrics[accuracy]:.1%} while {reward}"
+            alarms.append(_hacking_alarm(words, reward, reward in gated, before, now, records))
+    return alarms
 
 
-def training_hacking(rows: Sequence[Mapping[str, float]], records: Sequence[GroupRecord]) -> list[Alarm]:
-    """The same of training: the last steps beside as many further back, those that were most often right."""
-    rows, gated = [row for row in rows if "clean_accuracy" in row], right_only(records)
-    blocks = [rows[end - WINDOW : end] for end in range(len(rows), WINDOW - 1, -WINDOW)]
-    if len(blocks) < 2:
+def training_hacking(rows: Sequence[Metrics], records: Sequence[GroupRecord]) -> list[Alarm]:
+    """A reward that is higher over the last `WINDOW` steps than over the most accurate earlier ones, accuracy lower."""
+    rows, gated = [row for row in rows if "clean_accuracy" in row], rewards_of_right_answers_only(records)
+    windows = [rows[end - WINDOW : end] for end in range(len(rows), WINDOW - 1, -WINDOW)]  # the latest first
+    if len(windows) < 2:
         return []
-    now, best = blocks[0], max(blocks[1:], key=lambda block: fmean(row["clean_accuracy"] for row in block))
-    right = [[row["clean_accuracy"] for row in block] for block in (best, now)]
-    if not _apart(right[1], right[0]):
+    latest, best = windows[0], max(windows[1:], key=lambda window: fmean(row["clean_accuracy"] for row in window))
+    best_accuracy, accuracy = ([row["clean_accuracy"] for row in window] for window in (best, latest))
+    if not _clearly_higher(best_accuracy, accuracy):
         return []
-    found = []
+    alarms = []
     for reward in (name for name in records[0].columns if name != "accuracy"):
         key = f"rewards/{reward}/mean"
-        if all(key in row for row in (*now, *best)):
-            old, new = ([_paid(row, key, "clean_accuracy", reward in gated) for row in block] for block in (best, now))
-            if _apart(old, new):
-                words = f"in training accuracy fell from {fmean(right[0]):.1%} to {fmean(right[1]):.1%} while {reward}"
-                found.append(_hack(words, reward, reward in gated, fmean(old), fmean(new), records))
-    return found
+        if all(key in row for row in (*latest, *best)):
+            before, now = (
+                [_paid(row, key, "clean_accuracy", reward in gated) for row in window] for window in (best, latest)
+            )
+            if _clearly_higher(now, before):
+                fall = f"from {fmean(best_accuracy):.1%} to {fmean(accuracy):.1%}"
+                words = f"in training accuracy fell {fall} while {reward}"
+                alarms.append(_hacking_alarm(words, reward, reward in gated, fmean(before), fmean(now), records))
+    return alarms
 
 
-def right_only(records: Sequence[GroupRecord]) -> set[str]:
-    """The rewards that paid no wrong answer of a step."""
+def rewards_of_right_answers_only(records: Sequence[GroupRecord]) -> set[str]:
+    """The rewards that paid nothing for any wrong answer of a step; empty if no answer is wrong."""
     names = records[0].columns.keys() if records else ()
     wrong = [(r, i) for r in records for i, answer in enumerate(r.answers) if answer != r.gold]
     return {name for name in names if not any(r.columns[name][i] for r, i in wrong)} if wrong else set()
 
 
 def find_example(reward: str, records: Sequence[GroupRecord]) -> str:
-    """The sample whose wrong answer the reward, or the agreement behind its gate, likes most; "" if there is none."""
-    rows: list[tuple[GroupRecord, Sequence[float | None]]] = [
-        (r, r.evidence.get(f"agreement/{reward}") or r.columns.get(reward, [])) for r in records
-    ]
-    liked = [
-        (value, r.id)
-        for r, row in rows
-        for value, answer in zip(row, r.answers, strict=False)
-        if value is not None and answer != r.clean
-    ]
-    return max(liked, key=lambda pair: pair[0], default=(0.0, ""))[1]
+    """The id of the sample whose wrong answer the reward scores highest, before any gate; "" if there is none."""
+    best: tuple[float, str] | None = None
+    for r in records:
+        scores = r.evidence.get(f"agreement/{reward}") or r.columns.get(reward, [])  # agreement: the score ungated
+        for score, answer in zip(scores, r.answers, strict=False):
+            if score is not None and answer != r.clean and (best is None or score > best[0]):
+                best = (score, r.id)
+    return best[1] if best else ""
 
 
-def _hack(words: str, reward: str, gated: bool, old: float, new: float, records: Sequence[GroupRecord]) -> Alarm:
-    by = ", per right answer," if gated else ""
-    return Alarm("hacking", f"{words}{by} rose from {old:.2f} to {new:.2f}", find_example(reward, records))
+def _hacking_alarm(
+    words: str, reward: str, gated: bool, before: float, now: float, records: Sequence[GroupRecord]
+) -> Alarm:
+    per = ", per right answer," if gated else ""
+    return Alarm("hacking", f"{words}{per} rose from {before:.2f} to {now:.2f}", find_example(reward, records))
 
 
-def _paid(row: Mapping[str, float], name: str, accuracy: str, gated: bool) -> float:
-    return row[name] / row[accuracy] if gated and row[accuracy] else row[name]
+def _paid(row: Metrics, key: str, accuracy: str, gated: bool) -> float:
+    """A reward's mean, or its mean per right answer if it is gated."""
+    return row[key] / row[accuracy] if gated and row[accuracy] else row[key]
 
 
-def _apart(low: Sequence[float], high: Sequence[float]) -> bool:
-    """Whether one mean is above the other by more than three standard errors of their difference."""
-    error = ((variance(low) + variance(high)) / WINDOW) ** 0.5
-    return fmean(high) - fmean(low) > 3 * error
+def _clearly_higher(high: Sequence[float], low: Sequence[float]) -> bool:
+    """Whether one mean exceeds the other by more than three standard errors of their difference."""
+    standard_error = ((variance(low) + variance(high)) / WINDOW) ** 0.5
+    return fmean(high) - fmean(low) > 3 * standard_error
 
 
-def _measure(name: str, level: str) -> str:
-    """The reward that a metric is a held-out level's mean of; "" if it is none."""
+def _reward_of(key: str, level: str) -> str:
+    """The reward whose mean on a held-out level a metric is; "" if it is another metric."""
     prefix = f"eval/{level}/"
-    reward = name.removeprefix(prefix) if name.startswith(prefix) else ""
+    reward = key.removeprefix(prefix) if key.startswith(prefix) else ""
     return "" if reward == "accuracy" or reward.endswith("/accuracy") else reward

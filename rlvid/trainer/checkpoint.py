@@ -1,15 +1,15 @@
-"""Checkpoints: `checkpoints/step-N/` is a plain Hugging Face folder, plus what is needed to go on exactly.
+"""Checkpoints: `checkpoints/step-N/` is a plain Hugging Face folder, plus what is needed to resume exactly.
 
-    model.safetensors, config.json, tokenizer...   `from_pretrained` reads them, and so does `rlvid eval`;
-                                                   with LoRA the adapter's files stand in the place of the model's
-    critic.safetensors                             only where there is one
+    model.safetensors, config.json, tokenizer...   read by `from_pretrained` and by `rlvid eval`;
+                                                   with LoRA the adapter's files instead of the model's
+    critic.safetensors                             only with a critic
     optimizer.safetensors                          AdamW's moments
-    reference.safetensors                          only where the reference moves
-    state.json                                     step, schedule, counters, the algorithm's memory
-    SHA256SUMS                                     of all these: a damaged checkpoint is set aside on resuming
+    reference.safetensors                          only with a moving reference
+    state.json                                     step, learning-rate schedule, counters, the algorithm's memory
+    SHA256SUMS                                     of all these files: a damaged checkpoint is set aside on resuming
 
-Nothing is pickled, and nothing says how many processes wrote it: any number can take it up. There is no random state to
-keep: every draw is a function of the seed, the step and the sample id.
+Nothing is pickled, and nothing depends on the number of processes: any number can resume. There is no random state to
+save, since every draw is a function of the seed, the step and the sample id.
 """
 
 from __future__ import annotations
@@ -32,107 +32,133 @@ from rlvid.policy.critic import critic_parameter_names
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
-from rlvid.trainer.run_folder import Run
-from rlvid.utils.files import explain_read_errors, explain_write_errors, find_damage, write_checksums, write_text
+from rlvid.trainer.counters import Counters
+from rlvid.trainer.run_folder import RunFolder
+from rlvid.utils.files import find_damage, wrap_read_errors, wrap_write_errors, write_checksums, write_text
 
-COUNTERS = ("step", "tokens", "drawn", "skipped", "verdicts", "memory")
 
-
-def restore_weights(run: Run, policy: Policy, reference: Reference | None) -> None:
-    """Take over the weights of the run's last checkpoint, if it has one."""
-    if run.main:
-        set_damaged_aside(run)
-    run.wait()
-    if saved := checkpoints(run.folder):
-        with explain_read_errors(folder := saved[-1]):
-            policy.restore(folder)
+def restore_weights(folder: RunFolder, policy: Policy, reference: Reference | None) -> None:
+    """Load the weights of the run's last intact checkpoint, if there is one. A collective."""
+    if folder.is_main:
+        set_damaged_aside(folder.path)
+    folder.wait()
+    if saved := checkpoints(folder.path):
+        with wrap_read_errors(path := saved[-1]):
+            policy.restore(path)
             if reference and reference.is_ema:
-                load_parameters(reference, load_file(folder / "reference.safetensors"))
+                load_parameters(reference, load_file(path / "reference.safetensors"))
             if policy.critic:
-                load_parameters(policy, load_file(folder / "critic.safetensors"))
+                load_parameters(policy, load_file(path / "critic.safetensors"))
 
 
-def restore_training_state(run: Run, models: TrainState, scheduler: LRScheduler) -> None:
-    """Take up the rest of the last checkpoint, if there is one, and forget what the run wrote after that."""
-    if saved := checkpoints(run.folder):
-        with explain_read_errors(folder := saved[-1]):
-            state = json.loads((folder / "state.json").read_text())
-            models.load(unflatten(load_file(folder / "optimizer.safetensors"), state["optimizer"]))
-        scheduler.load_state_dict(state["scheduler"])
-        for name in COUNTERS:
-            setattr(run, name, state[name])
-        run.best = tuple(state["best"]) if state["best"] else None
-    run.rewind()
+def restore_training_state(folder: RunFolder, counters: Counters, state: TrainState, scheduler: LRScheduler) -> int:
+    """Load optimizer, schedule and counters of the last checkpoint, and remove what was logged after it.
+
+    Returns the checkpoint's step; 0 without a checkpoint.
+    """
+    step = 0
+    if saved := checkpoints(folder.path):
+        with wrap_read_errors(path := saved[-1]):
+            values = json.loads((path / "state.json").read_text())
+            state.load_optimizer_state(unflatten(load_file(path / "optimizer.safetensors"), values["optimizer"]))
+        scheduler.load_state_dict(values["scheduler"])
+        counters.load_state_dict(values)
+        step = values["step"]
+    folder.rewind(step)
+    return step
 
 
-def set_damaged_aside(run: Run) -> None:
-    """Rename the checkpoints whose files are not what was written: the run goes on from the last one that is whole."""
-    for folder in reversed(checkpoints(run.folder)):
-        wrong = find_damage(folder)
-        if not wrong:
+def set_damaged_aside(run_path: Path) -> None:
+    """Rename checkpoints whose files have changed since they were written, so that the last intact one is resumed."""
+    for path in reversed(checkpoints(run_path)):
+        damage = find_damage(path)
+        if not damage:
             return
-        folder.rename(folder.with_name(f"damaged-{folder.name}"))
-        print(f"rlvid: {folder} is set aside: {wrong}", file=sys.stderr)
+        path.rename(path.with_name(f"damaged-{path.name}"))
+        print(f"rlvid: {path} is set aside: {damage}", file=sys.stderr)
+
+
+def checkpoint_is_due(config: Config, step: int, evaluated: bool, ending: bool) -> bool:
+    """After each evaluation, every `save_steps` steps, after the last step, and when the run is asked to end."""
+    return evaluated or ending or step % config.train.save_steps == 0 or step == config.train.max_steps
 
 
 def save(
-    run: Run, step: int, metrics: Mapping[str, float], models: TrainState, scheduler: LRScheduler, ending: bool = False
+    folder: RunFolder,
+    counters: Counters,
+    state: TrainState,
+    scheduler: LRScheduler,
+    step: int,
+    metrics: Mapping[str, float],
+    ending: bool = False,
 ) -> None:
-    """Write `checkpoints/step-N`, whole or not at all, where one is due; keep the last few and the best."""
-    train, score = run.config.train, metrics.get(f"eval/{next(iter(run.config.eval.splits), '')}/accuracy")
-    if score is None and step % train.save_steps and step != train.max_steps and not ending:
+    """Write `checkpoints/step-N`, whole or not at all, if one is due; keep the last few and the best. A collective.
+
+    The best checkpoint is that of the highest accuracy on the first level of `eval.splits`.
+    """
+    config = folder.config
+    accuracy = metrics.get(f"eval/{next(iter(config.eval.splits), '')}/accuracy")
+    if not checkpoint_is_due(config, step, accuracy is not None, ending):
         return
-    if score is not None and (run.best is None or score > run.best[0]):
-        run.best = (score, step)
-    moments = models.state()
-    state = {name: getattr(run, name) for name in (*COUNTERS, "best")}
-    state |= {"step": step, "scheduler": scheduler.state_dict()}
-    final = run.folder / "checkpoints" / f"step-{step:06d}"
-    part = final.with_name(f".{final.name}")
-    moving = models.reference if models.reference and models.reference.is_ema else None
-    with models.gathered(models.policy, moving):
-        if run.main:
-            shutil.rmtree(part, ignore_errors=True)
-            try:
-                with explain_write_errors(final):
-                    write_checkpoint_files(part, models, moments, state)
-            except UserError:
-                shutil.rmtree(part)  # what there was room for
-                raise
-            shutil.rmtree(final, ignore_errors=True)
-            part.rename(final)
-            for old in checkpoints(run.folder)[: -train.save_total_limit]:
-                if run.best is None or old.name != f"step-{run.best[1]:06d}":
-                    shutil.rmtree(old)
-    run.step = step
+    if accuracy is not None and (counters.best is None or accuracy > counters.best[0]):
+        counters.best = (accuracy, step)
+    optimizer_state = state.optimizer_state()
+    values = counters.state_dict() | {"step": step, "scheduler": scheduler.state_dict()}
+    moving_reference = state.reference if state.reference and state.reference.is_ema else None
+    with state.gathered(state.policy, moving_reference):
+        if folder.is_main:
+            _write_atomically(folder.path / "checkpoints" / f"step-{step:06d}", state, optimizer_state, values)
+            _remove_old(folder.path, config.train.save_total_limit, counters.best)
+    folder.saved_step = step
+
+
+def _write_atomically(
+    path: Path, state: TrainState, optimizer_state: Mapping[str, Any], values: Mapping[str, Any]
+) -> None:
+    part = path.with_name(f".{path.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with wrap_write_errors(path):
+            write_checkpoint_files(part, state, optimizer_state, values)
+    except UserError:
+        shutil.rmtree(part)  # as much as the disk had room for
+        raise
+    shutil.rmtree(path, ignore_errors=True)
+    part.rename(path)
+
+
+def _remove_old(run_path: Path, limit: int, best: tuple[float, int] | None) -> None:
+    for path in checkpoints(run_path)[:-limit]:
+        if best is None or path.name != f"step-{best[1]:06d}":
+            shutil.rmtree(path)
 
 
 def write_checkpoint_files(
-    folder: Path, models: TrainState, moments: Mapping[str, Any], state: Mapping[str, Any]
+    path: Path, state: TrainState, optimizer_state: Mapping[str, Any], values: Mapping[str, Any]
 ) -> None:
-    """Write a checkpoint's files, and last their sums."""
-    policy, reference = models.policy, models.reference
-    policy.save(folder)
-    tensors, groups = flatten(moments)
-    save_file(tensors, folder / "optimizer.safetensors")
+    """Write a checkpoint's files, and their checksums last."""
+    policy, reference = state.policy, state.reference
+    policy.save(path)
+    tensors, groups = flatten(optimizer_state)
+    save_file(tensors, path / "optimizer.safetensors")
     if reference and reference.is_ema:
         averages = {name: value.detach().contiguous() for name, value in reference.named_parameters()}
-        save_file(averages, folder / "reference.safetensors")
+        save_file(averages, path / "reference.safetensors")
     if policy.critic:
         parameters = dict(policy.named_parameters())
-        own = {name: parameters[name].detach().contiguous() for name in critic_parameter_names(policy)}
-        save_file(own, folder / "critic.safetensors")
-    write_text(folder / "state.json", json.dumps({**state, "optimizer": groups}))
-    write_checksums(folder)
+        critic = {name: parameters[name].detach().contiguous() for name in critic_parameter_names(policy)}
+        save_file(critic, path / "critic.safetensors")
+    write_text(path / "state.json", json.dumps({**values, "optimizer": groups}))
+    write_checksums(path)
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """A run's whole checkpoints, oldest first."""
-    return sorted((folder / "checkpoints").glob("step-*"))
+def checkpoints(run_path: Path) -> list[Path]:
+    """The folders of a run's complete checkpoints, oldest first."""
+    return sorted((run_path / "checkpoints").glob("step-*"))
 
 
 def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
-    """An optimiser's state dict as named tensors for safetensors, and its parameter groups as JSON."""
+    """An optimizer's state dict as named tensors for safetensors, and its parameter groups as JSON."""
     tensors = {f"{i}.{name}": v.contiguous() for i, moments in state["state"].items() for name, v in moments.items()}
     return tensors, state["param_groups"]
 
@@ -148,25 +174,28 @@ def unflatten(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> di
 
 @torch.no_grad()
 def load_parameters(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copy named tensors into the module's parameters of these names."""
+    """Copy named tensors into the module's parameters of the same names."""
     parameters = dict(module.named_parameters())
     for name, tensor in tensors.items():
         parameters[name].copy_(tensor)
 
 
-def export_cold_start(run: Run, first: Path) -> Path:
-    """The `plain` folder of a run that goes before this one; one process writes it, and the others wait."""
-    if run.main:
-        export_model(first, first / "folded")
-    run.wait()
-    return first / "folded"
+def export_cold_start(folder: RunFolder, cold_start: Path) -> Path:
+    """The weights of a run's cold start as a plain model folder; the main process writes it. A collective."""
+    if folder.is_main:
+        export_model(cold_start, cold_start / "folded")
+    folder.wait()
+    return cold_start / "folded"
 
 
-def export_model(path: Path, folder: Path) -> Path:
-    """Write a model folder, a checkpoint or a run's last one as a plain Hugging Face folder, an adapter folded in."""
-    if not folder.exists():
-        part = folder.with_name(f".{folder.name}")
+def export_model(source: Path, target: Path) -> Path:
+    """Write a model folder, a checkpoint, or a run's last checkpoint as a plain Hugging Face folder.
+
+    A LoRA adapter is merged into its base. An existing `target` is left as it is.
+    """
+    if not target.exists():
+        part = target.with_name(f".{target.name}")
         shutil.rmtree(part, ignore_errors=True)
-        Policy.load(Config(), (checkpoints(path) or [path])[-1]).save(part)
-        part.rename(folder)
-    return folder
+        Policy.load(Config(), (checkpoints(source) or [source])[-1]).save(part)
+        part.rename(target)
+    return target

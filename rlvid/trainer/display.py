@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a bar with the time left, the step's numbers, now and then a completion."""
+"""What a terminal shows during a run: a bar with the time left, the step's numbers, and now and then a completion."""
 
 from __future__ import annotations
 
@@ -20,20 +20,28 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.trainer.metrics import GroupRecord
-from rlvid.trainer.run_folder import Run
+from rlvid.trainer.alarms import Alarm
+from rlvid.trainer.records import GroupRecord
 
 SHOWN = {"reward": "reward", "rewards/accuracy/mean": "accuracy", "completions/mean_length": "length", "loss": "loss"}
 
 
 class Display:
-    """rich on a terminal, plain lines elsewhere, silence in all processes but the main one."""
+    """Progress bars on a terminal, plain lines elsewhere, and nothing in processes other than the main one.
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.every = run, run.config.train.log_completions_steps
-        self.warned: set[str] = set()  # a kind of alarm is shown once; alarms.jsonl has them all
-        self.console = Console(stderr=True, quiet=not run.main)
-        self.live = run.main and self.console.is_terminal
+    Args:
+        model: its name, shown while it is loaded.
+        max_steps: of the run.
+        is_main: whether this is the main process.
+        log_completions_steps: a completion is shown every so many steps; 0 for never.
+    """
+
+    def __init__(self, model: str, max_steps: int, is_main: bool, log_completions_steps: int) -> None:
+        self.model, self.max_steps, self.is_main = model, max_steps, is_main
+        self.log_completions_steps = log_completions_steps
+        self.warned: set[str] = set()  # kinds of alarms that were shown; each is shown once, alarms.jsonl has them all
+        self.console = Console(stderr=True, quiet=not is_main)
+        self.live = is_main and self.console.is_terminal
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -47,20 +55,19 @@ class Display:
 
     def __enter__(self) -> Display:
         self.progress.start()
-        self.task = self.progress.add_task(f"loading {self.run.config.model}", total=None, note="")
+        self.task = self.progress.add_task(f"loading {self.model}", total=None, note="")
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.progress.stop()
 
     def loaded(self) -> None:
-        """From now on the first bar is that of the steps, if there are any."""
-        steps = self.run.config.train.max_steps
-        self.progress.update(self.task, description="train", total=steps, visible=steps > 0)
+        """Turn the bar of loading into that of the steps, if there are any."""
+        self.progress.update(self.task, description="train", total=self.max_steps, visible=self.max_steps > 0)
 
     @contextmanager
     def phase(self, name: str, total: int) -> Iterator[Phase]:
-        """A bar of its own for one piece of work, such as a level's evaluation."""
+        """A bar for one piece of work, such as the evaluation of a level."""
         self.loaded()
         task = self.progress.add_task(name, total=total, note="")
         phase = Phase(self.progress, task)
@@ -70,48 +77,50 @@ class Display:
             self.console.print(f"{name}: {total} {phase.note}".rstrip(), highlight=False)
 
     def results(self, table: Table | None) -> None:
-        """What the evaluation came to, on standard output."""
-        if self.run.main and table is not None:
+        """Print the results of the evaluation on standard output."""
+        if self.is_main and table is not None:
             self.progress.stop()
             Console().print(table)
 
     def warn(self, message: str) -> None:
-        """Something that the user should know before it costs an hour."""
+        """Print a warning."""
         self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
 
-    def step(self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
-        """Show a step's numbers, and every so often a completion beside its question."""
+    def step(
+        self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord], alarms: Sequence[Alarm]
+    ) -> None:
+        """Show a step's numbers, new kinds of alarms, and every so often a completion with its question."""
         note = "  ".join(f"{name} {metrics[key]:.3g}" for key, name in SHOWN.items() if key in metrics)
         self.loaded()
         self.progress.update(self.task, completed=step, note=note)
         if not self.live:
-            self.console.print(f"step {step}/{self.run.config.train.max_steps}  {note}", highlight=False)
-        for alarm in self.run.alarms:
+            self.console.print(f"step {step}/{self.max_steps}  {note}", highlight=False)
+        for alarm in alarms:
             if alarm.kind not in self.warned:
                 self.warned.add(alarm.kind)
                 self.warn(f"{alarm.kind}: {alarm.says}" + (f" (sample {alarm.sample})" if alarm.sample else ""))
-        if self.every and step % self.every == 0 and records:
-            self.console.print(completion(records[step % len(records)], step))
+        if self.log_completions_steps and step % self.log_completions_steps == 0 and records:
+            self.console.print(completion_panel(records[step % len(records)], step))
 
 
 class Phase:
-    """One bar: `advance` it, and say something beside it."""
+    """One progress bar: `advance` it, with a note beside it."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self.progress, self.task, self.note = progress, task, ""
 
     def advance(self, by: int, note: str = "") -> None:
-        """So many more are done."""
+        """Count `by` more items as done."""
         self.note = note
         self.progress.update(self.task, advance=by, note=note)
 
 
-def completion(record: GroupRecord, step: int) -> Panel:
-    """A question, one reply to it and its scores; the model's own brackets are never read as markup."""
-    scores = "  ".join(f"{k} {v[0]:g}" for k, v in record.columns.items() if v[0] is not None)
+def completion_panel(record: GroupRecord, step: int) -> Panel:
+    """A question, its first completion and its scores. Brackets in the model's text are not read as markup."""
+    scores = "  ".join(f"{name} {column[0]:g}" for name, column in record.columns.items() if column[0] is not None)
     text = Text.assemble(
         (record.question.split("\n Output")[0] + "\n\n", "dim"),
         (record.completions[0] + "\n\n", ""),
-        (f"answered {record.answers[0]}, right is {record.gold}   {scores}", "bold"),
+        (f"answer {record.answers[0]}, correct {record.gold}   {scores}", "bold"),
     )
     return Panel(text, title=f"step {step}, sample {record.id}", title_align="left")

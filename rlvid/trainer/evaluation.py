@@ -1,9 +1,9 @@
-"""Evaluation: the same sampler and the same rewards, on held-out prompts, one JSON object per question."""
+"""Evaluation: held-out prompts through the same sampler and the same rewards, one JSON object per question."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -13,85 +13,132 @@ from accelerate.utils import gather_object
 from rich.table import Table
 from scipy.stats import binomtest
 
-from rlvid.config import TrainConfig
+from rlvid.config import EvalConfig, TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import SampleFn, make_sampler
 from rlvid.policy.types import ModelInputs
+from rlvid.trainer.counters import Counters
 from rlvid.trainer.display import Display
-from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest, to_json
+from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest
 from rlvid.trainer.prefetch import PromptPrefetcher
-from rlvid.trainer.run_folder import Run
+from rlvid.trainer.records import evidence_to_json
+from rlvid.trainer.run_folder import RunFolder
+from rlvid.trainer.timer import StepTimer
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl, write_jsonl
-from rlvid.video.views import Clip, view
+from rlvid.video.views import Clip, apply_view
+
+Levels = Mapping[str, Sequence[Prompt]]
+Row = dict[str, Any]  # a line of `eval/LEVEL.jsonl`
 
 
-def evaluate(
-    witness: EvidenceProvider, levels: Mapping[str, Sequence[Prompt]], run: Run, step: int, display: Display
-) -> dict[str, float]:
-    """Answer every level's questions into `eval/`, and under each altered view into `eval/views/`.
+@dataclass(frozen=True)
+class Evaluation:
+    """Answers every level's questions, and again under each altered view of `eval.views`.
 
-    Returns `eval/LEVEL/accuracy`, `eval/LEVEL/REWARD` and `eval/LEVEL/VIEW/accuracy`. Resumable: whole batches that
-    stand in a level's file are kept. A clip that cannot be read is a wrong answer, and its line says why.
+    Args:
+        config: the `[eval]` section.
+        train_config: the `[train]` section; evaluation samples one completion per question with the length limit from
+            there, and temperature and top_p from `config`.
+        provider: gives evidence; its mix holds the rewards to measure, trained on or not.
+        levels: level -> questions.
+        folder, timer, counters, display: of the run.
     """
-    config, metrics = run.config.eval, {}
-    greedy = replace(run.config.train, num_generations=1, temperature=config.temperature, top_p=config.top_p)
-    witness = replace(witness, train=greedy)
-    shows, folder = ("", *config.views), Path(config.completions) if config.completions else None
-    acts = {shown: _act(witness, greedy, levels, run, folder, shown) for shown in shows}
-    for shown, (level, prompts) in product(shows, levels.items()):
-        name = f"{level} {shown}".strip()
-        run.status("running", f"eval {name}")
-        path = run.eval_path(level, step, shown)
+
+    config: EvalConfig
+    train_config: TrainConfig
+    provider: EvidenceProvider
+    levels: Levels
+    folder: RunFolder
+    timer: StepTimer
+    counters: Counters
+    display: Display
+
+    def run(self, step: int) -> dict[str, float]:
+        """Write `eval/LEVEL.jsonl` and `eval/views/VIEW/LEVEL.jsonl`; return the metrics. A collective.
+
+        The metrics are `eval/LEVEL/accuracy`, `eval/LEVEL/REWARD` and `eval/LEVEL/VIEW/accuracy`. An interrupted
+        evaluation is resumed: whole batches that are in a level's file are kept. The answer to a question whose clip
+        cannot be read counts as wrong, and its row says why.
+        """
+        metrics: dict[str, float] = {}
+        sampling = replace(
+            self.train_config, num_generations=1, temperature=self.config.temperature, top_p=self.config.top_p
+        )
+        provider = replace(self.provider, sampling=sampling)
+        views = ("", *self.config.views)  # "" is the clip itself
+        samplers = {name: self._sampler(provider.policy, sampling, name) for name in views}
+        for view_name, (level, prompts) in product(views, self.levels.items()):
+            rows = self._answer_level(provider, samplers[view_name], level, prompts, view_name, step)
+            metrics["/".join(filter(None, ("eval", level, view_name, "accuracy")))] = column_mean(rows, "correct")
+            if not view_name:
+                rewards = [name for name in provider.mix.rewards if name != "accuracy"]
+                metrics |= {f"eval/{level}/{name}": column_mean(rows, f"rewards/{name}") for name in rewards}
+        return metrics
+
+    def _sampler(self, policy: Policy, sampling: TrainConfig, view_name: str) -> SampleFn:
+        """The policy's sampler, or with `eval.completions` the saved replies of another evaluation."""
+        if not self.config.completions:
+            return make_sampler(policy, sampling, self.timer)
+        folder = Path(self.config.completions)
+        return SavedReplies(policy, folder / "views" / view_name if view_name else folder, self.levels)
+
+    def _answer_level(
+        self,
+        provider: EvidenceProvider,
+        sample: SampleFn,
+        level: str,
+        prompts: Sequence[Prompt],
+        view_name: str,
+        step: int,
+    ) -> list[Row]:
+        """All rows of one level under one view; those that an interrupted evaluation wrote are not made again."""
+        title, size = f"{level} {view_name}".strip(), self.config.batch_size
+        self.folder.write_status("running", f"eval {title}")
+        path = self.folder.eval_path(level, step, view_name)
         rows = read_jsonl(path)
-        rows = rows if len(rows) == len(prompts) else rows[: len(rows) // config.batch_size * config.batch_size]
-        with display.phase(f"eval {name}", len(prompts)) as phase:
+        if len(rows) != len(prompts):
+            rows = rows[: len(rows) // size * size]  # whole batches, as they would be answered again
+        with self.display.phase(f"eval {title}", len(prompts)) as phase:
             phase.advance(len(rows))
-            starts = range(len(rows), len(prompts), config.batch_size)
-            batches = [prompts[start : start + config.batch_size] for start in starts]
-            read = PromptPrefetcher(run, witness.policy, batches, partial(altered_clip, shown))
-            for some in batches:
-                rows += answer_batch(witness, acts[shown], read, some, shown)
-                if run.main:
+            batches = [prompts[start : start + size] for start in range(len(rows), len(prompts), size)]
+            prefetch = PromptPrefetcher(
+                provider.policy,
+                batches,
+                self.folder.on_bad_clip(self.counters),
+                partial(altered_clip, view_name),
+                self.timer,
+                self.folder.rank,
+                self.folder.world_size,
+            )
+            for batch in batches:
+                rows += answer_batch(provider, sample, prefetch, batch, view_name, f"eval|{self.config.seed}")
+                if self.folder.is_main:
                     write_jsonl(path, rows)
-                phase.advance(len(some), f"accuracy {mean(rows, 'correct'):.1%}")
-        metrics["/".join(filter(None, ("eval", level, shown, "accuracy")))] = mean(rows, "correct")
-        others = [reward for reward in witness.mix.rewards if reward != "accuracy" and not shown]
-        metrics |= {f"eval/{level}/{reward}": mean(rows, f"rewards/{reward}") for reward in others}
-    return metrics
-
-
-def _act(
-    witness: EvidenceProvider,
-    greedy: TrainConfig,
-    levels: Mapping[str, Sequence[Prompt]],
-    run: Run,
-    folder: Path | None,
-    shown: str,
-) -> SampleFn:
-    """Who replies under a view: the policy, or an evaluation's `folder`, where each view's replies stand apart."""
-    if folder is None:
-        return make_sampler(witness.policy, greedy, run.timed)
-    return SavedReplies(witness.policy, folder / "views" / shown if shown else folder, levels)
+                phase.advance(len(batch), f"accuracy {column_mean(rows, 'correct'):.1%}")
+        return rows
 
 
 class SavedReplies:
-    """Acts by reading another evaluation's replies, so that they can be judged by other rewards."""
+    """A sampler that returns another evaluation's replies, so that they can be scored by other rewards.
 
-    def __init__(self, policy: Policy, folder: Path, levels: Mapping[str, Sequence[Prompt]]) -> None:
+    Raises UserError if the evaluation lacks one of the questions.
+    """
+
+    def __init__(self, policy: Policy, folder: Path, levels: Levels) -> None:
         self.tokenizer = policy.tokenizer
         self.rows = {(level, row["id"]): row for level in levels for row in read_jsonl(folder / f"{level}.jsonl")}
         for level, prompts in levels.items():
             missing = [prompt.id for prompt in prompts if (level, prompt.id) not in self.rows]
             if missing:
                 raise UserError(
-                    f"eval.completions: {folder / level}.jsonl lacks {len(missing)} of {len(prompts)} questions, as "
-                    f"{missing[0]}: give an evaluation of the same questions and eval.views, RUN/eval"
+                    f"eval.completions: {folder / level}.jsonl lacks {len(missing)} of {len(prompts)} questions, such "
+                    f"as {missing[0]}: give an evaluation of the same questions and eval.views, RUN/eval"
                 )
 
-    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """The saved replies, tokenized again; log-probabilities are not known."""
+    def __call__(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+        """The saved replies, tokenized again; their log-probabilities are not known."""
         rows = [self.rows[prompt.level, prompt.id] for prompt in prompts]
         return [Group(prompt, [self._completion(row)]) for prompt, row in zip(prompts, rows, strict=True)]
 
@@ -101,41 +148,47 @@ class SavedReplies:
 
 
 def answer_batch(
-    witness: EvidenceProvider, act: SampleFn, read: PromptPrefetcher, prompts: Sequence[Prompt], shown: str
-) -> list[dict[str, Any]]:
-    """One row per question, in order; the processes share the batch. Rewards ask for evidence on the true view only."""
-    seed = f"eval|{witness.config.eval.seed}"
-    places, ours, encoded = read(prompts)
-    groups = act(ours, encoded, seed) if ours else []
-    if shown:
-        witness.mix.score_text_only(groups)
+    provider: EvidenceProvider,
+    sample: SampleFn,
+    prefetch: PromptPrefetcher,
+    prompts: Sequence[Prompt],
+    view_name: str,
+    seed: str,
+) -> list[Row]:
+    """One row per question, in order; the processes share the batch. Evidence is made for the unaltered view only."""
+    indices, readable, inputs = prefetch(prompts)
+    groups = sample(readable, inputs, seed) if readable else []
+    if view_name:
+        provider.mix.score_text_only(groups)
     else:
-        witness(EvidenceRequest(groups, encoded, seed))
-        witness.mix(groups)
-    answered = dict(gather_object([(place, result_row(group)) for place, group in zip(places, groups, strict=True)]))
-    return [answered.get(place) or unreadable_row(prompt) for place, prompt in enumerate(prompts)]
+        provider(EvidenceRequest(groups, inputs, seed))
+        provider.mix(groups)
+    mine = [(index, result_row(group)) for index, group in zip(indices, groups, strict=True)]
+    rows = dict(gather_object(mine))
+    return [rows.get(index) or unreadable_row(prompt) for index, prompt in enumerate(prompts)]
 
 
-def altered_clip(shown: str, prompt: Prompt, clip: Clip) -> Clip:
-    """What a view of a prompt's clip shows; "" is the clip itself."""
-    return view(shown, clip, prompt.id) if shown else clip
+def altered_clip(view_name: str, prompt: Prompt, clip: Clip) -> Clip:
+    """A prompt's clip under a view; "" is the clip itself."""
+    return apply_view(view_name, clip, prompt.id) if view_name else clip
 
 
-def result_row(group: Group) -> dict[str, Any]:
+def result_row(group: Group) -> Row:
     """A question and its one completion as a line of `eval/LEVEL.jsonl`."""
     (completion,) = group
-    return question_fields(group.prompt) | {
+    row = question_fields(group.prompt) | {
         "completion": completion.text,
         "answer": completion.answer,
         "correct": completion.answer == group.prompt.answer,
         "finished": completion.finished,
         "length": len(completion.tokens),
         **{f"rewards/{name}": column[0] for name, column in group.columns.items()},
-        **({"evidence": found} if (found := to_json(group.evidence)) else {}),
     }
+    evidence = evidence_to_json(group.evidence)
+    return row | ({"evidence": evidence} if evidence else {})
 
 
-def unreadable_row(prompt: Prompt) -> dict[str, Any]:
+def unreadable_row(prompt: Prompt) -> Row:
     """The line of a question whose clip could not be read; skipped.jsonl says why."""
     return question_fields(prompt) | {
         "completion": "",
@@ -147,8 +200,8 @@ def unreadable_row(prompt: Prompt) -> dict[str, Any]:
     }
 
 
-def question_fields(prompt: Prompt) -> dict[str, Any]:
-    """The question."""
+def question_fields(prompt: Prompt) -> Row:
+    """The part of a row that does not depend on the reply."""
     return {
         "id": prompt.id,
         "level": prompt.level,
@@ -161,24 +214,24 @@ def question_fields(prompt: Prompt) -> dict[str, Any]:
 
 
 def results_table(folder: Path) -> Table | None:
-    """Accuracy by level and domain in an `eval/` folder, with Wilson's 95 % intervals; None if it is empty."""
+    """Accuracy by level and domain in an `eval/` folder, with Wilson's 95 % intervals; None if the folder is empty."""
     table = Table(
-        "level", "domain", "right", "of", "accuracy", "95 % interval", "well-formed", box=None, pad_edge=False
+        "level", "domain", "correct", "of", "accuracy", "95 % interval", "well-formed", box=None, pad_edge=False
     )
     for path in sorted(folder.glob("*.jsonl")):
         rows = read_jsonl(path)
         domains = sorted({row["domain"] for row in rows})
         for domain in ["all", *domains] if len(domains) > 1 else domains:
             chosen = [row for row in rows if domain in ("all", row["domain"])]
-            right = sum(row["correct"] for row in chosen)
-            low, high = binomtest(right, len(chosen)).proportion_ci(method="wilson")
-            form = f"{mean(chosen, 'rewards/format'):.0%}" if "rewards/format" in chosen[0] else "–"
-            share = f"{right / len(chosen):.1%}"
-            table.add_row(path.stem, domain, str(right), str(len(chosen)), share, f"{low:.1%} to {high:.1%}", form)
+            correct = sum(row["correct"] for row in chosen)
+            low, high = binomtest(correct, len(chosen)).proportion_ci(method="wilson")
+            form = f"{column_mean(chosen, 'rewards/format'):.0%}" if "rewards/format" in chosen[0] else "–"
+            accuracy, interval = f"{correct / len(chosen):.1%}", f"{low:.1%} to {high:.1%}"
+            table.add_row(path.stem, domain, str(correct), str(len(chosen)), accuracy, interval, form)
     return table if table.rows else None
 
 
-def mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    """The mean of a column, leaving out rows without it."""
+def column_mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    """The mean of a column over the rows that have it; 0 if none has."""
     values = [row[key] for row in rows if row.get(key) is not None]
     return sum(values) / len(values) if values else 0.0

@@ -1,156 +1,183 @@
-"""The loop: act, judge, credit, learn. All of a run's learning happens on this page.
+"""The loop: sample, score, credit, learn. All of a run's learning happens on this page.
 
-Shapes: P prompts a step over all processes, G completions of each, B = P*G rows, T completion tokens. Of every W
-prompts each of W processes takes one, and whatever depends on the whole step (credit, each token's share) is computed
-on the whole step. So a run's result does not depend on how many processes or micro-batches share the work.
+Shapes: P prompts in a step over all processes, G completions of each, B = P*G rows, T completion tokens. Each of W
+processes takes P/W prompts. Whatever depends on the whole step, such as advantages and token weights, is computed on
+the whole step by every process. So the result of a run depends neither on the number of
+processes nor on the micro-batches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
-from rlvid import distributed
 from rlvid.algorithm import Algorithm
 from rlvid.config import ColdStartConfig, Config, EvalConfig, Plugin, TrainConfig
-from rlvid.data.prompts import held_out_prompts, prompts_of_step, spare_prompts, training_prompts
-from rlvid.distributed import SigtermHandler
+from rlvid.data.prompts import spare_prompts
+from rlvid.distributed import all_reduce_max
 from rlvid.errors import UserError
-from rlvid.noise.apply import build_noise
-from rlvid.policy.critic import Critic
 from rlvid.policy.deepspeed import TrainState
-from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
-from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
-from rlvid.policy.sampler import SAMPLERS
-from rlvid.registry import build
-from rlvid.reward import RewardMix
-from rlvid.trainer import checkpoint, evidence, noop_check
-from rlvid.trainer.display import Display
-from rlvid.trainer.evaluation import evaluate, results_table
-from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest
+from rlvid.trainer import checkpoint
+from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms
+from rlvid.trainer.evaluation import results_table
+from rlvid.trainer.evidence import EvidenceRequest, needs_reference
 from rlvid.trainer.metrics import MetricAccumulator, advantage_shares, label_repair_metrics, step_metrics
-from rlvid.trainer.prefetch import PromptPrefetcher
 from rlvid.trainer.rollout import Rollout, dummy_group, minibatches
-from rlvid.trainer.run_folder import Run
+from rlvid.trainer.setup import TrainerSetup
 from rlvid.types import Batch, Prompt, Step
+from rlvid.utils.files import read_jsonl
 
 
 def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float]:
     """Train one policy with one algorithm on one mix of rewards; return the last step's metrics.
 
-    Raises UserError where the config, the data or the folder cannot be used, and on a non-finite gradient.
+    Raises:
+        UserError: if the config, the data or the folder cannot be used, and on a gradient that is not finite.
     """
-    algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
-    mix, noise = RewardMix.build(config.rewards, config.train.reward_timeout), build_noise(config.noise)
-    measures = mix.with_measures(config.eval.rewards)
-    noise.check_rewards(mix.rewards)
-    accelerator = distributed.make_accelerator(config, folder)
-    check_config(config, algorithm, accelerator.num_processes)
-    judge = evidence.load_judge_models(measures, config)
-    with Run.open(folder, config, resume, accelerator) as run, Display(run) as display, SigtermHandler() as sigterm:
-        if run.done:
-            display.results(results_table(run.folder / "eval"))
-            return run.last_metrics()
-        if message := noop_check.noop_warning(algorithm, mix.weights, config.train.num_generations):
-            display.warn(message)
-        start = cold_start(config, run) if config.cold_start.max_steps else None
-        prompts, levels = training_prompts(config, algorithm, noise, run), held_out_prompts(config)
-        evidence.check_evidence(mix, prompts)
-        for message in mix.inapplicable_rewards(prompts):
-            display.warn(message)
-        evidence.check_evidence(measures, list(chain(*levels.values())))
-        policy = Policy.load(config, start).to(accelerator.device)
-        asked_for = {*(algorithm.needs if config.train.max_steps else ()), *measures.required_evidence}
-        reference = evidence.build_reference(policy, config) if asked_for & evidence.NEEDS_REFERENCE else None
-        if algorithm.critic_settings:
-            policy.critic = Critic(algorithm.critic_settings[0], policy.model, config).to(accelerator.device)
-        checkpoint.restore_weights(run, policy, reference)
-        learner, optimizer = accelerator.prepare(policy, build_adamw(policy, config.train, algorithm))
-        scheduler = build_scheduler(optimizer, config.train)
-        models = TrainState(policy, learner, optimizer, reference)
-        act = SAMPLERS[algorithm.completion_source](policy, config.train, run.timed)
-        aside = replace(config.train, num_generations=config.evidence.view_generations)
-        room = OOMBackoff("tokens", config.train.max_tokens_per_forward)
-        witness = EvidenceProvider(mix, policy, reference, config, aside, room, run.timed, judge)
-        checkpoint.restore_training_state(run, models, scheduler)
-        plan = [prompts_of_step(prompts, step, config) for step in range(run.step + 1, config.train.max_steps + 1)]
-        speakers = policy, reference if {*measures.required_evidence} & evidence.NEEDS_REFERENCE else None
-        with models.gathered(policy):
-            run.warm(policy, chain(*plan, *levels.values()))
-        read = PromptPrefetcher(run, policy, plan, noise.corrupt_clip)
-
-        def play(asked: Sequence[Prompt], number: int, drawn: int = 0) -> Rollout:
-            """Act and judge."""
-            with run.timed("decode"):
-                places, ours, encoded = read(asked)
-            seed, spoil = f"{config.seed}|{number}", partial(noise.corrupt_verdicts, step=number)
-            groups = act(ours, encoded, seed) if ours else []
-            witness(EvidenceRequest(groups, encoded, seed, noise.corrupt_clip, spoil))
-            with run.timed("reward"):
-                places = [drawn + place for place in places]
-                return Rollout.of(places, encoded, groups, mix(groups, spoil, number), dummy_group(policy, asked[0]))
-
-        compared = reference if "ref_logps" in algorithm.needs else None
-        run.costs, sigterm.graceful = judge.costs if judge else dict, True
-        for number, asked in enumerate(plan, start=run.step + 1):
-            with models.gathered(*speakers):
-                rollout, drawn = play(asked, number), list(asked)
-                for _ in range(1, algorithm.max_num_gen_batches):
-                    more = spare_prompts(prompts, drawn, len(asked) - len(rollout.informative), number, config)
-                    if not more:
-                        break
-                    rollout = rollout.merge(play(more, number, len(drawn)), len(asked))
-                    drawn += more
-            with models.gathered(compared, policy if policy.critic else None), run.timed("reference"):
-                facts = rollout.token_inputs(policy, compared, config.train, room)
-            step = rollout.step(number, mix.weights_at(number), facts, run.memory)
-            batch = credit(algorithm, step)
-            rollout = rollout.credited(batch, policy.device)
-            with run.timed("learn"):
-                learnt = learn(models, algorithm, accelerator, rollout, config.train, room)
-            run.stop_unless_finite(number, learnt, rollout.records)
-            scheduler.step()
-            if reference:
-                reference.ema_update(policy, number)
-
-            metrics = step_metrics(rollout.records) | learnt | advantage_shares(algorithm, step, batch)
-            metrics |= label_repair_metrics(rollout.records, algorithm.labels(step)) | algorithm.extra_metrics(batch)
-            metrics |= run.count(rollout.records, len(drawn))
-            if number == config.train.max_steps or (config.train.eval_steps and number % config.train.eval_steps == 0):
-                with models.gathered(*speakers):
-                    metrics |= evaluate(replace(witness, mix=measures), levels, run, number, display)
-            run.log(number, metrics, rollout.records)
-            display.step(number, metrics, rollout.records)
-            checkpoint.save(run, number, metrics, models, scheduler, ending := sigterm.received_anywhere())
-            if ending and number < config.train.max_steps:
-                raise KeyboardInterrupt(f"SIGTERM, after step {number}")
-        if not config.train.max_steps:
-            with models.gathered(*speakers):
-                run.log(0, evaluate(replace(witness, mix=measures), levels, run, 0, display), [])
-        display.results(results_table(run.folder / "eval"))
-        return run.finish()
+    with Trainer.open(config, folder, resume) as trainer:
+        for number, prompts in trainer.plan:
+            rollout, drawn = trainer.rollout(number, prompts)  # G completions of each prompt, with their rewards
+            credited = trainer.credit(number, rollout)  # an advantage and a weight for each token
+            learnt = trainer.learn(number, credited)  # optimizer steps on the weighted surrogate
+            trainer.report(number, credited, learnt, drawn)  # metrics, evaluation, checkpoint
+        return trainer.finish()
 
 
-def cold_start(config: Config, run: Run) -> Path:
-    """Train with SFT first, as a run of its own in `cold_start/`; returns the folder of its weights."""
-    own = replace(config.train, **vars(config.cold_start))
-    first = replace(
-        config, algorithm=Plugin("sft"), train=own, cold_start=ColdStartConfig(), eval=EvalConfig(splits=())
-    )
-    train(first, run.folder / "cold_start", resume=True)
-    return checkpoint.export_cold_start(run, run.folder / "cold_start")
+@dataclass(frozen=True)
+class Credited:
+    """A step with credit: what the algorithm saw, the whole step's batch, and this process's rows of it."""
+
+    step: Step
+    batch: Batch
+    rollout: Rollout
 
 
-def credit(algorithm: Algorithm, step: Step) -> Batch:
-    """The step's batch with (B, T) advantages and token shares; shares are fixed on each whole minibatch."""
+class Trainer(TrainerSetup):
+    """One run's steps; `TrainerSetup` builds the parts."""
+
+    def rollout(self, number: int, prompts: Sequence[Prompt]) -> tuple[Rollout, int]:
+        """Sample and score completions of a step's prompts; returns the rollout and how many prompts it took.
+
+        With dynamic sampling (`algorithm.max_num_gen_batches` > 1) prompts whose groups are flat, all completions
+        earning the same, are replaced by further ones.
+        """
+        drawn = list(prompts)
+        scoring_models = self.policy, self.reference if needs_reference(self.eval_mix) else None
+        with self.state.gathered(*scoring_models):
+            rollout = self._sample_and_score(prompts, number)
+            for _ in range(1, self.algorithm.max_num_gen_batches):
+                flat = len(prompts) - len(rollout.informative)
+                more = spare_prompts(self.prompts, drawn, flat, number, self.config.seed)
+                if not more:
+                    break
+                rollout = rollout.merge(self._sample_and_score(more, number, len(drawn)), len(prompts))
+                drawn += more
+        return rollout, len(drawn)
+
+    def _sample_and_score(self, prompts: Sequence[Prompt], number: int, first_index: int = 0) -> Rollout:
+        """One round: this process's share of the prompts, completions, evidence, rewards; then gather the records."""
+        with self.timer("decode"):
+            indices, readable, inputs = self.prefetch(prompts)
+        seed = f"{self.config.seed}|{number}"
+        corrupt = partial(self.noise.corrupt_verdicts, step=number)
+        groups = self.sample(readable, inputs, seed) if readable else []
+        self.provider(EvidenceRequest(groups, inputs, seed, self.noise.corrupt_clip, corrupt))
+        with self.timer("reward"):
+            totals = self.mix(groups, corrupt, number)
+            indices = [first_index + index for index in indices]
+            return Rollout.gather(indices, inputs, groups, totals, dummy_group(self.policy, prompts[0]))
+
+    def credit(self, number: int, rollout: Rollout) -> Credited:
+        """Turn rewards into an advantage and a weight for every token of the step."""
+        temperature = self.config.train.temperature
+        reference = self.reference if "ref_logps" in self.algorithm.needs else None
+        with self.state.gathered(reference, self.policy if self.policy.critic else None), self.timer("reference"):
+            token_inputs = rollout.token_inputs(self.policy, reference, temperature, self.backoff)
+        step = rollout.to_step(number, self.mix.weights_at(number), token_inputs, self.counters.memory)
+        batch = assign_credit(self.algorithm, step)
+        return Credited(step, batch, rollout.with_batch(batch, self.policy.device))
+
+    def learn(self, number: int, credited: Credited) -> dict[str, float]:
+        """Take the step's optimizer steps, and move the schedule and the reference on; returns their metrics."""
+        with self.timer("learn"):
+            learnt = learn(
+                self.state, self.algorithm, self.accelerator, credited.rollout, self.config.train, self.backoff
+            )
+        self.folder.refuse_non_finite(number, learnt, credited.rollout.records)
+        self.scheduler.step()
+        if self.reference:
+            self.reference.ema_update(self.policy, number)
+        return learnt
+
+    def report(self, number: int, credited: Credited, learnt: dict[str, float], drawn: int) -> None:
+        """Write metrics and samples, evaluate and save a checkpoint where due, and end the run if asked to.
+
+        Raises KeyboardInterrupt after a SIGTERM, with the step saved.
+        """
+        train, records, step = self.config.train, credited.rollout.records, credited.step
+        metrics = step_metrics(records) | learnt | advantage_shares(self.algorithm, step, credited.batch)
+        metrics |= label_repair_metrics(records, self.algorithm.labels(step))
+        metrics |= self.algorithm.extra_metrics(credited.batch)
+        metrics |= self.counters.update(records, drawn, self.accelerator)
+        if self.config.noise.kind:
+            metrics |= self.counters.update_verdicts(records, self.noise.corrupted_reward)
+        if number == train.max_steps or (train.eval_steps and number % train.eval_steps == 0):
+            metrics |= self._evaluate(number)
+        alarms = self._alarms(number, metrics, credited.rollout) if self.folder.is_main else []
+        self.folder.log(number, metrics, records, alarms, self.judge.costs() if self.judge else {})
+        self.display.step(number, metrics, records, alarms)
+        ending = self.sigterm.received_anywhere()
+        checkpoint.save(self.folder, self.counters, self.state, self.scheduler, number, metrics, ending)
+        if ending and number < train.max_steps:
+            raise KeyboardInterrupt(f"SIGTERM, after step {number}")
+
+    def _evaluate(self, number: int) -> dict[str, float]:
+        with self.state.gathered(self.policy, self.reference if needs_reference(self.eval_mix) else None):
+            return self.evaluation.run(number)
+
+    def _alarms(self, number: int, metrics: dict[str, float], rollout: Rollout) -> list[Alarm]:
+        """Signs that the run learns the wrong thing; earlier steps are read only where they are compared."""
+        levels = [level for level in self.config.eval.splits if f"eval/{level}/accuracy" in metrics]
+        sizes = {level: len(read_jsonl(self.folder.eval_path(level, number))) for level in levels}
+        compared = sizes or number % WINDOW == 0
+        previous = read_jsonl(self.folder.path / "metrics.jsonl") if compared else []
+        return detect_alarms(metrics, rollout.records, previous, sizes)
+
+    def finish(self) -> dict[str, float]:
+        """Show the results and mark the run as done; a run without steps is evaluated first. Returns its metrics."""
+        if not self.folder.is_done and not self.config.train.max_steps:
+            metrics = self._evaluate(0)
+            self.folder.log(0, metrics, [], [], self.judge.costs() if self.judge else {})
+        self.display.results(results_table(self.folder.path / "eval"))
+        return self.folder.finish()
+
+    def cold_start(self) -> Path:
+        """Train with SFT first, as a run of its own in `cold_start/`; returns the folder of its weights."""
+        path = self.folder.path / "cold_start"
+        train_config = replace(self.config.train, **vars(self.config.cold_start))
+        config = replace(
+            self.config,
+            algorithm=Plugin("sft"),
+            train=train_config,
+            cold_start=ColdStartConfig(),
+            eval=EvalConfig(splits=()),
+        )
+        train(config, path, resume=True)
+        return checkpoint.export_cold_start(self.folder, path)
+
+
+def assign_credit(algorithm: Algorithm, step: Step) -> Batch:
+    """The step's batch with (B, T) advantages and token weights. Weights are fixed on each whole minibatch.
+
+    So the gradient depends neither on micro-batches nor on the number of processes.
+    """
     try:
         algorithm.observe(step)
         batch = algorithm.credit(step)
@@ -158,67 +185,66 @@ def credit(algorithm: Algorithm, step: Step) -> Batch:
         raise UserError(f"algorithm {type(algorithm).__name__} at step {step.number}: {error}") from error
     if algorithm.mask_truncated_completions and step.finished is not None:
         batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
-    turns = minibatches(range(len(step.ids)), len(step.ids), algorithm.num_minibatches)
-    shares = [algorithm.weights(batch.select_groups(turn, len(step.ids)).mask) for turn in turns if turn]
-    return replace(batch, weights=torch.cat(shares))
+    groups = len(step.ids)
+    chosen = [part for part in minibatches(range(groups), groups, algorithm.num_minibatches) if part]
+    weights = [algorithm.weights(batch.select_groups(part, groups).mask) for part in chosen]
+    return replace(batch, weights=torch.cat(weights))
 
 
 def learn(
-    models: TrainState,
+    state: TrainState,
     algorithm: Algorithm,
     accelerator: Accelerator,
     rollout: Rollout,
     config: TrainConfig,
-    room: OOMBackoff,
+    backoff: OOMBackoff,
 ) -> dict[str, float]:
-    """`num_iterations` passes over the batch, an optimiser step for each minibatch; returns their mean metrics."""
-    learner, optimizer, meter = models.learner, models.optimizer, MetricAccumulator()
-    turns = (
-        minibatches(rollout.group_indices, len(rollout.records), algorithm.num_minibatches) * algorithm.num_iterations
-    )
-    if len(turns) > 1:
-        with models.gathered(models.policy):
-            rollout = rollout.with_old_logps(models.policy, config, room)
-    learner.train()  # gradient checkpointing asks for it; nothing here drops out
-    for turn in turns:
-        part = rollout.select(turn)
-        gradient = partial(backward, models, algorithm, accelerator, part, config.temperature)
-        for budget in room.sizes(part.widest * len(part.groups), smallest=part.widest):
-            with room.attempt(budget):
-                micro = gradient(budget)
-            if not models.any_rank_out_of_memory(room.failed):
+    """`num_iterations` passes over the rollout, one optimizer step per minibatch; returns the mean metrics."""
+    learner, optimizer, metrics = state.learner, state.optimizer, MetricAccumulator()
+    parts = minibatches(rollout.group_indices, len(rollout.records), algorithm.num_minibatches)
+    parts *= algorithm.num_iterations
+    if len(parts) > 1:  # from the second optimizer step on, ratios are against the policy before the first
+        with state.gathered(state.policy):
+            rollout = rollout.with_old_logps(state.policy, config.temperature, backoff)
+    learner.train()  # for gradient checkpointing; the model has no dropout
+    for part in parts:
+        minibatch = rollout.select(part)
+        for budget in backoff.sizes(minibatch.longest_row * len(minibatch.groups), smallest=minibatch.longest_row):
+            with backoff.attempt(budget):
+                part_metrics = backward(state, algorithm, accelerator, minibatch, config.temperature, budget)
+            if not state.any_rank_out_of_memory(backoff.failed):
                 break
-            learner.zero_grad()
-        meter.add(micro)
-        models.all_reduce_gradients()
-        meter.step(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
+            learner.zero_grad()  # and again, in smaller micro-batches
+        metrics.add(part_metrics)
+        state.all_reduce_gradients()
+        metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     learner.eval()
-    return meter.means(accelerator) | {"learning_rate": optimizer.param_groups[0]["lr"]}
+    return metrics.means(accelerator) | {"learning_rate": optimizer.param_groups[0]["lr"]}
 
 
 def backward(
-    models: TrainState,
+    state: TrainState,
     algorithm: Algorithm,
     accelerator: Accelerator,
     rollout: Rollout,
     temperature: float,
     budget: int,
 ) -> MetricAccumulator:
-    """Add a minibatch's gradient, in forwards of at most `budget` tokens, in each process as many."""
-    learner, meter, parts = models.learner, MetricAccumulator(), list(rollout.micro_batches(budget))
-    parts += [rollout.dummy()] * (distributed.all_reduce_max(len(parts)) - len(parts))
-    for left, part in zip(reversed(range(len(parts))), parts, strict=True):
-        accelerator.sync_gradients = not left  # DeepSpeed steps when this is so
-        with learner.no_sync() if models.is_ddp else nullcontext():
-            seen = learner(part.encoded, part.groups, temperature)
-            batch = part.batch.with_outputs(seen.logps.shape[1], seen.entropy, seen.values)
-            losses, quantities = algorithm.loss(seen.logps, batch)
+    """Accumulate a minibatch's gradient in micro-batches of at most `budget` tokens, equally many on every rank."""
+    learner, metrics, micro_batches = state.learner, MetricAccumulator(), list(rollout.micro_batches(budget))
+    micro_batches += [rollout.dummy()] * (all_reduce_max(len(micro_batches)) - len(micro_batches))
+    for i, micro in enumerate(micro_batches):
+        accelerator.sync_gradients = i == len(micro_batches) - 1  # DeepSpeed steps where this is set
+        with learner.no_sync() if state.is_ddp else nullcontext():
+            output = learner(micro.inputs, micro.groups, temperature)
+            batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
+            losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
             loss = (losses * batch.weights).sum()
-            accelerator.backward(loss * accelerator.num_processes)  # which averages gradients over processes
-        meter.tokens(batch.mask, {"entropy": seen.entropy} | quantities)
+            accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
+        metrics.add_tokens(batch.mask, {"entropy": output.entropy} | quantities)
         if algorithm.completion_source == "policy":
-            meter.mismatch(batch, seen.logps)
-        meter.total("loss", loss)
-    return meter
+            metrics.add_mismatch(batch, output.logps)
+        metrics.add_sum("loss", loss)
+    return metrics

@@ -1,183 +1,161 @@
-"""What a step reports. Names are TRL's wherever the meaning is TRL's."""
+"""What a step reports. Names are TRL's wherever the meaning is TRL's.
+
+Shapes: P prompts in a step, G completions of each, B = P*G rows, T completion tokens.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor
 
 from rlvid.algorithm import Algorithm
-from rlvid.trainer.evidence import to_json
-from rlvid.types import Batch, Group, Step
+from rlvid.trainer.records import GroupRecord
+from rlvid.types import Batch, Step
 
-
-@dataclass(frozen=True)
-class GroupRecord:
-    """One group's texts, scores and lengths: what all processes tell each other, and a line of `samples/`."""
-
-    place: int  # the prompt's place in the step
-    id: str
-    question: str
-    gold: str | None
-    clean: str | None  # the right answer before any noise; only ever reported, never rewarded
-    completions: tuple[str, ...]
-    answers: tuple[str | None, ...]
-    lengths: tuple[int, ...]
-    finished: tuple[bool, ...]
-    columns: Mapping[str, list[float | None]]
-    totals: tuple[float, ...]
-    evidence: Mapping[str, Any]  # what the rewards read beyond the texts
-
-    @classmethod
-    def of(cls, place: int, group: Group, totals: Sequence[float]) -> GroupRecord:
-        """A judged group as a record."""
-        return cls(
-            place=place,
-            id=group.prompt.id,
-            question=group.prompt.text,
-            gold=group.prompt.answer,
-            clean=group.prompt.meta.get("clean_answer", group.prompt.answer),
-            completions=tuple(c.text for c in group),
-            answers=tuple(c.answer for c in group),
-            lengths=tuple(len(c.tokens) for c in group),
-            finished=tuple(c.finished for c in group),
-            columns=group.columns,
-            totals=tuple(totals),
-            evidence=to_json(group.evidence),
-        )
-
-    def line(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self)
+MISMATCH = "sampling/sampling_logp_difference"  # TRL's name
 
 
 def step_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
-    """Rewards and lengths of a step, over all of its completions; a column's mean leaves out `None`."""
+    """Rewards, accuracy and lengths over all completions of a step; a reward's mean leaves out `None`."""
     totals = torch.tensor([r.totals for r in records], dtype=torch.float64)
-    lengths = [n for r in records for n in r.lengths]
-    right = [[answer == r.gold for answer in r.answers] for r in records]
     spread = totals.std(-1) if totals.shape[-1] > 1 else torch.zeros(len(records))
+    lengths: list[float] = [length for r in records for length in r.lengths]
+    correct = [[answer == r.gold for answer in r.answers] for r in records]
     metrics = {
         "reward": totals.mean().item(),
         "reward_std": spread.mean().item(),
         "frac_reward_zero_std": (spread < 1e-9).double().mean().item(),
-        "frac_all_correct": fmean(map(all, right)),
-        "frac_all_incorrect": fmean(not any(group) for group in right),
+        "frac_all_correct": fmean(map(all, correct)),
+        "frac_all_incorrect": fmean(not any(group) for group in correct),
         "clean_accuracy": fmean(answer == r.clean for r in records for answer in r.answers),
         "completions/mean_length": fmean(lengths),
         "completions/min_length": float(min(lengths)),
         "completions/max_length": float(max(lengths)),
-        "completions/clipped_ratio": 1 - fmean(f for r in records for f in r.finished),
+        "completions/clipped_ratio": 1 - fmean(finished for r in records for finished in r.finished),
     }
     for name in records[0].columns:
-        values = [v for r in records for v in r.columns[name] if v is not None]
+        values = [value for r in records for value in r.columns[name] if value is not None]
         if values:
             metrics[f"rewards/{name}/mean"] = fmean(values)
             metrics[f"rewards/{name}/std"] = torch.tensor(values, dtype=torch.float64).std(correction=0).item()
-    for name in dict.fromkeys(n for r in records for n in r.evidence if n.startswith("metric/")):
-        metrics.setdefault(name.removeprefix("metric/"), fmean(r.evidence[name] for r in records if name in r.evidence))
+    metrics |= _metrics_in_evidence(records, known=metrics)
+    correct_flat = [float(right) for group in correct for right in group]
     for name in (n for n in records[0].columns if n != "accuracy"):
-        column = [v for r in records for v in r.columns[name]]
-        for other, facts in (("accuracy", [fact for group in right for fact in group]), ("length", lengths)):
-            if (r := correlation(column, facts)) is not None:
+        column = [value for r in records for value in r.columns[name]]
+        for other, values in (("accuracy", correct_flat), ("length", lengths)):
+            if (r := correlation(column, values)) is not None:
                 metrics[f"rewards/{name}/corr_{other}"] = r
     return metrics
 
 
-def correlation(column: Sequence[float | None], facts: Sequence[float]) -> float | None:
-    """Pearson's, where the column applies; None where either does not vary."""
-    pairs = [(value, fact) for value, fact in zip(column, facts, strict=True) if value is not None]
+def _metrics_in_evidence(records: Sequence[GroupRecord], known: Mapping[str, float]) -> dict[str, float]:
+    """Means of the numbers that rewards left as evidence `metric/NAME`, as `NAME`, unless that name is taken."""
+    keys = dict.fromkeys(key for r in records for key in r.evidence if key.startswith("metric/"))
+    means = {key.removeprefix("metric/"): fmean(r.evidence[key] for r in records if key in r.evidence) for key in keys}
+    return {name: value for name, value in means.items() if name not in known}
+
+
+def correlation(column: Sequence[float | None], values: Sequence[float]) -> float | None:
+    """Pearson's correlation where the column applies; None where either side does not vary."""
+    pairs = [(score, value) for score, value in zip(column, values, strict=True) if score is not None]
     if any(len({*side}) < 2 for side in zip(*pairs, strict=True)) or len(pairs) < 2:
         return None
     return statistics.correlation(*zip(*pairs, strict=True))
 
 
 def advantage_shares(algorithm: Algorithm, step: Step, batch: Batch) -> dict[str, float]:
-    """`advantage_share/NAME`: how much of the credited batch's advantages would change without that reward.
+    """`advantage_share/NAME`: how much of the batch's advantages would change without that reward.
 
-    |A(all) - A(all but one)|^2 / |A(all)|^2, each completion counting alike. A reward that group normalisation cancels
-    has none, however large it is; shares of rewards that agree do not add up to one.
+    |A(all) - A(all but one)|^2 / |A(all)|^2, every completion counting equally. The share of a reward that group
+    normalization cancels is 0, however large the reward; shares of rewards that agree do not add up to one.
     """
 
-    def size(advantages: Tensor) -> float:
+    def squared_size(advantages: Tensor) -> float:
         return (advantages.square().sum(-1) / batch.mask.sum(-1).clamp(min=1)).sum().item()
 
-    full = size(batch.advantages)
-    change = {name: size(batch.advantages - algorithm.credit(step.without(name)).advantages) for name in step.mix}
-    return {f"advantage_share/{name}": value / full if full > 1e-12 else 0.0 for name, value in change.items()}
+    total = squared_size(batch.advantages)
+    shares = {}
+    for name in step.reward_weights:
+        without = algorithm.credit(step.without_reward(name)).advantages
+        change = squared_size(batch.advantages - without)
+        shares[f"advantage_share/{name}"] = change / total if total > 1e-12 else 0.0
+    return shares
 
 
 def label_repair_metrics(records: Sequence[GroupRecord], labels: Sequence[str | None]) -> dict[str, float]:
-    """How well an algorithm refined the labels that it was given, against the clean ones that it never sees.
+    """How well an algorithm refined its labels, compared with the clean ones that it never sees.
 
-    `labels/changed`: the share of prompts whose label it changed; `labels/precision`: the share of those that it
-    got right; `labels/recall`: the share of wrong labels that it put right. Nothing where it kept all labels.
+    `labels/changed`: the share of prompts whose label it changed; `labels/precision`: the share of those that are now
+    right; `labels/recall`: the share of wrong labels that are now right. Empty where it kept all labels.
     """
-    rows = list(zip(records, labels, strict=True))
-    changed = [label == r.clean for r, label in rows if label not in (r.gold, None)]
-    wrong = [label == r.clean for r, label in rows if r.gold != r.clean]
-    metrics = {"labels/changed": len(changed) / len(rows)} if changed else {}
-    metrics |= {"labels/precision": fmean(changed)} if changed else {}
-    return metrics | ({"labels/recall": fmean(wrong)} if changed and wrong else {})
+    pairs = list(zip(records, labels, strict=True))
+    changed = [label == r.clean for r, label in pairs if label not in (r.gold, None)]
+    wrong = [label == r.clean for r, label in pairs if r.gold != r.clean]
+    if not changed:
+        return {}
+    metrics = {"labels/changed": len(changed) / len(pairs), "labels/precision": fmean(changed)}
+    return metrics | ({"labels/recall": fmean(wrong)} if wrong else {})
 
 
 class MetricAccumulator:
-    """Adds up what the optimiser steps of one batch report, over tokens and over processes."""
+    """Adds up what the optimizer steps of one batch report, over micro-batches, tokens and processes."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, Tensor] = {}
-        self.most: dict[str, float] = {}
+        self.maxima: dict[str, float] = {}
         self.norms: list[float] = []
 
-    def tokens(self, mask: Tensor, quantities: Mapping[str, Tensor]) -> None:
-        """Add (B, T) quantities, to be averaged over the tokens of the mask, less those that are not a number."""
+    def add_tokens(self, mask: Tensor, quantities: Mapping[str, Tensor]) -> None:
+        """Add (B, T) quantities, to be averaged over the tokens of the mask that have one (NaN means none)."""
         for name, value in quantities.items():
             counted = mask * ~value.isnan()
-            self.total(name, (value.detach().nan_to_num() * counted).sum(), counted.sum())
+            self.add_sum(name, (value.detach().nan_to_num() * counted).sum(), counted.sum())
 
-    def total(self, name: str, value: Tensor, count: Tensor | None = None) -> None:
-        """Add a number that processes and micro-batches sum up, and how many tokens it is of."""
+    def add_sum(self, name: str, value: Tensor, count: Tensor | None = None) -> None:
+        """Add a number that is summed over micro-batches and processes, and the number of tokens that it is of."""
         zero = torch.zeros((), dtype=torch.float64)
         self.sums[name] = self.sums.get(name, zero) + value.detach().double().cpu()
         self.counts[name] = self.counts.get(name, zero) + (zero if count is None else count.double().cpu())
 
-    def mismatch(self, batch: Batch, logps: Tensor) -> None:
-        """Add how far the learner, not having learnt from the batch yet, is from what the sampler said of its tokens.
+    def add_mismatch(self, batch: Batch, logps: Tensor) -> None:
+        """Add |trainer - sampler log-prob| before the first update, under TRL's name.
 
-        |log p - log p_sampled|, under TRL's name: the price of other kernels, precisions and paddings.
+        It is the price of other kernels, precisions and paddings; without a bug it is small.
         """
         assert batch.sampled_logps is not None
-        before = logps.detach() if batch.old_logps is None else batch.old_logps
-        apart, name = (before - batch.sampled_logps).abs() * batch.mask, "sampling/sampling_logp_difference"
-        self.tokens(batch.mask, {f"{name}/mean": apart})
-        self.most[f"{name}/max"] = max(self.most.get(f"{name}/max", 0.0), apart.max().item())
+        trainer_logps = logps.detach() if batch.old_logps is None else batch.old_logps
+        difference = (trainer_logps - batch.sampled_logps).abs() * batch.mask
+        self.add_tokens(batch.mask, {f"{MISMATCH}/mean": difference})
+        self.maxima[f"{MISMATCH}/max"] = max(self.maxima.get(f"{MISMATCH}/max", 0.0), difference.max().item())
 
     def add(self, other: MetricAccumulator) -> None:
-        """Add all that another one has added up."""
+        """Add everything that another accumulator holds."""
         for name in other.sums:
-            self.total(name, other.sums[name], other.counts[name])
-        self.most |= {name: max(value, self.most.get(name, 0.0)) for name, value in other.most.items()}
+            self.add_sum(name, other.sums[name], other.counts[name])
+        self.maxima |= {name: max(value, self.maxima.get(name, 0.0)) for name, value in other.maxima.items()}
 
-    def step(self, norm: Tensor) -> None:
-        """An optimiser step is about to be taken with a gradient of this norm."""
+    def add_grad_norm(self, norm: Tensor) -> None:
+        """Count an optimizer step, whose gradient has this norm before clipping."""
         self.norms.append(float(norm))
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """Each quantity's mean over tokens, or its largest; the loss's and the gradient norm's over optimiser steps."""
+        """Each quantity's mean over tokens or its maximum; loss and gradient norm averaged over optimizer steps.
+
+        A collective.
+        """
         names = sorted(self.sums)
-        both = torch.stack([*(self.sums[name] for name in names), *(self.counts[name] for name in names)])
-        sums, counts = accelerator.reduce(both.to(accelerator.device), "sum").chunk(2)
-        total = {name: (s, n) for name, s, n in zip(names, sums.tolist(), counts.tolist(), strict=True)}
-        loss, _ = total.pop("loss")
-        means = {name: value / count for name, (value, count) in total.items() if count}
-        most = torch.tensor(list(self.most.values()), device=accelerator.device)
-        largest = accelerator.gather(most[None]).amax(0).tolist() if self.most else []
-        means |= dict(zip(self.most, largest, strict=True))
+        stacked = torch.stack([*(self.sums[name] for name in names), *(self.counts[name] for name in names)])
+        sums, counts = accelerator.reduce(stacked.to(accelerator.device), "sum").chunk(2)
+        totals = {name: (s, n) for name, s, n in zip(names, sums.tolist(), counts.tolist(), strict=True)}
+        loss, _ = totals.pop("loss")
+        means = {name: value / count for name, (value, count) in totals.items() if count}
+        maxima = torch.tensor(list(self.maxima.values()), device=accelerator.device)
+        largest = accelerator.gather(maxima[None]).amax(0).tolist() if self.maxima else []
+        means |= dict(zip(self.maxima, largest, strict=True))
         return means | {"loss": loss / len(self.norms), "grad_norm": fmean(self.norms)}

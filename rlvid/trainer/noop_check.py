@@ -1,9 +1,9 @@
-"""Corrections that correct nothing on the configured mix, found before the first step.
+"""Find noise corrections that correct nothing on the configured reward mix, before the first step.
 
-Verdicts that a verifier gets wrong at constant rates are an affine image of the right ones: group z-scores cancel the
-correction, and other group baselines leave its gain. An algorithm that corrects names its `twin`, the same without the
-correction; here both give credit to every pattern of verdicts that a group can have, next to some patterns of the
-other rewards. Where the credit is the same up to one factor, so is the run.
+The verdicts of a verifier that errs at constant rates are an affine function of the right ones. Group z-scores cancel a
+correction of them, and other group baselines leave a constant factor of it. An algorithm with a correction names its
+`twin`, the same algorithm without the correction. Here both give credit to every pattern of verdicts that a group can
+have, with random patterns of the other rewards. If the two credits are equal up to one factor, so are the two runs.
 """
 
 from __future__ import annotations
@@ -20,65 +20,77 @@ from rlvid.algorithm import Algorithm
 from rlvid.errors import UserError
 from rlvid.types import Batch, Step
 
-CLOSE = 1e-3  # of the largest credit: what guards a division may differ
+TOLERANCE = 1e-3  # relative to the largest credit: constants that guard a division may differ that much
+ALL_PATTERNS_UP_TO = 10  # completions per group; beyond, patterns are drawn at random
+RANDOM_PATTERNS = 1024
+REPEATS = 3  # of each pattern of verdicts, with other random rewards
 
 
-def noop_warning(algorithm: Algorithm, mix: Mapping[str, float], generations: int) -> str | None:
-    """One line, if the algorithm's credit on this mix is its twin's; UserError if it cannot work on this mix."""
+def noop_warning(algorithm: Algorithm, mix: Mapping[str, float], num_generations: int) -> str | None:
+    """A warning if the algorithm's credit on this mix is that of its twin; None if it is not, or without a twin.
+
+    Raises UserError if the algorithm cannot work on this mix.
+    """
     twin: Algorithm | None = getattr(algorithm, "twin", None)
-    if twin is None or (gain := credit_ratio(algorithm, twin, mix, generations)) is None:
+    if twin is None or (factor := credit_ratio(algorithm, twin, mix, num_generations)) is None:
         return None
     same = (
         f"algorithm {algorithm_name(algorithm)!r} is a no-op here: "
         f"whatever the verdicts, its credit is that of {algorithm_name(twin)!r}"
     )
-    if math.isclose(gain, 1, rel_tol=CLOSE):
+    if math.isclose(factor, 1, rel_tol=TOLERANCE):
         return same
-    size = "the 1 / J that is counted" if getattr(algorithm, "estimate", False) else f"{gain:.3g}"
-    pulls = " and ".join(key for key in ("beta", "entropy_coef") if getattr(algorithm, key))
-    return f"{same} times {size}, as from a larger learning rate" + (f" and a smaller {pulls}" if pulls else "")
+    size = "the counted 1 / J" if getattr(algorithm, "estimate", False) else f"{factor:.3g}"
+    regularizers = " and ".join(key for key in ("beta", "entropy_coef") if getattr(algorithm, key))
+    smaller = f" and a smaller {regularizers}" if regularizers else ""
+    return f"{same} times {size}, as with a larger learning rate{smaller}"
 
 
-def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], generations: int) -> float | None:
-    """How many times the twin's credit the algorithm's is, whatever the verdicts; None where that varies."""
-    step = enumerate_verdicts(algorithm.outcome, mix, generations)
+def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], num_generations: int) -> float | None:
+    """The factor between the algorithm's credit and its twin's, or None if it depends on the verdicts."""
+    step = enumerate_verdicts(algorithm.outcome, mix, num_generations)
     try:
-        algorithm.observe(step)  # rates that are counted have now been counted, on coin flips
-        ours, theirs = algorithm.credit(step).advantages, twin.credit(step).advantages
+        algorithm.observe(step)  # algorithms that count rates have now counted them, on random verdicts
+        credit, twin_credit = algorithm.credit(step).advantages, twin.credit(step).advantages
     except ValueError as error:
         raise UserError(f"algorithm {algorithm_name(algorithm)!r}: {error}") from error
-    gain = ((ours * theirs).sum() / theirs.square().sum()).item()
-    return gain if (ours - gain * theirs).abs().max() <= CLOSE * ours.abs().max() else None
+    factor = ((credit * twin_credit).sum() / twin_credit.square().sum()).item()
+    difference = (credit - factor * twin_credit).abs().max()
+    return factor if difference <= TOLERANCE * credit.abs().max() else None
 
 
-def enumerate_verdicts(outcome: str, mix: Mapping[str, float], generations: int) -> Step:
-    """A step of groups with every pattern of verdicts, or 1024 at random, each with 3 patterns of the other rewards."""
-    random = torch.Generator().manual_seed(0)
-    if generations <= 10:
-        patterns = torch.tensor(list(product((0.0, 1.0), repeat=generations)), dtype=torch.float64)
+def enumerate_verdicts(outcome: str, mix: Mapping[str, float], num_generations: int) -> Step:
+    """A step whose groups have every pattern of verdicts, or 1,024 random ones, each with 3 sets of other rewards."""
+    generator = torch.Generator().manual_seed(0)
+    if num_generations <= ALL_PATTERNS_UP_TO:
+        patterns = torch.tensor(list(product((0.0, 1.0), repeat=num_generations)), dtype=torch.float64)
     else:
-        patterns = torch.randint(2, (1024, generations), generator=random).double()
-    verdicts = patterns.repeat(3, 1)
+        patterns = torch.randint(2, (RANDOM_PATTERNS, num_generations), generator=generator).double()
+    verdicts = patterns.repeat(REPEATS, 1)  # (P, G)
 
-    def drawn(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=random, dtype=torch.float64)
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
     shape, rows = verdicts.shape, verdicts.numel()
-    nothing, letters = torch.zeros(rows, 1), (drawn(*shape) * 4).long().tolist()
+    zeros, letters = torch.zeros(rows, 1), (uniform(*shape) * 4).long().tolist()
     return Step(
-        columns={reward: verdicts if reward == outcome else drawn(*shape) for reward in mix},
+        columns={reward: verdicts if reward == outcome else uniform(*shape) for reward in mix},
         reward_weights=mix,
         batch=Batch(
-            torch.ones(rows, 1), nothing, nothing,
-            sampled_logps=-drawn(rows, 1).float(), ref_logps=-drawn(rows, 1).float(), old_values=drawn(rows, 1).float(),
+            torch.ones(rows, 1),
+            zeros,
+            zeros,
+            sampled_logps=-uniform(rows, 1).float(),
+            ref_logps=-uniform(rows, 1).float(),
+            old_values=uniform(rows, 1).float(),
         ),
         ids=[str(i) for i in range(shape[0])],
         labels=["ABCD"[i % 4] for i in range(shape[0])],
         answers=[["ABCD"[letter] for letter in row] for row in letters],
         finished=torch.ones(shape, dtype=torch.bool),
-    )  # fmt: skip
+    )
 
 
 def algorithm_name(algorithm: Algorithm) -> str:
-    """As a config has it: the file that the algorithm is in."""
+    """The name of an algorithm in a config: the module that it is defined in."""
     return type(algorithm).__module__.rpartition(".")[2]

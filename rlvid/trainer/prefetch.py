@@ -1,4 +1,4 @@
-"""Prompts as the model reads them, made ready ahead: while a step is learnt from, a thread reads the next one's."""
+"""Prompts as model inputs, one step ahead: while a step is learnt from, a thread prepares the next one."""
 
 from __future__ import annotations
 
@@ -8,65 +8,89 @@ from functools import partial
 
 import torch
 
+from rlvid.distributed import shard_prompts
 from rlvid.policy.model import Policy
 from rlvid.policy.types import ModelInputs
-from rlvid.trainer.run_folder import Run
+from rlvid.trainer.timer import StepTimer
 from rlvid.types import Prompt
 from rlvid.video.read import BadVideo
 from rlvid.video.views import Clip
 
+VIDEO_TOKENS, IMAGE_TOKENS, CHARACTERS_PER_TOKEN = 648, 81, 4  # at the paper's frames and sizes
+
 
 class PromptPrefetcher:
-    """Gives this process's share of a step, each clip passing through `see`.
+    """Encodes this process's share of a step's prompts.
 
-    `plan` is what will be asked for, in order; at most one step is read ahead, and anything else is read when it is
-    asked for. Either way the same comes out: an error is raised at the step that it belongs to, and a clip that cannot
-    be read is an error or a counted skip there.
+    `plan` lists the prompts of the coming steps. At most one step is prepared ahead; prompts that are not as planned
+    are prepared when they are requested. The result is the same either way: an error is raised at the step that it
+    belongs to, and an unreadable clip is reported there.
+
+    Args:
+        policy: encodes prompts.
+        plan: the prompts of each coming step, in order.
+        rank, world_size: which process this is, of how many.
+        on_bad_clip: called with a prompt and its error for each unreadable clip; raises, or counts and returns.
+        alter_clip: what the policy sees of a prompt's clip; noise and altered views come in here.
+        timer: counts features computed here as the phase "vision".
     """
 
     def __init__(
         self,
-        run: Run,
         policy: Policy,
-        plan: Iterable[Sequence[Prompt]] = (),
-        see: Callable[[Prompt, Clip], Clip] = lambda _, clip: clip,
+        plan: Iterable[Sequence[Prompt]],
+        on_bad_clip: Callable[[Prompt, BadVideo], None],
+        alter_clip: Callable[[Prompt, Clip], Clip],
+        timer: StepTimer,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
-        self.run, self.policy, self.plan, self.see = run, policy, iter(plan), see
+        self.policy, self.plan, self.on_bad_clip, self.alter_clip = policy, iter(plan), on_bad_clip, alter_clip
+        self.timer, self.rank, self.world_size = timer, rank, world_size
         device = policy.device
-        begin = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
-        self.thread = ThreadPoolExecutor(1, "reader", begin)
-        self._go_on()
+        set_device = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+        self.thread = ThreadPoolExecutor(1, "prefetch", set_device)
+        self._prepare_next()
 
     def __call__(self, prompts: Sequence[Prompt]) -> tuple[list[int], list[Prompt], list[ModelInputs]]:
-        """Places in the step, prompts and encodings of our share."""
-        if prompts is self.coming:
-            found = self.future.result()
-            self._go_on()
+        """Indices among `prompts`, prompts and model inputs of this process's share, unreadable clips left out."""
+        if prompts is self.upcoming:
+            encoded = self.future.result()
+            self._prepare_next()
         else:
-            found = self._read(prompts)
-        places, ours, read = [], [], []
-        for place, prompt, encoded in found:
-            if isinstance(encoded, BadVideo):
-                self.run.skip(prompt, encoded)
+            encoded = self._encode_share(prompts)
+        indices, readable, inputs = [], [], []
+        for index, prompt, result in encoded:
+            if isinstance(result, BadVideo):
+                self.on_bad_clip(prompt, result)
             else:
-                places.append(place)
-                ours.append(prompt)
-                read.append(encoded)
-        if self.policy.features:
-            with self.run.timed("vision"):
-                self.policy.features(read)  # now, while this process has all weights: others may know what it does not
-        return places, ours, read
+                indices.append(index)
+                readable.append(prompt)
+                inputs.append(result)
+        if self.policy.features:  # computed here, while this process holds all weights: others may be cached elsewhere
+            with self.timer("vision"):
+                self.policy.features(inputs)
+        return indices, readable, inputs
 
-    def _go_on(self) -> None:
-        self.coming = next(self.plan, None)
-        if self.coming is not None:
-            self.future = self.thread.submit(self._read, self.coming)
+    def _prepare_next(self) -> None:
+        self.upcoming = next(self.plan, None)
+        if self.upcoming is not None:
+            self.future = self.thread.submit(self._encode_share, self.upcoming)
 
-    def _read(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt, ModelInputs | BadVideo]]:
-        return [(place, prompt, self._encoded(prompt)) for place, prompt in self.run.share(prompts)]
+    def _encode_share(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt, ModelInputs | BadVideo]]:
+        return [(i, prompts[i], self._encode(prompts[i])) for i in prompt_share(prompts, self.rank, self.world_size)]
 
-    def _encoded(self, prompt: Prompt) -> ModelInputs | BadVideo:
+    def _encode(self, prompt: Prompt) -> ModelInputs | BadVideo:
         try:
-            return self.policy.encode(prompt, self.see(prompt, self.policy.frames(prompt)))
+            return self.policy.encode(prompt, self.alter_clip(prompt, self.policy.frames(prompt)))
         except BadVideo as error:
             return error
+
+
+def prompt_share(prompts: Sequence[Prompt], rank: int, world_size: int) -> list[int]:
+    """The indices of the prompts that a process takes, balanced by their estimated number of tokens."""
+    sizes = [
+        len(p.text) / CHARACTERS_PER_TOKEN + VIDEO_TOKENS * bool(p.video) + IMAGE_TOKENS * bool(p.image)
+        for p in prompts
+    ]
+    return shard_prompts(sizes, world_size, rank)

@@ -1,7 +1,7 @@
 """A step's rollout: prompts, their completions and rewards, and the tensors made from them.
 
-Shapes: P prompts in a step over all processes, G completions of each, B = P*G rows, T completion tokens. A rollout holds
-the records of all processes, and the model inputs, groups and tensor rows of this process only.
+Shapes: P prompts in a step over all processes, G completions of each, B = P*G rows, T completion tokens. A rollout
+holds the records of all processes, and the model inputs, groups and tensor rows of this process only.
 """
 
 from __future__ import annotations
@@ -98,9 +98,7 @@ class Rollout:
         position = {record.index: i for i, record in enumerate(self.records)}
         return [position[index] for index in self.indices]
 
-    def to_step(
-        self, number: int, mix: Mapping[str, float], token_inputs: Mapping[str, Tensor], memory: dict
-    ) -> Step:
+    def to_step(self, number: int, mix: Mapping[str, float], token_inputs: Mapping[str, Tensor], memory: dict) -> Step:
         """What an algorithm gets to see: rewards, labels and (B, T) token tensors of all processes. A collective.
 
         Raises UserError if a reward exceeds float32: its spread would overflow, and nothing would be learnt.
@@ -112,7 +110,7 @@ class Rollout:
         zeros = torch.zeros_like(mask)
         return Step(
             columns={name: _column(records, name, number) for name in mix},
-            mix=mix,
+            reward_weights=mix,
             batch=Batch(mask, zeros, zeros, **gathered),
             ids=[record.id for record in records],
             labels=[record.gold for record in records],
@@ -214,6 +212,6 @@ def pad_rows(parts: Sequence[Tensor]) -> Tensor:
 
 
 def gather_rows(rows: Tensor, group_indices: Sequence[int], group_size: int) -> Tensor:
-    """This process's (b, t) rows, `group_size` per group -> all processes' (B, T), in the step's order. A collective."""
+    """This process's (b, t) rows, `group_size` per group -> the step's (B, T). A collective."""
     mine = [(index, rows[i * group_size : (i + 1) * group_size].cpu()) for i, index in enumerate(group_indices)]
     return pad_rows([part for _, part in sorted(gather_object(mine), key=lambda pair: pair[0])])

@@ -1,11 +1,11 @@
-"""A run's folder: what is written there, and how a killed run goes on as if nothing had happened.
+"""A run's folder: what is written there, and the lock that keeps other processes out.
 
-config.toml          resolved             metrics.jsonl   one object per step: the same bits for the same seed
-environment.json     versions, machine    timing.jsonl    seconds per phase, kept apart because they never repeat
-status.json          where it stands      samples/        every completion of every step, with its rewards
-checkpoints/step-N/  see checkpoint.py    eval/           LEVEL.jsonl, one object per question
-noise_manifest.jsonl what noise changed   noise.json      how much of it, and J where it has a closed form
-skipped.jsonl        clips that could not be read   alarms.jsonl  signs that something else is learnt than should be
+config.toml           the resolved config      metrics.jsonl    one object per step: the same bits for the same seed
+environment.json      versions, machine        timing.jsonl     seconds per phase: never the same, so kept apart
+status.json           state, step and phase    samples/         every completion of every step, with its rewards
+checkpoints/step-N/   see checkpoint.py        eval/            LEVEL.jsonl, one object per question
+noise_manifest.jsonl  samples that noise changed        noise.json    its realised rates, and Youden's J where known
+skipped.jsonl         clips that could not be read      alarms.jsonl  signs that the run learns the wrong thing
 """
 
 from __future__ import annotations
@@ -15,257 +15,214 @@ import json
 import os
 import platform
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import torch
 from accelerate import Accelerator
 
-from rlvid import distributed
 from rlvid.config import Config
+from rlvid.distributed import is_peer_failure
 from rlvid.errors import UserError
-from rlvid.noise.apply import build_noise
-from rlvid.trainer import alarms
+from rlvid.trainer.alarms import Alarm
+from rlvid.trainer.counters import Counters
+from rlvid.trainer.records import GroupRecord
+from rlvid.trainer.timer import StepTimer
 from rlvid.types import Prompt
-from rlvid.utils.files import append_jsonl, explain_write_errors, read_json, read_jsonl, write_jsonl, write_text
-from rlvid.video.decode import BadVideo
-
-if TYPE_CHECKING:
-    from rlvid.policy.model import Policy
-    from rlvid.trainer.metrics import GroupRecord
+from rlvid.utils.files import (
+    append_jsonl,
+    read_json,
+    read_jsonl,
+    wrap_write_errors,
+    write_jsonl,
+    write_text,
+)
+from rlvid.video.read import BadVideo
 
 PACKAGES = ("rlvid", "torch", "transformers", "trl", "accelerate", "numpy")
+PER_STEP_FILES = ("metrics.jsonl", "timing.jsonl", "alarms.jsonl")
 
 
-class Run:
-    """One run, and its folder, in which only the main process writes."""
+class RunFolder:
+    """The folder of one run, claimed by one launch at a time; only the main process writes.
 
-    def __init__(self, folder: Path, config: Config, accelerator: Accelerator) -> None:
-        self.folder, self.config, self.accelerator = folder, config, accelerator
-        self.main = accelerator.is_main_process
-        self.step = 0  # the last step that is safe in a checkpoint
-        self.tokens = 0  # completion tokens so far
-        self.drawn = 0  # prompts asked so far, those of flat groups that others replaced included
-        self.memory: dict[str, Any] = {}  # what the algorithm keeps from step to step
-        self.verdicts = dict.fromkeys(("right", "right_paid", "wrong", "wrong_paid"), 0.0)  # see `judged`
-        self.skipped: dict[str, str] = {}  # sample id: why its clip could not be read
-        self.best: tuple[float, int] | None = None  # accuracy on the first evaluated level, and at which step
-        self.alarms: Sequence[alarms.Alarm] = ()  # of the last step
-        self.seconds: dict[str, float] = {}
-        self.costs: Callable[[], Mapping[str, float]] = dict  # of a judge so far
-        self.done = False  # it had finished before
-        self.logged = 0  # the last step that is written down
-        self.doing = "load"  # the phase that it is in, or was in when it ended
-        self._lock: IO[str] | None = None  # held from open to exit
+    As a context manager it releases the claim at the end, and writes down an error that ends the run.
+    """
 
-    @classmethod
-    def open(cls, folder: Path, config: Config, resume: bool, accelerator: Accelerator) -> Run:
-        """Make the folder, or take up the run in it; refuse another config's folder, and a folder in use."""
-        run = cls(folder, config, accelerator)
-        status = read_json(folder / "status.json")
-        if status and status["id"] != config.id:
-            raise UserError(f"{folder} holds run {status['id']} and this config is run {config.id}: give another --out")
-        if status and not resume:
-            raise UserError(f"{folder} holds this run already ({status['state']}): go on with --resume, or give --out")
-        run.done = status is not None and status["state"] == "done"
-        run.wait()  # until all have read what stands there
-        if run.main and not run.done:
-            with explain_write_errors(folder):
-                folder.mkdir(parents=True, exist_ok=True)
-                run._lock = (folder / ".lock").open("w")
-            try:
-                fcntl.flock(run._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise UserError(f"{folder} is in use by another process: wait for it, or give another --out") from error
-            write_text(folder / "config.toml", config.to_toml())
-            write_text(folder / "environment.json", json.dumps(environment(accelerator), indent=1))
-            run.status("running", "load")
-        if config.report_to:
-            accelerator.init_trackers("rlvid", config={"id": config.id, "toml": config.to_toml()})
-        run.wait()
-        return run
+    def __init__(self, path: Path, config: Config, accelerator: Accelerator, timer: StepTimer) -> None:
+        self.path, self.config, self.accelerator, self.timer = path, config, accelerator, timer
+        self.is_main = accelerator.is_main_process
+        self.rank, self.world_size = accelerator.process_index, accelerator.num_processes
+        self.is_done = False  # the run had finished before this launch
+        self.logged_step = 0
+        self.saved_step = 0  # the step of the last checkpoint
+        self._lock: IO[str] | None = None
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> RunFolder:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        alone = self.alone() if distributed.is_peer_failure(error) else None
-        if last := alone or error:
-            state = "failed" if isinstance(last, Exception) else "interrupted"
-            with suppress(UserError):  # of a full disk, say, which is what ends the run
-                self.status(state, "", f"{type(last).__name__}: {last}")
+        peer_failure = self.peer_failure_error() if is_peer_failure(error) else None
+        if cause := peer_failure or error:
+            state = "failed" if isinstance(cause, Exception) else "interrupted"
+            with suppress(UserError):  # such as of a full disk, which may be what ends the run
+                self.write_status(state, "", f"{type(cause).__name__}: {cause}")
         if self.config.report_to:
             self.accelerator.end_training()
         if self._lock:
             self._lock.close()
-        if alone:
-            raise alone from error
+        if peer_failure:
+            raise peer_failure from error
+
+    def claim(self, resume: bool) -> None:
+        """Create the folder, or take up the run in it. A collective.
+
+        Raises:
+            UserError: if the folder holds a run of another config, or this run and `resume` is False, or is in use.
+        """
+        status, run_id = read_json(self.path / "status.json"), self.config.id
+        if status and status["id"] != run_id:
+            raise UserError(f"{self.path} holds run {status['id']} and this config is run {run_id}: give another --out")
+        if status and not resume:
+            raise UserError(
+                f"{self.path} holds this run already ({status['state']}): continue it with --resume, or give --out"
+            )
+        self.is_done = status is not None and status["state"] == "done"
+        self.wait()  # until every process has read the status
+        if self.is_main and not self.is_done:
+            self._take_lock()
+            write_text(self.path / "config.toml", self.config.to_toml())
+            write_text(self.path / "environment.json", json.dumps(environment(self.accelerator), indent=1))
+            self.write_status("running", "load")
+        if self.config.report_to:
+            self.accelerator.init_trackers("rlvid", config={"id": run_id, "toml": self.config.to_toml()})
+        self.wait()
+
+    def _take_lock(self) -> None:
+        with wrap_write_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.path / ".lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"{self.path} is in use by another process: wait for it, or give another --out") from error
 
     def wait(self) -> None:
-        """For the other processes to come here, too."""
+        """Wait until every process has arrived here; raise UserError if one has died or does not come in time."""
         try:
             self.accelerator.wait_for_everyone()
         except RuntimeError as error:
-            if distributed.is_peer_failure(error):
-                raise self.alone() from error
+            if is_peer_failure(error):
+                raise self.peer_failure_error() from error
             raise
 
-    def alone(self) -> UserError:
-        """Another process has died, or did not come: what this one waited for."""
-        accelerator, patience = self.accelerator, self.config.train.ddp_timeout
+    def peer_failure_error(self) -> UserError:
+        """The error of a process that waited for another one in vain: rank, step and phase."""
         return UserError(
-            f"process {accelerator.process_index} of {accelerator.num_processes}, after step {self.logged}, in phase "
-            f"{self.doing!r}, waited for the others, and one of them has ended or did not come within "
-            f"train.ddp_timeout = {patience} s; its own last words say why. --resume goes on from step {self.step}"
+            f"process {self.rank} of {self.world_size}, after step {self.logged_step}, in phase {self.timer.phase!r}, "
+            "waited for the other processes, and one of them ended "
+            f"or did not arrive within train.ddp_timeout = {self.config.train.ddp_timeout} s: check its log. --resume "
+            f"continues from step {self.saved_step}"
         )
 
-    def status(self, state: str, phase: str, message: str = "") -> None:
-        """Say where the run stands, for `rlvid grid` and for people."""
-        self.doing = phase or self.doing
-        if self.main:
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            about = {"state": state, "id": self.config.id, "step": self.step, "steps": self.config.train.max_steps}
-            write_text(
-                self.folder / "status.json", json.dumps(about | {"phase": phase, "message": message, "updated": now})
-            )
+    def write_status(self, state: str, phase: str, message: str = "") -> None:
+        """Write status.json, which `rlvid grid` and `rlvid watch` read. An empty `phase` keeps the timer's."""
+        self.timer.phase = phase or self.timer.phase
+        if self.is_main:
+            status = {
+                "state": state,
+                "id": self.config.id,
+                "step": self.saved_step,
+                "steps": self.config.train.max_steps,
+                "phase": phase,
+                "message": message,
+                "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            write_text(self.path / "status.json", json.dumps(status))
 
-    @contextmanager
-    def timed(self, phase: str) -> Iterator[None]:
-        """Add the seconds spent inside, less those of phases within it, to this step's `timing_s/phase`."""
-        start, others = time.perf_counter(), sum(self.seconds.values())
-        outer, self.doing = self.doing, phase
-        yield
-        self.doing = outer
-        spent = time.perf_counter() - start - (sum(self.seconds.values()) - others)
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + spent
-
-    def warm(self, policy: Policy, prompts: Iterable[Prompt]) -> None:
-        """Decode into the cache what this process will need, and refuse a model that does not look."""
-        ours = list({p.id: p for _, p in self.share(list(prompts))}.values())
-        bad = policy.frames.warm(ours, progress=self.main)
-        if bad and self.config.video.on_bad_video == "error":
-            raise bad[0]
-        if len(bad) < len(ours):
-            policy.check_pixels_matter(next(p for p in ours if p.id not in {error.sample for error in bad}))
-
-    def share(self, prompts: Sequence[Prompt]) -> list[tuple[int, Prompt]]:
-        """This process's prompts among all of a step's, with their places; pixels weigh as at the paper's shape."""
-        sizes = [len(p.text) / 4 + 648 * bool(p.video) + 81 * bool(p.image) for p in prompts]
-        places = distributed.shard_prompts(sizes, self.accelerator.num_processes, self.accelerator.process_index)
-        return [(place, prompts[place]) for place in places]
-
-    def skip(self, prompt: Prompt, error: BadVideo) -> None:
-        """Count and list a clip that could not be read, or raise, as `video.on_bad_video` says."""
-        if self.config.video.on_bad_video == "error":
-            raise error
-        if prompt.id not in self.skipped:
-            self.skipped[prompt.id] = str(error)
-            append_jsonl(self.folder / "skipped.jsonl", {"id": prompt.id, "error": str(error)})
-
-    def count(self, records: Sequence[GroupRecord], drawn: int) -> dict[str, float]:
-        """Running totals: completion tokens learnt from, prompts asked, clips that could not be read; noise so far."""
-        self.tokens += sum(sum(record.lengths) for record in records)
-        self.drawn += drawn
-        failures = self.accelerator.reduce(torch.tensor(len(self.skipped)).to(self.accelerator.device), "sum")
-        totals = {"num_tokens": self.tokens, "num_prompts": self.drawn, "data/decode_failures": int(failures)}
-        return totals | (self.judged(records) if self.config.noise.kind else {})
-
-    def judged(self, records: Sequence[GroupRecord]) -> dict[str, float]:
-        """What the verdicts so far were worth, which only this compares with clean labels and clean verdicts.
-
-        `changed`: the share that verdict noise changed, of the verdicts of its own reward. Where the accuracy reward's
-        verdicts are wrong: false positives, what a wrong answer was paid on average; false negatives, what a right one
-        was paid less than 1. Youden's J is 1 less both: the clean gradient's share in the noisy one's expectation.
-        """
-        seen, reward = self.verdicts, build_noise(self.config.noise).reward
-        for record in records:
-            pairs = zip(record.evidence.get("clean_verdicts", ()), record.columns.get(reward, ()), strict=False)
-            for clean, verdict in pairs:
-                if clean is not None:
-                    seen["said"] = seen.get("said", 0.0) + 1
-                    seen["changed"] = seen.get("changed", 0.0) + (verdict != clean)
-            for answer, paid in zip(record.answers, record.columns.get("accuracy", ()), strict=False):
-                if paid is not None:
-                    kind = "right" if answer == record.clean else "wrong"
-                    seen[kind] += 1
-                    seen[f"{kind}_paid"] += paid
-        found = {"noise/changed": seen["changed"] / seen["said"]} if seen.get("said") else {}
-        if reward != "accuracy" or not seen["right"] or not seen["wrong"]:
-            return found
-        wrongly, missed = seen["wrong_paid"] / seen["wrong"], 1 - seen["right_paid"] / seen["right"]
-        found |= {"noise/false_positive_rate": wrongly, "noise/false_negative_rate": missed}
-        return found | {"noise/youden_j": 1 - wrongly - missed}
-
-    def log(self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
-        """Write down a step."""
-        self.logged, seconds, self.seconds = step, self.seconds, {}
-        if self.main:
-            append_jsonl(self.folder / "metrics.jsonl", {"step": step, **metrics})
+    def log(
+        self,
+        step: int,
+        metrics: Mapping[str, float],
+        records: Sequence[GroupRecord],
+        alarms: Sequence[Alarm],
+        judge_costs: Mapping[str, float],
+    ) -> None:
+        """Write a step's metrics, seconds per phase, samples and alarms, and report the metrics to the trackers."""
+        self.logged_step, seconds = step, self.timer.reset()
+        if self.is_main:
+            append_jsonl(self.path / "metrics.jsonl", {"step": step, **metrics})
             timing = {f"timing_s/{phase}": value for phase, value in seconds.items()}
-            timing |= {"step": step, "step_time": sum(seconds.values()), **self.costs()}
-            append_jsonl(self.folder / "timing.jsonl", timing)
+            timing |= {"step": step, "step_time": sum(seconds.values()), **judge_costs}
+            append_jsonl(self.path / "timing.jsonl", timing)
             if records:
-                write_jsonl(self.folder / "samples" / f"step-{step:06d}.jsonl", map(asdict, records))
-            self._watch(step, metrics, records)
+                write_jsonl(self.path / "samples" / f"step-{step:06d}.jsonl", map(asdict, records))
+            for alarm in alarms:
+                append_jsonl(self.path / "alarms.jsonl", {"step": step, **asdict(alarm)})
         if self.config.report_to:
             self.accelerator.log(dict(metrics), step=step)
-        self.status("running", "train")
+        self.write_status("running", "train")
 
-    def _watch(self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
-        """Write down the step's alarms; the display shows them."""
-        levels = [level for level in self.config.eval.splits if f"eval/{level}/accuracy" in metrics]
-        asked = {level: len(read_jsonl(self.eval_path(level, step))) for level in levels}
-        due = asked or not step % alarms.WINDOW
-        before = read_jsonl(self.folder / "metrics.jsonl")[:-1] if due else []
-        self.alarms = alarms.detect_alarms(metrics, records, before, asked)
-        for alarm in self.alarms:
-            append_jsonl(self.folder / "alarms.jsonl", {"step": step, **asdict(alarm)})
-
-    def stop_unless_finite(self, step: int, learnt: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
-        """Refuse to go on from a loss or gradient that is no number; the step's samples are kept to be looked at."""
-        bad = [name for name in ("loss", "grad_norm") if not abs(learnt[name]) < float("inf")]
+    def refuse_non_finite(self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
+        """Raise UserError where a step's loss or gradient norm is not finite; its samples are kept for inspection."""
+        bad = [name for name in ("loss", "grad_norm") if not abs(metrics[name]) < float("inf")]
         if bad:
-            path = self.folder / "samples" / f"step-{step:06d}-not-finite.jsonl"
-            if self.main:
+            path = self.path / "samples" / f"step-{step:06d}-not-finite.jsonl"
+            if self.is_main:
                 write_jsonl(path, map(asdict, records))
             raise UserError(
                 f"step {step}: {' and '.join(bad)} not finite; the step's samples are in {path}. Lower "
-                "train.learning_rate or train.max_grad_norm, or look for a reward that explodes; --resume goes on from "
-                f"step {self.step}"
+                "train.learning_rate or train.max_grad_norm, or check the rewards for one that explodes; --resume "
+                f"continues from step {self.saved_step}"
             )
 
-    def rewind(self) -> None:
-        """Forget what was written after the checkpoint: it will be written again, the same."""
-        if self.main:
-            for name in ("metrics.jsonl", "timing.jsonl", "alarms.jsonl"):
-                rows = read_jsonl(self.folder / name)
-                write_jsonl(self.folder / name, (row for row in rows if row["step"] <= self.step))
+    def on_bad_clip(self, counters: Counters) -> Callable[[Prompt, BadVideo], None]:
+        """What to do with an unreadable clip: raise its error, or count it and list it in skipped.jsonl.
+
+        `video.on_bad_video` decides.
+        """
+
+        def skip(prompt: Prompt, error: BadVideo) -> None:
+            if self.config.video.on_bad_video == "error":
+                raise error
+            if prompt.id not in counters.skipped:
+                counters.skipped[prompt.id] = str(error)
+                append_jsonl(self.path / "skipped.jsonl", {"id": prompt.id, "error": str(error)})
+
+        return skip
+
+    def rewind(self, step: int) -> None:
+        """Remove what was logged after `step`, the last checkpoint's: it will be written again, the same."""
+        self.saved_step = step
+        if self.is_main:
+            for name in PER_STEP_FILES:
+                rows = read_jsonl(self.path / name)
+                write_jsonl(self.path / name, (row for row in rows if row["step"] <= step))
 
     def eval_path(self, level: str, step: int, view: str = "") -> Path:
-        """`eval/LEVEL.jsonl` for the finished run, `eval/step-N/..` before; `../views/VIEW/..` for altered views."""
-        where = self.folder / "eval" / ("" if step == self.config.train.max_steps else f"step-{step:06d}")
-        return (where / "views" / view if view else where) / f"{level}.jsonl"
+        """The file of a level's answers: `eval/LEVEL.jsonl` after the last step, `eval/step-N/LEVEL.jsonl` before.
+
+        Answers under an altered view are in `views/VIEW/` beside them.
+        """
+        folder = self.path / "eval" / ("" if step == self.config.train.max_steps else f"step-{step:06d}")
+        return (folder / "views" / view if view else folder) / f"{level}.jsonl"
 
     def finish(self) -> dict[str, float]:
-        """The run is done; returns its last step's metrics."""
-        self.status("done", "")
-        return self.last_metrics()
-
-    def last_metrics(self) -> dict[str, float]:
-        """The last line of metrics.jsonl."""
+        """Mark the run as done; returns the last line of metrics.jsonl. A collective."""
+        if not self.is_done:
+            self.write_status("done", "")
         self.wait()
-        return read_jsonl(self.folder / "metrics.jsonl")[-1]
+        return read_jsonl(self.path / "metrics.jsonl")[-1]
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:
-    """What the run ran on."""
+    """What the run ran on: Python, platform, devices and package versions."""
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),

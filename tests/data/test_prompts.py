@@ -10,7 +10,7 @@ from rlvid.errors import UserError
 
 def chosen(fraction, seed=0, split="train"):
     config = load("nano", [f"train.data_fraction={fraction}", f"seed={seed}"])
-    return [prompt.id for prompt in subset(benchmark.level("kitchen", split), config)]
+    return [prompt.id for prompt in subset(benchmark.level("kitchen", split), config.train.data_fraction, config.seed)]
 
 
 def test_a_fraction_of_the_data_is_the_seeds_choice_nested_and_in_the_files_order():

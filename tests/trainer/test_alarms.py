@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from rlvid.trainer.alarms import detect_alarms, right_only
-from rlvid.trainer.metrics import GroupRecord, correlation, step_metrics
+from rlvid.trainer.alarms import detect_alarms, rewards_of_right_answers_only
+from rlvid.trainer.metrics import correlation, step_metrics
+from rlvid.trainer.records import GroupRecord
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from tests.helpers.runs import TINY, train
@@ -82,7 +83,8 @@ def test_hacking_names_the_wrong_answer_that_is_paid_most():
 
 def test_behind_a_gate_a_reward_falls_with_accuracy_and_is_looked_at_per_right_answer():
     gate = judged([1.0, 0.9, 0.0, 0.0], evidence=[1.0, 0.9, 0.8, 0.1])
-    assert right_only(gate) == {"accuracy", "form"} and right_only(judged([1.0, 0.9, 0.2, 0.0])) == {"accuracy"}
+    assert rewards_of_right_answers_only(gate) == {"accuracy", "form"}
+    assert rewards_of_right_answers_only(judged([1.0, 0.9, 0.2, 0.0])) == {"accuracy"}
     before, now = [{"eval/L1/accuracy": 0.6, "eval/L1/form": 0.3}], {"eval/L1/accuracy": 0.4, "eval/L1/form": 0.28}
     [alarm] = detect_alarms(now | FINE, gate, before, {"L1": 400})
     assert "form, per right answer, rose from 0.50 to 0.70" in alarm.says and alarm.sample == "q2"

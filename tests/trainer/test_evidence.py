@@ -1,4 +1,4 @@
-"""What rewards may ask for beyond the text: right, laid once, kept in the samples, and free where nobody asks."""
+"""Evidence: correct, made once, kept in the samples, and free where no reward needs it."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,14 +17,16 @@ from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.option_probs import option_letter_probs, split_at_letter
 from rlvid.policy.reference import Reference
 from rlvid.reward import RewardMix
-from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest, check_evidence, reshuffled_options, to_json
+from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest, check_evidence
+from rlvid.trainer.evidence_kinds import reshuffled_options
+from rlvid.trainer.records import evidence_to_json
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from rlvid.video.views import Clip
 from tests.helpers.runs import TINY, stop_after, train
 
 ONE = OOMBackoff("tokens", 1)  # a prompt at a time
-NOSY = 'rewards."tests/nosy.py:Nosy"=0.5'
+NOSY = 'rewards."tests/helpers/nosy.py:Nosy"=0.5'
 SAYS = [
     "<think>The corn went in. Next is the beet.</think><answer>B</answer>",
     "<think>The onion went in.</think>\n<answer>C</answer>",
@@ -39,18 +41,17 @@ def groups(policy, prompts, says=SAYS):
     return made, [policy.encode(p) for p in prompts]
 
 
-def witness(policy, *needs, **train):
-    """A witness for one reward with such needs."""
+def provider(policy, *needs, **train):
+    """An evidence provider for one reward with these needs."""
     config = load("nano")
     reward = type("Needy", (), {"needs": frozenset(needs), "__call__": lambda self, gs: [[0.0] * len(g) for g in gs]})()
     mix = RewardMix(
         {"accuracy": lambda gs: [[float(c.answer == g.prompt.answer) for c in g] for g in gs], "needy": reward}, {}
     )
     settings = replace(config.train, num_generations=3, max_completion_length=16, **train)
-    room = OOMBackoff("tokens", settings.max_tokens_per_forward)
-    return EvidenceProvider(
-        mix, policy, Reference(policy, config.train), config, settings, room, lambda phase: nullcontext()
-    )
+    backoff = OOMBackoff("tokens", settings.max_tokens_per_forward)
+    reference = Reference(policy, config.train)
+    return EvidenceProvider(mix, policy, reference, config.evidence, settings, backoff, lambda phase: nullcontext())
 
 
 def test_letters_probabilities_are_those_of_writing_each_of_them(policy, prompts):
@@ -87,7 +88,7 @@ def test_where_the_letters_part_in_any_tokenizer(joined, shared, letters):
 
 def test_likelihood_tells_what_video_and_thought_are_good_for(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
-    source = witness(policy, "answer_likelihood", "answer_probs")
+    source = provider(policy, "answer_likelihood", "answer_probs")
     source(EvidenceRequest(made, encoded, "s"))
     for group, seen in zip(made, encoded, strict=True):
         likelihood, probs = group.evidence["answer_likelihood"], group.evidence["answer_probs"]
@@ -103,7 +104,7 @@ def test_likelihood_tells_what_video_and_thought_are_good_for(policy, prompts):
 
 def test_a_thought_is_answered_again_under_other_letters(policy, prompts):
     made, encoded = groups(policy, prompts[:4])
-    witness(policy, "reanswer")(EvidenceRequest(made, encoded, "s"))
+    provider(policy, "reanswer")(EvidenceRequest(made, encoded, "s"))
     for group in made:
         order = reshuffled_options(group.prompt)
         assert sorted(order) == [0, 1, 2, 3] and all(place != original for place, original in enumerate(order))
@@ -117,23 +118,23 @@ def test_a_thought_is_answered_again_under_other_letters(policy, prompts):
 
 def test_views_are_sampled_from_the_same_luck_and_judged(policy, prompts):
     made, encoded = groups(policy, prompts[:2])
-    source, spoilt = witness(policy, "view:shuffled", "view:text_only"), []
-    source(EvidenceRequest(made, encoded, "s", spoil=lambda column, gs: spoilt.append(column)))
+    source, corrupted = provider(policy, "view:shuffled", "view:text_only"), []
+    source(EvidenceRequest(made, encoded, "s", corrupt=lambda column, gs: corrupted.append(column)))
     once = [group.evidence["view:shuffled"] for group in made]
-    assert [len(group) for group in once] == [3, 3] and "accuracy" in spoilt and "needy" not in once[0].columns
+    assert [len(group) for group in once] == [3, 3] and "accuracy" in corrupted and "needy" not in once[0].columns
     assert all(set(g["accuracy"]) <= {0.0, 1.0} for g in once)
     source(EvidenceRequest(made, encoded, "s"))
     again, blind = ([group.evidence[f"view:{name}"] for group in made] for name in ("shuffled", "text_only"))
     assert [c.tokens for g in once for c in g] == [c.tokens for g in again for c in g]
     assert [c.logps for g in once for c in g] != [c.logps for g in blind for c in g]
-    seen = witness(policy, "view:shuffled")
-    seen(EvidenceRequest(made, encoded, "s", see=lambda prompt, clip: Clip()))  # what noise hides, a view does not show
+    hide = lambda prompt, clip: Clip()  # noqa: E731 (noise that hides the clip hides it under a view, too)
+    provider(policy, "view:shuffled")(EvidenceRequest(made, encoded, "s", alter_clip=hide))
     assert [c.logps for g in blind for c in g] == [c.logps for m in made for c in m.evidence["view:shuffled"]]
 
 
 def test_reference_logps_are_the_references(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
-    source = witness(policy, "ref_logps")
+    source = provider(policy, "ref_logps")
     source(EvidenceRequest(made, encoded, "s"))
     with torch.no_grad():
         expected = source.reference(encoded, made, 1.0).logps.tolist()
@@ -152,7 +153,7 @@ def test_every_kind_reaches_a_reward_the_samples_and_a_resumed_run(kitchen, tmp_
         "narrations", "ref_logps", "answer_probs", "answer_likelihood", "reanswer", "view:shuffled", "view:text_only",
         "visual_attention",
     }  # fmt: skip
-    assert row["evidence"]["view:shuffled"]["completions"] and row["columns"]["tests/nosy.py:Nosy"]
+    assert row["evidence"]["view:shuffled"]["completions"] and row["columns"]["tests/helpers/nosy.py:Nosy"]
     timing = read_jsonl(whole / "timing.jsonl")[0]
     assert min(timing[f"timing_s/{kind}"] for kind in ("view", "answer_likelihood", "reanswer", "ref_logps")) > 0
     (question, *_) = read_jsonl(whole / "eval/L1.jsonl")
@@ -217,7 +218,7 @@ def test_an_unknown_kind_of_evidence_is_refused_with_a_suggestion():
 
 def test_evidence_is_kept_as_json():
     group = Group(Prompt("q", "?", ("a", "b"), "A"), [Completion("<answer>A</answer>")], {"accuracy": [1.0]})
-    kept = to_json({"view:blank": group, "embeddings": len, "reanswer": ["A", None]})
+    kept = evidence_to_json({"view:blank": group, "embeddings": len, "reanswer": ["A", None]})
     view = {"completions": ["<answer>A</answer>"], "answers": ["A"], "columns": {"accuracy": [1.0]}}
     assert kept == {"view:blank": view, "reanswer": ["A", None]}
 

@@ -1,4 +1,4 @@
-"""Reading ahead: the same bits, one step and no more, and errors at the step that they belong to."""
+"""Prefetching: the same bits, one step ahead and no more, and errors at the step that they belong to."""
 
 import threading
 from dataclasses import fields, replace
@@ -10,17 +10,34 @@ from accelerate import Accelerator
 from rlvid.config import VideoConfig, load
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
+from rlvid.trainer.counters import Counters
 from rlvid.trainer.prefetch import PromptPrefetcher
-from rlvid.trainer.run_folder import Run
+from rlvid.trainer.run_folder import RunFolder
+from rlvid.trainer.timer import StepTimer
 from rlvid.types import Prompt
 from rlvid.video.read import BadVideo
 from rlvid.video.views import apply_view
 
 
 @pytest.fixture
-def run(tmp_path):
-    config = load("nano", ['video.on_bad_video="skip"'])
-    return Run(tmp_path, config, Accelerator())
+def folder(tmp_path):
+    """A run's folder that skips unreadable clips."""
+    return RunFolder(tmp_path, load("nano", ['video.on_bad_video="skip"']), Accelerator(), StepTimer())
+
+
+@pytest.fixture
+def counters():
+    return Counters()
+
+
+@pytest.fixture
+def prefetcher(folder, counters):
+    """A function: policy, plan and what alters clips -> a prefetcher of the run."""
+
+    def make(policy, plan=(), alter_clip=lambda prompt, clip: clip):
+        return PromptPrefetcher(policy, plan, folder.on_bad_clip(counters), alter_clip, folder.timer)
+
+    return make
 
 
 @pytest.fixture
@@ -35,69 +52,69 @@ def equal(one, other):
     )
 
 
-def test_what_was_read_ahead_is_what_is_read_when_asked_for(run, policy, prompts):
-    where = []
+def test_prefetched_inputs_equal_inputs_made_on_request(prefetcher, policy, prompts):
+    threads = []
 
-    def see(prompt, clip):
-        where.append(threading.current_thread().name)
+    def reverse(prompt, clip):
+        threads.append(threading.current_thread().name)
         return apply_view("reversed", clip, prompt.id)
 
     plan = [prompts[:3], prompts[3:]]
-    ahead, plain = PromptPrefetcher(run, policy, plan, see), PromptPrefetcher(run, policy, (), see)
+    ahead, plain = prefetcher(policy, plan, reverse), prefetcher(policy, (), reverse)
     for step in plan:
-        places, asked, encoded = ahead(step)
-        assert places == list(range(len(step))) and asked == step
-    assert where == ["reader_0"] * len(prompts)
-    for mine, theirs in zip(encoded, plain(prompts[3:])[2], strict=True):
+        indices, readable, inputs = ahead(step)
+        assert indices == list(range(len(step))) and readable == step
+    assert threads == ["prefetch_0"] * len(prompts)
+    for mine, theirs in zip(inputs, plain(prompts[3:])[2], strict=True):
         assert equal(mine, theirs)
-    assert set(where[len(prompts) :]) == {"MainThread"}
+    assert set(threads[len(prompts) :]) == {"MainThread"}
 
 
-def test_no_more_than_one_step_is_read_ahead(run, policy, prompts):
+def test_only_one_step_is_prefetched(prefetcher, policy, prompts):
     begun = []
     plan = (begun.append(i) or prompts[i : i + 1] for i in range(5))
     steps = [prompts[i : i + 1] for i in range(5)]
-    read = PromptPrefetcher(run, policy, plan)
+    prefetch = prefetcher(policy, plan)
     assert begun == [0]
-    read(read.coming)
+    prefetch(prefetch.upcoming)
     assert begun == [0, 1]
-    read(steps[4])  # another round of the same step, say: not as planned
-    assert begun == [0, 1] and read.coming == prompts[1:2]
+    prefetch(steps[4])  # such as another round of the same step: not as planned
+    assert begun == [0, 1] and prefetch.upcoming == prompts[1:2]
 
 
-def test_a_clip_that_cannot_be_read_is_counted_at_its_step(run, policy, prompts, bad):
+def test_an_unreadable_clip_is_counted_at_its_step(prefetcher, folder, counters, policy, prompts, bad):
     plan = [prompts[:1], [bad, prompts[1]], prompts[2:3]]
-    read = PromptPrefetcher(run, policy, plan)
-    read(plan[0])
-    read.future.result()  # by now the thread has met it
-    assert run.skipped == {}
-    places, asked, encoded = read(plan[1])
-    assert places == [1] and asked == [prompts[1]] and len(encoded) == 1
-    assert list(run.skipped) == ["bad"] and (run.folder / "skipped.jsonl").read_text().count("\n") == 1
+    prefetch = prefetcher(policy, plan)
+    prefetch(plan[0])
+    prefetch.future.result()  # by now the thread has seen the clip
+    assert counters.skipped == {}
+    indices, readable, inputs = prefetch(plan[1])
+    assert indices == [1] and readable == [prompts[1]] and len(inputs) == 1
+    assert list(counters.skipped) == ["bad"] and (folder.path / "skipped.jsonl").read_text().count("\n") == 1
 
 
-def test_an_error_is_raised_at_its_step(run, policy, prompts, bad):
-    run.config = replace(run.config, video=VideoConfig(on_bad_video="error"))
+def test_an_error_is_raised_at_its_step(prefetcher, folder, policy, prompts, bad):
+    folder.config = replace(folder.config, video=VideoConfig(on_bad_video="error"))
     reserved = replace(prompts[1], id="r", question="What is <|image_pad|>?")
     plan = [prompts[:1], [bad], prompts[1:2], [reserved]]
-    read = PromptPrefetcher(run, policy, plan)
-    assert read(plan[0])[1] == prompts[:1]
+    prefetch = prefetcher(policy, plan)
+    assert prefetch(plan[0])[1] == prompts[:1]
     with pytest.raises(BadVideo, match="sample bad: "):
-        read(plan[1])
-    assert read(plan[2])[1] == prompts[1:2]
+        prefetch(plan[1])
+    assert prefetch(plan[2])[1] == prompts[1:2]
     with pytest.raises(UserError, match="sample r: its text contains a reserved vision token"):
-        read(plan[3])
+        prefetch(plan[3])
 
 
-def test_views_may_be_read_meanwhile(run, prompts):
+def test_views_may_be_encoded_meanwhile(prefetcher, prompts):
     policy = Policy.load(load("nano"))
     plan = [prompts] * 6
     alone = [policy.encode(p) for p in prompts]
     blank = [policy.encode(p, apply_view("blank", policy.frames(p), p.id)) for p in prompts]
     policy.frames.hits = 0
-    read = PromptPrefetcher(run, policy, plan)
+    prefetch = prefetcher(policy, plan)
     for step in plan:
-        encoded = read(step)[2]
+        inputs = prefetch(step)[2]
         others = [policy.encode(p, apply_view("blank", policy.frames(p), p.id)) for p in prompts]
-        assert all(map(equal, encoded, alone)) and all(map(equal, others, blank))
+        assert all(map(equal, inputs, alone)) and all(map(equal, others, blank))
     assert policy.frames.hits == 12 * sum(p.video is not None for p in prompts)

@@ -1,4 +1,4 @@
-"""A step on its way: further rounds in the place of flat groups, filtering, and facts that keep their rows."""
+"""Rollouts: further rounds replace flat groups, truncated completions are left out, tensors keep their rows."""
 
 from dataclasses import replace
 
@@ -9,86 +9,86 @@ from hypothesis import strategies as st
 
 from rlvid.distributed import shard_prompts
 from rlvid.registry import build
-from rlvid.trainer.loop import credit
+from rlvid.trainer.loop import assign_credit
 from rlvid.trainer.rollout import Rollout, pad_rows
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from tests.helpers import toy
-from tests.helpers.runs import train
+from tests.helpers.runs import stop_after, train
 
 TEXTS = ("<think>a</think><answer>A</answer>", "<think>b</think><answer>B</answer>")
 
 
-def played(*rows, first=0):
-    """A rollout whose groups earned these totals, with the sample's number as its encoding."""
-    places = list(range(first, first + len(rows)))
+def rollout_of(*rows, first=0):
+    """A rollout whose groups have these totals; a prompt's model inputs are a string with its number."""
+    indices = list(range(first, first + len(rows)))
     groups = [Group(Prompt(f"s{i}", "?", ("x", "y"), "A"), [Completion(t, (1, 2), (-0.5, -i)) for t in TEXTS])
-              for i in places]  # fmt: skip
+              for i in indices]  # fmt: skip
     for group, row in zip(groups, rows, strict=True):
         group.columns["accuracy"] = list(row)
-    return Rollout.of(places, [f"e{i}" for i in places], groups, [list(row) for row in rows], ("idle", groups[0]))
+    return Rollout.gather(
+        indices, [f"e{i}" for i in indices], groups, [list(row) for row in rows], ("dummy", groups[0])
+    )
 
 
 FLAT, MIXED = (1.0, 1.0), (1.0, 0.0)
 
 
-def test_flat_groups_give_way_to_telling_ones():
-    rollout = played(FLAT, MIXED, FLAT)
+def test_flat_groups_are_replaced_by_informative_ones():
+    rollout = rollout_of(FLAT, MIXED, FLAT)
     assert [r.id for r in rollout.informative] == ["s1"]
-    fuller = rollout.joined(played(FLAT, MIXED, first=3), 3)
-    assert [r.id for r in fuller.records] == ["s0", "s1", "s4"]  # the first flat one fills the last seat
-    assert fuller.encoded == ("e0", "e1", "e4") and fuller.group_indices == [0, 1, 2]
+    fuller = rollout.merge(rollout_of(FLAT, MIXED, first=3), 3)
+    assert [r.id for r in fuller.records] == ["s0", "s1", "s4"]  # the first flat group fills the last place
+    assert fuller.inputs == ("e0", "e1", "e4") and fuller.group_indices == [0, 1, 2]
     assert [g.prompt.id for g in fuller.groups] == ["s0", "s1", "s4"]
-    full = fuller.joined(played(MIXED, MIXED, first=5), 3)
+    full = fuller.merge(rollout_of(MIXED, MIXED, first=5), 3)
     assert [r.id for r in full.records] == ["s1", "s4", "s5"] and len(full.informative) == 3
 
 
-def test_a_step_tells_everything_in_its_order():
-    rollout = played(MIXED, FLAT)
-    facts = {"sampled_logps": torch.arange(8.0).reshape(4, 2)}
-    step = rollout.step(7, {"accuracy": 1.0}, facts, {"kept": 1})
+def test_a_step_holds_everything_in_the_order_of_its_records():
+    rollout = rollout_of(MIXED, FLAT)
+    token_inputs = {"sampled_logps": torch.arange(8.0).reshape(4, 2)}
+    step = rollout.to_step(7, {"accuracy": 1.0}, token_inputs, {"kept": 1})
     assert step.ids == ["s0", "s1"] and step.labels == ["A", "A"] and step.number == 7 and step.memory == {"kept": 1}
     assert step.answers == [("A", "B"), ("A", "B")] and step.finished.all()
     assert step.columns["accuracy"].tolist() == [[1, 0], [1, 1]]
-    assert step.batch.mask.shape == (4, 2) and torch.equal(step.batch.sampled_logps, facts["sampled_logps"])
+    assert step.batch.mask.shape == (4, 2) and torch.equal(step.batch.sampled_logps, token_inputs["sampled_logps"])
 
 
-def test_a_reward_that_does_not_apply_is_no_number():
-    rollout = played((1.0, 0.0))
+def test_a_reward_that_does_not_apply_is_nan():
+    rollout = rollout_of((1.0, 0.0))
     rollout.records[0].columns["accuracy"][1] = None
-    step = rollout.step(1, {"accuracy": 2.0}, {}, {})
+    step = rollout.to_step(1, {"accuracy": 2.0}, {}, {})
     assert step.columns["accuracy"][0, 1].isnan()
     assert build("algorithms", "reinforce").rewards(step).tolist() == [[2.0, 0.0]]
 
 
-def test_one_row_without_a_share_stands_in_for_none():
-    rollout = played(MIXED, FLAT)
-    step = rollout.step(1, {"accuracy": 1.0}, {"sampled_logps": torch.zeros(4, 2)}, {})
-    rollout = rollout.credited(credit(build("algorithms", "grpo"), step), torch.device("cpu"))
-    silent = rollout.dummy()
-    assert silent.encoded == ["idle"] and silent.batch.mask.shape == (2, 2)
-    assert not silent.batch.mask.any() and not silent.batch.weights.any()
-    assert (rollout.part([1]).batch.weights > 0).all() and rollout.part([1]).encoded == ["e1"]
+def test_a_dummy_group_has_no_weight():
+    rollout = rollout_of(MIXED, FLAT)
+    step = rollout.to_step(1, {"accuracy": 1.0}, {"sampled_logps": torch.zeros(4, 2)}, {})
+    rollout = rollout.with_batch(assign_credit(build("algorithms", "grpo"), step), torch.device("cpu"))
+    dummy = rollout.dummy()
+    assert dummy.inputs == ["dummy"] and dummy.batch.mask.shape == (2, 2)
+    assert not dummy.batch.mask.any() and not dummy.batch.weights.any()
+    assert (rollout.select([1]).batch.weights > 0).all() and rollout.select([1]).inputs == ["e1"]
 
 
-def test_what_was_cut_off_is_not_learnt_from():
+def test_truncated_completions_are_not_learnt_from():
     filtering = build("algorithms", "dapo", mask_truncated_completions=True)
     step = toy.step_of(torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.ones(2, 3))
-    batch = credit(filtering, replace(step, finished=torch.tensor([[True, False]])))
+    batch = assign_credit(filtering, replace(step, finished=torch.tensor([[True, False]])))
     assert batch.weights.tolist() == [[pytest.approx(1 / 3)] * 3, [0, 0, 0]]
     assert batch.advantages[0, 0] > 0  # it still counts in its group's mean
-    nothing = credit(filtering, replace(step, finished=torch.zeros(1, 2, dtype=torch.bool)))
+    nothing = assign_credit(filtering, replace(step, finished=torch.zeros(1, 2, dtype=torch.bool)))
     assert not nothing.weights.any() and nothing.weights.isfinite().all()
 
 
-def test_padded_keeps_rows():
+def test_padding_keeps_rows():
     assert pad_rows([torch.ones(1, 2), 2 * torch.ones(2, 1)]).tolist() == [[1, 1], [2, 0], [2, 0]]
     assert pad_rows([]).shape == (0, 0)
 
 
-def test_dynamic_sampling_asks_for_more_and_resumes_exactly(kitchen, tmp_path):
-    from tests.helpers.runs import stop_after
-
+def test_dynamic_sampling_draws_more_prompts_and_resumes_exactly(kitchen, tmp_path):
     changes = [
         "algorithm=dapo",
         "train.num_generations=2",
@@ -104,14 +104,14 @@ def test_dynamic_sampling_asks_for_more_and_resumes_exactly(kitchen, tmp_path):
     samples = [read_jsonl(path) for path in sorted((more / "samples").iterdir())]
     assert all(len(step) == 4 and len({row["id"] for row in step}) == 4 for step in samples)
     first = [row["id"] for row in read_jsonl(tmp_path / "plain/samples/step-000001.jsonl")]
-    assert {row["id"] for row in samples[0]} & set(first)  # the telling ones of the first round are kept
+    assert {row["id"] for row in samples[0]} & set(first)  # informative groups of the first round are kept
     stop_after(more, 1)
     train(more, *changes, "algorithm.max_num_gen_batches=20", resume=True)
     assert read_jsonl(more / "metrics.jsonl") == rows
 
 
 @given(st.lists(st.integers(1, 2000), max_size=40), st.integers(1, 8))
-def test_processes_are_dealt_all_prompts_once_and_about_as_much_each(sizes, count):
+def test_processes_share_all_prompts_once_and_about_equally_many_tokens(sizes, count):
     hands = [shard_prompts(sizes, count, rank) for rank in range(count)]
     assert sorted(place for hand in hands for place in hand) == list(range(len(sizes)))
     for start in range(0, len(sizes), count):  # of each row one, so that no minibatch lacks a process

@@ -109,7 +109,7 @@ def _clips(study: Study, runs: Sequence[Result], wanted: Sequence[int]) -> tuple
     """Place -> the film and the image that the first run was shown, of the first wanted ones; and what is missing."""
     try:
         config = load(runs[0].folder / "config.toml")
-        levels = held_out_prompts(config)
+        levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
     except UserError as error:
         return {}, f"no clips: {error}"
     prompts = [{p.id: p for p in levels.get(level, ())}.get(id) for level, ids in study.levels.items() for id in ids]

@@ -1,0 +1,74 @@
+"""Running totals of a run, kept in every checkpoint so that a resumed run reports the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from rlvid.trainer.records import GroupRecord
+
+VERDICT_COUNTS = ("right", "right_paid", "wrong", "wrong_paid")
+
+
+@dataclass
+class Counters:
+    """What a run counts from its first step on; JSON values only."""
+
+    tokens: int = 0  # completion tokens that were learnt from
+    drawn: int = 0  # prompts that were sampled from, including those of flat groups that were replaced
+    skipped: dict[str, str] = field(default_factory=dict)  # sample id -> why its clip could not be read
+    verdicts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(VERDICT_COUNTS, 0.0))
+    memory: dict[str, Any] = field(default_factory=dict)  # what the algorithm keeps from step to step
+    best: tuple[float, int] | None = None  # the best accuracy on the first evaluated level, and its step
+
+    def state_dict(self) -> dict[str, Any]:
+        """The counters as JSON values."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over counters that `state_dict` returned; other keys are ignored."""
+        for f in fields(self):
+            setattr(self, f.name, state[f.name])
+        self.best = tuple(state["best"]) if state["best"] else None
+
+    def update(self, records: Sequence[GroupRecord], drawn: int, accelerator: Accelerator) -> dict[str, float]:
+        """Count a step; returns the totals so far under their metric names. A collective."""
+        self.tokens += sum(sum(record.lengths) for record in records)
+        self.drawn += drawn
+        failures = accelerator.reduce(torch.tensor(len(self.skipped)).to(accelerator.device), "sum")
+        return {"num_tokens": self.tokens, "num_prompts": self.drawn, "data/decode_failures": int(failures)}
+
+    def update_verdicts(self, records: Sequence[GroupRecord], noisy_reward: str) -> dict[str, float]:
+        """Count how noisy the verdicts so far were, against clean labels and verdicts that nothing else sees.
+
+        `noise/changed` is the share of the verdicts of `noisy_reward` that verdict noise changed. Where the accuracy
+        reward is noisy, `noise/false_positive_rate` is what a wrong answer earned on average,
+        `noise/false_negative_rate` is 1 less what a right answer earned, and Youden's J is 1 less both: the share of
+        the clean gradient in the expected noisy one.
+
+        Returns:
+            The rates so far; nothing where they cannot be told yet.
+        """
+        counts = self.verdicts
+        for record in records:
+            clean_verdicts = record.evidence.get("clean_verdicts", ())
+            for clean, verdict in zip(clean_verdicts, record.columns.get(noisy_reward, ()), strict=False):
+                if clean is not None:
+                    counts["said"] = counts.get("said", 0.0) + 1
+                    counts["changed"] = counts.get("changed", 0.0) + (verdict != clean)
+            for answer, paid in zip(record.answers, record.columns.get("accuracy", ()), strict=False):
+                if paid is not None:
+                    kind = "right" if answer == record.clean else "wrong"
+                    counts[kind] += 1
+                    counts[f"{kind}_paid"] += paid
+        metrics = {"noise/changed": counts["changed"] / counts["said"]} if counts.get("said") else {}
+        if noisy_reward != "accuracy" or not counts["right"] or not counts["wrong"]:
+            return metrics
+        false_positives = counts["wrong_paid"] / counts["wrong"]
+        false_negatives = 1 - counts["right_paid"] / counts["right"]
+        metrics |= {"noise/false_positive_rate": false_positives, "noise/false_negative_rate": false_negatives}
+        return metrics | {"noise/youden_j": 1 - false_positives - false_negatives}

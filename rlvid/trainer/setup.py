@@ -1,0 +1,232 @@
+"""Everything that is built before the first step: checks, the run's folder, data, policy, optimizer, samplers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from safetensors.torch import load_file
+
+from rlvid.algorithm import Algorithm
+from rlvid.config import Config
+from rlvid.data.prompts import TrainingData, held_out_prompts, prompts_of_step, training_data
+from rlvid.distributed import SigtermHandler, make_accelerator
+from rlvid.judges.endpoint import Judge
+from rlvid.noise.apply import build_noise
+from rlvid.policy.critic import Critic
+from rlvid.policy.deepspeed import TrainState
+from rlvid.policy.model import Policy
+from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
+from rlvid.policy.reference import Reference
+from rlvid.policy.sampler import SAMPLERS
+from rlvid.registry import build
+from rlvid.reward import RewardMix
+from rlvid.trainer import checkpoint
+from rlvid.trainer.counters import Counters
+from rlvid.trainer.display import Display
+from rlvid.trainer.evaluation import Evaluation
+from rlvid.trainer.evidence import (
+    EvidenceProvider,
+    check_evidence,
+    check_evidence_names,
+    load_judge_models,
+    needs_reference,
+)
+from rlvid.trainer.noop_check import noop_warning
+from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
+from rlvid.trainer.run_folder import RunFolder
+from rlvid.trainer.timer import StepTimer
+from rlvid.types import Prompt
+from rlvid.utils.files import wrap_read_errors, write_jsonl, write_text
+from rlvid.video.views import check_views
+
+
+class TrainerSetup:
+    """The parts of a run. `Trainer` in loop.py adds the steps.
+
+    Used as a context manager: the folder's lock, the progress display and the SIGTERM handler last as long as it does.
+    """
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        """Build what needs neither data nor weights, and refuse configs that cannot run.
+
+        Raises:
+            UserError: if the config, an endpoint or a text model cannot be used. Nothing has been written then.
+        """
+        self.config = config
+        self.algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
+        self.mix = RewardMix.build(config.rewards, config.train.reward_timeout)
+        self.eval_mix = self.mix.with_measures(config.eval.rewards)
+        check_evidence_names(self.eval_mix)
+        check_views(config.eval.views)
+        self.noise = build_noise(config.noise)
+        self.noise.check_rewards(self.mix.rewards)
+        self.accelerator = make_accelerator(
+            folder, config.report_to, config.train.ddp_timeout, config.train.max_grad_norm
+        )
+        check_config(config, self.algorithm, self.accelerator.num_processes)
+        self.judge = load_judge_models(self.eval_mix, config.evidence, lambda: Judge(config.judge))
+        self.timer, self.counters = StepTimer(), Counters()
+        self.folder = RunFolder(folder, config, self.accelerator, self.timer)
+        self.display = Display(
+            config.model, config.train.max_steps, self.folder.is_main, config.train.log_completions_steps
+        )
+        self.sigterm = SigtermHandler()
+        self.backoff = OOMBackoff("tokens", config.train.max_tokens_per_forward)
+        self.plan: list[tuple[int, list[Prompt]]] = []  # (step, its prompts) for each step that is left
+
+    @classmethod
+    def open(cls, config: Config, folder: Path, resume: bool) -> Self:
+        """A trainer whose folder is claimed; `with` it, the rest is built. A finished run has an empty plan."""
+        trainer = cls(config, folder)
+        trainer.folder.claim(resume)
+        return trainer
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for part in (self.folder, self.display, self.sigterm):
+                stack.enter_context(part)
+            if not self.folder.is_done:
+                self._load_data()
+                self._load_models(self.cold_start() if self.config.cold_start.max_steps else None)
+                self._prepare_steps()
+            self._stack = stack.pop_all()
+        self.sigterm.graceful = True  # from here on there are steps to finish
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def cold_start(self) -> Path:
+        """Train the weights that the run starts from; returns their folder."""
+        raise NotImplementedError
+
+    def _load_data(self) -> None:
+        """Training prompts, held-out levels, and what noise changed; refuse rewards that the data cannot serve."""
+        config = self.config
+        if message := noop_warning(self.algorithm, self.mix.weights, config.train.num_generations):
+            self.display.warn(message)
+        self.prompts = self._training_prompts() if config.train.max_steps else []
+        self.levels: Mapping[str, Sequence[Prompt]] = held_out_prompts(
+            config.data, config.eval.splits, config.eval.transfer, config.eval.limit
+        )
+        check_evidence(self.mix, self.prompts)
+        for message in self.mix.inapplicable_rewards(self.prompts):
+            self.display.warn(message)
+        check_evidence(self.eval_mix, list(chain(*self.levels.values())))
+
+    def _training_prompts(self) -> list[Prompt]:
+        config, preferences = self.config, getattr(self.algorithm, "preferences", "")
+        demonstrated = self.algorithm.completion_source == "data" and not preferences
+        data: TrainingData = training_data(
+            config.data,
+            "train_cot" if demonstrated else "train",
+            config.data_seed,
+            config.train.data_fraction,
+            config.seed,
+            self.noise,
+            Path(preferences) if preferences else None,
+        )
+        if self.folder.is_main and config.noise.kind:
+            write_jsonl(self.folder.path / "noise_manifest.jsonl", data.manifest)
+            write_text(self.folder.path / "noise.json", json.dumps(data.realised))
+        return data.prompts
+
+    def _load_models(self, start: Path | None) -> None:
+        """Policy, reference and critic, with the weights of the last checkpoint; optimizer and schedule.
+
+        `start` is a folder of weights that replaces the config's model.
+        """
+        config, train = self.config, self.config.train
+        self.policy = Policy.load(config, start).to(self.accelerator.device)
+        algorithm_needs_reference = bool(train.max_steps) and "ref_logps" in self.algorithm.needs
+        self.reference: Reference | None = None
+        if algorithm_needs_reference or needs_reference(self.eval_mix):
+            self.reference = build_reference(self.policy, config)
+        if self.algorithm.critic_settings:
+            kind, _ = self.algorithm.critic_settings
+            self.policy.critic = Critic(kind, self.policy.model, config).to(self.accelerator.device)
+        checkpoint.restore_weights(self.folder, self.policy, self.reference)
+        optimizer = build_adamw(self.policy, train, self.algorithm)
+        learner, optimizer = self.accelerator.prepare(self.policy, optimizer)
+        self.scheduler = build_scheduler(optimizer, train)
+        self.state = TrainState(self.policy, learner, optimizer, self.reference)
+
+    def _prepare_steps(self) -> None:
+        """Samplers, evidence, evaluation; the plan of the steps that are left, whose clips are decoded ahead."""
+        config, train = self.config, self.config.train
+        self.sample = SAMPLERS[self.algorithm.completion_source](self.policy, train, self.timer)
+        self.provider = EvidenceProvider(
+            mix=self.mix,
+            policy=self.policy,
+            reference=self.reference,
+            evidence_config=config.evidence,
+            sampling=replace(train, num_generations=config.evidence.view_generations),
+            backoff=self.backoff,
+            timer=self.timer,
+            judge=self.judge,
+        )
+        self.evaluation = Evaluation(
+            config.eval,
+            train,
+            replace(self.provider, mix=self.eval_mix),
+            self.levels,
+            self.folder,
+            self.timer,
+            self.counters,
+            self.display,
+        )
+        last = checkpoint.restore_training_state(self.folder, self.counters, self.state, self.scheduler)
+        self.plan = [
+            (step, prompts_of_step(self.prompts, step, train.prompts_per_step, config.seed))
+            for step in range(last + 1, train.max_steps + 1)
+        ]
+        planned = [prompts for _, prompts in self.plan]
+        with self.state.gathered(self.policy):
+            self._decode_ahead(chain(*planned, *self.levels.values()))
+        self.prefetch = PromptPrefetcher(
+            self.policy,
+            planned,
+            self.folder.on_bad_clip(self.counters),
+            self.noise.corrupt_clip,
+            self.timer,
+            self.folder.rank,
+            self.folder.world_size,
+        )
+
+    def _decode_ahead(self, prompts: Iterable[Prompt]) -> None:
+        """Decode into the cache what this process will need; refuse bad clips, and a model that ignores pixels."""
+        needed = list(prompts)
+        mine = {needed[i].id: needed[i] for i in prompt_share(needed, self.folder.rank, self.folder.world_size)}
+        bad = self.policy.frames.warm(list(mine.values()), progress=self.folder.is_main)
+        if bad and self.config.video.on_bad_video == "error":
+            raise bad[0]
+        unreadable = {error.sample for error in bad}
+        if len(bad) < len(mine):
+            self.policy.check_pixels_matter(next(p for p in mine.values() if p.id not in unreadable))
+
+
+def build_reference(policy: Policy, config: Config) -> Reference:
+    """The reference model: the policy as it is now, or what `evidence.reference` names.
+
+    That may be another model's folder or hub id, or a checkpoint that holds a moving average of the policy.
+    """
+    if not config.evidence.reference:
+        return Reference(policy, config.train)
+    average = Path(config.evidence.reference) / "reference.safetensors"
+    if average.is_file():
+        reference = Reference(policy, config.train)
+        with wrap_read_errors(average.parent):
+            reference.load_state_dict(load_file(average), strict=False)  # tied weights are saved once
+        return reference
+    other = Policy.load(replace(config, model=config.evidence.reference)).to(policy.device)
+    return Reference(other, config.train)
