@@ -1,4 +1,8 @@
-"""What the noise-robust algorithms share: the outcome's verdicts, and the channel that they came through."""
+"""Shared by the noise-robust algorithms: the outcome reward, its verdicts, and the noise channel behind them.
+
+A *verdict* is the outcome's value for one completion, 1 (accepted) or 0 (rejected), as a noisy verifier gave it. The
+verifier's error rates are fp = P(accepted | wrong) and fn = P(rejected | right), and J = 1 - fp - fn.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,18 @@ import torch
 from torch import Tensor
 
 from rlvid.algorithm import Algorithm
-from rlvid.types import Batch, Step
+from rlvid.types import Step
+
+MIN_COUNTS = 100  # estimated error rates are used from more counted verdicts than this on
+MIN_VOTERS = 3  # completions that must share a letter before their majority verdict is taken as true
 
 
 @dataclass(frozen=True)
-class Outcome(Algorithm):
-    """An algorithm that treats one reward, the outcome, unlike the others. Stands last among a class's bases."""
+class OutcomeAlgorithm(Algorithm):
+    """An algorithm that treats one reward, the outcome, differently from the others.
+
+    As a mixin, it comes last among the bases of a class.
+    """
 
     outcome: str = "accuracy"  # the reward that says whether the answer is right
 
@@ -29,75 +39,85 @@ class Outcome(Algorithm):
             )
 
     def verdicts(self, step: Step) -> Tensor:
-        """(P, G) the outcome: 1 accepted, 0 rejected."""
-        column = step.columns[present(step, self.outcome)]
+        """Return the (P, G) outcome; ValueError unless every value is 0 or 1."""
+        column = step.columns[require_reward(step, self.outcome)]
         if not ((column == 0) | (column == 1)).all():
             raise ValueError(f"the outcome {self.outcome!r} must be 0 or 1 for every completion")
         return column
 
     def with_outcome(self, step: Step, column: Tensor) -> Step:
-        """The step with another (P, G) outcome."""
-        return replace(step, columns={**step.columns, present(step, self.outcome): column})
+        """Return the step with its outcome replaced by a (P, G) column."""
+        return replace(step, columns={**step.columns, require_reward(step, self.outcome): column})
 
 
 @dataclass(frozen=True)
-class Channel(Outcome):
-    """A verifier that errs at known rates, or at rates counted as the run goes on.
+class NoiseChannel(OutcomeAlgorithm):
+    """A verifier with two error rates, which are given or, with `estimate`, counted during the run.
 
-    Counted (`estimate`) after Wang, Liu, Li (2020, arXiv:1810.01032), who let noisy rewards of one state outvote each
-    other. Here replies of a group that name the same letter should share a verdict: of 3 or more, the majority's is
-    taken as true and the others are errors; the counts are used once there are more than 100. They fall short, since
-    majorities err too: a rate of 0.3 is counted as 0.21 where 3 replies share a letter, as 0.25 where 8 do. A wrong
-    *label* is invisible to this: same letter, same verdict.
+    The estimate follows Wang, Liu, Li (2020, arXiv:1810.01032), where noisy rewards of one state outvote each other.
+    Here, completions of a group that name the same letter should get the same verdict: among 3 or more, the majority
+    verdict is taken as true and the others are counted as errors. The counts are used once there are more than 100.
+    They are too low, because majorities err too: a rate of 0.3 is estimated as 0.21 with 3 completions per letter and
+    as 0.25 with 8. A wrong *label* is invisible to this method: same letter, same verdict.
     """
 
-    false_positives: float = 0.0  # P(accepted | wrong)
-    false_negatives: float = 0.0  # P(rejected | right)
-    estimate: bool = False  # count the rates; those above hold until there is enough to count
+    false_positives: float = 0.0  # fp = P(accepted | wrong)
+    false_negatives: float = 0.0  # fn = P(rejected | right)
+    estimate: bool = False  # count the rates; the two above hold until there are enough counts
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self.false_positives, self.false_negatives)
+        check_error_rates(self.false_positives, self.false_negatives)
 
     @property
     def twin(self) -> Algorithm:
-        """The same algorithm without the correction, for `rlvid/trainer/noop_check.py`."""
-        return uncorrected(self)
+        """The same algorithm without the correction, for rlvid/trainer/noop_check.py."""
+        return without_correction(self)
 
     def observe(self, step: Step) -> None:
-        """Count, under each label's letter: right replies, those of them rejected, wrong ones, those accepted."""
+        """Count verdicts and errors in `step.memory["verdicts"]`.
+
+        label -> [verdicts on right answers, of these rejected, verdicts on wrong answers, of these accepted], where an
+        answer is taken as right if the majority of the verdicts on it is.
+        """
         if not self.estimate:
             return
-        tally = step.memory.setdefault("verdicts", {})
-        for label, letters, row in zip(step.labels, step.answers, self.verdicts(step).tolist(), strict=True):
-            counts = tally.setdefault(str(label), [0, 0, 0, 0])
-            accepted = Counter(letter for letter, verdict in zip(letters, row, strict=True) if verdict)
-            for letter, said in Counter(letters).items():
-                yes, no = accepted[letter], said - accepted[letter]
-                if letter is not None and said >= 3 and yes != no:
-                    place = 0 if yes > no else 2
-                    counts[place] += said
-                    counts[place + 1] += min(yes, no)
+        counts_by_label = step.memory.setdefault("verdicts", {})
+        for label, letters, verdicts in zip(step.labels, step.answers, self.verdicts(step).tolist(), strict=True):
+            counts = counts_by_label.setdefault(str(label), [0, 0, 0, 0])
+            accepted_by_letter = Counter(letter for letter, verdict in zip(letters, verdicts, strict=True) if verdict)
+            for letter, total in Counter(letters).items():
+                accepted = accepted_by_letter[letter]
+                rejected = total - accepted
+                if letter is None or total < MIN_VOTERS or accepted == rejected:
+                    continue
+                first = 0 if accepted > rejected else 2
+                counts[first] += total
+                counts[first + 1] += min(accepted, rejected)
 
-    def errors(self, step: Step) -> tuple[Tensor, Tensor]:
-        """The rates of false positives and of false negatives, (P, 1) each."""
-        rows = [self.errors_at(label, step.memory.get("verdicts", {})) for label in step.labels]
-        both = torch.tensor(rows, dtype=torch.float64)
-        return both[:, :1], both[:, 1:]
+    def error_rates(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Return the false positive and the false negative rate of each prompt, (P, 1) each."""
+        counts_by_label = step.memory.get("verdicts", {})
+        rates = torch.tensor(
+            [self.error_rates_for_label(label, counts_by_label) for label in step.labels], dtype=torch.float64
+        )
+        return rates[:, :1], rates[:, 1:]
 
-    def errors_at(self, label: str | None, tally: Mapping[str, Sequence[int]]) -> tuple[float, float]:
-        """Both rates where the label is this letter: the same for all."""
-        return counted(list(tally.values()), self.false_positives, self.false_negatives)
+    def error_rates_for_label(
+        self, label: str | None, counts_by_label: Mapping[str, Sequence[int]]
+    ) -> tuple[float, float]:
+        """Return both rates for prompts with this label; here they are the same for every label."""
+        return estimate_rates(list(counts_by_label.values()), self.false_positives, self.false_negatives)
 
-    def corrected(self, step: Step) -> Tensor:
-        """(P, G): (r - fp) / (1 - fp - fn), whose mean over the noise is the clean verdict."""
-        false_positives, false_negatives = self.errors(step)
+    def corrected_verdicts(self, step: Step) -> Tensor:
+        """Return (P, G) (r - fp) / (1 - fp - fn), whose expectation over the noise is the clean verdict."""
+        false_positives, false_negatives = self.error_rates(step)
         return (self.verdicts(step) - false_positives) / (1 - false_positives - false_negatives)
 
 
 @dataclass(frozen=True)
-class LetterChannel(Channel):
-    """A channel whose rates depend on the prompt, through the letter of its label."""
+class PerLabelNoiseChannel(NoiseChannel):
+    """A verifier whose error rates depend on the prompt, through the letter of its label."""
 
     rates: Mapping[str, Sequence[float]] = field(default_factory=dict)  # letter -> [false positives, false negatives]
 
@@ -106,23 +126,26 @@ class LetterChannel(Channel):
         for letter, pair in self.rates.items():
             if not isinstance(pair, Sequence) or len(pair) != 2:
                 raise ValueError(f"rates.{letter} must be [false positives, false negatives], not {pair}")
-            check(*pair)
+            check_error_rates(*pair)
 
-    def errors_at(self, label: str | None, tally: Mapping[str, Sequence[int]]) -> tuple[float, float]:
-        """Both rates where the label is this letter; the fields for all letters hold where there are none."""
+    def error_rates_for_label(
+        self, label: str | None, counts_by_label: Mapping[str, Sequence[int]]
+    ) -> tuple[float, float]:
+        """Return both rates for prompts with this label; `false_positives` and `false_negatives` are the defaults."""
         given = self.rates.get(str(label), (self.false_positives, self.false_negatives))
-        return counted([tally[str(label)]] if str(label) in tally else [], *given)
+        counts = [counts_by_label[str(label)]] if str(label) in counts_by_label else []
+        return estimate_rates(counts, *given)
 
 
-def present(step: Step, reward: str) -> str:
-    """The reward's name, if the mix has it."""
-    if reward not in step.columns:
-        raise ValueError(f"there is no reward {reward!r} in the mix, only {', '.join(step.columns)}")
-    return reward
+def require_reward(step: Step, name: str) -> str:
+    """Return a reward's name; ValueError if the mix does not have it."""
+    if name not in step.columns:
+        raise ValueError(f"there is no reward {name!r} in the mix, only {', '.join(step.columns)}")
+    return name
 
 
-def check(false_positives: float, false_negatives: float) -> None:
-    """A verdict must tell something of the truth: J = 1 - fp - fn > 0."""
+def check_error_rates(false_positives: float, false_negatives: float) -> None:
+    """Raise ValueError unless verdicts carry information about the truth: J = 1 - fp - fn > 0."""
     if min(false_positives, false_negatives) < 0 or false_positives + false_negatives >= 1:
         raise ValueError(
             f"rates must be 0 or more and sum to less than 1, not {false_positives} false positives "
@@ -130,58 +153,60 @@ def check(false_positives: float, false_negatives: float) -> None:
         )
 
 
-def counted(tallies: Sequence[Sequence[int]], false_positives: float, false_negatives: float) -> tuple[float, float]:
-    """Both rates from some counts, once there are more than 100; until then as given."""
-    right, rejected, wrong, accepted = (sum(counts) for counts in zip(*tallies, strict=True)) if tallies else (0,) * 4
-    if right + wrong <= 100:
+def estimate_rates(
+    counts: Sequence[Sequence[int]], false_positives: float, false_negatives: float
+) -> tuple[float, float]:
+    """Return both error rates from rows of counts (see `NoiseChannel.observe`), or the given rates if they are few."""
+    right, rejected, wrong, accepted = (sum(row[i] for row in counts) for i in range(4))
+    if right + wrong <= MIN_COUNTS:
         return false_positives, false_negatives
     return accepted / wrong if wrong else false_positives, rejected / right if right else false_negatives
 
 
-def shrinkage(verdicts: Tensor, false_positives: Tensor, false_negatives: Tensor, least: float = 0.0) -> Tensor:
-    """(P, 1): the correlation of noisy and clean verdicts in a group, 0 where all agree.
+def verdict_correlation(
+    verdicts: Tensor, false_positives: Tensor, false_negatives: Tensor, least: float = 0.0
+) -> Tensor:
+    """Return (P, 1) the correlation w of noisy and clean verdicts in each group, for (P, G) noisy verdicts.
 
-    w = J sqrt(t (1 - t) / (r (1 - r))), r being the noisy mean and t = clip((r - fp) / J, least, 1 - least) the clean.
+    w = J sqrt(t (1 - t) / (r (1 - r))), where r is the mean of the noisy verdicts and
+    t = clip((r - fp) / J, least, 1 - least) estimates that of the clean ones. It is 0 where all verdicts are equal.
     """
-    information = 1 - false_positives - false_negatives
-    noisy = verdicts.mean(-1, keepdim=True)
-    clean = ((noisy - false_positives) / information).clamp(least, 1 - least)
-    weight = information * (clean * (1 - clean) / (noisy * (1 - noisy))).sqrt()
-    return torch.where((noisy > 0) & (noisy < 1), weight, 0.0)
+    j = 1 - false_positives - false_negatives
+    noisy_mean = verdicts.mean(-1, keepdim=True)
+    clean_mean = ((noisy_mean - false_positives) / j).clamp(least, 1 - least)
+    correlation = j * (clean_mean * (1 - clean_mean) / (noisy_mean * (1 - noisy_mean))).sqrt()
+    return torch.where((noisy_mean > 0) & (noisy_mean < 1), correlation, 0.0)
 
 
-def centred(values: Tensor) -> Tensor:
-    """(P, G) less the group's mean."""
+def center(values: Tensor) -> Tensor:
+    """Return (P, G) values minus the mean of their group."""
     return values - values.mean(-1, keepdim=True)
 
 
-def laid(step: Step, advantages: Tensor) -> Batch:
-    """The step's batch with (P, G) advantages at each of a completion's tokens."""
-    return replace(step.batch, advantages=advantages.reshape(-1, 1).float() * step.batch.mask)
+def majority_vote(letters: Sequence[str | None]) -> str | None:
+    """Return the most frequent letter, or None if there is no letter or the first two tie."""
+    ranking = Counter(letter for letter in letters if letter is not None).most_common(2)
+    if not ranking or (len(ranking) == 2 and ranking[0][1] == ranking[1][1]):
+        return None
+    return ranking[0][0]
 
 
-def majority(letters: Sequence[str | None]) -> str | None:
-    """The letter that most replies name; None where none does, or two tie."""
-    first = Counter(letter for letter in letters if letter is not None).most_common(2)
-    return None if not first or (len(first) == 2 and first[0][1] == first[1][1]) else first[0][0]
+def verdicts_by_label(step: Step, labels: Sequence[str | None]) -> Tensor:
+    """Return (P, G) 1 where a completion names its prompt's label in (P,) `labels`, else 0; no answer matches None."""
+    rows = [
+        [float(label is not None and letter == label) for letter in letters]
+        for letters, label in zip(step.answers, labels, strict=True)
+    ]
+    return torch.tensor(rows, dtype=torch.float64)
 
 
-def agreement(step: Step, labels: Sequence[str | None]) -> Tensor:
-    """(P, G): 1 where a reply names its prompt's label; nothing agrees with None."""
-    rows = zip(step.answers, labels, strict=True)
-    return torch.tensor(
-        [[float(label is not None and letter == label) for letter in letters] for letters, label in rows],
-        dtype=torch.float64,
-    )
+def without_correction(algorithm: OutcomeAlgorithm) -> Algorithm:
+    """Return the nearest base class that is not an `OutcomeAlgorithm`, with the same fields."""
+    base: Any = next(cls for cls in type(algorithm).__mro__ if not issubclass(cls, OutcomeAlgorithm))
+    return base(**{f.name: getattr(algorithm, f.name) for f in fields(base)})
 
 
-def uncorrected(algorithm: Outcome) -> Algorithm:
-    """The nearest ancestor that knows of no outcome, with the same fields."""
-    kind: Any = next(c for c in type(algorithm).__mro__ if not issubclass(c, Outcome))
-    return kind(**{f.name: getattr(algorithm, f.name) for f in fields(kind)})
-
-
-def by_group(algorithm: Any) -> None:
-    """Refuse another scale than the group's where the paper has only that."""
+def require_group_scaling(algorithm: Any) -> None:
+    """Raise ValueError unless `scale_rewards` is "group", for papers that define nothing else."""
     if algorithm.scale_rewards != "group":
         raise ValueError(f'scale_rewards must be "group", not {algorithm.scale_rewards!r}')

@@ -1,4 +1,4 @@
-"""Conservative DPO: some preferences are taken to be flipped (Mitchell 2023, ericmitchell.ai/cdpo.pdf)."""
+"""Conservative DPO: assume that some preferences are flipped (Mitchell 2023, ericmitchell.ai/cdpo.pdf)."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,17 @@ from algorithms.dpo import DPO
 
 @dataclass(frozen=True)
 class CDPO(DPO):
-    """loss = -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h), least at beta h = log((1 - e) / e).
+    """loss = -(1 - e) log sigmoid(beta h) - e log sigmoid(-beta h), minimal at beta h = log((1 - e) / e).
 
-    e is the share of pairs whose order is wrong: `label_smoothing`, or what follows from a verifier's rates of false
-    positives a and false negatives b, e = ab / (ab + (1 - a)(1 - b)). A pair is flipped only if the verifier erred on
-    both of its completions, and how many of the group are right cancels. That holds for verdicts that err one by one,
-    not for a wrong label, which misjudges the whole group. (TRL's "sigmoid" loss does not read `label_smoothing`.)
+    h is DPO's margin and e the share of pairs in the wrong order. e is `label_smoothing`, or follows from a verifier's
+    rates of false positives a and false negatives b: e = ab / (ab + (1 - a)(1 - b)). A pair is flipped only if the
+    verifier erred on both of its completions; the number of right completions in the group cancels. This holds for
+    verdicts that err independently, not for a wrong label, which misjudges the whole group.
+
+    Ours differs from TRL's "sigmoid" loss, which does not read `label_smoothing`.
     """
 
-    label_smoothing: float = 0.1  # where the verifier's rates are not given
+    label_smoothing: float = 0.1  # e, where the verifier's rates are not given
     false_positives: float = 0.0
     false_negatives: float = 0.0
 
@@ -31,12 +33,13 @@ class CDPO(DPO):
 
     @property
     def epsilon(self) -> float:
-        """The share of flipped pairs."""
+        """The share e of flipped pairs."""
         if not (self.false_positives or self.false_negatives):
             return self.label_smoothing
-        wrong = self.false_positives * self.false_negatives
-        return wrong / (wrong + (1 - self.false_positives) * (1 - self.false_negatives))
+        both_wrong = self.false_positives * self.false_negatives
+        both_right = (1 - self.false_positives) * (1 - self.false_negatives)
+        return both_wrong / (both_wrong + both_right)
 
-    def pair_loss(self, h: Tensor) -> Tensor:
-        """(B, G) -> (B, G)."""
-        return -(1 - self.epsilon) * logsigmoid(self.beta * h) - self.epsilon * logsigmoid(-self.beta * h)
+    def pair_loss(self, margins: Tensor) -> Tensor:
+        """Return the (B, G) loss of each pair, for (B, G) margins h."""
+        return -(1 - self.epsilon) * logsigmoid(self.beta * margins) - self.epsilon * logsigmoid(-self.beta * margins)

@@ -1,20 +1,20 @@
-"""CISPO: the weight is clipped, never the gradient (MiniMax-M1 2025, arXiv:2506.13585)."""
+"""CISPO: clip the importance weight, never the gradient (MiniMax-M1 2025, arXiv:2506.13585)."""
 
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from algorithms.grpo import GRPO
-from rlvid.algorithm import Algorithm
+from rlvid.algorithm import Algorithm, Losses
 from rlvid.types import Batch
 
 
 @dataclass(frozen=True)
 class CISPO(GRPO):
-    """gain = stop_gradient(min(rho, ratio_cap)) A log pi, a mean over all tokens.
+    """surrogate = stop_gradient(min(rho, ratio_cap)) A log pi, averaged over all tokens of the step.
 
-    The cap is absolute and there is no lower bound, as in TRL (where it is named `epsilon_high`); verl clamps rho to
-    [1 - e, 1 + e] instead. The default is ScaleRL's (arXiv:2510.13786).
+    The cap is absolute and there is no lower bound, as in TRL (which calls it `epsilon_high`). verl clamps rho to
+    [1 - e, 1 + e] instead. The default is that of ScaleRL (arXiv:2510.13786).
     """
 
     beta: float = 0.0
@@ -25,10 +25,10 @@ class CISPO(GRPO):
         if self.ratio_cap <= 0:
             raise ValueError(f"ratio_cap must be above 0, not {self.ratio_cap}")
 
-    weights = Algorithm.weights  # one over the number of tokens, for each
+    weights = Algorithm.weights  # 1 / (number of tokens in the step)
 
-    def surrogate(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """REINFORCE with truncated importance weights."""
+    def surrogate(self, logps: Tensor, batch: Batch) -> Losses:
+        """Return REINFORCE with truncated importance weights, (B, T)."""
         ratio = self.ratio(logps, batch).detach()
         capped = ratio.clamp(max=self.ratio_cap)
         return capped * batch.advantages * logps, {"clip_ratio/region_mean": (ratio > capped).float()}

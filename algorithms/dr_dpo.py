@@ -4,18 +4,19 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from algorithms.dpo import DPO, differences, log_ratios
+from algorithms.dpo import DPO, log_ratios, pairwise_differences
 from rlvid.types import Batch, Step
 
 
 @dataclass(frozen=True)
 class DrDPO(DPO):
-    """loss = -beta' log mean over pairs of exp(-l / beta'), l being DPO's; beta' without end is DPO.
+    """loss = -beta' log mean over pairs of exp(-l / beta'), where l is DPO's loss. As beta' grows it becomes DPO.
 
-    Its gradient is that of DPO with pairs weighed by softmax(-l / beta'). The weights are taken over the whole step
-    before its first update, and kept: so they do not depend on the cut into micro-batches, as the published loss does.
-    On a step's first update the gradient is the same. That needs the policy's own log-probabilities of what it
-    sampled, so `preferences` is refused. The default of beta' is that of the authors' commands.
+    Its gradient is that of DPO with pairs weighted by softmax(-l / beta'). Ours takes these weights over the whole step
+    before its first update and keeps them, so that they do not depend on the split into micro-batches, as the
+    published loss does. On the first update of a step the gradient is the same. The weights need the policy's
+    log-probabilities at sampling time, so `preferences` is refused. The default of beta' is that of the authors'
+    commands.
     """
 
     beta_prime: float = 1.0
@@ -23,18 +24,19 @@ class DrDPO(DPO):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.preferences:
-            raise ValueError("pairs are weighed by what the policy sampled; leave preferences out, or use dpo")
+            raise ValueError("pairs are weighted by what the policy sampled; leave preferences out, or use dpo")
         if self.beta_prime <= 0:
             raise ValueError(f"beta_prime must be above 0, not {self.beta_prime}")
 
     def credit(self, step: Step) -> Batch:
-        """DPO's batch, its pairs weighed anew; they still add up to the number of groups that have one."""
+        """Return DPO's batch with reweighted pairs; the weights still sum to the number of groups with a pair."""
         batch = super().credit(step)
-        return replace(batch, pair_weights=self.weighed(batch))
+        return replace(batch, pair_weights=self.reweighted_pairs(batch))
 
-    def weighed(self, batch: Batch) -> Tensor:
-        """(B, G) pairs -> (B, G)."""
+    def reweighted_pairs(self, batch: Batch) -> Tensor:
+        """Return the (B, G) pair weights times softmax(-l / beta')."""
         assert batch.pair_weights is not None and batch.sampled_logps is not None
-        h = differences(self.scores(log_ratios(batch.sampled_logps, batch), batch.mask), batch.pair_weights.shape[1])
-        tilted = batch.pair_weights * (-self.pair_loss(h) / self.beta_prime).exp()
+        scores = self.scores(log_ratios(batch.sampled_logps, batch), batch.mask)  # (B,)
+        losses = self.pair_loss(pairwise_differences(scores, batch.pair_weights.shape[1]))  # (B, G)
+        tilted = batch.pair_weights * (-losses / self.beta_prime).exp()
         return tilted * batch.pair_weights.sum() / tilted.sum().clamp(min=1e-30)

@@ -9,10 +9,11 @@ from algorithms.grpo import GRPO
 
 @dataclass(frozen=True)
 class DrGRPO(GRPO):
-    """A = R - mean; every token's share is 1 / (B horizon), whatever the length of its completion.
+    """A = R - mean of the group; the weight of every token is 1 / (B horizon), whatever its completion's length.
 
-    In TRL this takes two settings, `loss_type="dr_grpo"` and `scale_rewards="none"`; the first alone keeps the standard
-    deviation. `horizon` is TRL's `max_completion_length`: a constant, so it only scales the learning rate.
+    TRL needs two settings for this, `loss_type="dr_grpo"` and `scale_rewards="none"`; the first alone keeps the
+    division by the standard deviation. `horizon` is TRL's `max_completion_length`. It is a constant, so it only scales
+    the learning rate.
     """
 
     beta: float = 0.0
@@ -20,5 +21,5 @@ class DrGRPO(GRPO):
     horizon: int = 256
 
     def weights(self, mask: Tensor) -> Tensor:
-        """(B, T) -> (B, T): the same constant for every token."""
+        """Return the same weight for every token, (B, T)."""
         return mask / (len(mask) * self.horizon)

@@ -1,31 +1,31 @@
-"""Forward correction of a verifier that errs at constant rates (Cai et al. 2025, arXiv:2510.00915: PGFC)."""
+"""Forward correction of a verifier with constant error rates (Cai et al. 2025, arXiv:2510.00915: PGFC)."""
 
 from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from algorithms._robust import Channel
+from algorithms._robust import NoiseChannel
 from algorithms.reinforce import Reinforce
 from rlvid.types import Step
 
 
 @dataclass(frozen=True)
-class Forward(Reinforce, Channel):
-    """A = w_r, w_0 = fn - 1, w_1 = fn: whatever the group's other verdicts. The rest is REINFORCE.
+class Forward(Reinforce, NoiseChannel):
+    """REINFORCE with A = w_r, where w_0 = fn - 1 and w_1 = fn, independent of the other verdicts of the group.
 
-    E[w | right] = 0 and E[w | wrong] = -J: in expectation J times the clean gradient with baseline 1. w is r less
-    1 - fn, so a group's mean taken off it would leave nothing of it: it stands in the place of the baseline, and a
-    group whose verdicts agree has credit. Only `false_negatives` is needed, `false_positives` changes nothing.
-    Other rewards of the mix are centred in the group.
+    E[w | right] = 0 and E[w | wrong] = -J: in expectation this is J times the clean gradient with baseline 1. w equals
+    r - (1 - fn), so subtracting the group's mean would leave nothing of it. It takes the place of the baseline, and
+    groups with equal verdicts have credit. Only `false_negatives` is used. Other rewards of the mix are centred in
+    their group.
     """
 
     def rewards(self, step: Step) -> Tensor:
-        """(P, G): w in the place of the outcome, the others against their group's mean."""
-        _, false_negatives = self.errors(step)
-        columns = {name: column - column.nanmean(-1, keepdim=True) for name, column in step.columns.items()}
-        others = replace(step, columns=columns)
-        return super().rewards(self.with_outcome(others, self.verdicts(step) - 1 + false_negatives))
+        """Return (P, G) the total of w instead of the outcome, and of the other rewards minus their group's mean."""
+        _, false_negatives = self.error_rates(step)
+        centered = {name: column - column.nanmean(-1, keepdim=True) for name, column in step.columns.items()}
+        outcome = self.verdicts(step) - 1 + false_negatives
+        return super().rewards(self.with_outcome(replace(step, columns=centered), outcome))
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) as it is: there is no baseline."""
+        """Return the (P, G) rewards unchanged: there is no baseline."""
         return rewards

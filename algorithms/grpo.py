@@ -1,11 +1,11 @@
-"""Group-relative policy optimisation (Shao et al. 2024, arXiv:2402.03300)."""
+"""Group-relative policy optimization (Shao et al. 2024, arXiv:2402.03300)."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rlvid.algorithm import Algorithm, old_logps
+from rlvid.algorithm import Algorithm, Losses, old_logps, per_completion_weights
 from rlvid.types import Batch
 
 
@@ -13,15 +13,15 @@ from rlvid.types import Batch
 class GRPO(Algorithm):
     """A = (R - mean) / (std + 1e-4) over the group; loss = -min(rho A, clip(rho) A) + beta k3.
 
-    Each completion has the same share, spread over its tokens. The standard deviation is Bessel's, as in TRL.
-    SEED-Bench-R1's own code updates once per batch, where rho = 1 and nothing is clipped; so does this at
+    All completions have the same weight, spread evenly over their tokens. The standard deviation is Bessel's, as in
+    TRL. SEED-Bench-R1's own code updates once per batch, where rho = 1 and nothing is clipped. Ours does the same with
     `num_iterations = 1`.
     """
 
     beta: float = 0.04
     epsilon: float = 0.2
-    epsilon_high: float | None = None  # the upper bound, where it differs (DAPO's clip-higher)
-    delta: float | None = None  # a cap on rho where A < 0, too (INTELLECT-2's two-sided clip, arXiv:2505.07291)
+    epsilon_high: float | None = None  # the upper bound, if it differs (DAPO's clip-higher)
+    delta: float | None = None  # a cap on rho where A < 0 (INTELLECT-2's two-sided clipping, arXiv:2505.07291)
     scale_rewards: str = "group"  # divide by the standard deviation of the "group", of the "batch", or of "none"
 
     def __post_init__(self) -> None:
@@ -32,25 +32,31 @@ class GRPO(Algorithm):
             raise ValueError(f"epsilon must be above 0, not {self.epsilon}")
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) rewards -> (P, G) z-scores within the group; a flat group has none."""
-        centred = rewards - rewards.mean(-1, keepdim=True)
+        """Return the z-scores of (P, G) rewards within each group, 0 where all completions earned the same.
+
+        >>> GRPO().advantages(torch.tensor([[1.0, 0.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]]))
+        tensor([[ 1.4997, -0.4999, -0.4999, -0.4999],
+                [ 0.0000,  0.0000,  0.0000,  0.0000]])
+        """
+        centered = rewards - rewards.mean(-1, keepdim=True)
         if self.scale_rewards == "none":
-            return centred
-        spread = rewards.std(-1, keepdim=True) if self.scale_rewards == "group" else rewards.std()
-        return centred / (spread + 1e-4)
+            return centered
+        std = rewards.std(-1, keepdim=True) if self.scale_rewards == "group" else rewards.std()
+        return centered / (std + 1e-4)
 
     def weights(self, mask: Tensor) -> Tensor:
-        """(B, T) -> (B, T): 1/B for each row, shared by its tokens."""
-        return mask / mask.sum(-1, keepdim=True).clamp(min=1) / len(mask)
+        """Return the (B, T) token weights: 1/B per completion, spread evenly over its tokens."""
+        return per_completion_weights(mask)
 
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
-        """(B, T) rho = pi / pi_old of each token; exactly 1, with a gradient, on the first step of a batch."""
+        """Return (B, T) rho = pi / pi_old; on a batch's first optimizer step it is exactly 1 and has a gradient."""
         return (logps - old_logps(logps, batch)).exp()
 
-    def surrogate(self, logps: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """PPO's clipped surrogate (arXiv:1707.06347)."""
-        ratio = self.ratio(logps, batch)
-        bounded = ratio.clamp(1 - self.epsilon, 1 + (self.epsilon if self.epsilon_high is None else self.epsilon_high))
+    def surrogate(self, logps: Tensor, batch: Batch) -> Losses:
+        """Return PPO's clipped surrogate, (B, T) (arXiv:1707.06347)."""
+        advantages, ratio = batch.advantages, self.ratio(logps, batch)
+        epsilon_high = self.epsilon if self.epsilon_high is None else self.epsilon_high
+        clipped = ratio.clamp(1 - self.epsilon, 1 + epsilon_high)
         capped = ratio if self.delta is None else ratio.clamp(max=self.delta)
-        gain = torch.minimum(capped * batch.advantages, bounded * batch.advantages)
-        return gain, {"clip_ratio/region_mean": (bounded * batch.advantages < ratio * batch.advantages).float()}
+        is_clipped = clipped * advantages < ratio * advantages
+        return torch.minimum(capped * advantages, clipped * advantages), {"clip_ratio/region_mean": is_clipped.float()}

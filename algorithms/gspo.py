@@ -1,4 +1,4 @@
-"""Group sequence policy optimisation: one ratio for a whole completion (Zheng et al. 2025, arXiv:2507.18071)."""
+"""Group sequence policy optimization: one ratio per completion (Zheng et al. 2025, arXiv:2507.18071)."""
 
 from dataclasses import dataclass
 
@@ -11,9 +11,9 @@ from rlvid.types import Batch
 
 @dataclass(frozen=True)
 class GSPO(GRPO):
-    """rho = exp(mean over the completion's tokens of log pi - log pi_old), clipped as a whole.
+    """rho = exp(mean over the completion's tokens of log pi - log pi_old); the completion is clipped as one unit.
 
-    With one optimiser step per batch rho is 1 and this is GRPO: hence the paper's four minibatches.
+    With one optimizer step per batch rho is 1 and GSPO equals GRPO. This is why the paper uses four minibatches.
     """
 
     beta: float = 0.0
@@ -22,7 +22,7 @@ class GSPO(GRPO):
     num_minibatches: int = 4
 
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
-        """(B, T): the completion's ratio at each of its tokens."""
-        change = (logps - old_logps(logps, batch)) * batch.mask
-        mean = change.sum(-1, keepdim=True) / batch.mask.sum(-1, keepdim=True).clamp(min=1)
+        """Return (B, T) the ratio of each completion, at all of its tokens."""
+        log_ratio = (logps - old_logps(logps, batch)) * batch.mask
+        mean = log_ratio.sum(-1, keepdim=True) / batch.mask.sum(-1, keepdim=True).clamp(min=1)
         return mean.exp().expand_as(logps)

@@ -1,4 +1,4 @@
-"""Identity preference optimisation: a margin to reach, not to exceed (Azar et al. 2023, arXiv:2310.12036)."""
+"""Identity preference optimization: reach a margin, do not exceed it (Azar et al. 2023, arXiv:2310.12036)."""
 
 from dataclasses import dataclass
 
@@ -9,15 +9,15 @@ from algorithms.dpo import DPO
 
 @dataclass(frozen=True)
 class IPO(DPO):
-    """loss = (h - 1 / (2 beta))^2, with log pi/pi_ref a mean over each completion's tokens, as in TRL.
+    """loss = (h - 1 / (2 beta))^2, where h compares means of log pi/pi_ref over a completion's tokens, as in TRL.
 
-    `beta` is the paper's tau. A pair that is certain in the data cannot drive the policy to certainty.
+    `beta` is the paper's tau. A preference that is certain in the data cannot drive the policy to certainty.
     """
 
-    def scores(self, ratios: Tensor, mask: Tensor) -> Tensor:
-        """(B,) sums over tokens -> (B,) means."""
-        return ratios / mask.sum(-1).clamp(min=1)
+    def scores(self, log_ratios: Tensor, mask: Tensor) -> Tensor:
+        """Return the (B,) means over tokens, for (B,) sums."""
+        return log_ratios / mask.sum(-1).clamp(min=1)
 
-    def pair_loss(self, h: Tensor) -> Tensor:
-        """(B, G) -> (B, G)."""
-        return (h - 1 / (2 * self.beta)).square()
+    def pair_loss(self, margins: Tensor) -> Tensor:
+        """Return the (B, G) loss of each pair, for (B, G) margins h."""
+        return (margins - 1 / (2 * self.beta)).square()

@@ -1,4 +1,4 @@
-"""Maximum-likelihood RL: credit is divided by the group's mean (Tajwar et al. 2026, arXiv:2602.02710)."""
+"""Maximum-likelihood RL: divide the credit by the group's mean (Tajwar et al. 2026, arXiv:2602.02710)."""
 
 from dataclasses import dataclass
 
@@ -11,16 +11,17 @@ from rlvid.algorithm import Algorithm
 
 @dataclass(frozen=True)
 class MaxRL(GRPO):
-    """A = (R - mean) / mean over the group: hard prompts weigh about 1 / pass rate, as log-likelihood would weigh them.
+    """A = (R - mean) / mean over the group: prompts are weighted by about 1 / pass rate, as by log-likelihood.
 
-    Made for rewards that are not negative, 0 or 1 at best; a group whose mean is not above 0 has no credit.
+    Made for rewards that are not negative, ideally 0 or 1. A group whose mean is not above 0 has no credit.
     """
 
     beta: float = 0.0
 
-    weights = Algorithm.weights  # one over the number of tokens, for each
+    weights = Algorithm.weights  # 1 / (number of tokens in the step)
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) rewards -> (P, G)."""
+        """Return (P, G) advantages for (P, G) rewards."""
         mean = rewards.mean(-1, keepdim=True)
-        return torch.where(mean > 0, (rewards - mean) / mean.where(mean > 0, torch.ones_like(mean)), 0.0)
+        divisor = mean.where(mean > 0, torch.ones_like(mean))
+        return torch.where(mean > 0, (rewards - mean) / divisor, 0.0)

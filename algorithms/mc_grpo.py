@@ -5,27 +5,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from algorithms._robust import by_group
+from algorithms._robust import require_group_scaling
 from algorithms.grpo import GRPO
 
 
 @dataclass(frozen=True)
 class MCGRPO(GRPO):
-    """A = (R - median) / (MAD + 1e-3), MAD the median of |R - median|; where MAD < std / 2, the standard deviation.
+    """A = (R - median) / (MAD + 1e-3), where MAD is the median of |R - median|; where MAD < std / 2, std replaces it.
 
-    Without that guard, the published code's credit is 1000 for one success in eight: more than half of a group that
-    agrees has MAD = 0, or nearly 0 where another reward tells its replies apart a little. Guarded, it is at most twice
-    what it is in units of the standard deviation, and the minority of a one-sided group has nearly all of it. The paper
-    samples G + 1 replies and drops the median one, which has no credit; ours keeps all G.
+    The guard is ours. Without it, the published code gives a credit of 1000 to one success in eight: if more than half
+    of a group agrees, MAD is 0, or close to 0 if another reward separates its completions a little. With the guard, the
+    credit is at most twice what it is in units of the standard deviation, and the minority of a one-sided group gets
+    nearly all of it.
+
+    The paper samples G + 1 completions and drops the median one, which has no credit. Ours keeps all G.
     """
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        by_group(self)
+        require_group_scaling(self)
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) rewards -> (P, G)."""
+        """Return (P, G) advantages for (P, G) rewards."""
         deviation = rewards - rewards.quantile(0.5, dim=-1, keepdim=True)
-        spread = deviation.abs().quantile(0.5, dim=-1, keepdim=True)
-        usual = rewards.std(-1, keepdim=True)
-        return deviation / (torch.where(spread < usual / 2, usual, spread) + 1e-3)
+        mad = deviation.abs().quantile(0.5, dim=-1, keepdim=True)
+        std = rewards.std(-1, keepdim=True)
+        return deviation / (torch.where(mad < std / 2, std, mad) + 1e-3)

@@ -9,15 +9,15 @@ from rlvid.algorithm import Algorithm
 
 @dataclass(frozen=True)
 class Reinforce(Algorithm):
-    """A = R - mean over the whole step; gain = A log pi, summed over a completion's tokens, mean over completions.
+    """A = R - mean over the step; surrogate = A log pi, summed over a completion's tokens, averaged over completions.
 
-    There is no group baseline: an easy prompt's completions all gain, a hard one's all lose.
+    There is no group baseline: all completions of an easy prompt are reinforced, all of a hard prompt are suppressed.
     """
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) rewards -> (P, G): each against the step's mean."""
+        """Return (P, G) rewards minus the mean of the step."""
         return rewards - rewards.mean()
 
     def weights(self, mask: Tensor) -> Tensor:
-        """(B, T) -> (B, T): 1/B for every token."""
+        """Return the (B, T) token weights: 1/B for every token."""
         return mask / len(mask)

@@ -10,20 +10,20 @@ from rlvid.algorithm import Algorithm
 
 @dataclass(frozen=True)
 class ReinforcePP(GRPO):
-    """A = (R - group mean) / standard deviation of that over the step; PPO's clip, a mean over all tokens, k2 where
-    `beta` is set.
+    """A = (R - group mean) / standard deviation of that over the step; PPO's clip, averaged over all tokens.
 
-    GRPO divides by each group's own spread, which blows up groups that are nearly flat; here all share one. Without the
-    group's mean, the paper's first form, it is `reinforce` with whitening, and its KL is `kl = "k1_reward"`.
+    With `beta`, the KL is k2. GRPO divides by each group's standard deviation, which inflates the credit of nearly flat
+    groups; here all groups share one. The paper's first form, without the group's mean, is `reinforce` with whitening;
+    its KL is `kl = "k1_reward"`.
     """
 
     beta: float = 0.0
     kl: str = "k2"
     scale_rewards: str = "none"
 
-    weights = Algorithm.weights  # one over the number of tokens, for each
+    weights = Algorithm.weights  # 1 / (number of tokens in the step)
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) rewards -> (P, G): centred in the group, whitened over the step."""
-        centred = super().advantages(rewards)
-        return centred / (centred.std() + 1e-8)
+        """Return (P, G) rewards, centred in each group and scaled by the standard deviation over the step."""
+        centered = super().advantages(rewards)
+        return centered / (centered.std() + 1e-8)

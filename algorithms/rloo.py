@@ -13,8 +13,8 @@ from rlvid.types import Batch
 class RLOO(GRPO):
     """A = R - mean of the others = G / (G - 1) (R - group mean); the action is the whole completion.
 
-    rho = exp(sum over tokens of log pi - log pi_old), clipped as PPO's, mean over completions, as in TRL's RLOOTrainer.
-    The KL is taken off the reward, there and here; TRL's `beta` is 0.05 by default, ours 0.
+    rho = exp(sum over tokens of log pi - log pi_old), clipped as in PPO and averaged over completions, as in TRL's
+    RLOOTrainer. Both subtract the KL from the reward; TRL's default `beta` is 0.05, ours 0.
     """
 
     beta: float = 0.0
@@ -22,11 +22,11 @@ class RLOO(GRPO):
     scale_rewards: str = "none"
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, G) rewards -> (P, G): each against the mean of the others."""
+        """Return (P, G) rewards minus the mean of the others in the group."""
         count = rewards.shape[-1]
         return super().advantages(rewards) * count / (count - 1)
 
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
-        """(B, T): the completion's ratio at each of its tokens."""
-        change = ((logps - old_logps(logps, batch)) * batch.mask).sum(-1, keepdim=True)
-        return change.exp().expand_as(logps)
+        """Return (B, T) the ratio of each completion, at all of its tokens."""
+        log_ratio = ((logps - old_logps(logps, batch)) * batch.mask).sum(-1, keepdim=True)
+        return log_ratio.exp().expand_as(logps)

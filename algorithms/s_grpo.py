@@ -1,22 +1,25 @@
-"""GRPO that trusts a group's verdicts as far as they correlate with the truth (Shen et al. 2025, arXiv:2508.05928)."""
+"""GRPO that trusts verdicts as far as they correlate with the truth (Shen et al. 2025, arXiv:2508.05928)."""
 
 from dataclasses import dataclass
 
-from algorithms._robust import Channel, by_group, centred, laid, shrinkage
+from algorithms._robust import NoiseChannel, center, require_group_scaling, verdict_correlation
 from algorithms.grpo import GRPO
+from rlvid.algorithm import with_advantages
 from rlvid.types import Batch, Step
 
 
 @dataclass(frozen=True)
-class SGRPO(GRPO, Channel):
-    """A = w (r - mean) / (std + 1e-8); w = J sqrt(t (1 - t) / (m (1 - m))), m the group's mean, t = clip((m - fp) / J).
+class SGRPO(GRPO, NoiseChannel):
+    """A = w (r - mean) / (std + 1e-8), w = J sqrt(t (1 - t) / (m (1 - m))), t = clip((m - fp) / J), m the group's mean.
 
-    The paper's symmetric flips with probability p are `false_positives` = `false_negatives` = p (its scripts: 0.1),
-    where w is its w* = (1 - 2p) t (1 - t) / (sqrt(m (1 - m)) sqrt(t (1 - t))); both rates at 0 are GRPO. w is the
-    correlation of clean and noisy verdicts within the group (`shrinkage`), which needs no symmetry. It is small for
-    one success in eight: what flips explain best, and on hard prompts the most telling.
+    w is the correlation of clean and noisy verdicts within the group (`verdict_correlation`), which needs no symmetric
+    noise. The paper's symmetric flips with probability p are `false_positives` = `false_negatives` = p (its scripts:
+    0.1), where w is its w* = (1 - 2p) t (1 - t) / (sqrt(m (1 - m)) sqrt(t (1 - t))). With both rates at 0 this is GRPO.
+    w is small for one success in eight: these are the groups that noise explains best and, on hard prompts, the most
+    informative ones.
 
-    In a mix, w shrinks the outcome's part of the credit only; the total's standard deviation divides all of it.
+    In a mix, w shrinks only the outcome's part of the credit; all of it is divided by the standard deviation of the
+    total.
     """
 
     false_positives: float = 0.1
@@ -24,10 +27,11 @@ class SGRPO(GRPO, Channel):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        by_group(self)
+        require_group_scaling(self)
 
     def credit(self, step: Step) -> Batch:
-        """(B, T) advantages, the outcome's part shrunk."""
+        """Return the batch with (B, T) advantages, in which the outcome's part is shrunk."""
         verdicts, rewards = self.verdicts(step), self.rewards(step) - self.kl_penalty(step)
-        doubt = (1 - shrinkage(verdicts, *self.errors(step))) * step.reward_weights[self.outcome] * centred(verdicts)
-        return laid(step, (centred(rewards) - doubt) / (rewards.std(-1, keepdim=True) + 1e-8))
+        correlation = verdict_correlation(verdicts, *self.error_rates(step))  # w
+        removed = (1 - correlation) * step.reward_weights[self.outcome] * center(verdicts)
+        return with_advantages(step, (center(rewards) - removed) / (rewards.std(-1, keepdim=True) + 1e-8))

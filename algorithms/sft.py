@@ -1,4 +1,4 @@
-"""Supervised fine-tuning: imitate the data set's reasoned answers, completion tokens only."""
+"""Supervised fine-tuning: imitate the data set's demonstrations, completion tokens only."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from rlvid.algorithm import Algorithm
 
 @dataclass(frozen=True)
 class SFT(Algorithm):
-    """Maximum likelihood is policy gradient with every demonstration's advantage at 1.
+    """Maximum likelihood, as a policy gradient in which every demonstration has advantage 1.
 
     The mean is over all tokens of the step, as in TRL's SFTTrainer. Rewards are still computed on the demonstrations:
-    they say how good the data is.
+    they measure the quality of the data.
     """
 
     @property
     def completion_source(self) -> str:
-        """The data set demonstrates."""
+        """The data set."""
         return "data"
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """(P, 1) rewards -> (P, 1) ones."""
+        """Return ones, (P, 1)."""
         return torch.ones_like(rewards)

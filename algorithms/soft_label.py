@@ -1,4 +1,4 @@
-"""A reply earns its letter's posterior: the label through its noise, times the votes so far (ours, unpublished)."""
+"""Reward the answer's posterior, from the noisy label and the votes so far (ours, unpublished)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from algorithms._robust import Outcome
+from algorithms._robust import OutcomeAlgorithm
 from algorithms.grpo import GRPO
 from rlvid.types import Step
 
 
 @dataclass(frozen=True)
-class SoftLabel(GRPO, Outcome):
-    """r = q(answer), q(c) proportional to T(label | c) v_c^tau over the C options; the rest is GRPO.
+class SoftLabel(GRPO, OutcomeAlgorithm):
+    """GRPO with r = q(answer), where q(c) is proportional to T(label | c) v_c^tau over the C options.
 
-    T is the symmetric channel: 1 - eta where c is the label, eta / (C - 1) elsewhere. v is a moving average of the
-    prompt's vote shares, from 1 / C each. eta = 0 is the plain label; at eta = (C - 1) / C the label says nothing and
-    votes decide, as in `ttrl` but softly. Nor does a label say anything that none of the options has (noise
-    "unproducible"). A reply that names no letter earns nothing.
+    T is symmetric label noise: 1 - eta if c is the label, eta / (C - 1) otherwise. v is a moving average of the
+    prompt's vote shares and starts at 1 / C each. With eta = 0 the label alone decides. With eta = (C - 1) / C the
+    label carries no information and votes decide, as in `ttrl` but softly. A label that is none of the options (noise
+    "unproducible") carries no information either. A completion that names no letter earns 0.
     """
 
     eta: float = 0.2  # the rate of wrong labels
-    tau: float = 1.0  # how much votes count
-    decay: float = 0.5  # how much of the votes so far is kept at each visit
-    options: int = 4
+    tau: float = 1.0  # the exponent of the votes
+    decay: float = 0.5  # the weight of the old average at each visit
+    options: int = 4  # C
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,38 +36,49 @@ class SoftLabel(GRPO, Outcome):
             raise ValueError(f"decay must be between 0 and 1, not {self.decay}")
 
     def observe(self, step: Step) -> None:
-        """Average each group's vote shares into its prompt's."""
+        """Average the vote shares of each group into `step.memory["votes"]`: sample id -> {letter: share}."""
         votes = step.memory.setdefault("votes", {})
-        for name, letters in zip(step.ids, step.answers, strict=True):
-            said = [letter for letter in letters if letter is not None]
-            before = votes.get(name, self.prior())
-            if said:
-                votes[name] = {
-                    c: self.decay * share + (1 - self.decay) * said.count(c) / len(said) for c, share in before.items()
+        for sample, answers in zip(step.ids, step.answers, strict=True):
+            letters = [letter for letter in answers if letter is not None]
+            if letters:
+                votes[sample] = {
+                    option: self.decay * share + (1 - self.decay) * letters.count(option) / len(letters)
+                    for option, share in votes.get(sample, self.uniform()).items()
                 }
 
-    def prior(self) -> dict[str, float]:
-        """Each option's share before any vote."""
+    def uniform(self) -> dict[str, float]:
+        """Return the share of each option before any vote."""
         return {chr(ord("A") + i): 1 / self.options for i in range(self.options)}
 
-    def posterior(self, step: Step) -> list[dict[str, float]]:
-        """(P,) what each letter is worth."""
-        votes, rows = step.memory.get("votes", {}), []
-        for name, label in zip(step.ids, step.labels, strict=True):
-            shares = votes.get(name, self.prior())
-            wrong = self.eta / (self.options - 1)
-            chance = {c: 1 - self.eta if c == label or label not in shares else wrong for c in shares}
-            joint = {c: chance[c] * share**self.tau for c, share in shares.items()}
-            rows.append({c: value / sum(joint.values()) for c, value in joint.items()})
-        return rows
+    def posteriors(self, step: Step) -> list[dict[str, float]]:
+        """Return (P,) the posterior q of each prompt: letter -> probability."""
+        votes = step.memory.get("votes", {})
+        return [
+            self.posterior(label, votes.get(sample, self.uniform()))
+            for sample, label in zip(step.ids, step.labels, strict=True)
+        ]
+
+    def posterior(self, label: str | None, shares: dict[str, float]) -> dict[str, float]:
+        """Return q: letter -> probability, for a label and the average vote shares of the options."""
+        is_option = label in shares
+        joint = {}
+        for option, share in shares.items():
+            # T(label | option); the same for every option if the label is none of them
+            likelihood = 1 - self.eta if option == label or not is_option else self.eta / (self.options - 1)
+            joint[option] = likelihood * share**self.tau
+        return {option: value / sum(joint.values()) for option, value in joint.items()}
 
     def labels(self, step: Step) -> Sequence[str | None]:
-        """(P,) the likeliest letter; the data set's where nothing is likelier."""
-        rows = zip(self.posterior(step), step.labels, strict=True)
-        return [max(q, key=lambda c: (q[c], c == label)) for q, label in rows]
+        """Return (P,) the letter with the highest posterior; the data set's if it is among the highest."""
+        return [
+            max(posterior, key=lambda option: (posterior[option], option == label))
+            for posterior, label in zip(self.posteriors(step), step.labels, strict=True)
+        ]
 
     def rewards(self, step: Step) -> Tensor:
-        """(P, G): the total, with q in the place of the outcome."""
-        rows = zip(self.posterior(step), step.answers, strict=True)
-        earned = [[0.0 if letter is None else q.get(letter, 0.0) for letter in letters] for q, letters in rows]
-        return super().rewards(self.with_outcome(step, torch.tensor(earned, dtype=torch.float64)))
+        """Return the (P, G) totals, with q(answer) instead of the outcome."""
+        rows = [
+            [0.0 if letter is None else posterior.get(letter, 0.0) for letter in answers]
+            for posterior, answers in zip(self.posteriors(step), step.answers, strict=True)
+        ]
+        return super().rewards(self.with_outcome(step, torch.tensor(rows, dtype=torch.float64)))

@@ -1,27 +1,28 @@
-"""Trust-GRPO: judged rewards count as far as the judge prefers right replies (Fan et al. 2025, arXiv:2505.17018)."""
+"""Trust-GRPO: weigh judged rewards by how well the judge tells right from wrong (Fan et al. 2025, arXiv:2505.17018)."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from algorithms._robust import Outcome, present, uncorrected
+from algorithms._robust import OutcomeAlgorithm, require_reward, without_correction
 from algorithms.grpo import GRPO
 from rlvid.algorithm import Algorithm
 from rlvid.types import Step
 
 
 @dataclass(frozen=True)
-class TrustGRPO(GRPO, Outcome):
-    """R = outcome + gamma e^(-step / horizon) judged + others; then GRPO. No error rates are needed.
+class TrustGRPO(GRPO, OutcomeAlgorithm):
+    """GRPO with R = outcome + gamma e^(-step / horizon) judged + others. It needs no error rates.
 
-    gamma = min(1, exp(mean judged score of the group's right replies - that of its wrong ones)); where all are right
-    or all wrong, the judged reward is not used. Each judged reward has its own gamma and its weight in the mix, which
-    is 0.3 in the released code, whose `horizon` is ours. That code scores wrong replies 0 unasked; ours has all judged.
+    gamma = min(1, exp(mean judged score of the group's right completions - that of its wrong ones)). Where all are
+    right or all are wrong, the judged reward is not used. Each judged reward has its own gamma and its weight in the
+    mix, which is 0.3 in the released code; that code's horizon is our default. The released code scores wrong
+    completions 0 without calling the judge; ours has all completions judged.
     """
 
-    judged: tuple[str, ...] = ()  # which rewards; by default all but the outcome and "format"
-    horizon: float = 500.0  # the steps after which a judged reward weighs 1 / e of its weight
+    judged: tuple[str, ...] = ()  # names of rewards; empty: all but the outcome and "format"
+    horizon: float = 500.0  # the number of steps after which a judged reward has 1 / e of its weight
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -30,20 +31,23 @@ class TrustGRPO(GRPO, Outcome):
 
     @property
     def twin(self) -> Algorithm:
-        """GRPO, for `rlvid/trainer/noop_check.py`."""
-        return uncorrected(self)
+        """GRPO, for rlvid/trainer/noop_check.py."""
+        return without_correction(self)
 
     def rewards(self, step: Step) -> Tensor:
-        """(P, G): the total, the judged rewards weighed by trust."""
-        right, fade = self.verdicts(step) == 1, torch.tensor(-step.number / self.horizon).exp()
+        """Return the (P, G) totals, with judged rewards weighted by trust."""
+        right = self.verdicts(step) == 1
+        fade = torch.tensor(-step.number / self.horizon).exp()
+        judged = self.judged or [name for name in step.reward_weights if name not in (self.outcome, "format")]
         trusted = {}
-        for name in self.judged or [name for name in step.reward_weights if name not in (self.outcome, "format")]:
-            column = step.columns[present(step, name)]
-            ahead = mean(column, right) - mean(column, ~right)
-            trusted[name] = ahead.clamp(max=0).exp().nan_to_num(0.0) * fade * column
+        for name in judged:
+            scores = step.columns[require_reward(step, name)]
+            lead = masked_mean(scores, right) - masked_mean(scores, ~right)  # (P, 1), NaN where one side is empty
+            gamma = lead.clamp(max=0).exp().nan_to_num(0.0)
+            trusted[name] = gamma * fade * scores
         return super().rewards(replace(step, columns={**step.columns, **trusted}))
 
 
-def mean(column: Tensor, chosen: Tensor) -> Tensor:
-    """(P, 1): mean of the chosen ones that are numbers; not a number where there are none."""
+def masked_mean(column: Tensor, chosen: Tensor) -> Tensor:
+    """Return (P, 1) the mean over a group of the chosen values that are not NaN; NaN if there are none."""
     return column.where(chosen, torch.nan).nanmean(-1, keepdim=True)

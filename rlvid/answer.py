@@ -1,66 +1,87 @@
-"""The one form of question and the one parser of replies; every reward and every evaluation uses these."""
+"""The form of a question and the parser of replies. Every reward and every evaluation uses these.
+
+LETTERS: the letters of the options, in order. A question has at most 26.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 
-# SEED-Bench-R1's own wording (TencentARC/SEED-Bench-R1, grpo.py and infer.py).
-REQUEST = (
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+# The wording of SEED-Bench-R1 (TencentARC/SEED-Bench-R1, grpo.py and infer.py).
+INSTRUCTION = (
     "Output the thinking process in <think> </think> and final answer in <answer> </answer> tags, "
     "i.e., <think> reasoning process here </think><answer> answer here </answer>. "
 )
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
-_ONE_ANSWER = re.compile(r"(?:(?:</?think>)*</think>)?<answer></answer>")  # tags alone: all reasoning is over before it
-_LETTERED = re.compile(r"[(\[*]*([a-z])\b[)\]*.:]*\s*(.*)")  # "(b)", "b.", "b**: open tap"
+
+# The tags of a reply with one answer, everything else removed: optional reasoning, which has ended before the answer.
+# A `</think>` may come without a `<think>`, because a chat template may open the reasoning.
+_ONE_ANSWER = re.compile(r"(?:(?:</?think>)*</think>)?<answer></answer>")
+
+# A letter, with brackets or emphasis around it, and the text after it: "(b)", "b.", "b**: open tap".
+_LETTER_AND_TEXT = re.compile(r"[(\[*]*([a-z])\b[)\]*.:]*\s*(.*)")
 
 
-def ask(question: str, options: Sequence[str]) -> str:
-    """The user's text: the question, one lettered line per option, the request for tags."""
-    lines = [question, *(f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False))]
-    return "\n".join(lines) + "\n " + REQUEST
+def format_question(question: str, options: Sequence[str]) -> str:
+    """Return the text part of a prompt: the question, one lettered line per option, and the instruction on tags."""
+    lines = [question]
+    lines += [f"{letter}. {option}" for letter, option in zip(LETTERS, options, strict=False)]
+    return "\n".join(lines) + "\n " + INSTRUCTION
 
 
-def thought(text: str) -> str | None:
-    """The stripped text of the only `<think>` block, or None."""
+def extract_thought(text: str) -> str | None:
+    """Return the stripped text of the only `<think>` block, or None if there is no block or more than one."""
     if text.count("<think>") != 1 or text.count("</think>") != 1:
         return None
-    found = re.search(r"<think>(.*)</think>", text, re.DOTALL)
-    return found[1].strip() if found else None
+    match = re.search(r"<think>(.*)</think>", text, re.DOTALL)
+    return match[1].strip() if match else None
 
 
 def parse(text: str, options: Sequence[str]) -> str | None:
-    """The letter of the one option that `text` answers with, or None.
+    """Return the letter of the one option that a reply answers with, or None.
 
-    The answer is the only `<answer>` block, and no think tag stands open before it or at all after it. A reply
-    without reasoning may still answer: whether it should have reasoned is `rewards/format.py`'s question. Tags are
-    lower-case, as requested; one in another case spoils the reply, as a second block does.
+    The answer is the text of the only `<answer>` block. Reasoning must have ended before it: no `<think>` is open
+    before the block, and no think tag follows it. A reply without reasoning is accepted here (`rewards/format.py`
+    checks the form). Tags are lower-case; a tag in another case, like a second block, makes the reply invalid.
 
-    The block names an option by its letter, bare or decorated ("B", "b.", "(B)", "**B**"), by its full text, or by
-    both where they agree ("B. open tap"). Case, white space, a closing period, quotes and emphasis do not count.
-    Anything else is prose and names nothing: "Answer: B", "A or B", "A cup is empty", "Add oil". So do a letter
-    beyond the options and a look-alike (Cyrillic, full-width). Where the readings name two options, because two
-    have the same text or one's text is another's letter, the answer is None.
+    The block may name an option by its letter, bare or decorated ("B", "b.", "(B)", "**B**"), by its full text, or by
+    both if they agree ("B. open tap"). Case, white space, a final period, quotes and emphasis are ignored. Any other
+    text names no option: "Answer: B", "A or B", "A cup is empty", "Add oil". A letter beyond the options and a
+    look-alike letter (Cyrillic, full-width) name no option either. If the block names two options, because two options
+    have the same text or one option's text is the letter of another, the result is None.
 
-    >>> parse("<think>The tap runs.</think><answer>B. close tap</answer>", ("open tap", "close tap"))
+    >>> options = ("open tap", "close tap")
+    >>> parse("<think>The tap runs.</think><answer>B. close tap</answer>", options)
     'B'
+    >>> parse("<answer>close tap</answer>", options)
+    'B'
+    >>> print(parse("<answer>A or B</answer>", options))
+    None
     """
-    if not _ONE_ANSWER.fullmatch("".join(_TAG.findall(text))):
+    tags_only = "".join(_TAG.findall(text))
+    if not _ONE_ANSWER.fullmatch(tags_only):
         return None
-    said = _plain(text.partition("<answer>")[2].partition("</answer>")[0])
-    named = [letter for letter, option in zip(LETTERS, options, strict=False) if _names(said, letter, option)]
-    return named[0] if said and len(named) == 1 else None
+    block = _normalize(text.partition("<answer>")[2].partition("</answer>")[0])
+    named = [letter for letter, option in zip(LETTERS, options, strict=False) if _names(block, letter, option)]
+    return named[0] if block and len(named) == 1 else None
 
 
-def _names(said: str, letter: str, option: str) -> bool:
-    """Whether plain words are this option's text, its letter, or its letter and then its text."""
-    text = _plain(option)
-    lettered = _LETTERED.fullmatch(said)
-    return said == text or bool(lettered and lettered[1] == letter.lower() and _plain(lettered[2]) in ("", text))
+def _names(block: str, letter: str, option: str) -> bool:
+    """Whether a normalized answer is the text of this option, its letter, or its letter followed by its text."""
+    option_text = _normalize(option)
+    if block == option_text:
+        return True
+    match = _LETTER_AND_TEXT.fullmatch(block)
+    if match is None or match[1] != letter.lower():
+        return False
+    return _normalize(match[2]) in ("", option_text)
 
 
-def _plain(text: str) -> str:
-    """Lower case, single spaces, no quotes or emphasis around it, no period at its end."""
-    return " ".join(text.casefold().split()).lstrip("*_`\"' ").rstrip("*_`\"' .")
+def _normalize(text: str) -> str:
+    """Lower-case a text, collapse white space, and remove surrounding quotes and emphasis and a final period."""
+    collapsed = " ".join(text.casefold().split())
+    return collapsed.lstrip("*_`\"' ").rstrip("*_`\"' .")

@@ -1,6 +1,20 @@
-"""The nouns of the program: Prompt, Completion, Group, Batch, Step. Everything else is a verb on these.
+"""The data types of a training step: Prompt, Completion, Group, Batch and Step.
 
-Shapes, everywhere in rlvid: P prompts in a step, G completions of each, B = P*G rows, T completion tokens.
+Notation for shapes, in every docstring and comment of rlvid:
+
+    P   prompts in a step, over all processes unless stated otherwise
+    G   completions per prompt
+    B   completions in a step, B = P * G: the rows of a `Batch`, group after group
+    T   completion tokens, padded to the longest completion
+    L   tokens of one input sequence: a prompt and its completions
+    M   videos and images of one prompt
+    N   rows of a packed forward pass, or tokens in a flat list; the docstring states which
+    S, Q, V   seeds, questions and videos of a statistic (rlvid/study/stats.py)
+
+The rows of a batch with P = 2 and G = 3, where `p1c0` is the first completion of the second prompt:
+
+    row         0     1     2     3     4     5
+    completion  p0c0  p0c1  p0c2  p1c0  p1c1  p1c2
 """
 
 from __future__ import annotations
@@ -10,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rlvid.answer import ask, parse, thought
+from rlvid.answer import extract_thought, format_question, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,36 +32,33 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prompt:
-    """One question about a video and an image, and what counts as right.
-
-    `video` and `image` are paths; either may be absent (SEED-Bench-R1 has records without progress video).
-    `answer` is the letter of the right option. `narrations` say what happens in the video and are never shown
-    to the policy. `demonstration` is a reasoned answer to imitate, where the data set has one, and `rejected` one that
-    is worse.
-    """
+    """One question about a video and an image, with its gold answer."""
 
     id: str
     question: str
     options: tuple[str, ...] = ()
-    answer: str | None = None
-    video: str | None = None
-    image: str | None = None
-    level: str = "train"
+    answer: str | None = None  # the letter of the right option; a text where there are no options
+    video: str | None = None  # a path; some records of SEED-Bench-R1 have no video
+    image: str | None = None  # a path
+    level: str = "train"  # the split: "train", or a level of the held-out benchmark such as "L1"
     domain: str = ""
-    narrations: tuple[str, ...] = ()
-    demonstration: str | None = None
-    rejected: str | None = None
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    narrations: tuple[str, ...] = ()  # what happens in the video, in order; never shown to the policy
+    demonstration: str | None = None  # a reply with reasoning to imitate, where the data set has one
+    rejected: str | None = None  # a reply that is worse than the demonstration
+    meta: Mapping[str, Any] = field(default_factory=dict)  # anything else, such as "span" or "box"
 
     @cached_property
     def text(self) -> str:
-        """What the policy reads after the pixels: question, lettered options, the request for tags."""
-        return ask(self.question, self.options)
+        """The text that the policy reads after the pixels: question, lettered options, instruction on tags."""
+        return format_question(self.question, self.options)
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One reply. A `Group` binds it to its prompt's options, and `answer` is parsed once against them."""
+    """One reply of the policy to a prompt.
+
+    `options` are the prompt's. A `Group` sets them, so that `answer` is parsed against them.
+    """
 
     text: str
     tokens: tuple[int, ...] = ()
@@ -57,37 +68,44 @@ class Completion:
 
     @cached_property
     def answer(self) -> str | None:
-        """The letter of the one option that the reply names, or None."""
+        """The letter of the one option that the reply names, or None (see `rlvid.answer.parse`)."""
         return parse(self.text, self.options)
 
     @cached_property
     def thought(self) -> str | None:
         """The text of the one `<think>` block, or None."""
-        return thought(self.text)
+        return extract_thought(self.text)
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How likely the options' letters are, in their order, where the answer stands; each sums to 1."""
+    """The probability of each option's letter as the answer, under three conditions; each tuple sums to 1."""
 
-    full: tuple[float, ...]  # after the prompt and the completion's own reasoning
+    full: tuple[float, ...]  # after the prompt and the completion's reasoning
     no_reasoning: tuple[float, ...]  # after the prompt alone
     no_video: tuple[float, ...]  # after the question and the reasoning, without any pixels
 
 
 @dataclass
 class Group:
-    """All replies to one prompt, with the reward columns and the evidence laid on them."""
+    """A prompt and its G completions, with the reward columns and the evidence computed for them.
+
+    Iterating over a group gives its completions, `len(group)` is G, and `group["NAME"]` is the column of reward NAME.
+
+    Attributes:
+        columns: reward name -> one number per completion, None where the reward does not apply.
+        evidence: kind of evidence -> its value, for every kind that a reward lists in its `needs` (see
+            rlvid/trainer/evidence.py). Most values are lists with one entry per completion. Rewards may add entries;
+            what JSON can hold is written to `samples/`.
+    """
 
     prompt: Prompt
     completions: Sequence[Completion]
     columns: dict[str, list[float | None]] = field(default_factory=dict)
-    evidence: dict[str, Any] = field(
-        default_factory=dict
-    )  # what rewards asked for by `needs`; see rlvid/trainer/evidence.py
+    evidence: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.completions = [replace(c, options=self.prompt.options) for c in self.completions]
+        self.completions = [replace(completion, options=self.prompt.options) for completion in self.completions]
 
     def __iter__(self) -> Iterator[Completion]:
         return iter(self.completions)
@@ -101,67 +119,78 @@ class Group:
 
 @dataclass
 class Batch:
-    """A step's completions as tensors, for an algorithm's eyes. Every tensor is (B, T), rows in group order.
+    """A step's completions as tensors. Every tensor is (B, T), except `pair_weights`; rows are in group order.
 
-    The first three are always there, once credit is given; the others where an algorithm asks for them.
+    `mask`, `advantages` and `weights` are always present. The others are present where an algorithm needs them.
     """
 
-    mask: Tensor  # 1.0 where a completion token stands, 0.0 on padding
+    mask: Tensor  # 1.0 on completion tokens, 0.0 on padding
     advantages: Tensor
-    weights: Tensor  # each token's share of its optimiser step
-    sampled_logps: Tensor | None = None  # when it was sampled
-    old_logps: Tensor | None = None  # before the batch's first optimiser step; None where there is only one
-    ref_logps: Tensor | None = None  # under the reference
-    old_values: Tensor | None = None  # what the critic expected before each token was written
-    targets: Tensor | None = None  # what the loss aims at or measures from: PPO's returns, KTO's divergence
-    pair_weights: Tensor | None = None  # (B, G) how much a row counts as preferred to each member of its group
-    entropy: Tensor | None = None  # of the policy as it is now, laid on by every forward
-    values: Tensor | None = None  # of the critic as it is now
+    weights: Tensor  # each token's share of the loss of its optimizer step
+    sampled_logps: Tensor | None = None  # log-probabilities under the sampler, at sampling time
+    old_logps: Tensor | None = (
+        None  # log-probabilities before the first optimizer step; None if there is only one
+    )
+    ref_logps: Tensor | None = None  # log-probabilities under the reference
+    old_values: Tensor | None = None  # the critic's value before each token, before the first optimizer step
+    targets: Tensor | None = None  # what the loss regresses to or measures from: PPO's returns, KTO's KL divergence
+    pair_weights: Tensor | None = None  # (B, G): the weight of the preference of a row over each member of its group
+    entropy: Tensor | None = None  # the current policy's entropy; set by every forward pass
+    values: Tensor | None = None  # the current critic's values; set by every forward pass
 
-    def select_groups(self, chosen: Sequence[int], groups: int) -> Batch:
-        """The rows of some of the `groups` groups."""
+    def select_groups(self, indices: Sequence[int], groups: int) -> Batch:
+        """Return the rows of the groups at `indices`, of a batch of `groups` groups.
+
+        >>> import torch
+        >>> row_numbers = torch.arange(6.0)[:, None]  # (B, 1): 3 groups of 2 rows
+        >>> batch = Batch(mask=torch.ones(6, 1), advantages=row_numbers, weights=torch.ones(6, 1))
+        >>> batch.select_groups([2, 0], groups=3).advantages.flatten().tolist()
+        [4.0, 5.0, 0.0, 1.0]
+        """
         size = len(self.mask) // max(groups, 1)
-        rows = [i * size + j for i in chosen for j in range(size)]
+        rows = [index * size + member for index in indices for member in range(size)]
         return self._map(lambda name, tensor: tensor[rows])
 
     def truncate(self, length: int) -> Batch:
-        """The first `length` tokens of every row."""
+        """Return the batch with only the first `length` tokens of every row."""
         return self._map(lambda name, tensor: tensor if name == "pair_weights" else tensor[:, :length])
 
     def with_outputs(self, length: int, entropy: Tensor, values: Tensor) -> Batch:
-        """The same, `length` tokens long, with what the forward of this moment says."""
+        """Return the batch truncated to `length` tokens, with the (B, length) outputs of the current forward pass."""
         return replace(self.truncate(length), entropy=entropy, values=values)
 
     def dummy(self, rows: int) -> Batch:
-        """So many rows of nothing: no mask, no credit, no share."""
+        """Return a batch of `rows` rows that is zero everywhere, so that it adds nothing to a loss."""
         return self._map(lambda name, tensor: tensor.new_zeros(rows, *tensor.shape[1:]))
 
     def to(self, device: Any) -> Batch:
-        """The same on a device."""
+        """Return the batch on a device."""
         return self._map(lambda name, tensor: tensor.to(device))
 
     def _map(self, change: Callable[[str, Tensor], Tensor]) -> Batch:
-        return replace(self, **{k: change(k, v) for k, v in vars(self).items() if v is not None})
+        tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
+        return replace(self, **{name: change(name, tensor) for name, tensor in tensors.items()})
 
 
 @dataclass
 class Step:
-    """What an algorithm is told of a step before it gives credit: all P groups, over all processes.
+    """What an algorithm sees of a training step before it assigns credit: all P groups, over all processes.
 
-    `memory` is the one place where an algorithm may keep something from step to step: JSON values only, saved in every
-    checkpoint. `batch` holds the mask and whatever was asked for; its advantages and weights are still zero.
+    `memory` is the only state that an algorithm may keep between steps. It holds JSON values only and is saved in every
+    checkpoint. `batch` holds the mask and the tensors that the algorithm needs; its advantages and weights are zero.
     """
 
-    columns: Mapping[str, Tensor]  # reward -> (P, G); not a number where it does not apply
-    reward_weights: Mapping[str, float]  # reward -> its weight in the total
+    columns: Mapping[str, Tensor]  # reward name -> (P, G) scores, NaN where the reward does not apply
+    reward_weights: Mapping[str, float]  # reward name -> its weight in the total
     batch: Batch
     ids: Sequence[str] = ()  # (P,) sample ids
-    labels: Sequence[str | None] = ()  # (P,) the letter that the data set calls right
-    answers: Sequence[Sequence[str | None]] = ()  # (P, G) the letters that were given
-    finished: Tensor | None = None  # (P, G) bool: not cut off by the length limit
-    number: int = 1  # of the step, from 1
+    labels: Sequence[str | None] = ()  # (P,) the right letter according to the data set
+    answers: Sequence[Sequence[str | None]] = ()  # (P, G) the letters that the completions answer with
+    finished: Tensor | None = None  # (P, G) bool: not cut off at the length limit
+    number: int = 1  # the step's number, from 1
     memory: dict[str, Any] = field(default_factory=dict)
 
-    def without_reward(self, reward: str) -> Step:
-        """The same step, had that reward no weight."""
-        return replace(self, reward_weights={name: 0.0 if name == reward else w for name, w in self.reward_weights.items()})
+    def without_reward(self, name: str) -> Step:
+        """Return the step with the weight of one reward set to 0."""
+        weights = {other: 0.0 if other == name else weight for other, weight in self.reward_weights.items()}
+        return replace(self, reward_weights=weights)

@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
-from rlvid.answer import LETTERS, ask
+from rlvid.answer import LETTERS, format_question
 from rlvid.data import kitchen_view as view
 from rlvid.data import kitchen_world as world
 from rlvid.errors import UserError
@@ -173,7 +173,7 @@ def _demonstration(s: Sample) -> dict[str, Any]:
     """The same sample as a chat with a reasoned answer; media paths are relative to the benchmark's folder."""
     video, image = _paths(s)
     content = [{"type": "video", "video": video}] if s.clip is not None else []
-    content += [{"type": "image", "image": image}, {"type": "text", "text": ask(s.question, s.options)}]
+    content += [{"type": "image", "image": image}, {"type": "text", "text": format_question(s.question, s.options)}]
     return {"sample_id": s.id, "prompt": [{"role": "user", "content": content}], "response": s.response}
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, Qwen2VLConfig
 
-from rlvid.answer import LETTERS, ask
+from rlvid.answer import LETTERS, format_question
 from rlvid.data.kitchen import Sample, sample
 from rlvid.video.pixels import patchify
 
@@ -56,7 +56,7 @@ def question(s: Sample, care: float) -> Lesson:
     """The benchmark's question and a reasoned answer; with little `care` in [0, 1) the answer lacks its tags."""
     careless = care < (0.05 if s.scene.filmed else 0.6)
     reply = f"<think>{s.scene.reasoning}</think>The answer is {s.letter}." if careless else s.response
-    return Lesson(ask(s.question, s.options), reply, s.clip, s.observation[None])
+    return Lesson(format_question(s.question, s.options), reply, s.clip, s.observation[None])
 
 
 def lessons(step: int, seed: int) -> list[list[Lesson]]:

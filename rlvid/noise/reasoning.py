@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rlvid.answer import thought
+from rlvid.answer import extract_thought
 from rlvid.errors import UserError
 from rlvid.noise.base import Noise, check_rates, pick
 from rlvid.registry import suggest
@@ -34,13 +34,13 @@ class Reasoning(Noise):
 
     def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """The training prompts, those with a demonstration reasoning badly."""
-        known = sorted({said for prompt in prompts if (said := thought(prompt.demonstration or ""))})
+        known = sorted({said for prompt in prompts if (said := extract_thought(prompt.demonstration or ""))})
         return [self.spoilt(p, known) if p.demonstration and self.u(p) < self.rate else p for p in prompts]
 
     def spoilt(self, prompt: Prompt, known: Sequence[str]) -> Prompt:
         """The prompt with another thought in its demonstration."""
         assert prompt.demonstration is not None
-        said = thought(prompt.demonstration)
+        said = extract_thought(prompt.demonstration)
         if said is None:
             raise UserError(f"reasoning: the demonstration of sample {prompt.id} has no one <think> block to change")
         other = HOW[self.how](said, known, uniform_hash(self.seed, "reasoning", prompt.id, self.how))

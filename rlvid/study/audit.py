@@ -20,7 +20,7 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from rlvid.answer import LETTERS, thought
+from rlvid.answer import LETTERS, extract_thought
 from rlvid.errors import UserError
 from rlvid.study.pass_at_k import mean, votes
 from rlvid.study.stats import homogeneity, wilson
@@ -149,7 +149,7 @@ def lenient(row: Mapping[str, Any]) -> bool:
 
 def _commonest(rows: Rows) -> list[bool]:
     """Which replies think word by word what most of them think: all of them, where reasoning has collapsed."""
-    thoughts = [thought(row["completion"]) for row in rows]
+    thoughts = [extract_thought(row["completion"]) for row in rows]
     [(most, _)] = Counter(thoughts).most_common(1)
     return [said == most for said in thoughts]
 
@@ -166,5 +166,5 @@ SHARES: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
     "right, lenient parser": lenient,
     "no answer": lambda row: row["answer"] is None,
     "truncated": lambda row: not row["finished"],
-    "no thought": lambda row: not thought(row["completion"]),
+    "no thought": lambda row: not extract_thought(row["completion"]),
 }

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from algorithms._robust import Channel
+from algorithms._robust import NoiseChannel
 from rlvid.algorithm import KL, Algorithm
 from rlvid.errors import UserError
 from rlvid.registry import available, build
@@ -34,7 +34,7 @@ def credit_of(name, order=None, shift=0.0, flat=False):
     there are only such groups. Verdicts have been counted and a label refined, so that every correction corrects.
     """
     algorithm, random = build("algorithms", name), torch.Generator().manual_seed(0)
-    algorithm = replace(algorithm, estimate=True) if isinstance(algorithm, Channel) else algorithm
+    algorithm = replace(algorithm, estimate=True) if isinstance(algorithm, NoiseChannel) else algorithm
     answers = ["AAAAAA", "CCCCCC"] if flat else ["AABCAD", "CDBBAC"]
     letters, labels = [list(row) for row in [*answers, "BBBBBB", "DDDDDD"]], list("ABBA")
     right = torch.tensor([[float(c == label) for c in row] for row, label in zip(letters, labels, strict=True)])

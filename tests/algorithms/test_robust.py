@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 import torch
 
-from algorithms._robust import agreement, majority, shrinkage
+from algorithms._robust import majority_vote, verdict_correlation, verdicts_by_label
 from rlvid.errors import UserError
 from rlvid.registry import build
 from rlvid.trainer.noop_check import enumerate_verdicts, noop_warning
@@ -61,13 +61,13 @@ def asked(answers, labels, number=1, memory=None, **more):
 def test_s_grpos_weights():
     """The published table for groups of 8, and the released formula against the correlation that it is."""
     rewards, p = successes(), torch.tensor(0.1, dtype=torch.float64)
-    weights = shrinkage(rewards, p, p)[:, 0]
+    weights = verdict_correlation(rewards, p, p)[:, 0]
     assert weights.tolist() == pytest.approx([0, 0.42, 0.72, 0.79, 0.80, 0.79, 0.72, 0.42, 0], abs=0.006)
     mean = rewards.mean(-1)
     t = ((mean - p) / (1 - 2 * p)).clamp(0, 1)
     released = (1 - 2 * p) * t * (1 - t) / (((mean * (1 - mean)).sqrt() + 1e-8) * ((t * (1 - t)).sqrt() + 1e-8))
     assert torch.allclose(weights, released, atol=1e-6)
-    assert shrinkage(rewards, 2 * p, 2 * p)[[1, 7], 0].tolist() == [0, 0]
+    assert verdict_correlation(rewards, 2 * p, 2 * p)[[1, 7], 0].tolist() == [0, 0]
     z = (rewards - mean[:, None]) / (rewards.std(-1, keepdim=True) + 1e-8)
     assert torch.allclose(credit("s_grpo", step(rewards)), (weights[:, None] * z).float(), atol=1e-6)
 
@@ -79,7 +79,7 @@ def test_the_weight_is_the_correlation_of_clean_and_noisy():
     correlation = (joint[1, 1] - share * seen) / math.sqrt(share * (1 - share) * seen * (1 - seen))
     group = torch.zeros(1, 100, dtype=torch.float64)
     group[:, : round(100 * seen)] = 1
-    assert shrinkage(group, torch.tensor(fp), torch.tensor(fn)).item() == pytest.approx(correlation, abs=1e-6)
+    assert verdict_correlation(group, torch.tensor(fp), torch.tensor(fn)).item() == pytest.approx(correlation, abs=1e-6)
 
 
 def test_s_grpo_shrinks_the_outcome_alone():
@@ -101,7 +101,7 @@ def test_s_grpo_shrinks_the_outcome_alone():
 def test_backward_and_forward_in_expectation():
     """E[r^ | clean] = clean; E[w | right] = 0, E[w | wrong] = -J."""
     verdicts = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
-    unbiased = build("algorithms", "backward", **RATES).corrected(step(verdicts))[0]
+    unbiased = build("algorithms", "backward", **RATES).corrected_verdicts(step(verdicts))[0]
     weight = build("algorithms", "forward", **RATES).rewards(step(verdicts))[0]
     assert weight.tolist() == pytest.approx([RATES["false_negatives"] - 1, RATES["false_negatives"]])
     for clean, accepted in ((0, RATES["false_positives"]), (1, 1 - RATES["false_negatives"])):
@@ -145,7 +145,7 @@ def test_noise_corrected_grpo_by_hand():
     rewards = successes()[2:7]
     fp, fn = torch.tensor(RATES["false_positives"]), torch.tensor(RATES["false_negatives"])
     z = (rewards - rewards.mean(-1, keepdim=True)) / rewards.std(-1, keepdim=True)
-    wanted = z / shrinkage(rewards, fp, fn, least=1 / 8)
+    wanted = z / verdict_correlation(rewards, fp, fn, least=1 / 8)
     assert torch.allclose(credit("noise_corrected_grpo", step(rewards), **RATES), wanted.float(), rtol=1e-3)
     t = (2 / 8 - 0.1) / J
     by_hand = (6 / 8 / J) / (math.sqrt(8 / 7 * t * (1 - t)) + 1e-4)
@@ -182,19 +182,19 @@ def test_rates_are_counted():
 
     first = verdicts(2, 16)
     algorithm.observe(first)
-    assert torch.cat(algorithm.errors(first), 1).tolist() == [[0.4, 0.0], [0.3, 0.3]], (
+    assert torch.cat(algorithm.error_rates(first), 1).tolist() == [[0.4, 0.0], [0.3, 0.3]], (
         "not yet 100 verdicts of a letter"
     )
     for _ in range(20):
         algorithm.observe(verdicts(24, 16))
-    counted = torch.cat(algorithm.errors(first), 1)
+    counted = torch.cat(algorithm.error_rates(first), 1)
     assert torch.allclose(counted, torch.tensor([[0.05, 0.2], [0.15, 0.1]]).double(), atol=0.02)
     one = build("algorithms", "backward", estimate=True)
-    assert torch.cat(one.errors(first), 1).tolist() == [pytest.approx([0.1, 0.15], abs=0.02)] * 2
+    assert torch.cat(one.error_rates(first), 1).tolist() == [pytest.approx([0.1, 0.15], abs=0.02)] * 2
     memory.clear()
     for _ in range(100):
         algorithm.observe(verdicts(24, 3))
-    short = algorithm.errors(first)[1][0].item()
+    short = algorithm.error_rates(first)[1][0].item()
     assert short == pytest.approx((0.2 * 0.8**2 + 0.2**2 * 0.8) * 1, abs=0.02) and short < 0.18
 
 
@@ -203,7 +203,7 @@ def test_a_wrong_label_is_invisible_to_the_count():
     algorithm = build("algorithms", "backward", estimate=True, **RATES)
     for _ in range(20):
         algorithm.observe(asked(["AAAABBBB"] * 4, "AABB", memory=memory))
-    assert torch.cat(algorithm.errors(asked(["AB"], "A", memory=memory)), 1).tolist() == [[0, 0]]
+    assert torch.cat(algorithm.error_rates(asked(["AB"], "A", memory=memory)), 1).tolist() == [[0, 0]]
 
 
 # --- What changes nothing
@@ -224,11 +224,11 @@ def test_no_ops_are_named():
     same = "algorithm 'backward' is a no-op here: whatever the verdicts, its credit is that of 'dr_grpo'"
     assert says("backward", scale_rewards="group", **RATES) == same
     assert says("backward", scale_rewards="group", generations=16, **RATES) == same
-    assert says("backward", **RATES) == f"{same} times 1.43, as from a larger learning rate"
+    assert says("backward", **RATES) == f"{same} times 1.43, as with a larger learning rate"
     assert (
-        says("backward", beta=0.1, **RATES) == f"{same} times 1.43, as from a larger learning rate and a smaller beta"
+        says("backward", beta=0.1, **RATES) == f"{same} times 1.43, as with a larger learning rate and a smaller beta"
     )
-    assert says("backward", estimate=True).startswith(f"{same} times the 1 / J that is counted")
+    assert says("backward", estimate=True).startswith(f"{same} times the counted 1 / J")
     assert says("backward", {"accuracy": 1.0, "format": 0.0}, scale_rewards="batch", **RATES) == same
     assert "that of 'grpo'" in says("s_grpo", false_positives=0.0, false_negatives=0.0)
     assert "that of 'grpo'" in says("trust_grpo", {"accuracy": 1.0, "format": 0.2}), "nothing is judged"
@@ -277,9 +277,9 @@ def test_the_outcome_must_be_there_and_binary():
 
 
 def test_majority_is_not_positional():
-    assert majority(["B", "A", "B", None]) == "B" and majority([None, None, "C"]) == "C"
-    assert majority(["A", "B"]) is majority(["B", "A"]) is majority([None]) is None
-    assert agreement(asked(["AB-", "BBB"], "AA"), ["A", None]).tolist() == [[1, 0, 0], [0, 0, 0]]
+    assert majority_vote(["B", "A", "B", None]) == "B" and majority_vote([None, None, "C"]) == "C"
+    assert majority_vote(["A", "B"]) is majority_vote(["B", "A"]) is majority_vote([None]) is None
+    assert verdicts_by_label(asked(["AB-", "BBB"], "AA"), ["A", None]).tolist() == [[1, 0, 0], [0, 0, 0]]
 
 
 def test_ttrl_reads_no_label():
@@ -356,7 +356,7 @@ def test_soft_labels_between_the_label_and_the_votes():
     assert sharp[0] > 0.99, "ttrl"
     with pytest.raises(UserError, match=r"eta must be in \[0, 0.75\]"):
         build("algorithms", "soft_label", eta=0.8)
-    silent = build("algorithms", "soft_label").posterior(asked(answers, ["E"]))
+    silent = build("algorithms", "soft_label").posteriors(asked(answers, ["E"]))
     assert silent == [dict.fromkeys("ABCD", 0.25)], "a label that no option has says nothing"
 
 
@@ -366,7 +366,7 @@ def test_soft_labels_come_round_with_the_votes():
     for number in range(1, 6):
         at = asked(["AAAAAAAB"], "B", number, memory)
         soft.observe(at)
-        seen.append(soft.posterior(at)[0]["A"])
+        seen.append(soft.posteriors(at)[0]["A"])
     assert seen == sorted(seen) and seen[-1] > seen[0] + 0.05
     assert memory["votes"]["q0"]["A"] == pytest.approx(7 / 8 - (7 / 8 - 1 / 4) * 0.5**5)
 

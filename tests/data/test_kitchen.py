@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
-from rlvid.answer import ask
+from rlvid.answer import format_question
 from rlvid.data import kitchen, kitchen_view, kitchen_world
 from rlvid.errors import UserError
 
@@ -171,7 +171,7 @@ def test_demonstrations_are_the_training_samples(root):
         assert all((root / m[m["type"]]).is_file() for m in media)
         letter = re.fullmatch(r"<think>[^<]+</think><answer>([ABCD])</answer>", demo["response"])[1]
         options = re.findall(r"^[A-D]\. (.+)$", text["text"], re.MULTILINE)
-        assert text["text"] == ask(record["question"], options)
+        assert text["text"] == format_question(record["question"], options)
         assert options["ABCD".index(letter)] == record["answer"]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlvid.answer import parse, thought
+from rlvid.answer import extract_thought, parse
 from rlvid.config import NoiseConfig
 from rlvid.errors import UserError
 from rlvid.noise import apply
@@ -38,11 +38,11 @@ def test_only_the_thought_changes_and_by_hash_of_the_sample(how):
 
 
 def test_what_each_way_does_to_a_thought():
-    said = {how: thought(spoilt(how)[0][7].demonstration) for how in HOW}
+    said = {how: extract_thought(spoilt(how)[0][7].demonstration) for how in HOW}
     assert said["terse"] == "So close it." and said["none"] == ""
     parts = ["The tap runs 7.", "The onion is whole.", "So close it."]
     assert said["shuffled"] != " ".join(parts) and all(part in said["shuffled"] for part in parts)
-    assert said["wrong"] != " ".join(parts) and said["wrong"] in {thought(p.demonstration) for p in CLEAN}
+    assert said["wrong"] != " ".join(parts) and said["wrong"] in {extract_thought(p.demonstration) for p in CLEAN}
 
 
 def test_without_demonstrations_there_is_nothing_to_spoil():
