@@ -1,128 +1,216 @@
-"""What plug-ins say of themselves, read from their source without running it: `rlvid list` answers at once.
+"""The tables of `rlvid list`. Plug-ins are described by parsing their source: nothing of theirs runs or is imported.
 
-A plug-in's first docstring line is its description; a dataclass's fields, or a function's keyword-only parameters, with
-their defaults are its knobs; a subclass shows its parents' fields too.
+The description of a plug-in is the first line of its docstring. Its fields are those of a dataclass, inherited ones
+too, or the keyword-only parameters of a function.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-from rlvid.registry import available
+import tomli_w
+from rich.table import Table
+
+from rlvid.config import Config, settings
+from rlvid.errors import UserError
+from rlvid.registry import available, module_file, suggest
 
 
 @dataclass(frozen=True)
 class Description:
-    """One row of `rlvid list`."""
+    """One row of a list."""
 
     name: str
-    says: str
-    fields: dict[str, str]  # name: default, as written
-    where: str  # file:line
+    text: str
+    fields: dict[str, str]  # name -> default, as written in the source
+    source: str  # file:line
+
+
+# Rows
 
 
 def list_plugins(kind: str) -> list[Description]:
-    """Every plug-in in `rewards/` or `algorithms/`."""
-    return [_plugin(kind, name) for name in available(kind)]
+    """Describe every plug-in of a folder; `kind` is "rewards" or "algorithms"."""
+    return [_describe_plugin(kind, name) for name in available(kind)]
 
 
 def list_presets() -> list[Description]:
-    """The shipped presets, by their first comment line."""
-    files = sorted((module_file("experiments").parent / "presets").glob("*.toml"))
-    firsts = [(path, path.read_text().partition("\n")[0].lstrip("# ")) for path in files]
-    return [Description(path.stem, says, {}, f"presets/{path.name}") for path, says in firsts]
+    """Describe the shipped presets by the comment in their first line."""
+    rows = []
+    for path in sorted((module_file("experiments").parent / "presets").glob("*.toml")):
+        first_line = path.read_text().partition("\n")[0]
+        rows.append(Description(path.stem, first_line.lstrip("# "), {}, f"presets/{path.name}"))
+    return rows
 
 
-def list_functions(functions: Mapping[str, Callable[..., Any]]) -> list[Description]:
-    """Functions by name, by their first docstring line."""
-    where = {name: Path(f.__code__.co_filename).name for name, f in functions.items()}
-    return [Description(n, (f.__doc__ or "").partition("\n")[0], {}, where[n]) for n, f in functions.items()]
+def list_views() -> list[Description]:
+    """Describe the altered views of a clip."""
+    from rlvid.video.views import VIEWS
+
+    source = module_file("rlvid.video.views").name
+    return [Description(name, _first_line(view.__doc__), {}, f"video/{source}") for name, view in VIEWS.items()]
 
 
 def list_noises() -> list[Description]:
-    """Every kind of noise, with its fields."""
+    """Describe every kind of noise, with its fields."""
     from rlvid.noise.apply import NOISES
 
-    return [
-        Description(
-            name,
-            (kind.__doc__ or "").partition("\n")[0],
-            {f.name: repr(f.default) for f in fields(kind)},
-            f"data/{module_file(kind.__module__).name}:{inspect.getsourcelines(kind)[1]}",
-        )
-        for name, kind in NOISES.items()
-    ]
+    rows = []
+    for name, kind in NOISES.items():
+        defaults = {item.name: repr(item.default) for item in fields(kind)}
+        file, line = module_file(kind.__module__).name, inspect.getsourcelines(kind)[1]
+        rows.append(Description(name, _first_line(kind.__doc__), defaults, f"noise/{file}:{line}"))
+    return rows
 
 
 def list_benchmarks() -> list[Description]:
-    """What `data` and `eval.transfer` can be in a config."""
-    known = {
-        "kitchen": ("the embedded benchmark: short mp4 clips of a cook, levels L1 to L3", "kitchen"),
-        "kitchen_long": (
-            "the embedded one for transfer: longer films, questions that refer, 15s and 60s",
-            "kitchen_long",
-        ),
-        "FOLDER": ("in SEED-Bench-R1's layout, by its annotations/", "seed_bench_r1"),
-        "FOLDER ": ("in LongVideoBench's layout, by its lvb_val.json: 15s to 3600s", "longvideobench"),
-        "FILE.toml": ("any questions with options, by a map of their fields", "multiple_choice"),
-    }
-    return [Description(name, says, {}, f"data/{file}.py") for name, (says, file) in known.items()]
+    """Describe the values that `data` and `eval.transfer` can have in a config."""
+    known = (
+        ("kitchen", "the embedded benchmark: short mp4 clips of a cook, levels L1 to L3", "kitchen"),
+        ("kitchen_long", "the embedded transfer benchmark: longer films, levels 15s and 60s", "kitchen_long"),
+        ("FOLDER", "the layout of SEED-Bench-R1, recognized by annotations/", "seed_bench_r1"),
+        ("FOLDER", "the layout of LongVideoBench, recognized by lvb_val.json; levels 15s to 3600s", "longvideobench"),
+        ("FILE.toml", "any questions with options, by a map of their fields", "multiple_choice"),
+    )
+    return [Description(name, text, {}, f"data/{module}.py") for name, text, module in known]
 
 
-def module_file(module: str) -> Path:
-    """The file of a module, without importing it."""
-    spec = importlib.util.find_spec(module)
-    assert spec and spec.origin, module
-    return Path(spec.origin)
+def list_evidence() -> list[Description]:
+    """Describe every kind of evidence, by the `@evidence(...)` decorators in the source."""
+    path = module_file("rlvid.trainer.evidence_kinds")
+    rows = []
+    for node in ast.parse(path.read_text()).body:
+        if not isinstance(node, ast.FunctionDef):
+            continue
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "evidence":
+                name = ast.literal_eval(call.args[0])
+                options = {str(option.arg): ast.unparse(option.value) for option in call.keywords}
+                text = _first_line(ast.get_docstring(node))
+                rows.append(Description(name, text, options, f"trainer/{path.name}:{node.lineno}"))
+    return rows
 
 
-def _plugin(kind: str, name: str) -> Description:
+LISTS: dict[str, Callable[[], list[Description]]] = {
+    "rewards": lambda: list_plugins("rewards"),
+    "algorithms": lambda: list_plugins("algorithms"),
+    "presets": list_presets,
+    "benchmarks": list_benchmarks,
+    "evidence": list_evidence,
+    "noise": list_noises,
+    "views": list_views,
+}
+
+
+# Tables
+
+
+def description_table(rows: Sequence[Description]) -> Table:
+    """Render the rows of a list; the column of fields is left out if no row has any."""
+    has_fields = any(row.fields for row in rows)
+    table = _table("name", "description", *(["fields"] if has_fields else []), "source")
+    for row in rows:
+        pairs = "  ".join(f"{key}={value}" for key, value in row.fields.items())
+        table.add_row(row.name, row.text, *([pairs] if has_fields else []), row.source)
+    return table
+
+
+def config_table(section: str = "") -> Table:
+    """Render the keys of a config with type, default and meaning.
+
+    Args:
+        section: such as "train", to show only its keys; "" for all.
+
+    Raises:
+        UserError: for an unknown section.
+    """
+    rows = list(settings(Config()))
+    sections = {row.key.partition(".")[0] for row in rows}
+    if section and section not in sections:
+        raise UserError(f"no section {section!r} in a config.{suggest(section, sections)}")
+    table = _table("key", "type", "default", "meaning")
+    for row in rows:
+        if section in ("", row.key.partition(".")[0]):
+            limits = f"; {row.limits}" if str(row.limits) else ""
+            table.add_row(row.key, _type_in_words(row.type), _as_toml(row.value), row.meaning + limits)
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number == 0)
+    return table
+
+
+def _type_in_words(annotation: str) -> str:
+    """Name an annotation of the config: "tuple[str, ...]" is "list of str"."""
+    words = {"tuple[str, ...]": "list of str", "Plugin": "name or table", "tuple[Plugin, ...]": "table"}
+    return words.get(annotation, annotation.replace(" | None", ' or ""'))
+
+
+def _as_toml(value: Any) -> str:
+    """Write a default as it would stand in a TOML file; plug-ins by name."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_as_toml(item) for item in value) + "]"
+    if hasattr(value, "name"):  # a Plugin
+        return str(value.name)
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
+
+
+# Parsing plug-ins
+
+
+def _describe_plugin(kind: str, name: str) -> Description:
     path = module_file(f"{kind}.{name}")
     tree = ast.parse(path.read_text())
-    flat = name.replace("_", "")
-    node = next(
-        n
-        for n in tree.body
-        if isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name.replace("_", "").lower() == flat
-    )
-    fields = _fields(tree, node) if isinstance(node, ast.ClassDef) else _knobs(node)
-    return Description(name, _first_line(tree) or _first_line(node), fields, f"{kind}/{path.name}:{node.lineno}")
+    node = next(node for node in _definitions(tree) if _flat(node.name) == _flat(name))
+    plugin_fields = _class_fields(tree, node) if isinstance(node, ast.ClassDef) else _keyword_parameters(node)
+    text = _first_line(ast.get_docstring(tree)) or _first_line(ast.get_docstring(node))
+    return Description(name, text, plugin_fields, f"{kind}/{path.name}:{node.lineno}")
 
 
-def _fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, str]:
-    """Dataclass fields with their defaults, in dataclass order: the first of several parents has the last word."""
-    fields: dict[str, str] = {}
-    for base in reversed(node.bases):
-        if isinstance(base, ast.Name) and (found := _class(tree, base.id)):
-            fields |= _fields(*found)
+def _definitions(tree: ast.Module) -> Iterator[ast.ClassDef | ast.FunctionDef]:
+    return (node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef))
+
+
+def _flat(name: str) -> str:
+    """Normalize a name as the registry does: `DrGRPO` and `dr_grpo` are equal."""
+    return name.replace("_", "").lower()
+
+
+def _class_fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, str]:
+    """Return the fields of a dataclass with their defaults, in the order that `dataclasses` gives them."""
+    found: dict[str, str] = {}
+    for base in reversed(node.bases):  # of several base classes, the first one's default counts
+        if isinstance(base, ast.Name) and (parent := _find_class(tree, base.id)):
+            found |= _class_fields(*parent)
     for item in node.body:
         if not isinstance(item, ast.AnnAssign) or "ClassVar" in ast.unparse(item.annotation):
             continue
         if isinstance(item.target, ast.Name) and item.value is not None:
-            fields[item.target.id] = ast.unparse(item.value).replace("field(default_factory=dict)", "{}")
-    return fields
+            found[item.target.id] = ast.unparse(item.value).replace("field(default_factory=dict)", "{}")
+    return found
 
 
-def _class(tree: ast.Module, name: str) -> tuple[ast.Module, ast.ClassDef] | None:
-    """A class by name: defined in this module, or imported into it from another."""
+def _find_class(tree: ast.Module, name: str) -> tuple[ast.Module, ast.ClassDef] | None:
+    """Find a class that is defined in a module, or imported into it from another; returns its module and node."""
     for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
             return tree, node
-        if isinstance(node, ast.ImportFrom) and node.module and any(a.name == name for a in node.names):
-            return _class(ast.parse(module_file(node.module).read_text()), name)
+        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
+            return _find_class(ast.parse(module_file(node.module).read_text()), name)
     return None
 
 
-def _knobs(node: ast.FunctionDef) -> dict[str, str]:
+def _keyword_parameters(node: ast.FunctionDef) -> dict[str, str]:
     pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-    return {arg.arg: ast.unparse(default) if default else "required" for arg, default in pairs}
+    return {parameter.arg: ast.unparse(default) if default else "required" for parameter, default in pairs}
 
 
-def _first_line(node: ast.Module | ast.ClassDef | ast.FunctionDef) -> str:
-    return (ast.get_docstring(node) or "").partition("\n")[0]
+def _first_line(docstring: str | None) -> str:
+    return (docstring or "").partition("\n")[0]

@@ -49,12 +49,12 @@ class VideoConfig:
     """How frames are chosen, resized and decoded. The defaults are those of SEED-Bench-R1 (arXiv:2503.24376)."""
 
     fps: float = setting(2.0, "frames taken per second of video, within min_frames and max_frames", above=0)
-    min_frames: int = setting(4, "least number of frames", at_least=2)
-    max_frames: int = setting(16, "greatest number of frames")
+    min_frames: int = setting(4, "minimum number of frames", at_least=2)
+    max_frames: int = setting(16, "maximum number of frames")
     resized_height: int | None = setting(252, 'height of a frame in pixels; "" keeps the aspect ratio')
     resized_width: int | None = setting(252, 'width of a frame in pixels; "" keeps the aspect ratio')
-    min_pixels: int = setting(56 * 56, "fewest pixels of a frame where a size is unset")
-    max_pixels: int = setting(256 * 28 * 28, "most pixels of a frame where a size is unset")
+    min_pixels: int = setting(56 * 56, "minimum pixels of a frame where a size is unset")
+    max_pixels: int = setting(256 * 28 * 28, "maximum pixels of a frame where a size is unset")
     on_bad_video: str = setting(
         "error",
         '"error" stops at a clip that cannot be read; "skip" leaves it out, counts it in data/decode_failures and '
@@ -76,10 +76,10 @@ class TrainConfig:
     data_fraction: float = setting(
         1.0, "share of the training samples to use, chosen by `seed`; a smaller share is a subset", above=0, at_most=1
     )
-    num_generations: int = setting(8, "completions of a prompt (G)", at_least=1)
-    max_completion_length: int = setting(256, "greatest number of tokens of a completion", at_least=1)
+    num_generations: int = setting(8, "completions of a prompt, G", at_least=1)
+    max_completion_length: int = setting(256, "maximum number of tokens of a completion", at_least=1)
     temperature: float = setting(1.0, "sampling temperature", above=0)
-    top_p: float = setting(1.0, "nucleus sampling: least probability mass that is kept", above=0, at_most=1)
+    top_p: float = setting(1.0, "nucleus sampling: the probability mass that is kept", above=0, at_most=1)
     learning_rate: float = setting(1e-6, "peak learning rate of AdamW", at_least=0)
     lr_scheduler_type: str = setting("linear", "learning rate schedule", choices=("linear", "cosine", "constant"))
     warmup_steps: int = setting(0, "steps in which the learning rate rises linearly")
@@ -99,7 +99,7 @@ class TrainConfig:
     attn_implementation: str = setting("sdpa", "attention implementation of transformers")
     use_vllm: bool = setting(False, "sample with vLLM in the same process; one process only")
     vllm_gpu_memory_utilization: float = setting(0.3, "share of the GPU's memory that vLLM may use")
-    vllm_max_model_length: int = setting(0, "greatest tokens of a prompt and its completion; 0: the model's own limit")
+    vllm_max_model_length: int = setting(0, "maximum tokens of a prompt and its completion; 0: the model's own limit")
     lora_r: int = setting(0, "rank of the policy's LoRA adapter; 0 trains all weights", at_least=0)
     lora_alpha: int = setting(32, "LoRA scaling numerator: alpha / r")
     sync_ref_model: bool = setting(False, "the reference is an fp32 moving average of the policy")
@@ -143,7 +143,7 @@ class JudgeConfig:
     model: str = setting("", "name of the model at the endpoint")
     api_key_env: str = setting("JUDGE_API_KEY", "environment variable that holds the key; the key is never written")
     temperature: float = setting(0.0, "sampling temperature")
-    max_tokens: int = setting(512, "greatest number of tokens of a reply")
+    max_tokens: int = setting(512, "maximum number of tokens of a reply")
     timeout: float = setting(60.0, "seconds per attempt")
     retries: int = setting(5, "attempts after the first")
     concurrency: int = setting(16, "requests at a time")
@@ -161,7 +161,7 @@ class EvalConfig:
     limit: int = setting(0, "number of questions of each level, from the first; 0 is all")
     batch_size: int = setting(16, "questions of a batch, over all processes", at_least=1)
     temperature: float = setting(0.0, "sampling temperature; 0 is greedy decoding", at_least=0)
-    top_p: float = setting(1.0, "nucleus sampling: least probability mass that is kept")
+    top_p: float = setting(1.0, "nucleus sampling: the probability mass that is kept")
     seed: int = setting(0, "seed of the sampling, at a temperature above 0")
     rewards: tuple[Plugin, ...] = setting((), "rewards that are measured but not trained on: NAME = {fields}")
     completions: str = setting("", "folder of a finished evaluation (RUN/eval) whose completions are scored again")

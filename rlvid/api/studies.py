@@ -1,0 +1,146 @@
+"""Run experiments, and read the folders of finished and unfinished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlvid.errors import UserError
+from rlvid.registry import missing_module
+from rlvid.utils.renamed import renamed_hint
+
+
+def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
+    """Run the grid of an experiment script.
+
+    Args:
+        script: a Python file that defines GRID, such as experiments/quickstart.py.
+        arguments: the command line of the grid, such as ["--jobs", "2"].
+
+    Returns:
+        The exit code: 0, 1 if a cell failed, 2 for an error in the input.
+    """
+    import runpy
+
+    if not Path(script).is_file():
+        raise UserError(f"no experiment script {str(script)!r}; those shipped are in experiments/")
+    try:
+        names = runpy.run_path(str(script))
+    except ModuleNotFoundError as error:
+        raise UserError(f"{script}: {missing_module(error)}") from error
+    except TypeError as error:
+        keyword = str(error).rpartition("unexpected keyword argument ")[2].strip("'")
+        if not (hint := renamed_hint("field", keyword)):
+            raise
+        raise UserError(f"{script}: unknown argument {keyword!r}{hint}") from error
+    return names["GRID"].main(list(arguments))
+
+
+def report(runs: str | Path, plots: bool = True, html: str | Path | None = None) -> None:
+    """Print tables and tests for a folder of runs, and draw its curves.
+
+    Args:
+        runs: a folder of runs, or a TOML file of published counts, see rlvid/study/published_counts.py.
+        plots: draw figures into the folder.
+        html: also write one page there, with figures, cases with clips, attention maps and settings.
+    """
+    if Path(runs).suffix == ".toml":
+        from rlvid.study import published_counts
+
+        if html:
+            raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
+        return published_counts.report(Path(runs))
+    from rlvid.study.report import report
+
+    report(Path(runs), plots=plots)
+    if html:
+        from rich.console import Console
+
+        from rlvid.study.page import save
+
+        Console().print(f"page         {save(Path(runs), Path(html))}", soft_wrap=True)
+
+
+def watch(runs: str | Path, every: float = 2.0, once: bool = False) -> None:
+    """Show the progress of a folder of runs: steps, remaining time, curves, alarms.
+
+    Args:
+        runs: the folder.
+        every: seconds between refreshes; ends when all runs have ended.
+        once: print once and return.
+    """
+    from rlvid.grids.watch import watch
+
+    watch(Path(runs), every, once)
+
+
+def audit(run: str | Path) -> None:
+    """Print an audit of a run's answers: position bias, leniency, truncation, collapse, coherence, altered views."""
+    from rich.console import Console
+
+    from rlvid.study.audit import audit
+
+    Console().print("", audit(Path(run)))
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    patterns: Sequence[str] = (),
+    levels: Sequence[str] = (),
+    domains: Sequence[str] = (),
+    where: Sequence[str] = (),
+    limit: int = 5,
+) -> None:
+    """Print how often two runs answer the same questions correctly, and some cases with both completions.
+
+    Args:
+        a: a run folder.
+        b: another run folder.
+        patterns: such as "a wrong, b right"; none means all.
+        levels: levels such as "L3"; none means all.
+        domains: domains of the benchmark; none means all.
+        where: conditions on the line of `b`, such as "length>40"; all must hold.
+        limit: the number of cases to print.
+    """
+    from rich.console import Console
+
+    from rlvid.study.cases import choose, pairs, show
+
+    cases = pairs(Path(a), Path(b))
+    chosen = choose(cases, patterns, levels, domains, where)
+    Console().print("", show(cases, chosen, (Path(a).name, Path(b).name), limit))
+
+
+def attention(
+    runs: Sequence[str | Path],
+    sample: str,
+    what: str = "reasoning",
+    layers: Sequence[int] = (),
+    heads: Sequence[int] = (),
+    out: str | Path | None = None,
+) -> Path:
+    """Draw where models attend while they write their completion of one question.
+
+    Args:
+        runs: run folders, drawn side by side.
+        sample: the question, as ID or LEVEL/ID.
+        what: the tokens whose attention is drawn: "reasoning", "answer", "reply" for all, or a word of the completions.
+        layers: layers to average over, counted from 0; none means all.
+        heads: heads to average over, counted from 0; none means all.
+        out: the folder for attention.png, attention.json and the frames; by default RUN/attention/ID in the first run.
+
+    Returns:
+        The path of the picture.
+    """
+    from rich.console import Console
+
+    from rlvid.study import heatmap
+    from rlvid.study.attention import together
+
+    looks, prompt, clip = together([Path(run) for run in runs], sample, layers, heads)
+    folder = Path(out) if out else Path(runs[0]) / "attention" / sample
+    heatmap.save(looks, prompt, clip, what, folder)
+    picture = heatmap.draw(looks, prompt, clip, what, folder / "attention.png")
+    Console().print("", heatmap.table(looks), "", f"drawn: {picture}")
+    return picture
