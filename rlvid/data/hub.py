@@ -8,9 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rlvid.cli.listing import module_file
 from rlvid.errors import UserError
-from rlvid.registry import suggest
+from rlvid.registry import module_file, suggest
 
 
 @dataclass(frozen=True)

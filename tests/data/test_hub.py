@@ -15,7 +15,8 @@ from threading import Thread
 import pytest
 from huggingface_hub import snapshot_download
 
-from rlvid.__main__ import main, parser
+from rlvid.__main__ import main
+from rlvid.cli.parser import parser
 from rlvid.data import kitchen
 from rlvid.data.hub import PUBLISHED
 from rlvid.data.seed_bench_r1 import load

@@ -108,5 +108,5 @@ def test_the_verb(runs, tmp_path, capsys):
         (tmp_path, "holds no finished evaluation"),
         (runs[0], ""),
     ):
-        done = rlvid("cases", str(folder), str(runs[1]))
+        done = rlvid("compare", str(folder), str(runs[1]))
         assert done.returncode == (2 if says else 0) and says in done.stderr
