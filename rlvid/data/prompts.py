@@ -72,8 +72,8 @@ def held_out_prompts(
 ) -> dict[str, list[Prompt]]:
     """Level -> its questions, in file order and never corrupted: the benchmark's own levels, then `transfer`'s.
 
-    `limit` keeps the first so many questions of each level; 0 keeps all. Raises UserError if two benchmarks have a level
-    of the same name.
+    `limit` keeps the first so many questions of each level; 0 keeps all. Raises UserError if two benchmarks have
+    a level of the same name.
     """
     levels = {name: benchmark.level(data, name) for name in splits}
     for other in transfer:

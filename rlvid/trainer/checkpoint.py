@@ -60,7 +60,7 @@ def restore_training_state(folder: RunFolder, counters: Counters, state: TrainSt
     if saved := checkpoints(folder.path):
         with wrap_read_errors(path := saved[-1]):
             values = json.loads((path / "state.json").read_text())
-            state.load_optimizer_state(unflatten(load_file(path / "optimizer.safetensors"), values["optimizer"]))
+            state.load(unflatten(load_file(path / "optimizer.safetensors"), values["optimizer"]))
         scheduler.load_state_dict(values["scheduler"])
         counters.load_state_dict(values)
         step = values["step"]
@@ -102,7 +102,7 @@ def save(
         return
     if accuracy is not None and (counters.best is None or accuracy > counters.best[0]):
         counters.best = (accuracy, step)
-    optimizer_state = state.optimizer_state()
+    optimizer_state = state.state()
     values = counters.state_dict() | {"step": step, "scheduler": scheduler.state_dict()}
     moving_reference = state.reference if state.reference and state.reference.is_ema else None
     with state.gathered(state.policy, moving_reference):

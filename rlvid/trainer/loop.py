@@ -127,7 +127,7 @@ class Trainer(TrainerSetup):
         metrics |= self.algorithm.extra_metrics(credited.batch)
         metrics |= self.counters.update(records, drawn, self.accelerator)
         if self.config.noise.kind:
-            metrics |= self.counters.update_verdicts(records, self.noise.corrupted_reward)
+            metrics |= self.counters.update_verdicts(records, self.noise.reward)
         if number == train.max_steps or (train.eval_steps and number % train.eval_steps == 0):
             metrics |= self._evaluate(number)
         alarms = self._alarms(number, metrics, credited.rollout) if self.folder.is_main else []

@@ -161,7 +161,7 @@ def test_under_zero_a_process_that_cannot_go_back_says_so_and_nobody_waits_for_e
     code, words = second.end()
     assert code == 2 and "out of memory in one of several processes, which under ZeRO cannot go back" in words
     code, words = first.end()
-    assert code == 2 and "waited for the others" in words
+    assert code == 2 and "waited for the other processes" in words
 
 
 def attempt(backoff, work, limit, smallest=1):

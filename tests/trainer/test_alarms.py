@@ -117,12 +117,12 @@ def test_hacking_is_seen_in_training_without_evaluations(rows, rings):
 
 
 def test_a_run_looks_back_at_its_own_steps(kitchen, tmp_path, monkeypatch):
-    """Every so many steps over all that came before; in between there is nothing to look back on."""
-    looks = []
-    monkeypatch.setattr("rlvid.trainer.alarms.straying", lambda rows, records: looks.append(len(rows)) or [])
-    monkeypatch.setattr("rlvid.trainer.alarms.WINDOW", 2)
+    """Every WINDOW steps all earlier metrics are read; in between only the step's own."""
+    compared = []
+    monkeypatch.setattr("rlvid.trainer.alarms.training_hacking", lambda rows, records: compared.append(len(rows)) or [])
+    monkeypatch.setattr("rlvid.trainer.loop.WINDOW", 2)
     train(tmp_path / "run", *TINY, "train.max_steps=4", "eval.splits=[]")
-    assert looks == [1, 2, 1, 4]
+    assert compared == [1, 2, 1, 4]
 
 
 def test_a_run_writes_and_shows_them_once(kitchen, tmp_path, capsys):
@@ -132,7 +132,7 @@ def test_a_run_writes_and_shows_them_once(kitchen, tmp_path, capsys):
         (1, "truncation"),
         (2, "truncation"),
     ]
-    assert capsys.readouterr().err.count("truncation: 100% of the replies") == 1
+    assert capsys.readouterr().err.count("truncation: 100% of the completions") == 1
 
 
 def test_correlations_of_a_column_with_accuracy_and_length():

@@ -68,7 +68,7 @@ def disk(tmp_path):
 
 @pytest.mark.parametrize(
     "sign, words, zero",
-    [(signal.SIGKILL, "has ended", 0), (signal.SIGSTOP, "did not come within", 0), (signal.SIGKILL, "has ended", 3)],
+    [(signal.SIGKILL, "ended", 0), (signal.SIGSTOP, "did not arrive within", 0), (signal.SIGKILL, "ended", 3)],
 )
 def test_a_process_says_what_it_waited_for_when_another_is_gone(kitchen, tmp_path, sign, words, zero):
     out = tmp_path / "run"
@@ -78,8 +78,8 @@ def test_a_process_says_what_it_waited_for_when_another_is_gone(kitchen, tmp_pat
     code, said = first.end(within=60)
     second.process.kill()
     assert code == 2 and "Traceback" not in said
-    assert "process 0 of 2, after step" in said and words in said and "--resume goes on" in said
-    assert "waited for the others" in read_json(out / "status.json")["message"]
+    assert "process 0 of 2, after step" in said and words in said and "--resume continues" in said
+    assert "waited for the other processes" in read_json(out / "status.json")["message"]
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -87,7 +87,7 @@ def test_a_process_that_never_comes_is_not_waited_for_for_ever(kitchen, tmp_path
     (child,) = several(tmp_path / "run", "train.ddp_timeout=5", ranks=[rank])
     code, said = child.end(within=60)
     assert code == 2 and "Traceback" not in said, said
-    assert f"process {rank} of 2 waited train.ddp_timeout = 5 s for 2 processes to begin at 127.0.0.1:" in said
+    assert f"process {rank} of 2 waited train.ddp_timeout = 5 s for 2 processes to start at 127.0.0.1:" in said
 
 
 def test_sigterm_keeps_the_step_and_then_ends(undisturbed, tmp_path):
@@ -96,7 +96,7 @@ def test_sigterm_keeps_the_step_and_then_ends(undisturbed, tmp_path):
     wait_for(out, 1, child)
     child.send(signal.SIGTERM)
     code, said = child.end()
-    assert code == 130 and "--resume goes on" in said and "Traceback" not in said
+    assert code == 130 and "--resume continues" in said and "Traceback" not in said
     status, steps = read_json(out / "status.json"), len(read_jsonl(out / "metrics.jsonl"))
     assert status["state"] == "interrupted" and status["step"] == steps < 4
     assert (out / f"checkpoints/step-{steps:06d}/state.json").is_file()
@@ -156,7 +156,7 @@ def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(undisturbed, dis
 
 def test_a_full_cache_ends_the_run_in_one_line_and_loses_nothing(undisturbed, disk, tmp_path):
     cache = disk("size=200k")
-    with pytest.raises(UserError, match=r"frame cache .*; make room"):
+    with pytest.raises(UserError, match=r"frame cache .*; free disk space"):
         train(tmp_path / "run", f"video.cache_dir={cache}")
     disk("remount,size=100m")
     assert same(train(tmp_path / "run", f"video.cache_dir={cache}", resume=True), undisturbed)
@@ -327,10 +327,10 @@ def test_an_alarm_set_outside_goes_on_and_nothing_rings_afterwards():
         (
             "1e30",
             "dr_grpo",
-            "step 2: grad_norm not finite.*look for a reward that explodes; --resume goes on from step 1",
+            "step 2: grad_norm not finite.*check the rewards for one that explodes; --resume continues from step 1",
         ),
         ("1e30", "ppo", "step 2: loss and grad_norm not finite"),
-        ("1e200", "grpo", "step 2: reward '.*boom' explodes, it gave 1e[+]200 in size"),
+        ("1e200", "grpo", "step 2: reward '.*boom' explodes, its size reached 1e[+]200"),
         ("-1e200", "sft", "step 2: reward '.*boom' explodes"),
         ("1e30", "grpo", ""),
     ],

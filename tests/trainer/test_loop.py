@@ -185,7 +185,7 @@ def test_results_are_by_level_and_domain_with_intervals(undisturbed):
 
 
 def test_a_folder_is_one_runs_only(undisturbed):
-    with pytest.raises(UserError, match="go on with --resume"):
+    with pytest.raises(UserError, match="continue it with --resume"):
         train(undisturbed, "train.max_steps=6", "train.save_steps=2")
     with pytest.raises(UserError, match="give another --out"):
         train(undisturbed, "train.max_steps=7", resume=True)
