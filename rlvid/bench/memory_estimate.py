@@ -29,7 +29,7 @@ from rlvid.policy.packing import LOGITS
 from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer import evidence
-from rlvid.video.resize import FACTOR
+from rlvid.video.resize import IMAGE_FACTOR
 
 TEXT = 200  # tokens of a question, its options and the chat template: the paper's are 930 with 729 visual ones
 FLOAT, HALF = 4, 2
@@ -263,7 +263,7 @@ def pictures(config: Config) -> int:
     """Visual tokens of a prompt with a film of as many frames as there may be, and an image."""
     video = config.video
     area = (video.resized_height or 0) * (video.resized_width or 0) or video.max_pixels
-    return area // FACTOR**2 * (video.max_frames // 2 + 1)
+    return area // IMAGE_FACTOR**2 * (video.max_frames // 2 + 1)
 
 
 def refers(config: Config, algorithm: Algorithm) -> bool:

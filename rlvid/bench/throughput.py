@@ -22,7 +22,7 @@ from rlvid.bench.workload import Shape, write_model
 from rlvid.config import VideoConfig
 from rlvid.policy.sampler import Sampler
 from rlvid.types import Prompt
-from rlvid.video.cache import Frames
+from rlvid.video.cache import FrameCache
 from rlvid.video.read import frame_indices
 from rlvid.video.resize import resize
 
@@ -54,7 +54,7 @@ def decoding(folder: Path) -> Mapping[str, Callable[[], Any]]:
     video = VideoConfig(max_frames=16, resized_height=252, resized_width=252)
     prompts = [Prompt(f"clip{i}", "", (), "", video=str(clip(folder / f"{i}.mp4", i))) for i in range(CLIPS)]
     os.environ["RLVID_CACHE"] = str(folder / "cache")
-    frames = Frames(video)
+    frames = FrameCache(video)
     frames.warm(prompts)  # starts the decoding processes
 
     def plain() -> None:

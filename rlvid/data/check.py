@@ -30,7 +30,7 @@ from rlvid.errors import UserError
 from rlvid.noise.labels import same, words
 from rlvid.types import Prompt
 from rlvid.video.decode import Decoder, FrameReader
-from rlvid.video.read import BadVideo, Unreadable, by_decord, by_pyav, check_file, read_image
+from rlvid.video.read import BadVideo, ReaderError, check_file, read_image, read_with_decord, read_with_pyav
 
 SHOWN = 20  # problems of each kind that are printed; all are counted
 TIMEOUT = 30.0  # seconds that a file may take to decode
@@ -89,7 +89,7 @@ def examine(name: str) -> Findings:
     findings = Findings()
     for source in benchmark.sources(name).values():
         _records(source, findings)
-    for kind, readers in (("videos", (_clip_by(by_decord), _clip_by(by_pyav))), ("images", (_picture,))):
+    for kind, readers in (("videos", (_clip_by(read_with_decord), _clip_by(read_with_pyav))), ("images", (_picture,))):
         _media(findings, kind, readers)
     return findings
 
@@ -166,7 +166,7 @@ def _media(findings: Findings, kind: str, readers: Sequence[FrameReader]) -> Non
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(f"decoding {kind}", total=len(there))
-        for path, answer in decoder((path, path) for path in there):
+        for path, answer in decoder.decode((path, path) for path in there):
             progress.advance(task)
             if isinstance(answer, BadVideo):
                 findings.found("undecodable media", f"{where[path]}: {path}: {answer.reason}")
@@ -187,5 +187,5 @@ def _picture(path: str, video: VideoConfig) -> np.ndarray:
     try:
         read_image("", path)
     except BadVideo as error:
-        raise Unreadable(error.reason) from error
+        raise ReaderError(error.reason) from error
     return np.empty(0)

@@ -30,7 +30,7 @@ from typing import Any
 from rlvid.answer import LETTERS, parse
 from rlvid.data.records import AnnotationRecord, Source, lettered
 from rlvid.types import Prompt
-from rlvid.video.read import located
+from rlvid.video.read import split_time_span
 
 _LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s*(.*)", re.DOTALL)  # "A. open tap", "(A) open tap"
 _FIELD = re.compile(r"{(\w+)}")
@@ -77,7 +77,7 @@ class Fields:
             image=self._media(record, "image", self.image),
             level=record.name(self.level) if self.level else name,
             domain=record.name(self.domain) if self.domain else "",
-            meta=({"video_id": Path(located(video)[0]).stem} if video else {}) | self._places(record),
+            meta=({"video_id": Path(split_time_span(video)[0]).stem} if video else {}) | self._places(record),
         )
 
     def _places(self, record: AnnotationRecord) -> dict[str, tuple[float, ...]]:
@@ -124,7 +124,7 @@ class Fields:
         path = _FIELD.sub(lambda found: record.name(found[1]), path)
         if seconds:
             path += "#t=" + _FIELD.sub(lambda found: str(record.get(found[1], float)), seconds)
-            if located(path)[0] == path:
+            if split_time_span(path)[0] == path:
                 raise record.error(kind, f"{path[-60:]} must end in #t=START,END, seconds from 0")
         return record.media(kind, path)
 

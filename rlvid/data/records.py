@@ -17,7 +17,7 @@ from typing import Any
 from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.types import Prompt
-from rlvid.video.read import located
+from rlvid.video.read import split_time_span
 
 LARGEST = 2**24  # bytes of one record: a line that never ends must not fill the memory
 
@@ -56,7 +56,7 @@ class AnnotationRecord:
     def media(self, field: str, *parts: str) -> str:
         """The absolute path of a file under the root, its seconds with it; one that would lead elsewhere is refused."""
         whole = str(Path(*parts))
-        path, span = Path(located(whole)[0]), located(whole)[1:]
+        path, span = Path(split_time_span(whole)[0]), split_time_span(whole)[1:]
         if not span[0] < span[1]:
             raise self.error(field, f"{whole[-60:]} ends before it begins")
         if not _possible(self.root / path):

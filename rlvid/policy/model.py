@@ -22,7 +22,7 @@ from rlvid.policy.packing import packed_hidden_states, pad_rows, register_packed
 from rlvid.policy.types import ForwardOutput, ModelInputs
 from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower_is_frozen
 from rlvid.types import Completion, Group, Prompt
-from rlvid.video.cache import Frames
+from rlvid.video.cache import FrameCache
 from rlvid.video.pixels import patchify
 from rlvid.video.views import Clip, apply_view
 
@@ -38,7 +38,7 @@ class Policy(nn.Module):
         self,
         model: Qwen2VLForConditionalGeneration,
         tokenizer: PreTrainedTokenizerBase,
-        frames: Frames,
+        frames: FrameCache,
         mixed: bool = False,
         features: VisionFeatureCache | None = None,
     ) -> None:
@@ -88,7 +88,7 @@ class Policy(nn.Module):
         features = VisionFeatureCache(model, config.video, mixed) if vision_tower_is_frozen(model) else None
         if mixed and not uses_deepspeed():  # DeepSpeed wants weights of one kind
             cast_frozen_to_bf16(model)
-        return cls(model, tokenizer, Frames(config.video), mixed, features)
+        return cls(model, tokenizer, FrameCache(config.video), mixed, features)
 
     @property
     def device(self) -> torch.device:

@@ -37,7 +37,7 @@ class VisionFeatureCache:
     def find(self, frames: np.ndarray) -> CachedMedia:
         """A medium, (T, H, W, 3) or (H, W, 3) uint8, with its features if they are kept."""
         pixels = blake2b(np.ascontiguousarray(frames).data).hexdigest()
-        place = self.store.place(self.weights, frames.shape, pixels, str(self.dtype))
+        place = self.store.path_for(self.weights, frames.shape, pixels, str(self.dtype))
         return CachedMedia(place, self._read(place))
 
     @torch.no_grad()
@@ -61,7 +61,7 @@ class VisionFeatureCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self.store.unusable(error) from error
+            raise self.store.as_user_error(error) from error
         values = bytearray(kept[DIGEST:])
         if _digest(values) != kept[:DIGEST]:
             self.rebuilt += 1

@@ -1,7 +1,7 @@
-"""Frames as they are shown: each clip is decoded and resized once per machine, whatever the number of epochs and runs.
+"""Cache resized frames on disk, so that each clip is decoded once per machine for all epochs and runs.
 
-One .npy per clip, named by the hash of the file's identity (path, size, time of change) and of how its frames are
-chosen and resized; opened memory-mapped.
+There is one .npy file per clip, opened memory-mapped. Its name is a hash of the video file's identity (path, size,
+modification time) and of the settings that choose and resize its frames.
 """
 
 from __future__ import annotations
@@ -19,19 +19,23 @@ from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.decode import Decoder
-from rlvid.video.read import BadVideo, by_decord, by_pyav, check_file, located, read_image
-from rlvid.video.resize import resize, shown
+from rlvid.video.read import BadVideo, check_file, read_image, read_with_decord, read_with_pyav, split_time_span
+from rlvid.video.resize import read_resized, resize
 from rlvid.video.store import Store
 from rlvid.video.views import Clip
 
-READERS = partial(shown, by_decord), partial(shown, by_pyav)
+READERS = partial(read_resized, read_with_decord), partial(read_resized, read_with_pyav)
 
 
-class Frames:
-    """The pixels of prompts at the size at which they are shown, from the disk cache or else decoded.
+class FrameCache:
+    """Returns the pixels of prompts at the size at which they are shown, from the disk cache or by decoding.
 
-    Counters: `hits` from the cache, `misses` decoded, `rebuilt` cache files found damaged, `fallbacks` clips that
-    needed PyAV, `failures` files that cannot be read; each of these is tried once.
+    Attributes:
+        hits: number of clips read from the cache.
+        misses: number of clips decoded.
+        rebuilt: number of damaged cache files that were deleted and decoded anew.
+        fallbacks: number of clips that only PyAV could read.
+        failures: number of files that cannot be read; each is tried once.
     """
 
     def __init__(self, video: VideoConfig) -> None:
@@ -39,8 +43,8 @@ class Frames:
         self.decoder = Decoder(video, READERS)
         self.store = Store(video, "frame")
         self.hits = self.misses = self.rebuilt = 0
-        self.bad: dict[str, str] = {}  # path -> what is wrong with it
-        self.lock = Lock()  # prompts are read ahead by a thread
+        self.bad_files: dict[str, str] = {}  # path -> what is wrong with it
+        self.lock = Lock()  # a prefetch thread reads prompts, too
 
     @property
     def fallbacks(self) -> int:
@@ -48,102 +52,114 @@ class Frames:
 
     @property
     def failures(self) -> int:
-        return len(self.bad)
+        return len(self.bad_files)
 
     def __call__(self, prompt: Prompt) -> Clip:
-        """The prompt's video and image; raises BadVideo."""
+        """Return the prompt's video and image, resized. Raises BadVideo."""
         with self.lock:
             try:
-                video = self._video(prompt.id, prompt.video) if prompt.video else None
-                return Clip(video, self._image(prompt.id, prompt.image) if prompt.image else None)
+                video = self._load_video(prompt.id, prompt.video) if prompt.video else None
+                image = self._load_image(prompt.id, prompt.image) if prompt.image else None
             except BadVideo as error:
-                self.bad[error.path] = error.reason
+                self.bad_files[error.path] = error.reason
                 raise
+            return Clip(video, image)
 
     def warm(self, prompts: Iterable[Prompt], progress: bool = False) -> list[BadVideo]:
-        """Decode in parallel whatever is not cached yet; return, for each prompt, which of its files cannot be read.
+        """Decode all videos that are not cached yet, in parallel.
 
-        Of images it is only asked whether they are there.
+        Images are only checked to be there.
+
+        Args:
+            prompts: whose media are read.
+            progress: show a progress bar if stderr is a terminal.
+
+        Returns:
+            One BadVideo for each prompt and each of its files that cannot be read.
         """
-        prompts, missing = list(prompts), {}
+        prompts = list(prompts)
+        missing: dict[str, str] = {}  # path of a video -> id of a sample that shows it
         for prompt in prompts:
             try:
                 if prompt.image:
                     check_file(prompt.id, prompt.image)
-                if prompt.video and not self._place(prompt.id, prompt.video).exists():
+                if prompt.video and not self._cache_path(prompt.id, prompt.video).exists():
                     missing[prompt.video] = prompt.id
             except BadVideo as error:
-                self.bad[error.path] = error.reason
+                self.bad_files[error.path] = error.reason
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
             task = bar.add_task("decoding videos", total=len(missing))
-            for path, frames in self.decoder((sample, path) for path, sample in missing.items()):
+            for path, frames in self.decoder.decode((sample, path) for path, sample in missing.items()):
                 bar.advance(task)
                 if isinstance(frames, BadVideo):
-                    self.bad[path] = frames.reason
+                    self.bad_files[path] = frames.reason
                 else:
-                    self._keep(self._place(missing[path], path), frames)
+                    self._save(self._cache_path(missing[path], path), frames)
         return [
-            BadVideo(p.id, path, self.bad[path]) for p in prompts for path in (p.video, p.image) if path in self.bad
+            BadVideo(prompt.id, path, self.bad_files[path])
+            for prompt in prompts
+            for path in (prompt.video, prompt.image)
+            if path in self.bad_files
         ]
 
     def close(self) -> None:
-        """End the decoding processes."""
+        """End the decoding processes. The next video that must be decoded starts them again."""
         self.decoder.close()
 
-    def _video(self, sample: str, path: str) -> np.ndarray:
-        self._refuse_known(sample, path)
-        place = self._place(sample, path)
-        cached = self._open(place)
+    def _load_video(self, sample: str, path: str) -> np.ndarray:
+        self._raise_if_known_bad(sample, path)
+        cache_path = self._cache_path(sample, path)
+        cached = self._open(cache_path)
         if cached is not None:
             self.hits += 1
-            self.store.touch(place)
+            self.store.touch(cache_path)
             return cached
-        _, frames = next(self.decoder([(sample, path)]))
+        _, frames = next(self.decoder.decode([(sample, path)]))
         if isinstance(frames, BadVideo):
             raise frames
-        return self._keep(place, frames)
+        return self._save(cache_path, frames)
 
-    def _image(self, sample: str, path: str) -> np.ndarray:
-        self._refuse_known(sample, path)
+    def _load_image(self, sample: str, path: str) -> np.ndarray:
+        self._raise_if_known_bad(sample, path)
         image = read_image(sample, path)
         try:
             return resize(image[None], self.video)[0]
         except UserError as error:
             raise BadVideo(sample, path, str(error)) from error
 
-    def _refuse_known(self, sample: str, path: str) -> None:
-        if path in self.bad:
-            raise BadVideo(sample, path, self.bad[path])
+    def _raise_if_known_bad(self, sample: str, path: str) -> None:
+        if path in self.bad_files:
+            raise BadVideo(sample, path, self.bad_files[path])
 
-    def _place(self, sample: str, path: str) -> Path:
-        """Where this clip's frames are, or will be."""
+    def _cache_path(self, sample: str, path: str) -> Path:
+        """The cache file of a clip, whether or not it exists. Raises BadVideo if there is no such video."""
         check_file(sample, path)
-        name, *span = located(path)
-        file, how = Path(name).resolve(), self.video
-        about = file.stat()
-        chosen = how.fps, how.min_frames, how.max_frames, *span
-        sized = how.resized_height, how.resized_width, how.min_pixels, how.max_pixels
-        return self.store.place(str(file), about.st_size, about.st_mtime_ns, chosen, sized)
+        name, *span = split_time_span(path)
+        file, video = Path(name).resolve(), self.video
+        status = file.stat()
+        sampling = video.fps, video.min_frames, video.max_frames, *span
+        size = video.resized_height, video.resized_width, video.min_pixels, video.max_pixels
+        return self.store.path_for(str(file), status.st_size, status.st_mtime_ns, sampling, size)
 
-    def _open(self, place: Path) -> np.ndarray | None:
-        """The frames in a cache file, or None where there is none; a damaged file is deleted and counted."""
+    def _open(self, cache_path: Path) -> np.ndarray | None:
+        """The frames in a cache file, or None if there is none; a damaged file is deleted and counted."""
         try:
-            frames = np.load(place, mmap_mode="r")
+            frames = np.load(cache_path, mmap_mode="r")
             if frames.dtype == np.uint8 and frames.ndim == 4:
                 return frames
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise self.store.unusable(error) from error
+            raise self.store.as_user_error(error) from error
         except (ValueError, EOFError):
             pass
         self.rebuilt += 1
-        place.unlink(missing_ok=True)
+        cache_path.unlink(missing_ok=True)
         return None
 
-    def _keep(self, place: Path, frames: np.ndarray) -> np.ndarray:
-        """Write what was decoded to the cache."""
+    def _save(self, cache_path: Path, frames: np.ndarray) -> np.ndarray:
+        """Write decoded frames to the cache, and return them."""
         self.misses += 1
-        self.store.write(place, frames.nbytes, partial(np.save, arr=frames))
+        self.store.write(cache_path, frames.nbytes, partial(np.save, arr=frames))
         return frames

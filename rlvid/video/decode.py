@@ -1,8 +1,8 @@
-"""Videos are decoded in worker processes: by decord, and by PyAV where decord cannot.
+"""Decode videos in worker processes that can be killed: with decord, and with PyAV where decord fails.
 
-decord can loop for ever in native code while it holds the GIL, so every clip is read in another process under the
-kernel's alarm clock. SIGALRM's default action ends that process whatever its threads are doing, also when the parent
-has died; the parent sees the pipe close, says so, and starts a new worker for the next clip.
+decord can loop for ever in native code while it holds the GIL. Therefore every clip is read in another process, under a
+timer of the kernel. The default action of SIGALRM ends that process whatever its threads do, even if the parent is
+dead. The parent then sees the pipe close, reports the clip as bad and starts a new worker for the next one.
 """
 
 from __future__ import annotations
@@ -22,40 +22,50 @@ from typing import Any
 import numpy as np
 
 from rlvid.config import VideoConfig
-from rlvid.video.read import BadVideo, by_decord, by_pyav
+from rlvid.video.read import BadVideo, read_with_decord, read_with_pyav
 
 FrameReader = Callable[[str, VideoConfig], np.ndarray]
-MEMORY = 4 << 30  # bytes that a worker may take: sixteen frames of 8K need half of it
+WORKER_MEMORY = 4 << 30  # bytes a worker may allocate; sixteen frames of 8K need half of it
 
 
 @dataclass
 class Worker:
-    """A decoding process and our end of its pipe."""
+    """A decoding process and the parent's end of its pipe."""
 
     process: subprocess.Popen[bytes]
     pipe: Connection
 
     @classmethod
     def start(cls) -> Worker:
-        ours, theirs = Pipe()
-        command = f"from rlvid.video.decode import work; work({theirs.fileno()}, {MEMORY})"
-        process = subprocess.Popen([sys.executable, "-c", command], pass_fds=[theirs.fileno()])
-        theirs.close()
-        return cls(process, ours)
+        """Start a process that runs `run_worker`."""
+        parent_end, worker_end = Pipe()
+        code = f"from rlvid.video.decode import run_worker; run_worker({worker_end.fileno()}, {WORKER_MEMORY})"
+        process = subprocess.Popen([sys.executable, "-c", code], pass_fds=[worker_end.fileno()])
+        worker_end.close()
+        return cls(process, parent_end)
 
-    def stop(self) -> int:
+    def stop(self) -> None:
+        """Kill the process and wait for its end."""
         self.pipe.close()
         self.process.kill()
-        return self.process.wait()
+        self.process.wait()
 
 
-def work(fd: int, memory: int) -> None:
-    """A worker's life: read what is asked for, within the time and the memory that are given for it."""
-    _, most = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (memory if most == resource.RLIM_INFINITY else min(memory, most), most))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; its closing the pipe is our end
+def run_worker(fd: int, memory: int) -> None:
+    """Read clips until the parent closes the pipe; this is the main function of a worker process.
+
+    It receives (reader, path, video section) and sends back the frames, or the error message as a string.
+
+    Args:
+        fd: file descriptor of the worker's end of the pipe.
+        memory: bytes that the process may allocate; beyond that its allocations fail.
+    """
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_DATA)
+    soft_limit = memory if hard_limit == resource.RLIM_INFINITY else min(memory, hard_limit)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft_limit, hard_limit))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C, and then closes the pipe
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # FFmpeg's mutterings; what matters is in the answers
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # drop FFmpeg's log: the answers hold what matters
     pipe = Connection(fd)
     while True:
         try:
@@ -71,53 +81,78 @@ def work(fd: int, memory: int) -> None:
         pipe.send(answer)
 
 
-class Decoder:
-    """Reads clips in `video.decode_workers` processes; each clip by the first of `readers` that can.
+@dataclass
+class Job:
+    """A clip, and the index of the reader that reads it or is next to try."""
 
-    `fallbacks` counts the clips that the first reader could not read and another could.
+    sample: str
+    path: str
+    reader: int = 0
+
+
+class Decoder:
+    """Reads clips in up to `video.decode_workers` processes.
+
+    Args:
+        video: how frames are chosen, and the limits of decoding.
+        readers: tried in this order until one can read the clip.
+
+    Attributes:
+        fallbacks: number of clips that the first reader could not read and another one could.
+        workers_started: number of processes started so far.
     """
 
-    def __init__(self, video: VideoConfig, readers: tuple[FrameReader, ...] = (by_decord, by_pyav)) -> None:
+    def __init__(
+        self, video: VideoConfig, readers: tuple[FrameReader, ...] = (read_with_decord, read_with_pyav)
+    ) -> None:
         self.video, self.readers = video, readers
         self.fallbacks = 0
-        self.started = 0  # processes, in all
+        self.workers_started = 0
         self.idle: list[Worker] = []
 
-    def __call__(self, clips: Iterable[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray | BadVideo]]:
-        """(sample id, path) pairs -> (path, frames or what is wrong), in the order of completion."""
-        waiting = deque((sample, path, 0) for sample, path in clips)
-        busy: dict[Any, tuple[Worker, str, str, int]] = {}  # by pipe
+    def decode(self, clips: Iterable[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray | BadVideo]]:
+        """Read (sample id, path) pairs; yield (path, frames or error) as soon as each clip is done.
+
+        Frames are as the reader returns them, by default (T, H, W, 3) uint8.
+        """
+        waiting = deque(Job(sample, path) for sample, path in clips)
+        busy: dict[Any, tuple[Worker, Job]] = {}  # by the worker's pipe
         try:
             while waiting or busy:
                 while waiting and len(busy) < self.video.decode_workers:
-                    sample, path, attempt = waiting.popleft()
-                    worker = self._worker()
-                    worker.pipe.send((self.readers[attempt], path, self.video))
-                    busy[worker.pipe] = worker, sample, path, attempt
+                    job, worker = waiting.popleft(), self._free_worker()
+                    worker.pipe.send((self.readers[job.reader], job.path, self.video))
+                    busy[worker.pipe] = worker, job
                 for pipe in wait(list(busy)):
-                    worker, sample, path, attempt = busy.pop(pipe)
-                    answer = self._answer(worker)
+                    worker, job = busy.pop(pipe)
+                    answer = self._receive(worker)
                     if isinstance(answer, np.ndarray):
-                        self.fallbacks += attempt > 0
-                        yield path, answer
-                    elif attempt + 1 < len(self.readers):
-                        waiting.appendleft((sample, path, attempt + 1))
+                        self.fallbacks += job.reader > 0
+                        yield job.path, answer
+                    elif job.reader + 1 < len(self.readers):
+                        waiting.appendleft(Job(job.sample, job.path, job.reader + 1))
                     else:
-                        yield path, BadVideo(sample, path, answer)
-        finally:
-            for worker, *_ in busy.values():
+                        yield job.path, BadVideo(job.sample, job.path, answer)
+        finally:  # also when the caller stops early
+            for worker, _ in busy.values():
                 worker.stop()
 
-    def _worker(self) -> Worker:
+    def close(self) -> None:
+        """End the worker processes."""
+        while self.idle:
+            self.idle.pop().stop()
+
+    def _free_worker(self) -> Worker:
+        """An idle worker that is still alive, or a new one."""
         while self.idle:
             worker = self.idle.pop()
             if worker.process.poll() is None:
                 return worker
-        self.started += 1
+        self.workers_started += 1
         return Worker.start()
 
-    def _answer(self, worker: Worker) -> np.ndarray | str:
-        """What a worker has to say: frames, or what is wrong; a worker that died is not used again."""
+    def _receive(self, worker: Worker) -> np.ndarray | str:
+        """A worker's frames or error message. A worker that died is not used again."""
         try:
             answer = worker.pipe.recv()
         except (EOFError, ConnectionError):
@@ -125,11 +160,6 @@ class Decoder:
             code = worker.process.wait()
             if code == -signal.SIGALRM:
                 return f"took longer than video.decode_timeout = {self.video.decode_timeout:g} s to decode"
-            return f"the decoder died of it (exit status {code})"
+            return f"the decoding process died (exit status {code})"
         self.idle.append(worker)
         return answer
-
-    def close(self) -> None:
-        """End the worker processes."""
-        while self.idle:
-            self.idle.pop().stop()

@@ -1,4 +1,4 @@
-"""Frames become patches: normalise, patchify, as Qwen2-VL's own processors do, on the frames' own device."""
+"""Turn frames into the patches that the vision tower reads, as Qwen2-VL's own processors do."""
 
 from __future__ import annotations
 
@@ -6,22 +6,44 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor
 
-MEAN = (0.48145466, 0.4578275, 0.40821073)  # CLIP's, as in every Qwen2-VL checkpoint
-STD = (0.26862954, 0.26130258, 0.27577711)
+OPENAI_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # per channel, as in every Qwen2-VL checkpoint
+OPENAI_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
 def patchify(frames: Tensor, patch: int = 14, merge: int = 2, temporal: int = 2) -> tuple[Tensor, tuple[int, int, int]]:
-    """(T, H, W, 3) uint8 -> (t*h*w, 3*temporal*patch*patch) float32 and the grid (t, h, w) in patches.
+    """Normalise frames and cut them into patches, on the device where the frames are.
 
-    H and W must be multiples of patch*merge. A last odd frame (and so a single image) is repeated.
+    A patch covers `temporal` frames and `patch` x `patch` pixels. The patches of a block of `merge` x `merge`, which
+    the model merges into one token, are neighbours in the output. For grid (t, 4, 6) and merge 2, these are the rows of
+    the first `temporal` frames; the next ones start at row 24:
+
+         0  1 |  4  5 |  8  9
+         2  3 |  6  7 | 10 11
+        ------+-------+------
+        12 13 | 16 17 | 20 21
+        14 15 | 18 19 | 22 23
+
+    If T is no multiple of `temporal`, the last frame is repeated; so is a single image.
+
+    Args:
+        frames: (T, H, W, 3) uint8; H and W are multiples of patch * merge.
+        patch: pixels on each side of a patch.
+        merge: patches on each side of a token.
+        temporal: frames that a patch covers.
+
+    Returns:
+        The patches, (t * h * w, 3 * temporal * patch * patch) float32, and the grid (t, h, w), counted in patches.
     """
-    if frames.shape[0] % temporal:
-        frames = torch.cat([frames, repeat(frames[-1:], "1 h w c -> n h w c", n=-frames.shape[0] % temporal)])
-    pixels = (frames.float() / 255 - torch.tensor(MEAN, device=frames.device)) / torch.tensor(STD, device=frames.device)
-    t, h, w = pixels.shape[0] // temporal, pixels.shape[1] // patch, pixels.shape[2] // patch
-    rows = rearrange(
+    missing = -frames.shape[0] % temporal
+    if missing:
+        frames = torch.cat([frames, repeat(frames[-1:], "1 h w c -> n h w c", n=missing)])
+    mean = torch.tensor(OPENAI_CLIP_MEAN, device=frames.device)
+    std = torch.tensor(OPENAI_CLIP_STD, device=frames.device)
+    pixels = (frames.float() / 255 - mean) / std
+    grid = pixels.shape[0] // temporal, pixels.shape[1] // patch, pixels.shape[2] // patch
+    patches = rearrange(
         pixels,
-        "(t tp) (h mh ph) (w mw pw) c -> (t h w mh mw) (c tp ph pw)",
+        "(t tp) (h mh ph) (w mw pw) c -> (t h w mh mw) (c tp ph pw)",  # here h and w count blocks of patches
         tp=temporal, mh=merge, mw=merge, ph=patch, pw=patch,
     )  # fmt: skip
-    return rows, (t, h, w)
+    return patches, grid

@@ -1,7 +1,8 @@
-"""A folder of files that are quicker to read than to make again: bounded, and shared by all runs of a machine.
+"""A disk cache of limited size that all runs on a machine share.
 
-A file is named by the hash of what it was made from, written under another name and then renamed. The least recently
-used are deleted when the folder outgrows `video.cache_gb`; whoever has one open keeps it whole.
+A file is named by a hash of what its content was made from. It is written under another name and then renamed, so that
+no reader sees half of it. When the folder outgrows `video.cache_gb`, the least recently used files are deleted; a
+process that has one of them open can still read all of it.
 """
 
 from __future__ import annotations
@@ -17,63 +18,79 @@ from typing import BinaryIO
 from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 
+PART_FILE_LIFETIME = 3600  # seconds after which a .part file must be the rest of a killed run
+
 
 class Store:
-    """The files of one kind, in `KINDs/` of the cache folder. Every method raises UserError where it cannot work."""
+    """The cached files of one kind, in `KINDs/` of the cache folder. Its methods raise UserError if the disk fails.
+
+    The cache folder is `video.cache_dir`, else $RLVID_CACHE, else ~/.cache/rlvid.
+
+    Args:
+        video: gives `cache_dir` and `cache_gb`.
+        kind: what the files hold, such as "frame".
+    """
 
     def __init__(self, video: VideoConfig, kind: str) -> None:
-        base = os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid"
+        default_dir = os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid"
         self.kind = kind
-        self.folder = Path(video.cache_dir or base).expanduser() / f"{kind}s"
-        self.limit = video.cache_gb * 1e9
-        self.room = 0.0  # bytes that may be written before the folder is measured again
+        self.folder = Path(video.cache_dir or default_dir).expanduser() / f"{kind}s"
+        self.max_bytes = video.cache_gb * 1e9
+        self.bytes_until_eviction = 0.0  # they may be written before the folder is measured again
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise self.unusable(error) from error
+            raise self.as_user_error(error) from error
 
-    def place(self, *origin: object) -> Path:
-        """Where what is made from this is, or will be."""
+    def path_for(self, *origin: object) -> Path:
+        """Return the path of the file made from these values, whether or not it exists."""
         return self.folder / hashlib.sha256(repr(origin).encode()).hexdigest()[:32]
 
-    def touch(self, place: Path) -> None:
-        """It has been used just now."""
-        with suppress(OSError):  # evicted just now, or another user's: then it only seems less recently used
-            os.utime(place)
+    def touch(self, path: Path) -> None:
+        """Mark a file as just used."""
+        with suppress(OSError):  # just deleted, or another user's: then it only seems less recently used
+            os.utime(path)
 
-    def write(self, place: Path, size: int, fill: Callable[[BinaryIO], object]) -> None:
-        """Keep what `fill` writes, some `size` bytes."""
-        part = place.with_name(f"{place.name}.{os.getpid()}.part")
+    def write(self, path: Path, size: int, write_content: Callable[[BinaryIO], object]) -> None:
+        """Write a file in one step, and delete others if the folder is full.
+
+        Args:
+            path: from `path_for`.
+            size: about how many bytes are written.
+            write_content: writes the bytes to an open file.
+        """
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
             with part.open("wb") as file:
-                fill(file)
-            with suppress(FileNotFoundError):  # swept by a run whose clock is ahead: then it is not kept
-                part.replace(place)
+                write_content(file)
+            with suppress(FileNotFoundError):  # deleted by a run whose clock is ahead: then it is not cached
+                part.replace(path)
         except OSError as error:
             part.unlink(missing_ok=True)
-            raise self.unusable(error) from error
-        self.room -= size
-        if self.room < 0:
+            raise self.as_user_error(error) from error
+        self.bytes_until_eviction -= size
+        if self.bytes_until_eviction < 0:
             self._evict()
 
-    def unusable(self, error: OSError) -> UserError:
-        """What to tell the user whose disk this happened on."""
+    def as_user_error(self, error: OSError) -> UserError:
+        """Return an error of the disk as one line with its fix."""
         return UserError(
-            f"{self.kind} cache {self.folder}: {error.strerror or error}; make room, or set video.cache_dir to another"
+            f"{self.kind} cache {self.folder}: {error.strerror or error}; "
+            "free disk space, or set video.cache_dir to another folder"
         )
 
     def _evict(self) -> None:
-        """Delete the least recently used until the folder fits, and what killed runs left half-written."""
+        """Delete the least recently used files until the folder fits; unfinished files of killed runs count too."""
         files, now = [], time.time()
         for entry in os.scandir(self.folder):
-            with suppress(FileNotFoundError):  # another run was quicker
-                about = entry.stat()
-                if not entry.name.endswith(".part") or now - about.st_mtime > 3600:
-                    files.append((about.st_mtime_ns, about.st_size, Path(entry.path)))
+            with suppress(FileNotFoundError):  # another run has just deleted it
+                status = entry.stat()
+                if not entry.name.endswith(".part") or now - status.st_mtime > PART_FILE_LIFETIME:
+                    files.append((status.st_mtime_ns, status.st_size, Path(entry.path)))
         used = sum(size for _, size, _ in files)
-        for _, size, file in sorted(files):
-            if used <= self.limit:
+        for _, size, file in sorted(files):  # the oldest first
+            if used <= self.max_bytes:
                 break
             file.unlink(missing_ok=True)
             used -= size
-        self.room = (self.limit - used) / 2  # half of it: other runs write here too
+        self.bytes_until_eviction = (self.max_bytes - used) / 2  # half of the free space: other runs write here too

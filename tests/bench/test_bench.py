@@ -62,8 +62,8 @@ def test_answering_in_a_batch_is_answering_one_by_one(home, monkeypatch):
 
 def test_a_first_epoch_decodes_all_and_a_second_one_nothing(tmp_path, monkeypatch):
     monkeypatch.setenv("RLVID_CACHE", str(tmp_path))  # so that it is put back
-    made, real = [], throughput.Frames
-    monkeypatch.setattr(throughput, "Frames", lambda video: made.append(real(video)) or made[0])
+    made, real = [], throughput.FrameCache
+    monkeypatch.setattr(throughput, "FrameCache", lambda video: made.append(real(video)) or made[0])
     ways = throughput.decoding(tmp_path)
     (frames,) = made
     before = frames.misses

@@ -12,8 +12,8 @@ from rlvid.__main__ import main
 from rlvid.data import check, kitchen, kitchen_long
 from rlvid.data.check import examine, wrong_with
 from rlvid.types import Prompt
-from rlvid.video.read import by_pyav
-from tests.helpers.media import hang_on_slow, truncated
+from rlvid.video.read import read_with_pyav
+from tests.helpers.media import hang_on_slow, write_truncated
 
 LEVELS = {"train": 8, "L1": 14, "L2": 2, "L3": 2}
 
@@ -89,13 +89,13 @@ def an_empty_picture(root, line):
 
 def a_truncated_clip(root, line):
     clip = filmed(root, line)
-    truncated(clip, clip, 0.6)
+    write_truncated(clip, clip, 0.6)
     return clip.name
 
 
 def a_picture_that_is_none(root, line):
     picture(root, line).write_text("<html>404</html>")
-    return "no readable image"
+    return "not a readable image"
 
 
 def a_field_of_the_wrong_kind(root, line):
@@ -185,8 +185,8 @@ def test_a_clip_that_hangs_its_decoder_is_named_and_the_others_are_decoded(root,
     """A reader that never comes back from one file, in real processes under the kernel's alarm clock."""
     filmed(root, 2).rename(root / "videos/EpicKitchens/slow.mp4")
     change(root, 2, video_basename="slow.mp4")
-    monkeypatch.setattr(check, "by_decord", hang_on_slow)
-    monkeypatch.setattr(check, "by_pyav", hang_on_slow)
+    monkeypatch.setattr(check, "read_with_decord", hang_on_slow)
+    monkeypatch.setattr(check, "read_with_pyav", hang_on_slow)
     monkeypatch.setattr(check, "TIMEOUT", 1.0)
     began = time.monotonic()
     [problem] = examine(str(root)).problems
@@ -265,4 +265,4 @@ def test_the_reader_that_is_slow_only_on_slow_files_reads_others(root):
     clip = next((root / "videos").rglob("*.mp4"))
     from rlvid.config import VideoConfig
 
-    assert (hang_on_slow(str(clip), VideoConfig()) == by_pyav(str(clip), VideoConfig())).all()
+    assert (hang_on_slow(str(clip), VideoConfig()) == read_with_pyav(str(clip), VideoConfig())).all()

@@ -12,12 +12,12 @@ from rlvid.utils.files import read_jsonl
 from tests.helpers import media
 
 CLIPS = {  # name: frames, and how they are written
-    "portrait": (media.greys(20, 160, 90), {"fps": 10}),
-    "odd": (media.greys(30, 101, 133, step=3), {"fps": 30, "pix_fmt": "yuv444p"}),
-    "one_frame": (media.greys(1, 64, 64), {"fps": 1}),
-    "variable": (media.greys(8, 80, 60), {"fps": 8, "ticks": [0, 1, 2, 9, 10, 30, 31, 50]}),
-    "long": (media.greys(120, 48, 200, step=2), {"fps": 5}),
-    "short": (media.greys(3, 72, 72), {"fps": 24}),
+    "portrait": (media.grey_frames(20, 160, 90), {"fps": 10}),
+    "odd": (media.grey_frames(30, 101, 133, step=3), {"fps": 30, "pix_fmt": "yuv444p"}),
+    "one_frame": (media.grey_frames(1, 64, 64), {"fps": 1}),
+    "variable": (media.grey_frames(8, 80, 60), {"fps": 8, "ticks": [0, 1, 2, 9, 10, 30, 31, 50]}),
+    "long": (media.grey_frames(120, 48, 200, step=2), {"fps": 5}),
+    "short": (media.grey_frames(3, 72, 72), {"fps": 24}),
 }
 OPTIONS = ["öffne den Hahn", "close tap", "take cereal box", "put bag into box"]
 
@@ -30,7 +30,7 @@ def benchmark(tmp_path_factory):
     rows = []
     for number, (name, (frames, how)) in enumerate({**CLIPS, "no_video": (None, {})}.items()):
         if frames is not None:
-            media.write(root / "videos/EpicKitchens" / f"{name}.mp4", frames, **how)
+            media.write_video(root / "videos/EpicKitchens" / f"{name}.mp4", frames, **how)
         noise = np.random.default_rng(number).integers(0, 255, (37 + 50 * number, 300 - 30 * number, 3), dtype=np.uint8)
         Image.fromarray(noise).save(root / "images/EpicKitchens" / f"{name}.png")
         rows.append(

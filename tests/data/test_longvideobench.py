@@ -14,9 +14,8 @@ from rlvid.data.longvideobench import source
 from rlvid.data.prompts import held_out
 from rlvid.errors import UserError
 from rlvid.utils.files import read_jsonl
-from rlvid.video.cache import Frames
-from tests.helpers.media import greys
-from tests.helpers.media import write as encode
+from rlvid.video.cache import FrameCache
+from tests.helpers.media import grey_frames, write_video
 
 RECORD = {
     "id": "q_1",
@@ -42,7 +41,7 @@ def write(tmp_path):
         (tmp_path / "lvb_val.json").write_text("[" + ",\n".join(map(json.dumps, records)) + "]")
         for folder in ("videos", "subtitles"):
             (tmp_path / folder).mkdir(exist_ok=True)
-        encode(tmp_path / "videos" / "v.mp4", greys(20), fps=2)
+        write_video(tmp_path / "videos" / "v.mp4", grey_frames(20), fps=2)
         (tmp_path / "subtitles" / "v_en.json").write_text(json.dumps(list(subtitles)))
         return tmp_path
 
@@ -188,7 +187,7 @@ def test_transfer_is_measured_as_further_levels(tmp_path):
     assert (row["level"], row["domain"], row["id"]) == ("60s", "E3E", "60s_00_E3E")
     assert row["video"].endswith("_60s_00") and {"eval/15s/accuracy", "eval/60s/accuracy"} <= metrics.keys()
     [prompt] = held_out(load("nano", changes))["60s"]
-    frames = Frames(load("nano").video)
+    frames = FrameCache(load("nano").video)
     assert frames(prompt).video.shape == (16, 56, 56, 3)
     frames.close()
 

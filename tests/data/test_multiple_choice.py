@@ -15,7 +15,7 @@ from rlvid.errors import UserError
 from rlvid.registry import build
 from rlvid.types import Completion, Group
 from rlvid.utils.files import read_jsonl
-from rlvid.video.cache import Frames
+from rlvid.video.cache import FrameCache
 from tests.helpers import media
 from tests.helpers.runs import TINY, train
 
@@ -68,8 +68,8 @@ def test_seconds_of_a_film_are_a_clip(write, tmp_path):
     prompt = only(write(RECORD | {"start": 1, "end": 2.75}, **fields))
     assert prompt.video == f"{tmp_path}/films/v.mp4#t=1.0,2.75" and prompt.meta == {"video_id": "v"}
     (tmp_path / "films").mkdir()
-    media.write(tmp_path / "films" / "v.mp4", media.greys(24), fps=8)
-    clip = Frames(VideoConfig(fps=8, resized_height=56, resized_width=56, cache_dir=str(tmp_path)))(prompt)
+    media.write_video(tmp_path / "films" / "v.mp4", media.grey_frames(24), fps=8)
+    clip = FrameCache(VideoConfig(fps=8, resized_height=56, resized_width=56, cache_dir=str(tmp_path)))(prompt)
     assert np.abs(clip.video.mean((1, 2, 3)) - np.round(np.linspace(8, 22, 14)) * 8).max() < 4
 
 

@@ -11,7 +11,7 @@ from rlvid.errors import UserError
 from rlvid.noise import apply
 from rlvid.noise.frames import EVIDENCE, HOW
 from rlvid.types import Prompt
-from rlvid.video.cache import Frames
+from rlvid.video.cache import FrameCache
 from rlvid.video.views import MEAN_GREY, Clip
 
 
@@ -27,7 +27,7 @@ def clean(kitchen):
 @pytest.fixture(scope="module")
 def clips(clean):
     """A few training prompts with their clips."""
-    frames = Frames(VideoConfig())
+    frames = FrameCache(VideoConfig())
     pairs = [(prompt, frames(prompt)) for prompt in [p for p in clean if p.video][:6]]
     frames.close()
     return pairs

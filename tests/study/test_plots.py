@@ -12,7 +12,7 @@ from rlvid.study.plots import average, checkpoints, curves, panels, shares
 from rlvid.study.runs import read
 from rlvid.study.sweep import axes, lines, samples, sweeps
 from rlvid.utils.files import write_jsonl, write_text
-from rlvid.video.resize import size
+from rlvid.video.resize import target_size
 from tests.helpers.reports import ROOT, printed, run
 
 
@@ -93,7 +93,7 @@ def test_frames_and_sizes_are_both_drawn(tmp_path):
         assert " ".join(tick.get_text() for tick in panel.get_xticklabels()) == ticks
         assert len({line.get_label() for line in panel.lines if "," in str(line.get_label())}) == 7, "six, and control"
     videos = [config(cell.preset, cell.overrides).video for cell in cells]
-    assert {size(56, 56, video) for video in videos} == {(28, 28), (56, 56), (84, 84)}
+    assert {target_size(56, 56, video) for video in videos} == {(28, 28), (56, 56), (84, 84)}
 
 
 def test_checkpoints_are_drawn_of_all_arms_from_the_untrained_control(tmp_path):

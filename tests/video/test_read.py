@@ -1,4 +1,4 @@
-"""Which frames are shown, and that both readers and Pillow show them as they are."""
+"""The right frames are chosen, and both video readers and Pillow return their pixels unchanged."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rlvid.config import VideoConfig
-from rlvid.video.read import BadVideo, by_decord, by_pyav, frame_indices, read_image
+from rlvid.video.read import BadVideo, frame_indices, read_image, read_with_decord, read_with_pyav
 from tests.helpers import media
 
 
@@ -17,7 +17,7 @@ from tests.helpers import media
     [
         (1, 8, [0]),
         (2, 8, [0, 1]),
-        (3, 8, [0, 2]),  # no four frames to be had, and the number is even
+        (3, 8, [0, 2]),  # fewer than the least number of four, and the number must be even
         (24, 8, [0, 5, 9, 14, 18, 23]),  # 3 s at 2 fps
         (28, 8, [0, 5, 11, 16, 22, 27]),  # 3.5 s: 7 frames, rounded down to 6
         (30, 30, [0, 10, 19, 29]),  # 1 s: at least four
@@ -30,7 +30,7 @@ def test_frame_indices(total, fps, expected):
 
 @given(st.integers(2, 200_000), st.floats(0.5, 240), st.integers(2, 9), st.integers(0, 60))
 def test_frame_indices_are_the_papers(total, fps, fewest, more):
-    """`smart_nframes` and the linspace of vision_process_egoplan.py, written out."""
+    """`smart_nframes` and the linspace of SEED-Bench-R1's vision_process_egoplan.py, written out."""
     video = VideoConfig(min_frames=fewest, max_frames=fewest + 1 + more)
     low, high = -(-fewest // 2) * 2, video.max_frames // 2 * 2
     count = min(min(max(total / fps * 2.0, low), high), total) // 2 * 2
@@ -38,34 +38,37 @@ def test_frame_indices_are_the_papers(total, fps, fewest, more):
     assert frame_indices(total, fps, video) == expected
 
 
-def test_unknown_rate_takes_as_many_frames_as_allowed():
+def test_an_unknown_frame_rate_takes_as_many_frames_as_allowed():
     assert len(frame_indices(100, 0.0, VideoConfig())) == 16
 
 
 def test_both_readers_return_the_same_pixels(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 80, 3), dtype=np.uint8)
-    path = str(media.write(tmp_path / "noise.mp4", noise, g="8", bf="2"))
-    np.testing.assert_array_equal(by_decord(path, VideoConfig()), by_pyav(path, VideoConfig()))
+    path = str(media.write_video(tmp_path / "noise.mp4", noise, g="8", bf="2"))
+    np.testing.assert_array_equal(read_with_decord(path, VideoConfig()), read_with_pyav(path, VideoConfig()))
 
 
-def test_the_display_matrix_is_obeyed_by_both_readers(tmp_path):
+def test_both_readers_apply_the_display_matrix(tmp_path):
     frames = np.zeros((8, 64, 128, 3), np.uint8)
-    frames[:, :32, :64] = 255  # top left, and so top right after a clockwise turn
-    path = media.turned(tmp_path / "turned.mp4", media.write(tmp_path / "flat.mp4", frames), height=64)
-    for reader in (by_decord, by_pyav):
+    frames[:, :32, :64] = 255  # top left; top right after a clockwise rotation
+    flat = media.write_video(tmp_path / "flat.mp4", frames)
+    path = media.write_rotated(tmp_path / "rotated.mp4", flat, height=64)
+    corners = {"top left": (20, 12), "top right": (20, 52), "bottom left": (100, 12), "bottom right": (100, 52)}
+    for reader in (read_with_decord, read_with_pyav):
         upright = reader(str(path), VideoConfig())
         assert upright.shape == (4, 128, 64, 3)
-        assert [int(upright[0, y, x, 0]) // 128 for y, x in ((20, 12), (20, 52), (100, 12), (100, 52))] == [0, 1, 0, 0]
+        white = [name for name, (y, x) in corners.items() if upright[0, y, x, 0] >= 128]
+        assert white == ["top right"]
 
 
 def test_images_are_rgb_and_upright_and_transparency_is_white(tmp_path):
     pixels = np.zeros((4, 6, 3), np.uint8)
     pixels[0, 0] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise: what is top left will be top right
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    turned = read_image("s1", str(tmp_path / "turned.png"))
-    assert turned.shape == (6, 4, 3) and turned[0, 3].tolist() == [255, 255, 255] and turned.sum() == 3 * 255
+    exif[0x0112] = 6  # orientation "rotate clockwise": the top left becomes the top right
+    Image.fromarray(pixels).save(tmp_path / "rotated.png", exif=exif)
+    upright = read_image("s1", str(tmp_path / "rotated.png"))
+    assert upright.shape == (6, 4, 3) and upright[0, 3].tolist() == [255, 255, 255] and upright.sum() == 3 * 255
 
     Image.new("RGBA", (3, 2), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     assert (read_image("s1", str(tmp_path / "clear.png")) == 255).all()
@@ -77,11 +80,11 @@ def test_each_kind_of_broken_image_has_its_own_error(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "good.png")
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.png").touch()
-    cut = media.truncated(tmp_path / "cut.png", tmp_path / "good.png", 0.5)
+    half = media.write_truncated(tmp_path / "half.png", tmp_path / "good.png", 0.5)
     for path, expected in {
-        tmp_path / "text.png": "no readable image (cannot identify image file",
+        tmp_path / "text.png": "not a readable image (cannot identify image file",
         tmp_path / "empty.png": "is empty (0 bytes)",
-        cut: "no readable image (image file is truncated",
+        half: "not a readable image (image file is truncated",
         tmp_path / "missing.png": "no such file",
         tmp_path: "is a directory, not a file",
     }.items():

@@ -18,7 +18,7 @@ from rlvid.errors import UserError
 from rlvid.study.cases import coherent
 from rlvid.study.page.gaze import uri
 from rlvid.study.runs import Result, Row, Study
-from rlvid.video.cache import Frames
+from rlvid.video.cache import FrameCache
 from rlvid.video.read import BadVideo
 from rlvid.video.views import Clip
 
@@ -113,7 +113,7 @@ def _clips(study: Study, runs: Sequence[Result], wanted: Sequence[int]) -> tuple
     except UserError as error:
         return {}, f"no clips: {error}"
     prompts = [{p.id: p for p in levels.get(level, ())}.get(id) for level, ids in study.levels.items() for id in ids]
-    frames, found, bad = Frames(config.video), {}, 0
+    frames, found, bad = FrameCache(config.video), {}, 0
     for place in wanted[:CLIPS]:
         if prompt := prompts[place]:
             try:
