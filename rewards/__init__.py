@@ -1,1 +1,1 @@
-"""One file per reward. The folder is the registry: `accuracy` is `rewards/accuracy.py:accuracy`."""
+"""The rewards, one file each. The folder is the registry: `accuracy` is `rewards/accuracy.py:accuracy`."""

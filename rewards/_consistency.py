@@ -1,4 +1,4 @@
-"""What consistency rewards share: how a thought ends, and a gate that pays only where the answer is right."""
+"""Shared by the consistency rewards: the conclusion of a thought, and the gate that pays only right answers."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from rlvid.types import Completion, Group
 
 @dataclass(frozen=True)
 class Consistency:
-    """How far a thought supports the answer that follows it; a subclass says how that is told (`agreement`).
+    """How far a thought supports the answer after it. A subclass implements `agreement`.
 
-    `gated`: times accuracy, or a policy would be paid for reasoning its way to a wrong answer. None then also where
-    accuracy does not apply. What the gate hides from a policy, audits need: `agreement` is laid on each group's
-    evidence, as `agreement/NAME`.
+    With `gated`, the reward is agreement times accuracy, because otherwise a policy would be paid for reasoning its way
+    to a wrong answer. It is then None also where accuracy does not apply. Audits need the values without the gate, so
+    these are recorded as evidence `agreement/NAME` of each group.
     """
 
     gated: bool = True
@@ -23,32 +23,42 @@ class Consistency:
     needs: ClassVar[frozenset[str]] = frozenset({"column:accuracy"})
 
     def __call__(self, groups: Sequence[Group]) -> Column:
-        """One row per group."""
-        rows = self.agreement(groups)
-        for row, group in zip(rows, groups, strict=True):
-            lay(self, group, row)
-        return [times(row, group["accuracy"]) for row, group in zip(rows, groups, strict=True)] if self.gated else rows
+        """Return one row per group."""
+        column = self.agreement(groups)
+        for row, group in zip(column, groups, strict=True):
+            record_agreement(self, group, row)
+        return times_accuracy(column, groups) if self.gated else column
 
     def agreement(self, groups: Sequence[Group]) -> Column:
-        """From 0 to 1, whatever the right answer is; 0 without a thought or an answer."""
+        """Return a column from 0 to 1 that ignores which answer is right; 0 without a thought or an answer."""
         raise NotImplementedError
 
 
 def conclusion(completion: Completion, count: int) -> str:
-    """The last `count` sentences of the thought: cut from the left, so that a long thought keeps its end."""
+    """Return the last `count` sentences of the thought, "" without one."""
     return " ".join(sentences(completion.thought or "")[-count:])
 
 
-def lay(reward: object, group: Group, row: Sequence[float | None]) -> None:
-    """Keep how coherent a group's replies are, whether right or wrong: 0 to 1, from 0.5 on an audit calls one so."""
-    group.evidence[f"agreement/{type(reward).__module__.rpartition('.')[2]}"] = [*row]
+def record_agreement(reward: object, group: Group, row: Sequence[float | None]) -> None:
+    """Record how coherent the completions of a group are, right or wrong, from 0 to 1.
+
+    An audit counts a completion as coherent from 0.5 on.
+    """
+    name = type(reward).__module__.rpartition(".")[2]
+    group.evidence[f"agreement/{name}"] = list(row)
 
 
-def times(row: Sequence[float | None], accuracy: Sequence[float | None]) -> list[float | None]:
-    """A row times accuracy; None where either does not apply."""
-    return [None if a is None or b is None else a * b for a, b in zip(row, accuracy, strict=True)]
+def times_accuracy(column: Column, groups: Sequence[Group]) -> Column:
+    """Return a column times the column `accuracy`; None where either does not apply."""
+    return [
+        [
+            None if value is None or accuracy is None else value * accuracy
+            for value, accuracy in zip(row, group["accuracy"], strict=True)
+        ]
+        for row, group in zip(column, groups, strict=True)
+    ]
 
 
-def unrecorded(model: Callable[..., Any]) -> Callable[..., Any]:
-    """A model of the evidence, for a reward that keeps with each completion what the model said of it."""
-    return getattr(model, "ask", model)
+def without_logging(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a model of the evidence whose calls are not logged, for rewards that record its outputs themselves."""
+    return getattr(model, "call_unlogged", model)

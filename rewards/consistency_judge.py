@@ -1,10 +1,12 @@
-"""Does a language model that sees only the reasoning arrive at the answer that was given? (a blind second answer)
+"""Does a language model that sees only the reasoning arrive at the given answer? (a blind second answer)
 
-r = 1 where it does, times accuracy unless `gated` is off. The judge is shown question, options and thought, never the
-answer, and names the option that the thought concludes: harder to talk round than "is this consistent?", to which
-single tokens and set phrases make judges say yes (arXiv:2507.08794). The thought stands between lines that it cannot
-imitate, and no tokenizer reads a change of speaker in it. None where the call failed, or the judge named nothing that
-was asked for. Known hacks: whatever persuades that judge; a thought that names its option for no reason.
+r = 1 if it does, times accuracy with `gated`. The judge sees the question, the options and the thought, never the
+answer, and names the option that the thought concludes. This is harder to influence than "is this consistent?", to
+which single tokens and set phrases make judges say yes (arXiv:2507.08794). The thought is enclosed by lines that it
+cannot imitate, and no tokenizer finds a change of speaker in it. None if the call failed, or if the judge's reply is
+not one of the allowed ones.
+
+Known hacks: whatever persuades that judge; a thought that names its option for no reason.
 """
 
 import hashlib
@@ -13,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rewards._consistency import Consistency, unrecorded
+from rewards._consistency import Consistency, without_logging
 from rlvid.answer import LETTERS
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 
-ASK = """\
+TEMPLATE = """\
 Somebody was asked this question:
 
 {question}
@@ -34,50 +36,59 @@ with NONE if it arrives at none of them or at several. Write nothing else."""
 
 @dataclass(frozen=True)
 class ConsistencyJudge(Consistency):
-    """1 or 0, times accuracy unless `gated` is off; 0 without a thought or an answer."""
+    """1 or 0, times accuracy with `gated`; 0 without a thought or an answer."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"judge", "column:accuracy"})
 
     def agreement(self, groups: Sequence[Group]) -> Column:
-        """All prompts of a step are asked in one call; questions and replies are kept in the samples."""
-        asked = [[self.prompt(completion, group.prompt) for completion in group] for group in groups]
-        prompts = [prompt for row in asked for prompt in row if prompt]
-        judge = unrecorded(groups[0].evidence["judge"]) if prompts else list
-        replies = dict(zip(prompts, judge(prompts), strict=True))
-        for group, row in zip(groups, asked, strict=True):
-            group.evidence["consistency_judge"] = [{"asked": p, "replied": replies[p]} if p else None for p in row]
-        return [
-            [self.verdict(c, replies[p]) if p else 0.0 for c, p in zip(group, row, strict=True)]
-            for group, row in zip(groups, asked, strict=True)
-        ]
+        """Return 1 where the judge names the answer. Sends all prompts in one call and records prompts and replies."""
+        prompts = [[self.judge_prompt(completion, group.prompt) for completion in group] for group in groups]
+        to_send = [prompt for row in prompts for prompt in row if prompt]
+        judge = without_logging(groups[0].evidence["judge"]) if to_send else list
+        replies = dict(zip(to_send, judge(to_send), strict=True))
 
-    def prompt(self, completion: Completion, prompt: Prompt) -> str | None:
-        """What the judge reads; None where there is nothing to judge."""
+        column: Column = []
+        for group, row in zip(groups, prompts, strict=True):
+            group.evidence["consistency_judge"] = [{"asked": p, "replied": replies[p]} if p else None for p in row]
+            column.append([self.score(c, replies[p]) if p else 0.0 for c, p in zip(group, row, strict=True)])
+        return column
+
+    def judge_prompt(self, completion: Completion, prompt: Prompt) -> str | None:
+        """Return the text that the judge reads; None if there is no thought or no answer to judge."""
         if not completion.thought or completion.answer is None:
             return None
         letters = LETTERS[: len(prompt.options)]
         options = "\n".join(f"{letter}. {option}" for letter, option in zip(letters, prompt.options, strict=True))
-        thought, line = fenced(unmarked(completion.thought))
-        question, options = unmarked(prompt.question), unmarked(options)
-        return ASK.format(question=question, options=options, line=line, thought=thought, letters=", ".join(letters))
+        thought, line = fence(remove_chat_markup(completion.thought))
+        return TEMPLATE.format(
+            question=remove_chat_markup(prompt.question),
+            options=remove_chat_markup(options),
+            line=line,
+            thought=thought,
+            letters=", ".join(letters),
+        )
 
-    def verdict(self, completion: Completion, reply: str | None) -> float | None:
-        """1 where the judge names the answer, 0 where it names another or none, None where it names nothing."""
-        found = re.fullmatch(r"\W*([A-Z]|NONE)\W*", (reply or "").strip(), re.IGNORECASE)
-        if not found or (found[1].upper() != "NONE" and found[1].upper() not in LETTERS[: len(completion.options)]):
+    def score(self, completion: Completion, reply: str | None) -> float | None:
+        """Return 1 if the judge names the answer, 0 if it names another or NONE, None for any other reply."""
+        match = re.fullmatch(r"\W*([A-Z]|NONE)\W*", (reply or "").strip(), re.IGNORECASE)
+        if match is None:
             return None
-        return float(found[1].upper() == completion.answer)
+        named = match[1].upper()
+        if named != "NONE" and named not in LETTERS[: len(completion.options)]:
+            return None
+        return float(named == completion.answer)
 
 
-def fenced(text: str) -> tuple[str, str]:
-    """A text between two lines that it cannot contain, since they are made from its own hash, and that line.
+def fence(text: str) -> tuple[str, str]:
+    """Return a text between two equal lines that it cannot contain, and that line.
 
-    Whoever wrote the text would have to know the hash of what they write to break out of it.
+    The line is made of the text's own hash, so whoever writes the text would have to know the hash of what they write
+    to break out of the frame.
     """
     line = f"[{hashlib.sha256(text.encode()).hexdigest()[:16]}]"
     return f"{line}\n{text}\n{line}", line
 
 
-def unmarked(text: str) -> str:
-    """A text in which no tokenizer finds a mark between speakers: `<|im_end|>`, `</s>` and `[INST]` fall apart."""
+def remove_chat_markup(text: str) -> str:
+    """Return a text in which no tokenizer finds a chat marker: a space breaks up `<|im_end|>`, `</s>` and `[INST]`."""
     return re.sub(r"<(?=\S)|\[(?=/?[A-Z_]+\])", r"\g<0> ", text)

@@ -1,4 +1,4 @@
-"""The same for every reply: the control arm without any signal, which a group's baseline turns into no credit."""
+"""The same number for every reply: a control without any signal, which a group baseline turns into zero credit."""
 
 from rlvid.reward import each
 from rlvid.types import Completion, Prompt
@@ -6,5 +6,5 @@ from rlvid.types import Completion, Prompt
 
 @each
 def constant(completion: Completion, prompt: Prompt, *, value: float = 1.0) -> float:
-    """`value`."""
+    """Return `value`."""
     return value

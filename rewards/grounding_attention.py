@@ -1,11 +1,11 @@
-"""How much of its attention does a reply give to the pixels? A diagnostic: weight 0 unless you know what you do.
+"""The share of a reply's attention on pixels: a diagnostic, to be used with weight 0.
 
-r = the share of attention, from 0 to 1, that a reply's tokens give to visual tokens, the mean of all layers and heads,
-positions that draw attention whatever is said left out. SEED-Bench-R1 (arXiv:2503.24376) compares SFT and GRPO by such
-attention. Looking is not seeing: attention says where, not what for, and a policy that is paid for it can look at
-pixels that it makes no use of.
+r = the share of attention, from 0 to 1, that a reply's tokens give to visual tokens, averaged over all layers and
+heads, without attention sinks (positions that draw attention whatever is written). SEED-Bench-R1 (arXiv:2503.24376)
+compares SFT and GRPO by such attention. Attention shows where a model looks, not what for: a policy that is paid for it
+can attend to pixels that it makes no use of.
 
-Known hacks: words that look back at the video by habit; short replies, which have few words of their own to look at.
+Known hacks: words that attend to the video by habit; short replies, which have few words of their own to attend to.
 """
 
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from rlvid.types import Group
 
 @dataclass(frozen=True)
 class GroundingAttention:
-    """From 0 to 1; None where there are no pixels."""
+    """From 0 to 1; None if there are no pixels."""
 
     needs: ClassVar[frozenset[str]] = frozenset({"visual_attention"})
 
     def __call__(self, groups: Sequence[Group]) -> Column:
-        """One row per group."""
+        """Return one row per group."""
         return [list(group.evidence["visual_attention"]) for group in groups]

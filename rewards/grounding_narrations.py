@@ -1,14 +1,15 @@
-"""Does the thought tell what happened in the video, in order? F1 against the data set's narrations, never shown to it.
+"""Does the thought describe what happened in the video, in order? F1 against narrations that the policy never sees.
 
-r = 2 common / (told + narrated), from 0 to 1: the longest common subsequence of what the thought says and what the
-narrations say (ROUGE-L's F, on content words in their dictionary form, or on clauses that a sentence encoder finds
-alike). What the prompt itself says, in its question and options, counts on neither side: to repeat it proves nothing.
-None where nothing is left of the narrations.
+r = 2 common / (told + narrated), from 0 to 1, where `common` is the length of the longest common subsequence of what
+the thought tells and what the narrations tell. This is ROUGE-L's F1 on content words in their dictionary form, or on
+clauses that a sentence encoder finds similar. What the prompt itself contains, in its question and options, counts on
+neither side: to repeat it proves nothing. None if nothing is left of the narrations.
 
-Perception-R1 (arXiv:2506.07218) asks a judge which of the narrated facts occur, and pays the share: a list of all that
-could have happened earns all of it. Here each fact that did not happen costs. Known hacks: a bare list of the facts
-beats prose, as words of inference count as told; kitchens are alike, so stuffing in the commonest acts earns a little;
-"she did not open the fridge" counts as opening it.
+Perception-R1 (arXiv:2506.07218) has a judge decide which of the narrated facts occur, and pays their share: a list of
+everything that could have happened earns all of it. In ours, each fact that did not happen lowers the score.
+
+Known hacks: a bare list of the facts beats prose, because words of inference count as told; kitchens are alike, so
+naming the most common actions earns a little; "she did not open the fridge" counts as opening it.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,24 +17,24 @@ from dataclasses import dataclass
 from operator import eq
 from typing import Any
 
-from rewards._consistency import times
-from rewards._words import clauses, lemmas, ordered_f1, strays
+from rewards._consistency import times_accuracy
+from rewards._words import clauses, count_missing, lemmas, ordered_f1
 from rlvid.reward import Column
 from rlvid.types import Group
 
 
 @dataclass(frozen=True)
 class GroundingNarrations:
-    """From 0 to 1. `by` "lemma" or "embedding"; two clauses are alike from a cosine of `similar` on.
+    """From 0 to 1. `by` is "lemma" or "embedding"; two clauses are similar if their cosine is `similar` or more.
 
-    `gated`: times accuracy; None then also where accuracy does not apply. How many facts each thought tells, how many
-    of them were not narrated, how many were narrated, and how many of these it does not tell, is laid on each group's
-    evidence for audits, whatever their order.
+    With `gated` it is multiplied by accuracy, and then None also where accuracy does not apply. For audits, four counts
+    per completion are recorded as evidence, regardless of order: facts told, told but not narrated, narrated, and
+    narrated but not told.
     """
 
     by: str = "lemma"
     similar: float = 0.6
-    leaks: bool = False  # True: what the prompt says counts, too
+    leaks: bool = False  # True: what the prompt contains counts too
     gated: bool = False
 
     def __post_init__(self) -> None:
@@ -42,53 +43,60 @@ class GroundingNarrations:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The narrations, and the encoder and the verdict where they are asked."""
-        asked = {"embeddings": self.by == "embedding", "column:accuracy": self.gated}
-        return frozenset({"narrations", *(need for need, wanted in asked.items() if wanted)})
+        """The narrations; the encoder and accuracy if the options require them."""
+        needs = {"narrations"}
+        if self.by == "embedding":
+            needs.add("embeddings")
+        if self.gated:
+            needs.add("column:accuracy")
+        return frozenset(needs)
 
     def __call__(self, groups: Sequence[Group]) -> Column:
-        """One row per group."""
-        rows = [self.words(group) if self.by == "lemma" else self.meanings(group) for group in groups]
-        return [times(row, group["accuracy"]) for row, group in zip(rows, groups, strict=True)] if self.gated else rows
+        """Return one row per group."""
+        score = self.score_lemmas if self.by == "lemma" else self.score_clauses
+        column = [score(group) for group in groups]
+        return times_accuracy(column, groups) if self.gated else column
 
-    def words(self, group: Group) -> list[float | None]:
-        """By content words that the prompt does not say."""
-        shown = set() if self.leaks else {*lemmas(group.prompt.text)}
-        narrated, *told = (
-            [lemma for lemma in lemmas(text) if lemma not in shown]
-            for text in ("\n".join(group.prompt.narrations), *(c.thought or "" for c in group))
-        )
-        return self.compared(group, told, narrated)
+    def score_lemmas(self, group: Group) -> list[float | None]:
+        """Return the row of a group, by content words that the prompt does not contain."""
+        shown = set() if self.leaks else set(lemmas(group.prompt.text))
 
-    def meanings(self, group: Group) -> list[float | None]:
-        """By clauses that are not alike any option."""
-        told = [clauses(c.thought or "") for c in group]
+        def facts(text: str) -> list[str]:
+            return [lemma for lemma in lemmas(text) if lemma not in shown]
+
+        told = [facts(completion.thought or "") for completion in group]
+        return self.compare_facts(group, told, facts("\n".join(group.prompt.narrations)))
+
+    def score_clauses(self, group: Group) -> list[float | None]:
+        """Return the row of a group, by clauses that are not similar to any option."""
+        thoughts = [clauses(completion.thought or "") for completion in group]
         shown = () if self.leaks else group.prompt.options
-        texts = sorted({*group.prompt.narrations, *shown, *(clause for row in told for clause in row)})
-        points: dict[str, Any] = dict(zip(texts, group.evidence["embeddings"](texts), strict=True))
+        texts = sorted({*group.prompt.narrations, *shown, *(clause for row in thoughts for clause in row)})
+        vectors: dict[str, Any] = dict(zip(texts, group.evidence["embeddings"](texts), strict=True))
 
-        def alike(a: str, b: str) -> bool:
-            return bool(points[a] @ points[b] >= self.similar)
+        def is_similar(a: str, b: str) -> bool:
+            return bool(vectors[a] @ vectors[b] >= self.similar)
 
-        narrated, *told = (
-            [text for text in row if not any(alike(text, option) for option in shown)]
-            for row in (group.prompt.narrations, *told)
-        )
-        return self.compared(group, told, narrated, alike)
+        def facts(clauses: Sequence[str]) -> list[str]:
+            return [clause for clause in clauses if not any(is_similar(clause, option) for option in shown)]
 
-    def compared(
+        told = [facts(row) for row in thoughts]
+        return self.compare_facts(group, told, facts(group.prompt.narrations), is_similar)
+
+    def compare_facts(
         self, group: Group, told: list[list[str]], narrated: list[str], same: Callable[[str, str], bool] = eq
     ) -> list[float | None]:
-        """The row, and the counts behind it."""
+        """Return the row of a group, for the facts that each thought tells, and record the counts behind it."""
+        if not narrated:
+            group.evidence["grounding_narrations"] = [None] * len(told)
+            return [None] * len(told)
         group.evidence["grounding_narrations"] = [
             {
                 "told": len(facts),
-                "not_narrated": strays(facts, narrated, same),
+                "not_narrated": count_missing(facts, narrated, same),
                 "narrated": len(narrated),
-                "not_told": strays(narrated, facts, same),
+                "not_told": count_missing(narrated, facts, same),
             }
-            if narrated
-            else None
             for facts in told
         ]
-        return [ordered_f1(facts, narrated, same) if narrated else None for facts in told]
+        return [ordered_f1(facts, narrated, same) for facts in told]

@@ -1,14 +1,15 @@
-"""How well a span of time that the answer names covers the true one: temporal IoU (Time-R1, arXiv:2503.13377).
+"""How well the time span in the answer covers the true one: temporal IoU (Time-R1, arXiv:2503.13377).
 
-tIoU = |I| / |U| of [start, end] in seconds against `prompt.meta["span"]`, from 0 to 1. Known hack: the whole video has
-tIoU = length of the span / length of the video; with `prompt.meta["duration"]` known, that much is taken off and the
-rest stretched back to 1, which no published version does. Time-R1's second version multiplies by how near start and end
-are, relative to the duration; `edges` does so.
+tIoU = |intersection| / |union| of [start, end] in seconds and `prompt.meta["span"]`, from 0 to 1. With `edges` it is
+multiplied by how close start and end are, relative to the duration, as in Time-R1's second version.
+
+Known hack: the whole video has tIoU = length of the span / length of the video. If `prompt.meta["duration"]` is known,
+ours subtracts that much and rescales the rest to 1, which no published version does.
 """
 
 import re
 
-from rewards._words import answered
+from rewards._words import answer_text
 from rlvid.reward import each
 from rlvid.types import Completion, Prompt
 
@@ -21,17 +22,23 @@ def grounding_tiou(completion: Completion, prompt: Prompt, *, edges: bool = Fals
     """From 0 to 1; None without a gold span; 0 unless the one `<answer>` names one span ("3.5 to 8", "0:03 - 0:08")."""
     if "span" not in prompt.meta:
         return None
-    spans = _SPAN.findall(answered(completion.text) or "")
+    spans = _SPAN.findall(answer_text(completion.text) or "")
     if len(spans) != 1:
         return 0.0
-    (a, b), (start, end) = (_seconds(*spans[0][:2]), _seconds(*spans[0][2:])), prompt.meta["span"]
-    inside, whole = min(b, end) - max(a, start), max(b, end) - min(a, start)
-    if inside <= 0 or a >= b:
+    start, end = _seconds(*spans[0][:2]), _seconds(*spans[0][2:])
+    gold_start, gold_end = prompt.meta["span"]
+    intersection = min(end, gold_end) - max(start, gold_start)
+    union = max(end, gold_end) - min(start, gold_start)
+    if intersection <= 0 or start >= end:
         return 0.0
+
     duration = prompt.meta.get("duration")
-    floor = (end - start) / duration if duration and duration > end - start else 0.0
-    near = (1 - abs(a - start) / duration) * (1 - abs(b - end) / duration) if edges and duration else 1.0
-    return max(0.0, inside / whole - floor) / (1 - floor) * max(0.0, near)
+    gold_length = gold_end - gold_start
+    baseline = gold_length / duration if duration and duration > gold_length else 0.0  # the tIoU of the whole video
+    closeness = 1.0
+    if edges and duration:
+        closeness = (1 - abs(start - gold_start) / duration) * (1 - abs(end - gold_end) / duration)
+    return max(0.0, intersection / union - baseline) / (1 - baseline) * max(0.0, closeness)
 
 
 def _seconds(minutes: str, seconds: str) -> float:

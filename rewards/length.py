@@ -1,7 +1,9 @@
-"""A bonus for right answers of a middling length (Video-R1, arXiv:2503.21776).
+"""A bonus for right answers of medium length (Video-R1, arXiv:2503.21776).
 
-+`bonus` where the answer is right and `low` <= tokens <= `high`, else 0. Known hack: padding a right answer up to `low`
-tokens costs nothing, which `repetition` notices only if the padding repeats itself.
++`bonus` if the answer is right and `low` <= tokens <= `high`, else 0.
+
+Known hack: padding a right answer up to `low` tokens costs nothing. `repetition` detects it only if the padding repeats
+itself.
 """
 
 from collections.abc import Sequence
@@ -14,7 +16,7 @@ from rlvid.types import Group
 
 @dataclass(frozen=True)
 class Length:
-    """`bonus` or 0; as published, but what is right is read from the column by its name, not by its place."""
+    """`bonus` or 0; as published, except that accuracy is read from its column by name, not by position."""
 
     low: int = 320
     high: int = 512
@@ -23,11 +25,12 @@ class Length:
     needs: ClassVar[frozenset[str]] = frozenset({"column:accuracy"})
 
     def __call__(self, groups: Sequence[Group]) -> Column:
-        """One row per group."""
+        """Return one row per group."""
+        return [self.score(group) for group in groups]
+
+    def score(self, group: Group) -> list[float | None]:
+        """Return the row of a group."""
         return [
-            [
-                self.bonus if right and right > 0.1 and self.low <= len(c.tokens) <= self.high else 0.0
-                for c, right in zip(group, group["accuracy"], strict=True)
-            ]
-            for group in groups
+            self.bonus if accuracy and accuracy > 0.1 and self.low <= len(completion.tokens) <= self.high else 0.0
+            for completion, accuracy in zip(group, group["accuracy"], strict=True)
         ]

@@ -6,8 +6,9 @@ from rlvid.types import Completion, Prompt
 
 @each
 def overlong(completion: Completion, prompt: Prompt, *, max_length: int = 256, cache: int = 64) -> float:
-    """0 up to `max_length - cache` tokens, -1 from `max_length` on, a straight line between them.
+    """Return 0 up to `max_length - cache` tokens, -1 from `max_length` tokens on, and linear values between them.
 
-    `max_length` is the run's `train.max_completion_length`; the paper's are 20,480 and 4,096 tokens.
+    Set `max_length` to the run's `train.max_completion_length`. The paper's values are 20,480 and 4,096 tokens.
     """
-    return -min(max(len(completion.tokens) - (max_length - cache), 0) / cache, 1.0)
+    tokens_over = max(len(completion.tokens) - (max_length - cache), 0)
+    return -min(tokens_over / cache, 1.0)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from algorithms.dr_grpo import DrGRPO
 from algorithms.grpo import GRPO
-from rewards._words import clauses, common, lemmas, ordered_f1
+from rewards._words import clauses, common_length, lemmas, ordered_f1
 from rewards.grounding_counterfactual import GroundingCounterfactual
 from rewards.grounding_narrations import GroundingNarrations
 from rewards.grounding_temporal import GroundingTemporal
@@ -158,7 +158,7 @@ def test_common_is_the_longest_common_subsequence(a: list[str], b: list[str]) ->
             return 0
         return max(slow(i + 1, j), slow(i, j + 1), 1 + slow(i + 1, j + 1) if a[i] == b[j] else 0)
 
-    assert common(a, b) == slow(0, 0)
+    assert common_length(a, b) == slow(0, 0)
     assert 0 <= ordered_f1(a, b) == ordered_f1(b, a) <= 1
 
 
