@@ -1,6 +1,8 @@
-"""What others wrote is data: models and checkpoints run nothing. Judges: test_judge.py; media: test_hostile.py.
+"""Models and checkpoints are data: loading them runs no code of theirs.
 
-Paths that would leave a benchmark's folder: test_seed_bench_r1.py, test_records.py. Pages: test_page.py.
+Other input is tested elsewhere: replies of judges in judges/test_endpoint.py, media in video/test_hostile_media.py,
+paths that leave a benchmark's folder in data/test_seed_bench_r1.py and data/test_records.py, the page in
+study/test_page.py.
 """
 
 import json
@@ -21,11 +23,11 @@ from rlvid.policy.model import Policy
 from rlvid.utils.files import write_checksums
 from tests.helpers.processes import SMALL
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
-class Bomb:
-    """Leaves a mark where it is unpickled."""
+class TouchOnUnpickling:
+    """Creates the file `mark` when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = mark
@@ -36,53 +38,58 @@ class Bomb:
 
 @pytest.fixture
 def mark(tmp_path):
-    return tmp_path / "somebody was here"
+    """A file that exists only if code of a model or a checkpoint has run."""
+    return tmp_path / "code was run"
 
 
 @pytest.fixture
 def model(tmp_path):
+    """A copy of the embedded model, to be altered."""
     return shutil.copytree(BASE, tmp_path / "model")
 
 
-def refused(model):
+def assert_refused(model):
+    """Loading the model raises a UserError of one line that names its folder."""
     with pytest.raises(UserError) as caught:
         Policy.load(load("nano", [f"model={model}"]))
     assert "\n" not in str(caught.value) and str(model) in str(caught.value)
 
 
-def test_a_bomb_goes_off(mark):
-    pickle.loads(pickle.dumps(Bomb(mark)))
-    assert mark.exists(), "or the tests below would show nothing"
+def test_unpickling_creates_the_mark(mark):
+    """Otherwise the tests below would show nothing."""
+    pickle.loads(pickle.dumps(TouchOnUnpickling(mark)))
+    assert mark.exists()
 
 
-def test_a_models_own_code_is_not_run(model, mark):
-    (model / "theirs.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+def test_code_in_a_model_folder_is_not_run(model, mark):
+    (model / "custom.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
     names = ("AutoConfig", "AutoModel", "AutoModelForImageTextToText", "AutoTokenizer")
     for file in ("config.json", "tokenizer_config.json"):
-        about = json.loads((model / file).read_text())
-        (model / file).write_text(json.dumps(about | {"auto_map": dict.fromkeys(names, "theirs.Theirs")}))
+        settings = json.loads((model / file).read_text())
+        settings["auto_map"] = dict.fromkeys(names, "custom.Custom")
+        (model / file).write_text(json.dumps(settings))
     Policy.load(load("nano", [f"model={model}"]))
     assert not mark.exists()
 
 
-def test_a_tokenizer_that_is_nothing_but_code_is_refused(model, mark):
-    (model / "theirs.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
-    about = {"tokenizer_class": "Theirs", "auto_map": {"AutoTokenizer": ["theirs.Theirs", None]}}
-    (model / "tokenizer_config.json").write_text(json.dumps(about))
+def test_a_tokenizer_that_needs_its_own_code_is_refused(model, mark):
+    (model / "custom.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\n")
+    settings = {"tokenizer_class": "Custom", "auto_map": {"AutoTokenizer": ["custom.Custom", None]}}
+    (model / "tokenizer_config.json").write_text(json.dumps(settings))
     (model / "tokenizer.json").unlink()
-    refused(model)
+    assert_refused(model)
     assert not mark.exists()
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors"])
-def test_pickled_weights_are_refused_under_any_name(model, mark, name):
+def test_pickled_weights_are_refused_under_any_file_name(model, mark, name):
     (model / "model.safetensors").unlink()
-    (model / name).write_bytes(pickle.dumps(Bomb(mark)))
-    refused(model)
+    (model / name).write_bytes(pickle.dumps(TouchOnUnpickling(mark)))
+    assert_refused(model)
     assert not mark.exists()
 
 
-def test_a_checkpoint_holds_nothing_pickled_and_a_pickle_in_it_is_not_run(kitchen, tmp_path, mark):
+def test_a_checkpoint_contains_no_pickle_and_a_pickle_put_into_it_is_not_loaded(kitchen, tmp_path, mark):
     api.train("nano", [*SMALL, "train.max_steps=2", "train.save_steps=1"], tmp_path / "run")
     checkpoint = tmp_path / "run/checkpoints/step-000002"
     files = [path for path in checkpoint.iterdir() if path.is_file()]
@@ -94,29 +101,29 @@ def test_a_checkpoint_holds_nothing_pickled_and_a_pickle_in_it_is_not_run(kitche
             continue
         run = shutil.copytree(tmp_path / "run", tmp_path / f"run {file.name}")
         (run / "status.json").write_text(json.dumps(status | {"state": "interrupted"}))
-        spoilt = run / "checkpoints/step-000002"
-        (spoilt / file.name).write_bytes(pickle.dumps(Bomb(mark)))
-        (spoilt / "SHA256SUMS").unlink()
-        write_checksums(spoilt)
+        altered = run / "checkpoints/step-000002"
+        (altered / file.name).write_bytes(pickle.dumps(TouchOnUnpickling(mark)))
+        (altered / "SHA256SUMS").unlink()
+        write_checksums(altered)
         try:
             api.train("nano", [*SMALL, "train.max_steps=2", "train.save_steps=1"], run, resume=True)
         except UserError as error:
-            assert "\n" not in str(error) and str(spoilt) in str(error)
+            assert "\n" not in str(error) and str(altered) in str(error)
     assert not mark.exists()
 
 
-def test_an_encoders_own_code_is_not_run(tmp_path, mark):
+def test_code_in_an_encoder_folder_is_not_run(tmp_path, mark):
     folder = tmp_path / "encoder"
     folder.mkdir()
-    (folder / "theirs.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Theirs: pass\n")
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "theirs.Theirs"}]
+    (folder / "custom.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Custom: pass\n")
+    modules = [{"idx": 0, "name": "0", "path": "", "type": "custom.Custom"}]
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(UserError):
         encoder(str(folder))
     assert not mark.exists()
 
 
-def test_what_is_installed_is_pinned_and_fits_together():
+def test_requirements_are_pinned_and_compatible():
     pins = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] != "#"]
     assert pins and all("==" in pin for pin in pins)
     checked = subprocess.run([sys.executable, "-m", "pip", "check"], capture_output=True, text=True)

@@ -1,0 +1,88 @@
+"""Conventions of the source: docstrings, sizes, the annotated file tree, and how the tests are laid out."""
+
+import ast
+import re
+
+import pytest
+
+from tests.helpers.sources import PACKAGES, ROOT, imported_names, parse, tracked_files
+
+FILES = tracked_files(*PACKAGES)
+TEST_FILES = tracked_files("tests")
+MAX_FILE_LINES = 300
+MAX_FUNCTION_LINES = 60
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_everything_public_has_a_docstring(path: str) -> None:
+    module = parse(path)
+    public = [n for n in module.body if isinstance(n, ast.FunctionDef | ast.ClassDef) and n.name[0] != "_"]
+    missing = [getattr(node, "name", path) for node in (module, *public) if not ast.get_docstring(node)]
+    assert not missing or not module.body
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_no_file_and_no_function_is_long(path: str) -> None:
+    assert len((ROOT / path).read_text().splitlines()) <= MAX_FILE_LINES
+    functions = [node for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef)]
+    lengths = {node.name: (node.end_lineno or node.lineno) - node.lineno + 1 for node in functions}
+    assert not {name: length for name, length in lengths.items() if length > MAX_FUNCTION_LINES}
+
+
+@pytest.mark.parametrize("path", [path for path in TEST_FILES if not path.startswith("tests/helpers/")])
+def test_no_test_imports_another_test(path: str) -> None:
+    """What tests share is in tests/conftest.py or tests/helpers/."""
+    imported = {name for name in imported_names(parse(path)) if name.split(".")[0] == "tests"}
+    assert all(name == "tests.helpers" or name.startswith("tests.helpers.") for name in imported)
+
+
+def test_test_folders_mirror_the_rooms() -> None:
+    folders = {path.split("/")[1] for path in TEST_FILES if path.count("/") > 1} - {"helpers"}
+    rooms = {path.split("/")[1] for path in FILES if path.startswith("rlvid/") and path.count("/") > 1}
+    assert folders <= rooms | set(PACKAGES)
+
+
+def described(readme: str) -> dict[str, str]:
+    """Return path -> description, from the annotated tree in a README.
+
+    The tree is the fenced block with a line that starts with `rlvid/`. Two spaces of indent are one folder deeper. A
+    line is one or more names with single spaces between them, then two or more spaces, then the description. Folders
+    end with `/`.
+    """
+    fenced = re.findall(r"^```\w*\n(.*?)^```", readme, re.M | re.S)
+    blocks = [block for block in fenced if re.search(r"^rlvid/ ", block, re.M)]
+    assert len(blocks) == 1, f"the README has {len(blocks)} file trees, not one"
+    paths: dict[str, str] = {}
+    folders = [""]  # the path of the folder at each depth
+    for line in filter(None, map(str.rstrip, blocks[0].splitlines())):
+        match = re.fullmatch(r"( *)(\S+(?: \S+)*)(?:  +(.*))?", line)
+        assert match, line
+        indent, names, description = match.groups()
+        folders = folders[: len(indent) // 2 + 1]
+        paths |= {folders[-1] + name: description or "" for name in names.split()}
+        folders.append(folders[-1] + names if names.endswith("/") else folders[-1])
+    return paths
+
+
+def test_the_file_tree_is_parsed_as_described() -> None:
+    text = "```\nrlvid/  the program\n  data/   sets\n    hub.py  gets\n  loop.py run.py  two\nREADME.md  this\n```\n"
+    assert described(text) == {
+        "rlvid/": "the program",
+        "rlvid/data/": "sets",
+        "rlvid/data/hub.py": "gets",
+        "rlvid/loop.py": "two",
+        "rlvid/run.py": "two",
+        "README.md": "this",
+    }
+
+
+def test_the_file_tree_in_the_readme_is_complete() -> None:
+    """The tree is in rlvid/README.md, or else in README.md."""
+    texts = [(ROOT / name).read_text() for name in ("rlvid/README.md", "README.md")]
+    with_tree = [text for text in texts if re.search(r"^rlvid/ ", text, re.M)]
+    assert with_tree, "no README has a file tree"
+    described_paths = described(with_tree[0])
+    assert not [path for path in described_paths if not (ROOT / path).exists()], "the tree names missing files"
+    undescribed = [path for path in FILES if path not in described_paths and not path.endswith("__init__.py")]
+    assert not undescribed, "the tree lacks files"
+    assert all(text for path, text in described_paths.items() if path.endswith(".py")), "every file is described"
