@@ -27,8 +27,8 @@ from rlvid.config import VideoConfig
 from rlvid.data import benchmark
 from rlvid.data.records import Source, read, repeated
 from rlvid.errors import UserError
-from rlvid.noise.labels import same, words
 from rlvid.types import Prompt
+from rlvid.utils.text import plain_words, same_text
 from rlvid.video.decode import Decoder, FrameReader
 from rlvid.video.read import BadVideo, ReaderError, check_file, read_image, read_with_decord, read_with_pyav
 
@@ -120,13 +120,13 @@ def wrong_with(prompt: Prompt) -> Iterator[tuple[str, str]]:
     mentioned = [option for option in prompt.options if _holds(prompt.question, option)]
     if mentioned == [right]:
         yield "answer leak", f"the question holds the right option and no other: {right!r}"
-    if prompt.narrations and same(prompt.narrations[-1], right):
+    if prompt.narrations and same_text(prompt.narrations[-1], right):
         yield "answer leak", f"the last narration is the right option: {right!r}"
 
 
 def _holds(text: str, option: str) -> bool:
     """Whether a text holds an option's words, one after another."""
-    return f" {' '.join(words(option))} " in f" {' '.join(words(text))} "
+    return f" {' '.join(plain_words(option))} " in f" {' '.join(plain_words(text))} "
 
 
 def _records(source: Source, findings: Findings) -> None:

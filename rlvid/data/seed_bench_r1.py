@@ -18,10 +18,10 @@ from typing import Any
 from rlvid.answer import LETTERS, parse
 from rlvid.data.records import AnnotationRecord, Source, lettered
 from rlvid.errors import UserError
-from rlvid.noise.labels import same
 from rlvid.registry import suggest
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
+from rlvid.utils.text import same_text
 
 SPLITS = {
     "train": "training_6k.jsonl",
@@ -107,7 +107,7 @@ def _choices(record: AnnotationRecord) -> tuple[tuple[str, ...], str]:
     if letter not in tuple("ABCD"):
         raise record.error("golden_choice_idx", f"must be A, B, C or D, not {letter!r}")
     chosen = options["ABCD".index(letter)]
-    if not same(chosen, text):
+    if not same_text(chosen, text):
         raise record.error("golden_choice_idx", f"{letter} is {chosen!r}, but answer is {text!r}")
     return options, letter
 
@@ -117,7 +117,7 @@ def _drawn(record: AnnotationRecord, data_seed: int) -> tuple[tuple[str, ...], s
     answer = record.get("answer")
     different: list[str] = []
     for text in record.get("negative_answers", list):
-        if not any(same(record.check("negative_answers", text), other) for other in (answer, *different)):
+        if not any(same_text(record.check("negative_answers", text), other) for other in (answer, *different)):
             different.append(text)
     if len(different) < 3:
         raise record.error("negative_answers", f"needs 3 that differ from the answer and each other, not {different}")

@@ -11,10 +11,10 @@ import numpy as np
 
 from rlvid.errors import UserError
 from rlvid.noise.base import Noise, check_rates, pick
-from rlvid.noise.labels import words
 from rlvid.registry import suggest
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
+from rlvid.utils.text import plain_words
 from rlvid.video.views import MEAN_GREY, Clip
 
 SHARES = (0.1, 0.2, 0.3, 0.45, 0.6)  # of the frames, by severity: ours, since ImageNet-C has no videos
@@ -153,9 +153,9 @@ class Narrations(Noise):
         return kept
 
     def _other(self, prompt: Prompt, place: int, known: Sequence[str]) -> str:
-        said = words(prompt.narrations[place])
+        said = plain_words(prompt.narrations[place])
         u = uniform_hash(self.seed, "narrations", prompt.id, place, "to")
-        other = pick(u, known, lambda narration: words(narration) != said)
+        other = pick(u, known, lambda narration: plain_words(narration) != said)
         if other is None:
             raise UserError(f"narrations: no training sample has another narration than {prompt.id}")
         return other

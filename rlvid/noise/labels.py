@@ -15,6 +15,7 @@ from rlvid.judges.encoder import DEFAULT, embed
 from rlvid.noise.base import Noise, check_rates, pick
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
+from rlvid.utils.text import plain_words
 
 PARTICLES = {"away", "back", "down", "in", "off", "on", "out", "over", "up"}
 
@@ -138,23 +139,12 @@ class Unproducible(LabelNoise):
         return 1.0 if self.drop else 1 - self.rate
 
 
-def same(one: str, other: str) -> bool:
-    """Whether two option texts are equal but for case and white space."""
-    return one.casefold().split() == other.casefold().split()
-
-
-def words(text: str) -> list[str]:
-    """What is said, without case, white space, articles, and punctuation around words."""
-    plain = [word.strip(".,;:!?\"'`*_()[]") for word in text.casefold().split()]
-    return [word for word in plain if word not in ("", "a", "an", "the")] or plain
-
-
 def meaning(text: str) -> tuple[list[str], list[str]]:
     """Dictionary forms of the words, in order, and the particles, which may stand anywhere ("put the cup down")."""
     from simplemma import lemmatize
 
     parted = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)  # hyphens within words, no minus
-    lemmas = [lemmatize(word, lang="en").casefold() for word in words(parted)]
+    lemmas = [lemmatize(word, lang="en").casefold() for word in plain_words(parted)]
     return [w for w in lemmas if w not in PARTICLES], sorted(w for w in lemmas if w in PARTICLES)
 
 

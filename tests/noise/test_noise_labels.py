@@ -11,9 +11,10 @@ from rlvid.data.seed_bench_r1 import load
 from rlvid.errors import UserError
 from rlvid.judges.encoder import embed
 from rlvid.noise import apply
-from rlvid.noise.labels import LABELS, words, wrong_letters
+from rlvid.noise.labels import LABELS, wrong_letters
 from rlvid.registry import build
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.text import plain_words
 
 OPTIONS = ("put the onion in the pot", "take the onion out of the pot", "wash the pan", "open the fridge")
 EACH = {"symmetric": {}, "confusable": {}, "class_dependent": {"to": "A"}, "unproducible": {}}
@@ -138,12 +139,12 @@ def test_unproducible_pays_no_answer_at_all(clean):
 
 @pytest.mark.parametrize("text", ["Open the tap.", "open tap", " open  a 'tap' ", "OPEN THE TAP!"])
 def test_the_same_words(text):
-    assert words(text) == ["open", "tap"]
+    assert plain_words(text) == ["open", "tap"]
 
 
 @pytest.mark.parametrize(("one", "other"), [("A", "the"), ("1.5 cups", "15 cups"), ("turn on", "turn off"), ("?", "")])
 def test_different_words(one, other):
-    assert words(one) != words(other)
+    assert plain_words(one) != plain_words(other)
 
 
 def test_a_flip_never_goes_to_the_same_words():
