@@ -1,29 +1,46 @@
-# make demo: the main job on the embedded benchmark.  make test: every check.  Nothing needs to be done before either:
-# both install requirements.lock and rlvid into .venv, once.
+# make demo    run the main experiment on the embedded benchmark, and print its report
+# make check   lint, types and the fast tests: what a new reward or algorithm must pass, in under a minute
+# make test    every test; prints what was skipped and how to enable it
+#
+# Each of them first installs requirements.lock and rlvid into .venv, once. Requirements: Python 3.11 or newer.
 SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 
-# DeepSpeed is built from source; its kernels are compiled where and when they are first used.
+# DeepSpeed is built from source without its kernels: they are compiled when they are first used.
 export DS_BUILD_OPS := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test soak system audit lint lock
+.PHONY: demo check test soak system audit lint lock
 
 demo: $(READY)
 	$(BIN)/rlvid grid experiments/quickstart.py --jobs 2
 	$(BIN)/rlvid report runs/quickstart
 
-# Two workers, one thread each: the suite's shape does not depend on the machine.
+# Two workers with one thread each: the tests run alike on every machine.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: lint
+	$(PYTEST) -n 2 -m fast
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	$(PYTEST) -n 2
 
-# What takes too long for `make test`, and its figures: sixty stops at random, 2,000 steps, 200 cells, offloaded optimisers.
+# Tests that take too long for `make test`, with their figures: 60 interruptions at random moments, 2,000 steps,
+# 200 cells, offloaded optimizers.
 soak: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m soak -s
+	$(PYTEST) -m soak -s
 
-# Known vulnerabilities of what is pinned, and of how many packages nothing is known; asks the network.
+# Debian packages that some tests need: a browser, Slurm, a C compiler. Needs root.
+system:
+	apt-get update -qq
+	@for package in chromium chromium-driver slurm-wlm munge gcc libc6-dev; do \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package > /dev/null \
+	    || echo "not installed: $$package"; \
+	done
+
+# Known vulnerabilities of the pinned packages, and the number of packages without information. Needs the network.
 audit:
 	@mkdir -p .venv && $(PYTHON) -m venv .venv/audit && .venv/audit/bin/python -m pip install --quiet pip-audit 2> /dev/null
 	@.venv/audit/bin/pip-audit -r requirements.lock --no-deps --disable-pip 2>&1 > .venv/audit/found; status=$$?; \
@@ -39,14 +56,14 @@ lint: $(READY)
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rlvid needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	@$(PYTHON) -m venv .venv
-	@echo "Installing requirements.lock into .venv (once; torch is the long wait)"
+	@echo "Installing requirements.lock into .venv (once; torch takes the longest)"
 	@set -o pipefail; $(BIN)/python -m pip install -r requirements.lock \
 	  | awk '/^(Collecting|Building wheel)/ { print "  " $$1, $$2; fflush() } /^Installing/ { print "  unpacking"; fflush() }'
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Keeps the lock's header and pins below it what a fresh environment resolves to today, less torch's own CUDA packages.
-# torch itself moves only when TORCH does.
+# Renew requirements.lock: keep its header, and pin what a fresh environment resolves to today, without the CUDA packages
+# that torch pins itself. The version of torch is TORCH.
 TORCH := 2.13.0
 lock:
 	set -eo pipefail; fresh=$$(mktemp -d); trap 'rm -rf "$$fresh"' EXIT; $(PYTHON) -m venv "$$fresh"; \

