@@ -2,6 +2,9 @@
 
 import ast
 import re
+import subprocess
+import tomllib
+from fnmatch import fnmatch
 
 import pytest
 
@@ -40,6 +43,20 @@ def test_test_folders_mirror_the_rooms() -> None:
     folders = {path.split("/")[1] for path in TEST_FILES if path.count("/") > 1} - {"helpers"}
     rooms = {path.split("/")[1] for path in FILES if path.startswith("rlvid/") and path.count("/") > 1}
     assert folders <= rooms | set(PACKAGES)
+
+
+def test_every_data_file_is_in_the_wheel() -> None:
+    """Whatever git tracks in a package, except for documentation, matches a pattern of its package data."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    patterns = [
+        f"{package.replace('.', '/')}/{pattern}"
+        for package, globs in project["package-data"].items()
+        for pattern in globs
+    ]
+    listed = subprocess.run(["git", "ls-files", "--", *PACKAGES], cwd=ROOT, capture_output=True, text=True)
+    data = [path for path in listed.stdout.split() if not path.endswith((".py", ".md", ".png"))]
+    assert not [path for path in data if not any(fnmatch(path, pattern) for pattern in patterns)]
+    assert all((ROOT / path).with_name("__init__.py").is_file() for path in FILES), "a folder is a package"
 
 
 def described(readme: str) -> dict[str, str]:
