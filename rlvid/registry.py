@@ -25,6 +25,7 @@ from typing import Any
 from rlvid.errors import UserError
 from rlvid.utils.renamed import renamed_hint
 
+NANO_CHECKPOINT = Path(__file__).parent / "nano" / "base"  # the folder of the model "nano", made by rlvid/nano/model.py
 MAX_LISTED = 50  # an error message lists the known names only up to this many
 
 
@@ -118,6 +119,11 @@ def preset_path(name: str | Path) -> Path:
     if is_bare_name and path.stem in shipped:
         return shipped[path.stem]
     raise UserError(f"no preset {str(name)!r}: neither a file nor in {folder}.{suggest(path.stem, shipped)}")
+
+
+def model_path(name: str) -> str:
+    """Return the folder of the model "nano"; any other name of a model, a folder or a hub id, is returned unchanged."""
+    return str(NANO_CHECKPOINT) if name == "nano" else name
 
 
 def module_file(module: str) -> Path:

@@ -63,7 +63,8 @@ def subject(folder: Path, shape: Shape) -> Subject:
         f"video.resized_height={shape.side}", f"video.resized_width={shape.side}",
     ]  # fmt: skip
     config = load("nano", settings)
-    policy = Policy.load(config).to("cuda" if torch.cuda.is_available() else "cpu")
+    policy = Policy.load(config.model, config.train, config.video, config.seed)
+    policy = policy.to("cuda" if torch.cuda.is_available() else "cpu")
     policy.banned_token_ids = [*policy.banned_token_ids, policy.tokenizer.eos_token_id]
     random, side = np.random.default_rng(0), shape.side
     video = random.integers(0, 256, (shape.frames, side, side, 3), np.uint8) if shape.frames else None
@@ -86,7 +87,7 @@ class Ours:
         self.reference = Reference(self.policy, self.config.train)
         optimizer = build_adamw(self.policy, self.config.train, self.algorithm)
         learner, optimizer = self.accelerator.prepare(self.policy, optimizer)
-        self.models = TrainState(self.policy, learner, optimizer, self.reference)
+        self.models = TrainState.create(self.policy, learner, optimizer, self.reference)
         self.room = OOMBackoff("tokens", self.config.train.max_tokens_per_forward)
         self.number = self.tokens = 0  # steps; the last one's prompt and completion tokens, counted in rows
         self.seconds: dict[str, float] = {}

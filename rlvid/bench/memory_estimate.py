@@ -22,11 +22,10 @@ from rlvid.algorithm import Algorithm
 from rlvid.bench.workload import architecture
 from rlvid.config import Config
 from rlvid.errors import UserError
-from rlvid.nano.model import BASE
 from rlvid.policy import lora
+from rlvid.policy.logprobs import MAX_LOGITS
 from rlvid.policy.model import frozen_linears
-from rlvid.policy.packing import LOGITS
-from rlvid.registry import build
+from rlvid.registry import NANO_CHECKPOINT, build
 from rlvid.reward import RewardMix
 from rlvid.trainer import evidence
 from rlvid.video.resize import IMAGE_FACTOR
@@ -167,7 +166,7 @@ def _activations(config: Config, algorithm: Algorithm, size: Sizes, ranks: int, 
             "made again, and that",
         )
     each_token = "32 h + 8 m" if mixed else "36 h + 16 m"
-    logits = min(LOGITS, groups * count * reply * text.vocab_size)
+    logits = min(MAX_LOGITS, groups * count * reply * text.vocab_size)
     how = "their inputs, 4 h each" if train.gradient_checkpointing else f"{each_token} each, and keys and values"
     parts = [
         Part("layers", layer * layers, f"N = {tokens} tokens, {how}", "learn back"),
@@ -230,7 +229,7 @@ def sizes(config: Config) -> Sizes:
     model.requires_grad_(True)
     if train.lora_r:
         with torch.device("meta"):
-            lora.add_adapter(model, lora.POLICY, config)
+            lora.add_adapter(model, lora.POLICY, train.lora_r, train.lora_alpha, config.seed)
     if train.freeze_vision_tower:
         model.model.visual.requires_grad_(False)
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -246,10 +245,10 @@ def count(module: torch.nn.Module) -> int:
 def architecture_of(model: str) -> Qwen2VLConfig:
     """A model's configuration: one of the two published ones, nano's, a folder's, or the hub's."""
     if model in PUBLISHED:
-        return architecture(PUBLISHED[model], AutoTokenizer.from_pretrained(BASE))
+        return architecture(PUBLISHED[model], AutoTokenizer.from_pretrained(NANO_CHECKPOINT))
     try:
         found = AutoConfig.from_pretrained(
-            lora.base_model_of(str(BASE) if model == "nano" else model), trust_remote_code=False
+            lora.base_model_of(str(NANO_CHECKPOINT) if model == "nano" else model), trust_remote_code=False
         )
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]

@@ -10,8 +10,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from rlvid.errors import UserError
-from rlvid.nano.model import BASE
-from rlvid.registry import suggest
+from rlvid.registry import NANO_CHECKPOINT, suggest
 
 WORD = " carrot"  # one token
 BETA, RATE = 0.04, 1e-6  # everyone's pull towards the reference, and learning rate
@@ -88,7 +87,7 @@ def write_model(name: str, folder: Path) -> Path:
     """A model of random weights and the embedded tokenizer, as a folder that `from_pretrained` reads."""
     if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
         torch.manual_seed(0)
-        tokenizer = AutoTokenizer.from_pretrained(BASE)
+        tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
         Qwen2VLForConditionalGeneration(architecture(name, tokenizer)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder

@@ -1,14 +1,14 @@
-"""Where a completion's tokens look: attention weights, formed only where they are asked for.
+"""Record where a completion's tokens attend.
 
-The row of a token is that of the state from which it was predicted. Weights are formed only in the layers asked for,
-only for a completion's rows, 64 rows at a time, and averaged over heads at once: with the heads of Qwen2-VL-7B, 930
-tokens of prompt and 256 of completion, all 28 layers add 80 MB, where a single one of full attention adds 315 (as
-torch counts what it allocates on a CPU: tests/test_attention.py).
+The attention of a token is that of the state from which it was predicted. Weights are computed only for a completion's
+tokens and only in the layers that are wanted, 64 tokens at a time, and are averaged over heads at once. So with the
+heads of Qwen2-VL-7B, 930 prompt tokens and 256 completion tokens, all 28 layers add 80 MB, where full attention of a
+single layer adds 315 MB (as torch counts what it allocates on a CPU: tests/study/test_attention.py).
 
-Some positions draw attention from every row whatever it says: sinks, in language models (Xiao et al. 2023,
-arXiv:2309.17453) and among visual tokens (Kang et al. 2025, arXiv:2503.03321). Here a key is a sink where three rows in
-four give it more than `SINK` times an even share; shares leave sinks out. The rule is ours, and knows no more:
-what nearly all of a completion rightly looks at is one, too.
+Some positions attract attention from every token, whatever it is: attention sinks, in language models (Xiao et al.
+2023, arXiv:2309.17453) and among visual tokens (Kang et al. 2025, arXiv:2503.03321). Here a position is a sink if three
+tokens in four give it more than `SINK_FACTOR` times an equal share; shares leave sinks out. The rule is ours. It cannot
+tell a sink from a position that nearly all tokens of a completion attend to for a good reason.
 """
 
 from __future__ import annotations
@@ -23,74 +23,100 @@ from rlvid.policy.model import Policy
 from rlvid.policy.packing import Packing
 from rlvid.policy.types import ModelInputs
 
-ROWS, SINK = 64, 10.0
-TOKEN_KINDS = ("video", "image", "text", "own words")
+TOKENS_AT_ONCE = 64
+SINK_FACTOR = 10.0
+TOKEN_KINDS = ("video", "image", "text", "completion")
 
 
 @dataclass(frozen=True)
 class AttentionRecorder(Packing):
-    """A packed row that, while it is attended to, writes down where its one completion looks."""
+    """A packed row with one completion that records the attention of each of its tokens.
+
+    L is the number of prompt and completion tokens, T that of completion tokens. With no `layers` or `heads` all are
+    recorded.
+    """
 
     prompt_tokens: int = 0
     layers: Sequence[int] = ()
     heads: Sequence[int] = ()
-    seen: list[Tensor | None] = field(default_factory=list)  # for each layer, (T, L) or nothing
+    recorded: list[Tensor] = field(default_factory=list)  # (T, L) for each recorded layer
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """As `Packing.attend`."""
-        watched = not self.layers or layer in self.layers
-        with torch.autocast(query.device.type, enabled=False):  # weights are float32, whatever the model computes in
-            self.seen.append(self._weights(query, key, scale) if watched else None)
+        """As `Packing.attend`; also records the layer's weights."""
+        if not self.layers or layer in self.layers:
+            with torch.autocast(
+                query.device.type, enabled=False
+            ):  # weights are float32, whatever the model computes in
+                self.recorded.append(self._weights(query, key, scale))
         return super().attend(layer, query, key, value, scale)
 
     def _weights(self, query: Tensor, key: Tensor, scale: float | None) -> Tensor:
-        heads, each = list(self.heads) or list(range(query.shape[1])), query.shape[1] // key.shape[1]
-        keys = key[0, [head // each for head in heads]].float()
-        places, wanted, found = torch.arange(key.shape[2], device=key.device), slice(self.prompt_tokens - 1, -1), []
-        asked = query[0, heads, wanted].float().split(ROWS, dim=1)
-        for rows, queries in zip(places[wanted].split(ROWS), asked, strict=True):
-            scores = queries @ keys.mT * (scale or query.shape[-1] ** -0.5)
-            scores = scores.masked_fill(places > rows[:, None], -torch.inf)
-            found.append(scores.softmax(-1).mean(0).cpu())
-        return torch.cat(found)
+        """(1, heads, L, D) queries and (1, key heads, L, D) keys -> (T, L), the mean over heads."""
+        heads = list(self.heads) or list(range(query.shape[1]))
+        queries_per_key = query.shape[1] // key.shape[1]
+        keys = key[0, [head // queries_per_key for head in heads]].float()  # (heads, L, D)
+        columns = torch.arange(key.shape[2], device=key.device)
+        predicting = slice(self.prompt_tokens - 1, -1)  # the columns that completion tokens are predicted from
+        query_parts = query[0, heads, predicting].float().split(TOKENS_AT_ONCE, dim=1)
+        column_parts = columns[predicting].split(TOKENS_AT_ONCE)
+        weights = []
+        for part_columns, part_queries in zip(column_parts, query_parts, strict=True):
+            scores = part_queries @ keys.mT * (scale or query.shape[-1] ** -0.5)
+            scores = scores.masked_fill(columns > part_columns[:, None], -torch.inf)  # causal
+            weights.append(scores.softmax(-1).mean(0).cpu())
+        return torch.cat(weights)
 
 
 @torch.no_grad()
 def record_attention(
     policy: Policy, prompt: ModelInputs, tokens: Sequence[int], layers: Sequence[int] = (), heads: Sequence[int] = ()
 ) -> Tensor:
-    """(T, L) where each of a completion's T tokens looks, over prompt and completion: the mean of layers and heads."""
-    on, language = policy.device, policy.model.model.language_model
-    ids, start = torch.tensor(tokens, device=on), len(prompt.input_ids)
-    packing = Packing.of([start], [[tokens]], on)
-    gaze = AttentionRecorder(**vars(packing), prompt_tokens=start, layers=layers, heads=heads)
-    after = torch.arange(len(ids), device=on).expand(3, -1) + prompt.next_position
+    """Return where each of a completion's T tokens attends.
+
+    Args:
+        policy: the model.
+        prompt: its inputs.
+        tokens: the completion's T token ids.
+        layers, heads: to average over; none are all.
+
+    Returns:
+        (T, L) float32 weights over prompt and completion tokens.
+    """
+    device, language_model = policy.device, policy.model.model.language_model
+    prompt_length, token_ids = len(prompt.input_ids), torch.tensor(tokens, device=device)
+    packing = Packing.build([prompt_length], [[tokens]], device)
+    recorder = AttentionRecorder(**vars(packing), prompt_tokens=prompt_length, layers=layers, heads=heads)
+    positions = torch.arange(len(token_ids), device=device).expand(3, -1) + prompt.next_position
     with policy.precision():
-        language(
-            inputs_embeds=torch.cat([*policy.embed([prompt]), policy.model.get_input_embeddings()(ids)])[None],
-            attention_mask=dict.fromkeys(language.config.layer_types, gaze),
-            position_ids=torch.cat([prompt.position_ids, after], dim=1)[:, None],
+        embeds = [*policy.embed([prompt]), policy.model.get_input_embeddings()(token_ids)]
+        language_model(
+            inputs_embeds=torch.cat(embeds)[None],
+            attention_mask=dict.fromkeys(language_model.config.layer_types, recorder),
+            position_ids=torch.cat([prompt.position_ids, positions], dim=1)[:, None],
             use_cache=False,
         )
-    return torch.stack([seen for seen in gaze.seen if seen is not None]).mean(0)
+    return torch.stack(recorder.recorded).mean(0)
 
 
 def token_kinds(policy: Policy, prompt: ModelInputs, length: int) -> Tensor:
-    """(L,) for each of `length` tokens, prompt and completion, its index into `KINDS`."""
-    found, ids = torch.full((length,), TOKEN_KINDS.index("text")), prompt.input_ids.cpu()
-    found[: len(ids)][ids == policy.model.config.video_token_id] = TOKEN_KINDS.index("video")
-    found[: len(ids)][ids == policy.model.config.image_token_id] = TOKEN_KINDS.index("image")
-    found[len(ids) :] = TOKEN_KINDS.index("own words")
-    return found
+    """Return (L,) indices into `TOKEN_KINDS`, for the prompt's tokens and a completion; `length` is L."""
+    config, prompt_ids = policy.model.config, prompt.input_ids.cpu()
+    kinds = torch.full((length,), TOKEN_KINDS.index("completion"))
+    prompt_kinds = torch.full((len(prompt_ids),), TOKEN_KINDS.index("text"))
+    prompt_kinds[prompt_ids == config.video_token_id] = TOKEN_KINDS.index("video")
+    prompt_kinds[prompt_ids == config.image_token_id] = TOKEN_KINDS.index("image")
+    kinds[: len(prompt_ids)] = prompt_kinds
+    return kinds
 
 
 def find_sinks(weights: Tensor) -> Tensor:
-    """(T, L) weights -> (L,) bool."""
-    return weights.quantile(0.25, dim=0) > SINK / weights.shape[1]
+    """(T, L) weights -> (L,) bool: whether a position is an attention sink."""
+    return weights.quantile(0.25, dim=0) > SINK_FACTOR / weights.shape[1]  # three tokens in four exceed the quantile
 
 
 def attention_shares(weights: Tensor, kinds: Tensor) -> Tensor:
-    """(T, L) weights and (L,) kinds -> (T, 4) each kind's share of a token's attention, sinks left out."""
-    free = weights * ~find_sinks(weights)
-    found = torch.stack([free[:, kinds == i].sum(1) for i in range(len(TOKEN_KINDS))], dim=1)
-    return found / found.sum(1, keepdim=True).clamp(min=1e-9)
+    """(T, L) weights and (L,) kinds -> (T, 4): each kind's share of a token's attention, sinks left out."""
+    without_sinks = weights * ~find_sinks(weights)
+    by_kind = [without_sinks[:, kinds == kind].sum(1) for kind in range(len(TOKEN_KINDS))]
+    shares = torch.stack(by_kind, dim=1)
+    return shares / shares.sum(1, keepdim=True).clamp(min=1e-9)

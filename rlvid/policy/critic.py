@@ -1,52 +1,60 @@
-"""The critic: what the policy's reply will earn, guessed before each of its tokens is written.
+"""The critic: predicts the return of a completion before each of its tokens.
 
-A linear head, in float32, on the last hidden state of a model that sees the video. The algorithm's `critic` field says
-which:
+It is a linear head in float32 on the last hidden states of a model that sees the video. The algorithm's `critic` field
+chooses the model:
 
-    "detached"  the policy's own state, which the critic reads and never changes
-    "shared"    the same, and the critic's error flows into the policy, too
-    "adapter"   a LoRA adapter of the critic's own on the frozen base: one more forward, no interference
+    "detached"  the policy; the critic's error does not reach it
+    "shared"    the policy; the critic's error trains it, too
+    "adapter"   the frozen base with a LoRA adapter of the critic's own: one more forward pass, no interference
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from rlvid.config import Config
 from rlvid.policy import lora
 
 CRITIC_KINDS = ("detached", "shared", "adapter")
 
 
 class Critic(nn.Module):
-    """(N, hidden) states -> (N,) values. It starts at 0 everywhere, and nothing in it drops out."""
+    """The value head. Its values are 0 at the start, and it has no dropout.
 
-    def __init__(self, kind: str, model: PreTrainedModel, config: Config) -> None:
+    Args:
+        kind: one of `CRITIC_KINDS`.
+        model: gives the size of hidden states; the kind "adapter" adds an adapter to it.
+        lora_r, lora_alpha, seed: of that adapter (see `lora.add_adapter`).
+    """
+
+    def __init__(self, kind: str, model: PreTrainedModel, lora_r: int = 0, lora_alpha: int = 32, seed: int = 0) -> None:
         super().__init__()
         self.kind = kind
         self.head = nn.Linear(model.config.text_config.hidden_size, 1, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if kind == "adapter":
-            lora.add_adapter(model, lora.CRITIC, config)
+            lora.add_adapter(model, lora.CRITIC, lora_r, lora_alpha, seed)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Values of the states before each token."""
+        """(N, hidden) states before N tokens -> (N,) values."""
+        if self.kind == "detached":
+            hidden = hidden.detach()
         with torch.autocast(hidden.device.type, enabled=False):
-            return self.head(hidden.float() if self.kind != "detached" else hidden.detach().float())[:, 0]
+            return self.head(hidden.float())[:, 0]
 
 
-def critic_parameter_names(module: nn.Module) -> list[str]:
-    """The critic's parameters within a policy: its head, and its adapter's if it has one."""
-    return [n for n, _ in module.named_parameters() if n.startswith("critic.") or f".{lora.CRITIC}." in n]
+def critic_parameter_names(policy: nn.Module) -> list[str]:
+    """Return the names of a policy's parameters that are the critic's: its head, and its adapter if it has one."""
+    return [name for name, _ in policy.named_parameters() if name.startswith("critic.") or f".{lora.CRITIC}." in name]
 
 
-def split_parameters(module: nn.Module) -> tuple[Sequence[nn.Parameter], Sequence[nn.Parameter]]:
-    """What a policy learns with, and what its critic learns with."""
-    own = set(critic_parameter_names(module))
-    chosen = [(n in own, p) for n, p in module.named_parameters() if p.requires_grad]
-    return [p for critics, p in chosen if not critics], [p for critics, p in chosen if critics]
+def split_parameters(policy: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Return a policy's trainable parameters without the critic's, and the critic's."""
+    critic_names = set(critic_parameter_names(policy))
+    trainable = [(name, parameter) for name, parameter in policy.named_parameters() if parameter.requires_grad]
+    return (
+        [parameter for name, parameter in trainable if name not in critic_names],
+        [parameter for name, parameter in trainable if name in critic_names],
+    )

@@ -1,7 +1,8 @@
-"""One token after another: what a rollout keeps of its rows between tokens, on a CPU and on a GPU.
+"""The caches of a rollout: keys and values of prompts and of the tokens generated so far.
 
-Both forms start from the prompts' prefilled cache, of which each row is one of `count` replies, and are used alike:
-`keep` lets rows that have ended go, and a call with the rows' tokens, (R,), returns the states after them, (R, hidden).
+Both caches start from the prefilled prompts, have one row per completion, and are used alike. `drop_finished` removes
+rows that have ended, and `decode` runs one token of each row through the model. `SharedPrefixCache` is for CPUs,
+`CudaGraphCache` for GPUs. R is the number of rows at the time.
 """
 
 from __future__ import annotations
@@ -15,170 +16,263 @@ from transformers import DynamicCache, StaticCache
 
 from rlvid.policy.model import Policy
 
-attention_with_lse = (
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-)  # the values, and log-sums of exponentials
+# (query, key, value) -> attention, and the log-sum-exp of its scores
+attention_with_lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
 class LowPrecision:
-    """Keeps keys and values in the precision in which autocast would multiply them: the same bits in half the room."""
+    """Stores keys and values in the precision that autocast would cast them to: the same bits in half the memory."""
 
     def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """As transformers' `Cache.update`."""
+        """As `transformers.Cache.update`."""
         return super().update(cast_to_autocast(keys), cast_to_autocast(values), *args, **kwargs)  # type: ignore[misc]
 
 
 def cast_to_autocast(x: Tensor) -> Tensor:
-    """As autocast would have it, where it is on."""
-    kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    """Cast a tensor as autocast would, if it is enabled."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 class LowPrecisionDynamicCache(LowPrecision, DynamicCache):
-    """Transformers' cache that grows."""
+    """A cache that grows with every token."""
 
 
 class LowPrecisionStaticCache(LowPrecision, StaticCache):
-    """Transformers' cache of a fixed size."""
+    """A cache of fixed size."""
 
 
 class SharedPrefixCache:
-    """Prompts' keys and values, once; and the replies' own, which grow by each token and lose each row that ends.
+    """Keys and values of each prompt once, and those of its completions, which grow with every token.
 
-    Attention to the prompt is one product for all replies of a group (Hydragen, arXiv:2402.05099), merged with the
-    replies' own by the two parts' sums of exponentials: what is read for a token does not grow with the group.
+    Two prompts of 3 and 4 tokens with count = 3 completions each, after 2 tokens; completion 1 has ended:
+
+        prompts (P rows)    completions (R rows)    slots (R,)
+          . A B C             d e                     0
+                              f g                     2
+          W X Y Z             u v                     3
+                              s t                     4
+                              q r                     5
+
+    A row's slot is its number among all P * count completions, so slot // count is its prompt.
+
+    Attention to a prompt is one product for all completions of its group (Hydragen, arXiv:2402.05099). It is merged
+    with a completion's attention to itself by the log-sum-exp of both parts, so what is read for each token does not
+    grow with the group.
+
+    Args:
+        policy: its language model decodes.
+        prompt_cache: of P prefilled prompts of up to L tokens, padded on the left.
+        attention_mask: (P, L), 1 on prompt tokens and 0 on padding.
+        next_positions: (P,), the position of the first completion token.
+        count: completions of each prompt.
     """
 
-    def __init__(self, policy: Policy, prompts: DynamicCache, seen: Tensor, place: Tensor, count: int) -> None:
-        """`seen` (P, L): 1 where a prompt stands, 0 on its padding; `place` (P,): where its `count` replies begin."""
-        self.policy, self.count, self.slots = policy, count, torch.arange(len(place) * count, device=place.device)
-        self.place, self.own = (
-            place.repeat_interleave(count),
-            LowPrecisionDynamicCache(config=policy.model.config.text_config),
-        )
-        self.prompts = [(layer.keys, layer.values) for layer in prompts.layers]
-        self.unseen = None if seen.all() else torch.zeros(seen.shape).masked_fill(seen == 0, -torch.inf)[:, None, None]
+    def __init__(
+        self, policy: Policy, prompt_cache: DynamicCache, attention_mask: Tensor, next_positions: Tensor, count: int
+    ) -> None:
+        self.policy, self.count = policy, count
+        self.positions = next_positions.repeat_interleave(count)  # (R,): of each row's next token
+        self.slots = torch.arange(len(self.positions), device=next_positions.device)
+        self.completion_cache = LowPrecisionDynamicCache(config=policy.model.config.text_config)
+        self.prompt_layers = [(layer.keys, layer.values) for layer in prompt_cache.layers]  # (P, key heads, L, D) each
+        self.padding_bias: Tensor | None = None  # (P, 1, 1, L): -inf on padding
+        if not attention_mask.all():
+            zeros = torch.zeros(attention_mask.shape)
+            self.padding_bias = zeros.masked_fill(attention_mask == 0, -torch.inf)[:, None, None]
 
-    def keep(self, going: Tensor) -> Tensor:
-        """(R,) which rows go on -> the indices of the rows that remain."""
-        stay = going.nonzero()[:, 0]
-        if len(stay) < len(going):
-            self.place, self.slots = self.place[stay], self.slots[stay]
-            self.own.batch_select_indices(stay)
-            self._forget()
-        return stay
+    def drop_finished(self, active: Tensor) -> Tensor:
+        """Drop the rows that are not active, (R,) bool; return the indices of the rows that remain."""
+        remaining = active.nonzero()[:, 0]
+        if len(remaining) < len(active):
+            self.positions, self.slots = self.positions[remaining], self.slots[remaining]
+            self.completion_cache.batch_select_indices(remaining)
+            self._drop_finished_prompts()
+        return remaining
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        hidden = decode_step(self.policy, self.own, tokens, self, self.place)
-        self.place = self.place + 1
+    def _drop_finished_prompts(self) -> None:
+        """Drop the prompts without a row, and renumber the slots: prompt 1 becomes prompt 0 if all of 0 has ended."""
+        remaining, prompt_of_row = torch.unique(self.slots // self.count, return_inverse=True)
+        if len(remaining) < len(self.prompt_layers[0][0]):
+            self.slots = prompt_of_row * self.count + self.slots % self.count
+            self.prompt_layers = [(keys[remaining], values[remaining]) for keys, values in self.prompt_layers]
+            self.padding_bias = None if self.padding_bias is None else self.padding_bias[remaining]
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """(R,) the next token of each row -> (R, hidden), the states after them."""
+        hidden = decode_step(self.policy, self.completion_cache, tokens, self, self.positions)
+        self.positions = self.positions + 1
         return hidden
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """(R, heads, 1, D) queries over their prompts and the (R, key heads, T, D) of their own -> (R, 1, heads, D)."""
-        query, key, value, keys, values = (cast_to_autocast(x) for x in (query, key, value, *self.prompts[layer]))
-        heads, size = key.shape[1], query.shape[-1]
-        query = query.reshape(len(query), heads, -1, size)  # queries that share a key are one more kind of token
-        asked = query.new_zeros(len(keys) * self.count, *query.shape[1:]).index_copy(0, self.slots, query)
-        asked = asked.unflatten(0, (-1, self.count)).transpose(1, 2).flatten(2, 3)  # (P, key heads, count * each, D)
-        unseen = None if self.unseen is None else self.unseen.expand(-1, 1, asked.shape[2], -1).to(query.dtype)
-        shared = attention_with_lse(asked, keys, values, attn_mask=unseen, scale=scale)
-        prompt, weight = (self._rows(x, heads) for x in shared)
-        own, own_weight = attention_with_lse(query, key, value, scale=scale)
-        share = (weight - own_weight).sigmoid()[..., None]
-        return (own + share * (prompt - own)).to(query.dtype).flatten(1, 2)[:, None]
+        """Attention of one layer for one token per row (see `packing.attend_packed`).
 
-    def _rows(self, x: Tensor, heads: int) -> Tensor:
-        """(P, key heads, count * each, ...) -> (R, key heads, each, ...)."""
+        Args:
+            layer: the layer's index.
+            query: (R, heads, 1, D).
+            key, value: (R, key heads, T, D), of the T completion tokens so far.
+            scale: of the scores; None is 1 / sqrt(D).
+
+        Returns:
+            (R, 1, heads, D).
+        """
+        prompt_key, prompt_value = self.prompt_layers[layer]
+        query, key, value, prompt_key, prompt_value = (
+            cast_to_autocast(x) for x in (query, key, value, prompt_key, prompt_value)
+        )
+        key_heads, head_size = key.shape[1], query.shape[-1]
+        query = query.reshape(len(query), key_heads, -1, head_size)  # (R, key heads, queries per key, D)
+
+        # All queries of a group together: (P, key heads, count * queries per key, D). Ended rows have zeros.
+        group_query = query.new_zeros(len(prompt_key) * self.count, *query.shape[1:])
+        group_query = group_query.index_copy(0, self.slots, query)
+        group_query = group_query.unflatten(0, (-1, self.count)).transpose(1, 2).flatten(2, 3)
+        bias = self.padding_bias
+        if bias is not None:
+            bias = bias.expand(-1, 1, group_query.shape[2], -1).to(query.dtype)
+        on_prompt = attention_with_lse(group_query, prompt_key, prompt_value, attn_mask=bias, scale=scale)
+        prompt_output, prompt_lse = (self._by_row(x) for x in on_prompt)
+        own_output, own_lse = attention_with_lse(query, key, value, scale=scale)
+
+        # Softmax over both parts: the prompt has exp(prompt_lse) / (exp(prompt_lse) + exp(own_lse)) of the weight.
+        prompt_weight = (prompt_lse - own_lse).sigmoid()[..., None]
+        output = own_output + prompt_weight * (prompt_output - own_output)
+        return output.to(query.dtype).flatten(1, 2)[:, None]
+
+    def _by_row(self, x: Tensor) -> Tensor:
+        """(P, key heads, count * queries per key, ...) -> (R, key heads, queries per key, ...)."""
         return x.unflatten(2, (self.count, -1)).transpose(1, 2).flatten(0, 1).index_select(0, self.slots)
-
-    def _forget(self) -> None:
-        """Let prompts go all of whose replies have ended."""
-        left, at = torch.unique(self.slots // self.count, return_inverse=True)
-        if len(left) < len(self.prompts[0][0]):
-            self.slots = at * self.count + self.slots % self.count
-            self.prompts = [(keys[left], values[left]) for keys, values in self.prompts]
-            self.unseen = None if self.unseen is None else self.unseen[left]
 
 
 class CudaGraphCache:
-    """A cache of fixed size, in which each token's work has the shapes and the addresses of the last one's.
+    """A cache of fixed size, so that decoding every token has the same shapes and memory addresses.
 
-    So on a GPU it is recorded as a CUDA graph and replayed: launching its kernels costs nothing any more. The first
-    token after a resettling runs plainly, which warms up what the recording of the second needs. Rows resettle in a new
-    cache when half of them have ended, or when `room` tokens have filled this one. A graph lives no longer than its
-    rollout: the weights move, and autocast's half-precision copies of them are made once for each.
+    On a GPU the second token is recorded as a CUDA graph, which is replayed for all others: launching kernels then
+    costs almost nothing. The first token runs without a graph, which warms up what the recording needs.
+
+    The columns of a row whose prompt is padded with one token on the left:
+
+        keys             [ . A B C | d e f | free ...   ]    prompt, generated tokens, free columns
+        attention_mask     0 1 1 1   1 1 1   0 0 0 0 0
+                                             ^ filled
+
+    Rows that have ended stay in the cache until they are half of all rows; then the others move to a new cache. They
+    also move when all `free_columns` are filled. A graph lives no longer than its rollout: the weights change, and
+    autocast's half-precision copies of them are made once for each.
+
+    Args:
+        policy: its language model decodes.
+        prompt_cache: of P prefilled prompts of up to L tokens, padded on the left.
+        attention_mask: (P, L), 1 on prompt tokens and 0 on padding.
+        next_positions: (P,), the position of the first completion token.
+        count: completions of each prompt.
+        free_columns: for how many tokens a new cache has space.
     """
 
     graph: torch.cuda.CUDAGraph | None
-    warm: bool
+    warmed_up: bool
 
     def __init__(
-        self, policy: Policy, prompts: DynamicCache, seen: Tensor, place: Tensor, count: int, room: int = 256
+        self,
+        policy: Policy,
+        prompt_cache: DynamicCache,
+        attention_mask: Tensor,
+        next_positions: Tensor,
+        count: int,
+        free_columns: int = 256,
     ) -> None:
-        self.policy, self.room = policy, room
-        prompts.batch_repeat_interleave(count)
-        layers = [(layer.keys, layer.values) for layer in prompts.layers]
-        self._settle(layers, *(x.repeat_interleave(count, dim=0) for x in (seen.bool(), place)))
+        self.policy, self.free_columns = policy, free_columns
+        prompt_cache.batch_repeat_interleave(count)
+        layers = [(layer.keys, layer.values) for layer in prompt_cache.layers]
+        mask, positions = (x.repeat_interleave(count, dim=0) for x in (attention_mask.bool(), next_positions))
+        self._allocate(layers, mask, positions)
 
-    def keep(self, going: Tensor) -> Tensor:
-        """(R,) which rows go on -> the indices of the rows that remain, some of which may have ended."""
-        stay = going.nonzero()[:, 0]
-        if 2 * len(stay) > len(going):
-            return torch.arange(len(going), device=going.device)
-        self._resettle(stay)
-        return stay
+    def drop_finished(self, active: Tensor) -> Tensor:
+        """Drop the rows that are not active, (R,) bool, if they are half of all or more.
 
-    def __call__(self, tokens: Tensor) -> Tensor:
-        if self.filled == self.seen.shape[1]:
-            self._resettle(torch.arange(len(tokens), device=tokens.device))
-        self.seen[:, self.filled] = True
+        Returns:
+            The indices of the rows that remain; some of them may have ended.
+        """
+        remaining = active.nonzero()[:, 0]
+        if 2 * len(remaining) > len(active):
+            return torch.arange(len(active), device=active.device)
+        self._move(remaining)
+        return remaining
+
+    def decode(self, tokens: Tensor) -> Tensor:
+        """(R,) the next token of each row -> (R, hidden), the states after them; the next call overwrites them."""
+        if self.filled == self.attention_mask.shape[1]:
+            self._move(torch.arange(len(tokens), device=tokens.device))
+        self.attention_mask[:, self.filled] = True
         self.filled += 1
-        self.tokens.copy_(tokens)
+        self.tokens.copy_(tokens)  # a graph reads the tokens from this address
         if self.graph is not None:
             self.graph.replay()
-        elif self.warm and tokens.is_cuda:
+        elif self.warmed_up and tokens.is_cuda:
             self.graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(self.graph):
-                self._step()
+                self._decode()
             self.graph.replay()
         else:
-            self._step()
-            self.warm = True
+            self._decode()
+            self.warmed_up = True
         return self.hidden
 
-    def _step(self) -> None:
-        mask = self.seen[:, None, None]
-        self.hidden = decode_step(self.policy, self.cache, self.tokens, mask, self.place)
-        self.place += 1
+    def _decode(self) -> None:
+        """The work of a token. It reads and writes the same tensors every time."""
+        mask = self.attention_mask[:, None, None]
+        self.hidden = decode_step(self.policy, self.cache, self.tokens, mask, self.positions)
+        self.positions += 1
 
-    def _resettle(self, stay: Tensor) -> None:
+    def _move(self, rows: Tensor) -> None:
+        """Move some rows to a new cache."""
         filled = slice(self.filled)
-        layers = [(layer.keys[stay, :, filled], layer.values[stay, :, filled]) for layer in self.cache.layers]
-        self._settle(layers, self.seen[stay, filled], self.place[stay])
+        layers = [(layer.keys[rows, :, filled], layer.values[rows, :, filled]) for layer in self.cache.layers]
+        self._allocate(layers, self.attention_mask[rows, filled], self.positions[rows])
 
-    def _settle(self, layers: Sequence[tuple[Tensor, Tensor]], seen: Tensor, place: Tensor) -> None:
-        rows, self.filled = seen.shape
-        self.seen = torch.nn.functional.pad(seen, (0, self.room))
+    def _allocate(self, layers: Sequence[tuple[Tensor, Tensor]], attention_mask: Tensor, positions: Tensor) -> None:
+        """Start a new cache of R rows.
+
+        Args:
+            layers: keys and values of each layer, (R, key heads, filled, D).
+            attention_mask: (R, filled).
+            positions: (R,), of each row's next token.
+        """
+        rows, self.filled = attention_mask.shape
+        self.attention_mask = torch.nn.functional.pad(attention_mask, (0, self.free_columns))
         self.cache = LowPrecisionStaticCache(
-            self.policy.model.config.text_config, max_cache_len=self.filled + self.room
+            self.policy.model.config.text_config, max_cache_len=self.filled + self.free_columns
         )
         for layer, (keys, values) in zip(self.cache.layers, layers, strict=True):
             layer.update(keys, values)
-        self.place, self.tokens = place.clone(), place.new_zeros(rows)
-        self.graph, self.warm = None, False
+        self.positions, self.tokens = positions.clone(), positions.new_zeros(rows)
+        self.graph, self.warmed_up = None, False
 
 
 def decode_step(
-    policy: Policy, cache: DynamicCache | StaticCache, tokens: Tensor, mask: Tensor | SharedPrefixCache, place: Tensor
+    policy: Policy,
+    cache: DynamicCache | StaticCache,
+    tokens: Tensor,
+    mask: Tensor | SharedPrefixCache,
+    positions: Tensor,
 ) -> Tensor:
-    """One token of each row, (R,), at its place, (R,), through the language model -> (R, hidden)."""
-    language = policy.model.model.language_model
-    return language(
+    """Run one token of each row through the language model.
+
+    Args:
+        policy: its language model and embeddings are used.
+        cache: keys and values of the row's earlier tokens; those of the new ones are added.
+        tokens, positions: (R,).
+        mask: (R, 1, 1, columns) bool, or a cache with an `attend` method.
+
+    Returns:
+        (R, hidden), the states after the tokens.
+    """
+    language_model = policy.model.model.language_model
+    layer_types = language_model.config.layer_types
+    return language_model(
         inputs_embeds=policy.model.get_input_embeddings()(tokens[:, None]),
-        attention_mask=dict.fromkeys(language.config.layer_types, mask)
-        if isinstance(mask, SharedPrefixCache)
-        else mask,
-        position_ids=place.expand(3, -1)[:, :, None],
+        attention_mask=dict.fromkeys(layer_types, mask) if isinstance(mask, SharedPrefixCache) else mask,
+        position_ids=positions.expand(3, -1)[:, :, None],
         past_key_values=cache,
         use_cache=True,
     ).last_hidden_state[:, -1]

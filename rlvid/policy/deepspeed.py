@@ -1,7 +1,7 @@
-"""ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054): what DeepSpeed keeps in shards, seen whole.
+"""Training state over several processes: plain, DDP, or DeepSpeed's ZeRO (Rajbhandari et al. 2020, arXiv:1910.02054).
 
-Stage 2 shards gradients and AdamW's moments over the processes, stage 3 the weights too. A checkpoint knows neither
-stages nor shards: moments are gathered one parameter at a time, so a run goes on under any stage and any number of
+ZeRO stage 2 shards gradients and AdamW's moments over the processes, stage 3 also the weights. Checkpoints hold no
+shards: moments are gathered one parameter at a time, so a run can be resumed under any stage and with any number of
 processes.
 """
 
@@ -32,47 +32,69 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class TrainState:
-    """A run's weights, and what learns them. Every method is called by all processes together."""
+    """A run's models and its optimizer, plain or sharded. Made by `create`.
+
+    All methods are collectives: every process must call them.
+    """
 
     policy: Policy
     learner: Any  # the policy, as accelerate wrapped it
-    optimizer: Any
+    optimizer: Any  # the optimizer, as accelerate wrapped it
     reference: Reference | None
 
-    def __post_init__(self) -> None:
-        if self.reference and self.stage == 3:
+    @classmethod
+    def create(cls, policy: Policy, learner: Any, optimizer: Any, reference: Reference | None) -> TrainState:
+        """Return the state of prepared models, and shard the reference under ZeRO-3. A collective.
+
+        Args:
+            policy: the policy itself.
+            learner, optimizer: what `Accelerator.prepare` made of the policy and its optimizer.
+            reference: not prepared; None without a reference.
+        """
+        state = cls(policy, learner, optimizer, reference)
+        if reference and state.stage == 3:
             from deepspeed.runtime.zero import Init
 
-            Init(module=self.reference, config_dict_or_path=self.learner.config)
+            Init(module=reference, config_dict_or_path=learner.config)
+        return state
 
     @property
     def stage(self) -> int:
-        """DeepSpeed's, 0 without it."""
+        """The ZeRO stage; 0 without DeepSpeed."""
         return self.learner.zero_optimization_stage() if hasattr(self.learner, "zero_optimization_stage") else 0
 
     @property
     def is_ddp(self) -> bool:
-        """Whether each process learns by itself until gradients are added up: DDP's do, ZeRO's meet in each forward."""
+        """Whether this is DDP, where forward and backward passes run without the other processes, as under ZeRO not."""
         return isinstance(self.learner, DistributedDataParallel)
 
-    def any_rank_out_of_memory(self, short: bool) -> bool:
-        """Whether memory ran out in some process, so that all learn again; UserError where they cannot, under ZeRO."""
-        if short and self.stage:
-            raise UserError(f"out of memory in one of several processes, which under ZeRO cannot go back. {ADVICE}")
-        return bool(all_reduce_max(short)) if self.is_ddp else short
+    def any_rank_out_of_memory(self, out_of_memory: bool) -> bool:
+        """Return whether memory ran out on any rank, so that all ranks must repeat the minibatch.
+
+        Raises:
+            UserError: under ZeRO, where a rank cannot repeat it, because the others wait inside their forward pass.
+        """
+        if out_of_memory and self.stage:
+            raise UserError(f"out of memory on one rank; under ZeRO a step cannot be repeated. {ADVICE}")
+        return bool(all_reduce_max(out_of_memory)) if self.is_ddp else out_of_memory
 
     def all_reduce_gradients(self) -> None:
-        """The mean of all processes' gradients, where they learn apart."""
-        for parameter in self.learner.parameters() if self.is_ddp else ():
+        """Average gradients over the ranks under DDP, whose own reduction is off while gradients accumulate."""
+        if not self.is_ddp:
+            return
+        for parameter in self.learner.parameters():
             if parameter.requires_grad:
-                if parameter.grad is None:  # nothing here went through it
+                if parameter.grad is None:  # unused on this rank
                     parameter.grad = torch.zeros_like(parameter)
                 torch.distributed.all_reduce(parameter.grad)
                 parameter.grad /= torch.distributed.get_world_size()
 
     @contextmanager
     def gathered(self, *models: nn.Module | None) -> Iterator[None]:
-        """All weights of some models are on each process, which may now go through them as often as it likes, alone."""
+        """Gather the full weights of some models on every rank, under ZeRO-3.
+
+        Inside the context, each rank may run as many forward passes as it likes, without the others.
+        """
         if self.stage < 3 or not any(models):
             yield
             return
@@ -80,65 +102,77 @@ class TrainState:
         from trl.models.utils import add_hooks, remove_hooks
 
         with GatheredParameters(chain(*(model.parameters() for model in models if model))):
-            remove_hooks(self.learner)  # they would let go of a layer's weights after it
+            remove_hooks(self.learner)  # they would release a layer's weights after its forward pass
             try:
                 yield
             finally:
                 add_hooks(self.learner)
 
-    def state(self) -> dict[str, Any]:
-        """What `torch.optim.AdamW.state_dict` gives in one process, on the CPU."""
+    def optimizer_state(self) -> dict[str, Any]:
+        """Return what `torch.optim.AdamW.state_dict` returns in one process, with tensors on the CPU."""
         if not self.stage:
             return self.optimizer.state_dict()
         from deepspeed.utils import safe_get_full_optimizer_state
 
-        self._link()
+        self._link_moments()
         adamw = self.learner.optimizer.optimizer
-        steps = float(next(iter(adamw.state.values()))["step"])
-        moments = {
-            i: {"step": torch.tensor(steps)}
-            | {name: safe_get_full_optimizer_state(parameter, name).cpu() for name in MOMENTS}
-            for i, parameter in enumerate(chain(*split_parameters(self.policy)))
-        }
-        places = iter(range(len(moments)))
-        members = [[next(places) for _ in part] for part in split_parameters(self.policy) if part]
-        groups = [group | {"params": own} for group, own in zip(adamw.param_groups, members, strict=True)]
-        return {"state": moments, "param_groups": groups}
+        step = float(next(iter(adamw.state.values()))["step"])
+        moments = {}
+        for index, parameter in enumerate(self._parameters()):
+            full = {name: safe_get_full_optimizer_state(parameter, name).cpu() for name in MOMENTS}
+            moments[index] = {"step": torch.tensor(step)} | full
+        return {"state": moments, "param_groups": self._with_indices(adamw.param_groups)}
 
-    def load(self, saved: Mapping[str, Any]) -> None:
-        """Take up what `state` gave, under this or another stage."""
+    def _with_indices(self, param_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Parameter groups with the indices of their parameters, as in a state dict, in place of flat tensors."""
+        indexed, start = [], 0
+        sizes = [len(parameters) for parameters in split_parameters(self.policy) if parameters]
+        for group, size in zip(param_groups, sizes, strict=True):
+            indexed.append(group | {"params": list(range(start, start + size))})
+            start += size
+        return indexed
+
+    def load_optimizer_state(self, saved: Mapping[str, Any]) -> None:
+        """Load what `optimizer_state` returned, under this or another stage."""
         if not self.stage:
             return self.optimizer.load_state_dict(saved)
         zero, adamw = self.learner.optimizer, self.learner.optimizer.optimizer
-        for group, was in zip(adamw.param_groups, saved["param_groups"], strict=True):
-            group |= {name: value for name, value in was.items() if name != "params"}
-        steps = float(saved["state"][0]["step"])
-        for flat in zero.fp32_partitioned_groups_flat if self.stage == 3 else zero.single_partition_of_fp32_groups:
-            count = torch.tensor(steps) if isinstance(adamw, torch.optim.AdamW) else int(steps)
-            adamw.state[flat] = {"step": count} | {name: torch.zeros_like(flat) for name in MOMENTS}
-        self._link()
-        for i, parameter in enumerate(chain(*split_parameters(self.policy))):
-            for name in MOMENTS:
-                self._lay(parameter, name, saved["state"][i][name])
+        for group, saved_group in zip(adamw.param_groups, saved["param_groups"], strict=True):
+            group |= {name: value for name, value in saved_group.items() if name != "params"}
 
-    def _link(self) -> None:
-        """Let stage 2's parameters know their moments; by itself it does so for the first group only (0.19.8)."""
+        # Each flat tensor holds this rank's shards of many parameters. Its moments are allocated here and filled below.
+        step = float(saved["state"][0]["step"])
+        flat_tensors = zero.fp32_partitioned_groups_flat if self.stage == 3 else zero.single_partition_of_fp32_groups
+        for flat in flat_tensors:
+            count = torch.tensor(step) if isinstance(adamw, torch.optim.AdamW) else int(step)
+            adamw.state[flat] = {"step": count} | {name: torch.zeros_like(flat) for name in MOMENTS}
+        self._link_moments()
+        for index, parameter in enumerate(self._parameters()):
+            for name in MOMENTS:
+                self._set_moment(parameter, name, saved["state"][index][name])
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        """The trainable parameters in the order of the optimizer's groups."""
+        return chain(*split_parameters(self.policy))
+
+    def _link_moments(self) -> None:
+        """Link stage 2's parameters to their moments; DeepSpeed (0.19.8) does so for the first group only."""
         if self.stage < 3:
             self.learner.optimizer._hp_optimizer_states_linked = False
             self.learner.optimizer._lazy_init_hp_params_optimizer_state()
 
-    def _lay(self, parameter: nn.Parameter, name: str, value: Tensor) -> None:
-        """Give a parameter's moment to the processes that hold it."""
+    def _set_moment(self, parameter: nn.Parameter, name: str, value: Tensor) -> None:
+        """Copy a parameter's full moment into the shards of the ranks that hold it."""
         from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
 
         if self.stage < 3:
             return safe_set_full_optimizer_state(parameter, value, name)
-        ranks, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
-        size = local_shard(parameter).numel()  # all shards are as large: the last ones are filled up
-        full = pad(value.flatten(), (0, size * ranks - value.numel()))
-        safe_set_local_optimizer_state(parameter, full.chunk(ranks)[rank], name)
+        world_size, rank = torch.distributed.get_world_size(), torch.distributed.get_rank()
+        shard_size = local_shard(parameter).numel()  # equal on all ranks: the last shards are padded
+        full = pad(value.flatten(), (0, shard_size * world_size - value.numel()))
+        safe_set_local_optimizer_state(parameter, full.chunk(world_size)[rank], name)
 
 
 def local_shard(parameter: Tensor) -> Tensor:
-    """What this process holds of a parameter: all of it, or its shard."""
+    """Return what this rank holds of a parameter: all of it, or under ZeRO-3 its shard."""
     return getattr(parameter, "ds_tensor", parameter)

@@ -1,20 +1,29 @@
-"""How likely each option's letter is where the answer stands: read off one forward, nothing is sampled."""
+"""The probability of each option's letter as the answer, from one forward pass without sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlvid.answer import LETTERS
+from rlvid.policy.batching import map_micro_batches
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
-from rlvid.policy.packing import map_micro_batches, packed_hidden_states
+from rlvid.policy.packing import packed_hidden_states
 from rlvid.policy.types import ModelInputs
 
 OPEN, CLOSE = "<answer>", "</answer>"
+
+
+class LetterSplit(NamedTuple):
+    """A head tokenized up to the letter that follows it."""
+
+    shared: list[int]  # the tokens before the letter, equal for all letters
+    letters: list[int]  # for each letter, the token in which it differs from the others
 
 
 @torch.no_grad()
@@ -22,45 +31,67 @@ def option_letter_probs(
     policy: Policy,
     prompts: Sequence[ModelInputs],
     heads: Sequence[Sequence[str]],
-    options: Sequence[int],
-    room: OOMBackoff,
+    num_options: Sequence[int],
+    backoff: OOMBackoff,
 ) -> list[list[tuple[float, ...]]]:
-    """For each prompt's heads, texts that end where a letter comes, the probabilities of its first `options` letters.
+    """Compute the probability of each letter after the heads of completions.
 
-    They are taken among these letters alone and sum to 1. Heads of a prompt that are equal are scored once; as many
-    prompts go through the model together as there is `room` for their tokens.
+    Equal heads of a prompt are computed once.
+
+    Args:
+        policy: the model.
+        prompts: their inputs.
+        heads: for each prompt, texts that end where the letter of the answer comes.
+        num_options: for each prompt, its number of options.
+        backoff: the token budget of a forward pass.
+
+    Returns:
+        For each head of each prompt, the probabilities of the letters among each other; they sum to 1.
     """
-    asked = [list(dict.fromkeys(group)) for group in heads]
-    parted = [[split_at_letter(policy.tokenizer, h, n) for h in group] for group, n in zip(asked, options, strict=True)]
-    rows = [[(*shared, letters[0]) for shared, letters in group] for group in parted]
-
-    def ask(part: Sequence[int]) -> list[Sequence[Tensor]]:
-        with policy.precision():
-            hidden, tokens = packed_hidden_states(policy, [prompts[i] for i in part], [rows[i] for i in part])
-            ends = torch.tensor([len(row) for i in part for row in rows[i]], device=tokens.device).cumsum(0) - 1
-            return policy.logits(hidden[ends], 1.0).split([len(rows[i]) for i in part])
-
-    tables = [
-        {head: _among(seen, letters) for head, seen, (_, letters) in zip(texts, logits, parts, strict=True)}
-        for texts, logits, parts in zip(asked, map_micro_batches(prompts, rows, room, ask), parted, strict=True)
+    unique_heads = [list(dict.fromkeys(group)) for group in heads]
+    splits = [
+        [split_at_letter(policy.tokenizer, head, count) for head in group]
+        for group, count in zip(unique_heads, num_options, strict=True)
     ]
-    return [[table[head] for head in group] for table, group in zip(tables, heads, strict=True)]
+    # The logits that predict a letter are those before it, so any letter can stand there.
+    completions = [[[*split.shared, split.letters[0]] for split in group] for group in splits]
+
+    def letter_logits(indices: Sequence[int]) -> list[Tensor]:
+        """For each group of a micro-batch, (heads, V) logits of the letter's token."""
+        chosen = [completions[index] for index in indices]
+        with policy.precision():
+            hidden, tokens = packed_hidden_states(policy, [prompts[index] for index in indices], chosen)
+            lengths = torch.tensor([len(tokens) for group in chosen for tokens in group], device=tokens.device)
+            last = lengths.cumsum(0) - 1  # of each completion, among the tokens of all
+            return list(policy.logits(hidden[last], 1.0).split([len(group) for group in chosen]))
+
+    logits = map_micro_batches(prompts, completions, backoff, letter_logits)
+    results = []
+    for group, group_heads, group_splits, group_logits in zip(heads, unique_heads, splits, logits, strict=True):
+        probs = {
+            head: _softmax_over(head_logits, split.letters)
+            for head, split, head_logits in zip(group_heads, group_splits, group_logits, strict=True)
+        }
+        results.append([probs[head] for head in group])
+    return results
 
 
-def split_at_letter(tokenizer: PreTrainedTokenizerBase, head: str, options: int) -> tuple[list[int], list[int]]:
-    """The tokens that the replies head + letter + `</answer>` share, and the one in which each letter's differs.
+def split_at_letter(tokenizer: PreTrainedTokenizerBase, head: str, num_options: int) -> LetterSplit:
+    """Tokenize the completions head + letter + `</answer>`, and split them where the letters make them differ.
 
-    A tokenizer may join the letter to the tag before it (">B"): that token is then the letter's. Where it does so with
-    some letters and not with others, head and letter are tokenized apart.
+    A tokenizer may join a letter with the tag before it (">B"); the joined token is then the letter's. If it joins some
+    letters and not others, head and letters are tokenized separately.
     """
-    whole = tokenizer([f"{head}{letter}{CLOSE}" for letter in LETTERS[:options]])["input_ids"]
-    shared = next((i for i, column in enumerate(zip(*whole, strict=False)) if len(set(column)) > 1), 0)
-    letters = [ids[shared] for ids in whole]
+    completions = tokenizer([f"{head}{letter}{CLOSE}" for letter in LETTERS[:num_options]])["input_ids"]
+    columns = enumerate(zip(*completions, strict=False))
+    first_difference = next((i for i, column in columns if len(set(column)) > 1), 0)
+    letters = [ids[first_difference] for ids in completions]
     if len(set(letters)) == len(letters):
-        return whole[0][:shared], letters
-    apart = tokenizer(list(LETTERS[:options]))["input_ids"]
-    return tokenizer(head)["input_ids"], [ids[0] for ids in apart]
+        return LetterSplit(completions[0][:first_difference], letters)
+    separate = tokenizer(list(LETTERS[:num_options]))["input_ids"]
+    return LetterSplit(tokenizer(head)["input_ids"], [ids[0] for ids in separate])
 
 
-def _among(logits: Tensor, letters: Sequence[int]) -> tuple[float, ...]:
-    return tuple(logits[list(letters)].softmax(-1).tolist())
+def _softmax_over(logits: Tensor, token_ids: list[int]) -> tuple[float, ...]:
+    """(V,) logits -> the probabilities of some tokens among each other."""
+    return tuple(logits[token_ids].softmax(-1).tolist())

@@ -1,8 +1,29 @@
-"""The shared prefix: one row per group, [prompt | c1 | .. | cG], so that the prompt is processed once, not G times.
+"""Packed rows: one row per group, [prompt | c1 | .. | cG], so that a prompt is processed once, not G times.
 
-Each completion sees the prompt and itself; its positions restart after the prompt. The log-probabilities are those of G
-separate rows (tests compare both forms, values and gradients). Attention is taken in two pieces, the prompts' own and
-the completions' over prompt and self, so that no completion is ever multiplied with another.
+Each completion attends to the prompt and to itself, and its positions start right after the prompt. So its
+log-probabilities are those of a row of its own; tests compare values and gradients with G separate rows.
+
+A row with the prompt ABC and G = 2 completions, de and f. `x`: the query attends to the key.
+
+                     key
+                A B C d e f
+              +-------------
+    query   A | x
+            B | x x
+            C | x x x
+            d | x x x x
+            e | x x x x x
+            f | x x x     x    not to d and e, which are another completion
+
+Attention is computed in two calls, so that no completion is ever multiplied with another:
+
+    1. prompts, causal:          2. completions, each in a row of its own, padded to C = 2 tokens:
+
+           A B C                        A B C | own tokens
+        A  x . .                     d  x x x | x .
+        B  x x .                     e  x x x | x x
+        C  x x x                     f  x x x | x .
+                                     -  x x x | x x    padding: its result is not used
 """
 
 from __future__ import annotations
@@ -10,202 +31,230 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
-from torch.utils.checkpoint import checkpoint
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration, eager_attention_forward
 
-from rlvid.distributed import all_reduce_max
-from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.types import CompletionTokens, ModelInputs
 
 if TYPE_CHECKING:
     from rlvid.policy.model import Policy
-    from rlvid.policy.types import ModelInputs
 
-T = TypeVar("T")
-Tokens = Sequence[Sequence[Sequence[int]]]  # the tokens of each completion of each group
-LOGITS = 2**26  # as many logits exist at once: 256 MB in float32
-LANES = 16  # the prompts' piece ends at a multiple: kernels round keys that do not fill a vector in another way
+# The prompt part has a multiple of so many columns: kernels sum keys that do not fill a vector in another order.
+VECTOR_WIDTH = 16
 
 
-def row_lengths(prompts: Sequence[ModelInputs], completions: Tokens) -> list[int]:
-    """How many tokens each group's row has."""
-    return [len(p.input_ids) + sum(map(len, group)) for p, group in zip(prompts, completions, strict=True)]
+def packed_hidden_states(
+    policy: Policy, prompts: Sequence[ModelInputs], completions: CompletionTokens
+) -> tuple[Tensor, Tensor]:
+    """Run packed rows through the language model.
 
-
-def micro_batches(prompts: Sequence[ModelInputs], completions: Tokens, budget: int) -> list[list[int]]:
-    """Which groups share a forward: those of like length, of at most `budget` tokens with their padding, or one."""
-    wide = row_lengths(prompts, completions)
-    parts: list[list[int]] = []
-    for i in sorted(range(len(wide)), key=lambda i: (-wide[i], i)):
-        if not parts or wide[parts[-1][0]] * (len(parts[-1]) + 1) > budget:
-            parts.append([])
-        parts[-1].append(i)
-    return parts
-
-
-def map_micro_batches(
-    prompts: Sequence[ModelInputs],
-    completions: Tokens,
-    backoff: OOMBackoff,
-    function: Callable[[list[int]], Sequence[T]],
-) -> list[T]:
-    """Apply `function` to the indices of each micro-batch of groups; return one result per group, in group order.
-
-    For forward passes without a gradient: where memory runs out, all groups are done again in smaller micro-batches.
+    Returns:
+        (N, hidden): the last hidden state before each of the N completion tokens of all groups, and (N,): the tokens.
     """
-    longest = max(row_lengths(prompts, completions), default=1)
-    for budget in backoff.sizes(longest * len(prompts), smallest=longest):
-        with backoff.attempt(budget):
-            results: dict[int, T] = {}
-            for part in micro_batches(prompts, completions, budget):
-                results |= zip(part, function(part), strict=True)
-            return [results[i] for i in range(len(prompts))]
-    raise AssertionError("unreachable: sizes() yields until it raises")
+    device = policy.device
+    language_model = policy.model.model.language_model
+    embed_tokens = policy.model.get_input_embeddings()
+    tokens = [torch.tensor([t for completion in group for t in completion], device=device) for group in completions]
+    prompt_embeds = policy.embed(prompts)
+    row_embeds = [torch.cat([embeds, embed_tokens(ids)]) for embeds, ids in zip(prompt_embeds, tokens, strict=True)]
+    row_positions = [_position_ids(*row) for row in zip(prompts, completions, strict=True)]  # (3, row's tokens) each
+    packing = Packing.build([len(prompt.input_ids) for prompt in prompts], completions, device)
 
-
-def packed_hidden_states(policy: Policy, prompts: Sequence[ModelInputs], completions: Tokens) -> tuple[Tensor, Tensor]:
-    """(N, hidden) the last states before each of the completions' N tokens, and the (N,) tokens."""
-    on = policy.device
-    embed = policy.model.get_input_embeddings()
-    tokens = [torch.tensor([t for c in group for t in c], device=on) for group in completions]
-    rows = [torch.cat([prompt, embed(ids)]) for prompt, ids in zip(policy.embed(prompts), tokens, strict=True)]
-    places = [_position_ids(p, g) for p, g in zip(prompts, completions, strict=True)]
-    packing = Packing.of([len(p.input_ids) for p in prompts], completions, on)
-    language = policy.model.model.language_model
-
-    hidden = language(
-        inputs_embeds=pad_sequence(rows, batch_first=True),
-        attention_mask=dict.fromkeys(language.config.layer_types, packing),
-        position_ids=pad_sequence([p.T for p in places], batch_first=True).permute(2, 0, 1).to(on),
+    hidden = language_model(
+        inputs_embeds=pad_sequence(row_embeds, batch_first=True),
+        attention_mask=dict.fromkeys(language_model.config.layer_types, packing),
+        position_ids=pad_sequence([p.T for p in row_positions], batch_first=True).permute(2, 0, 1).to(device),
         use_cache=False,
-    ).last_hidden_state
+    ).last_hidden_state  # (rows, L, hidden)
 
-    index = [
-        (i, j)
-        for i, (p, g) in enumerate(zip(prompts, completions, strict=True))
-        for j in _predicting_columns(len(p.input_ids), g)
-    ]
-    row, column = torch.tensor(index, device=on).T
+    rows, columns = [], []
+    for row, (prompt, group) in enumerate(zip(prompts, completions, strict=True)):
+        predicting = _predicting_columns(len(prompt.input_ids), group)
+        rows += [row] * len(predicting)
+        columns += predicting
+    row, column = torch.tensor([rows, columns], device=device)
     return hidden[row, column], torch.cat(tokens)
+
+
+def _position_ids(prompt: ModelInputs, completions: Sequence[Sequence[int]]) -> Tensor:
+    """(3, row's tokens): M-RoPE positions. Every completion starts right after the prompt."""
+    after = torch.cat([torch.arange(len(completion)) for completion in completions]) + prompt.next_position
+    return torch.cat([prompt.position_ids, after.to(prompt.position_ids).expand(3, -1)], dim=1)
+
+
+def _predicting_columns(prompt_length: int, completions: Sequence[Sequence[int]]) -> list[int]:
+    """The column of the state that predicts each completion token.
+
+    A completion's first token is predicted by the prompt's last, every other one by the token before it:
+
+        token           A B C d e f
+        column          0 1 2 3 4 5
+        predicted by          2 3 2
+    """
+    columns, start = [], prompt_length
+    for completion in completions:
+        end = start + len(completion)
+        if completion:
+            columns += [prompt_length - 1, *range(start, end - 1)]
+        start = end
+    return columns
 
 
 @dataclass(frozen=True)
 class Packing:
-    """Where prompts and completions stand in N packed rows of L tokens: G completions each, of up to C tokens."""
+    """Where prompts and completions are in packed rows. Passed to the model in place of an attention mask.
 
-    prompt: int  # the longest prompt's length, rounded up to LANES where rows are as long
-    inside: Tensor  # (N*G*C,): where each completion's tokens stand among all rows' N*L; a pad stands at 0
-    sees: Tensor  # (N*G, 1, C, prompt + C) bool: a token sees its prompt, and its completion up to itself
-    back: Tensor  # (N*L,): where each token stands among the N*prompt and then the N*G*C
+    Shapes: N rows of L columns; G completions in the largest group, where smaller groups count empty ones; C tokens in
+    the longest completion; S columns that cover every prompt.
+    """
+
+    prompt_columns: int  # S
+    completion_index: Tensor  # (N*G*C,): where each completion token is among the N*L columns; 0 for padding
+    completion_mask: Tensor  # (N*G, 1, C, S + C) bool: the mask of call 2, over prompt and own tokens
+    output_index: Tensor  # (N*L,): where each column's result is among the N*S of call 1 and then the N*G*C of call 2
 
     @classmethod
-    def of(cls, prompts: Sequence[int], completions: Tokens, device: torch.device) -> Packing:
-        """Of prompts so long and their completions; groups may be of different sizes."""
-        rows, size = len(prompts), max(map(len, completions))
-        counts = torch.tensor([[len(c) for c in g] + [0] * (size - len(g)) for g in completions])  # (N, G)
-        length = torch.tensor(prompts)
-        width, most = int((length + counts.sum(1)).max()), int(counts.max())
-        longest = min(width, -(-max(prompts) // LANES) * LANES)
-        begins = length[:, None] + counts.cumsum(1) - counts + torch.arange(rows)[:, None] * width
-        step = torch.arange(most)
-        real = step < counts[..., None]  # (N, G, C)
-        inside = (begins[..., None] + step) * real
-        before = (torch.arange(longest) < length[:, None])[:, None, None].expand(-1, size, most, -1)
-        own = torch.ones(most, most, dtype=torch.bool).tril().expand(rows, size, -1, -1)
-        column = torch.arange(width).expand(rows, -1)
-        back = column.clamp(max=longest - 1) + torch.arange(rows)[:, None] * longest
-        back = back.flatten().scatter(0, inside[real], rows * longest + real.flatten().nonzero()[:, 0])
-        sees = torch.cat([before, own], dim=-1).flatten(0, 1)[:, None]
-        return cls(longest, inside.flatten().to(device), sees.to(device), back.to(device))
+    def build(cls, prompt_lengths: Sequence[int], completions: CompletionTokens, device: torch.device) -> Packing:
+        """Return the packing of N prompts of these lengths and their completions; groups may differ in size."""
+        group_size = max(map(len, completions))  # G
+        prompts = torch.tensor(prompt_lengths)  # (N,)
+        lengths = torch.tensor([[len(c) for c in g] + [0] * (group_size - len(g)) for g in completions])  # (N, G)
+        row_length = int((prompts + lengths.sum(1)).max())  # L
+        rounded_up = -(-max(prompt_lengths) // VECTOR_WIDTH) * VECTOR_WIDTH
+        prompt_columns = min(row_length, rounded_up)  # S
+
+        is_token = torch.arange(int(lengths.max())) < lengths[..., None]  # (N, G, C)
+        completion_index = _completion_index(prompts, lengths, row_length) * is_token
+        completion_mask = _completion_mask(prompts, is_token, prompt_columns)
+        output_index = _output_index(completion_index, is_token, row_length, prompt_columns)
+        return cls(
+            prompt_columns,
+            completion_index.flatten().to(device),
+            completion_mask.flatten(0, 1)[:, None].to(device),
+            output_index.to(device),
+        )
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """(N, heads, L, D) queries over (N, key heads, L, D) keys and values -> (N, L, heads, D)."""
-        each = query.shape[1] // key.shape[1]
-        key, value = key.repeat_interleave(each, dim=1), value.repeat_interleave(each, dim=1)
-        first, *before = (x[:, :, : self.prompt] for x in (query, key, value))
-        heads = scaled_dot_product_attention(first, before[0], before[1], is_causal=True, scale=scale).transpose(1, 2)
-        queries, keys, values = (self._own(x) for x in (query, key, value))
-        group = len(queries) // len(query)
-        keys, values = (
-            torch.cat([shared[:, None].expand(-1, group, -1, -1, -1).flatten(0, 1), own], dim=2)
-            for shared, own in zip(before, (keys, values), strict=True)
-        )
-        tails = scaled_dot_product_attention(queries, keys, values, attn_mask=self.sees, scale=scale).transpose(1, 2)
-        seen = torch.cat([heads.flatten(0, 1), tails.flatten(0, 1)])
-        return seen.index_select(0, self.back).view(len(query), -1, *heads.shape[2:])
+        """Attention of one layer over packed rows.
 
-    def _own(self, x: Tensor) -> Tensor:
-        """(N, heads, L, D) -> (N*G, heads, C, D): the completions', each in a row of its own."""
-        tokens = x.transpose(1, 2).flatten(0, 1).index_select(0, self.inside)
-        return tokens.unflatten(0, (-1, self.sees.shape[2])).transpose(1, 2)
+        Args:
+            layer: the layer's index; subclasses use it.
+            query: (N, heads, L, D).
+            key, value: (N, key heads, L, D).
+            scale: of the scores; None is 1 / sqrt(D).
+
+        Returns:
+            (N, L, heads, D).
+        """
+        queries_per_key = query.shape[1] // key.shape[1]
+        key = key.repeat_interleave(queries_per_key, dim=1)
+        value = value.repeat_interleave(queries_per_key, dim=1)
+
+        # Call 1: the first S columns. Shorter prompts are followed by completion tokens, whose results are not used.
+        prompt_query, prompt_key, prompt_value = (x[:, :, : self.prompt_columns] for x in (query, key, value))
+        prompt_output = scaled_dot_product_attention(
+            prompt_query, prompt_key, prompt_value, is_causal=True, scale=scale
+        ).transpose(1, 2)  # (N, S, heads, D)
+
+        # Call 2: every completion over its prompt and itself.
+        own_query, own_key, own_value = (self._completion_rows(x) for x in (query, key, value))
+        keys = self._with_prompt(prompt_key, own_key)
+        values = self._with_prompt(prompt_value, own_value)
+        completion_output = scaled_dot_product_attention(
+            own_query, keys, values, attn_mask=self.completion_mask, scale=scale
+        ).transpose(1, 2)  # (N*G, C, heads, D)
+
+        outputs = torch.cat([prompt_output.flatten(0, 1), completion_output.flatten(0, 1)])
+        return outputs.index_select(0, self.output_index).view(len(query), -1, *outputs.shape[1:])
+
+    def _completion_rows(self, x: Tensor) -> Tensor:
+        """(N, heads, L, D) -> (N*G, heads, C, D): every completion in a row of its own."""
+        tokens = x.transpose(1, 2).flatten(0, 1).index_select(0, self.completion_index)  # (N*G*C, heads, D)
+        return tokens.unflatten(0, (-1, self.completion_mask.shape[2])).transpose(1, 2)
+
+    def _with_prompt(self, prompt: Tensor, own: Tensor) -> Tensor:
+        """(N, heads, S, D) of prompts and (N*G, heads, C, D) of completions -> (N*G, heads, S + C, D)."""
+        group_size = len(own) // len(prompt)
+        repeated = prompt[:, None].expand(-1, group_size, -1, -1, -1).flatten(0, 1)
+        return torch.cat([repeated, own], dim=2)
 
 
-def attend_packed(
-    usual: Callable[..., Any], module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **kwargs: Any
-) -> tuple[Tensor, Tensor | None]:
-    """An attention function of transformers': a `mask` that knows how attends by itself, all else is as usual."""
-    if hasattr(mask, "attend"):
-        return mask.attend(module.layer_idx, query, key, value, kwargs.get("scaling")), None
-    return usual(module, query, key, value, mask, **kwargs)
+def _completion_index(prompts: Tensor, lengths: Tensor, row_length: int) -> Tensor:
+    """(N, G, C): where each completion token is among the N*L columns of all rows, row after row.
+
+    For two rows with L = 6, the first ABC de f, the second XY z uv:
+
+        columns            0 1 2 3 4 5   6 7 8 9 10 11
+        tokens             A B C d e f   X Y z u v  .
+        completion_index   [[[3, 4], [5, 6]], [[8, 9], [9, 10]]]
+
+    Entries beyond a completion's end, here 6 and the first 9, are padding; the caller sets them to 0.
+    """
+    start_in_row = prompts[:, None] + lengths.cumsum(1) - lengths  # (N, G)
+    row_start = torch.arange(len(prompts))[:, None] * row_length  # (N, 1)
+    return (start_in_row + row_start)[..., None] + torch.arange(int(lengths.max()))
+
+
+def _completion_mask(prompts: Tensor, is_token: Tensor, prompt_columns: int) -> Tensor:
+    """(N, G, C, S + C) bool: a completion token attends to its whole prompt, and to its completion up to itself."""
+    groups, group_size, longest = is_token.shape
+    on_prompt = torch.arange(prompt_columns) < prompts[:, None]  # (N, S)
+    on_self = torch.ones(longest, longest, dtype=torch.bool).tril()  # (C, C)
+    on_prompt = on_prompt[:, None, None].expand(-1, group_size, longest, -1)
+    return torch.cat([on_prompt, on_self.expand(groups, group_size, -1, -1)], dim=-1)
+
+
+def _output_index(completion_index: Tensor, is_token: Tensor, row_length: int, prompt_columns: int) -> Tensor:
+    """(N*L,): where each column's result is, among the N*S results of call 1 followed by the N*G*C of call 2.
+
+    For the example of `_completion_index`, with S = 3 and so N*S = 6 results of call 1:
+
+        columns        0 1 2 3 4 5   6 7 8  9  10 11
+        tokens         A B C d e f   X Y z  u  v  .
+        output_index   0 1 2 6 7 8   3 4 10 12 13 5
+
+    The result of padding, here 5, is not used.
+    """
+    groups = len(completion_index)
+    first = torch.arange(groups)[:, None] * prompt_columns
+    column = torch.arange(row_length).expand(groups, -1)
+    from_prompt = (column.clamp(max=prompt_columns - 1) + first).flatten()  # right for prompts, replaced for the rest
+    from_completions = groups * prompt_columns + is_token.flatten().nonzero()[:, 0]
+    return from_prompt.scatter(0, completion_index[is_token], from_completions)
 
 
 def register_packed_attention(model: Qwen2VLForConditionalGeneration) -> None:
-    """Teach a Qwen2-VL's language model to read packed rows."""
+    """Make a Qwen2-VL's language model accept a `Packing` in place of an attention mask."""
     config = model.model.language_model.config
-    usual, name = config._attn_implementation, f"{config._attn_implementation}_packed"
-    known = ALL_ATTENTION_FUNCTIONS.get_interface(usual, eager_attention_forward)
-    ALL_ATTENTION_FUNCTIONS.register(name, partial(attend_packed, known))
-    ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[usual])
+    original, name = config._attn_implementation, f"{config._attn_implementation}_packed"
+    attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(original, eager_attention_forward)
+    ALL_ATTENTION_FUNCTIONS.register(name, partial(attend_packed, attention_function))
+    ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[original])
     config._attn_implementation = name
 
 
-def token_logps(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """(N, hidden) states and the (N,) tokens that follow them -> (N,) log-probabilities and (N,) entropies.
-
-    Where there are too many logits to exist at once they are made in pieces, and made again on the way back. Processes
-    that learn together make equally many: under ZeRO-3 they fetch the head's weights together for each.
-    """
-    pieces = -(-len(tokens) // max(1, LOGITS // policy.model.lm_head.out_features))
-    if torch.is_grad_enabled():
-        pieces = all_reduce_max(pieces)
-    if pieces == 1:
-        return _token_logps(policy, hidden, tokens, temperature)
-    parts = [
-        checkpoint(_token_logps, policy, states, following, temperature, use_reentrant=False)
-        for states, following in zip(hidden.tensor_split(pieces), tokens.tensor_split(pieces), strict=True)
-    ]
-    logps, entropy = zip(*parts, strict=True)
-    return torch.cat(logps), torch.cat(entropy)
+def attend_packed(
+    original: Callable[..., Any],
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    """An attention function for transformers: a mask with an `attend` method computes the attention itself."""
+    if hasattr(mask, "attend"):
+        return mask.attend(module.layer_idx, query, key, value, kwargs.get("scaling")), None
+    return original(module, query, key, value, mask, **kwargs)
 
 
-def _token_logps(policy: Policy, hidden: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    logps = policy.logits(hidden, temperature).log_softmax(-1)
-    entropy = -(logps.exp() * logps.masked_fill(logps.isneginf(), 0)).sum(-1)
-    return logps.gather(-1, tokens[:, None])[:, 0], entropy
-
-
-def _position_ids(prompt: ModelInputs, completions: Sequence[Sequence[int]]) -> Tensor:
-    """(3, L + tokens): M-RoPE positions; every completion starts where the prompt ends."""
-    after = torch.cat([torch.arange(len(c)) for c in completions]) + prompt.next_position
-    return torch.cat([prompt.position_ids, after.to(prompt.position_ids).expand(3, -1)], dim=1)
-
-
-def _predicting_columns(length: int, completions: Sequence[Sequence[int]]) -> list[int]:
-    """Column of the state that predicts each completion token: the prompt's last, then the token before."""
-    columns, offset = [], length
-    for completion in completions:
-        columns += [length - 1, *range(offset, offset + len(completion) - 1)][: len(completion)]
-        offset += len(completion)
-    return columns
-
-
-def pad_rows(values: Tensor, lengths: Sequence[int]) -> Tensor:
-    """(N,) -> (B, T), zero on padding."""
+def pad_completions(values: Tensor, lengths: Sequence[int]) -> Tensor:
+    """(N,) values of B completions of these lengths -> (B, T), 0 on padding."""
     return pad_sequence(list(values.split(list(lengths))), batch_first=True)

@@ -1,8 +1,8 @@
-"""Rollouts: prefill once per prompt, and sample G replies of each of all prompts together.
+"""Sample completions: each prompt is prefilled once, then G completions of all prompts are decoded together.
 
-Randomness belongs to the prompt: its G x T uniforms come from a generator seeded by the run's seed, the step and the
-sample id. So a sample does not depend on the batch or the process that it was drawn in, and runs that share a seed
-share their luck.
+The G x T random numbers of a prompt come from a generator seeded with the run's seed, the step and the sample id. So a
+completion does not depend on the batch or the process in which it is sampled, and runs with equal seeds use the same
+random numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,123 +25,164 @@ from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.types import ModelInputs
 from rlvid.types import Completion, Group, Prompt
 
-PhaseTimer = Callable[[str], AbstractContextManager[None]]
-SampleFn = Callable[
-    [Sequence[Prompt], Sequence[ModelInputs], str], list[Group]
-]  # prompts, as they are read, seed -> groups
+PhaseTimer = Callable[[str], AbstractContextManager[None]]  # name of a phase -> context that times it
+SampleFn = Callable[[Sequence[Prompt], Sequence[ModelInputs], str], list[Group]]  # (prompts, inputs, seed) -> groups
 
 
 class DemonstrationSampler:
-    """Acts by reading from the data set: a group is the prompt's demonstration, and what was rejected, if anything."""
+    """Takes completions from the data set: the prompt's demonstration, and the rejected reply if it has one."""
 
-    def __init__(self, policy: Policy, config: TrainConfig, timed: PhaseTimer) -> None:
+    def __init__(self, policy: Policy, config: TrainConfig, timer: PhaseTimer) -> None:
         self.tokenizer = policy.tokenizer
 
-    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """The demonstrations, ended by the end token."""
+    def __call__(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+        """Return one group per prompt; each completion ends with the end token.
+
+        Raises:
+            UserError: if a prompt has no demonstration.
+        """
         return [Group(prompt, [self._completion(text) for text in self._texts(prompt)]) for prompt in prompts]
 
     def _texts(self, prompt: Prompt) -> list[str]:
         if not prompt.demonstration:
-            raise UserError(f"sample {prompt.id} has no demonstration to imitate; the CoT file is the one to train on")
+            raise UserError(f"sample {prompt.id} has no demonstration; train on the file with demonstrations (CoT)")
         return [prompt.demonstration, *([prompt.rejected] if prompt.rejected else [])]
 
     def _completion(self, text: str) -> Completion:
         return Completion(text, (*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id))
 
 
-class Sampler:
-    """Acts by sampling `num_generations` completions of each prompt. Temperature 0 is greedy."""
+@dataclass(frozen=True)
+class Prefilled:
+    """P prompts after prefill, padded on the left to L tokens."""
 
-    def __init__(self, policy: Policy, config: TrainConfig, timed: PhaseTimer) -> None:
-        self.policy, self.config, self.timed = policy, config, timed
+    cache: DynamicCache  # keys and values
+    hidden: Tensor  # (P, hidden): the state after the last token
+    attention_mask: Tensor  # (P, L): 1 on tokens, 0 on padding
+    next_positions: Tensor  # (P,): the position of the first completion token
+
+
+class Sampler:
+    """Samples `num_generations` completions of each prompt from the policy. Temperature 0 is greedy decoding.
+
+    If memory runs out, it decodes fewer prompts at a time.
+    """
+
+    def __init__(self, policy: Policy, config: TrainConfig, timer: PhaseTimer) -> None:
+        self.policy, self.config, self.timer = policy, config, timer
         self.backoff = OOMBackoff("prompts")
-        self.decoding: type[SharedPrefixCache] | type[CudaGraphCache] = (
-            SharedPrefixCache if policy.device.type == "cpu" else CudaGraphCache
+        on_cpu = policy.device.type == "cpu"
+        self.cache_type: type[SharedPrefixCache] | type[CudaGraphCache] = (
+            SharedPrefixCache if on_cpu else CudaGraphCache
         )
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """Groups in the prompts' order; the same seed and sample give the same completions, few or many at a time."""
-
+    def __call__(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+        """Return one group per prompt. Completions depend on `seed` and the sample id, not on the other prompts."""
         for size in self.backoff.sizes(len(prompts)):
             with self.backoff.attempt(size):
-                starts = range(0, len(prompts), size)
-                return [g for i in starts for g in self._together(prompts[i : i + size], encoded[i : i + size], seed)]
+                groups: list[Group] = []
+                for start in range(0, len(prompts), size):
+                    end = start + size
+                    groups += self._sample_batch(prompts[start:end], inputs[start:end], seed)
+                return groups
         raise AssertionError("unreachable: sizes() yields until it raises")
 
-    def _together(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
+    def _sample_batch(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
         count, length = self.config.num_generations, self.config.max_completion_length
-        uniforms = [seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts]
+        uniforms = torch.cat([seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts])  # (B, T)
         with self.policy.precision():
-            tokens, logps = self._decode(*self._prefill(encoded), count, torch.cat(uniforms).to(self.policy.device))
+            prefilled = self._prefill(inputs)
+            tokens, logps = self._decode(prefilled, uniforms.to(self.policy.device))
         completions = [self._completion(*row) for row in zip(tokens.tolist(), logps.tolist(), strict=True)]
-        return [Group(p, completions[i * count : (i + 1) * count]) for i, p in enumerate(prompts)]
+        return [Group(prompt, completions[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
 
-    def _prefill(self, encoded: Sequence[ModelInputs]) -> tuple[DynamicCache, Tensor, Tensor, Tensor]:
-        """Run the P prompts once, padded on the left: cache, last states, what is no padding, where replies begin."""
-        with self.timed("vision"):
-            embeds = self.policy.embed(encoded)
-        with self.timed("prefill"):
+    def _prefill(self, inputs: Sequence[ModelInputs]) -> Prefilled:
+        """Run all prompts through the model once."""
+        with self.timer("vision"):
+            embeds = self.policy.embed(inputs)
+        with self.timer("prefill"):
             cache = LowPrecisionDynamicCache(config=self.policy.model.config.text_config)
-            seen, positions = (
-                pad_sequence(x, batch_first=True, padding_side="left")
-                for x in ([torch.ones_like(p.input_ids) for p in encoded], [p.position_ids.T for p in encoded])
-            )
+            attention_mask = _pad_left([torch.ones_like(prompt.input_ids) for prompt in inputs])
+            positions = _pad_left([prompt.position_ids.T for prompt in inputs])  # (P, L, 3)
             hidden = self.policy.model.model.language_model(
-                inputs_embeds=pad_sequence(embeds, batch_first=True, padding_side="left"),
-                attention_mask=seen,
+                inputs_embeds=_pad_left(embeds),
+                attention_mask=attention_mask,
                 position_ids=positions.permute(2, 0, 1),
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-        return cache, hidden, seen, torch.tensor([p.next_position for p in encoded], device=hidden.device)
+        next_positions = torch.tensor([prompt.next_position for prompt in inputs], device=hidden.device)
+        return Prefilled(cache, hidden, attention_mask, next_positions)
 
-    def _decode(
-        self, cache: DynamicCache, hidden: Tensor, seen: Tensor, place: Tensor, count: int, uniforms: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """(B, T) tokens and their log-probabilities, which mean nothing after a row's end."""
-        with self.timed("generate"):
-            hidden = hidden.repeat_interleave(count, dim=0)
-            eos, rows = self.policy.tokenizer.eos_token_id, torch.arange(len(hidden), device=hidden.device)
-            tokens = torch.full(uniforms.shape, eos, device=hidden.device)
+    def _decode(self, prefilled: Prefilled, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode `num_generations` completions of each prompt, one token per step.
+
+        Rows that have ended leave the batch: `rows` holds the rows of the output that the batch still has, and
+        `active` which of them have not ended. For B = 4 rows, of which row 1 ends at step 1 and row 3 at step 2:
+
+            step   rows        active after it      tokens
+            0      0 1 2 3     1 1 1 1              a  d  f  m
+            1      0 1 2 3     1 0 1 1              b  E  g  n      E is the end token
+            2      0 2 3       1 1 0                c  E  h  E
+            3      0 2         ...
+
+        `CudaGraphCache` may keep rows that have ended; what is decoded for them is cut off later.
+
+        Args:
+            prefilled: P prompts.
+            uniforms: (B, T) random numbers in [0, 1), B = P * num_generations.
+
+        Returns:
+            (B, T) tokens, and (B, T) log-probabilities, which have no meaning after a row's end.
+        """
+        with self.timer("generate"):
+            count, end_token = self.config.num_generations, self.policy.tokenizer.eos_token_id
+            hidden = prefilled.hidden.repeat_interleave(count, dim=0)  # (B, hidden)
+            tokens = torch.full(uniforms.shape, end_token, device=hidden.device)
             logps = torch.zeros(uniforms.shape, device=hidden.device)
-            step, going = self.decoding(self.policy, cache, seen, place, count), torch.ones_like(rows, dtype=torch.bool)
-            for t in range(uniforms.shape[1]):
-                token, logps[rows, t] = self._choose(hidden, uniforms[rows, t])
-                tokens[rows, t] = token
-                going &= token != eos
-                if t + 1 == uniforms.shape[1] or not going.any():
+            rows = torch.arange(len(hidden), device=hidden.device)
+            active = torch.ones_like(rows, dtype=torch.bool)
+            cache = self.cache_type(
+                self.policy, prefilled.cache, prefilled.attention_mask, prefilled.next_positions, count
+            )
+            last_step = uniforms.shape[1] - 1
+            for step in range(uniforms.shape[1]):
+                token, logps[rows, step] = self._next_token(hidden, uniforms[rows, step])
+                tokens[rows, step] = token
+                active &= token != end_token
+                if step == last_step or not active.any():
                     break
-                stay = step.keep(going)
-                rows, going = rows[stay], going[stay]
-                hidden = step(token[stay])
+                remaining = cache.drop_finished(active)
+                rows, active = rows[remaining], active[remaining]
+                hidden = cache.decode(token[remaining])
         return tokens, logps
 
-    def _choose(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """The next token of each row, and its log-probability at the sampling temperature."""
+    def _next_token(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, hidden) states and (R,) uniforms -> (R,) tokens and log-probabilities at the sampling temperature."""
         logps = self.policy.logits(hidden, self.config.temperature or 1.0).log_softmax(-1)
         token = sample_tokens(logps, uniforms, self.config.top_p) if self.config.temperature else logps.argmax(-1)
         return token, logps.gather(-1, token[:, None])[:, 0]
 
     def _completion(self, tokens: list[int], logps: list[float]) -> Completion:
-        """Cut a row after its end token; without one it was cut off by the length limit."""
-        eos = self.policy.tokenizer.eos_token_id
-        finished = eos in tokens
-        length = tokens.index(eos) + 1 if finished else len(tokens)
+        """Cut a row after its end token. A row without one was cut off by the length limit."""
+        end_token = self.policy.tokenizer.eos_token_id
+        finished = end_token in tokens
+        length = tokens.index(end_token) + 1 if finished else len(tokens)
         text = self.policy.tokenizer.decode(tokens[: length - finished], skip_special_tokens=False)
         return Completion(text, tuple(tokens[:length]), tuple(logps[:length]), finished)
 
 
-def make_sampler(policy: Policy, config: TrainConfig, timed: PhaseTimer) -> SampleFn:
-    """Ours, or with `use_vllm` vLLM's."""
+def make_sampler(policy: Policy, config: TrainConfig, timer: PhaseTimer) -> SampleFn:
+    """Return a sampler of the policy: vLLM with `train.use_vllm`, else `Sampler`."""
     if config.use_vllm:
         from rlvid.policy.vllm import VLLMSampler
 
-        return VLLMSampler(policy, config, timed)
-    return Sampler(policy, config, timed)
+        return VLLMSampler(policy, config, timer)
+    return Sampler(policy, config, timer)
 
 
+# By an algorithm's `completion_source`.
 SAMPLERS: dict[str, Callable[[Policy, TrainConfig, PhaseTimer], SampleFn]] = {
     "policy": make_sampler,
     "data": DemonstrationSampler,
@@ -148,21 +190,39 @@ SAMPLERS: dict[str, Callable[[Policy, TrainConfig, PhaseTimer], SampleFn]] = {
 
 
 def seeded_uniforms(rows: int, length: int, key: str) -> Tensor:
-    """(rows, length) float64 in [0, 1), a function of the key alone."""
+    """Return (rows, length) float64 numbers in [0, 1) that depend on the key alone."""
     seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) >> 1
     return torch.rand(rows, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def sample_tokens(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor:
-    """(B, V) log-probabilities and (B,) uniforms -> (B,) tokens, by inverting the cumulative distribution.
+    """Sample tokens by inverting the cumulative distribution.
 
-    `top_p` keeps the fewest likeliest tokens whose probability reaches it (nucleus sampling, arXiv:1904.09751).
+    Args:
+        logps: (B, V) log-probabilities.
+        uniforms: (B,) random numbers in [0, 1).
+        top_p: keeps the smallest set of most likely tokens whose probability reaches it (nucleus sampling,
+            arXiv:1904.09751).
+
+    Returns:
+        (B,) tokens. A token of probability 0 is never returned.
+
+    >>> logps = torch.tensor([[0.5, 0.25, 0.25]]).log().expand(3, -1)
+    >>> sample_tokens(logps, torch.tensor([0.4, 0.6, 0.8])).tolist()
+    [0, 1, 2]
     """
     probs, order = logps.double().exp(), None
     if top_p < 1:
         probs, order = probs.sort(descending=True, dim=-1)
-        probs = probs * (probs.cumsum(-1) - probs < top_p)
-    cdf = probs.cumsum(-1)
-    below = torch.minimum(uniforms * cdf[:, -1], cdf[:, -1].nextafter(cdf.new_zeros(())))
-    token = torch.searchsorted(cdf, below[:, None], right=True)
+        probs_before = probs.cumsum(-1) - probs
+        probs = probs * (probs_before < top_p)
+    cdf = probs.cumsum(-1)  # not normalised: it ends at the sum of what is kept
+    total = cdf[:, -1]
+    below_total = total.nextafter(cdf.new_zeros(()))  # rounding must not select a token after the last possible one
+    threshold = torch.minimum(uniforms * total, below_total)
+    token = torch.searchsorted(cdf, threshold[:, None], right=True)
     return (token if order is None else order.gather(-1, token))[:, 0]
+
+
+def _pad_left(rows: list[Tensor]) -> Tensor:
+    return pad_sequence(rows, batch_first=True, padding_side="left")

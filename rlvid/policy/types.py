@@ -9,10 +9,13 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+# Token ids of completions: groups -> completions of a group -> ids.
+CompletionTokens = Sequence[Sequence[Sequence[int]]]
+
 
 @dataclass
 class CachedMedia:
-    """A video or an image whose features under a frozen vision tower are kept on disk."""
+    """A video or an image whose features under a frozen vision tower are cached on disk."""
 
     path: Path  # the feature file
     features: Tensor | None  # (visual tokens, hidden), or None until they are computed
@@ -25,14 +28,14 @@ class ModelInputs:
     input_ids: Tensor  # (L,)
     position_ids: Tensor  # (3, L): M-RoPE's time, height and width
     next_position: int  # the position of the first completion token, on all three axes
-    pixel_values: Tensor  # (patches, values per patch): the video's before the image's
+    pixel_values: Tensor  # (patches, values per patch): the patches of the video come before those of the image
     grid_thw: Tensor  # (M, 3): patches of each video or image in time, height and width
-    media: Sequence[CachedMedia] = ()  # features by file, where the vision tower is frozen
+    media: Sequence[CachedMedia] = ()  # M entries if the vision tower is frozen, else none
 
 
 class ForwardOutput(NamedTuple):
-    """What one forward pass says about completions: (B, T) each, 0 on padding."""
+    """The output of one forward pass over B completions of up to T tokens: (B, T) each, 0 on padding."""
 
     logps: Tensor  # log-probability of each token
-    entropy: Tensor  # entropy of the distribution that the token was drawn from, in nats
-    values: Tensor  # the critic's prediction before the token; 0 without a critic
+    entropy: Tensor  # entropy of the distribution of each token, in nats
+    values: Tensor  # the critic's prediction before each token; 0 without a critic

@@ -1,9 +1,10 @@
-"""What a frozen vision tower makes of a video or an image, kept on disk: each is looked at once per machine.
+"""Cache a frozen vision tower's features on disk, so that each video or image is encoded once per machine.
 
-Features are named by the hash of the tower's weights, of the pixels as they are shown and of the precision. So epochs,
-algorithms and cells of a grid share them, and an altered view is just another medium. They are kept in the precision in
-which the tower makes them, bfloat16 under autocast and float32 otherwise, and each medium goes through the tower by
-itself: made now or read again, they are the same bits. In one batch with others the tower may round differently.
+A feature file is named by a hash of the tower's weights, the pixels as they are shown, and the precision. So epochs,
+algorithms and the cells of a grid share files, and an altered view of a clip has files of its own. Features are stored
+in the precision in which the tower computes them, bfloat16 under autocast and float32 otherwise. Each video or image
+goes through the tower alone, because the tower may round differently in a batch: computed or read, features are the
+same bits.
 """
 
 from __future__ import annotations
@@ -21,78 +22,95 @@ from rlvid.config import VideoConfig
 from rlvid.policy.types import CachedMedia, ModelInputs
 from rlvid.video.store import Store
 
-DIGEST = 16  # bytes before the features, of which they are the hash
+DIGEST_BYTES = 16  # a file starts with a hash of so many bytes of the features after it
 
 
 class VisionFeatureCache:
-    """Counters: `hits` read from the store, `misses` made by the tower, `rebuilt` files found damaged."""
+    """The features of one vision tower, from the disk cache or from the tower.
 
-    def __init__(self, model: Qwen2VLForConditionalGeneration, video: VideoConfig, mixed: bool) -> None:
-        self.tower, self.width = model.model.get_image_features, model.config.text_config.hidden_size
-        self.dtype = torch.bfloat16 if mixed else torch.float32
+    Args:
+        model: whose vision tower is frozen.
+        video: gives the cache's folder and size limit.
+        bf16: whether the tower runs under autocast to bfloat16.
+
+    Attributes:
+        hits: number of videos and images whose features were read from the cache.
+        misses: number of those that the tower encoded.
+        rebuilt: number of damaged cache files that were deleted.
+    """
+
+    def __init__(self, model: Qwen2VLForConditionalGeneration, video: VideoConfig, bf16: bool) -> None:
+        self.tower, self.hidden_size = model.model.get_image_features, model.config.text_config.hidden_size
+        self.dtype = torch.bfloat16 if bf16 else torch.float32
         self.store = Store(video, "feature")
-        self.weights = fingerprint(model.model.visual)
+        self.tower_hash = hash_of_tower(model.model.visual)
         self.hits = self.misses = self.rebuilt = 0
 
-    def find(self, frames: np.ndarray) -> CachedMedia:
-        """A medium, (T, H, W, 3) or (H, W, 3) uint8, with its features if they are kept."""
-        pixels = blake2b(np.ascontiguousarray(frames).data).hexdigest()
-        place = self.store.path_for(self.weights, frames.shape, pixels, str(self.dtype))
-        return CachedMedia(place, self._read(place))
+    def lookup(self, frames: np.ndarray) -> CachedMedia:
+        """Return the cache entry of a video, (T, H, W, 3) uint8, or of an image, (H, W, 3) uint8."""
+        pixel_hash = blake2b(np.ascontiguousarray(frames).data).hexdigest()
+        path = self.store.path_for(self.tower_hash, frames.shape, pixel_hash, str(self.dtype))
+        return CachedMedia(path, self._read(path))
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
-        """Of all media of all prompts, in order; what is not known yet goes through the tower and is kept."""
-        return [features for prompt in prompts for features in self._of(prompt)]
+    def features(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
+        """Return (visual tokens, hidden) features of all videos and images of all prompts, in order.
 
-    def _of(self, prompt: ModelInputs) -> Iterator[Tensor]:
-        parts, on = prompt.pixel_values.split(prompt.grid_thw.prod(-1).tolist()), prompt.pixel_values.device
-        for medium, patches, grid in zip(prompt.media, parts, prompt.grid_thw, strict=True):
-            if medium.features is None:
+        What is not in the cache yet is encoded and stored.
+        """
+        return [features for prompt in prompts for features in self._features_of(prompt)]
+
+    def _features_of(self, prompt: ModelInputs) -> Iterator[Tensor]:
+        device = prompt.pixel_values.device
+        patches_per_media = prompt.grid_thw.prod(-1).tolist()
+        patches_of_media = prompt.pixel_values.split(patches_per_media)
+        for media, patches, grid in zip(prompt.media, patches_of_media, prompt.grid_thw, strict=True):
+            if media.features is None:
                 self.misses += 1
-                with torch.autocast(on.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-                    medium.features = self.tower(patches, grid[None]).pooler_output[0].to(self.dtype)
-                self._write(medium.path, medium.features)
-            yield medium.features.to(on)
+                with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+                    media.features = self.tower(patches, grid[None]).pooler_output[0].to(self.dtype)
+                self._write(media.path, media.features)
+            yield media.features.to(device)
 
-    def _read(self, place: Path) -> Tensor | None:
+    def _read(self, path: Path) -> Tensor | None:
+        """The features in a file, or None if there is none; a damaged file is deleted and counted."""
         try:
-            kept = place.read_bytes()
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self.store.as_user_error(error) from error
-        values = bytearray(kept[DIGEST:])
-        if _digest(values) != kept[:DIGEST]:
+        digest, values = content[:DIGEST_BYTES], bytearray(content[DIGEST_BYTES:])
+        if _digest(values) != digest:
             self.rebuilt += 1
-            place.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
             return None
         self.hits += 1
-        self.store.touch(place)
-        return torch.frombuffer(values, dtype=self.dtype).view(-1, self.width)
+        self.store.touch(path)
+        return torch.frombuffer(values, dtype=self.dtype).view(-1, self.hidden_size)
 
-    def _write(self, place: Path, features: Tensor) -> None:
-        values = _bytes(features)
-        self.store.write(place, len(values), lambda file: file.write(_digest(values) + values))
+    def _write(self, path: Path, features: Tensor) -> None:
+        values = _to_bytes(features)
+        self.store.write(path, len(values), lambda file: file.write(_digest(values) + values))
 
 
 def vision_tower_is_frozen(model: Qwen2VLForConditionalGeneration) -> bool:
-    """Whether nothing will move the vision tower."""
+    """Return whether no parameter of the vision tower is trainable."""
     return not any(parameter.requires_grad for parameter in model.model.visual.parameters())
 
 
-def fingerprint(tower: PreTrainedModel) -> str:
-    """Of a vision tower's shape and weights."""
+def hash_of_tower(tower: PreTrainedModel) -> str:
+    """Return a hash of a vision tower's config and weights."""
     digest = blake2b(tower.config.to_json_string().encode())
     for name, weights in sorted(tower.state_dict().items()):
         digest.update(name.encode())
-        digest.update(_bytes(weights))
+        digest.update(_to_bytes(weights))
     return digest.hexdigest()
 
 
-def _bytes(tensor: Tensor) -> bytes:
+def _to_bytes(tensor: Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _digest(values: bytes | bytearray) -> bytes:
-    return blake2b(values, digest_size=DIGEST).digest()
+    return blake2b(values, digest_size=DIGEST_BYTES).digest()

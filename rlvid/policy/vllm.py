@@ -1,9 +1,9 @@
-"""Rollouts by vLLM (Kwon et al. 2023, arXiv:2309.06180), for those who have it: `train.use_vllm=true`.
+"""Sample completions with vLLM (Kwon et al. 2023, arXiv:2309.06180), where it is installed: `train.use_vllm=true`.
 
-The engine stands in this process beside the policy and takes over its weights whenever they have moved. It never sees a
-pixel: what the vision tower makes of a clip is the policy's own, made once for a group, and vLLM runs the language
-model. Unlike our own sampler's, its luck belongs to the batch, not to the sample, and sums are made in another order:
-runs repeat, but not bit for bit. `sampling/sampling_logp_difference` says how far sampler and learner are apart.
+The engine runs in this process beside the policy and takes over its weights whenever they have changed. It is never
+given pixels: the policy's vision tower encodes a clip once per group, and vLLM runs the language model. Unlike those of
+our own sampler, random numbers belong to the batch and not to the sample, and sums are made in another order: a run can
+be repeated, but not bit for bit. `sampling/sampling_logp_difference` shows how far sampler and learner differ.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy import lora
+from rlvid.policy.encoding import merged_grid
 from rlvid.policy.mrope import uses_transformers_positions
 from rlvid.types import Completion, Group, Prompt
 
@@ -29,24 +30,27 @@ if TYPE_CHECKING:
 
 
 class VLLMSampler:
-    """Acts as `Sampler` does, through the policy's engine."""
+    """Samples completions as `Sampler` does, with the policy's vLLM engine."""
 
-    def __init__(self, policy: Policy, config: TrainConfig, timed: PhaseTimer) -> None:
-        self.policy, self.config, self.timed = policy, config, timed
+    def __init__(self, policy: Policy, config: TrainConfig, timer: PhaseTimer) -> None:
+        self.policy, self.config, self.timer = policy, config, timer
         self.engine = Engine.of(policy, config)
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[Prompt], encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """Groups in the prompts' order."""
-        with self.timed("vision"), self.policy.precision():
-            asked = [vllm_prompt(self.policy, p, e) for p, e in zip(prompts, encoded, strict=True)]
-        with self.timed("weights"):
+    def __call__(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+        """Return one group per prompt. Completions depend on `seed` and on all prompts of the batch."""
+        with self.timer("vision"), self.policy.precision():
+            requests = [vllm_prompt(self.policy, *row) for row in zip(prompts, inputs, strict=True)]
+        with self.timer("weights"):
             self.engine.sync_weights()
-        with self.timed("generate"):
-            luck = "|".join((seed, *(prompt.id for prompt in prompts)))
-            torch.manual_seed(int.from_bytes(hashlib.blake2b(luck.encode(), digest_size=8).digest()) >> 1)
-            answered = self.engine.llm.generate(asked, self.engine.sampling(self.config), use_tqdm=False)
-        return [Group(p, [self._completion(o) for o in a.outputs]) for p, a in zip(prompts, answered, strict=True)]
+        with self.timer("generate"):
+            key = "|".join((seed, *(prompt.id for prompt in prompts)))
+            torch.manual_seed(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) >> 1)
+            replies = self.engine.llm.generate(requests, self.engine.sampling_params(self.config), use_tqdm=False)
+        return [
+            Group(prompt, [self._completion(output) for output in reply.outputs])
+            for prompt, reply in zip(prompts, replies, strict=True)
+        ]
 
     def _completion(self, output: Any) -> Completion:
         tokens, tokenizer = list(output.token_ids), self.policy.tokenizer
@@ -57,93 +61,104 @@ class VLLMSampler:
 
 
 class Engine:
-    """vLLM's engine of one policy, and which of its weights it has. A process has one: vLLM keeps state of its own."""
+    """The vLLM engine of one policy. A process has one at a time, because vLLM keeps global state.
 
-    only: ClassVar[Engine | None] = None
+    Attributes:
+        versions: of the policy's parameters when the engine last took them over.
+    """
+
+    current: ClassVar[Engine | None] = None
 
     @classmethod
     def of(cls, policy: Policy, config: TrainConfig) -> Engine:
-        """The policy's engine; another policy's is ended."""
-        if cls.only is not None and cls.only.model is not policy.model:
-            cls.only.llm.llm_engine.engine_core.shutdown()
-            cls.only = None
+        """Return the policy's engine, and shut down that of another policy."""
+        if cls.current is not None and cls.current.model is not policy.model:
+            cls.current.llm.llm_engine.engine_core.shutdown()
+            cls.current = None
             gc.collect()
-        cls.only = cls.only or cls(policy, config)
-        return cls.only
+        cls.current = cls.current or cls(policy, config)
+        return cls.current
 
     def __init__(self, policy: Policy, config: TrainConfig) -> None:
-        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = (
-            "0"  # in this process, where weights are handed over by reference
-        )
+        # In this process, weights can be handed over by reference.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         import vllm
 
-        self.model, self.params = policy.model, vllm.SamplingParams
-        self.eos, self.banned_token_ids = policy.tokenizer.eos_token_id, policy.banned_token_ids
+        self.model, self.params_type = policy.model, vllm.SamplingParams
+        self.end_token, self.banned_token_ids = policy.tokenizer.eos_token_id, policy.banned_token_ids
         self.llm = vllm.LLM(
             policy.model.name_or_path,
-            dtype="bfloat16" if policy.mixed else "float32",
+            dtype="bfloat16" if policy.bf16 else "float32",
             gpu_memory_utilization=config.vllm_gpu_memory_utilization,
             max_model_len=config.vllm_max_model_length or None,
             enforce_eager=policy.device.type == "cpu",
             enable_mm_embeds=True,
             limit_mm_per_prompt={"image": 1, "video": 1},
-            logprobs_mode="processed_logprobs",  # at the sampling temperature, as the learner's
+            logprobs_mode="processed_logprobs",  # at the sampling temperature, as the learner's are
         )
         self.versions: tuple[int, ...] = ()
 
     def sync_weights(self) -> None:
-        """Take over the policy's weights if they have moved, an adapter's folded in."""
-        now = tuple(parameter._version for parameter in self.model.parameters())
-        if now != self.versions:
+        """Take over the policy's weights if they have changed, an adapter merged in."""
+        versions = tuple(parameter._version for parameter in self.model.parameters())
+        if versions != self.versions:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": lora.merged_weights(self.model)})
             self.llm.apply_model(repack_tied_head)
             self.llm.reset_prefix_cache()
             self.llm.llm_engine.reset_encoder_cache()
-            self.versions = now
+            self.versions = versions
 
-    def sampling(self, config: TrainConfig) -> Any:
-        """How a group is drawn."""
-        return self.params(
+    def sampling_params(self, config: TrainConfig) -> Any:
+        """Return vLLM's parameters for sampling a group."""
+        return self.params_type(
             n=config.num_generations,
             temperature=config.temperature,
             top_p=config.top_p,
             max_tokens=config.max_completion_length,
-            ignore_eos=True,  # a model's folder may name several; replies end at the tokenizer's
-            stop_token_ids=[self.eos],
-            logit_bias=dict.fromkeys(self.banned_token_ids, -100.0),  # the most that vLLM takes
-            logprobs=0,  # of what was drawn, and of nothing else
+            ignore_eos=True,  # a model's folder may name several end tokens; completions end at the tokenizer's
+            stop_token_ids=[self.end_token],
+            logit_bias=dict.fromkeys(self.banned_token_ids, -100.0),  # the lowest bias that vLLM takes
+            logprobs=0,  # of the sampled token only
             detokenize=False,
         )
 
 
 def repack_tied_head(model: Any) -> None:
-    """Have a head that is tied to the embeddings follow them: on a CPU vLLM 0.32 keeps a packed copy of it."""
+    """Update a head that is tied to the embeddings; on a CPU, vLLM 0.32 keeps a packed copy of it."""
     head = model.language_model.lm_head
     head.quant_method.process_weights_after_loading(head)
 
 
-def vllm_prompt(policy: Policy, prompt: Prompt, encoded: ModelInputs) -> Mapping[str, Any]:
-    """A prompt as vLLM takes it: one token for each medium, and what the vision tower made of it.
+def vllm_prompt(policy: Policy, prompt: Prompt, inputs: ModelInputs) -> Mapping[str, Any]:
+    """Return a prompt for vLLM: one token for each video or image, and its features.
 
-    Refuses, for a model that was trained with transformers' positions, a video after which vLLM lets text begin later.
+    Raises:
+        UserError: if the model was trained with the positions of transformers and the video is so long that vLLM would
+            give the text after it other positions.
     """
-    ids, config = encoded.input_ids.tolist(), policy.model.config
-    kinds = {config.video_token_id: "video", config.image_token_id: "image"}
-    media = [kinds[t] for t, before in zip(ids, [None, *ids[:-1]], strict=True) if t in kinds and t != before]
-    merged = policy.merged(encoded.grid_thw.cpu())
-    if uses_transformers_positions(config) and any(
-        time > max(rows, columns) for time, rows, columns in merged.tolist()
-    ):
+    config, token_ids = policy.model.config, inputs.input_ids.tolist()
+    media_kinds = {config.video_token_id: "video", config.image_token_id: "image"}
+    # vLLM wants one token in place of each run of visual tokens.
+    previous_ids = [None, *token_ids[:-1]]
+    collapsed = [
+        token
+        for token, previous in zip(token_ids, previous_ids, strict=True)
+        if token not in media_kinds or token != previous
+    ]
+    kinds = [media_kinds[token] for token in collapsed if token in media_kinds]
+
+    grids = merged_grid(inputs.grid_thw.cpu(), config)  # (M, 3)
+    too_long = any(time > max(rows, columns) for time, rows, columns in grids.tolist())
+    if too_long and uses_transformers_positions(config):
         raise UserError(
-            f"sample {prompt.id}: with train.use_vllm a video shown to this model may have at most as many pairs of "
-            f"frames as a frame has visual tokens to a side, and it has {int(merged[:, 0].max())} pairs: lower "
-            "video.max_frames, show larger frames, or leave train.use_vllm out"
+            f"sample {prompt.id}: with train.use_vllm, a video for this model may have at most as many pairs of "
+            f"frames as a frame has visual tokens on its longer side, and it has {int(grids[:, 0].max())} pairs: lower "
+            "video.max_frames, use larger frames, or turn train.use_vllm off"
         )
-    features = policy.look([encoded]).split(merged.prod(-1).tolist()) if media else ()
-    shown = {
-        kind: {f"{kind}_embeds": seen.cpu(), f"{kind}_grid_thw": grid[None].cpu()}
-        for kind, seen, grid in zip(media, features, encoded.grid_thw, strict=True)
+    features = policy.vision_features([inputs]).split(grids.prod(-1).tolist()) if kinds else ()
+    media = {
+        kind: {f"{kind}_embeds": embeds.cpu(), f"{kind}_grid_thw": grid[None].cpu()}
+        for kind, embeds, grid in zip(kinds, features, inputs.grid_thw, strict=True)
     }
-    short = [t for t, before in zip(ids, [None, *ids[:-1]], strict=True) if not (t in kinds and t == before)]
-    return {"prompt_token_ids": short} | ({"multi_modal_data": shown} if shown else {})
+    return {"prompt_token_ids": collapsed} | ({"multi_modal_data": media} if media else {})

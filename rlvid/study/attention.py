@@ -137,7 +137,7 @@ def weights(run: Path, config: Config) -> Policy:
     if config.train.max_steps and not saved:
         raise UserError(f"{run} has no checkpoint left: its weights are gone")
     start = run / "cold_start" / "folded"
-    policy = Policy.load(config, start if start.is_dir() else None)
+    policy = Policy.load(str(start) if start.is_dir() else config.model, config.train, config.video, config.seed)
     if saved:
         policy.restore(saved[-1])
     return policy.to("cuda" if torch.cuda.is_available() else "cpu").eval()

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from rlvid.config import Config
+from rlvid.config import Config, TrainConfig, VideoConfig
 from rlvid.errors import UserError
 from rlvid.policy.critic import critic_parameter_names
 from rlvid.policy.deepspeed import TrainState
@@ -60,7 +60,7 @@ def restore_training_state(folder: RunFolder, counters: Counters, state: TrainSt
     if saved := checkpoints(folder.path):
         with wrap_read_errors(path := saved[-1]):
             values = json.loads((path / "state.json").read_text())
-            state.load(unflatten(load_file(path / "optimizer.safetensors"), values["optimizer"]))
+            state.load_optimizer_state(unflatten(load_file(path / "optimizer.safetensors"), values["optimizer"]))
         scheduler.load_state_dict(values["scheduler"])
         counters.load_state_dict(values)
         step = values["step"]
@@ -102,7 +102,7 @@ def save(
         return
     if accuracy is not None and (counters.best is None or accuracy > counters.best[0]):
         counters.best = (accuracy, step)
-    optimizer_state = state.state()
+    optimizer_state = state.optimizer_state()
     values = counters.state_dict() | {"step": step, "scheduler": scheduler.state_dict()}
     moving_reference = state.reference if state.reference and state.reference.is_ema else None
     with state.gathered(state.policy, moving_reference):
@@ -196,6 +196,7 @@ def export_model(source: Path, target: Path) -> Path:
     if not target.exists():
         part = target.with_name(f".{target.name}")
         shutil.rmtree(part, ignore_errors=True)
-        Policy.load(Config(), (checkpoints(source) or [source])[-1]).save(part)
+        weights = (checkpoints(source) or [source])[-1]
+        Policy.load(str(weights), TrainConfig(), VideoConfig()).save(part)
         part.rename(target)
     return target

@@ -17,9 +17,9 @@ from rlvid.answer import LETTERS
 from rlvid.judges.encoder import embed, entailment
 from rlvid.judges.logged_model import LoggedModel
 from rlvid.policy.attention import attention_shares, record_attention, token_kinds
+from rlvid.policy.batching import map_micro_batches
 from rlvid.policy.model import Policy
 from rlvid.policy.option_probs import OPEN, option_letter_probs
-from rlvid.policy.packing import map_micro_batches
 from rlvid.policy.types import ModelInputs
 from rlvid.trainer.evidence_registry import EvidenceRequest, EvidenceSources, evidence
 from rlvid.types import Completion, Group, Likelihood, Prompt

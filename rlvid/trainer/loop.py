@@ -20,9 +20,9 @@ from accelerate import Accelerator
 from rlvid.algorithm import Algorithm
 from rlvid.config import ColdStartConfig, Config, EvalConfig, Plugin, TrainConfig
 from rlvid.data.prompts import spare_prompts
-from rlvid.distributed import all_reduce_max
 from rlvid.errors import UserError
 from rlvid.policy.deepspeed import TrainState
+from rlvid.policy.logprobs import sync_logit_chunks
 from rlvid.policy.oom import OOMBackoff
 from rlvid.trainer import checkpoint
 from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms
@@ -127,7 +127,7 @@ class Trainer(TrainerSetup):
         metrics |= self.algorithm.extra_metrics(credited.batch)
         metrics |= self.counters.update(records, drawn, self.accelerator)
         if self.config.noise.kind:
-            metrics |= self.counters.update_verdicts(records, self.noise.reward)
+            metrics |= self.counters.update_verdicts(records, self.noise.corrupted_reward)
         if number == train.max_steps or (train.eval_steps and number % train.eval_steps == 0):
             metrics |= self._evaluate(number)
         alarms = self._alarms(number, metrics, credited.rollout) if self.folder.is_main else []
@@ -234,11 +234,12 @@ def backward(
 ) -> MetricAccumulator:
     """Accumulate a minibatch's gradient in micro-batches of at most `budget` tokens, equally many on every rank."""
     learner, metrics, micro_batches = state.learner, MetricAccumulator(), list(rollout.micro_batches(budget))
-    micro_batches += [rollout.dummy()] * (all_reduce_max(len(micro_batches)) - len(micro_batches))
-    for i, micro in enumerate(micro_batches):
+    logit_chunks = sync_logit_chunks(state.policy, [micro.tokens for micro in micro_batches])  # one per micro-batch
+    micro_batches += [rollout.dummy()] * (len(logit_chunks) - len(micro_batches))
+    for i, (micro, chunks) in enumerate(zip(micro_batches, logit_chunks, strict=True)):
         accelerator.sync_gradients = i == len(micro_batches) - 1  # DeepSpeed steps where this is set
         with learner.no_sync() if state.is_ddp else nullcontext():
-            output = learner(micro.inputs, micro.groups, temperature)
+            output = learner(micro.inputs, micro.groups, temperature, chunks)
             batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
             losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
             loss = (losses * batch.weights).sum()

@@ -67,9 +67,9 @@ class PromptPrefetcher:
                 indices.append(index)
                 readable.append(prompt)
                 inputs.append(result)
-        if self.policy.features:  # computed here, while this process holds all weights: others may be cached elsewhere
+        if self.policy.vision_cache:  # encode here, where this process has all weights; others may have the features
             with self.timer("vision"):
-                self.policy.features(inputs)
+                self.policy.vision_cache.features(inputs)
         return indices, readable, inputs
 
     def _prepare_next(self) -> None:

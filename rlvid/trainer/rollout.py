@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from rlvid.errors import UserError
+from rlvid.policy.batching import map_micro_batches, micro_batches, row_lengths
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
-from rlvid.policy.packing import map_micro_batches, micro_batches, row_lengths
 from rlvid.policy.types import ForwardOutput, ModelInputs
 from rlvid.trainer.records import GroupRecord
 from rlvid.types import Batch, Completion, Group, Prompt, Step

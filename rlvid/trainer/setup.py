@@ -71,7 +71,7 @@ class TrainerSetup:
         self.accelerator = make_accelerator(
             folder, config.report_to, config.train.ddp_timeout, config.train.max_grad_norm
         )
-        check_config(config, self.algorithm, self.accelerator.num_processes)
+        check_config(config.train, self.algorithm, config.algorithm.name, self.accelerator.num_processes)
         self.judge = load_judge_models(self.eval_mix, config.evidence, lambda: Judge(config.judge))
         self.timer, self.counters = StepTimer(), Counters()
         self.folder = RunFolder(folder, config, self.accelerator, self.timer)
@@ -138,7 +138,7 @@ class TrainerSetup:
         )
         if self.folder.is_main and config.noise.kind:
             write_jsonl(self.folder.path / "noise_manifest.jsonl", data.manifest)
-            write_text(self.folder.path / "noise.json", json.dumps(data.realised))
+            write_text(self.folder.path / "noise.json", json.dumps(data.noise_summary))
         return data.prompts
 
     def _load_models(self, start: Path | None) -> None:
@@ -147,19 +147,21 @@ class TrainerSetup:
         `start` is a folder of weights that replaces the config's model.
         """
         config, train = self.config, self.config.train
-        self.policy = Policy.load(config, start).to(self.accelerator.device)
+        name = str(start or config.model)
+        self.policy = Policy.load(name, train, config.video, config.seed).to(self.accelerator.device)
         algorithm_needs_reference = bool(train.max_steps) and "ref_logps" in self.algorithm.needs
         self.reference: Reference | None = None
         if algorithm_needs_reference or needs_reference(self.eval_mix):
             self.reference = build_reference(self.policy, config)
         if self.algorithm.critic_settings:
             kind, _ = self.algorithm.critic_settings
-            self.policy.critic = Critic(kind, self.policy.model, config).to(self.accelerator.device)
+            critic = Critic(kind, self.policy.model, train.lora_r, train.lora_alpha, config.seed)
+            self.policy.critic = critic.to(self.accelerator.device)
         checkpoint.restore_weights(self.folder, self.policy, self.reference)
         optimizer = build_adamw(self.policy, train, self.algorithm)
         learner, optimizer = self.accelerator.prepare(self.policy, optimizer)
         self.scheduler = build_scheduler(optimizer, train)
-        self.state = TrainState(self.policy, learner, optimizer, self.reference)
+        self.state = TrainState.create(self.policy, learner, optimizer, self.reference)
 
     def _prepare_steps(self) -> None:
         """Samplers, evidence, evaluation; the plan of the steps that are left, whose clips are decoded ahead."""
@@ -228,5 +230,5 @@ def build_reference(policy: Policy, config: Config) -> Reference:
         with wrap_read_errors(average.parent):
             reference.load_state_dict(load_file(average), strict=False)  # tied weights are saved once
         return reference
-    other = Policy.load(replace(config, model=config.evidence.reference)).to(policy.device)
+    other = Policy.load(config.evidence.reference, config.train, config.video, config.seed).to(policy.device)
     return Reference(other, config.train)
