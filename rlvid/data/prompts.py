@@ -12,7 +12,7 @@ import numpy as np
 
 from rlvid.data import benchmark, preferences
 from rlvid.errors import UserError
-from rlvid.noise.apply import apply_noise, realised_rates
+from rlvid.noise.apply import apply_noise, summarize_noise
 from rlvid.noise.base import Noise
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
@@ -24,7 +24,7 @@ class TrainingData:
 
     prompts: list[Prompt]
     manifest: list[dict[str, Any]] = field(default_factory=list)  # one row per changed sample; see `apply_noise`
-    realised: dict[str, Any] = field(default_factory=dict)  # see `realised_rates`
+    noise_summary: dict[str, Any] = field(default_factory=dict)  # see `summarize_noise`
 
 
 def training_data(
@@ -48,10 +48,10 @@ def training_data(
     """
     clean = subset(benchmark.level(data, split, data_seed), fraction, seed)
     prompts, manifest = apply_noise(clean, noise)
-    realised = realised_rates(noise, clean, manifest)
+    noise_summary = summarize_noise(noise, clean, manifest)
     if preferences_file:
         prompts = preferences.attach(prompts, preferences_file)
-    return TrainingData(prompts, manifest, realised)
+    return TrainingData(prompts, manifest, noise_summary)
 
 
 def subset(prompts: list[Prompt], fraction: float, seed: int) -> list[Prompt]:

@@ -1,8 +1,9 @@
-"""What noise is: a frozen dataclass that corrupts training data, or what is said about it, by hash of the sample's id.
+"""The base class of all noise: errors put into the training data, or into the verdicts of its rewards.
 
-So it is the same for every algorithm, worker, order and resumed run, and that of a lower rate is part of that of a
-higher one. A kind overrides what it corrupts: the prompt (its label, its narrations, its clip), what is seen of the
-clip, or the verifier's verdicts. Its fields are its config and its row in `rlvid list noise`.
+Noise is a frozen dataclass that decides by a hash of its seed and the sample id. So it is the same for every algorithm,
+worker, order and resumed run, and the samples corrupted at a lower rate are also corrupted at a higher one. A kind of
+noise overrides the methods for what it corrupts: the prompts (label, narrations, video), the clip that the policy sees,
+or the verdicts. Its fields are its config keys and its row in `rlvid list noise`.
 """
 
 from __future__ import annotations
@@ -15,66 +16,78 @@ from rlvid.types import Group, Prompt
 from rlvid.utils.hashing import uniform_hash
 from rlvid.video.views import Clip
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Noise:
-    """Nothing is corrupted."""
+    """No noise: every method leaves its input as it is."""
 
     seed: int = 0
 
-    def u(self, prompt: Prompt) -> float:
-        """The sample's own number in [0, 1): it is corrupted at every rate above it."""
+    def corruption_threshold(self, prompt: Prompt) -> float:
+        """Return the sample's uniform number in [0, 1): the sample is corrupted if the rate is above it.
+
+        The class name is a part of the hash. Renaming a class changes which samples it corrupts.
+        """
         return uniform_hash(self.seed, type(self).__name__.lower(), prompt.id)
 
     def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """The training prompts, in their order; a kind may leave some out."""
+        """Return the training prompts with noise, in their order. A kind may leave some out."""
         return [self.corrupt_prompt(prompt) for prompt in prompts]
 
     def corrupt_prompt(self, prompt: Prompt) -> Prompt:
-        """One of them."""
+        """Return one training prompt with noise."""
         return prompt
 
-    def changes(self, clean: Prompt, noisy: Prompt) -> dict[str, Any]:
-        """What the manifest says of a prompt; empty if nothing was done to it."""
-        names = ("answer", "narrations", "video", "demonstration")
-        both = {name: {"clean": getattr(clean, name), "noisy": getattr(noisy, name)} for name in names}
-        return {name: pair for name, pair in both.items() if pair["clean"] != pair["noisy"]}
+    def describe_changes(self, clean: Prompt, noisy: Prompt) -> dict[str, Any]:
+        """Return what the manifest lists for a prompt, {} if nothing: {"answer": {"clean": "A", "noisy": "C"}}."""
+        changes = {}
+        for name in ("answer", "narrations", "video", "demonstration"):
+            clean_value, noisy_value = getattr(clean, name), getattr(noisy, name)
+            if clean_value != noisy_value:
+                changes[name] = {"clean": clean_value, "noisy": noisy_value}
+        return changes
 
     def corrupt_clip(self, prompt: Prompt, clip: Clip) -> Clip:
-        """What the policy is shown of a prompt's clip, in training."""
+        """Return the clip that the policy sees in training. The input must not be written to: it is cached."""
         return clip
 
     def check_rewards(self, columns: Collection[str]) -> None:
-        """Refuse, before step 0, what these reward columns cannot be spoilt with."""
+        """Raise UserError, before the first step, if the noise cannot corrupt any of these reward columns."""
 
     def corrupt_verdicts(self, column: str, groups: Sequence[Group], step: int) -> None:
-        """Change one reward's column of a training step's groups, in place, before any other reward reads it."""
+        """Change one reward column of a training step's groups in place, before any other reward reads it."""
 
     @property
-    def reward(self) -> str:
-        """The reward whose verdicts are wrong; none where the evidence is."""
+    def corrupted_reward(self) -> str:
+        """The reward whose verdicts are wrong; "" if the noise is not in the verdicts but in the evidence."""
         return ""
 
-    def youden_j(self, options: int = 4) -> float | None:
-        """The share of the clean gradient in the noisy one's expectation, where it has a closed form.
+    def youden_j(self, num_options: int = 4) -> float | None:
+        """Return Youden's J: the share of the clean gradient in the expected noisy one; None without a closed form.
 
-        The expected verdict is a + J times the true one (Rate or Fate? 2026, arXiv:2601.04411): for yes and no,
-        J = 1 - false positives - false negatives. Labels are taken to be balanced over the options, and wrong answers
-        too.
+        The expected verdict is a + J times the true one (Rate or Fate? 2026, arXiv:2601.04411). For verdicts of 0 and
+        1, J = 1 - false positive rate - false negative rate. The right option and the wrong answers are taken to be
+        distributed evenly over the options.
         """
         return None
 
 
-def pick(u: float, things: Sequence[Thing], fits: Callable[[Thing], bool] = lambda thing: True) -> Thing | None:
-    """The thing at `u` in [0, 1) of the way, or the next after it that fits; None if none does."""
-    start = int(u * len(things))
-    return next((thing for thing in (*things[start:], *things[:start]) if fits(thing)), None)
+def pick_at(u: float, items: Sequence[Item], accept: Callable[[Item], bool] = lambda item: True) -> Item | None:
+    """Return the item at the share `u` in [0, 1) of a list, or the next accepted one after it; None if none is.
+
+    After the last item the search goes on at the first.
+
+    >>> pick_at(0.5, ["a", "b", "c", "d"]), pick_at(0.5, ["a", "b", "c", "d"], lambda item: item < "c")
+    ('c', 'a')
+    """
+    start = int(u * len(items))
+    return next((item for item in (*items[start:], *items[:start]) if accept(item)), None)
 
 
 def check_rates(**rates: float) -> None:
-    """Refuse what is no probability, by name."""
+    """Raise ValueError, with the name of the field, for a rate outside [0, 1]."""
     for name, rate in rates.items():
         if not 0 <= rate <= 1:
             raise ValueError(f"{name} must be in [0, 1], not {rate}")

@@ -1,4 +1,4 @@
-"""Wrong labels: fixed for each sample, whatever the algorithm, the step or the completion."""
+"""Label noise: wrong answers in the training data, the same in every step, for every algorithm and completion."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.judges.encoder import DEFAULT, embed
-from rlvid.noise.base import Noise, check_rates, pick
+from rlvid.noise.base import Noise, check_rates, pick_at
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
 from rlvid.utils.text import plain_words
@@ -22,82 +22,97 @@ PARTICLES = {"away", "back", "down", "in", "off", "on", "out", "over", "up"}
 
 @dataclass(frozen=True)
 class LabelNoise(Noise):
-    """With probability `rate` a label becomes the one that the kind chooses; with `drop` such samples are left out."""
+    """With probability `rate` a label becomes a letter that the kind chooses; with `drop` such samples are left out."""
 
     rate: float = 0.0
-    drop: bool = False  # the oracle that knows every wrong label: a control arm
+    drop: bool = False  # an oracle that knows every wrong label, as a control arm
 
     def __post_init__(self) -> None:
         check_rates(rate=self.rate)
 
     def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """The training prompts, each with its label or another; with `drop`, those with another are missing."""
-        pairs = [(prompt, self.corrupt_prompt(prompt)) for prompt in prompts]
-        return [noisy for clean, noisy in pairs if not (self.drop and noisy.answer != clean.answer)]
+        """Return the training prompts with noisy labels; with `drop`, without those whose label changed."""
+        noisy = [self.corrupt_prompt(prompt) for prompt in prompts]
+        if not self.drop:
+            return noisy
+        return [after for before, after in zip(prompts, noisy, strict=True) if after.answer == before.answer]
 
     def corrupt_prompt(self, prompt: Prompt) -> Prompt:
-        """The prompt, its label flipped or not, as the hash of its id says."""
-        letter = self.choose(prompt, wrong_letters(prompt)) if self.u(prompt) < self.rate else None
+        """Return the prompt, with another label if its threshold is below the rate."""
+        if self.corruption_threshold(prompt) >= self.rate:
+            return prompt
+        letter = self.choose_letter(prompt, wrong_letters(prompt))
         return relabel(prompt, letter) if letter else prompt
 
-    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
-        """Which letter instead, as a rule one of the wrong ones; None leaves the label as it is."""
+    def choose_letter(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        """Return the new label, or None to keep the true one.
+
+        Args:
+            prompt: the prompt with its true label.
+            wrong: the letters of its wrong options.
+        """
         raise NotImplementedError
 
     @property
-    def reward(self) -> str:
-        """A wrong label misjudges answers."""
+    def corrupted_reward(self) -> str:
+        """The accuracy reward, which compares answers with the label."""
         return "accuracy"
 
-    def flipped(self, options: int) -> float:
-        """The share of labels that become wrong."""
+    def flip_rate(self, num_options: int) -> float:
+        """Return the expected share of labels that become wrong."""
         return self.rate
 
-    def youden_j(self, options: int = 4) -> float:
-        """1 - q C / (C - 1) for a share q of wrong labels: q right answers unpaid, q / (C - 1) wrong ones paid."""
-        return 1.0 if self.drop else 1 - self.flipped(options) * options / (options - 1)
+    def youden_j(self, num_options: int = 4) -> float:
+        """1 - q C / (C - 1) for a share q of wrong labels and C options.
+
+        A share q of right answers is not paid, and a share q / (C - 1) of wrong answers is. With `drop` J is 1.
+        """
+        return 1.0 if self.drop else 1 - self.flip_rate(num_options) * num_options / (num_options - 1)
 
 
 @dataclass(frozen=True)
 class Symmetric(LabelNoise):
     """A wrong label, each other option as likely (Angluin and Laird 1988, doi:10.1007/BF00116829).
 
-    J = 1 - rate C / (C - 1).
+    J = 1 - rate C / (C - 1) for C options.
     """
 
-    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
-        return pick(uniform_hash(self.seed, "symmetric", prompt.id, "to"), wrong)
+    def choose_letter(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        return pick_at(uniform_hash(self.seed, "symmetric", prompt.id, "to"), wrong)
 
 
 @dataclass(frozen=True)
 class Confusable(LabelNoise):
-    """The wrong option that reads most like the right one, by the cosine of their embeddings (ours).
+    """The wrong option whose text is most similar to the right one, by the cosine of their embeddings (ours).
 
-    A cosine from `alike` on counts as the same meaning, and the flip goes to the next option, or nowhere. The default
-    is high on purpose: all-MiniLM-L6-v2 gives "open the left drawer" and "open the right drawer" 0.96, and "pick up the
-    cup" and "take the cup" 0.81, so a lower one would refuse opposites before paraphrases.
+    A cosine of `alike` or more counts as the same meaning: the label flips to the next option, or not at all. The
+    default is high on purpose. all-MiniLM-L6-v2 gives "open the left drawer" and "open the right drawer" 0.96, but
+    "pick up the cup" and "take the cup" 0.81, so that a lower limit would exclude opposites before paraphrases.
     """
 
     alike: float = 0.97
     encoder: str = DEFAULT  # or a sentence-transformers folder or hub id
 
     @cached_property
-    def vectors(self) -> dict[str, np.ndarray]:
-        """The options' embeddings, once `prompts` has asked for them."""
+    def embeddings(self) -> dict[str, np.ndarray]:
+        """Option text -> its embedding of length 1; `corrupt_prompts` fills it."""
         return {}
 
     def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """As above; the options of those whose labels are to be flipped are embedded together."""
-        texts = sorted({text for prompt in prompts if self.u(prompt) < self.rate for text in prompt.options})
-        self.vectors.update(zip(texts, embed(texts, self.encoder), strict=True))
+        """Embed the options of all prompts to be flipped in one batch, then flip the labels."""
+        to_flip = [prompt for prompt in prompts if self.corruption_threshold(prompt) < self.rate]
+        texts = sorted({text for prompt in to_flip for text in prompt.options})
+        self.embeddings.update(zip(texts, embed(texts, self.encoder), strict=True))
         return super().corrupt_prompts(prompts)
 
-    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
-        said = dict(zip(LETTERS, prompt.options, strict=False))
-        truth = self.vectors[said[prompt.answer or ""]]
-        cosine = {letter: round(float(truth @ self.vectors[said[letter]]), 3) for letter in wrong}
-        other = [letter for letter in wrong if cosine[letter] < self.alike]
-        return min(other, key=lambda letter: (-cosine[letter], said[letter])) if other else None
+    def choose_letter(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        option_texts = dict(zip(LETTERS, prompt.options, strict=False))
+        truth = self.embeddings[option_texts[prompt.answer or ""]]
+        cosines = {letter: round(float(truth @ self.embeddings[option_texts[letter]]), 3) for letter in wrong}
+        unlike = [letter for letter in wrong if cosines[letter] < self.alike]
+        if not unlike:
+            return None
+        return min(unlike, key=lambda letter: (-cosines[letter], option_texts[letter]))  # a tie: in alphabetic order
 
 
 @dataclass(frozen=True)
@@ -115,46 +130,51 @@ class ClassDependent(LabelNoise):
         if self.of == self.to:
             raise ValueError("name the letter that labels are flipped `of`, `to`, or two different ones")
 
-    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
+    def choose_letter(self, prompt: Prompt, wrong: list[str]) -> str | None:
         if self.of not in ("", prompt.answer):
             return None
         if self.to:
             return self.to if self.to in wrong else None
-        return pick(uniform_hash(self.seed, "class_dependent", prompt.id, "to"), wrong)
+        return pick_at(uniform_hash(self.seed, "class_dependent", prompt.id, "to"), wrong)
 
-    def flipped(self, options: int) -> float:
-        """All labels of one letter, or all but those of one letter."""
-        return self.rate * (1 if self.of else options - 1) / options
+    def flip_rate(self, num_options: int) -> float:
+        """`rate` times the share of labels that can flip: those of one letter, or all but those of one letter."""
+        return self.rate * (1 if self.of else num_options - 1) / num_options
 
 
 @dataclass(frozen=True)
 class Unproducible(LabelNoise):
     """The letter after the last option's, so that no answer is paid: OLR's inactive noise (arXiv:2604.03993)."""
 
-    def choose(self, prompt: Prompt, wrong: list[str]) -> str | None:
+    def choose_letter(self, prompt: Prompt, wrong: list[str]) -> str | None:
         return chr(ord("A") + len(prompt.options))
 
-    def youden_j(self, options: int = 4) -> float:
-        """1 - rate: right answers go unpaid, and no wrong one is paid."""
+    def youden_j(self, num_options: int = 4) -> float:
+        """1 - rate: right answers are not paid, and wrong ones are not either. With `drop` J is 1."""
         return 1.0 if self.drop else 1 - self.rate
 
 
 def meaning(text: str) -> tuple[list[str], list[str]]:
-    """Dictionary forms of the words, in order, and the particles, which may stand anywhere ("put the cup down")."""
+    """Return the dictionary forms of a text's words in their order, and its sorted particles.
+
+    The particles are apart because they may stand anywhere: "put down the cup", "put the cup down".
+    """
     from simplemma import lemmatize
 
-    parted = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)  # hyphens within words, no minus
-    lemmas = [lemmatize(word, lang="en").casefold() for word in plain_words(parted)]
+    split = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)  # hyphens within words, but no minus signs
+    lemmas = [lemmatize(word, lang="en").casefold() for word in plain_words(split)]
     return [w for w in lemmas if w not in PARTICLES], sorted(w for w in lemmas if w in PARTICLES)
 
 
 def wrong_letters(prompt: Prompt) -> list[str]:
-    """The options that a flip may go to: none in the same words as the right one, whatever their inflection.
+    """Return the letters of the options to which a label may flip: those whose words differ from the right option's.
 
-    Nor does it matter where a particle stands: "put down the cup", "puts the cup down". Other orders do: "from the sink
-    to the table". What is not caught is other words for the same, "pick up the cup" and "take the cup": `confusable`
-    measures those by embeddings, which is no proof either. A label that is not truly wrong tests nothing: Zhu and Kang
-    2026 (arXiv:2603.16140) found much "noisy" data clean.
+    Inflection and the position of particles make no difference: "put down the cup", "puts the cup down". Word order
+    does: "from the sink to the table". Other words for the same thing are not recognised: "pick up the cup" and "take
+    the cup". `confusable` compares those by embeddings, which is no proof either. A label that is not truly wrong tests
+    nothing: Zhu and Kang 2026 (arXiv:2603.16140) found much "noisy" data clean.
+
+    Raises UserError if the prompt has no right option, or no wrong one.
     """
     options = dict(zip(LETTERS, prompt.options, strict=False))
     if prompt.answer not in options:
@@ -162,22 +182,24 @@ def wrong_letters(prompt: Prompt) -> list[str]:
     truth = options[prompt.answer]
     wrong = [letter for letter, text in options.items() if meaning(text) != meaning(truth)]
     if not wrong:
-        raise UserError(f"sample {prompt.id}: every option says {truth!r}, so its label cannot be flipped")
+        raise UserError(f"sample {prompt.id}: every option means {truth!r}, so its label cannot be flipped")
     return wrong
 
 
 def relabel(prompt: Prompt, letter: str) -> Prompt:
-    """The prompt with another label; the clean one stays in `meta["clean_answer"]`, for diagnostics only.
+    """Return the prompt with another label; the clean one is in `meta["clean_answer"]`, for diagnostics only.
 
-    A demonstration's `<answer>` is rewritten and its reasoning is not: a wrong label, not a wrong argument.
+    The `<answer>` of a demonstration becomes the new letter. Its reasoning stays: this is a wrong label, not a wrong
+    argument.
     """
-    shown = prompt.demonstration and re.sub(
+    demonstration = prompt.demonstration and re.sub(
         "<answer>.*?</answer>", f"<answer>{letter}</answer>", prompt.demonstration, flags=re.DOTALL
     )
-    return replace(prompt, answer=letter, demonstration=shown, meta={**prompt.meta, "clean_answer": prompt.answer})
+    meta = {**prompt.meta, "clean_answer": prompt.answer}
+    return replace(prompt, answer=letter, demonstration=demonstration, meta=meta)
 
 
-LABELS: dict[str, type[Noise]] = {
+LABEL_NOISES: dict[str, type[Noise]] = {
     "symmetric": Symmetric,
     "confusable": Confusable,
     "class_dependent": ClassDependent,

@@ -1,4 +1,4 @@
-"""Bad reasoning: the thought of a demonstration is cut, torn apart or another's; its answer stays."""
+"""Reasoning noise: the thought of a demonstration is cut, shuffled or replaced; its answer stays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from rlvid.answer import extract_thought
 from rlvid.errors import UserError
-from rlvid.noise.base import Noise, check_rates, pick
+from rlvid.noise.base import Noise, check_rates, pick_at
 from rlvid.registry import suggest
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
@@ -21,7 +21,7 @@ class Reasoning(Noise):
     """With probability `rate` a demonstration reasons badly: `how` "terse", "shuffled", "wrong" or "none" (ours).
 
     terse: only the last sentence. shuffled: all sentences in another order. wrong: the thought of another sample. none:
-    an empty thought. What an algorithm samples by itself is left alone.
+    an empty thought. What the policy samples itself is never changed.
     """
 
     rate: float = 1.0
@@ -29,55 +29,79 @@ class Reasoning(Noise):
 
     def __post_init__(self) -> None:
         check_rates(rate=self.rate)
-        if self.how not in HOW:
-            raise ValueError(f"no way {self.how!r} to reason badly.{suggest(self.how, HOW)}")
+        if self.how not in THOUGHT_CHANGES:
+            raise ValueError(f"no way {self.how!r} to reason badly.{suggest(self.how, THOUGHT_CHANGES)}")
 
     def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        """The training prompts, those with a demonstration reasoning badly."""
-        known = sorted({said for prompt in prompts if (said := extract_thought(prompt.demonstration or ""))})
-        return [self.spoilt(p, known) if p.demonstration and self.u(p) < self.rate else p for p in prompts]
+        """Return the training prompts; a share `rate` of the demonstrations reasons badly."""
+        thoughts = (extract_thought(prompt.demonstration or "") for prompt in prompts)
+        known = sorted({thought for thought in thoughts if thought})
+        return [
+            self.replace_thought(prompt, known)
+            if prompt.demonstration and self.corruption_threshold(prompt) < self.rate
+            else prompt
+            for prompt in prompts
+        ]
 
-    def spoilt(self, prompt: Prompt, known: Sequence[str]) -> Prompt:
-        """The prompt with another thought in its demonstration."""
+    def replace_thought(self, prompt: Prompt, known: Sequence[str]) -> Prompt:
+        """Return the prompt with another thought in its demonstration.
+
+        Args:
+            prompt: a prompt with a demonstration.
+            known: the thoughts of all demonstrations, sorted.
+
+        Raises:
+            UserError: the demonstration does not have exactly one `<think>` block, or there is no other thought.
+        """
         assert prompt.demonstration is not None
-        said = extract_thought(prompt.demonstration)
-        if said is None:
-            raise UserError(f"reasoning: the demonstration of sample {prompt.id} has no one <think> block to change")
-        other = HOW[self.how](said, known, uniform_hash(self.seed, "reasoning", prompt.id, self.how))
-        return replace(prompt, demonstration=prompt.demonstration.replace(said, other, 1)) if said else prompt
+        thought = extract_thought(prompt.demonstration)
+        if thought is None:
+            raise UserError(
+                f"reasoning: the demonstration of sample {prompt.id} does not have exactly one <think> block"
+            )
+        change = THOUGHT_CHANGES[self.how]
+        new_thought = change(thought, known, uniform_hash(self.seed, "reasoning", prompt.id, self.how))
+        if not thought:
+            return prompt
+        return replace(prompt, demonstration=prompt.demonstration.replace(thought, new_thought, 1))
 
 
-def _sentences(said: str) -> list[str]:
-    return re.split(r"(?<=[.!?])\s+", said)
+# A thought change gets the thought, the sorted thoughts of all demonstrations, and a uniform random number.
 
 
-def _terse(said: str, known: Sequence[str], u: float) -> str:
-    return _sentences(said)[-1]
+def _split_sentences(thought: str) -> list[str]:
+    return re.split(r"(?<=[.!?])\s+", thought)
 
 
-def _shuffled(said: str, known: Sequence[str], u: float) -> str:
-    """Another order, where there are two different sentences."""
-    there = _sentences(said)
-    order = np.random.default_rng(int(u * 2**53)).permutation(len(there))
-    moved = [there[i] for i in order]
-    return " ".join(moved if moved != there else [*there[1:], *there[:1]])
+def _terse(thought: str, known: Sequence[str], u: float) -> str:
+    return _split_sentences(thought)[-1]
 
 
-def _wrong(said: str, known: Sequence[str], u: float) -> str:
-    other = pick(u, known, lambda thought: thought != said)
+def _shuffled(thought: str, known: Sequence[str], u: float) -> str:
+    """The sentences in another order, if there are two different ones."""
+    sentences = _split_sentences(thought)
+    order = np.random.default_rng(int(u * 2**53)).permutation(len(sentences))
+    shuffled = [sentences[i] for i in order]
+    if shuffled == sentences:
+        shuffled = [*sentences[1:], *sentences[:1]]
+    return " ".join(shuffled)
+
+
+def _wrong(thought: str, known: Sequence[str], u: float) -> str:
+    other = pick_at(u, known, lambda candidate: candidate != thought)
     if other is None:
-        raise UserError("reasoning: all demonstrations think the same, so that none has another's thought to take")
+        raise UserError("reasoning: all demonstrations have the same thought, so there is no other one to use")
     return other
 
 
-def _none(said: str, known: Sequence[str], u: float) -> str:
+def _none(thought: str, known: Sequence[str], u: float) -> str:
     return ""
 
 
-HOW: Mapping[str, Callable[[str, Sequence[str], float], str]] = {
+THOUGHT_CHANGES: Mapping[str, Callable[[str, Sequence[str], float], str]] = {
     "terse": _terse,
     "shuffled": _shuffled,
     "wrong": _wrong,
     "none": _none,
 }
-REASONING: dict[str, type[Noise]] = {"reasoning": Reasoning}
+REASONING_NOISES: dict[str, type[Noise]] = {"reasoning": Reasoning}

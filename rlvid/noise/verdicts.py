@@ -1,6 +1,7 @@
-"""Wrong verdicts: what the verifier or judge says is changed before it is added up. Evaluation's are left alone.
+"""Verdict noise: errors in the verdicts of one reward, made before the rewards are added up.
 
-Labels are wrong once for all; verdicts are wrong per text, per step or per completion, and so average out differently.
+Evaluation verdicts are never changed. A wrong label is wrong in every step. A wrong verdict can be drawn per text, per
+step or per completion, so it averages out in other ways.
 """
 
 from __future__ import annotations
@@ -13,40 +14,49 @@ from rlvid.noise.base import Noise, check_rates
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.hashing import uniform_hash
 
+SMALLEST_U = 2**-53  # in place of 0, at which a normal or t distribution has no finite quantile
+
 
 @dataclass(frozen=True)
 class VerdictNoise(Noise):
-    """Changes the `column` of one reward; where that does not apply (None), nothing is said.
+    """Changes the verdicts in the `column` of one reward; None, where the reward does not apply, stays None.
 
-    What was said before is kept as evidence, `clean_verdicts`, for `Run.judged` to count.
+    The group keeps its true verdicts as evidence `clean_verdicts`, so that a run can count the wrong ones.
     """
 
     column: str = "accuracy"
 
     @property
-    def reward(self) -> str:
-        """The one whose column it is."""
+    def corrupted_reward(self) -> str:
         return self.column
 
     def check_rewards(self, columns: Collection[str]) -> None:
-        """Refuse a column that no reward of the mix fills."""
+        """Raise UserError if no reward of the mix fills the column."""
         if self.column not in columns:
             raise UserError(f"noise.column: no reward {self.column!r} in the mix: {', '.join(columns)}")
 
     def corrupt_verdicts(self, column: str, groups: Sequence[Group], step: int) -> None:
-        """Each completion's verdict, in place."""
+        """Change each completion's verdict in place, if `column` is the noisy one."""
         if column != self.column:
             return
         for group in groups:
-            group.evidence["clean_verdicts"] = list(group[column])
-            verdicts = zip(group[column], group, strict=True)
+            clean = list(group[column])
+            group.evidence["clean_verdicts"] = clean
             group.columns[column] = [
-                None if value is None else self.verdict(value, group.prompt, completion, place, step)
-                for place, (value, completion) in enumerate(verdicts)
+                None if value is None else self.corrupt_verdict(value, group.prompt, completion, index, step)
+                for index, (value, completion) in enumerate(zip(clean, group, strict=True))
             ]
 
-    def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
-        """What is said of the completion at a place in its group, in a step, that truly earned `value`."""
+    def corrupt_verdict(self, value: float, prompt: Prompt, completion: Completion, index: int, step: int) -> float:
+        """Return the noisy verdict of one completion.
+
+        Args:
+            value: its true verdict.
+            prompt: the prompt of its group.
+            completion: the completion.
+            index: its index in the group.
+            step: the training step.
+        """
         raise NotImplementedError
 
 
@@ -54,8 +64,8 @@ class VerdictNoise(Noise):
 class Verifier(VerdictNoise):
     """Wrong answers paid and right ones not, by sample and text, or `fresh` in every step (rates: arXiv:2510.00915).
 
-    For verdicts of 0 and 1. Persistent, the same text is always judged alike and can be exploited; fresh, it averages
-    out. J = 1 - false_positives - false_negatives.
+    For verdicts of 0 and 1. By default the same text always gets the same verdict, which the policy can exploit; with
+    `fresh` the errors average out. J = 1 - false_positives - false_negatives.
     """
 
     false_positives: float = 0.0
@@ -65,12 +75,14 @@ class Verifier(VerdictNoise):
     def __post_init__(self) -> None:
         check_rates(false_positives=self.false_positives, false_negatives=self.false_negatives)
 
-    def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
-        u = uniform_hash(self.seed, "verifier", prompt.id, *([step] if self.fresh else []), completion.text)
-        return 1 - value if u < (self.false_negatives if value > 0.5 else self.false_positives) else value
+    def corrupt_verdict(self, value: float, prompt: Prompt, completion: Completion, index: int, step: int) -> float:
+        draw = [step] if self.fresh else []
+        u = uniform_hash(self.seed, "verifier", prompt.id, *draw, completion.text)
+        error_rate = self.false_negatives if value > 0.5 else self.false_positives
+        return 1 - value if u < error_rate else value
 
-    def youden_j(self, options: int = 4) -> float:
-        """Right answers are paid so much more often than wrong ones."""
+    def youden_j(self, num_options: int = 4) -> float:
+        """How much more often right answers are paid than wrong ones."""
         return 1 - self.false_positives - self.false_negatives
 
 
@@ -83,17 +95,18 @@ class GroupFlip(VerdictNoise):
     def __post_init__(self) -> None:
         check_rates(rate=self.rate)
 
-    def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
-        return 1 - value if uniform_hash(self.seed, "group_flip", prompt.id, step) < self.rate else value
+    def corrupt_verdict(self, value: float, prompt: Prompt, completion: Completion, index: int, step: int) -> float:
+        is_flipped = uniform_hash(self.seed, "group_flip", prompt.id, step) < self.rate
+        return 1 - value if is_flipped else value
 
-    def youden_j(self, options: int = 4) -> float:
-        """Right answers of a flipped group are paid as wrong ones are."""
+    def youden_j(self, num_options: int = 4) -> float:
+        """1 - 2 rate: in a flipped group, right answers are paid as wrong ones are elsewhere."""
         return 1 - 2 * self.rate
 
 
 @dataclass(frozen=True)
 class Gaussian(VerdictNoise):
-    """Each verdict plus `sigma` times a standard normal number, by sample, step and place in the group (ours)."""
+    """Each verdict plus `sigma` times a standard normal number, by sample, step and index in the group (ours)."""
 
     sigma: float = 0.0
 
@@ -101,20 +114,20 @@ class Gaussian(VerdictNoise):
         if not 0 <= self.sigma < float("inf"):
             raise ValueError(f"sigma must be 0 or more, not {self.sigma}")
 
-    def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
+    def corrupt_verdict(self, value: float, prompt: Prompt, completion: Completion, index: int, step: int) -> float:
         from scipy.special import ndtri
 
-        u = uniform_hash(self.seed, "gaussian", prompt.id, step, place)
-        return value + self.sigma * float(ndtri(max(u, 2**-53)))
+        u = uniform_hash(self.seed, "gaussian", prompt.id, step, index)
+        return value + self.sigma * float(ndtri(max(u, SMALLEST_U)))
 
-    def youden_j(self, options: int = 4) -> float:
-        """1: what is added has mean 0, so only the variance grows."""
+    def youden_j(self, num_options: int = 4) -> float:
+        """1: the added noise has mean 0, so only the variance grows."""
         return 1.0
 
 
 @dataclass(frozen=True)
 class HeavyTailed(VerdictNoise):
-    """Each verdict plus `scale` times Student's t, by sample, step and place (ours): at `df` 2, no finite variance."""
+    """Each verdict plus `scale` times Student's t, by sample, step and index (ours): at `df` 2, no finite variance."""
 
     scale: float = 0.0
     df: float = 2.0
@@ -125,14 +138,14 @@ class HeavyTailed(VerdictNoise):
         if not self.df > 1:
             raise ValueError(f"df must be above 1, or the noise has no mean; not {self.df}")
 
-    def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
+    def corrupt_verdict(self, value: float, prompt: Prompt, completion: Completion, index: int, step: int) -> float:
         from scipy.special import stdtrit
 
-        u = uniform_hash(self.seed, "heavy_tailed", prompt.id, step, place)
-        return value + self.scale * float(stdtrit(self.df, max(u, 2**-53)))
+        u = uniform_hash(self.seed, "heavy_tailed", prompt.id, step, index)
+        return value + self.scale * float(stdtrit(self.df, max(u, SMALLEST_U)))
 
-    def youden_j(self, options: int = 4) -> float:
-        """1: what is added has mean 0."""
+    def youden_j(self, num_options: int = 4) -> float:
+        """1: the added noise has mean 0."""
         return 1.0
 
 
@@ -148,18 +161,19 @@ class JudgeConfusion(VerdictNoise):
         if self.levels < 2:
             raise ValueError(f"levels must be 2 or more, not {self.levels}")
 
-    def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
+    def corrupt_verdict(self, value: float, prompt: Prompt, completion: Completion, index: int, step: int) -> float:
         if not 0 <= value <= 1:
             raise UserError(f"judge_confusion: {self.column} gave sample {prompt.id} {value}, off the rubric of 0 to 1")
-        about = self.seed, "judge_confusion", prompt.id, completion.text
-        if uniform_hash(*about) >= self.rate:
+        key = self.seed, "judge_confusion", prompt.id, completion.text
+        if uniform_hash(*key) >= self.rate:
             return value
         level = round(value * (self.levels - 1))
-        others = [other for other in range(self.levels) if other != level]
-        return others[int(uniform_hash(*about, "to") * len(others))] / (self.levels - 1)
+        other_levels = [other for other in range(self.levels) if other != level]
+        chosen = other_levels[int(uniform_hash(*key, "to") * len(other_levels))]
+        return chosen / (self.levels - 1)
 
-    def youden_j(self, options: int = 4) -> float:
-        """1 - rate K / (K - 1) for K levels: another level's mean falls as the true one rises."""
+    def youden_j(self, num_options: int = 4) -> float:
+        """1 - rate K / (K - 1) for K levels: the mean of the other levels falls as the true level rises."""
         return 1 - self.rate * self.levels / (self.levels - 1)
 
 
@@ -169,11 +183,11 @@ class LengthBias(VerdictNoise):
 
     kappa: float = 0.0
 
-    def verdict(self, value: float, prompt: Prompt, completion: Completion, place: int, step: int) -> float:
+    def corrupt_verdict(self, value: float, prompt: Prompt, completion: Completion, index: int, step: int) -> float:
         return value + self.kappa * len(completion.tokens) / 100
 
 
-VERDICTS: dict[str, type[Noise]] = {
+VERDICT_NOISES: dict[str, type[Noise]] = {
     "verifier": Verifier,
     "group_flip": GroupFlip,
     "gaussian": Gaussian,

@@ -9,7 +9,6 @@ from rlvid.data import records
 from rlvid.data.records import read
 from rlvid.data.seed_bench_r1 import load
 from rlvid.errors import UserError
-from rlvid.utils.files import read_jsonl
 from tests.helpers.annotations import VAL
 
 
@@ -142,16 +141,3 @@ def test_an_ordinary_folder_called_snapshots_grants_nothing(tmp_path):
     (root / "annotations" / "validation_L1.jsonl").symlink_to(tmp_path / "mine" / "blobs" / "0")
     with pytest.raises(UserError, match="leads out of"):
         load(root, "L1")
-
-
-def test_a_runs_own_lines_are_read_whatever_stands_in_them(tmp_path):
-    file = tmp_path / "rows.jsonl"
-    text = "one\u2028two\u0085three\x0b"
-    file.write_text(json.dumps({"text": text}, ensure_ascii=False) + '\n{"text": "cut')
-    assert read_jsonl(file) == [{"text": text}]
-    file.write_bytes(b'{"a": 1}\n{"a": \xff}\n')
-    with pytest.raises(UserError, match=r"rows.jsonl:2: not JSON in UTF-8: "):
-        read_jsonl(file)
-    file.write_bytes(b'{"a": 1}\n{"a": \n{"a": 3}\n')
-    with pytest.raises(UserError, match=r"rows.jsonl:2: not JSON in UTF-8: "):
-        read_jsonl(file)

@@ -15,35 +15,10 @@ from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.grids.grid import Grid, only
 from rlvid.registry import build
-from rlvid.utils.files import read_last_jsonl
 from tests.helpers.grids import rows, wait_for
 
 ROOT = Path(__file__).parents[2]
 GRIDS = sorted(path for path in (ROOT / "experiments").glob("[a-z]*.py") if "\nGRID = " in path.read_text())
-
-
-def test_of_a_long_file_only_the_end_is_read(tmp_path):
-    long = tmp_path / "metrics.jsonl"
-    assert read_last_jsonl(long) == {}
-    with long.open("wb") as file:
-        file.truncate(1 << 36)  # 64 GB, of which nothing is on the disk
-        file.seek(0, os.SEEK_END)
-        file.write(b'\n{"step": 7}\n{"step"')
-    assert read_last_jsonl(long) == {"step": 7}
-    row = {"words": "x" * 300_000}
-    for before, text, last in (
-        ("", "", {}),
-        ("", '{"a', {}),
-        ("", json.dumps(row) + "\n", row),
-        ('{"a": 1}\n', "", {"a": 1}),
-    ):
-        long.write_text(before + text)
-        assert read_last_jsonl(long) == last
-    long.write_text('{"a": 1}\n' + json.dumps(row) + "\n" + "cut short" * 10_000)
-    assert read_last_jsonl(long) == row
-    long.write_text('{"a": 1}\nno JSON\n')
-    with pytest.raises(UserError, match="its last line is not JSON"):
-        read_last_jsonl(long)
 
 
 def gone(pid):

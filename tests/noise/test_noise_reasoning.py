@@ -5,55 +5,62 @@ import pytest
 from rlvid.answer import extract_thought, parse
 from rlvid.config import NoiseConfig
 from rlvid.errors import UserError
-from rlvid.noise import apply
-from rlvid.noise.reasoning import HOW
+from rlvid.noise.apply import apply_noise, build_noise
+from rlvid.noise.reasoning import THOUGHT_CHANGES
 from rlvid.types import Prompt
 
 OPTIONS = ("open tap", "close tap", "cut onion", "wash pan")
 
 
-def shown(i):
-    said = f"The tap runs {i}. The onion is whole. So close it."
-    return Prompt(f"s{i}", "?", OPTIONS, "B", demonstration=f"<think>{said}</think><answer>B</answer>")
+def make_prompt(i):
+    """A prompt whose demonstration has three sentences, the first of which differs from prompt to prompt."""
+    thought = f"The tap runs {i}. The onion is whole. So close it."
+    return Prompt(f"s{i}", "?", OPTIONS, "B", demonstration=f"<think>{thought}</think><answer>B</answer>")
 
 
-CLEAN = [shown(i) for i in range(400)]
+CLEAN = [make_prompt(i) for i in range(400)]
 
 
-def spoilt(how, rate=1.0, clean=CLEAN):
-    return apply.apply_noise(clean, apply.build_noise(NoiseConfig("reasoning", 0, {"how": how, "rate": rate})))
+def corrupt(how, rate=1.0, prompts=CLEAN):
+    """The prompts under reasoning noise, and the manifest."""
+    return apply_noise(prompts, build_noise(NoiseConfig("reasoning", 0, {"how": how, "rate": rate})))
 
 
-@pytest.mark.parametrize("how", HOW)
-def test_only_the_thought_changes_and_by_hash_of_the_sample(how):
-    noisy, manifest = spoilt(how, 0.4)
-    changed = [n for c, n in zip(CLEAN, noisy, strict=True) if c != n]
-    assert len(changed) == len(manifest) and 120 < len(changed) < 200
+def changed_ids(noisy):
+    return {after.id for before, after in zip(CLEAN, noisy, strict=True) if before != after}
+
+
+@pytest.mark.parametrize("how", THOUGHT_CHANGES)
+def test_only_the_thought_changes_and_the_hash_decides_where(how):
+    noisy, manifest = corrupt(how, 0.4)
+    assert len(changed_ids(noisy)) == len(manifest) and 120 < len(manifest) < 200
     for prompt in noisy:
         assert parse(prompt.demonstration, OPTIONS) == "B" == prompt.answer
-    backwards, _ = spoilt(how, 0.4, CLEAN[::-1])
-    assert backwards[::-1] == noisy
-    more, _ = spoilt(how, 0.7)
-    assert {n.id for n in changed} < {n.id for c, n in zip(CLEAN, more, strict=True) if c != n}
+    reversed_noisy, _ = corrupt(how, 0.4, CLEAN[::-1])
+    assert reversed_noisy[::-1] == noisy
+    higher_rate, _ = corrupt(how, 0.7)
+    assert changed_ids(noisy) < changed_ids(higher_rate)
 
 
-def test_what_each_way_does_to_a_thought():
-    said = {how: extract_thought(spoilt(how)[0][7].demonstration) for how in HOW}
-    assert said["terse"] == "So close it." and said["none"] == ""
-    parts = ["The tap runs 7.", "The onion is whole.", "So close it."]
-    assert said["shuffled"] != " ".join(parts) and all(part in said["shuffled"] for part in parts)
-    assert said["wrong"] != " ".join(parts) and said["wrong"] in {extract_thought(p.demonstration) for p in CLEAN}
+def test_how_each_kind_changes_a_thought():
+    thoughts = {how: extract_thought(corrupt(how)[0][7].demonstration) for how in THOUGHT_CHANGES}
+    assert thoughts["terse"] == "So close it." and thoughts["none"] == ""
+    sentences = ["The tap runs 7.", "The onion is whole.", "So close it."]
+    assert thoughts["shuffled"] != " ".join(sentences)
+    assert all(sentence in thoughts["shuffled"] for sentence in sentences)
+    assert thoughts["wrong"] != " ".join(sentences)
+    assert thoughts["wrong"] in {extract_thought(prompt.demonstration) for prompt in CLEAN}
 
 
-def test_without_demonstrations_there_is_nothing_to_spoil():
-    bare = [Prompt("q", "?", OPTIONS, "A")]
-    assert spoilt("wrong", clean=bare) == (bare, [])
+def test_prompts_without_demonstrations_do_not_change():
+    prompts = [Prompt("q", "?", OPTIONS, "A")]
+    assert corrupt("wrong", prompts=prompts) == (prompts, [])
 
 
-def test_what_cannot_be_spoilt_is_refused():
+def test_demonstrations_that_cannot_be_changed_are_refused():
     with pytest.raises(UserError, match=r"no way 'wrogn' to reason badly\. Did you mean 'wrong'"):
-        spoilt("wrogn")
-    with pytest.raises(UserError, match="all demonstrations think the same"):
-        spoilt("wrong", clean=[CLEAN[0]])
-    with pytest.raises(UserError, match="sample x has no one <think> block"):
-        spoilt("terse", clean=[Prompt("x", "?", OPTIONS, "A", demonstration="A")])
+        corrupt("wrogn")
+    with pytest.raises(UserError, match="all demonstrations have the same thought"):
+        corrupt("wrong", prompts=[CLEAN[0]])
+    with pytest.raises(UserError, match="sample x does not have exactly one <think> block"):
+        corrupt("terse", prompts=[Prompt("x", "?", OPTIONS, "A", demonstration="A")])
