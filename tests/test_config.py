@@ -12,6 +12,8 @@ from rlvid.errors import UserError
 from rlvid.registry import build, preset_path
 from rlvid.utils.renamed import RENAMED
 
+pytestmark = pytest.mark.fast
+
 
 def test_overrides_set_algorithm_fields_reward_weights_and_keys():
     overrides = [

@@ -10,6 +10,7 @@ import pytest
 
 from tests.helpers.sources import PACKAGES, ROOT, imported_names, parse, tracked_files
 
+pytestmark = pytest.mark.fast
 FILES = tracked_files(*PACKAGES)
 TEST_FILES = tracked_files("tests")
 MAX_FILE_LINES = 300

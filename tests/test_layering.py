@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -20,6 +21,7 @@ from tests.helpers.sources import (
     tracked_files,
 )
 
+pytestmark = pytest.mark.fast
 FILES = tracked_files(*PACKAGES)
 
 # A room is a module or a package directly in rlvid/. A room may import rooms of the lines above it, and no others.
@@ -52,7 +54,8 @@ def room_of(module: str) -> str:
     return [*module.split("."), "rlvid"][1]
 
 
-def program() -> dict[str, ast.Module]:
+@cache
+def program() -> Mapping[str, ast.Module]:
     """Return the syntax tree of every module of rlvid/."""
     return {module_name(path): parse(path) for path in FILES if path.startswith("rlvid/")}
 
@@ -100,17 +103,15 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     ],
 )
 def test_a_planted_backward_import_is_noticed(planted: str) -> None:
-    trees = program()
-    before = backward_imports(trees)
-    trees["rlvid.video.resize"] = ast.parse(planted)
-    assert set(backward_imports(trees)) - set(before) == {"rlvid.video.resize -> rlvid.trainer.loop"}
+    trees = {**program(), "rlvid.video.resize": ast.parse(planted)}
+    assert set(backward_imports(trees)) - set(backward_imports(program())) == {
+        "rlvid.video.resize -> rlvid.trainer.loop"
+    }
 
 
 def test_an_import_for_type_checking_alone_is_allowed() -> None:
-    trees = program()
-    before = backward_imports(trees)
-    trees["rlvid.errors"] = ast.parse("if TYPE_CHECKING:\n    from rlvid.trainer.loop import train")
-    assert backward_imports(trees) == before
+    trees = {**program(), "rlvid.errors": ast.parse("if TYPE_CHECKING:\n    from rlvid.trainer.loop import train")}
+    assert backward_imports(trees) == backward_imports(program())
 
 
 def test_a_planted_import_between_rooms_of_one_layer_is_noticed() -> None:

@@ -13,6 +13,8 @@ from rlvid.registry import available, build, module_file, resolve, suggest
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.renamed import RENAMED
 
+pytestmark = pytest.mark.fast
+
 
 def test_a_reward_and_an_algorithm_are_built_by_name():
     options = ("open tap", "close tap", "cut onion", "wash pan")
