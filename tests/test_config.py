@@ -78,6 +78,7 @@ def test_the_id_depends_on_the_config_and_on_the_text_of_the_files_that_it_names
     ("override", "message"),
     [
         ("train.max_step=1", "unknown key 'max_step' in [train]. Did you mean 'max_steps'?"),
+        ("max_steps=1", "unknown key 'max_steps'. Did you mean cold_start.max_steps or train.max_steps?"),
         ("trian.max_steps=1", "unknown key 'trian'. Did you mean 'train'?"),
         ("train.max_steps=abc", "train.max_steps must be int, not 'abc'"),
         ("train.max_steps=1.5", "must be int"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -62,7 +62,7 @@ def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
         table["noise"] = {key: section[key] for key in section if key not in kind_fields} | {"fields": kind_fields}
 
     config = _dataclass(Config, table, where, path="")
-    _check(config, where)
+    _check_values(config, where)
     return config
 
 
@@ -173,10 +173,19 @@ def _dataclass(cls: type, table: Any, where: str, path: str) -> Any:
     for key in table:
         if key not in known:
             section = f" in [{path}]" if path else ""
-            hint = renamed_hint("config key", f"{path}.{key}") or f".{suggest(key, known)}"
-            raise UserError(f"{where}: unknown key {key!r}{section}{hint}")
+            raise UserError(f"{where}: unknown key {key!r}{section}{_key_hint(key, path, known)}")
     values = {key: _value(hints[key], value, where, f"{path}.{key}".lstrip(".")) for key, value in table.items()}
     return cls(**values)
+
+
+def _key_hint(key: str, path: str, known: Iterable[str]) -> str:
+    """Return the end of the error message about an unknown key: its new name, its section, or a suggestion."""
+    if renamed := renamed_hint("config key", f"{path}.{key}"):
+        return renamed
+    elsewhere = [setting.key for setting in settings(Config()) if setting.key.endswith(f".{key}")]
+    if not path and elsewhere:  # `max_steps=2` instead of `train.max_steps=2`
+        return f". Did you mean {' or '.join(elsewhere)}?"
+    return f".{suggest(key, known)}"
 
 
 def _value(annotation: Any, value: Any, where: str, path: str) -> Any:
@@ -205,7 +214,7 @@ def _value(annotation: Any, value: Any, where: str, path: str) -> Any:
 # Rules
 
 
-def _check(config: Config, where: str) -> None:
+def _check_values(config: Config, where: str) -> None:
     """Raise UserError for values that no run could use: first the limits of each key, then rules of several keys."""
     for setting in settings(config):
         if not setting.limits.allow(setting.value):
