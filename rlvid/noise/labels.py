@@ -11,7 +11,7 @@ import numpy as np
 
 from rlvid.answer import LETTERS
 from rlvid.errors import UserError
-from rlvid.judges.encoder import DEFAULT, embed
+from rlvid.judges.encoder import DEFAULT_ENCODER, embed
 from rlvid.noise.base import Noise, check_rates, pick_at
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
@@ -91,7 +91,7 @@ class Confusable(LabelNoise):
     """
 
     alike: float = 0.97
-    encoder: str = DEFAULT  # or a sentence-transformers folder or hub id
+    encoder: str = DEFAULT_ENCODER  # or a sentence-transformers folder or hub id
 
     @cached_property
     def embeddings(self) -> dict[str, np.ndarray]:

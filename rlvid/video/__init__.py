@@ -1,0 +1,1 @@
+"""Decode, resize, cache and alter the videos and images that the policy sees."""
