@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from rlvid.answer import LETTERS, extract_thought, format_question, parse
 
+pytestmark = pytest.mark.fast
 KITCHEN = ("open tap", "close tap", "cut onion", "wash pan")
 
 

@@ -9,6 +9,8 @@ from rlvid.errors import UserError
 from rlvid.reward import RewardMix, each
 from rlvid.types import Completion, Group, Prompt
 
+pytestmark = pytest.mark.fast
+
 
 @each
 def length(completion, prompt):
