@@ -30,14 +30,14 @@ class Child:
             os.kill(self.process.pid, sign)
 
     def end(self, within=450):
-        """Its exit code, and its last words. DeepSpeed may have to build its kernels first, which takes minutes."""
+        """Its exit code and its output. DeepSpeed may have to build its kernels first, which takes minutes."""
         self.process.join(within)
         assert self.process.exitcode is not None, "it hangs"
         return self.process.exitcode, self.log.read_text()
 
 
 def live(command, environment, log):
-    """The child's life: `rlvid` as the command line calls it, its words in a file."""
+    """Run `rlvid COMMAND` in the child process, with its output in the file `log`."""
     os.environ.update(environment)
     words = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(words, 1)
@@ -48,7 +48,7 @@ def live(command, environment, log):
 
 
 def several(out, *arguments, zero=0, ranks=(0, 1)):
-    """One run as two processes, started as torchrun would, or some of them; `zero` is DeepSpeed's stage."""
+    """Start the given ranks of a run of two processes, as torchrun would; `zero` is DeepSpeed's stage."""
     world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
     world |= {"MASTER_PORT": str(20000 + os.getpid() % 20000), "ACCELERATE_USE_CPU": str(not zero)}
     world |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(zero)} if zero else {}
@@ -56,7 +56,7 @@ def several(out, *arguments, zero=0, ranks=(0, 1)):
 
 
 def wait_for(out, lines, *children, within=200):
-    """Until so many steps are written down."""
+    """Wait until metrics.jsonl has so many lines."""
     deadline = time.monotonic() + within
     while len(read_jsonl(out / "metrics.jsonl")) < lines:
         assert all(child.process.is_alive() for child in children), [child.log.read_text() for child in children]

@@ -1,4 +1,4 @@
-"""Alarms: each is raised by what it names, and by nothing less."""
+"""Alarms: each is raised by what it names, and not by less."""
 
 from dataclasses import replace
 
@@ -15,16 +15,16 @@ FINE = {"completions/clipped_ratio": 0.0}
 
 
 def records(thoughts, finished=True):
-    """One record per question, of completions that think so."""
+    """One record per question, whose completions have these thoughts."""
     return [
         GroupRecord.of(
-            i, Group(Prompt(f"q{i}", "?", ("a", "b"), "A"), [said(t, finished) for t in row]), [0.0] * len(row)
+            i, Group(Prompt(f"q{i}", "?", ("a", "b"), "A"), [completion(t, finished) for t in row]), [0.0] * len(row)
         )
         for i, row in enumerate(thoughts)
     ]
 
 
-def said(thought, finished):
+def completion(thought, finished):
     return Completion(f"<think>{thought}</think><answer>A</answer>", (1, 2), (), finished)
 
 
@@ -46,24 +46,24 @@ def test_truncation_names_a_sample():
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "form", "asked", "rings"),
+    ("accuracy", "form", "questions", "raised"),
     [
         (0.50, 0.9, 400, True),  # 10 points are three standard errors of 400 questions
-        (0.50, 0.7, 400, False),  # nothing climbed
-        (0.59, 0.9, 400, False),  # nothing fell
+        (0.50, 0.7, 400, False),  # no reward rose
+        (0.59, 0.9, 400, False),  # accuracy did not fall
         (0.50, 0.9, 40, False),  # too few questions to tell
     ],
 )
-def test_hacking_is_a_reward_that_climbs_where_accuracy_falls(accuracy, form, asked, rings):
+def test_hacking_is_a_reward_that_rises_while_accuracy_falls(accuracy, form, questions, raised):
     before = [{"eval/L1/accuracy": a, "eval/L1/form": f} for a, f in ((0.4, 0.9), (0.6, 0.8))] + [{"reward": 1.0}]
     now = {"eval/L1/accuracy": accuracy, "eval/L1/form": form, "eval/L1/blank/accuracy": 1.0}
-    found = detect_alarms(now, [], before, {"L1": asked})
-    assert [alarm.kind for alarm in found] == ["hacking"] * rings
+    found = detect_alarms(now, [], before, {"L1": questions})
+    assert [alarm.kind for alarm in found] == ["hacking"] * raised
     assert all("from 60.0% to 50.0% while form rose from 0.80 to 0.90" in alarm.says for alarm in found)
 
 
 def judged(column, answers="AABB", evidence=None):
-    """The records of a step: questions of one completion, all of them to be answered A."""
+    """The records of a step: questions with one completion each, A being right."""
     found = []
     for i, (value, answer) in enumerate(zip(column, answers, strict=True)):
         group = Group(
@@ -75,13 +75,13 @@ def judged(column, answers="AABB", evidence=None):
     return found
 
 
-def test_hacking_names_the_wrong_answer_that_is_paid_most():
+def test_hacking_names_the_wrong_answer_with_the_highest_reward():
     before, now = [{"eval/L1/accuracy": 0.6, "eval/L1/form": 0.8}], {"eval/L1/accuracy": 0.4, "eval/L1/form": 0.9}
     [alarm] = detect_alarms(now | FINE, judged([1.0, 0.9, 0.2, 0.7]), before, {"L1": 400})
     assert (alarm.kind, alarm.sample) == ("hacking", "q3")
 
 
-def test_behind_a_gate_a_reward_falls_with_accuracy_and_is_looked_at_per_right_answer():
+def test_a_gated_reward_is_compared_per_right_answer():
     gate = judged([1.0, 0.9, 0.0, 0.0], evidence=[1.0, 0.9, 0.8, 0.1])
     assert rewards_of_right_answers_only(gate) == {"accuracy", "form"}
     assert rewards_of_right_answers_only(judged([1.0, 0.9, 0.2, 0.0])) == {"accuracy"}
@@ -92,31 +92,31 @@ def test_behind_a_gate_a_reward_falls_with_accuracy_and_is_looked_at_per_right_a
 
 
 def steps(accuracy, form, count=10):
-    """As many steps of training whose means waver about these."""
+    """Metrics of so many steps that vary around these means."""
     wavers = [(0.02, -0.02)[i % 2] for i in range(count)]
     return [{"clean_accuracy": accuracy + w, "rewards/form/mean": form - w} | FINE for w in wavers]
 
 
 @pytest.mark.parametrize(
-    ("rows", "rings"),
+    ("rows", "raised"),
     [
         ([*steps(0.6, 0.5), *steps(0.4, 0.8)], True),
         ([*steps(0.6, 0.5), *steps(0.5, 0.6), *steps(0.4, 0.8)], True),  # the best ten are not the last ones
         ([*steps(0.4, 0.8), *steps(0.6, 0.5)], False),
-        ([*steps(0.6, 0.5), *steps(0.4, 0.4)], False),  # it fell, too
-        ([*steps(0.6, 0.5), *steps(0.59, 0.8)], False),  # within what it wavers
-        ([*steps(0.6, 0.5, 5), *steps(0.4, 0.8)], False),  # too few to compare
+        ([*steps(0.6, 0.5), *steps(0.4, 0.4)], False),  # the reward fell, too
+        ([*steps(0.6, 0.5), *steps(0.59, 0.8)], False),  # less than the steps vary
+        ([*steps(0.6, 0.5, 5), *steps(0.4, 0.8)], False),  # too few steps to compare
     ],
 )
-def test_hacking_is_seen_in_training_without_evaluations(rows, rings):
+def test_hacking_is_detected_in_training_without_evaluations(rows, raised):
     found = detect_alarms(rows[-1], judged([1.0, 0.9, 0.2, 0.7]), rows[:-1], {})
-    assert [(alarm.kind, alarm.sample) for alarm in found] == [("hacking", "q3")] * rings
+    assert [(alarm.kind, alarm.sample) for alarm in found] == [("hacking", "q3")] * raised
     assert all(
         "in training accuracy fell from 60.0% to 40.0% while form rose from 0.50 to 0.80" in a.says for a in found
     )
 
 
-def test_a_run_looks_back_at_its_own_steps(kitchen, tmp_path, monkeypatch):
+def test_a_run_compares_its_own_steps(kitchen, tmp_path, monkeypatch):
     """Every WINDOW steps all earlier metrics are read; in between only the step's own."""
     compared = []
     monkeypatch.setattr("rlvid.trainer.alarms.training_hacking", lambda rows, records: compared.append(len(rows)) or [])
@@ -125,7 +125,7 @@ def test_a_run_looks_back_at_its_own_steps(kitchen, tmp_path, monkeypatch):
     assert compared == [1, 2, 1, 4]
 
 
-def test_a_run_writes_and_shows_them_once(kitchen, tmp_path, capsys):
+def test_a_run_writes_each_alarm_and_shows_each_kind_once(kitchen, tmp_path, capsys):
     cut = ["train.max_completion_length=3", "train.max_steps=2", "eval.splits=[]"]
     out = train(tmp_path / "run", *TINY, *cut)
     assert [(row["step"], row["kind"]) for row in read_jsonl(out / "alarms.jsonl")] == [

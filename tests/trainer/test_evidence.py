@@ -27,7 +27,7 @@ from tests.helpers.runs import TINY, stop_after, train
 
 ONE = OOMBackoff("tokens", 1)  # a prompt at a time
 NOSY = 'rewards."tests/helpers/nosy.py:Nosy"=0.5'
-SAYS = [
+TEXTS = [
     "<think>The corn went in. Next is the beet.</think><answer>B</answer>",
     "<think>The onion went in.</think>\n<answer>C</answer>",
     "<answer>A</answer>",
@@ -35,9 +35,9 @@ SAYS = [
 ]
 
 
-def groups(policy, prompts, says=SAYS):
-    """Groups of completions as the sampler makes them, and their encoded prompts."""
-    made = [Group(p, [Completion(s, tuple(policy.tokenizer(s)["input_ids"])) for s in says]) for p in prompts]
+def groups(policy, prompts, texts=TEXTS):
+    """Groups of completions as the sampler makes them, and the model inputs of their prompts."""
+    made = [Group(p, [Completion(t, tuple(policy.tokenizer(t)["input_ids"])) for t in texts]) for p in prompts]
     return made, [policy.encode(p) for p in prompts]
 
 
@@ -54,7 +54,7 @@ def provider(policy, *needs, **train):
     return EvidenceProvider(mix, policy, reference, config.evidence, settings, backoff, lambda phase: nullcontext())
 
 
-def test_letters_probabilities_are_those_of_writing_each_of_them(policy, prompts):
+def test_option_probabilities_equal_those_of_writing_each_letter(policy, prompts):
     prompt, head = prompts[0], "<think>The corn went in.</think><answer>"
     encoded = policy.encode(prompt)
     (found,) = option_letter_probs(policy, [encoded], [[head, head]], [4], ONE)
@@ -74,7 +74,7 @@ def test_letters_probabilities_are_those_of_writing_each_of_them(policy, prompts
         ("B", ["t", ">"], ["A", "B", "C"]),  # sometimes joined: kept apart for all
     ],
 )
-def test_where_the_letters_part_in_any_tokenizer(joined, shared, letters):
+def test_the_token_that_holds_the_letter_is_found_in_any_tokenizer(joined, shared, letters):
     words = ["t", "<", "/", ">", *"ABC", *(f">{letter}" for letter in joined), *"answer"]
     words = list(dict.fromkeys(words))
     bpe = models.BPE({w: i for i, w in enumerate(words)}, [(">", letter) for letter in joined])
@@ -86,7 +86,7 @@ def test_where_the_letters_part_in_any_tokenizer(joined, shared, letters):
     assert tokenizer.convert_ids_to_tokens(chosen) == letters
 
 
-def test_likelihood_tells_what_video_and_thought_are_good_for(policy, prompts):
+def test_answer_likelihood_separates_reasoning_and_video(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
     source = provider(policy, "answer_likelihood", "answer_probs")
     source(EvidenceRequest(made, encoded, "s"))
@@ -98,11 +98,11 @@ def test_likelihood_tells_what_video_and_thought_are_good_for(policy, prompts):
         assert likelihood[0].no_reasoning == likelihood[1].no_reasoning != likelihood[0].full
         bare = policy.encode(group.prompt, Clip())
         assert len(bare.grid_thw) == 0 < len(seen.grid_thw)
-        [[text_only]] = option_letter_probs(policy, [bare], [[SAYS[0].removesuffix("B</answer>")]], [4], ONE)
+        [[text_only]] = option_letter_probs(policy, [bare], [[TEXTS[0].removesuffix("B</answer>")]], [4], ONE)
         assert likelihood[0].no_video == pytest.approx(text_only, abs=1e-5)
 
 
-def test_a_thought_is_answered_again_under_other_letters(policy, prompts):
+def test_reanswer_reshuffles_the_options(policy, prompts):
     made, encoded = groups(policy, prompts[:4])
     provider(policy, "reanswer")(EvidenceRequest(made, encoded, "s"))
     for group in made:
@@ -111,12 +111,12 @@ def test_a_thought_is_answered_again_under_other_letters(policy, prompts):
         said = group.evidence["reanswer"]
         assert said[2] is None and {said[0], said[1], said[3]} <= set("ABCD") and said[0] == said[3]
         moved = replace(group.prompt, options=tuple(group.prompt.options[i] for i in order))
-        head = SAYS[0].removesuffix("B</answer>")
+        head = TEXTS[0].removesuffix("B</answer>")
         [[probs]] = option_letter_probs(policy, [policy.encode(moved, Clip())], [[head]], [4], ONE)
         assert moved.options[probs.index(max(probs))] == group.prompt.options[LETTERS.index(said[0])]
 
 
-def test_views_are_sampled_from_the_same_luck_and_judged(policy, prompts):
+def test_views_are_sampled_with_the_same_seed_and_scored(policy, prompts):
     made, encoded = groups(policy, prompts[:2])
     source, corrupted = provider(policy, "view:shuffled", "view:text_only"), []
     source(EvidenceRequest(made, encoded, "s", corrupt=lambda column, gs: corrupted.append(column)))
@@ -132,7 +132,7 @@ def test_views_are_sampled_from_the_same_luck_and_judged(policy, prompts):
     assert [c.logps for g in blind for c in g] == [c.logps for m in made for c in m.evidence["view:shuffled"]]
 
 
-def test_reference_logps_are_the_references(policy, prompts):
+def test_ref_logps_equal_the_reference_models(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
     source = provider(policy, "ref_logps")
     source(EvidenceRequest(made, encoded, "s"))
@@ -164,8 +164,8 @@ def test_every_kind_reaches_a_reward_the_samples_and_a_resumed_run(kitchen, tmp_
 
 
 @pytest.mark.parametrize("kind", ["frozen", "average", "adapter", "cold start"])
-def test_an_evaluation_of_a_run_asks_the_runs_own_reference(kitchen, tmp_path, kind):
-    """Not the trained policy: after steps, the evidence of the same replies is what it was inside the run."""
+def test_evaluating_a_run_uses_the_reference_of_its_training(kitchen, tmp_path, kind):
+    """The trained policy is not the reference: evidence of the same replies equals that of the run."""
     how = {
         "frozen": [],
         "average": ["train.sync_ref_model=true", "train.ref_model_sync_steps=1", "train.ref_model_mixup_alpha=0.5"],
@@ -189,14 +189,14 @@ def likelihoods(folder):
     return [p for likelihood in told if likelihood for probs in likelihood.values() for p in probs]
 
 
-def test_nothing_is_made_that_nobody_asked_for(kitchen, tmp_path):
+def test_evidence_that_no_reward_needs_is_not_made(kitchen, tmp_path):
     out = train(tmp_path / "run", *TINY)
     assert read_jsonl(out / "samples/step-000001.jsonl")[0]["evidence"] == {}
     assert "evidence" not in read_jsonl(out / "eval/L1.jsonl")[0]
     assert not {"timing_s/view", "timing_s/ref_logps"} & read_jsonl(out / "timing.jsonl")[0].keys()
 
 
-def test_data_that_cannot_give_it_is_refused():
+def test_data_without_the_evidence_is_refused():
     def mix(need):
         return RewardMix({"mine": type("Mine", (), {"needs": frozenset({need})})()}, {})
 
@@ -216,14 +216,14 @@ def test_an_unknown_kind_of_evidence_is_refused_with_a_suggestion():
         check_evidence(mix, [])
 
 
-def test_evidence_is_kept_as_json():
+def test_evidence_is_saved_as_json():
     group = Group(Prompt("q", "?", ("a", "b"), "A"), [Completion("<answer>A</answer>")], {"accuracy": [1.0]})
     kept = evidence_to_json({"view:blank": group, "embeddings": len, "reanswer": ["A", None]})
     view = {"completions": ["<answer>A</answer>"], "answers": ["A"], "columns": {"accuracy": [1.0]}}
     assert kept == {"view:blank": view, "reanswer": ["A", None]}
 
 
-def test_entailment_is_read_under_its_own_label(tmp_path):
+def test_entailment_uses_the_models_own_label(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]))
     torch.manual_seed(0)
     labels = {0: "contradiction", 1: "entailment", 2: "neutral"}
@@ -238,26 +238,26 @@ def test_entailment_is_read_under_its_own_label(tmp_path):
     with torch.no_grad():
         expected = [model(**tokenizer(*pair, return_tensors="pt")).logits.softmax(-1)[0, 1].item() for pair in pairs]
     assert encoder.entailment(pairs, str(tmp_path / "nli")) == pytest.approx(expected, abs=1e-5)
-    with pytest.raises(UserError, match="name a cross-encoder"):
+    with pytest.raises(UserError, match="set a cross-encoder"):
         encoder.entailment(pairs, "")
 
 
 @pytest.mark.parametrize(
-    ("asked", "says"),
+    ("settings", "message"),
     [
-        (["rewards.consistency_nli=1"], "name a cross-encoder"),
+        (["rewards.consistency_nli=1"], "set a cross-encoder"),
         (["rewards.consistency_nli=0.1", "evidence.nli=/nowhere"], "cross-encoder '/nowhere' cannot be loaded"),
         (["eval.rewards.consistency_embedding=1", "evidence.encoder=/nowhere"], "text encoder '/nowhere' cannot be"),
         (["eval.rewards.consistency_judge=1"], "judge.url="),
     ],
 )
-def test_models_that_cannot_be_asked_are_refused_before_there_is_a_run(kitchen, tmp_path, asked, says):
-    with pytest.raises(UserError, match=says):
-        train(tmp_path / "run", *TINY, *asked)
+def test_models_that_cannot_be_loaded_are_refused_before_the_run_folder_exists(kitchen, tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        train(tmp_path / "run", *TINY, *settings)
     assert not (tmp_path / "run").exists()
 
 
-def test_vectors_are_remembered(monkeypatch):
+def test_embeddings_are_cached(monkeypatch):
     first = encoder.embed(["a pot", "a pan", "a pot"])
-    monkeypatch.setattr(encoder, "encoder", lambda name: pytest.fail("asked again"))
+    monkeypatch.setattr(encoder, "load_encoder", lambda name: pytest.fail("computed again"))
     assert (encoder.embed(["a pan", "a pot"]) == first[[1, 0]]).all()

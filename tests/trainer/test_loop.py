@@ -1,4 +1,4 @@
-"""Whole runs as real processes: exactness, kills, several processes, plug-ins from outside, bad ends."""
+"""Whole runs: exact resume after kills, several processes, external plug-ins, failures."""
 
 import fcntl
 import json
@@ -18,35 +18,35 @@ from scipy.stats import binomtest
 
 from rlvid import api
 from rlvid.errors import UserError
-from rlvid.nano.model import BASE
+from rlvid.registry import NANO_CHECKPOINT
 from rlvid.trainer.evaluation import results_table
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.runs import SMALL, command, rlvid, train
 
 
 @pytest.fixture(scope="module")
-def undisturbed(kitchen, tmp_path_factory):
-    return train(tmp_path_factory.mktemp("runs") / "undisturbed", "train.max_steps=6", "train.save_steps=2")
+def uninterrupted(kitchen, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs") / "uninterrupted", "train.max_steps=6", "train.save_steps=2")
 
 
-def test_a_run_leaves_its_whole_folder(undisturbed):
-    rows = read_jsonl(undisturbed / "metrics.jsonl")
+def test_a_run_leaves_its_whole_folder(uninterrupted):
+    rows = read_jsonl(uninterrupted / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     names = {"reward", "reward_std", "rewards/accuracy/mean", "frac_reward_zero_std", "entropy", "loss", "grad_norm"}
     names |= {"completions/mean_length", "completions/clipped_ratio", "learning_rate", "num_tokens"}
     assert names | {"advantage_share/accuracy", "data/decode_failures"} <= rows[0].keys()
     assert {"eval/L1/accuracy", "eval/L2/accuracy", "eval/L3/accuracy"} <= rows[-1].keys()
-    timing = read_jsonl(undisturbed / "timing.jsonl")[0]
+    timing = read_jsonl(uninterrupted / "timing.jsonl")[0]
     assert {f"timing_s/{p}" for p in ("decode", "vision", "prefill", "generate", "reward", "learn")} <= timing.keys()
-    assert read_json(undisturbed / "status.json")["state"] == "done"
-    question = read_jsonl(undisturbed / "eval/L3.jsonl")[0]
+    assert read_json(uninterrupted / "status.json")["state"] == "done"
+    question = read_jsonl(uninterrupted / "eval/L3.jsonl")[0]
     assert {"id", "level", "domain", "completion", "answer", "gold", "correct", "rewards/format"} <= question.keys()
-    assert len(read_jsonl(undisturbed / "samples/step-000001.jsonl")) == 4
-    assert [c.name for c in sorted((undisturbed / "checkpoints").glob("*"))] == ["step-000004", "step-000006"]
+    assert len(read_jsonl(uninterrupted / "samples/step-000001.jsonl")) == 4
+    assert [c.name for c in sorted((uninterrupted / "checkpoints").glob("*"))] == ["step-000004", "step-000006"]
 
 
 @pytest.mark.parametrize("lines", [0, 3, 5])
-def test_killed_at_any_moment_and_resumed_it_is_the_same_run(undisturbed, tmp_path, lines):
+def test_a_run_killed_at_any_moment_and_resumed_has_the_same_bits(uninterrupted, tmp_path, lines):
     out = tmp_path / "killed"
     child = subprocess.Popen(
         command("train", "nano", *SMALL, "train.max_steps=6", "train.save_steps=2", "--out", out),
@@ -61,12 +61,12 @@ def test_killed_at_any_moment_and_resumed_it_is_the_same_run(undisturbed, tmp_pa
     child.wait()
     assert read_json(out / "status.json")["state"] == "running"
     train(out, "train.max_steps=6", "train.save_steps=2", resume=True)
-    assert (out / "metrics.jsonl").read_bytes() == (undisturbed / "metrics.jsonl").read_bytes()
+    assert (out / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
     for file in ("eval/L1.jsonl", "samples/step-000006.jsonl", "checkpoints/step-000006/model.safetensors"):
-        assert (out / file).read_bytes() == (undisturbed / file).read_bytes()
+        assert (out / file).read_bytes() == (uninterrupted / file).read_bytes()
 
 
-def test_two_processes_learn_what_one_learns(undisturbed, tmp_path):
+def test_two_processes_learn_what_one_learns(uninterrupted, tmp_path):
     out = tmp_path / "two"
     preset = Path(__file__).parents[2] / "experiments/presets/ddp.yaml"
     launcher = ("-m", "accelerate.commands.launch", "--config_file", str(preset), "--num_processes", "2")
@@ -75,27 +75,27 @@ def test_two_processes_learn_what_one_learns(undisturbed, tmp_path):
     on_cpu = os.environ | {"ACCELERATE_USE_CPU": "true"}
     subprocess.run(command(*arguments, launcher=launcher), check=True, capture_output=True, timeout=300, env=on_cpu)
     assert read_json(out / "environment.json")["processes"] == 2
-    one, two = (read_jsonl(folder / "metrics.jsonl") for folder in (undisturbed, out))
+    one, two = (read_jsonl(folder / "metrics.jsonl") for folder in (uninterrupted, out))
     for single, double in zip(one, two, strict=True):
         assert single.keys() == double.keys()
         assert double == pytest.approx(single, rel=2e-3, abs=2e-4)
 
 
-def test_tokens_per_forward_does_not_change_learning(undisturbed, tmp_path):
+def test_tokens_per_forward_does_not_change_learning(uninterrupted, tmp_path):
     out = train(tmp_path / "cut", "train.max_steps=3", "train.max_tokens_per_forward=1")
-    for whole, cut in zip(read_jsonl(undisturbed / "metrics.jsonl"), read_jsonl(out / "metrics.jsonl"), strict=False):
+    for whole, cut in zip(read_jsonl(uninterrupted / "metrics.jsonl"), read_jsonl(out / "metrics.jsonl"), strict=False):
         assert cut["reward"] == pytest.approx(whole["reward"], abs=1e-6)
         assert cut["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-3)
 
 
-def test_a_reward_and_an_algorithm_from_files_outside(kitchen, tmp_path, monkeypatch):
+def test_a_reward_and_an_algorithm_from_external_files(kitchen, tmp_path, monkeypatch):
     (tmp_path / "my_reward.py").write_text(
         "from rlvid.reward import each\n\n\n@each\ndef brevity(completion, prompt, *, scale=1.0):\n"
         "    return -scale * len(completion.tokens)\n"
     )
     (tmp_path / "mine.py").write_text(
         "from dataclasses import dataclass\n\nfrom rlvid.algorithm import Algorithm\n\n\n@dataclass(frozen=True)\n"
-        "class Mine(Algorithm):\n    '''Twice the credit.'''\n    scale: float = 2.0\n\n"
+        "class Mine(Algorithm):\n    '''Scaled advantages.'''\n    scale: float = 2.0\n\n"
         "    def advantages(self, rewards):\n        return self.scale * super().advantages(rewards)\n"
     )
     reward = ['rewards."./my_reward.py:brevity".weight=0.1', 'rewards."./my_reward.py:brevity".scale=0.5']
@@ -114,7 +114,7 @@ def test_sft_learns_the_demonstrations(kitchen, tmp_path):
     assert fmean(row["loss"] for row in rows[-4:]) < fmean(row["loss"] for row in rows[:4])
 
 
-def test_noise_is_listed_and_only_in_training(kitchen, tmp_path):
+def test_noise_is_in_the_manifest_and_in_training_only(kitchen, tmp_path):
     noise = ["noise.kind=symmetric", "noise.rate=0.5", "algorithm=sft", "train.max_steps=1"]
     out = train(tmp_path / "noisy", *noise)
     manifest = read_jsonl(out / "noise_manifest.jsonl")
@@ -128,7 +128,7 @@ def test_iterations_and_minibatches_use_old_logps(kitchen, tmp_path):
     assert read_jsonl(out / "metrics.jsonl")[0]["clip_ratio/region_mean"] >= 0
 
 
-def test_a_moving_reference_is_saved_and_pulls(kitchen, tmp_path):
+def test_a_moving_reference_is_saved_and_gives_a_kl(kitchen, tmp_path):
     changes = ["algorithm.beta=0.1", "train.sync_ref_model=true", "train.ref_model_sync_steps=1", "train.max_steps=2"]
     out = train(tmp_path / "ema", *changes)
     assert (out / "checkpoints/step-000002/reference.safetensors").exists()
@@ -136,7 +136,7 @@ def test_a_moving_reference_is_saved_and_pulls(kitchen, tmp_path):
     assert first["kl"] == pytest.approx(0, abs=1e-6) and second["kl"] > 0
 
 
-def test_a_gradient_that_is_no_number_stops_the_run_and_keeps_the_samples(kitchen, tmp_path):
+def test_a_non_finite_gradient_stops_the_run_and_keeps_its_samples(kitchen, tmp_path):
     (tmp_path / "bad.py").write_text(
         "from dataclasses import dataclass\nfrom rlvid.algorithm import Algorithm\n\n\n@dataclass(frozen=True)\n"
         "class Bad(Algorithm):\n    def surrogate(self, logps, batch):\n        return logps * float('nan'), {}\n"
@@ -156,39 +156,39 @@ def test_the_last_checkpoint_and_the_best_are_kept(kitchen, tmp_path):
     assert kept == {best, 4} and (out / "eval/step-000001/L1.jsonl").exists()
 
 
-def test_gradient_checkpointing_and_a_frozen_vision_tower(undisturbed, tmp_path):
+def test_gradient_checkpointing_and_a_frozen_vision_tower(uninterrupted, tmp_path):
     out = train(tmp_path / "checked", "train.max_steps=1", "train.gradient_checkpointing=true")
-    plain, checked = (read_jsonl(folder / "metrics.jsonl")[0] for folder in (undisturbed, out))
+    plain, checked = (read_jsonl(folder / "metrics.jsonl")[0] for folder in (uninterrupted, out))
     assert checked["grad_norm"] == pytest.approx(plain["grad_norm"], rel=1e-4)
     train(tmp_path / "frozen", "train.max_steps=1", "train.freeze_vision_tower=true", "train.weight_decay=0.1")
-    before = load_file(BASE / "model.safetensors")
+    before = load_file(NANO_CHECKPOINT / "model.safetensors")
     after = load_file(tmp_path / "frozen/checkpoints/step-000001/model.safetensors")
     same = {name for name in before if torch.equal(before[name].float(), after[name])}
     assert same and all("visual" in name for name in same)
 
 
-def test_metrics_go_to_trackers_and_a_wrong_one_is_refused(kitchen, tmp_path):
+def test_metrics_go_to_trackers_and_an_unknown_tracker_is_refused(kitchen, tmp_path):
     train(tmp_path / "tracked", "train.max_steps=1", "report_to=['tensorboard']", "eval.limit=1")
     assert list((tmp_path / "tracked/rlvid").glob("events.out.tfevents.*"))
     with pytest.raises(UserError, match="Did you mean 'tensorboard'"):
         train(tmp_path / "no", "train.max_steps=1", "report_to=['tensorbord']")
 
 
-def test_results_are_by_level_and_domain_with_intervals(undisturbed):
+def test_results_are_by_level_and_domain_with_intervals(uninterrupted):
     console = Console(file=StringIO(), width=120)
-    console.print(results_table(undisturbed / "eval"))
+    console.print(results_table(uninterrupted / "eval"))
     rows = [line.split() for line in console.file.getvalue().splitlines()]
     assert [row[0] for row in rows if row[0].startswith("L")] == ["L1", "L2", "L3", "L3", "L3", "L3", "L3"]
-    right = sum(row["correct"] for row in read_jsonl(undisturbed / "eval/L1.jsonl"))
+    right = sum(row["correct"] for row in read_jsonl(uninterrupted / "eval/L1.jsonl"))
     low, high = binomtest(right, 6).proportion_ci(method="wilson")
     assert [f"{right / 6:.1%}", f"{low:.1%}", "to", f"{high:.1%}"] == rows[1][-5:-1]
 
 
-def test_a_folder_is_one_runs_only(undisturbed):
+def test_a_folder_holds_one_run_only(uninterrupted):
     with pytest.raises(UserError, match="continue it with --resume"):
-        train(undisturbed, "train.max_steps=6", "train.save_steps=2")
+        train(uninterrupted, "train.max_steps=6", "train.save_steps=2")
     with pytest.raises(UserError, match="give another --out"):
-        train(undisturbed, "train.max_steps=7", resume=True)
+        train(uninterrupted, "train.max_steps=7", resume=True)
 
 
 def test_a_folder_in_use_is_refused(kitchen, tmp_path):
@@ -201,20 +201,20 @@ def test_a_folder_in_use_is_refused(kitchen, tmp_path):
             train(tmp_path, "train.max_steps=0", "eval.splits=['L1']", resume=True)
 
 
-def test_eval_reads_a_run_and_agrees_with_it(undisturbed, tmp_path, capsys):
-    api.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")
+def test_eval_reads_a_run_and_agrees_with_it(uninterrupted, tmp_path, capsys):
+    api.evaluate(uninterrupted, splits=["L2"], out=tmp_path / "again")
     capsys.readouterr()
-    api.evaluate(undisturbed, splits=["L2"], out=tmp_path / "again")  # done already: it only says so
+    api.evaluate(uninterrupted, splits=["L2"], out=tmp_path / "again")  # a finished evaluation is only printed
     assert "L2" in capsys.readouterr().out
-    assert (tmp_path / "again/eval/L2.jsonl").read_bytes() == (undisturbed / "eval/L2.jsonl").read_bytes()
+    assert (tmp_path / "again/eval/L2.jsonl").read_bytes() == (uninterrupted / "eval/L2.jsonl").read_bytes()
 
 
-def test_eval_of_nano_asks_what_its_preset_asks(kitchen, tmp_path):
+def test_eval_of_nano_uses_the_questions_of_its_preset(kitchen, tmp_path):
     api.evaluate("nano", splits=["L1"], overrides=["eval.limit=2"], out=tmp_path / "nano")
     assert len(read_jsonl(tmp_path / "nano/eval/L1.jsonl")) == 2
 
 
-def test_metrics_are_json(undisturbed):
-    for line in Path(undisturbed / "metrics.jsonl").read_text().splitlines():
+def test_metrics_are_json(uninterrupted):
+    for line in Path(uninterrupted / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-    assert (undisturbed / "metrics.jsonl").stat().st_size > 0
+    assert (uninterrupted / "metrics.jsonl").stat().st_size > 0

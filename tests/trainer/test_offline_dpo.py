@@ -1,4 +1,4 @@
-"""Whole runs that learn from a file of pairs: a written one, and one made from another run's samples."""
+"""Whole runs that learn from a file of preference pairs, written by hand or made from another run's samples."""
 
 import pytest
 
@@ -14,13 +14,13 @@ OFFLINE = ["algorithm=dpo", "eval.limit=1", "train.learning_rate=1e-4"]
 
 @pytest.fixture
 def pairs(kitchen, tmp_path):
-    """A file of pairs: a right answer in the asked form, and a shrug."""
+    """A file of pairs: a well-formed right answer, and one that says nothing."""
     chosen = {p.id: f"<think>It is clear.</think>\n<answer>{p.answer}</answer>" for p in prompts(kitchen, "train")[:12]}
     write_jsonl(tmp_path / "pairs.jsonl", [{"id": k, "chosen": v, "rejected": "no idea"} for k, v in chosen.items()])
     return tmp_path / "pairs.jsonl"
 
 
-def test_it_learns_what_the_file_prefers(pairs, tmp_path):
+def test_dpo_learns_the_preferences_of_the_file(pairs, tmp_path):
     rows = read_jsonl(
         train(tmp_path / "run", *OFFLINE, f"algorithm.preferences={pairs}", "train.max_steps=3") / "metrics.jsonl"
     )
@@ -31,9 +31,9 @@ def test_it_learns_what_the_file_prefers(pairs, tmp_path):
     assert group["completions"][1] == "no idea" and group["columns"]["accuracy"] == [1.0, 0.0]
 
 
-def test_from_one_runs_samples_to_anothers_lessons(kitchen, tmp_path):
+def test_pairs_from_one_runs_samples_train_another_run(kitchen, tmp_path):
     sampled = train(tmp_path / "grpo", "algorithm=grpo", "train.max_steps=2", "eval.limit=1")
-    count = preferences.from_samples(sampled, tmp_path / "pairs.jsonl")
+    count = preferences.write_pairs_of_run(sampled, tmp_path / "pairs.jsonl")
     informative = {
         group["id"]
         for file in (sampled / "samples").iterdir()
@@ -46,7 +46,7 @@ def test_from_one_runs_samples_to_anothers_lessons(kitchen, tmp_path):
     assert row["reward_std"] > 0 and row["grad_norm"] > 0 and count >= len(informative)
 
 
-def test_another_files_content_is_another_run(pairs):
+def test_other_file_contents_give_another_run_id(pairs):
     settings = [*OFFLINE, f"algorithm.preferences={pairs}"]
     before = load("nano", settings).id
     write_jsonl(pairs, read_jsonl(pairs)[:6])

@@ -9,7 +9,6 @@ from accelerate import Accelerator
 
 from rlvid.config import VideoConfig, load
 from rlvid.errors import UserError
-from rlvid.policy.model import Policy
 from rlvid.trainer.counters import Counters
 from rlvid.trainer.prefetch import PromptPrefetcher
 from rlvid.trainer.run_folder import RunFolder
@@ -17,6 +16,7 @@ from rlvid.trainer.timer import StepTimer
 from rlvid.types import Prompt
 from rlvid.video.read import BadVideo
 from rlvid.video.views import apply_view
+from tests.helpers.policies import load_policy
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_an_error_is_raised_at_its_step(prefetcher, folder, policy, prompts, bad
 
 
 def test_views_may_be_encoded_meanwhile(prefetcher, prompts):
-    policy = Policy.load(load("nano"))
+    policy = load_policy()
     plan = [prompts] * 6
     alone = [policy.encode(p) for p in prompts]
     blank = [policy.encode(p, apply_view("blank", policy.frames(p), p.id)) for p in prompts]

@@ -75,7 +75,7 @@ def test_a_dummy_group_has_no_weight():
 
 def test_truncated_completions_are_not_learnt_from():
     filtering = build("algorithms", "dapo", mask_truncated_completions=True)
-    step = toy.step_of(torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.ones(2, 3))
+    step = toy.make_step(torch.tensor([[1.0, 0.0]], dtype=torch.float64), torch.ones(2, 3))
     batch = assign_credit(filtering, replace(step, finished=torch.tensor([[True, False]])))
     assert batch.weights.tolist() == [[pytest.approx(1 / 3)] * 3, [0, 0, 0]]
     assert batch.advantages[0, 0] > 0  # it still counts in its group's mean

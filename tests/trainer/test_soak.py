@@ -1,4 +1,4 @@
-"""Long runs: what a process holds at the end is what it held in the middle. By `make soak`, but for the last test."""
+"""Long runs use no more memory at the end than in the middle. `make soak` runs all but the last test."""
 
 import json
 import subprocess
@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from rlvid.study.report import report
-from rlvid.study.runs import Result
+from rlvid.study.runs import Run
 from rlvid.utils.files import read_last_jsonl
 from tests.helpers.processes import Child
-from tests.helpers.reports import run
+from tests.helpers.reports import write_run
 
 TINY = ["train.prompts_per_step=1", "train.num_generations=2", "train.max_completion_length=8", "train.save_steps=500"]
 CELLS = """
@@ -27,7 +27,7 @@ if __name__ == "__main__":
 
 
 def watched(process, done, every=2.0):
-    """What a process and all its children hold, until it ends: (done, MB, open files, threads, seconds of all cores).
+    """Sample the resources of a process and its children until it ends: (done, MB, files, threads, core seconds).
 
     The seconds are those spent at work, children's that have ended included: a busy machine adds none.
     """
@@ -45,12 +45,12 @@ def watched(process, done, every=2.0):
 
 
 def on_disk(folder):
-    """Bytes of all files under it."""
+    """The total size of all files under a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def flat(seen, whole):
-    """Medians of the second and the last quarter of the way: MB, open files, threads, seconds of a core for one."""
+    """Medians over the second and the last quarter of a run: MB, open files, threads, core seconds per unit of work."""
     parts = [[s for s in seen if low * whole <= s[0] < high * whole] for low, high in ((0.25, 0.5), (0.75, 1.0))]
     found = []
     for part in parts:
@@ -93,7 +93,7 @@ def test_two_hundred_cells_stay_flat(kitchen, tmp_path):
 
 
 def test_a_hundred_thousand_steps_are_reported_at_once(tmp_path, capsys):
-    run(tmp_path / "long", right=("10" * 20,))
+    write_run(tmp_path / "long", right=("10" * 20,))
     row = {f"rewards/reward_{i}/mean": 0.123456789 for i in range(30)} | {"frac_reward_zero_std": 0.5, "reward": 0.25}
     with (tmp_path / "long" / "metrics.jsonl").open("w") as file:
         for step in range(1, 100_001):
@@ -104,6 +104,6 @@ def test_a_hundred_thousand_steps_are_reported_at_once(tmp_path, capsys):
     spent = time.process_time() - start
     print(f"{spent:.2f} s of one core, pictures included")
     assert spent < 2
-    result = Result("long", 0, tmp_path / "long", "")
+    result = Run("long", 0, tmp_path / "long", "")
     assert 2000 <= len(result.metrics) <= 2100 and result.metrics[-1]["step"] == 100_000
     assert [row["step"] for row in result.metrics if "eval/L1/accuracy" in row] == [777, 99_999]

@@ -1,4 +1,4 @@
-"""Processes that have unlike things to do stay in step: one has no pixels, or no clip that can be read."""
+"""Processes with unequal work stay in step: one has no pixels, or no readable clip."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from tests.helpers.processes import Child, several
 
 @pytest.fixture(scope="module")
 def benchmark(kitchen, tmp_path_factory):
-    """Eight questions: every other one without any pixels, and one whose clip is no film."""
+    """Eight questions: every other one has no pixels, and one has an unreadable clip."""
     root = tmp_path_factory.mktemp("uneven")
     rows = []
     for number, prompt in enumerate([p for p in load(kitchen, "train") if p.video][:8]):
@@ -31,7 +31,7 @@ def benchmark(kitchen, tmp_path_factory):
 
 
 def settings(benchmark):
-    """Two prompts a step, one for each process, so that one process is left with nothing where the clip is bad."""
+    """Two prompts a step, one per process, so that the unreadable clip leaves one process without work."""
     return (
         f"data={benchmark}", "train.prompts_per_step=2", "train.max_steps=4", "train.num_generations=4",
         "video.on_bad_video=skip", "train.ddp_timeout=60", "algorithm.beta=0.04",
@@ -39,7 +39,7 @@ def settings(benchmark):
 
 
 @pytest.mark.parametrize("zero", [0, 3], ids=["ddp", "zero3"])
-def test_they_learn_what_one_process_learns(benchmark, tmp_path, zero):
+def test_two_processes_with_unequal_work_learn_what_one_learns(benchmark, tmp_path, zero):
     one, two = tmp_path / "one", tmp_path / "two"
     code, said = Child(one, *settings(benchmark)).end()
     assert code == 0, said

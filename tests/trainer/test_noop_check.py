@@ -1,0 +1,64 @@
+"""Noise corrections that correct nothing on the configured mix are found before the first step."""
+
+import pytest
+import torch
+
+from rlvid.errors import UserError
+from rlvid.registry import build
+from rlvid.trainer.noop_check import enumerate_verdicts, noop_warning
+from tests.helpers.steps import RATES, advantages_of
+
+
+@pytest.mark.parametrize("scale", ["group", "batch"])
+@pytest.mark.parametrize("rates", [{**RATES}, {"false_positives": 0.35, "false_negatives": 0.05}])
+def test_z_scores_cancel_a_correction_bit_for_bit(scale, rates):
+    step = enumerate_verdicts("accuracy", {"accuracy": 0.7}, 8)
+    corrected = advantages_of("backward", step, scale_rewards=scale, **rates)
+    assert torch.equal(corrected, advantages_of("dr_grpo", step, scale_rewards=scale))
+    assert corrected.dtype == torch.float32
+
+
+def test_no_ops_are_named():
+    def warning(name, mix=None, generations=8, **options):
+        return noop_warning(build("algorithms", name, **options), mix or {"accuracy": 1.0}, generations)
+
+    same = "algorithm 'backward' is a no-op here: whatever the verdicts, its credit is that of 'dr_grpo'"
+    larger = f"{same} times 1.43, as with a larger learning rate"
+    assert warning("backward", scale_rewards="group", **RATES) == same
+    assert warning("backward", scale_rewards="group", generations=16, **RATES) == same
+    assert warning("backward", **RATES) == larger
+    assert warning("backward", beta=0.1, **RATES) == f"{larger} and a smaller beta"
+    assert warning("backward", estimate=True).startswith(f"{same} times the counted 1 / J")
+    assert warning("backward", {"accuracy": 1.0, "format": 0.0}, scale_rewards="batch", **RATES) == same
+    assert "that of 'grpo'" in warning("s_grpo", false_positives=0.0, false_negatives=0.0)
+    assert "that of 'grpo'" in warning("trust_grpo", {"accuracy": 1.0, "format": 0.2}), "nothing is judged"
+
+
+@pytest.mark.parametrize(
+    "name, mix, options",
+    [
+        ("backward", {"accuracy": 1.0, "format": 0.2}, RATES),
+        ("backward", {"accuracy": 1.0, "format": 0.2}, {**RATES, "scale_rewards": "group"}),
+        ("forward", {"accuracy": 1.0}, RATES),
+        ("noise_corrected_dr_grpo", {"accuracy": 1.0}, {"rates": {"A": [0.1, 0.2]}}),
+        ("noise_corrected_dr_grpo", {"accuracy": 1.0}, {"estimate": True}),
+        ("noise_corrected_grpo", {"accuracy": 1.0}, RATES),
+        ("s_grpo", {"accuracy": 1.0}, {}),
+        ("trust_grpo", {"accuracy": 1.0, "judge": 0.3}, {}),
+        ("olr", {"accuracy": 1.0}, {}),
+        ("grpo", {"accuracy": 1.0}, {}),
+    ],
+)
+def test_a_correction_with_an_effect_gives_no_warning(name, mix, options):
+    assert noop_warning(build("algorithms", name, **options), mix, 8) is None
+
+
+def test_the_check_leaves_the_global_random_generator_alone():
+    before = torch.random.get_rng_state()
+    noop_warning(build("algorithms", "backward", estimate=True), {"accuracy": 1.0, "format": 0.2}, 12)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_mix_without_the_outcome_is_refused():
+    with pytest.raises(UserError, match="algorithm 'backward': there is no reward 'accuracy' in the mix, only format"):
+        noop_warning(build("algorithms", "backward"), {"format": 1.0}, 4)
