@@ -1,4 +1,4 @@
-"""Contracts that every file in `algorithms/` keeps, and the values of those that are here."""
+"""Contracts that every algorithm in the folder keeps, and hand-computed values of some of them."""
 
 import math
 from dataclasses import replace
@@ -13,115 +13,118 @@ from rlvid.registry import available, build
 from rlvid.types import Batch
 from tests.helpers import toy
 
+pytestmark = pytest.mark.fast
 ALL = available("algorithms")
 OPTIONS = {"soft_label": {"options": 5}}  # the toy quiz has five words
-UNTAUGHT = "ttrl"  # never reads a label: a wrong majority may win
-EXCEPT = {  # who does not keep a contract, and why
+WITHOUT_LABELS = "ttrl"  # reads no label: a wrong majority may win
+EXCEPTIONS = {  # (contract, algorithm that does not keep it): why
     ("flat", "sft"): "every demonstration is imitated",
-    ("flat", "reinforce"): "the baseline is the whole step's mean, not the group's",
-    ("flat", "forward"): "its weights stand in the place of a baseline",
-    ("flat", "ppo"): "the critic stands in the place of a baseline",
+    ("flat", "reinforce"): "the baseline is the mean of the step, not of the group",
+    ("flat", "forward"): "its weights take the place of a baseline",
+    ("flat", "ppo"): "the critic takes the place of a baseline",
     ("shift", "max_rl"): "it divides by the group's mean",
 }
-RAGGED = (torch.arange(6) < torch.tensor([6, 2, 4, 1, 3, 5, 6, 2])[:, None]).float()  # 2 groups of 4 rows
+RAGGED_MASK = (torch.arange(6) < torch.tensor([6, 2, 4, 1, 3, 5, 6, 2])[:, None]).float()  # 2 groups of 4 rows
 
 
 def credit_of(name, order=None, shift=0.0, flat=False):
-    """(4, 6, 6) what `credit` gives each of six replies to four prompts, in this order: at each of five tokens, and
-    how much it counts as preferred.
+    """Return (4, 6, 6) the credit of six completions of four prompts: advantages at five tokens, and pair weight.
 
-    Groups 0 and 1 differ within; all of 2 are right and all of 3 are wrong, with the same second reward. With `flat`
-    there are only such groups. Verdicts have been counted and a label refined, so that every correction corrects.
+    Completions are given in `order`, (4, 6). Groups 0 and 1 are mixed; in group 2 all are right and in group 3 all are
+    wrong, with equal second rewards. With `flat` all groups are like these two. Verdicts have been counted and a label
+    refined, so that every correction has an effect. `shift` is added to the second reward and to the critic's values.
     """
-    algorithm, random = build("algorithms", name), torch.Generator().manual_seed(0)
+    algorithm, generator = build("algorithms", name), torch.Generator().manual_seed(0)
     algorithm = replace(algorithm, estimate=True) if isinstance(algorithm, NoiseChannel) else algorithm
     answers = ["AAAAAA", "CCCCCC"] if flat else ["AABCAD", "CDBBAC"]
     letters, labels = [list(row) for row in [*answers, "BBBBBB", "DDDDDD"]], list("ABBA")
     right = torch.tensor([[float(c == label) for c in row] for row, label in zip(letters, labels, strict=True)])
-    judged = torch.rand(4, 6, generator=random)
+    judged = torch.rand(4, 6, generator=generator)
     judged[0 if flat else 2 :] = 0.3
-    mask = (torch.arange(5) < torch.randint(1, 6, (24, 1), generator=random)).float()
-    facts = {name: torch.rand(24, 5, generator=random) for name in ("sampled_logps", "ref_logps", "old_values")}
+    mask = (torch.arange(5) < torch.randint(1, 6, (24, 1), generator=generator)).float()
+    tensors = {name: torch.rand(24, 5, generator=generator) for name in ("sampled_logps", "ref_logps", "old_values")}
     order = torch.arange(6).expand(4, 6) if order is None else order
     rows = (order + 6 * torch.arange(4)[:, None]).flatten()
-    facts["old_values"] += shift
-    step = toy.step_of(
+    tensors["old_values"] += shift
+    step = toy.make_step(
         right.double().gather(1, order), mask[rows], labels=labels, reward_weights={"accuracy": 1.0, "judge": 0.5},
-        answers=[[row[i] for i in places] for row, places in zip(letters, order.tolist(), strict=True)],
+        answers=[[row[i] for i in indices] for row, indices in zip(letters, order.tolist(), strict=True)],
         memory={"verdicts": {"A": [200, 40, 200, 20], "B": [200, 20, 200, 40]}, "refined": {"q0": "B"}},
-        **{name: fact[rows] for name, fact in facts.items()},
+        **{name: tensor[rows] for name, tensor in tensors.items()},
     )  # fmt: skip
     step.columns["judge"] = judged.double().gather(1, order) + 2 * shift
     algorithm.observe(step)
     batch = algorithm.credit(step)
-    preferred = torch.zeros(24) if batch.pair_weights is None else batch.pair_weights.sum(-1)
-    return torch.cat([batch.advantages, preferred[:, None]], -1).view(4, 6, 6)
+    pair_weight = torch.zeros(24) if batch.pair_weights is None else batch.pair_weights.sum(-1)
+    return torch.cat([batch.advantages, pair_weight[:, None]], -1).view(4, 6, 6)
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name != UNTAUGHT])
-def test_learns_the_toy_quiz(name):
-    student = toy.Toy()
-    assert student.accuracy() == pytest.approx(0.2)
-    assert toy.learn(student, build("algorithms", name, **OPTIONS.get(name, {}))) > 0.9
+@pytest.mark.parametrize("name", [name for name in ALL if name != WITHOUT_LABELS])
+def test_it_learns_the_toy_quiz(name):
+    policy = toy.ToyPolicy()
+    assert policy.accuracy() == pytest.approx(0.2)
+    assert toy.train_toy(policy, build("algorithms", name, **OPTIONS.get(name, {}))) > 0.9
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_flat_group_gets_no_credit(name):
+def test_a_flat_group_gets_no_credit(name):
     credit = credit_of(name)
     assert credit.isfinite().all() and credit[:2].abs().sum() > 0
-    assert (credit[2:].abs().max() < 1e-6) == (("flat", name) not in EXCEPT)
+    assert (credit[2:].abs().max() < 1e-6) == (("flat", name) not in EXCEPTIONS)
     assert credit_of(name, flat=True).isfinite().all()
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_credit_follows_permutation(name):
+def test_credit_follows_a_permutation_of_the_completions(name):
     order = torch.stack([torch.randperm(6) for _ in range(4)])
-    wanted = credit_of(name).gather(1, order[..., None].expand(-1, -1, 6))
-    assert torch.allclose(credit_of(name, order), wanted, atol=1e-5)
+    expected = credit_of(name).gather(1, order[..., None].expand(-1, -1, 6))
+    assert torch.allclose(credit_of(name, order), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_credit_ignores_a_shift(name):
-    """Of the second reward, since verdicts are 0 or 1; a critic that knows of it expects as much more."""
+def test_credit_ignores_a_constant_shift_of_rewards(name):
+    """The second reward is shifted, because verdicts must be 0 or 1; the critic's values include the shift."""
     same = torch.allclose(credit_of(name, shift=3.0), credit_of(name), atol=1e-5)
-    assert same == (("shift", name) not in EXCEPT)
+    assert same == (("shift", name) not in EXCEPTIONS)
 
 
 @pytest.mark.parametrize("name", ["gspo", "cispo", "sapo"])
-def test_on_policy_the_direction_is_grpos(name):
-    """These three differ from GRPO in what they do with the ratio, which is 1 before the first update, and in nothing
-    else where lengths are equal. All others have another credit or another loss, or are GRPO with other defaults."""
+    """With equal lengths, these three differ from GRPO only in the use of the ratio, which is 1 before any update.
+    """With equal lengths, these three differ from GRPO only in the use of the ratio, which is 1 before the first update.
+
+    All others have another credit or another loss, or are GRPO with other defaults.
+    """
     rewards, logps = torch.rand(2, 4, dtype=torch.float64), -torch.rand(8, 6)
     mask = torch.ones(8, 6)
 
     def gradient(name):
         algorithm, leaf = build("algorithms", name, beta=0.0), logps.clone().requires_grad_()
-        batch = toy.batch_of(algorithm, rewards, mask)
+        batch = toy.make_batch(algorithm, rewards, mask)
         (algorithm.loss(leaf, batch)[0] * batch.weights).sum().backward()
         return leaf.grad.flatten()
 
     assert torch.cosine_similarity(gradient(name), gradient("grpo"), dim=0).item() == pytest.approx(1, abs=1e-5)
 
 
-def test_rloo_is_dr_grpo_scaled():
+def test_the_credit_of_rloo_is_that_of_dr_grpo_scaled():
     rewards = torch.rand(3, 8, dtype=torch.float64)
     credit = [build("algorithms", name).advantages(rewards) for name in ("rloo", "dr_grpo")]
     assert torch.allclose(credit[0], credit[1] * 8 / 7)
     assert credit[0][0, 0].item() == pytest.approx((rewards[0, 0] - rewards[0, 1:].mean()).item())
 
 
-def test_max_rl_by_hand():
+def test_max_rl_equals_hand_computed_values():
     credit = build("algorithms", "max_rl").advantages(torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]))
     assert credit.tolist() == [[3, -1, -1, -1], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
-def test_reinforce_pp_has_one_spread_for_all_groups():
+def test_reinforce_pp_has_one_standard_deviation_for_all_groups():
     rewards = torch.tensor([[1.0, 0.0], [0.1, 0.0]])
     credit = build("algorithms", "reinforce_pp").advantages(rewards)
     assert (credit[0, 0] / credit[1, 0]).item() == pytest.approx(10) and credit.std().item() == pytest.approx(1)
 
 
-def test_a_wrong_word_is_refused():
+def test_an_unknown_word_in_the_settings_is_refused():
     with pytest.raises(UserError, match="scale_rewards must be"):
         build("algorithms", "grpo", scale_rewards="bath")
     with pytest.raises(UserError, match="kl must be one of k2, k3, k3_is"):
@@ -129,7 +132,7 @@ def test_a_wrong_word_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "fields", "says"),
+    ("name", "fields", "message"),
     [
         ("grpo", {"epsilon": 0.0}, "epsilon must be above 0, not 0.0"),
         ("olr", {"share": 1.5}, r"share must be in \(0, 1\], not 1.5"),
@@ -141,17 +144,17 @@ def test_a_wrong_word_is_refused():
         ("ppo", {"critic_warmup_steps": 3, "critic": "shared"}, "only the critic learns"),
     ],
 )
-def test_a_number_that_has_no_meaning_is_refused(name, fields, says):
-    with pytest.raises(UserError, match=says):
+def test_a_number_outside_its_range_is_refused(name, fields, message):
+    with pytest.raises(UserError, match=message):
         build("algorithms", name, **fields)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_gradient_does_not_depend_on_the_cut(name):
+def test_the_gradient_does_not_depend_on_the_split_into_micro_batches(name):
     algorithm = build("algorithms", name)
     rewards = torch.tensor([[1.0, 0, 0, 1], [0, 1, 1, 1]], dtype=torch.float64)
     logps = -torch.rand(8, 6)
-    batch = toy.batch_of(algorithm, rewards, RAGGED)
+    batch = toy.make_batch(algorithm, rewards, RAGGED_MASK)
     batch.ref_logps, batch.old_logps = logps - 0.1, logps + 0.05
     batch = batch.with_outputs(6, entropy=torch.rand(8, 6), values=torch.rand(8, 6))
 
@@ -168,41 +171,41 @@ def test_gradient_does_not_depend_on_the_cut(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_padding_has_no_share(name):
-    weights = build("algorithms", name).weights(RAGGED)
-    assert (weights[RAGGED == 0] == 0).all() and (weights[RAGGED == 1] > 0).all()
+def test_padding_has_weight_0(name):
+    weights = build("algorithms", name).weights(RAGGED_MASK)
+    assert (weights[RAGGED_MASK == 0] == 0).all() and (weights[RAGGED_MASK == 1] > 0).all()
 
 
-def test_grpo_by_hand():
+def test_grpo_equals_hand_computed_values():
     grpo = build("algorithms", "grpo", beta=0.0, epsilon=0.2)
     credit = grpo.advantages(torch.tensor([[1.0, 0.0, 0.0, 1.0]]))
     assert credit[0, 0].item() == pytest.approx(0.5 / (math.sqrt(1 / 3) + 1e-4))  # Bessel's standard deviation
     old = torch.zeros(2, 2)
     logps = torch.log(torch.tensor([[1.5, 1.1], [0.5, 0.9]]))
     batch = Batch(torch.ones(2, 2), torch.tensor([[1.0, 1.0], [-1.0, -1.0]]), torch.ones(2, 2), old_logps=old)
-    gain, log = grpo.surrogate(logps, batch)
-    assert torch.allclose(gain, torch.tensor([[1.2, 1.1], [-0.8, -0.9]]))
+    surrogate, log = grpo.surrogate(logps, batch)
+    assert torch.allclose(surrogate, torch.tensor([[1.2, 1.1], [-0.8, -0.9]]))
     assert log["clip_ratio/region_mean"].tolist() == [[1, 0], [1, 0]]
 
 
-def test_grpo_shares_rows_then_tokens():
+def test_grpo_weighs_completions_equally_and_then_their_tokens():
     weights = build("algorithms", "grpo").weights(torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
     assert weights.tolist() == [[0.25, 0.25, 0.0], [0.5, 0.0, 0.0]]
 
 
 def test_sft_is_the_negative_log_likelihood_per_token():
     sft, logps = build("algorithms", "sft"), -torch.rand(8, 6)
-    batch = toy.batch_of(sft, torch.rand(8, 1), RAGGED)
+    batch = toy.make_batch(sft, torch.rand(8, 1), RAGGED_MASK)
     losses, _ = sft.loss(logps, batch)
-    assert (losses * batch.weights).sum().item() == pytest.approx(-logps[RAGGED == 1].mean().item())
+    assert (losses * batch.weights).sum().item() == pytest.approx(-logps[RAGGED_MASK == 1].mean().item())
 
 
-def test_kl_estimates_in_expectation():
-    """Over a whole vocabulary: k3 has the KL's value, k2 and k3_is have its gradient (on-policy), k3 has not."""
+def test_kl_estimators_in_expectation():
+    """Over a whole vocabulary, k3 has the value of the KL; k2 and k3_is have its gradient (on-policy), k3 has not."""
     logits, reference = torch.randn(5, requires_grad=True), torch.randn(5).log_softmax(0)
     policy = logits.log_softmax(0)
     exact = (policy.exp() * (policy - reference)).sum()
-    (wanted,) = torch.autograd.grad(exact, logits, retain_graph=True)
+    (expected,) = torch.autograd.grad(exact, logits, retain_graph=True)
     batch = Batch(*torch.ones(3, 5), old_logps=policy.detach(), ref_logps=reference)
     probs, gradients = policy.detach().exp(), {}
     for name, estimate in KL.items():
@@ -210,29 +213,30 @@ def test_kl_estimates_in_expectation():
         gradients[name] = torch.autograd.grad(value, logits, retain_graph=True)[0]
         if name != "k2":
             assert value.item() == pytest.approx(exact.item(), abs=1e-6)
-    assert torch.allclose(gradients["k2"], wanted, atol=1e-6) and torch.allclose(gradients["k3_is"], wanted, atol=1e-6)
-    assert not torch.allclose(gradients["k3"], wanted, atol=1e-3)
+    assert torch.allclose(gradients["k2"], expected, atol=1e-6)
+    assert torch.allclose(gradients["k3_is"], expected, atol=1e-6)
+    assert not torch.allclose(gradients["k3"], expected, atol=1e-3)
 
 
-def test_k1_is_taken_off_the_reward():
-    """As TRL's RLOOTrainer does: R - beta sum_t (log pi_sampled - log pi_ref), before the baseline."""
+def test_k1_is_subtracted_from_the_reward():
+    """As in TRL's RLOOTrainer: R - beta sum_t (log pi_sampled - log pi_ref), before the baseline."""
     rloo, rewards = build("algorithms", "rloo", beta=0.5), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
-    gap = torch.tensor([[0.2, 0.4, 9.0], [0.1, 0.0, -0.3]])
+    log_ratios = torch.tensor([[0.2, 0.4, 9.0], [0.1, 0.0, -0.3]])
     mask = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 1.0]])
-    batch = rloo.credit(toy.step_of(rewards, mask, sampled_logps=gap))
-    earned = [1 - 0.5 * 0.6, 0 - 0.5 * -0.2]
-    assert batch.advantages[0, 0].item() == pytest.approx(earned[0] - earned[1])
-    assert batch.advantages[1, 2].item() == pytest.approx(earned[1] - earned[0]) and batch.advantages[0, 2] == 0
+    batch = rloo.credit(toy.make_step(rewards, mask, sampled_logps=log_ratios))
+    totals = [1 - 0.5 * 0.6, 0 - 0.5 * -0.2]
+    assert batch.advantages[0, 0].item() == pytest.approx(totals[0] - totals[1])
+    assert batch.advantages[1, 2].item() == pytest.approx(totals[1] - totals[0]) and batch.advantages[0, 2] == 0
     loss, log = rloo.loss(torch.zeros(2, 3, requires_grad=True), batch)
-    assert torch.allclose(log["kl"], gap * mask) and not log["kl"].requires_grad
-    assert torch.equal(loss, -batch.advantages)  # nothing of it is in the loss
+    assert torch.allclose(log["kl"], log_ratios * mask) and not log["kl"].requires_grad
+    assert torch.equal(loss, -batch.advantages)  # the loss has no KL term
 
 
-def test_the_entropy_bonus_pushes_towards_indecision():
-    student, bonus = toy.Toy(), build("algorithms", "grpo", beta=0.0, entropy_coef=0.5)
-    plain, held = toy.learn(student, build("algorithms", "grpo", beta=0.0)), toy.Toy()
-    assert toy.learn(held, bonus) < plain
-    assert held.entropy(1).mean() > student.entropy(1).mean() + 0.5
+def test_the_entropy_bonus_raises_entropy():
+    plain, with_bonus = toy.ToyPolicy(), toy.ToyPolicy()
+    accuracy = toy.train_toy(plain, build("algorithms", "grpo", beta=0.0))
+    assert toy.train_toy(with_bonus, build("algorithms", "grpo", beta=0.0, entropy_coef=0.5)) < accuracy
+    assert with_bonus.entropy(1).mean() > plain.entropy(1).mean() + 0.5
 
 
 def test_the_base_class_is_reinforce_with_a_mean_baseline():

@@ -1,4 +1,4 @@
-"""Every algorithm in the folder trains the real nano model from a config, and a run cut short goes on exactly."""
+"""Every algorithm in the folder trains the nano model from a config, and an interrupted run resumes exactly."""
 
 import json
 
@@ -7,46 +7,46 @@ import pytest
 from rlvid.registry import available
 from rlvid.utils.files import read_json, read_jsonl, write_checksums
 from tests.helpers.runs import stop_after, train
+from tests.helpers.steps import NOISE_CHANNELS
 
 TINY = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32", "train.max_steps=2"]
 TINY += ["train.save_steps=1", "eval.splits=['L1']", "eval.limit=1", "rewards.format=0.2"]
-AGAIN = [*TINY, "train.data_fraction=0.0034", "train.num_generations=16", "train.max_steps=3"]
+SAME_PROMPTS = [*TINY, "train.data_fraction=0.0034", "train.num_generations=16", "train.max_steps=3"]
 ESTIMATE = ["algorithm.estimate=true", "noise.kind=verifier", "noise.fresh=true"]
 ESTIMATE += ["noise.false_positives=0.3", "noise.false_negatives=0.2", "train.data_fraction=0.0008"]  # one prompt
-CHANNELS = ["s_grpo", "backward", "forward", "noise_corrected_grpo", "noise_corrected_dr_grpo"]
-REMEMBERING = dict.fromkeys(CHANNELS, ESTIMATE) | {
+WITH_MEMORY = dict.fromkeys(NOISE_CHANNELS, ESTIMATE) | {
     "olr": ["algorithm.warmup_steps=0", "algorithm.share=0.2", "noise.kind=symmetric", "noise.rate=0.9"],
     "soft_label": [],
 }
-REMEMBERING["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.01", "train.prompts_per_step=12"]
+WITH_MEMORY["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.01", "train.prompts_per_step=12"]
 
 
 @pytest.mark.parametrize("name", available("algorithms"))
 def test_it_trains_and_resumes_exactly(kitchen, tmp_path, name):
-    whole = read_jsonl(train(tmp_path, *TINY, f"algorithm={name}") / "metrics.jsonl")
-    assert [row["step"] for row in whole] == [1, 2]
-    assert all(abs(row[key]) < float("inf") for row in whole for key in ("loss", "grad_norm"))
+    uninterrupted = read_jsonl(train(tmp_path, *TINY, f"algorithm={name}") / "metrics.jsonl")
+    assert [row["step"] for row in uninterrupted] == [1, 2]
+    assert all(abs(row[key]) < float("inf") for row in uninterrupted for key in ("loss", "grad_norm"))
     stop_after(tmp_path, 1)
     train(tmp_path, *TINY, f"algorithm={name}", resume=True)
-    assert read_jsonl(tmp_path / "metrics.jsonl") == whole
+    assert read_jsonl(tmp_path / "metrics.jsonl") == uninterrupted
 
 
-@pytest.mark.parametrize("name", REMEMBERING)
-def test_what_it_remembers_is_resumed_exactly(kitchen, tmp_path, name):
-    """The same prompts in every step: the third step's credit rests on what was noted in the first two."""
-    settings, states = [*AGAIN, f"algorithm={name}", *REMEMBERING[name]], tmp_path / "checkpoints"
-    whole = read_jsonl(train(tmp_path, *settings) / "metrics.jsonl")
-    memory = read_json(states / "step-000003/state.json")["memory"]
+@pytest.mark.parametrize("name", WITH_MEMORY)
+def test_its_memory_is_resumed_exactly(kitchen, tmp_path, name):
+    """Every step has the same prompts: the credit of step 3 depends on the memory of steps 1 and 2."""
+    settings, checkpoints = [*SAME_PROMPTS, f"algorithm={name}", *WITH_MEMORY[name]], tmp_path / "checkpoints"
+    uninterrupted = read_jsonl(train(tmp_path, *settings) / "metrics.jsonl")
+    memory = read_json(checkpoints / "step-000003/state.json")["memory"]
     assert memory
 
     stop_after(tmp_path, 2)
     train(tmp_path, *settings, resume=True)
-    assert read_jsonl(tmp_path / "metrics.jsonl") == whole
-    assert read_json(states / "step-000003/state.json")["memory"] == memory
+    assert read_jsonl(tmp_path / "metrics.jsonl") == uninterrupted
+    assert read_json(checkpoints / "step-000003/state.json")["memory"] == memory
 
     stop_after(tmp_path, 2)
-    state = read_json(states / "step-000002/state.json")
-    (states / "step-000002/state.json").write_text(json.dumps(state | {"memory": {}}))
-    write_checksums(states / "step-000002")
+    state = read_json(checkpoints / "step-000002/state.json")
+    (checkpoints / "step-000002/state.json").write_text(json.dumps(state | {"memory": {}}))
+    write_checksums(checkpoints / "step-000002")
     train(tmp_path, *settings, resume=True)
-    assert read_jsonl(tmp_path / "metrics.jsonl")[2] != whole[2], "a run that forgot is another one"
+    assert read_jsonl(tmp_path / "metrics.jsonl")[2] != uninterrupted[2], "without its memory the run differs"

@@ -1,4 +1,4 @@
-"""A reward that asks for every kind of evidence and says how much of it there was; for tests of the loop."""
+"""A reward that needs every kind of evidence and checks that it is there; for tests of the trainer."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -6,7 +6,7 @@ from typing import ClassVar
 
 @dataclass(frozen=True)
 class Nosy:
-    """The probability of the right letter, if all the evidence is there."""
+    """The policy's probability of the right letter, after checking all evidence."""
 
     needs: ClassVar[frozenset[str]] = frozenset(
         {

@@ -1,6 +1,7 @@
-"""Reasonings and answers, labelled by whether the answer follows: from the drawn kitchen, and in real kitchens' prose.
+"""Pairs of reasoning and answer, labelled by whether the answer follows from the reasoning.
 
-Half of the questions, by hash of their name, is there to tune on; results are reported on the other half.
+There are two sets: generated from the embedded kitchen, and handwritten prose about real kitchens. Half of the
+questions, by a hash of their id, is for tuning; results are reported on the other half.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from rlvid.utils.hashing import uniform_hash
 
 @dataclass(frozen=True)
 class Pair:
-    """A thought and an answer to a question; `consistent` if the one leads to the other."""
+    """A thought and an answer to a question; `consistent` if the thought leads to the answer."""
 
     prompt: Prompt
     thought: str
@@ -22,68 +23,67 @@ class Pair:
     consistent: bool
 
     @property
-    def tuning(self) -> bool:
-        """Whether it belongs to the half that may be looked at."""
+    def is_tuning(self) -> bool:
+        """Whether it belongs to the half for tuning."""
         return uniform_hash("half", self.prompt.id) < 0.5
 
     @property
     def completion(self) -> Completion:
-        """As a policy would have written it."""
+        """The pair in the form of a policy's reply."""
         return Completion(f"<think>{self.thought}</think><answer>{self.answer}</answer>")
 
 
-def both(prompt: Prompt, thought: str, concluded: int) -> list[Pair]:
-    """A thought with the answer that it leads to, and with one of the other three."""
-    other = (concluded + 1 + int(3 * uniform_hash("other", prompt.id, thought))) % 4
-    return [Pair(prompt, thought, LETTERS[i], i == concluded) for i in (concluded, other)]
+def generated_pairs(kitchen: Path, questions: int = 300) -> list[Pair]:
+    """Return two pairs for each of the first demonstrations of the embedded benchmark.
 
-
-def drawn(kitchen: Path, questions: int = 300) -> list[Pair]:
-    """Two pairs for each of the benchmark's first reasoned answers.
-
-    In every other one, by hash, the last word is changed to another ingredient, so that what is consistent may be wrong
-    and what is right may be inconsistent.
+    In about half of them, by hash, the last word of the thought is replaced by a random ingredient, so that a
+    consistent pair may be wrong and an inconsistent one may be right.
     """
     pairs = []
     for prompt in load(kitchen, "train_cot")[:questions]:
         thought = Completion(prompt.demonstration or "").thought or ""
-        right = LETTERS.index(prompt.answer or "A")
-        concluded = (
-            (right + int(uniform_hash("wrong", prompt.id) * 6)) % 4 if uniform_hash("turn", prompt.id) < 0.5 else right
-        )
-        before, _, _ = thought.rpartition(" Next is the ")
-        pairs += both(prompt, f"{before} Next is the {prompt.options[concluded].split()[2]}.", concluded)
+        concluded = LETTERS.index(prompt.answer or "A")
+        if uniform_hash("turn", prompt.id) < 0.5:
+            concluded = (concluded + int(uniform_hash("wrong", prompt.id) * 6)) % 4
+        ingredient = prompt.options[concluded].split()[2]
+        start, _, _ = thought.rpartition(" Next is the ")
+        pairs += _consistent_and_inconsistent(prompt, f"{start} Next is the {ingredient}.", concluded)
     return pairs
 
 
-def real() -> list[Pair]:
-    """Eight pairs for each of sixteen kitchens: four conclusions, each with the answer it leads to and with another.
+def handwritten_pairs() -> list[Pair]:
+    """Return eight pairs for each of sixteen kitchens: four conclusions with the answer they lead to and with another.
 
-    Every other thought, by hash, sets another option aside before it concludes.
+    Every other thought, by hash, rules out another option before it concludes.
     """
     pairs = []
-    for name, happened, options, conclusions in map(_parts, KITCHENS.strip().split("\n\n")):
+    for block in KITCHENS.strip().split("\n\n"):
+        situation, *lines = block.strip().split("\n")
+        options, conclusions = zip(*(line.split(": ", 1) for line in lines), strict=True)
+        name = options[0]
         prompt = Prompt(name, "What action should I take next?", options)
-        for place, conclusion in enumerate(conclusions):
-            aside = options[(place + 1 + int(3 * uniform_hash("aside", name, place))) % 4]
-            turn = ASIDES[int(len(ASIDES) * uniform_hash("turn", name, place))].format(aside)
-            pairs += both(prompt, " ".join(filter(None, (happened, turn, conclusion))), place)
+        for index, conclusion in enumerate(conclusions):
+            other = options[(index + 1 + int(3 * uniform_hash("aside", name, index))) % 4]
+            aside = ASIDES[int(len(ASIDES) * uniform_hash("turn", name, index))].format(other)
+            thought = " ".join(part for part in (situation, aside, conclusion) if part)
+            pairs += _consistent_and_inconsistent(prompt, thought, index)
     return pairs
 
 
-def halves(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
-    """To tune on, to report."""
-    return [p for p in pairs if p.tuning], [p for p in pairs if not p.tuning]
+def split_halves(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Return the half for tuning and the half to report."""
+    return [pair for pair in pairs if pair.is_tuning], [pair for pair in pairs if not pair.is_tuning]
 
 
-def _parts(block: str) -> tuple[str, str, tuple[str, ...], list[str]]:
-    happened, *lines = block.strip().split("\n")
-    options, conclusions = zip(*(line.split(": ", 1) for line in lines), strict=True)
-    return options[0], happened, options, list(conclusions)
+def _consistent_and_inconsistent(prompt: Prompt, thought: str, concluded: int) -> list[Pair]:
+    """Return a thought with the answer that it leads to, and with one of the other three."""
+    other = (concluded + 1 + int(3 * uniform_hash("other", prompt.id, thought))) % 4
+    return [Pair(prompt, thought, LETTERS[i], i == concluded) for i in (concluded, other)]
 
 
 ASIDES = ("", "", "", "One might {}, but not yet.", "It is too early to {}.", "Later I may {}.")
 
+# One block per kitchen: the situation, then four lines "option: a conclusion in other words that leads to it".
 KITCHENS = """
 Water boils in the pan and salt has been added.
 pour pasta into pan: The spaghetti has to go into the boiling water now.

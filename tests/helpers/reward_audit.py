@@ -1,11 +1,12 @@
-"""What rewards pay for hacks, and how well consistency rewards tell what follows from what: two tables.
+"""The two tables of rewards/README.md: what rewards pay for tricks, and how well they recognize consistency.
 
 python -m tests.helpers.reward_audit [--nli CROSS_ENCODER] [--judge URL --model NAME]
 
-The first is what each reward pays, on average, for the replies of tests/hacks.py, by trick. The second is the AUROC of
-consistency rewards on the reported half of tests/reasoning_pairs.py: the chance that a reasoning which leads to its
-answer scores above one that does not. Neither asks whether the answer is right: gates are open. Without a judge, a rule
-behind a real endpoint judges the tricks (`literal`), and nobody the pairs; without a cross-encoder its cells are empty.
+The first table holds the mean of each reward over the replies of tests/helpers/hacks.py, by trick. The second holds the
+AUROC of consistency rewards on the reported half of tests/helpers/reasoning_pairs.py: the probability that a pair whose
+answer follows from its reasoning scores above one whose answer does not. Neither depends on whether answers are right:
+rewards are computed without `gated`. Without --judge, a rule behind a real endpoint judges the tricks (`literal_judge`)
+and the judge's cells of the second table are empty; without --nli, those of the cross-encoder are.
 """
 
 from __future__ import annotations
@@ -26,12 +27,10 @@ from scipy.stats import bootstrap, rankdata
 
 from rewards._words import lemmas, sentences
 from rewards.consistency_likelihood import ConsistencyLikelihood
-from rlvid.config import JudgeConfig as Settings
-from rlvid.config import load
+from rlvid.config import JudgeConfig, load
 from rlvid.data.benchmark import root
 from rlvid.judges.encoder import embed, entailment
 from rlvid.judges.endpoint import Judge
-from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.reference import Reference
 from rlvid.registry import build
@@ -40,9 +39,10 @@ from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest
 from rlvid.types import Group
 from tests.helpers import hacks
 from tests.helpers.judge_server import Server
-from tests.helpers.reasoning_pairs import Pair, drawn, halves, real
+from tests.helpers.policies import policy_of
+from tests.helpers.reasoning_pairs import Pair, generated_pairs, handwritten_pairs, split_halves
 
-PAID = {  # column: reward and fields
+HACK_COLUMNS = {  # heading: reward and its options
     "accuracy": ("accuracy", {}),
     "format": ("format", {}),
     "format, partial": ("format", {"partial": True}),
@@ -52,120 +52,139 @@ PAID = {  # column: reward and fields
     "consistency_ embedding": ("consistency_embedding", {}),
     "consistency_ judge*": ("consistency_judge", {}),
     "grounding_ narrations": ("grounding_narrations", {}),
-    "the same, by embedding": ("grounding_narrations", {"by": "embedding"}),
+    "grounding_ narrations, embedding": ("grounding_narrations", {"by": "embedding"}),
 }
+POLICY_REWARDS = ("consistency_likelihood", "consistency_reanswer")
+NLI_COLUMN = {"consistency_ nli": ("consistency_nli", {})}
+
+TextModel = Callable[[Sequence], Sequence]
 
 
-Model = Callable[[Sequence], Sequence]
-
-
-def literal(prompt: str, times: int) -> str:
-    """A judge that reads words alone: the one option all of whose words stand in the thought's last sentence."""
-    options = re.findall(r"^([A-Z])\. (.+)$", prompt.partition("\n\nBetween the two lines")[0], re.M)
-    [thought] = re.findall(r"^(\[\w{16}\])\n(.*)\n\1$", prompt, re.M | re.S)
-    last = {*lemmas((sentences(thought[1]) or [""])[-1])}
-    named = [letter for letter, option in options if last.issuperset(lemmas(option))]
+def literal_judge(prompt: str, times_asked: int) -> str:
+    """Reply as a judge that compares words: the one option whose words are all in the thought's last sentence."""
+    question = prompt.partition("\n\nBetween the two lines")[0]
+    options = re.findall(r"^([A-Z])\. (.+)$", question, re.M)
+    [(_, thought)] = re.findall(r"^(\[\w{16}\])\n(.*)\n\1$", prompt, re.M | re.S)
+    last_sentence = set(lemmas((sentences(thought) or [""])[-1]))
+    named = [letter for letter, option in options if last_sentence.issuperset(lemmas(option))]
     return named[0] if len(named) == 1 else "NONE"
 
 
-def paid(replies: list[tuple[str, str]], judge: Model, nli: Model | None) -> list[float]:
-    """What each reward pays for these replies, on average; where it does not apply is left out."""
-    asked = PAID | ({"consistency_ nli": ("consistency_nli", {})} if nli else {})
+def mean_rewards(replies: Sequence[hacks.Reply], judge: TextModel, nli: TextModel | None) -> list[float]:
+    """Return the mean of each column's reward over replies, without those to which it does not apply."""
+    columns = HACK_COLUMNS | (NLI_COLUMN if nli else {})
     groups = hacks.groups(replies)
-    rewards = {column: build("rewards", name, **fields) for column, (name, fields) in asked.items()}
     for group in groups:
         group.evidence = {"embeddings": embed, "narrations": group.prompt.narrations, "judge": judge, "nli": nli}
-    RewardMix(rewards, {})(groups)
-    return [round(fmean(v for g in groups for v in g[column] if v is not None), 2) + 0.0 for column in asked]
+    RewardMix({column: build("rewards", name, **options) for column, (name, options) in columns.items()}, {})(groups)
+    values = {column: [v for group in groups for v in group[column] if v is not None] for column in columns}
+    return [round(fmean(values[column]), 2) + 0.0 for column in columns]
 
 
-def hack_table(nli: Model | None = None, judge: Model | None = None) -> str:
-    """Trick by reward, in Markdown; bold where a trick pays, and at least as well as honesty."""
+def hack_table(nli: TextModel | None = None, judge: TextModel | None = None) -> str:
+    """Return the mean rewards by trick, in Markdown; bold where a trick earns something and no less than honesty."""
     if judge is None:
-        with TemporaryDirectory() as cache, Server(literal) as server:
-            table = hack_table(nli, Judge(Settings(server.url, "literal", cache_dir=cache)))
+        with TemporaryDirectory() as cache, Server(literal_judge) as server:
+            table = hack_table(nli, Judge(JudgeConfig(server.url, "literal", cache_dir=cache)))
             server.shutdown()
         return table
-    honest = paid(hacks.HONEST, judge, nli)
+    honest = mean_rewards(hacks.HONEST, judge, nli)
     rows = [["honest", str(len(hacks.HONEST)), *(f"{value:.2f}" for value in honest)]]
     for trick, replies in track(hacks.HACKS.items(), "hacks", transient=True):
-        values = zip(paid(replies, judge, nli), honest, strict=True)
-        cells = [f"**{v:.2f}**" if v >= h and v > 0 else f"{v:.2f}" for v, h in values]
+        means = zip(mean_rewards(replies, judge, nli), honest, strict=True)
+        cells = [f"**{mean:.2f}**" if mean >= base and mean > 0 else f"{mean:.2f}" for mean, base in means]
         rows.append([trick, str(len(replies)), *cells])
-    return markdown(["replies", "n", *PAID, *(["consistency_ nli"] if nli else [])], rows)
+    return to_markdown(["replies", "n", *HACK_COLUMNS, *(NLI_COLUMN if nli else [])], rows)
 
 
 def auroc(pairs: Sequence[Pair], scores: Sequence[float]) -> str:
-    """The area under the curve and its 95 % interval; questions are resampled, with all their pairs."""
-    each = sum(pair.prompt.id == pairs[0].prompt.id for pair in pairs)  # pairs of a question: they stand together
-    follows = np.array([pair.consistent for pair in pairs]).reshape(-1, each)
-    values = np.array(scores).reshape(-1, each)
+    """Return the AUROC and its 95 % interval, from a bootstrap that resamples questions with all their pairs.
+
+    The pairs of a question are adjacent, and every question has equally many.
+    """
+    per_question = sum(pair.prompt.id == pairs[0].prompt.id for pair in pairs)
+    consistent = np.array([pair.consistent for pair in pairs]).reshape(-1, per_question)  # (questions, pairs of each)
+    values = np.array(scores).reshape(-1, per_question)
 
     def area(chosen: np.ndarray) -> float:
-        good, ranks = follows[chosen].ravel(), rankdata(values[chosen].ravel())
+        good, ranks = consistent[chosen].ravel(), rankdata(values[chosen].ravel())
         return (ranks[good].sum() / good.sum() - (good.sum() + 1) / 2) / (~good).sum()
 
-    questions = (np.arange(len(follows)),)
-    ends = bootstrap(questions, area, n_resamples=1000, method="percentile", vectorized=False, rng=0)
-    low, high = ends.confidence_interval
+    questions = (np.arange(len(consistent)),)
+    interval = bootstrap(questions, area, n_resamples=1000, method="percentile", vectorized=False, rng=0)
+    low, high = interval.confidence_interval
     return f"{area(*questions):.2f} ({low:.2f} to {high:.2f})"
 
 
-def grouped(pairs: Sequence[Pair]) -> list[Group]:
-    """The pairs of each question as a group, in order."""
-    questions = [[*rows] for _, rows in groupby(pairs, lambda pair: pair.prompt.id)]
+def group_by_question(pairs: Sequence[Pair]) -> list[Group]:
+    """Return the pairs of each question as a group, in order."""
+    questions = [list(rows) for _, rows in groupby(pairs, lambda pair: pair.prompt.id)]
     return [Group(rows[0].prompt, [pair.completion for pair in rows]) for rows in questions]
 
 
-def by_text(pairs: Sequence[Pair], reward: str, kind: str, model: Model | None, **fields: object) -> str:
-    """AUROC of a reward that asks a model of language, a failed call counting as in doubt; empty without one."""
+def auroc_of_text_reward(
+    pairs: Sequence[Pair], reward: str, evidence: str, model: TextModel | None, **options: object
+) -> str:
+    """Return the AUROC of a reward that calls a text model, a failed call counting as 0.5; "" without a model."""
     if model is None:
         return ""
-    groups = grouped(pairs)
+    groups = group_by_question(pairs)
     for group in groups:
-        group.evidence[kind] = model
-    column = build("rewards", reward, gated=False, **fields)(groups)
+        group.evidence[evidence] = model
+    column = build("rewards", reward, gated=False, **options)(groups)
     return auroc(pairs, [0.5 if value is None else value for value in chain(*column)])
 
 
-def by_policy(pairs: Sequence[Pair]) -> dict[str, str]:
-    """AUROC of rewards that ask a policy: the embedded base, which is its own reference."""
+def auroc_of_policy_rewards(pairs: Sequence[Pair]) -> dict[str, str]:
+    """Return the AUROC of rewards that need a policy: the embedded base model, which is also its own reference."""
     config = load("nano")
-    policy = Policy.load(config)
-    groups = grouped(pairs)
-    mix = RewardMix({name: build("rewards", name) for name in ("consistency_likelihood", "consistency_reanswer")}, {})
-    train, room = config.train, OOMBackoff("tokens", config.train.max_tokens_per_forward)
-    witness = EvidenceProvider(mix, policy, Reference(policy, train), config, train, room, lambda phase: nullcontext())
-    for start in track(range(0, len(groups), 16), "asking the policy", transient=True):
-        some = groups[start : start + 16]
-        witness(EvidenceRequest(some, [policy.encode(group.prompt) for group in some], "audit"))
-    scores = {"consistency_reanswer": [*chain(*build("rewards", "consistency_reanswer", gated=False)(groups))]}
+    policy = policy_of(config)
+    provider = EvidenceProvider(
+        mix=RewardMix(
+            {name: build("rewards", name) for name in ("consistency_likelihood", "consistency_reanswer")}, {}
+        ),
+        policy=policy,
+        reference=Reference(policy, config.train),
+        evidence_config=config.evidence,
+        sampling=config.train,
+        backoff=OOMBackoff("tokens", config.train.max_tokens_per_forward),
+        timer=lambda phase: nullcontext(),
+    )
+    groups = group_by_question(pairs)
+    for start in track(range(0, len(groups), 16), "policy", transient=True):
+        part = groups[start : start + 16]
+        provider(EvidenceRequest(part, [policy.encode(group.prompt) for group in part], "audit"))
+    scores = {"consistency_reanswer": list(chain(*build("rewards", "consistency_reanswer", gated=False)(groups)))}
     for name, reward in {"as published": ConsistencyLikelihood(), "gain": ConsistencyLikelihood(gain=True)}.items():
         scores[f"consistency_likelihood, {name}"] = [
-            reward.support(told, completion.answer)
+            reward.support(likelihood, completion.answer)
             for group in groups
-            for told, completion in zip(group.evidence["answer_likelihood"], group, strict=True)
+            for likelihood, completion in zip(group.evidence["answer_likelihood"], group, strict=True)
         ]
     return {name: auroc(pairs, values) for name, values in scores.items()}
 
 
-def pair_table(kitchen: Path, nli: Model | None = None, judge: Model | None = None) -> str:
-    """AUROC by reward and set, in Markdown."""
-    sets = ours, prose = [halves(pairs)[1] for pairs in (drawn(kitchen), real())]
-    embedding = "consistency_embedding", "embeddings", embed
+def pair_table(kitchen: Path, nli: TextModel | None = None, judge: TextModel | None = None) -> str:
+    """Return the AUROC by reward and set of pairs, in Markdown."""
+    generated, handwritten = (split_halves(pairs)[1] for pairs in (generated_pairs(kitchen), handwritten_pairs()))
+
+    def row(name: str, *args: object, **options: object) -> list[str]:
+        return [name, *(auroc_of_text_reward(pairs, *args, **options) for pairs in (generated, handwritten))]
+
     rows = [
-        ["consistency_embedding", *(by_text(pairs, *embedding) for pairs in sets)],
-        ["the same, two sentences", *(by_text(pairs, *embedding, sentences=2) for pairs in sets)],
-        *([name, area, ""] for name, area in by_policy(ours).items()),
-        ["consistency_nli", *(by_text(pairs, "consistency_nli", "nli", nli) for pairs in sets)],
-        ["consistency_judge", *(by_text(pairs, "consistency_judge", "judge", judge) for pairs in sets)],
+        row("consistency_embedding", "consistency_embedding", "embeddings", embed),
+        row("consistency_embedding, 2 sentences", "consistency_embedding", "embeddings", embed, sentences=2),
+        *([name, area, ""] for name, area in auroc_of_policy_rewards(generated).items()),
+        row("consistency_nli", "consistency_nli", "nli", nli),
+        row("consistency_judge", "consistency_judge", "judge", judge),
     ]
-    return markdown(["reward", f"drawn kitchen, n = {len(ours)}", f"real kitchens, n = {len(prose)}"], rows)
+    headings = ["reward", f"embedded kitchen, n = {len(generated)}", f"handwritten, n = {len(handwritten)}"]
+    return to_markdown(headings, rows)
 
 
-def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+def to_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown."""
+    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *rows))
 
 
 if __name__ == "__main__":
@@ -173,7 +192,7 @@ if __name__ == "__main__":
     parser.add_argument("--nli", metavar="NAME", help="a cross-encoder: a folder or a hub id")
     parser.add_argument("--judge", metavar="URL", help="an OpenAI-compatible endpoint; its key is in JUDGE_API_KEY")
     parser.add_argument("--model", metavar="NAME", help="the judge's model")
-    asked = parser.parse_args()
-    cross = partial(entailment, name=asked.nli) if asked.nli else None
-    reader = Judge(Settings(asked.judge, asked.model or "")) if asked.judge else None
-    print(hack_table(cross, reader), pair_table(root("kitchen"), cross, reader), sep="\n\n")
+    args = parser.parse_args()
+    nli_model = partial(entailment, name=args.nli) if args.nli else None
+    judge_model = Judge(JudgeConfig(args.judge, args.model or "")) if args.judge else None
+    print(hack_table(nli_model, judge_model), pair_table(root("kitchen"), nli_model, judge_model), sep="\n\n")

@@ -1,11 +1,15 @@
-"""Markdown tables of the READMEs as data."""
+"""The Markdown tables of a README as data."""
 
 from pathlib import Path
 
 README = Path(__file__).parents[2] / "rewards" / "README.md"
 
 
-def rows(table: str) -> dict[str, list[str]]:
-    """A Markdown table's rows by their first cell."""
-    cells = ([c.strip() for c in line.strip("| \n").split(" | ")] for line in table.splitlines() if line[:1] == "|")
-    return {first: rest for first, *rest in cells}
+def rows(text: str) -> dict[str, list[str]]:
+    """Return the rows of all Markdown tables in a text: first cell -> the other cells."""
+    table = {}
+    for line in text.splitlines():
+        if line.startswith("|"):
+            first, *others = (cell.strip() for cell in line.strip("| \n").split(" | "))
+            table[first] = others
+    return table

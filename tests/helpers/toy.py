@@ -1,6 +1,7 @@
-"""A policy that is a table of logits: Q questions, T tokens each, V words. It learns in under a second.
+"""A toy policy, a table of logits that learns in under a second, and steps and batches made by hand.
 
-It goes through the same algorithms as the real one: same Batch, same credit, same weighted sum.
+The toy goes through the same algorithms as the real policy: same Step, same Batch, same weighted sum. Its shapes are Q
+quiz questions, G completions, T tokens and W words; Q takes the place of P.
 """
 
 from __future__ import annotations
@@ -16,106 +17,105 @@ from rlvid.types import Batch, Step
 LETTERS = "ABCDEFGH"
 
 
-class Toy(nn.Module):
-    """Q independent quizzes; word `q % V` is the right first token of quiz q, the other tokens do not matter."""
+class ToyPolicy(nn.Module):
+    """Q independent questions; word `q % W` is the right first token of question q, other tokens do not matter."""
 
     def __init__(self, questions: int = 8, length: int = 3, words: int = 5, seed: int = 0) -> None:
         super().__init__()
-        self.table = nn.Parameter(torch.zeros(questions, length, words))
+        self.logits = nn.Parameter(torch.zeros(questions, length, words))
         self.critic = nn.Parameter(torch.zeros(questions, length))
         self.right = torch.arange(questions) % words
-        self.random = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed)
 
     def sample(self, count: int) -> Tensor:
-        """(Q, G, T) tokens."""
-        probs = self.table.detach().softmax(-1)
-        rows = probs.flatten(0, 1)
-        drawn = torch.multinomial(rows, count, replacement=True, generator=self.random)
-        return drawn.view(*probs.shape[:2], count).transpose(1, 2)
+        """Return (Q, G, T) sampled tokens, with G = `count`."""
+        probs = self.logits.detach().softmax(-1)  # (Q, T, W)
+        tokens = torch.multinomial(probs.flatten(0, 1), count, replacement=True, generator=self.generator)  # (Q*T, G)
+        return tokens.view(*probs.shape[:2], count).transpose(1, 2)
 
     def demonstrate(self) -> Tensor:
-        """(Q, 1, T) right tokens."""
-        tokens = torch.zeros(*self.table.shape[:2], dtype=torch.long)
+        """Return (Q, 1, T) tokens of right answers."""
+        tokens = torch.zeros(*self.logits.shape[:2], dtype=torch.long)
         tokens[:, 0] = self.right
         return tokens[:, None]
 
     def rewards(self, tokens: Tensor) -> Tensor:
-        """(Q, G): 1 where the first token is right."""
+        """Return (Q, G) 1 where the first token is right, for (Q, G, T) tokens."""
         return (tokens[..., 0] == self.right[:, None]).double()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(Q, G, T) tokens -> (Q*G, T) log-probabilities."""
-        return (
-            self.table.log_softmax(-1)[:, None]
-            .expand(-1, tokens.shape[1], -1, -1)
-            .gather(-1, tokens[..., None])[..., 0]
-            .flatten(0, 1)
-        )
+        """Return (Q*G, T) log-probabilities of (Q, G, T) tokens."""
+        logps = self.logits.log_softmax(-1)[:, None].expand(-1, tokens.shape[1], -1, -1)  # (Q, G, T, W)
+        return logps.gather(-1, tokens[..., None])[..., 0].flatten(0, 1)
 
     def entropy(self, count: int) -> Tensor:
-        """(Q*G, T) of each token."""
-        logps = self.table.log_softmax(-1)
+        """Return (Q*G, T) entropies of the distribution of each token."""
+        logps = self.logits.log_softmax(-1)
         return -(logps.exp() * logps).sum(-1).repeat_interleave(count, dim=0)
 
     def values(self, count: int) -> Tensor:
-        """(Q*G, T) what the critic expects before each token."""
+        """Return (Q*G, T) values of the critic before each token."""
         return self.critic.repeat_interleave(count, dim=0)
 
     @torch.no_grad()
     def accuracy(self) -> float:
-        """Probability of the right first token, averaged over questions."""
-        return self.table.softmax(-1)[:, 0].gather(-1, self.right[:, None]).mean().item()
+        """Return the probability of the right first token, averaged over questions."""
+        return self.logits.softmax(-1)[:, 0].gather(-1, self.right[:, None]).mean().item()
 
 
-def step_of(rewards: Tensor, mask: Tensor, **more) -> Step:
-    """A Step as the loop makes it, from (P, G) accuracies and a (B, T) mask.
+def make_step(rewards: Tensor, mask: Tensor, **fields) -> Step:
+    """Return a Step like the trainer's, from (P, G) accuracies and a (B, T) mask.
 
-    Whoever earns more than half said A, which is right; the others said B. What is not given is 0.
+    A completion that earns more than 0.5 has answered A, which is right; the others have answered B. Token tensors that
+    are not given are 0.
     """
-    nothing = torch.zeros_like(mask)
-    facts = {name: more.pop(name, nothing) for name in ("sampled_logps", "ref_logps", "old_values")}
-    told = {
+    zeros = torch.zeros_like(mask)
+    tensors = {name: fields.pop(name, zeros) for name in ("sampled_logps", "ref_logps", "old_values")}
+    defaults = {
         "ids": [f"q{i}" for i in range(len(rewards))],
         "labels": ["A"] * len(rewards),
-        "answers": [["A" if r > 0.5 else "B" for r in row] for row in rewards.tolist()],
+        "answers": [["A" if reward > 0.5 else "B" for reward in row] for row in rewards.tolist()],
         "finished": torch.ones(rewards.shape, dtype=torch.bool),
         "reward_weights": {"accuracy": 1.0},
-    } | more
-    return Step({"accuracy": rewards}, batch=Batch(mask, nothing, nothing, **facts), **told)
+    }
+    return Step({"accuracy": rewards}, batch=Batch(mask, zeros, zeros, **tensors), **defaults | fields)
 
 
-def batch_of(algorithm: Algorithm, rewards: Tensor, mask: Tensor, **more) -> Batch:
-    """The credited Batch of such a step."""
-    step = step_of(rewards, mask, **more)
+def make_batch(algorithm: Algorithm, rewards: Tensor, mask: Tensor, **fields) -> Batch:
+    """Return the batch of such a step with advantages and token weights."""
+    step = make_step(rewards, mask, **fields)
     algorithm.observe(step)
-    return credited(algorithm, step)
+    return credit_and_weigh(algorithm, step)
 
 
-def credited(algorithm: Algorithm, step: Step) -> Batch:
-    """What the loop's `credit` does, with one minibatch."""
+def credit_and_weigh(algorithm: Algorithm, step: Step) -> Batch:
+    """Return the step's batch with advantages and token weights, as in the trainer with one minibatch."""
     batch = algorithm.credit(step)
     return replace(batch, weights=algorithm.weights(batch.mask))
 
 
-def learn(toy: Toy, algorithm: Algorithm, steps: int = 40, count: int = 8, rate: float = 0.3) -> float:
-    """Train a toy with an algorithm; returns its accuracy afterwards."""
-    optimizer = torch.optim.Adam(toy.parameters(), rate)
-    reference, memory = Toy(*toy.table.shape), {}
+def train_toy(
+    policy: ToyPolicy, algorithm: Algorithm, steps: int = 40, count: int = 8, learning_rate: float = 0.3
+) -> float:
+    """Train a toy policy with an algorithm and return its accuracy."""
+    optimizer = torch.optim.Adam(policy.parameters(), learning_rate)
+    reference, memory = ToyPolicy(*policy.logits.shape), {}
     for number in range(1, steps + 1):
-        tokens = toy.demonstrate() if algorithm.completion_source == "data" else toy.sample(count)
+        tokens = policy.demonstrate() if algorithm.completion_source == "data" else policy.sample(count)
         with torch.no_grad():
-            old, size = toy(tokens), tokens.shape[1]
-            step = step_of(
-                toy.rewards(tokens), torch.ones_like(old), sampled_logps=old, ref_logps=reference(tokens),
-                old_values=toy.values(size), number=number, memory=memory,
-                labels=[LETTERS[w] for w in toy.right], answers=[[LETTERS[w] for w in row] for row in tokens[..., 0]],
+            old_logps, group_size = policy(tokens), tokens.shape[1]
+            step = make_step(
+                policy.rewards(tokens), torch.ones_like(old_logps), sampled_logps=old_logps, number=number,
+                ref_logps=reference(tokens), old_values=policy.values(group_size), memory=memory,
+                labels=[LETTERS[word] for word in policy.right],
+                answers=[[LETTERS[word] for word in row] for row in tokens[..., 0]],
             )  # fmt: skip
         algorithm.observe(step)
-        batch = replace(credited(algorithm, step), old_logps=old)
+        batch = replace(credit_and_weigh(algorithm, step), old_logps=old_logps)
         for _ in range(algorithm.num_iterations):
-            now = batch.with_outputs(old.shape[1], toy.entropy(size), toy.values(size))
-            losses, _ = algorithm.loss(toy(tokens), now)
+            current = batch.with_outputs(old_logps.shape[1], policy.entropy(group_size), policy.values(group_size))
+            losses, _ = algorithm.loss(policy(tokens), current)
             optimizer.zero_grad()
             (losses * batch.weights).sum().backward()
             optimizer.step()
-    return toy.accuracy()
+    return policy.accuracy()

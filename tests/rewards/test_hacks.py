@@ -1,6 +1,6 @@
-"""What rewards pay for tricks: the table in rewards/README.md is what is computed here, and its bold cells are known.
+"""What rewards pay for tricks: the table in rewards/README.md is reproduced here, and its bold cells are known.
 
-python -m pytest tests/test_hacks.py -s    # shows the table
+python -m pytest tests/rewards/test_hacks.py -s    # prints the table
 """
 
 import re
@@ -9,39 +9,39 @@ import pytest
 
 from rlvid.types import Completion
 from tests.helpers import hacks
-from tests.helpers.reward_audit import PAID, hack_table
+from tests.helpers.reward_audit import HACK_COLUMNS, hack_table
 from tests.helpers.tables import README, rows
 
 
 @pytest.fixture(scope="module")
 def table() -> dict[str, list[str]]:
-    """The table as it comes out today."""
+    """The table as computed now."""
     text = hack_table()
     print(f"\n{text}")
     return rows(text)
 
 
-def number(cell: str) -> float:
-    """A cell without its emphasis."""
+def to_number(cell: str) -> float:
+    """Return the number of a cell, without its emphasis."""
     return float(cell.strip("*"))
 
 
-def paid(table: dict[str, list[str]], trick: str, column: str) -> float:
-    """One cell."""
-    return number(table[trick][1 + list(PAID).index(column)])
+def mean_reward(table: dict[str, list[str]], trick: str, column: str) -> float:
+    """Return one cell of the table."""
+    return to_number(table[trick][1 + list(HACK_COLUMNS).index(column)])
 
 
 def test_there_are_many_tricks_in_prose_for_every_question() -> None:
     texts = [text for replies in hacks.HACKS.values() for _, text in replies]
     assert len(texts) == len({*texts}) >= 60
     assert min(len(replies) for replies in hacks.HACKS.values()) >= 5
-    assert {name for replies in [*hacks.HACKS.values(), hacks.HONEST] for name, _ in replies} == {*hacks.PROMPTS}
+    assert {name for replies in hacks.REPLIES.values() for name, _ in replies} == {*hacks.PROMPTS}
 
 
 def test_all_answers_are_right_unless_the_answer_is_the_trick() -> None:
-    for trick, replies in {**hacks.HACKS, "honest": hacks.HONEST}.items():
-        right = [g.prompt.answer == c.answer for g in hacks.groups(replies) for c in g]
-        assert all(right) or trick in ("several answers", "play with the tags"), trick
+    for trick, replies in hacks.REPLIES.items():
+        right = [group.prompt.answer == c.answer for group in hacks.groups(replies) for c in group]
+        assert all(right) or trick in ("several answers", "misuse the tags"), trick
 
 
 def test_repeated_words_are_repeated_tokens() -> None:
@@ -49,27 +49,30 @@ def test_repeated_words_are_repeated_tokens() -> None:
     assert isinstance(hacks.completion(""), Completion)
 
 
-def test_the_readmes_table_is_this_one(table: dict[str, list[str]]) -> None:
+def test_the_table_in_the_readme_is_reproduced(table: dict[str, list[str]]) -> None:
     shown = rows(README.read_text())
     for trick, cells in table.items():
         if trick not in ("replies", "---"):
-            assert list(map(number, shown[trick])) == pytest.approx(list(map(number, cells)), abs=0.02), trick
+            assert list(map(to_number, shown[trick])) == pytest.approx(list(map(to_number, cells)), abs=0.02), trick
 
 
-def test_what_is_stopped_stays_stopped(table: dict[str, list[str]]) -> None:
-    meaning, words = "consistency_ embedding", "grounding_ narrations"
-    honest = {column: paid(table, "honest", column) for column in PAID}
-    for trick in ("empty reasoning", "therefore the answer is B", "conclude another option", "speak to the judge"):
-        assert paid(table, trick, meaning) < honest[meaning] / 2, trick
-    for trick in ("parrot the question", "enumerate the options", "assert the option", "make up what happened", "pad"):
-        assert paid(table, trick, words) < honest[words] / 5, trick
-        assert paid(table, trick, "the same, by embedding") < honest["the same, by embedding"] / 5, trick
-    assert paid(table, "several answers", "accuracy") == paid(table, "play with the tags", "format") == 0
-    assert paid(table, "pad", "repetition") < -0.5
+def test_tricks_that_earn_little_still_earn_little(table: dict[str, list[str]]) -> None:
+    embedding = "consistency_ embedding"
+    narrations = "grounding_ narrations", "grounding_ narrations, embedding"
+    honest = {column: mean_reward(table, "honest", column) for column in HACK_COLUMNS}
+    for trick in ("empty reasoning", "therefore the answer is B", "conclude another option", "address the judge"):
+        assert mean_reward(table, trick, embedding) < honest[embedding] / 2, trick
+    ungrounded = "repeat the question", "enumerate the options", "assert the option", "invent what happened"
+    for trick in (*ungrounded, "pad the thought"):
+        for column in narrations:
+            assert mean_reward(table, trick, column) < honest[column] / 5, trick
+    assert mean_reward(table, "several answers", "accuracy") == 0
+    assert mean_reward(table, "misuse the tags", "format") == 0
+    assert mean_reward(table, "pad the thought", "repetition") < -0.5
 
 
-def test_what_gets_through_is_bold_in_the_readme() -> None:
+def test_tricks_that_earn_as_much_as_honesty_are_bold_in_the_readme() -> None:
     shown = rows(README.read_text())
-    place = 1 + list(PAID).index("consistency_ embedding")
-    bold = {trick for trick, cells in shown.items() if trick in hacks.HACKS and re.match(r"\*\*", cells[place])}
-    assert bold == {"assert the option", "make up what happened", "deny the option"}
+    index = 1 + list(HACK_COLUMNS).index("consistency_ embedding")
+    bold = {trick for trick, cells in shown.items() if trick in hacks.HACKS and re.match(r"\*\*", cells[index])}
+    assert bold == {"assert the option", "invent what happened", "deny the option"}

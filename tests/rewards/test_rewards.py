@@ -1,6 +1,6 @@
-"""What every reward in the folder must do, and what the plain ones among them say about known replies.
+"""Contracts that every reward in the folder keeps, and the values of rewards of text alone on known replies.
 
-Those that read evidence stand in test_consistency.py and test_grounding.py; hacks in test_hacks.py.
+Rewards that read evidence are tested in test_consistency.py and test_grounding.py, tricks in test_hacks.py.
 """
 
 import random
@@ -26,9 +26,10 @@ from rlvid.reward import Column
 from rlvid.types import Completion, Group, Likelihood, Prompt
 from rlvid.video.views import VIEWS
 
+pytestmark = pytest.mark.fast
 FOLDER = Path(rewards.__path__[0])
 NAMES = available("rewards")
-BLIND = {"random", "constant", "overlong", "repetition"}  # these see length, tokens or luck, not what is said
+CONTENT_BLIND = {"random", "constant", "overlong", "repetition"}  # they do not depend on the meaning of a reply
 PROMPT = Prompt(
     id="q1",
     question="What should I do next?",
@@ -50,7 +51,7 @@ BAD = [
 ]
 
 
-OTHERS = {  # rewards for records of another kind: prompt, gold reply
+OTHER_RECORDS = {  # rewards for records of another kind: prompt, gold reply
     "open_ended": (Prompt(id="o", question="How long?", answer="boil the pasta"), "<answer>Boil pasta.</answer>"),
     "grounding_tiou": (Prompt(id="s", question="When?", meta={"span": (2, 5)}), "<answer>2 to 5</answer>"),
     "grounding_box_iou": (Prompt(id="b", question="?", meta={"box": (0, 0, 4, 4)}), "<answer>[0, 0, 4, 4]</answer>"),
@@ -58,18 +59,21 @@ OTHERS = {  # rewards for records of another kind: prompt, gold reply
 
 
 def group(*texts: str, prompt: Prompt = PROMPT) -> Group:
-    """Replies to one prompt, 400 tokens each, with all evidence: strong for the gold reply, none for the others."""
+    """Return replies to one prompt, 400 tokens each, with all evidence: strong for the gold reply, weak for others."""
     replies = Group(prompt, [Completion(text, tokens=tuple(range(400))) for text in texts])
-    sure, letters = (0.1, 0.9, 0.0, 0.0)[: len(prompt.options)], len(prompt.options)
-    even = (1 / letters,) * letters if letters else ()
+    count = len(prompt.options)
+    certain = (0.1, 0.9, 0.0, 0.0)[:count]
+    even = (1 / count,) * count if count else ()
     replies.columns["accuracy"] = build("rewards", "accuracy")([replies])[0]
     replies.evidence = {
         "narrations": prompt.narrations,
         "embeddings": embed,
         "nli": lambda pairs: [0.9 * ("close" in premise and "close" in h) for premise, h in pairs],
         "judge": lambda prompts: ["B" if "must be closed" in p or "close the tap" in p else "A" for p in prompts],
-        "answer_probs": [sure if t == GOLD else even for t in texts],
-        "answer_likelihood": [Likelihood(sure, even, sure) if t == GOLD else Likelihood(*[even] * 3) for t in texts],
+        "answer_probs": [certain if t == GOLD else even for t in texts],
+        "answer_likelihood": [
+            Likelihood(certain, even, certain) if t == GOLD else Likelihood(even, even, even) for t in texts
+        ],
         "reanswer": ["B" if t == GOLD else None for t in texts],
         "ref_logps": [(-1.0,) * 400 for _ in texts],
         "visual_attention": [0.5 if t == GOLD else 0.1 for t in texts],
@@ -81,17 +85,17 @@ def group(*texts: str, prompt: Prompt = PROMPT) -> Group:
 
 
 def score(name: str, *texts: str, **fields: object) -> Sequence[float | None]:
-    """One reward's row for some replies to the prompt."""
+    """Return one reward's row for replies to the prompt."""
     return build("rewards", name, **fields)([group(*texts)])[0]
 
 
 @pytest.fixture(params=NAMES)
 def reward(request: pytest.FixtureRequest) -> Callable[[Sequence[Group]], Column]:
-    """Every reward in the folder, with its defaults."""
+    """Each reward in the folder, with its defaults."""
     return build("rewards", request.param)
 
 
-def test_one_row_per_group_and_one_number_or_none_per_completion(reward: Callable) -> None:
+def test_a_reward_returns_one_row_per_group_and_one_number_or_none_per_completion(reward: Callable) -> None:
     groups = [group(GOLD, *BAD), group(GOLD), group(*BAD, prompt=Prompt(id="q2", question="?", options=("a", "b")))]
     column = reward(groups)
     assert [len(row) for row in column] == [len(g) for g in groups]
@@ -99,66 +103,65 @@ def test_one_row_per_group_and_one_number_or_none_per_completion(reward: Callabl
     assert reward([]) == []
 
 
-def test_the_same_replies_get_the_same_numbers_in_any_order(reward: Callable) -> None:
-    replies, luck = [GOLD, *BAD, GOLD], random.Random(0)
-    there = reward([group(*replies)])[0]
-    assert there == reward([group(*replies)])[0]
+def test_equal_replies_get_equal_numbers_in_any_order(reward: Callable) -> None:
+    replies, rng = [GOLD, *BAD, GOLD], random.Random(0)
+    row = reward([group(*replies)])[0]
+    assert row == reward([group(*replies)])[0]
     for _ in range(5):
-        order = luck.sample(range(len(replies)), len(replies))
-        moved = group(*(replies[i] for i in order))
-        first, second = reward([group(GOLD), moved])  # and whatever stands beside them
-        assert second == [there[i] for i in order] and len(first) == 1
+        order = rng.sample(range(len(replies)), len(replies))
+        reordered = group(*(replies[i] for i in order))
+        first, second = reward([group(GOLD), reordered])  # beside another group
+        assert second == [row[i] for i in order] and len(first) == 1
 
 
-BARE = Prompt(id="bare", question="What next?")  # no options, no answer, no pixels, nothing narrated
-ALWAYS = {"random", "constant", "consistency_likelihood", "format", "length", "overlong", "repetition"}
-ALWAYS |= {"grounding_attention"}  # None only where its evidence is
+BARE = Prompt(id="bare", question="What next?")  # no options, no answer, no pixels, no narrations
+ALWAYS_APPLY = {"random", "constant", "consistency_likelihood", "format", "length", "overlong", "repetition"}
+ALWAYS_APPLY |= {"grounding_attention"}  # None only where its evidence is None
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_none_is_only_where_a_reward_does_not_apply(name: str) -> None:
-    """With all evidence there is a number for every reply, however bad, to a record of the reward's own kind."""
-    prompt, reply = OTHERS.get(name, (PROMPT, GOLD))
+def test_a_reward_is_none_only_where_it_does_not_apply(name: str) -> None:
+    """With all evidence, every reply to a record of the reward's kind gets a number, however bad it is."""
+    prompt, reply = OTHER_RECORDS.get(name, (PROMPT, GOLD))
     assert None not in build("rewards", name)([group(reply, *BAD, prompt=prompt)])[0]
-    if name in OTHERS:
+    if name in OTHER_RECORDS:
         assert score(name, GOLD, *BAD) == [None] * (1 + len(BAD))
     bare = build("rewards", name)([group(GOLD, *BAD, prompt=BARE)])[0]
-    assert None not in bare if name in ALWAYS else bare == [None] * len(bare)
+    assert None not in bare if name in ALWAYS_APPLY else bare == [None] * len(bare)
 
 
-@pytest.mark.parametrize("name", sorted({*NAMES} - BLIND))
-def test_nothing_scores_above_the_gold_reply(name: str) -> None:
-    prompt, reply = OTHERS.get(name, (PROMPT, GOLD))
+@pytest.mark.parametrize("name", sorted({*NAMES} - CONTENT_BLIND))
+def test_no_reply_scores_above_the_gold_reply(name: str) -> None:
+    prompt, reply = OTHER_RECORDS.get(name, (PROMPT, GOLD))
     gold, *bad = build("rewards", name)([group(reply, *BAD, prompt=prompt)])[0]
     assert gold is not None and gold > min(v for v in bad if v is not None)
     assert gold == max(gold, *(v for v in bad if v is not None))
 
 
-def test_rewards_import_without_torch() -> None:
+def test_rewards_can_be_imported_without_torch() -> None:
     code = f"import sys\nfor n in {NAMES}: __import__('rewards.' + n)\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_readmes_table_names_every_reward() -> None:
+def test_the_table_in_the_readme_names_every_reward() -> None:
     table = re.findall(r"^\| `(\w+)` \|", (FOLDER / "README.md").read_text().partition("\n## ")[0], re.M)
     assert table == NAMES
 
 
-def test_the_readmes_examples_run(tmp_path: Path) -> None:
+def test_the_examples_in_the_readme_run(tmp_path: Path) -> None:
     python = re.findall(r"```python\n(.*?)```", (FOLDER / "README.md").read_text(), re.S)
-    plain, knobs, rarity, helps = (
-        tmp_path / f"{name}.py" for name in ("a/my_reward", "b/my_reward", "rarity", "helps")
-    )
-    for path, block in zip((plain, knobs, rarity, helps), python, strict=False):
+    names = "a/my_reward", "b/my_reward", "rarity", "helps"
+    plain, with_options, rarity, helps = (tmp_path / f"{name}.py" for name in names)
+    for path, block in zip((plain, with_options, rarity, helps), python, strict=False):
         path.parent.mkdir(exist_ok=True)
         path.write_text(block)
     assert build("rewards", str(plain))([group(GOLD, "B")]) == [[pytest.approx(0.83), None]]
-    assert build("rewards", str(knobs), words=34)([group(GOLD, "B")]) == [[pytest.approx(0.5), None]]
+    assert build("rewards", str(with_options), words=34)([group(GOLD, "B")]) == [[pytest.approx(0.5), None]]
     assert build("rewards", f"{rarity}:Rarity", floor=0.6)([group(GOLD, GOLD, GOLD, "B")]) == [[0.6, 0.6, 0.6, 0.0]]
     assert build("rewards", f"{helps}:Helps")([group(GOLD, "B")]) == [[pytest.approx(0.9 - 0.25), 0.0]]
 
 
-def test_accuracy_is_the_parsers_letter_against_the_gold_one() -> None:
+def test_accuracy_compares_the_parsed_letter_with_the_gold_one() -> None:
     replies = [GOLD, "<think>.</think><answer>close tap.</answer>", "<answer>(b)</answer>"]
     assert score("accuracy", *replies) == [1.0, 1.0, 1.0]
     assert score("accuracy", "<answer>A</answer>", "<answer>A or B</answer>", "B", "") == [0.0, 0.0, 0.0, 0.0]
@@ -170,11 +173,11 @@ def test_accuracy_does_not_apply_without_a_gold_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "whole", "partial"),
+    ("text", "strict", "partial"),
     [
         (GOLD, 1, 1.0),
         (" \n<think>so</think>\n\n<answer>B</answer>\n", 1, 1.0),
-        ("<think>a < b</think><answer>A or B</answer>", 1, 1.0),  # what the answer says is accuracy's business
+        ("<think>a < b</think><answer>A or B</answer>", 1, 1.0),  # accuracy checks what the answer is
         ("<think>so</think><answer>B</answer> and so on", 0, 0.75),  # SEED-Bench-R1: 1
         ("So: <think>so</think><answer>B</answer>", 0, 0.75),
         ("<think>so</think> thus <answer>B</answer>", 0, 0.75),
@@ -192,8 +195,8 @@ def test_accuracy_does_not_apply_without_a_gold_answer() -> None:
         ("", 0, 0.0),
     ],
 )
-def test_format(text: str, whole: float, partial: float) -> None:
-    assert score("format", text) == [whole]
+def test_format_is_strict_or_counts_the_tags_in_position(text: str, strict: float, partial: float) -> None:
+    assert score("format", text) == [strict]
     assert score("format", text, partial=True) == [partial]
 
 
@@ -202,68 +205,69 @@ BODIES = st.text().filter(lambda text: text.strip() and "<" not in text)
 
 
 @given(PIECES)
-def test_format_accepts_exactly_one_shape(text: str) -> None:
+def test_format_accepts_exactly_one_form(text: str) -> None:
     tags = re.findall(r"</?(?:think|answer)>", text)
-    outside, so, gap, then, after = (*re.split(r"</?(?:think|answer)>", text), *[""] * 5)[:5]
-    shape = tags == ["<think>", "</think>", "<answer>", "</answer>"]
-    whole = shape and bool(so.strip() and then.strip()) and not (outside + gap + after).strip()
-    assert score("format", text) == [float(whole)]
-    assert score("format", text, partial=True) == [1.0] if whole else score("format", text, partial=True)[0] < 1
+    before, thought, gap, answer, after = (*re.split(r"</?(?:think|answer)>", text), *[""] * 5)[:5]
+    tags_fit = tags == ["<think>", "</think>", "<answer>", "</answer>"]
+    well_formed = tags_fit and bool(thought.strip() and answer.strip()) and not (before + gap + after).strip()
+    assert score("format", text) == [float(well_formed)]
+    [partial] = score("format", text, partial=True)
+    assert partial == 1.0 if well_formed else partial < 1
 
 
 @given(BODIES, st.sampled_from("ABCD"))
-def test_a_well_formed_letter_is_always_an_answer(thought: str, letter: str) -> None:
+def test_a_letter_in_a_well_formed_reply_is_always_parsed(thought: str, letter: str) -> None:
     text = f"<think>{thought}</think><answer>{letter}</answer>"
     assert score("format", text) == [1.0]
     assert parse(text, PROMPT.options) == letter
 
 
-def test_an_unknown_field_is_refused_by_name() -> None:
+def test_an_unknown_option_is_refused_with_a_suggestion() -> None:
     with pytest.raises(UserError, match=r"'format' has no field 'partail'. Did you mean 'partial'\?"):
         build("rewards", "format", partail=True)
 
 
-def test_the_designs_example_holds() -> None:
+def test_an_ambiguous_answer_is_wrong() -> None:
     replies = ["<think>The tap is running.</think><answer>B</answer>", "<answer>A or B</answer>"]
     assert build("rewards", "accuracy")([group(*replies)]) == [[1.0, 0.0]]
 
 
 @pytest.mark.parametrize(("tokens", "expected"), [(0, 0), (192, 0), (208, -0.25), (256, -1), (300, -1)])
-def test_overlong_is_a_ramp(tokens: int, expected: float) -> None:
+def test_overlong_falls_linearly_to_minus_1(tokens: int, expected: float) -> None:
     row = build("rewards", "overlong")([Group(PROMPT, [Completion(GOLD, tokens=(1,) * tokens)])])
     assert row == [[pytest.approx(expected)]]
 
 
-def test_the_random_reward_is_1_as_often_as_p_and_heeds_only_seed_sample_and_text() -> None:
+def test_the_random_reward_has_mean_p_and_depends_only_on_seed_sample_and_text() -> None:
     texts = [f"reply {i}" for i in range(2000)]
     low, high = (score("random", *texts, p=p) for p in (0.3, 0.6))
     assert sum(low) / 2000 == pytest.approx(0.3, abs=0.05) and sum(high) / 2000 == pytest.approx(0.6, abs=0.05)
-    assert all(a <= b for a, b in zip(low, high, strict=True))  # nested
-    other = score("random", *texts, p=0.3, seed=1)
-    assert sum(a * b for a, b in zip(low, other, strict=True)) / 2000 == pytest.approx(0.09, abs=0.03)
+    assert all(a <= b for a, b in zip(low, high, strict=True))  # the ones at a low p are ones at a higher p
+    other_seed = score("random", *texts, p=0.3, seed=1)
+    assert sum(a * b for a, b in zip(low, other_seed, strict=True)) / 2000 == pytest.approx(0.09, abs=0.03)
     relabelled = group(*texts, prompt=replace(PROMPT, answer="C"))
     assert build("rewards", "random", p=0.3)([relabelled]) == [low]
     assert score("random", "", GOLD, p=1.0) == [1.0, 1.0] and score("random", "", GOLD, p=0.0) == [0.0, 0.0]
 
 
-def test_a_constant_is_one() -> None:
+def test_the_constant_reward_is_its_value() -> None:
     assert score("constant", GOLD, "", value=0.5) == [0.5, 0.5]
 
 
-def test_length_is_a_band_for_right_answers() -> None:
+def test_length_pays_right_answers_within_its_bounds() -> None:
     replies = Group(PROMPT, [Completion(GOLD, tokens=(1,) * n) for n in (319, 320, 512, 513, 400)])
     replies.columns["accuracy"] = [1.0, 1.0, 1.0, 1.0, 0.0]
     assert build("rewards", "length")([replies]) == [[0, 0.2, 0.2, 0, 0]]
 
 
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 4))
-def test_repetition_is_trls(tokens: list[int], n: int) -> None:
+def test_repetition_equals_that_of_trl(tokens: list[int], n: int) -> None:
     row = build("rewards", "repetition", n=n)([Group(PROMPT, [Completion("", tokens=tuple(tokens))])])
     assert row == [get_repetition_penalty_reward(n)([tokens])]
 
 
 @pytest.mark.parametrize(
-    ("gold", "said", "expected"),
+    ("gold", "answer", "expected"),
     [
         ("12", "12", 1),
         ("0.5", "1/2", 1),
@@ -276,8 +280,8 @@ def test_repetition_is_trls(tokens: list[int], n: int) -> None:
         ("boil the pasta", "wash a pan", 0),
     ],
 )
-def test_open_answers_are_equal_or_share_words(gold: str, said: str, expected: float) -> None:
+def test_open_answers_are_compared_as_numbers_or_by_shared_words(gold: str, answer: str, expected: float) -> None:
     prompt = Prompt(id="o", question="?", answer=gold)
-    replies = Group(prompt, [Completion(f"<think>so</think><answer>{said}</answer>"), Completion(said)])
+    replies = Group(prompt, [Completion(f"<think>so</think><answer>{answer}</answer>"), Completion(answer)])
     assert build("rewards", "open_ended")([replies]) == [[pytest.approx(expected), 0.0]]
     assert build("rewards", "accuracy")([replies]) == [[None, None]]

@@ -1,0 +1,190 @@
+"""Algorithms that correct a verifier with known or estimated error rates: hand values, unbiasedness by enumeration."""
+
+import math
+from itertools import product
+
+import pytest
+import torch
+
+from algorithms._robust import verdict_correlation
+from rlvid.errors import UserError
+from rlvid.registry import build
+from tests.helpers.steps import RATES, J, advantages_of, answer_step, flip, success_groups, verdict_step
+
+# --- S-GRPO
+
+
+def test_the_weights_of_s_grpo_equal_the_published_ones():
+    """The published table for groups of 8, and the released formula compared with the correlation that it is."""
+    verdicts, p = success_groups(), torch.tensor(0.1, dtype=torch.float64)
+    weights = verdict_correlation(verdicts, p, p)[:, 0]
+    assert weights.tolist() == pytest.approx([0, 0.42, 0.72, 0.79, 0.80, 0.79, 0.72, 0.42, 0], abs=0.006)
+    mean = verdicts.mean(-1)
+    t = ((mean - p) / (1 - 2 * p)).clamp(0, 1)
+    released = (1 - 2 * p) * t * (1 - t) / (((mean * (1 - mean)).sqrt() + 1e-8) * ((t * (1 - t)).sqrt() + 1e-8))
+    assert torch.allclose(weights, released, atol=1e-6)
+    assert verdict_correlation(verdicts, 2 * p, 2 * p)[[1, 7], 0].tolist() == [0, 0]
+    z = (verdicts - mean[:, None]) / (verdicts.std(-1, keepdim=True) + 1e-8)
+    advantages = advantages_of("s_grpo", verdict_step(verdicts))
+    assert torch.allclose(advantages, (weights[:, None] * z).float(), atol=1e-6)
+
+
+def test_the_weight_is_the_correlation_of_clean_and_noisy_verdicts():
+    right_share, (fp, fn) = 0.3, RATES.values()
+    joint = {  # (clean, noisy): probability
+        (1, 1): right_share * (1 - fn),
+        (1, 0): right_share * fn,
+        (0, 1): (1 - right_share) * fp,
+        (0, 0): (1 - right_share) * (1 - fp),
+    }
+    accepted = sum(prob for (_, verdict), prob in joint.items() if verdict)
+    covariance = joint[1, 1] - right_share * accepted
+    correlation = covariance / math.sqrt(right_share * (1 - right_share) * accepted * (1 - accepted))
+    group = torch.zeros(1, 100, dtype=torch.float64)
+    group[:, : round(100 * accepted)] = 1
+    assert verdict_correlation(group, torch.tensor(fp), torch.tensor(fn)).item() == pytest.approx(correlation, abs=1e-6)
+
+
+def test_s_grpo_shrinks_only_the_outcome():
+    outcome, form = success_groups()[[8, 4]], torch.tensor([[1.0, 0] * 4, [0, 1] * 4], dtype=torch.float64)
+    step = verdict_step(outcome, reward_weights={"accuracy": 1.0, "format": 0.5})
+    step.columns["format"] = form
+    total = outcome + 0.5 * form
+    flat, mixed = advantages_of("s_grpo", step)
+    std = total.std(-1) + 1e-8
+    assert torch.allclose(flat, (0.5 * (form[0] - 0.5) / std[0]).float())
+    expected = (0.8 * (outcome[1] - 0.5) + 0.5 * (form[1] - 0.5)) / std[1]
+    assert torch.allclose(mixed, expected.float(), atol=1e-6)
+    without = advantages_of("s_grpo", step.without_reward("accuracy"))
+    assert torch.equal(without[0], without[1].flip(0))
+
+
+# --- Backward and forward correction
+
+
+def test_backward_and_forward_corrections_have_the_published_expectations():
+    """E[r^ | clean] = clean; E[w | right] = 0, E[w | wrong] = -J."""
+    verdicts = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
+    corrected = build("algorithms", "backward", **RATES).corrected_verdicts(verdict_step(verdicts))[0]
+    weight = build("algorithms", "forward", **RATES).rewards(verdict_step(verdicts))[0]
+    assert weight.tolist() == pytest.approx([RATES["false_negatives"] - 1, RATES["false_negatives"]])
+    for clean, accepted in ((0, RATES["false_positives"]), (1, 1 - RATES["false_negatives"])):
+        probs = torch.tensor([1 - accepted, accepted], dtype=torch.float64)
+        assert (probs * corrected).sum().item() == pytest.approx(clean)
+        assert (probs * weight).sum().item() == pytest.approx(0 if clean else -J)
+
+
+def test_the_expected_gradient_of_a_bandit_is_the_clean_one():
+    """Over all actions and verdicts of a group of 3: backward gives the clean gradient, forward J * 3 / 2 of it.
+
+    3 / 2 because Dr. GRPO's baseline contains the completion itself.
+    """
+    logits, right = torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64), 1
+    policy, (fp, fn) = logits.softmax(0), RATES.values()
+    score = torch.eye(3, dtype=torch.float64) - policy  # gradients of log pi(action) with respect to the logits
+
+    def gradient(name, noise, **options):
+        total = torch.zeros(3, dtype=torch.float64)
+        for actions, verdicts in product(product(range(3), repeat=3), product((0.0, 1.0), repeat=3)):
+            accepted = [(1 - fn if noise else 1.0) if a == right else (fp if noise else 0.0) for a in actions]
+            prob = math.prod(p if v else 1 - p for p, v in zip(accepted, verdicts, strict=True))
+            prob *= math.prod(policy[a].item() for a in actions)
+            step = verdict_step(torch.tensor([verdicts], dtype=torch.float64))
+            advantages = advantages_of(name, step, **options)[0].double()
+            total += prob * (advantages[:, None] * score[list(actions)]).mean(0)
+        return total
+
+    clean = gradient("dr_grpo", noise=False)
+    assert torch.allclose(gradient("backward", noise=True, **RATES), clean, atol=1e-6)
+    assert torch.allclose(gradient("dr_grpo", noise=True), J * clean, atol=1e-6), "a learning rate would do as well"
+    assert torch.allclose(gradient("forward", noise=True, **RATES), J * 3 / 2 * clean, atol=1e-6)
+
+
+def test_forward_in_a_mix_equals_hand_computed_values():
+    verdicts = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    step = verdict_step(verdicts, reward_weights={"accuracy": 2.0, "format": 1.0})
+    step.columns["format"] = torch.tensor([[1.0, 0.0], [float("nan"), 1.0]])
+    expected = [[2 * 0.2 + 0.5, 2 * -0.8 - 0.5], [2 * -0.8, 2 * -0.8]]
+    assert advantages_of("forward", step, **RATES).tolist() == [pytest.approx(row) for row in expected]
+
+
+def test_noise_corrected_grpo_divides_by_what_s_grpo_multiplies_with():
+    verdicts = success_groups()[2:7]
+    fp, fn = torch.tensor(RATES["false_positives"]), torch.tensor(RATES["false_negatives"])
+    z = (verdicts - verdicts.mean(-1, keepdim=True)) / verdicts.std(-1, keepdim=True)
+    expected = z / verdict_correlation(verdicts, fp, fn, least=1 / 8)
+    advantages = advantages_of("noise_corrected_grpo", verdict_step(verdicts), **RATES)
+    assert torch.allclose(advantages, expected.float(), rtol=1e-3)
+    t = (2 / 8 - 0.1) / J
+    assert advantages[0, 0].item() == pytest.approx((6 / 8 / J) / (math.sqrt(8 / 7 * t * (1 - t)) + 1e-4), rel=1e-6)
+
+    step = verdict_step(success_groups())
+    assert torch.allclose(advantages_of("noise_corrected_grpo", step), advantages_of("grpo", step), rtol=1e-5)
+    rates = {"false_positives": 0.3, "false_negatives": 0.3}
+    assert advantages_of("noise_corrected_grpo", step, **rates).abs().max() < 9
+
+
+# --- Error rates
+
+
+def test_error_rates_may_depend_on_the_label():
+    step = verdict_step(torch.tensor([[1.0, 0.0]] * 3, dtype=torch.float64), labels=["A", "B", "C"])
+    rates = {"A": [0.1, 0.2], "B": [0.0, 0.5]}
+    advantages = advantages_of("noise_corrected_dr_grpo", step, rates=rates, false_negatives=0.2)
+    assert advantages[:, 0].tolist() == pytest.approx([0.5 / 0.7, 0.5 / 0.5, 0.5 / 0.8])
+    with pytest.raises(UserError, match="sum to less than 1"):
+        build("algorithms", "noise_corrected_grpo", rates={"A": [0.6, 0.4]})
+    with pytest.raises(UserError, match=r"rates.A must be \[false positives, false negatives\]"):
+        build("algorithms", "noise_corrected_grpo", rates={"A": 0.6})
+
+
+def test_error_rates_are_estimated_from_disagreeing_verdicts():
+    """Completions that share a letter outvote an erring verifier: nearly right in 16s, a third too low in 3s."""
+    generator, memory = torch.Generator().manual_seed(1), {}
+    options = {"estimate": True, "rates": {"B": [0.3, 0.3]}, "false_positives": 0.4}
+    algorithm = build("algorithms", "noise_corrected_dr_grpo", **options)
+
+    def noisy_step(prompts, size):
+        answers = [["A"] * size + ["B"] * size for _ in range(prompts)]
+        labels = ["AB"[i % 2] for i in range(prompts)]
+        clean = torch.tensor([[float(c == label) for c in row] for row, label in zip(answers, labels, strict=True)])
+        rates = torch.tensor([[0.05, 0.2] if label == "A" else [0.15, 0.1] for label in labels]).double()
+        verdicts = flip(clean.double(), rates[:, :1], rates[:, 1:], generator)
+        return verdict_step(verdicts, answers=answers, labels=labels, memory=memory)
+
+    first = noisy_step(2, 16)
+    algorithm.observe(first)
+    given = torch.cat(algorithm.error_rates(first), 1).tolist()
+    assert given == [[0.4, 0.0], [0.3, 0.3]], "not yet 100 verdicts of a letter"
+    for _ in range(20):
+        algorithm.observe(noisy_step(24, 16))
+    estimated = torch.cat(algorithm.error_rates(first), 1)
+    assert torch.allclose(estimated, torch.tensor([[0.05, 0.2], [0.15, 0.1]]).double(), atol=0.02)
+    same_for_all = build("algorithms", "backward", estimate=True)
+    assert torch.cat(same_for_all.error_rates(first), 1).tolist() == [pytest.approx([0.1, 0.15], abs=0.02)] * 2
+
+    memory.clear()
+    for _ in range(100):
+        algorithm.observe(noisy_step(24, 3))
+    too_low = algorithm.error_rates(first)[1][0].item()
+    assert too_low == pytest.approx((0.2 * 0.8**2 + 0.2**2 * 0.8) * 1, abs=0.02) and too_low < 0.18
+
+
+def test_a_wrong_label_is_invisible_to_the_estimate():
+    memory = {}
+    algorithm = build("algorithms", "backward", estimate=True, **RATES)
+    for _ in range(20):
+        algorithm.observe(answer_step(["AAAABBBB"] * 4, "AABB", memory=memory))
+    assert torch.cat(algorithm.error_rates(answer_step(["AB"], "A", memory=memory)), 1).tolist() == [[0, 0]]
+
+
+def test_the_outcome_must_be_in_the_mix_and_binary():
+    for name in ("ttrl", "olr", "soft_label"):
+        with pytest.raises(ValueError, match="there is no reward 'right' in the mix"):
+            advantages_of(name, verdict_step(success_groups()[[2]]), outcome="right")
+    with pytest.raises(ValueError, match="'accuracy' must be 0 or 1"):
+        advantages_of("s_grpo", verdict_step(torch.tensor([[0.5, 1.0]])))
+    with pytest.raises(UserError, match="not on its z-scores"):
+        build("algorithms", "backward", multi_objective_aggregation="normalize_then_sum")
+    with pytest.raises(UserError, match='scale_rewards must be "group"'):
+        build("algorithms", "s_grpo", scale_rewards="none")
