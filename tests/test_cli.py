@@ -11,7 +11,7 @@ import pytest
 from rlvid.__main__ import main
 from rlvid.cli.listing import LISTS
 from rlvid.cli.parser import COMMANDS
-from rlvid.config import Config, settings
+from rlvid.config import Config, config_keys
 from rlvid.registry import module_file
 from tests.helpers.runs import rlvid
 
@@ -96,7 +96,7 @@ def test_every_listed_source_exists():
 def test_the_list_of_config_keys_has_one_row_per_key():
     lines = rlvid("list", "config").stdout.splitlines()
     assert lines[0].split() == ["key", "type", "default", "meaning"]
-    assert [line.split()[0] for line in lines[1:]] == [setting.key for setting in settings(Config())]
+    assert [line.split()[0] for line in lines[1:]] == [key.name for key in config_keys(Config())]
     assert any(re.match(r"train\.max_steps +int +750 +optimizer steps; 0 or more", line) for line in lines)
     train = rlvid("list", "config", "train").stdout.splitlines()
     assert len(train) > 30 and all(line.startswith("train.") for line in train[1:])

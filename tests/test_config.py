@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlvid.config import VIEW_NAMES, Config, Plugin, from_table, load, settings
+from rlvid.config import VIEW_NAMES, Config, Plugin, config_keys, from_table, load
 from rlvid.errors import UserError
 from rlvid.registry import build, preset_path
 from rlvid.utils.renamed import RENAMED
@@ -133,18 +133,18 @@ def test_an_old_key_names_the_new_one(override, hint):
 
 
 def test_the_replacement_of_every_renamed_key_exists():
-    known = {setting.key for setting in settings(Config())}
+    known = {key.name for key in config_keys(Config())}
     for old, new in RENAMED["config key"].items():
         section = old.rpartition(".")[0]
         assert f"{section}.{new}" in known and old not in known
 
 
 def test_every_key_has_a_meaning_and_a_default_within_its_limits():
-    listed = list(settings(Config()))
-    assert {"model", "algorithm", "noise.kind", "train.max_steps", "eval.views"} <= {setting.key for setting in listed}
-    assert all(setting.meaning and setting.limits.allow(setting.value) for setting in listed)
+    listed = list(config_keys(Config()))
+    assert {"model", "algorithm", "noise.kind", "train.max_steps", "eval.views"} <= {key.name for key in listed}
+    assert all(key.meaning and key.limits.allow(key.value) for key in listed)
     plain = {key for key, value in asdict(Config()).items() if not isinstance(value, dict)}
-    assert plain <= {setting.key for setting in listed}, "every key is declared with setting()"
+    assert plain <= {key.name for key in listed}, "every key is declared with setting()"
 
 
 def test_the_views_of_a_config_are_those_that_exist():

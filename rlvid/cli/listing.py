@@ -15,7 +15,7 @@ from typing import Any
 import tomli_w
 from rich.table import Table
 
-from rlvid.config import Config, settings
+from rlvid.config import Config, config_keys
 from rlvid.errors import UserError
 from rlvid.registry import available, module_file, suggest
 
@@ -128,15 +128,15 @@ def config_table(section: str = "") -> Table:
     Raises:
         UserError: for an unknown section.
     """
-    rows = list(settings(Config()))
-    sections = {row.key.partition(".")[0] for row in rows}
+    rows = list(config_keys(Config()))
+    sections = {row.name.partition(".")[0] for row in rows}
     if section and section not in sections:
         raise UserError(f"no section {section!r} in a config.{suggest(section, sections)}")
     table = _table("key", "type", "default", "meaning")
     for row in rows:
-        if section in ("", row.key.partition(".")[0]):
+        if section in ("", row.name.partition(".")[0]):
             limits = f"; {row.limits}" if str(row.limits) else ""
-            table.add_row(row.key, _type_in_words(row.type), _as_toml(row.value), row.meaning + limits)
+            table.add_row(row.name, _type_in_words(row.type), _as_toml(row.value), row.meaning + limits)
     return table
 
 

@@ -16,21 +16,21 @@ from rlvid.config.sections import (
     TrainConfig,
     VideoConfig,
 )
-from rlvid.config.setting import Setting, settings
+from rlvid.config.setting import ConfigKey, config_keys
 
 __all__ = [
     "VIEW_NAMES",
     "ColdStartConfig",
     "Config",
+    "ConfigKey",
     "EvalConfig",
     "EvidenceConfig",
     "JudgeConfig",
     "NoiseConfig",
     "Plugin",
-    "Setting",
     "TrainConfig",
     "VideoConfig",
+    "config_keys",
     "from_table",
     "load",
-    "settings",
 ]

@@ -16,7 +16,7 @@ from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from rlvid.config.sections import Config, Plugin
-from rlvid.config.setting import settings
+from rlvid.config.setting import config_keys
 from rlvid.errors import UserError
 from rlvid.registry import preset_path, suggest
 from rlvid.utils.renamed import renamed_hint
@@ -182,7 +182,7 @@ def _key_hint(key: str, path: str, known: Iterable[str]) -> str:
     """Return the end of the error message about an unknown key: its new name, its section, or a suggestion."""
     if renamed := renamed_hint("config key", f"{path}.{key}"):
         return renamed
-    elsewhere = [setting.key for setting in settings(Config()) if setting.key.endswith(f".{key}")]
+    elsewhere = [other.name for other in config_keys(Config()) if other.name.endswith(f".{key}")]
     if not path and elsewhere:  # `max_steps=2` instead of `train.max_steps=2`
         return f". Did you mean {' or '.join(elsewhere)}?"
     return f".{suggest(key, known)}"
@@ -216,10 +216,10 @@ def _value(annotation: Any, value: Any, where: str, path: str) -> Any:
 
 def _check_values(config: Config, where: str) -> None:
     """Raise UserError for values that no run could use: first the limits of each key, then rules of several keys."""
-    for setting in settings(config):
-        if not setting.limits.allow(setting.value):
-            only = "hold only" if isinstance(setting.value, tuple) else "be"
-            raise UserError(f"{where}: {setting.key} must {only} {setting.limits}, not {setting.value!r}")
+    for key in config_keys(config):
+        if not key.limits.allow(key.value):
+            verb = "hold only" if isinstance(key.value, tuple) else "be"
+            raise UserError(f"{where}: {key.name} must {verb} {key.limits}, not {key.value!r}")
 
     train, video = config.train, config.video
     address = config.judge.url.partition("//")[2].partition("/")[0]

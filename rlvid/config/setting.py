@@ -63,17 +63,17 @@ def setting(
 
 
 @dataclass(frozen=True)
-class Setting:
+class ConfigKey:
     """One key of a config with its value."""
 
-    key: str  # dotted, such as "train.max_steps"
+    name: str  # dotted, such as "train.max_steps"
     type: str  # the annotation, such as "int" or "int | None"
     value: Any
     meaning: str
     limits: Limits
 
 
-def settings(section: Any, prefix: str = "") -> Iterator[Setting]:
+def config_keys(section: Any, prefix: str = "") -> Iterator[ConfigKey]:
     """Yield every key of a config, or of one of its sections, in the order of declaration.
 
     Args:
@@ -84,6 +84,6 @@ def settings(section: Any, prefix: str = "") -> Iterator[Setting]:
         value = getattr(section, item.name)
         if "meaning" in item.metadata:
             meaning, limits = item.metadata["meaning"], item.metadata["limits"]
-            yield Setting(f"{prefix}{item.name}", str(item.type), value, meaning, limits)
+            yield ConfigKey(f"{prefix}{item.name}", str(item.type), value, meaning, limits)
         elif is_dataclass(value):
-            yield from settings(value, f"{prefix}{item.name}.")
+            yield from config_keys(value, f"{prefix}{item.name}.")
