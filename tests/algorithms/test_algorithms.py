@@ -89,8 +89,8 @@ def test_credit_ignores_a_constant_shift_of_rewards(name):
 
 
 @pytest.mark.parametrize("name", ["gspo", "cispo", "sapo"])
+def test_on_policy_the_gradient_has_the_direction_of_grpo(name):
     """With equal lengths, these three differ from GRPO only in the use of the ratio, which is 1 before any update.
-    """With equal lengths, these three differ from GRPO only in the use of the ratio, which is 1 before the first update.
 
     All others have another credit or another loss, or are GRPO with other defaults.
     """
