@@ -67,7 +67,7 @@ def _drop(video: np.ndarray, order: list[int], severity: int) -> np.ndarray:
 
 
 def _shuffle(video: np.ndarray, order: list[int], severity: int) -> np.ndarray:
-    """Each moved frame goes to the place of the next one in the order, and the last to that of the first."""
+    """Each moved frame takes the position of the next one in the order, and the last that of the first."""
     moved = order[: max(2, ceil(FRAME_SHARES[severity] * len(video)))]
     damaged = np.array(video)
     damaged[moved] = video[np.roll(moved, 1)]
@@ -107,7 +107,7 @@ FRAME_DAMAGES: dict[str, Callable[[np.ndarray, list[int], int], np.ndarray]] = {
 class WrongClip(Noise):
     """With probability `rate` a training sample has the video of another; image and question stay (ours).
 
-    There is no severity. A prompt has one video, which is found, decoded, resized and cached by its path, and frames of
+    There is no severity. A prompt has one video, which is read, resized and cached by its path, and the frames of
     two clips may differ in size. So the video is replaced completely; `frames` damages a part of it.
     """
 

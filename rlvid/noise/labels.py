@@ -157,7 +157,7 @@ class Unproducible(LabelNoise):
 def meaning(text: str) -> tuple[list[str], list[str]]:
     """Return the dictionary forms of a text's words in their order, and its sorted particles.
 
-    The particles are apart because they may stand anywhere: "put down the cup", "put the cup down".
+    The particles are separate because they may stand anywhere: "put down the cup", "put the cup down".
     """
     from simplemma import lemmatize
 

@@ -124,12 +124,12 @@ def test_a_damaged_file_is_made_again_and_counted(fresh, prompts, damage):
 def test_the_least_recently_used_go_first(fresh, prompts):
     policy = fresh()
     store, size = policy.features.store, 16 + 16 * 192 * 4
-    store.limit = 2.5 * size
+    store.max_bytes = 2.5 * size
     clips = [replace(p, image=None) for p in prompts[:3]]
     for age, clip in enumerate(clips):
         embedded(policy, [clip])
         os.utime(policy.encode(clip).media[0].path, (1000 + age, 1000 + age))
-        store.room = 0.0
+        store.bytes_until_eviction = 0.0
     assert [policy.encode(clip).media[0].features is None for clip in clips] == [True, False, False]
 
 
