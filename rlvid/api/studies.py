@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlvid.errors import UserError
 from rlvid.registry import missing_module
+from rlvid.utils.files import write_text
 from rlvid.utils.renamed import renamed_hint
+
+if TYPE_CHECKING:
+    from rlvid.study.report import Report
 
 
 def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
@@ -36,29 +41,45 @@ def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
     return names["GRID"].main(list(arguments))
 
 
-def report(runs: str | Path, plots: bool = True, html: str | Path | None = None) -> None:
+def report(
+    runs: str | Path,
+    plots: bool = True,
+    html: str | Path | None = None,
+    json: str | Path | None = None,
+    csv: str | Path | None = None,
+) -> Report:
     """Print tables and tests for a folder of runs, and draw its curves.
 
     Args:
         runs: a folder of runs, or a TOML file of published counts, see rlvid/study/published_counts.py.
         plots: draw figures into the folder.
         html: also write one page there, with figures, cases with clips, attention maps and settings.
-    """
-    if Path(runs).suffix == ".toml":
-        from rlvid.study import published_counts
+        json: also write the rows of all tables there as JSON.
+        csv: also write them there as one CSV table, whose first column names the section.
 
+    Returns:
+        The rows of all tables, see `rlvid.study.report.Report`.
+    """
+    from rich.console import Console
+
+    from rlvid.study import published_counts
+    from rlvid.study import report as reports
+
+    if Path(runs).suffix == ".toml":
         if html:
             raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
-        return published_counts.report(Path(runs))
-    from rlvid.study.report import report
-
-    report(Path(runs), plots=plots)
+        result = published_counts.report(Path(runs))
+    else:
+        result = reports.report(Path(runs), plots=plots)
+    for path, to_text in ((json, result.to_json), (csv, result.to_csv)):
+        if path:
+            write_text(Path(path), to_text())
+            Console().print(f"rows         {path}", soft_wrap=True, highlight=False, markup=False)
     if html:
-        from rich.console import Console
-
         from rlvid.study.page import save
 
         Console().print(f"page         {save(Path(runs), Path(html))}", soft_wrap=True)
+    return result
 
 
 def watch(runs: str | Path, every: float = 2.0, once: bool = False) -> None:

@@ -38,7 +38,7 @@ def grid(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> None:
     """Print the report on a folder of runs."""
-    api.report(args.runs, plots=not args.no_plots, html=args.html)
+    api.report(args.runs, plots=not args.no_plots, html=args.html, json=args.json, csv=args.csv)
 
 
 def watch(args: argparse.Namespace) -> None:
@@ -85,23 +85,23 @@ def write_kitchen_long(args: argparse.Namespace) -> None:
 
 def get_data(args: argparse.Namespace) -> None:
     """Download a published benchmark."""
-    from rlvid.data.hub import get
+    from rlvid.data.hub import download
 
-    get(args.name, Path(args.folder))
+    download(args.name, Path(args.folder))
 
 
 def check_data(args: argparse.Namespace) -> int:
     """Check a benchmark; the exit code is 2 if anything is wrong with it."""
-    from rlvid.data.check import check
+    from rlvid.data.check import check_benchmark
 
-    return 2 if check(args.name) else 0
+    return 2 if check_benchmark(args.name) else 0
 
 
 def write_pairs(args: argparse.Namespace) -> None:
     """Write preference pairs from the samples of a run."""
-    from rlvid.data.preferences import from_samples
+    from rlvid.data.preferences import write_pairs_of_run
 
-    count = from_samples(Path(args.run), Path(args.file))
+    count = write_pairs_of_run(Path(args.run), Path(args.file))
     Console().print(f"wrote {count} pairs to {args.file}")
 
 

@@ -67,6 +67,8 @@ def _report(group: Any) -> None:
     one.add_argument("runs", help="a folder of runs, or published counts such as experiments/paper_counts.toml")
     one.add_argument("--no-plots", action="store_true", help="draw no figures")
     one.add_argument("--html", metavar="FILE", help="also write one page: figures, attention maps, cases with clips")
+    one.add_argument("--json", metavar="FILE", help="also write the rows of all tables as JSON")
+    one.add_argument("--csv", metavar="FILE", help="also write them as one CSV table; its first column is the section")
 
 
 def _watch(group: Any) -> None:

@@ -23,7 +23,7 @@ from rlvid.grids.launch import Command, launch
 from rlvid.grids.launchers import Launcher, Local, Slurm
 from rlvid.registry import suggest
 from rlvid.study.power import EQUIVALENCE_MARGIN
-from rlvid.study.runs import Result
+from rlvid.study.runs import Run
 from rlvid.utils.files import write_text
 
 Settings = Mapping[str, Any]  # config key -> value, such as {"noise.rate": 0.3}
@@ -201,7 +201,7 @@ def plan(cells: Sequence[Cell], out: Path) -> Table:
     for arm, group in groupby(cells, key=lambda cell: cell.arm):
         own = list(group)
         shared = [each for each in own[0].overrides if all(each in cell.overrides for cell in own[1:])]
-        done = sum(Result(arm, cell.seed, out / cell.folder, cell.id).done for cell in own)
+        done = sum(Run(arm, cell.seed, out / cell.folder, cell.id).done for cell in own)
         settings = " ".join(each for each in shared if not each.startswith("seed="))
         table.add_row(arm, " ".join(str(cell.seed) for cell in own), settings, f"{done} of {len(own)}")
     return table

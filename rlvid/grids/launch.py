@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from rlvid.grids.launchers import LOST, Launcher, Process
 from rlvid.grids.progress import Board
-from rlvid.study.runs import Result, Row, last_line, numbers
+from rlvid.study.runs import Row, Run, format_metrics, last_line
 from rlvid.utils.files import read_last_jsonl
 
 if TYPE_CHECKING:
@@ -38,9 +38,9 @@ class Job:
         self.lock: IO[str] | None = None
 
     @property
-    def result(self) -> Result:
+    def result(self) -> Run:
         """What the run's folder says now."""
-        return Result(self.cell.arm, self.cell.seed, self.folder, self.cell.id)
+        return Run(self.cell.arm, self.cell.seed, self.folder, self.cell.id)
 
     @property
     def last(self) -> Row:
@@ -80,7 +80,7 @@ class Job:
         if (status := self.result.status) != self.status:
             self.status, last = status, self.last
             self.step = last.get("step", 0)
-            self.note = numbers(last) if status["phase"] == "train" else status["phase"]
+            self.note = format_metrics(last) if status["phase"] == "train" else status["phase"]
         if self.process and (code := self.process.poll()) is not None:
             if code == 0:
                 self.settle("done")
@@ -91,7 +91,7 @@ class Job:
 
     def settle(self, state: str, note: str = "") -> None:
         """It is over, or has to wait for another try: say how, and let go of the lock."""
-        self.state, self.note = state, note or numbers(self.last)
+        self.state, self.note = state, note or format_metrics(self.last)
         if self.lock:
             self.lock.close()
 

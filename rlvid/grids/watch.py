@@ -13,12 +13,13 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.study.runs import UNBEGUN, Result, Row, read
+from rlvid.study.runs import NOT_STARTED, Row, Run
+from rlvid.study.study import read_study
 from rlvid.utils.files import read_jsonl
 
 BARS = "▁▂▃▄▅▆▇█"
 COURSES = {"reward": "reward", "completions/mean_length": "tokens"}
-COLOURS = {"running": "cyan", "done": "green", "failed": "red", UNBEGUN: "dim"}
+COLOURS = {"running": "cyan", "done": "green", "failed": "red", NOT_STARTED: "dim"}
 WIDE = 110  # columns from which on all of a run stands in one line
 SILENT = 300.0  # seconds without a word after which a run that says it is running is doubted
 
@@ -43,7 +44,7 @@ def board(runs: Path, width: int = WIDE) -> tuple[RenderableType, bool]:
 
     Where there is less room than `WIDE` columns, courses are shorter, and what a run does now stands under its name.
     """
-    results, now = read(runs).results, datetime.now(UTC)
+    results, now = read_study(runs).runs, datetime.now(UTC)
     wide = width >= WIDE
     columns = ("run", "seed", "state", "step", "left", *COURSES.values(), *(["now"] if wide else []))
     table = Table(*columns, box=None, padding=(0, 2 if wide else 1, 0, 0))
@@ -51,7 +52,7 @@ def board(runs: Path, width: int = WIDE) -> tuple[RenderableType, bool]:
         column.no_wrap = True
     alarms: list[Text] = []
     for result in sorted(results, key=lambda r: not r.status):
-        state = result.status.get("state", UNBEGUN)
+        state = result.status.get("state", NOT_STARTED)
         doubt = " ?" if state == "running" and age(result, now) > SILENT else ""
         steps = f"{reached(result)}/{result.status['steps']}" if result.status else ""
         bars = 16 if wide else 6
@@ -63,10 +64,10 @@ def board(runs: Path, width: int = WIDE) -> tuple[RenderableType, bool]:
             sample = f" (sample {alarm['sample']})" if alarm.get("sample") else ""
             where = f"{result.arm}, seed {result.seed}, step {alarm['step']}"
             alarms.append(Text(f"{where}: {alarm['says']}{sample}", "yellow"))
-    counts = [r.status.get("state", UNBEGUN) for r in results]
+    counts = [r.status.get("state", NOT_STARTED) for r in results]
     tally = ", ".join(f"{counts.count(state)} {state}" for state in dict.fromkeys(counts))
     rest = _clock(in_all(results))
-    over = all(state not in ("running", UNBEGUN) for state in counts)
+    over = all(state not in ("running", NOT_STARTED) for state in counts)
     return Group(table, Text(f"all: {tally}" + (f"; {rest} left" if rest else ""), "dim"), *alarms), over
 
 
@@ -80,12 +81,12 @@ def spark(values: Sequence[float], width: int = 16) -> str:
     return "".join(BARS[int((value - low) / (high - low or 1) * (len(BARS) - 1))] for value in means)
 
 
-def reached(result: Result) -> int:
+def reached(result: Run) -> int:
     """The last step that is written down."""
     return max(result.status["step"], *(row["step"] for row in result.metrics[-1:]), 0)
 
 
-def left(result: Result) -> float | None:
+def left(result: Run) -> float | None:
     """The seconds that a running run's steps will take, at the median pace of its last twenty."""
     each = pace(result)
     if result.status.get("state") != "running" or each is None:
@@ -93,7 +94,7 @@ def left(result: Result) -> float | None:
     return each * (result.status["steps"] - reached(result))
 
 
-def in_all(results: Sequence[Result]) -> float | None:
+def in_all(results: Sequence[Run]) -> float | None:
     """The seconds until all are over, if as many go on at a time, and what has not begun is like the others."""
     rests = [rest for result in results if (rest := left(result)) is not None]
     if not rests:
@@ -102,7 +103,7 @@ def in_all(results: Sequence[Result]) -> float | None:
     return (sum(rests) + median(wholes) * sum(not r.status for r in results)) / len(rests)
 
 
-def pace(result: Result) -> float | None:
+def pace(result: Run) -> float | None:
     """The median seconds of a run's last twenty steps; None before the first."""
     took = [row["step_time"] for row in read_jsonl(result.folder / "timing.jsonl")[-20:] if "step_time" in row]
     return median(took) if took else None
@@ -112,7 +113,7 @@ def _clock(seconds: float | None) -> str:
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
-def last(result: Result) -> str:
+def last(result: Run) -> str:
     """What a run does, or its last reward; for a finished one, its accuracies."""
     row: Row = result.metrics[-1] if result.metrics else {}
     levels = {key.split("/")[1]: row[key] for key in row if key.startswith("eval/") and key.endswith("/accuracy")}
@@ -122,7 +123,7 @@ def last(result: Result) -> str:
     return f"{row['reward']:.2f}" if "reward" in row and phase in ("", "train") else phase
 
 
-def age(result: Result, now: datetime) -> float:
+def age(result: Run, now: datetime) -> float:
     """Seconds since a run last said something."""
     said = datetime.fromisoformat(result.status["updated"])
     return (now - (said if said.tzinfo else said.replace(tzinfo=UTC))).total_seconds()

@@ -23,7 +23,7 @@ from rich.table import Table
 from rlvid.answer import LETTERS, extract_thought
 from rlvid.errors import UserError
 from rlvid.study.pass_at_k import mean, votes
-from rlvid.study.stats import homogeneity, wilson
+from rlvid.study.stats import stuart_maxwell_test, wilson_interval
 from rlvid.utils.files import read_jsonl
 
 Rows = Sequence[Mapping[str, Any]]
@@ -88,7 +88,7 @@ def positions(levels: Levels) -> Table:
         given, gold = (Counter(row[key] for row in rows if row["answer"] in letters) for key in ("answer", "gold"))
         total = max(given.total(), 1)
         pairs = Counter((row["answer"], row["gold"]) for row in rows if row["answer"] in letters)
-        p = homogeneity(np.array([[pairs[a, b] for b in letters] for a in letters], dtype=float))
+        p = stuart_maxwell_test(np.array([[pairs[a, b] for b in letters] for a in letters], dtype=float))
         shares = [f"{given[letter] / total:.0%} for {gold[letter] / total:.0%}" for letter in letters]
         table.add_row(f"{level}: given for right", *shares, f"{p:.3f}" if pairs else "–")
     return table
@@ -157,7 +157,7 @@ def _commonest(rows: Rows) -> list[bool]:
 def _share(flags: Sequence[bool]) -> str:
     if not flags:
         return "–"
-    found = wilson(sum(flags), len(flags))
+    found = wilson_interval(sum(flags), len(flags))
     return f"{found.value:.1%}  {100 * max(found.low, 0):.0f}–{100 * found.high:.0f}"
 
 

@@ -21,7 +21,7 @@ from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.audit import COHERENT
-from rlvid.study.runs import Row, ranked, splits
+from rlvid.study.runs import Row, configured_levels, order_levels
 from rlvid.utils.files import read_jsonl
 
 SIGNS: Mapping[str, Callable[[float, float], bool]] = {
@@ -72,7 +72,7 @@ def pairs(a: Path, b: Path) -> list[Case]:
             raise UserError(f"{run} holds no finished evaluation (eval/LEVEL.jsonl): give a run's folder")
     cases = []
     files = {path.stem: path for path in (a / "eval").glob("*.jsonl")}
-    for path in (files[level] for level in ranked(files, splits(a))):
+    for path in (files[level] for level in order_levels(files, configured_levels(a))):
         others = {row["id"]: row for row in read_jsonl(b / "eval" / path.name)}
         cases += [Case(path.stem, row, others[row["id"]]) for row in read_jsonl(path) if row["id"] in others]
     if not cases:

@@ -1,4 +1,4 @@
-"""What is compared with what, on the same questions, and what the data say of it."""
+"""Compare arms on the same questions: which pairs of arms are compared, and what the data show about each pair."""
 
 from __future__ import annotations
 
@@ -8,90 +8,89 @@ from functools import cached_property
 
 import numpy as np
 
-from rlvid.study.noise_response import Response
-from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, Needed, needed, verdict
-from rlvid.study.runs import Study
-from rlvid.study.stats import Interval, design_effect, difference, holm, permutation
+from rlvid.study.noise_response import NoiseResponse
+from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, Needed, classify_difference, needed_sample
+from rlvid.study.stats import Interval, design_effect, difference_interval, holm_adjust, permutation_test
+from rlvid.study.study import Study
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
-    """Arm `a` and arm `b` in one place, a level or a noise cell: their answers to the same questions."""
+class ArmPair:
+    """The scores of arms `a` and `b` on the same questions, in one condition: on a level, or under a noise."""
 
     a: str
     b: str
-    place: str
-    scores: np.ndarray  # (S, Q) of a
-    others: np.ndarray  # (S', Q) of b
-    paired: bool  # by seed, row by row
-    videos: np.ndarray  # (Q,)
+    condition: str
+    a_scores: np.ndarray  # (S, Q)
+    b_scores: np.ndarray  # (S', Q)
+    seeds_paired: bool  # row i of both has the same seed
+    videos: np.ndarray  # (Q,), see `Study.video_ids`
 
     @cached_property
     def p(self) -> float:
-        """By the exact test."""
-        return permutation(self.scores, self.others, self.videos)
+        """The p-value of the exact test."""
+        return permutation_test(self.a_scores, self.b_scores, self.videos)
 
     @property
     def discordance(self) -> float:
-        """The share of questions on which a seed of one and a seed of the other disagree, times the design effect."""
-        disagree = np.mean(self.scores[:, None] != self.others[None])
-        return float(disagree) * design_effect(self.scores.mean(0)[None] - self.others.mean(0), self.videos)
+        """The share of questions on which a seed of `a` and a seed of `b` disagree, times the design effect."""
+        disagreement = np.mean(self.a_scores[:, None] != self.b_scores[None])
+        mean_difference = self.a_scores.mean(0)[None] - self.b_scores.mean(0)
+        return float(disagreement) * design_effect(mean_difference, self.videos)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a pair shows; `p`, and what is needed, are adjusted for all comparisons beside it (Holm, Bonferroni)."""
+    """What a pair of arms shows: one row of the tables of comparisons."""
 
     a: str
     b: str
-    place: str
-    difference: Interval
-    p: float
-    needed: Needed
-    equivalence_margin: float = EQUIVALENCE_MARGIN
-
-    @property
-    def verdict(self) -> str:
-        """In words."""
-        return verdict(self.difference, self.p, equivalence_margin=self.equivalence_margin)
+    condition: str  # a level or a noise
+    difference: Interval  # accuracy of `a` minus that of `b`
+    p: float  # adjusted for all comparisons of the table (Holm)
+    verdict: str  # see `classify_difference`
+    needed: Needed  # at an error rate divided by the number of comparisons (Bonferroni)
 
 
-def pairs(study: Study) -> list[Pair]:
-    """The study's comparisons on every level that both arms have answered."""
-    found = []
+def level_pairs(study: Study) -> list[ArmPair]:
+    """Return the study's planned comparisons, on every level that both arms have answered."""
+    pairs = []
     for a, b in study.comparisons:
         for level in study.levels:
-            same = [r.seed for r in study.answered(a, level)] == [r.seed for r in study.answered(b, level)]
-            x, y = study.column(a, level, "correct"), study.column(b, level, "correct")
-            if x is not None and y is not None:
-                found.append(Pair(a, b, level, x, y, same, study.videos(level)))
-    return found
+            a_scores, b_scores = study.column(a, level, "correct"), study.column(b, level, "correct")
+            if a_scores is None or b_scores is None:
+                continue
+            a_seeds, b_seeds = ([run.seed for run in study.runs_on(arm, level)] for arm in (a, b))
+            pairs.append(ArmPair(a, b, level, a_scores, b_scores, a_seeds == b_seeds, study.video_ids(level)))
+    return pairs
 
 
-def pairs_in_noise(responses: Sequence[Response]) -> list[Pair]:
-    """Every method with the first one in the same noise cell, over the seeds that both have."""
-    found = []
-    reference = {cell.noise: cell for cell in responses[0].cells} if responses else {}
+def noise_pairs(responses: Sequence[NoiseResponse]) -> list[ArmPair]:
+    """Compare every method with the first one under the same noise, over the seeds that both have."""
+    if not responses:
+        return []
+    reference = {cell.noise: cell for cell in responses[0].cells}
+    pairs = []
     for response in responses[1:]:
         for cell in response.cells:
             other = reference.get(cell.noise)
-            if other and cell.runs and cell.runs == other.runs:
-                continue  # the same runs under another name
-            if other and (seeds := sorted(cell.scores.keys() & other.scores.keys())):
-                x, y = (np.stack([c.scores[seed] for seed in seeds]) for c in (cell, other))
-                found.append(Pair(cell.method, other.method, cell.noise, x, y, True, response.videos))
-    return found
+            same_runs = other and cell.folders and cell.folders == other.folders  # one run under two names
+            if not other or same_runs:
+                continue
+            if seeds := sorted(cell.scores.keys() & other.scores.keys()):
+                scores, other_scores = (np.stack([c.scores[seed] for seed in seeds]) for c in (cell, other))
+                pair = ArmPair(cell.method, other.method, cell.noise, scores, other_scores, True, response.videos)
+                pairs.append(pair)
+    return pairs
 
 
-def compare(pairs: Sequence[Pair], equivalence_margin: float = EQUIVALENCE_MARGIN) -> list[Comparison]:
-    """What each pair shows, as one family of comparisons."""
-    return [
-        Comparison(
-            *(pair.a, pair.b, pair.place),
-            difference(pair.scores, pair.others, pair.paired, pair.videos),
-            p,
-            needed(pair.scores, pair.others, pair.paired, pair.videos, ALPHA / len(pairs)),
-            equivalence_margin,
-        )
-        for pair, p in zip(pairs, holm([pair.p for pair in pairs]), strict=True)
-    ]
+def compare_pairs(pairs: Sequence[ArmPair], equivalence_margin: float = EQUIVALENCE_MARGIN) -> list[Comparison]:
+    """Return what each pair shows; p-values are adjusted for all of them together."""
+    comparisons = []
+    for pair, p in zip(pairs, holm_adjust([pair.p for pair in pairs]), strict=True):
+        scores = (pair.a_scores, pair.b_scores, pair.seeds_paired, pair.videos)
+        difference = difference_interval(*scores)
+        verdict = classify_difference(difference, p, equivalence_margin=equivalence_margin)
+        needed = needed_sample(*scores, ALPHA / len(pairs))
+        comparisons.append(Comparison(pair.a, pair.b, pair.condition, difference, p, verdict, needed))
+    return comparisons

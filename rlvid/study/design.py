@@ -1,51 +1,51 @@
-"""The design of a grid: what it varies, under which seeds, against what, and which comparisons were planned."""
+"""The design of a grid: what it varies, with which seeds, against what, and which comparisons are planned."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
+from rlvid.study.study import Study
 
-from rlvid.study.runs import Study
-
-APART = " · "
+SEPARATOR = " · "
 
 
-def design(study: Study) -> Table:
-    """Axes and their levels, arms beside them, seeds, where all are asked, the comparisons; as grid.json has them."""
-    table = Table("design", "", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for name, value in rows(study):
-        table.add_row(Text(name), Text(value))
-    return table
+@dataclass(frozen=True)
+class DesignRow:
+    """One line of the design."""
+
+    name: str
+    value: str
 
 
-def rows(study: Study) -> Iterable[tuple[str, str]]:
-    """What the design is, as names and values."""
-    axes: dict[str, dict[str, None]] = {}
-    for result in study.results:
-        for axis, level in result.levels.items():
+def design_rows(study: Study) -> list[DesignRow]:
+    """Return the axes with their levels, the other arms, the control, seeds, questions and planned comparisons."""
+    rows = []
+    axes: dict[str, dict[str, None]] = {}  # axis -> its levels in order
+    for run in study.runs:
+        for axis, level in run.axis_levels.items():
             axes.setdefault(axis, {})[level] = None
-    for axis, levels in axes.items():
-        yield f"axis: {axis}", APART.join(levels)
-    if arms := dict.fromkeys(result.arm for result in study.results if not result.levels):
-        yield "further arms" if axes else "arms", APART.join(arms)
-    yield "control", study.control
-    yield "seeds", APART.join(_seeds(study))
+    rows += [DesignRow(f"axis: {axis}", SEPARATOR.join(levels)) for axis, levels in axes.items()]
+    if arms := dict.fromkeys(run.arm for run in study.runs if not run.axis_levels):
+        rows.append(DesignRow("further arms" if axes else "arms", SEPARATOR.join(arms)))
+    rows.append(DesignRow("control", study.control))
+    rows.append(DesignRow("seeds", SEPARATOR.join(_seeds(study))))
     if study.levels:
-        yield "asked", APART.join(f"{level}: {len(questions)}" for level, questions in study.levels.items())
-    for a in dict.fromkeys(a for a, _ in study.comparisons):
-        yield f"planned: {a}", "against " + APART.join(b for other, b in study.comparisons if other == a)
+        questions = [f"{level}: {len(ids)}" for level, ids in study.levels.items()]
+        rows.append(DesignRow("questions", SEPARATOR.join(questions)))
+    for arm in dict.fromkeys(arm for arm, _ in study.comparisons):
+        others = [other for a, other in study.comparisons if a == arm]
+        rows.append(DesignRow(f"compared: {arm}", "with " + SEPARATOR.join(others)))
+    return rows
 
 
-def _seeds(study: Study) -> Iterable[str]:
-    """The seeds that most arms have, and the arms that have others."""
+def _seeds(study: Study) -> Iterator[str]:
+    """Yield the longest list of seeds of an arm, then each arm that has other seeds."""
     seeds: dict[str, list[int]] = {}
-    for result in study.results:
-        seeds.setdefault(result.arm, []).append(result.seed)
+    for run in study.runs:
+        seeds.setdefault(run.arm, []).append(run.seed)
     usual = max(seeds.values(), key=len)
     yield " ".join(map(str, usual))
-    for arm, own in seeds.items():
-        if own != usual:
-            yield f"{arm}: {' '.join(map(str, own))}"
+    for arm, others in seeds.items():
+        if others != usual:
+            yield f"{arm}: {' '.join(map(str, others))}"

@@ -19,7 +19,7 @@ from rich.table import Column, Table
 
 from rlvid.policy.attention import TOKEN_KINDS
 from rlvid.study.attention import Look
-from rlvid.study.style import COLOURS, STYLE
+from rlvid.study.style import COLORS, STYLE
 from rlvid.types import Prompt
 from rlvid.utils.files import write_text
 from rlvid.video.views import Clip
@@ -79,7 +79,7 @@ def _along(panel: Axes, look: Look) -> None:
     """The shares of a reply's tokens, each a bar, one kind upon the other; a line where the answer begins."""
     places, shares = range(len(look.tokens)), look.shares().numpy()
     below = np.cumsum(shares, axis=1) - shares
-    for kind, colour, share, under in zip(TOKEN_KINDS, COLOURS, shares.T, below.T, strict=False):
+    for kind, colour, share, under in zip(TOKEN_KINDS, COLORS, shares.T, below.T, strict=False):
         panel.bar(places, share, width=1, bottom=under, color=colour, alpha=0.85, label=kind)
     if answer := look.find("answer"):
         panel.axvline(answer[0] - 0.5, color="black", lw=0.8, ls=":")

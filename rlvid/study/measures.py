@@ -1,88 +1,112 @@
-"""What evaluations measured besides accuracy: each reward's mean by arm and level, and against the control.
+"""Means of the other rewards that the evaluations measured, by arm and level, and differences from the control.
 
-Of rewards for consistency it is the agreement before their gate, which they lay on the evidence: behind it, an arm that
-is right more often would look more coherent.
+For rewards for consistency it is the agreement from their evidence, before their gate: behind the gate, an arm that is
+right more often would look more consistent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
-from rlvid.study.runs import Study
-from rlvid.study.stats import CONFIDENCE, Interval, count, difference, means, percentiles
+from rlvid.study.runs import Row, Run
+from rlvid.study.stats import Interval, bootstrap_interval, bootstrap_means, count_videos, difference_interval
+from rlvid.study.study import Study
 
-SHOWN_ELSEWHERE = ("rewards/accuracy", "rewards/format")
+SHOWN_WITH_ACCURACY = ("rewards/accuracy", "rewards/format")
 
 
-def measured(study: Study) -> list[str]:
-    """The reward columns that the evaluations of at least two arms have."""
-    names: dict[str, set[str]] = {}
+@dataclass(frozen=True)
+class MeasureRow:
+    """The mean of one reward for an arm on a level, over the questions to which it applies in all of the arm's runs."""
+
+    measure: str
+    arm: str
+    level: str
+    mean: Interval | None  # None if it applies to no question
+
+
+@dataclass(frozen=True)
+class MeasureDifferenceRow:
+    """The mean of one reward for an arm minus that for the control, on all levels together.
+
+    It is over the questions to which the reward applies in all runs of both arms.
+    """
+
+    measure: str
+    arm: str
+    control: str
+    difference: Interval | None  # None if it applies to no question, or if runs answered other questions
+
+
+def measure_keys(study: Study) -> list[str]:
+    """Return the reward columns that the evaluations of at least two arms have."""
+    arms_with: dict[str, set[str]] = {}
     for arm, runs in study.arms.items():
         for run in runs:
-            for rows in run.answers.values():
-                for key in next(iter(rows.values()), {}):
-                    names.setdefault(key, set()).add(arm)
-    found = [key for key, arms in names.items() if key.startswith("rewards/") and len(arms) > 1]
-    return [key for key in found if key not in SHOWN_ELSEWHERE]
+            for answers in run.answers.values():
+                for key in next(iter(answers.values()), {}):
+                    arms_with.setdefault(key, set()).add(arm)
+    keys = [key for key, arms in arms_with.items() if key.startswith("rewards/") and len(arms) > 1]
+    return [key for key in keys if key not in SHOWN_WITH_ACCURACY]
 
 
-def table(study: Study, key: str) -> Table:
-    """One measure: arms by levels, and the difference from the control on all levels together, with 95 % intervals.
-
-    Of the questions to which it applies in all of an arm's runs, or for a difference in all of both arms' runs.
-    """
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
-    shown.add_column(key.removeprefix("rewards/"), overflow="fold")
-    for name in (*study.levels, f"all, against {study.control}"):
-        shown.add_column(name, no_wrap=name in study.levels)
-    for arm, runs in study.arms.items():
-        if not runs:
-            continue
-        cells = [_mean(study, arm, [level], key) for level in study.levels]
-        gap = _against(study, arm, key) if arm != study.control else None
-        shown.add_row(Text(arm), *cells, _written(gap, "+") if gap else "")
-    return shown
+def measure_rows(study: Study, key: str) -> list[MeasureRow]:
+    """Return a reward's means for each arm with finished runs, on each level."""
+    name = key.removeprefix("rewards/")
+    return [
+        MeasureRow(name, arm, level, _mean(study, arm, level, key))
+        for arm, runs in study.arms.items()
+        if runs
+        for level in study.levels
+    ]
 
 
-def _scores(study: Study, arm: str, levels: Sequence[str], key: str) -> np.ndarray | None:
-    """(S, Q) the arm's values on some levels in turn; not a number where the measure does not apply."""
-    runs = [run for run in study.arms[arm] if all(run in study.answered(arm, level) for level in levels)]
-    rows = [[_value(row, key) for level in levels for row in run.answers[level].values()] for run in runs]
-    return np.array(rows, dtype=float) if rows and any(v is not None for row in rows for v in row) else None
+def measure_difference_rows(study: Study, key: str) -> list[MeasureDifferenceRow]:
+    """Return a reward's differences from the control, for each other arm with finished runs."""
+    name = key.removeprefix("rewards/")
+    return [
+        MeasureDifferenceRow(name, arm, study.control, _difference(study, arm, key))
+        for arm, runs in study.arms.items()
+        if runs and arm != study.control
+    ]
 
 
-def _value(row: Mapping[str, Any], key: str) -> float | None:
+def _values(runs: Sequence[Run], levels: Sequence[str], key: str) -> np.ndarray | None:
+    """(S, Q) values of a reward on some levels, one after the other; nan where it does not apply."""
+    values = [[_value(row, key) for level in levels for row in run.answers[level].values()] for run in runs]
+    applies = any(value is not None for row in values for value in row)
+    return np.array(values, dtype=float) if applies else None
+
+
+def _value(row: Row, key: str) -> float | None:
+    """The agreement that a reward for consistency left as evidence, else the reward."""
     agreement = row.get("evidence", {}).get(key.replace("rewards/", "agreement/", 1))
     return agreement[0] if agreement else row.get(key)
 
 
-def _mean(study: Study, arm: str, levels: Sequence[str], key: str) -> str:
-    scores = _scores(study, arm, levels, key)
-    if scores is None:
-        return "–"
-    applies = ~np.isnan(scores).any(0)
-    scores, videos = scores[:, applies], _renumbered(study.videos(*levels)[applies])
-    return _written(percentiles(scores.mean(), means(scores, videos), count(scores, videos), CONFIDENCE))
-
-
-def _against(study: Study, arm: str, key: str) -> Interval | None:
-    a, b = (_scores(study, name, list(study.levels), key) for name in (arm, study.control))
-    if a is None or b is None:
+def _mean(study: Study, arm: str, level: str, key: str) -> Interval | None:
+    values = _values(study.runs_on(arm, level), [level], key)
+    if values is None:
         return None
-    applies = ~(np.isnan(a).any(0) | np.isnan(b).any(0))
-    seeds = [[run.seed for run in study.arms[name]] for name in (arm, study.control)]
-    return difference(a[:, applies], b[:, applies], seeds[0] == seeds[1], _renumbered(study.videos()[applies]))
+    applies = ~np.isnan(values).any(0)  # (Q,)
+    values, videos = values[:, applies], _renumber(study.video_ids(level)[applies])
+    return bootstrap_interval(values.mean(), bootstrap_means(values, videos), count_videos(values, videos))
 
 
-def _renumbered(videos: np.ndarray) -> np.ndarray:
+def _difference(study: Study, arm: str, key: str) -> Interval | None:
+    runs, control_runs = (study.runs_on_all_levels(name) for name in (arm, study.control))
+    values, control_values = (_values(group, list(study.levels), key) for group in (runs, control_runs))
+    if values is None or control_values is None:
+        return None
+    applies = ~(np.isnan(values).any(0) | np.isnan(control_values).any(0))  # (Q,)
+    seeds_paired = [run.seed for run in runs] == [run.seed for run in control_runs]
+    videos = _renumber(study.video_ids()[applies])
+    return difference_interval(values[:, applies], control_values[:, applies], seeds_paired, videos)
+
+
+def _renumber(videos: np.ndarray) -> np.ndarray:
+    """Number the videos that are left from 0 without gaps."""
     return np.unique(videos, return_inverse=True)[1]
-
-
-def _written(i: Interval, sign: str = "") -> str:
-    return f"{i.value:{sign}.2f}  {i.low:{sign}.2f} to {i.high:{sign}.2f}"

@@ -1,7 +1,8 @@
-"""How accuracy answers to noise: against Youden's J, the share of the clean gradient that a cell's verdicts leave.
+"""Accuracy as a function of noise, measured by Youden's J: the share of the clean gradient that the noise leaves.
 
-A grid with an axis "noise" is read as methods, the combinations of its other axes' levels, in noise cells. Accuracy is
-over all levels' questions together. Everything is computed from the cells that finished; what is missing is named.
+A grid with an axis "noise" is read as methods by noise cells; a method is a combination of levels of the other axes.
+Accuracy is over the questions of all levels together. Everything is computed from the cells that have finished runs;
+the others are listed.
 """
 
 from __future__ import annotations
@@ -15,152 +16,166 @@ from pathlib import Path
 
 import numpy as np
 
-from rlvid.study.runs import Result, Row, Study
-from rlvid.study.stats import Interval, means, percentiles
+from rlvid.study.runs import Row, Run
+from rlvid.study.stats import Interval, bootstrap_interval, bootstrap_means
+from rlvid.study.study import Study
 from rlvid.utils.files import read_json
 
-AXIS = "noise"
-RATES = ("false_positive_rate", "false_negative_rate", "youden_j")
-NEAR = 0.03  # cells whose J is so close are one point, else the order of near equals would decide an area
+NOISE_AXIS = "noise"
+VERIFIER_RATES = ("false_positive_rate", "false_negative_rate", "youden_j")
+J_TOLERANCE = 0.03  # cells whose J differ by at most this are one point; else chance would order them in an area
 
 
 @dataclass(frozen=True, eq=False)
-class Cell:
-    """A method under one noise: its finished runs' answers and what their verdicts were worth."""
+class NoiseCell:
+    """One method under one noise: the answers of its finished runs, and the error rates of its rewards."""
 
     method: str
     noise: str
     arm: str
-    planned: int  # seeds
+    planned_seeds: int
     scores: Mapping[int, np.ndarray]  # seed -> (Q,)
-    rates: Mapping[str, float]  # means over seeds, see `rates`
-    clean: bool  # no noise is configured
-    runs: frozenset[Path] = frozenset()  # their folders; methods that are the same here share them
+    rates: Mapping[str, float]  # means over seeds of `verifier_rates`
+    is_clean: bool  # no noise is configured
+    folders: frozenset[Path] = frozenset()  # of its runs; methods that are identical under a noise share them
 
     @property
-    def youden(self) -> float:
-        """J; nan where no run tells."""
+    def youden_j(self) -> float:
+        """Youden's J; nan if no run has it."""
         return self.rates.get("youden_j", nan)
 
 
 @dataclass(frozen=True, eq=False)
-class Response:
-    """A method's accuracy as a function of J, over the seeds that all its finished cells have.
+class NoiseResponse:
+    """A method's accuracy as a function of J, over the seeds that all its measured cells have.
 
-    Cells of nearly equal J count as one point, the mean of their J and of their accuracies; those without a J are left
-    out. In the bootstrap the same seeds and the same videos are drawn for all cells; J is taken as given.
+    Cells of nearly equal J are one point, the mean of their J and of their accuracies. The bootstrap draws the same
+    seeds and the same videos for all cells; J is taken as known.
     """
 
     method: str
-    cells: Sequence[Cell]
-    videos: np.ndarray
+    cells: Sequence[NoiseCell]
+    videos: np.ndarray  # (Q,), see `Study.video_ids`
 
     @cached_property
-    def counted(self) -> list[Cell]:
-        """The cells that have runs and a J."""
-        return [cell for cell in self.cells if cell.scores and not isnan(cell.youden)]
+    def measured_cells(self) -> list[NoiseCell]:
+        """The cells that have finished runs and a J."""
+        return [cell for cell in self.cells if cell.scores and not isnan(cell.youden_j)]
 
     @cached_property
-    def missing(self) -> list[str]:
-        """Noises of which there is no finished run, or no J."""
-        return [cell.noise for cell in self.cells if cell not in self.counted]
+    def unmeasured(self) -> list[str]:
+        """The noises without a finished run, or without a J."""
+        return [cell.noise for cell in self.cells if cell not in self.measured_cells]
 
     @cached_property
-    def seeds(self) -> list[int]:
-        """Those that every counted cell has."""
-        return sorted(set.intersection(*(set(cell.scores) for cell in self.counted))) if self.counted else []
+    def shared_seeds(self) -> list[int]:
+        """The seeds that every measured cell has."""
+        if not self.measured_cells:
+            return []
+        return sorted(set.intersection(*(set(cell.scores) for cell in self.measured_cells)))
 
     @cached_property
     def points(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(K,) values of J, rising; (K,) accuracies there; (K, RESAMPLES) of the bootstrap. It needs `seeds`."""
-        cells = sorted(self.counted, key=lambda cell: cell.youden)
-        youden = np.array([cell.youden for cell in cells])
-        place = np.cumsum(np.diff(youden, prepend=youden[:1]) > NEAR)  # (cells,) each one's point
-        share = (place == np.arange(place[-1] + 1)[:, None]) / np.bincount(place)[:, None]  # (K, cells)
-        scores = [self.shared(cell) for cell in cells]
-        return share @ youden, share @ [s.mean() for s in scores], share @ [means(s, self.videos) for s in scores]
+        """(K,) increasing values of J, (K,) accuracies, and (K, RESAMPLES) bootstrap accuracies.
 
-    def shared(self, cell: Cell) -> np.ndarray:
-        """(S, Q) a cell's scores under the seeds that count."""
-        return np.stack([cell.scores[seed] for seed in self.seeds])
+        It needs at least one shared seed.
+        """
+        cells = sorted(self.measured_cells, key=lambda cell: cell.youden_j)
+        youden_j = np.array([cell.youden_j for cell in cells])
+        is_new_point = np.diff(youden_j, prepend=youden_j[:1]) > J_TOLERANCE
+        point = np.cumsum(is_new_point)  # (cells,) index of each cell's point, such as [0, 0, 1, 2, 2]
+        members = point == np.arange(point[-1] + 1)[:, None]  # (K, cells) bool
+        mean_of = members / np.bincount(point)[:, None]  # (K, cells): a matrix that averages each point's cells
+        scores = [self.shared_scores(cell) for cell in cells]
+        accuracies = [cell_scores.mean() for cell_scores in scores]
+        resampled = [bootstrap_means(cell_scores, self.videos) for cell_scores in scores]
+        return mean_of @ youden_j, mean_of @ accuracies, mean_of @ resampled
+
+    def shared_scores(self, cell: NoiseCell) -> np.ndarray:
+        """Return (S, Q) scores of a cell's runs with the shared seeds."""
+        return np.stack([cell.scores[seed] for seed in self.shared_seeds])
 
     @property
-    def least(self) -> float:
-        """The smallest J; nan without any."""
-        return min((cell.youden for cell in self.counted), default=nan)
+    def lowest_j(self) -> float:
+        """The smallest J of a measured cell; nan if there is none."""
+        return min((cell.youden_j for cell in self.measured_cells), default=nan)
 
     @property
     def measurable(self) -> bool:
-        """Whether there are seeds in common and at least two values of J."""
-        return bool(self.seeds) and len(self.points[0]) > 1
+        """Whether there are shared seeds and at least two values of J."""
+        return bool(self.shared_seeds) and len(self.points[0]) > 1
 
     @property
     def slope(self) -> Interval | None:
-        """The dose-response slope, accuracy per unit of J: least squares through the points."""
+        """The dose-response slope, accuracy per unit of J, by least squares; None if it is not measurable."""
         if not self.measurable:
             return None
-        youden, accuracy, drawn = self.points
-        weights = (youden - youden.mean()) / ((youden - youden.mean()) ** 2).sum()
-        return percentiles(weights @ accuracy, weights @ drawn, self.videos.max() + 1)
+        youden_j, accuracy, resampled = self.points
+        weights = (youden_j - youden_j.mean()) / ((youden_j - youden_j.mean()) ** 2).sum()
+        return bootstrap_interval(weights @ accuracy, weights @ resampled, self.videos.max() + 1)
 
     @property
     def area(self) -> Interval | None:
-        """The robustness area: the mean over J in [min J, 1] of accuracy / clean accuracy. 1: noise costs nothing.
+        """The robustness area, the mean over J in [lowest J, 1] of accuracy / clean accuracy. 1: noise costs nothing.
 
-        The integral of accuracy over J by the trapezoid rule through the points, over 1 - min J, over the clean
-        cell's accuracy. None without a clean cell. It depends on min J: compare areas from the same one.
+        It is the integral of accuracy over J by the trapezoid rule, divided by 1 - lowest J and by the accuracy of the
+        clean cell. None without a clean cell. It depends on the lowest J: only compare areas with the same one.
         """
-        clean = [cell for cell in self.counted if cell.clean]
-        if not self.measurable or not clean:
+        clean_cells = [cell for cell in self.measured_cells if cell.is_clean]
+        if not self.measurable or not clean_cells:
             return None
-        youden, accuracy, drawn = self.points
-        scores = self.shared(clean[0])
-        width = youden[-1] - youden[0]
-        return percentiles(
-            np.trapezoid(accuracy, youden) / width / scores.mean(),
-            np.trapezoid(drawn, youden, axis=0) / width / means(scores, self.videos),
+        youden_j, accuracy, resampled = self.points
+        clean_scores = self.shared_scores(clean_cells[0])
+        width = youden_j[-1] - youden_j[0]
+        return bootstrap_interval(
+            np.trapezoid(accuracy, youden_j) / width / clean_scores.mean(),
+            np.trapezoid(resampled, youden_j, axis=0) / width / bootstrap_means(clean_scores, self.videos),
             self.videos.max() + 1,
         )
 
 
-def responses(study: Study) -> list[Response]:
-    """One for each method, in the grid's order; none for a grid without an axis of noise."""
-    arms: dict[tuple[str, str], list[Result]] = {}
-    for result in study.results:
-        if AXIS in result.levels:
-            method = ", ".join(level for axis, level in result.levels.items() if axis != AXIS)
-            arms.setdefault((method, result.levels[AXIS]), []).append(result)
-    cells = [_cell(study, method, noise, results) for (method, noise), results in arms.items()]
+def noise_responses(study: Study) -> list[NoiseResponse]:
+    """Return one response for each method, in the grid's order; [] for a grid without an axis "noise"."""
+    runs: dict[tuple[str, str], list[Run]] = {}
+    for run in study.runs:
+        if NOISE_AXIS in run.axis_levels:
+            method = ", ".join(level for axis, level in run.axis_levels.items() if axis != NOISE_AXIS)
+            runs.setdefault((method, run.axis_levels[NOISE_AXIS]), []).append(run)
+    cells = [_cell(study, method, noise, planned) for (method, noise), planned in runs.items()]
     methods = dict.fromkeys(cell.method for cell in cells)
-    videos = study.videos()
-    return [Response(method, [cell for cell in cells if cell.method == method], videos) for method in methods]
+    videos = study.video_ids()
+    return [NoiseResponse(method, [cell for cell in cells if cell.method == method], videos) for method in methods]
 
 
-def rates(run: Result) -> dict[str, float]:
-    """What a run's verdicts were worth: `false_positive_rate`, `false_negative_rate`, `youden_j`.
+def verifier_rates(run: Run) -> dict[str, float]:
+    """Return a run's `false_positive_rate`, `false_negative_rate` and `youden_j`, as far as they are known.
 
-    Counted over its own completions, where its algorithm had any judged on accuracy; else only J, by the closed form in
-    noise.json (of the verdicts that the noise is on); empty where there is none, as where only the evidence is bad.
+    They are counted over the run's own completions if its algorithm had any judged for accuracy. Else only J is known,
+    by the closed form in noise.json, which is about the verdicts that the noise falls on. {} if there is no J, such as
+    when only the evidence is corrupted.
     """
-    if clean(run.folder):
+    if is_clean(run.folder):
         return {"false_positive_rate": 0.0, "false_negative_rate": 0.0, "youden_j": 1.0}
     last: Row = next((row for row in reversed(run.metrics) if "noise/youden_j" in row), {})
-    counted = {name: last[f"noise/{name}"] for name in RATES if f"noise/{name}" in last}
-    stated = (read_json(run.folder / "noise.json") or {}).get("youden_j")
-    return counted or ({} if stated is None else {"youden_j": stated})
+    counted = {name: last[f"noise/{name}"] for name in VERIFIER_RATES if f"noise/{name}" in last}
+    if counted:
+        return counted
+    closed_form = (read_json(run.folder / "noise.json") or {}).get("youden_j")
+    return {} if closed_form is None else {"youden_j": closed_form}
 
 
-def clean(folder: Path) -> bool:
-    """Whether a run's config names no noise."""
+def is_clean(folder: Path) -> bool:
+    """Return whether a run's config names no noise."""
     return not tomllib.loads((folder / "config.toml").read_text())["noise"]["kind"]
 
 
-def _cell(study: Study, method: str, noise: str, results: Sequence[Result]) -> Cell:
-    arm = results[0].arm
-    scores = study.pooled(arm) if study.levels else {}
-    runs = [result for result in results if result.done and result.seed in scores]
+def _cell(study: Study, method: str, noise: str, planned: Sequence[Run]) -> NoiseCell:
+    """Build a cell from its planned runs: those that answered all levels count."""
+    arm = planned[0].arm
+    scores = study.scores_on_all_levels(arm) if study.levels else {}
+    runs = [run for run in planned if run.done and run.seed in scores]
     folders = frozenset(run.folder for run in runs)
-    found = [rates(run) for run in runs]
-    known = set.intersection(*map(set, found)) if found else set()
-    worth = {key: float(np.mean([row[key] for row in found])) for key in known}
-    return Cell(method, noise, arm, len(results), scores, worth, all(map(clean, folders)), folders)
+    rates = [verifier_rates(run) for run in runs]
+    known = set.intersection(*map(set, rates)) if rates else set()
+    mean_rates = {key: float(np.mean([row[key] for row in rates])) for key in known}
+    return NoiseCell(method, noise, arm, len(planned), scores, mean_rates, all(map(is_clean, folders)), folders)

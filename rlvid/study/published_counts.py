@@ -1,8 +1,8 @@
-"""Published counts, of which nobody kept who was right where: how many of how many questions each arm got right.
+"""Published counts: how many of how many questions each arm got right, where nobody published which ones.
 
-A TOML file has `question`, `of` (level -> questions) and `right` (arm -> level -> right answers); `comparisons`, pairs
-of arms, are with the first arm where they are left out. `source` says where the counts are from; arms are equivalent
-`equivalence_margin` 0.03, unless it is given.
+A TOML file has `of` (level -> questions) and `right` (arm -> level -> right answers). Optional are `question`, a title;
+`source`, where the counts are from; `comparisons`, pairs of arms (default: each arm with the first one); and
+`equivalence_margin` (default: 0.03).
 """
 
 from __future__ import annotations
@@ -11,42 +11,36 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.comparison import Comparison
-from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, needed_of_shares
-from rlvid.study.stats import difference_of_shares, holm, wilson
-from rlvid.study.tables import verdicts
+from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, classify_difference, needed_sample_of_proportions
+from rlvid.study.report import Report
+from rlvid.study.rows import AccuracyRow, ArmRow, LevelRow
+from rlvid.study.stats import difference_of_proportions, holm_adjust, wilson_interval
 
 KEYS = ("question", "source", "of", "right", "comparisons", "equivalence_margin")
-WORDS = (
-    "Intervals of accuracies are Wilson's, of differences Newcombe's; p is of the two-sided z-test, adjusted for all "
-    "{count} comparisons here (Holm). Which questions were right is not known, so nothing is paired, and one run each "
-    "says nothing about other seeds. Better or worse needs p < .05 and an interval without 0; equivalent, an interval "
-    "within {equivalence_margin:g} points of 0. Times: so many times the questions would show what was observed with "
-    "80 % power."
-)
 
 
 @dataclass(frozen=True)
-class Counts:
+class PublishedCounts:
     """Right answers by arm and level."""
 
+    name: str
     question: str
     source: str
-    of: Mapping[str, int]
-    right: Mapping[str, Mapping[str, int]]
-    comparisons: Sequence[tuple[str, str]]
+    of: Mapping[str, int]  # level -> questions
+    right: Mapping[str, Mapping[str, int]]  # arm -> level -> right answers
+    comparisons: Sequence[tuple[str, str]]  # (arm, other arm)
     equivalence_margin: float = EQUIVALENCE_MARGIN
 
 
-def read(path: Path) -> Counts:
-    """UserError where the file is none, or its counts cannot be."""
+def read_counts(path: Path) -> PublishedCounts:
+    """Read a TOML file of counts. Raises UserError if it cannot be read, or if the counts are impossible."""
     try:
         table = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -58,49 +52,81 @@ def read(path: Path) -> Counts:
     if not isinstance(of, dict) or not isinstance(right, dict) or not of or not right:
         raise UserError(f"{path}: needs [of], level = questions, and [right.ARM], level = right answers")
     for arm, counts in right.items():
-        for level in counts if isinstance(counts, dict) else ("",):
-            if level not in of:
-                raise UserError(f"{path}: right.{arm} has no level {level!r} of [of].{suggest(level, of)}")
-            if not all(type(n) is int for n in (counts[level], of[level])) or not 0 <= counts[level] <= of[level] > 0:
-                raise UserError(f"{path}: right.{arm}: {level} must be whole, of {of[level]}: not {counts[level]!r}")
-    first, *others = right
-    comparisons = [tuple(pair) for pair in table.get("comparisons", [(arm, first) for arm in others])]
-    for pair in comparisons:
-        if len(pair) != 2 or any(arm not in right for arm in pair):
-            raise UserError(f"{path}: comparisons: {list(pair)} must be two of the arms, {', '.join(right)}")
-    if (
-        not isinstance(equivalence_margin := table.get("equivalence_margin", EQUIVALENCE_MARGIN), float)
-        or not 0 < equivalence_margin < 1
-    ):
-        raise UserError(f"{path}: equivalence_margin must be a share such as 0.03, not {equivalence_margin!r}")
-    return Counts(
-        str(table.get("question", path.stem)), str(table.get("source", "")), of, right, comparisons, equivalence_margin
+        _check_counts(path, arm, counts, of)
+    return PublishedCounts(
+        name=path.stem,
+        question=str(table.get("question", path.stem)),
+        source=str(table.get("source", "")),
+        of=of,
+        right=right,
+        comparisons=_read_comparisons(path, table.get("comparisons"), list(right)),
+        equivalence_margin=_read_margin(path, table.get("equivalence_margin", EQUIVALENCE_MARGIN)),
     )
 
 
-def compare(counts: Counts) -> list[Comparison]:
-    """What each pair of arms shows on the levels that both have, as one family of comparisons."""
-    places = [(a, b, level) for a, b in counts.comparisons for level in counts.of if level in counts.right[a]]
-    places = [(a, b, level) for a, b, level in places if level in counts.right[b]]
-    shares = [(counts.right[a][k], counts.of[k], counts.right[b][k], counts.of[k]) for a, b, k in places]
-    found = [difference_of_shares(*each) for each in shares]
-    return [
-        Comparison(*place, gap, p, needed_of_shares(*each, ALPHA / len(places)), counts.equivalence_margin)
-        for place, each, (gap, _), p in zip(places, shares, found, holm([p for _, p in found]), strict=True)
-    ]
+def _check_counts(path: Path, arm: str, counts: Any, of: Mapping[str, Any]) -> None:
+    """Raise UserError unless an arm's counts are whole numbers of right answers, at most the level's questions."""
+    for level in counts if isinstance(counts, dict) else ("",):
+        if level not in of:
+            raise UserError(f"{path}: right.{arm} has no level {level!r} of [of].{suggest(level, of)}")
+        correct, total = counts[level], of[level]
+        if type(correct) is not int or type(total) is not int or not 0 <= correct <= total or total == 0:
+            raise UserError(f"{path}: right.{arm}: {level} must be a whole number from 0 to {total}, not {correct!r}")
 
 
-def report(path: Path, console: Console | None = None) -> None:
-    """Print the counts' accuracies with their intervals, the comparisons and their verdicts."""
-    counts, console = read(path), console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=140, highlight=False)
-    table = Table("arm", *(f"{level} [dim]n={n}" for level, n in counts.of.items()), box=None, padding=(0, 2, 0, 0))
-    for arm, right in counts.right.items():
-        shares = {level: wilson(right[level], n) for level, n in counts.of.items() if level in right}
-        cells = {k: f"[bold]{100 * i.value:.1f}[/]\n{100 * i.low:.1f}–{100 * i.high:.1f}" for k, i in shares.items()}
-        table.add_row(Text(arm), *(cells.get(level, "–") for level in counts.of))
-    console.print(Text(counts.question, style="bold"), Text(counts.source, style="dim"), "", table, "", sep="\n")
-    if found := compare(counts):
-        words = WORDS.format(count=len(found), equivalence_margin=100 * counts.equivalence_margin)
-        console.print(verdicts(found, console.width >= 100), Text(words, style="dim"), sep="\n")
+def _read_comparisons(path: Path, pairs: Sequence[Sequence[str]] | None, arms: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of arms to compare; by default each arm with the first one."""
+    if pairs is None:
+        return [(arm, arms[0]) for arm in arms[1:]]
+    for pair in pairs:
+        if len(pair) != 2 or any(arm not in arms for arm in pair):
+            raise UserError(f"{path}: comparisons: {list(pair)} must be two of the arms, {', '.join(arms)}")
+    return [(arm, other) for arm, other in pairs]
+
+
+def _read_margin(path: Path, margin: Any) -> float:
+    if not isinstance(margin, float) or not 0 < margin < 1:
+        raise UserError(f"{path}: equivalence_margin must be a share such as 0.03, not {margin!r}")
+    return margin
+
+
+def compare_counts(counts: PublishedCounts) -> list[Comparison]:
+    """Compare each pair of arms on the levels that both have; p-values are adjusted for all comparisons together."""
+    right, of = counts.right, counts.of
+    places = [(a, b, level) for a, b in counts.comparisons for level in of if level in right[a] and level in right[b]]
+    proportions = [(right[a][level], of[level], right[b][level], of[level]) for a, b, level in places]
+    tests = [difference_of_proportions(*each) for each in proportions]
+    adjusted = holm_adjust([p for _, p in tests])
+    comparisons = []
+    for (a, b, level), each, (difference, _), p in zip(places, proportions, tests, adjusted, strict=True):
+        verdict = classify_difference(difference, p, equivalence_margin=counts.equivalence_margin)
+        needed = needed_sample_of_proportions(*each, ALPHA / len(places))
+        comparisons.append(Comparison(a, b, level, difference, p, verdict, needed))
+    return comparisons
+
+
+def build_report(counts: PublishedCounts) -> Report:
+    """Compute the rows of the accuracies and comparisons."""
+    return Report(
+        name=counts.name,
+        question=counts.question,
+        source=counts.source,
+        control=next(iter(counts.right)),
+        equivalence_margin=counts.equivalence_margin,
+        paired=False,
+        arms=[ArmRow(arm, None, None) for arm in counts.right],
+        levels=[LevelRow(level, total) for level, total in counts.of.items()],
+        accuracies=[
+            AccuracyRow(arm, level, wilson_interval(right[level], total) if level in right else None)
+            for arm, right in counts.right.items()
+            for level, total in counts.of.items()
+        ],
+        comparisons=compare_counts(counts),
+    )
+
+
+def report(path: Path, console: Console | None = None) -> Report:
+    """Print the report on a TOML file of counts. Raises UserError, see `read_counts`."""
+    result = build_report(read_counts(path))
+    result.print(console)
+    return result

@@ -1,111 +1,259 @@
-"""What was found: accuracy by arm and level, the comparisons and their verdicts, and whatever is not finished."""
+"""The report on a folder of runs: accuracies, comparisons with their verdicts, and what is not finished.
+
+`build_report` computes the rows of all tables; `Report` prints them, and writes them as JSON or CSV.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from io import StringIO
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.study import measures
-from rlvid.study.comparison import Pair, compare, pairs, pairs_in_noise
-from rlvid.study.design import design
-from rlvid.study.noise_response import NEAR, responses
-from rlvid.study.runs import Study, read
-from rlvid.study.tables import accuracies, aggregates, by_domain, missing, noise_cells, noise_response, verdicts
+from rlvid.study import footnotes, tables
+from rlvid.study.accuracy_tables import accuracy_tables, domain_tables
+from rlvid.study.comparison import Comparison, compare_pairs, level_pairs, noise_pairs
+from rlvid.study.design import DesignRow, design_rows
+from rlvid.study.measures import (
+    MeasureDifferenceRow,
+    MeasureRow,
+    measure_difference_rows,
+    measure_keys,
+    measure_rows,
+)
+from rlvid.study.noise_response import noise_responses
+from rlvid.study.noise_rows import NoiseCellRow, NoiseResponseRow, noise_cell_rows, noise_response_rows
+from rlvid.study.rows import (
+    AccuracyRow,
+    AggregateRow,
+    ArmRow,
+    DomainRow,
+    LevelRow,
+    MissingRow,
+    accuracy_rows,
+    aggregate_rows,
+    arm_rows,
+    domain_rows,
+    level_rows,
+    missing_rows,
+    to_record,
+)
+from rlvid.study.study import Study, read_study
 
-WIDE = 100  # columns of the terminal from which on intervals stand beside their values, and are drawn
-INTERVALS = (
-    "With each accuracy its 95 % interval: for one seed Wilson's, which knows of new questions only; for several a "
-    "bootstrap that draws new seeds, too, and is rough with fewer than five. Questions about one video are drawn "
-    "together: by the design effect fewer unlike ones would say as much. 80 % power from: the least true difference "
-    "of two runs that so many questions show so often."
-)
-AGGREGATES = (
-    "IQM: the mean of the middle half of all seeds' accuracies on all levels. Beats the control: the chance that a "
-    "seed does, mean over levels. Both, and their intervals, know of new seeds only (arXiv:2108.13264)."
-)
-TESTS = (
-    "p is exact: by chance the arms would have exchanged their answers about a video, all at once (McNemar's test, "
-    "where there is one seed and a video has one question); adjusted for all {count} comparisons here (Holm). Better "
-    "or worse needs p < .05 and an interval without 0; equivalent, an interval within "
-    "{equivalence_margin:g} points of 0, not adjusted."
-)
-TAKES = (
-    " Times, seeds: so many times the questions, or so many seeds, would show what was observed with 80 % power among "
-    "as many comparisons; as rough as what was observed."
-)
-RATES = (
-    "FP and FN: what a wrong answer was paid, and a right one was not, on average over the run's own completions. J = "
-    "1 - FP - FN, Youden's: the share of the clean gradient that is left; without FP and FN, by its closed form."
-)
-AREAS = (
-    "Area: the mean over J from the least to 1 of accuracy over clean accuracy; 1 means that noise costs nothing. "
-    "Slope: points of accuracy per unit of J, by least squares. Both over the seeds that all of a method's cells have; "
-    "cells within {near} of J are one point."
-)
-NEXT = """\
+Section = tuple[str, list[Table | Text]]  # a title, and tables with words about them
+
+WIDE = 100  # columns of a terminal from which on differences are drawn
+PIPED_WIDTH = 140  # columns where there is no terminal
+NEXT_STEPS = """\
 in each      samples/, eval/, metrics.jsonl: every completion, question and step
 try next     rlvid train nano algorithm=dr_grpo       another algorithm: rlvid list algorithms
              rlvid train nano rewards.accuracy=0.5    another reward: rlvid list rewards, or yours
              rlvid grid experiments/noise_robustness.py --jobs 2"""
 
 
-def report(runs: Path, plots: bool = True, console: Console | None = None) -> None:
-    """Print what a folder of runs says, and draw it into `RUNS/plots`; UserError if there are no runs."""
-    study = read(runs)
-    console = console or Console()
-    if not console.is_terminal:
-        console = Console(file=console.file, width=140, highlight=False)  # piped: nothing is cut or coloured
-    console.print(tables(study, console.width))
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Report:
+    """What the runs of a study show, as rows of numbers; published counts give one too.
+
+    Each field with the default () is a table, a sequence of rows; a table that does not apply is empty. The dataclass
+    of a row documents its numbers. Accuracies are shares in [0, 1].
+
+    ```
+    report = rlvid.report("runs/quickstart")
+    [(row.a, row.b, row.condition, row.verdict) for row in report.comparisons]
+    ```
+    """
+
+    name: str
+    question: str
+    source: str = ""  # of published counts
+    control: str
+    runs_done: int | None = None  # None for published counts
+    runs_planned: int | None = None
+    equivalence_margin: float
+    paired: bool = True  # False: it is not known who answered which question right, so tests are not paired
+
+    design: Sequence[DesignRow] = ()
+    arms: Sequence[ArmRow] = ()
+    levels: Sequence[LevelRow] = ()
+    accuracies: Sequence[AccuracyRow] = ()
+    comparisons: Sequence[Comparison] = ()
+    domains: Sequence[DomainRow] = ()
+    measures: Sequence[MeasureRow] = ()
+    measure_differences: Sequence[MeasureDifferenceRow] = ()
+    noise_cells: Sequence[NoiseCellRow] = ()
+    noise_responses: Sequence[NoiseResponseRow] = ()
+    noise_comparisons: Sequence[Comparison] = ()  # methods under the same noise
+    aggregates: Sequence[AggregateRow] = ()
+    missing: Sequence[MissingRow] = ()
+
+    def __repr__(self) -> str:
+        return f"Report({self.name!r})" if self.runs_done is None else f"Report({self.name!r}: {self._progress})"
+
+    @property
+    def _progress(self) -> str:
+        return self.source if self.runs_done is None else f"{self.runs_done} of {self.runs_planned} runs done"
+
+    def to_records(self) -> dict[str, list[dict[str, Any]]]:
+        """Return section -> rows as flat dicts, see `rows.to_record`; empty tables are left out."""
+        names = [field.name for field in fields(self) if field.default == ()]
+        return {name: [to_record(row) for row in rows] for name in names if (rows := getattr(self, name))}
+
+    def to_json(self) -> str:
+        """Return the report as JSON: what it is about, and under "sections" the rows of `to_records`.
+
+        A number that is not known or infinite is null.
+        """
+        about = {field.name: getattr(self, field.name) for field in fields(self) if field.default != ()}
+        content = about | {"sections": self.to_records()}
+        return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+    def to_csv(self) -> str:
+        """Return all rows as one CSV table: the column "section", then the columns of all sections.
+
+        A column that a section does not have is empty, and so is a number that is not known or infinite.
+        """
+        records = [{"section": section} | row for section, rows in self.to_records().items() for row in rows]
+        columns = list(dict.fromkeys(column for record in records for column in record))
+        file = StringIO()
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        for record in records:
+            writer.writerow({key: "; ".join(map(str, v)) if isinstance(v, list) else v for key, v in record.items()})
+        return file.getvalue()
+
+    def print(self, console: Console | None = None) -> None:
+        """Print the tables; where there is no terminal, nothing is cut or coloured."""
+        console = _unless_piped(console)
+        title = Text(self.question or self.name, style="bold")
+        subtitle = self._progress if self.runs_done is None else f"{self.name}: {self._progress}"
+        console.print(title, Text(subtitle, style="dim"), sep="\n")
+        for _, parts in self.sections(console.width):
+            for part in parts:
+                console.print("", part, sep="\n")
+        console.print()
+
+    def sections(self, width: int) -> Iterator[Section]:
+        """Yield a title, and tables with words about them, for `width` columns: at least 80.
+
+        The terminal and the page show the same sections.
+        """
+        wide = width >= WIDE
+        if self.design:
+            yield "Design", [tables.design_table(self.design)]
+        if self.levels:
+            words = footnotes.ACCURACIES if self.paired else footnotes.COUNTED_ACCURACIES
+            yield "Accuracy", [*accuracy_tables(self.arms, self.levels, self.accuracies, width), _dim(words)]
+        if self.comparisons:
+            yield "Comparisons", self._compared(self.comparisons, wide)
+        if self.domains:
+            yield "By domain", [*domain_tables(self.arms, self.domains, width)]
+        if self.measures:
+            yield "Besides accuracy", self._measured()
+        if self.noise_cells:
+            yield "Noise", self._noise()
+        if self.noise_comparisons:
+            head = Text("Under the same noise, all levels together", style="bold")
+            yield "Methods under the same noise", [head, *self._compared(self.noise_comparisons, wide)]
+        if self.aggregates:
+            yield "All levels together", [tables.aggregate_table(self.aggregates), _dim(footnotes.AGGREGATES)]
+        if self.missing:
+            yield "Left out", [tables.missing_table(self.missing, self.arms)]
+
+    def _compared(self, comparisons: Sequence[Comparison], wide: bool) -> list[Table | Text]:
+        words = footnotes.comparisons(len(comparisons), self.equivalence_margin, self.paired, needed=wide)
+        return [tables.comparison_table(comparisons, wide), _dim(words)]
+
+    def _measured(self) -> list[Table | Text]:
+        parts: list[Table | Text] = []
+        for measure, rows in groupby(self.measures, key=lambda row: row.measure):
+            differences = [row for row in self.measure_differences if row.measure == measure]
+            parts.append(tables.measure_table(list(rows), differences))
+        return parts
+
+    def _noise(self) -> list[Table | Text]:
+        parts: list[Table | Text] = [
+            tables.noise_cell_table(self.noise_cells),
+            _dim(footnotes.NOISE_CELLS),
+            tables.noise_response_table(self.noise_responses),
+            _dim(footnotes.NOISE_RESPONSES),
+        ]
+        incomplete = [row for row in self.noise_responses if row.cells and row.unmeasured]
+        if incomplete:
+            gaps = [f"{row.method}: {', '.join(row.unmeasured)}" for row in incomplete]
+            words = f"Left out, without a finished run or without a J: {'; '.join(gaps)}."
+            parts.append(Text(words, style="yellow"))
+        return parts
+
+
+def report(runs: Path, plots: bool = True, console: Console | None = None) -> Report:
+    """Print the report on a folder of runs, and draw its figures into `RUNS/plots`.
+
+    Args:
+        runs: a grid's folder, or one with run folders.
+        plots: draw figures.
+        console: where to print; default: stdout.
+
+    Raises:
+        UserError: there are no runs.
+    """
+    study = read_study(runs)
+    result = build_report(study)
+    console = _unless_piped(console)
+    result.print(console)
     if plots and study.levels:
-        from rlvid.study.plots import draw
+        from rlvid.study.plots import save_figures
 
-        for path in draw(study, runs / "plots"):
+        for path in save_figures(study, runs / "plots"):
             console.print(Text(f"picture      {path}"), soft_wrap=True)
-    console.print(Text(f"run folders  {runs}\n{NEXT}"), soft_wrap=True)
+    console.print(Text(f"run folders  {runs}\n{NEXT_STEPS}"), soft_wrap=True)
+    return result
 
 
-def tables(study: Study, width: int) -> RenderableType:
-    """The whole report for a terminal of so many columns, 80 at least; from `WIDE` on with drawings."""
-    done = sum(result.done for result in study.results)
-    head = Text(study.question or study.name, style="bold")
-    parts: list[RenderableType] = [head, Text(f"{study.name}: {done} of {len(study.results)} runs done", style="dim")]
-    for _, found in sections(study, width):
-        for part in found:
-            parts += ["", part]
-    return Group(*parts, "")
+def build_report(study: Study) -> Report:
+    """Compute the rows of all tables."""
+    pairs = level_pairs(study)
+    measured = measure_keys(study) if study.levels else []
+    responses = [r for r in noise_responses(study) if any(cell.scores for cell in r.cells)]
+    several_seeds = any(len(runs) > 2 for runs in study.arms.values())
+    return Report(
+        name=study.name,
+        question=study.question,
+        control=study.control,
+        runs_done=sum(run.done for run in study.runs),
+        runs_planned=len(study.runs),
+        equivalence_margin=study.equivalence_margin,
+        design=design_rows(study) if study.question else (),
+        arms=arm_rows(study),
+        levels=level_rows(study, pairs),
+        accuracies=accuracy_rows(study),
+        comparisons=compare_pairs(pairs, study.equivalence_margin),
+        domains=domain_rows(study),
+        measures=[row for key in measured for row in measure_rows(study, key)],
+        measure_differences=[row for key in measured for row in measure_difference_rows(study, key)],
+        noise_cells=noise_cell_rows(study, responses),
+        noise_responses=noise_response_rows(responses),
+        noise_comparisons=compare_pairs(noise_pairs(responses), study.equivalence_margin),
+        aggregates=aggregate_rows(study) if study.levels and several_seeds and not responses else (),
+        missing=missing_rows(study),
+    )
 
 
-def sections(study: Study, width: int) -> Iterator[tuple[str, list[Table | Text]]]:
-    """What there is to say, in order: a title, and tables with words about them. The terminal and the page show it."""
-    compared, wide = pairs(study), width >= WIDE
-    if study.question:
-        yield "Design", [design(study)]
-    if study.levels:
-        yield "Accuracy", [*accuracies(study, compared, width), Text(INTERVALS, style="dim")]
-    if compared:
-        yield "Comparisons", _verdicts(compared, study.equivalence_margin, wide)
-    if domains := by_domain(study, width):
-        yield "By domain", domains
-    if study.levels and (keys := measures.measured(study)):
-        yield "Besides accuracy", [measures.table(study, key) for key in keys]
-    if found := [response for response in responses(study) if any(cell.scores for cell in response.cells)]:
-        words = [Text(AREAS.format(near=NEAR), style="dim")]
-        if gaps := [f"{r.method}: {', '.join(r.missing)}" for r in found if r.missing and r.counted]:
-            words += [Text(f"Without a finished run, or without a J, and left out: {'; '.join(gaps)}.", style="yellow")]
-        yield "Noise", [noise_cells(study, found), Text(RATES, style="dim"), noise_response(found), *words]
-        if compared := pairs_in_noise(found):
-            head = Text("In the same noise, all levels together", style="bold")
-            yield "Methods in the same noise", [head, *_verdicts(compared, study.equivalence_margin, wide)]
-    elif study.levels and any(len(runs) > 2 for runs in study.arms.values()):
-        yield "All levels at once", [aggregates(study), Text(AGGREGATES, style="dim")]
-    if any(map(study.remarks, study.results)):
-        yield "Not in the numbers", [missing(study)]
+def _dim(words: str) -> Text:
+    return Text(words, style="dim")
 
 
-def _verdicts(compared: Sequence[Pair], equivalence_margin: float, wide: bool) -> list[Table | Text]:
-    words = TESTS.format(count=len(compared), equivalence_margin=100 * equivalence_margin) + (TAKES if wide else "")
-    return [verdicts(compare(compared, equivalence_margin), wide), Text(words, style="dim")]
+def _unless_piped(console: Console | None) -> Console:
+    """Return the console; where it is no terminal, a wide one without colours."""
+    console = console or Console()
+    if console.is_terminal:
+        return console
+    return Console(file=console.file, width=PIPED_WIDTH, highlight=False)

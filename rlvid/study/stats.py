@@ -1,9 +1,11 @@
-"""Honest numbers from few seeds and a few hundred questions (Miller 2024, arXiv:2411.00640).
+"""Confidence intervals and tests for few seeds and a few hundred questions (Miller 2024, arXiv:2411.00640).
 
-Scores are matrices, everywhere here: (S, Q), S seeds by Q questions, 1 where the answer was right. Two arms that are
-compared answered the same Q questions in the same order. `videos`, (Q,), numbers each question's video from 0:
-questions about one video share its luck, so that videos are drawn, flipped and counted whole; None gives each question
-its own. Only numpy and scipy.special are imported: a report answers at once.
+Scores are arrays of shape (S, Q): S seeds by Q questions, 1 where the answer was right. Two arms that are compared
+answered the same Q questions in the same order. `videos`, of shape (Q,), numbers each question's video from 0:
+questions about one video are not independent, so videos are resampled, exchanged and counted as clusters. None means
+that every question has its own video.
+
+Only numpy and scipy.special are imported, so that a report starts at once.
 """
 
 from __future__ import annotations
@@ -29,156 +31,191 @@ class Interval:
     high: float
 
 
-def wilson(right: float, asked: float, confidence: float = CONFIDENCE) -> Interval:
-    """A proportion's score interval (Wilson 1927); unlike the textbook one it is sound near 0 and 1."""
-    z = ndtri((1 + confidence) / 2)
-    share = right / asked
-    centre = (share + z * z / (2 * asked)) / (1 + z * z / asked)
-    half = z / (1 + z * z / asked) * sqrt(share * (1 - share) / asked + z * z / (4 * asked * asked))
-    return Interval(share, float(centre - half), float(centre + half))
+def wilson_interval(correct: float, total: float, confidence: float = CONFIDENCE) -> Interval:
+    """Return the proportion correct / total with its score interval (Wilson 1927).
 
-
-def difference_of_shares(right: int, asked: int, other_right: int, other_asked: int) -> tuple[Interval, float]:
-    """Two proportions of different questions, or where nobody kept which: their difference, and p that it is chance.
-
-    Newcombe's interval (1998, method 10, from both Wilson intervals) and the pooled two-sided z-test.
+    Unlike the textbook (Wald) interval it is reliable near 0 and 1. `total` may be an effective sample size.
     """
-    a, b = wilson(right, asked), wilson(other_right, other_asked)
-    gap, pooled = a.value - b.value, (right + other_right) / (asked + other_asked)
-    low = gap - sqrt((a.value - a.low) ** 2 + (b.high - b.value) ** 2)
-    high = gap + sqrt((a.high - a.value) ** 2 + (b.value - b.low) ** 2)
-    error = sqrt(pooled * (1 - pooled) * (1 / asked + 1 / other_asked))
-    return Interval(gap, low, high), float(2 * ndtr(-abs(gap) / error)) if error else 1.0
+    z = ndtri((1 + confidence) / 2)
+    share = correct / total
+    center = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half_width = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    return Interval(share, float(center - half_width), float(center + half_width))
+
+
+def difference_of_proportions(correct: int, total: int, other_correct: int, other_total: int) -> tuple[Interval, float]:
+    """Compare two proportions that are not paired: different questions, or nobody recorded which were right.
+
+    Returns:
+        The difference with Newcombe's interval (1998, method 10, from both Wilson intervals), and the two-sided p-value
+        of the pooled z-test.
+    """
+    a, b = wilson_interval(correct, total), wilson_interval(other_correct, other_total)
+    difference = a.value - b.value
+    low = difference - sqrt((a.value - a.low) ** 2 + (b.high - b.value) ** 2)
+    high = difference + sqrt((a.high - a.value) ** 2 + (b.value - b.low) ** 2)
+    pooled = (correct + other_correct) / (total + other_total)
+    standard_error = sqrt(pooled * (1 - pooled) * (1 / total + 1 / other_total))
+    p = float(2 * ndtr(-abs(difference) / standard_error)) if standard_error else 1.0
+    return Interval(difference, low, high), p
 
 
 def design_effect(scores: np.ndarray, videos: np.ndarray | None = None) -> float:
-    """How many times the variance of (S, Q) scores' mean is what it would be, were every question about another video.
+    """Return the factor by which clustering in videos changes the variance of the mean of (S, Q) scores.
 
-    The ratio of the clustered to the plain variance, over new questions, of the mean over seeds; 1 without any spread.
+    It is the ratio of the clustered variance to that of independent questions, for new questions, of the mean over
+    seeds; the effective sample size is Q divided by it. 1 if the scores do not vary.
     """
-    gaps = (scores.mean(0) - scores.mean())[None]
-    (totals,), asked = by_video(gaps, videos)
-    return _variance(totals) / _variance(gaps[0]) if len(asked) > 1 and gaps.any() else 1.0
+    deviations = (scores.mean(0) - scores.mean())[None]
+    (sums,), sizes = sum_by_video(deviations, videos)
+    if len(sizes) < 2 or not deviations.any():
+        return 1.0
+    return _variance_of_sum(sums) / _variance_of_sum(deviations[0])
 
 
-def accuracy(scores: np.ndarray, videos: np.ndarray | None = None, confidence: float = CONFIDENCE) -> Interval:
-    """(S, Q) scores of 0 or 1 -> their mean, with an interval for new seeds on new videos' questions.
+def accuracy_interval(scores: np.ndarray, videos: np.ndarray | None = None, confidence: float = CONFIDENCE) -> Interval:
+    """Return the mean of (S, Q) scores of 0 or 1, with an interval for new seeds and new videos.
 
-    One seed says nothing about seeds: Wilson's interval over the questions, as if they were fewer, by the design effect
-    and for its being estimated from V videos (Korn and Graubard 1998). So too where all scores are equal and
-    resampling would see no doubt at all.
+    With several seeds it is a bootstrap. With one seed nothing is known about other seeds: it is Wilson's interval over
+    the questions, whose number is reduced by the design effect and because that is estimated from V videos only (Korn
+    and Graubard 1998). Equal scores also get this interval, because resampling them would show no uncertainty.
     """
     if len(scores) > 1 and scores.min() < scores.max():
-        return percentiles(scores.mean(), means(scores, videos), count(scores, videos), confidence)
-    asked, tail = scores.shape[1], (1 + confidence) / 2
-    wider = stdtrit(max(1, count(scores, videos) - 1), tail) / stdtrit(max(1, asked - 1), tail)
-    asked /= max(1.0, design_effect(scores, videos) * wider**2)
-    return wilson(scores.mean() * asked, asked, confidence)
+        return bootstrap_interval(
+            scores.mean(), bootstrap_means(scores, videos), count_videos(scores, videos), confidence
+        )
+    questions, tail = scores.shape[1], (1 + confidence) / 2
+    t_videos = stdtrit(max(1, count_videos(scores, videos) - 1), tail)
+    t_questions = stdtrit(max(1, questions - 1), tail)
+    effective = questions / max(1.0, design_effect(scores, videos) * (t_videos / t_questions) ** 2)
+    return wilson_interval(scores.mean() * effective, effective, confidence)
 
 
-def difference(
-    a: np.ndarray, b: np.ndarray, paired: bool, videos: np.ndarray | None = None, confidence: float = CONFIDENCE
+def difference_interval(
+    a: np.ndarray,
+    b: np.ndarray,
+    seeds_paired: bool,
+    videos: np.ndarray | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Interval:
-    """(S, Q) and (S', Q) scores -> mean of `a` less mean of `b`, with an interval.
+    """Return mean(a) - mean(b) of (S, Q) and (S', Q) scores, with a bootstrap interval.
 
-    Videos are resampled for both arms together; so are seeds if the arms' seeds are `paired` row by row: the same
-    prompts in the same order, the same flipped labels. Otherwise each arm's seeds are drawn apart. Arms that answer
-    everything alike differ by chance in fewer questions than Wilson's upper end for none of them.
+    Videos are resampled for both arms together. So are seeds if they are paired row by row, that is if the arms' runs
+    with one seed share their prompts, their order and their flipped labels; otherwise each arm's seeds are resampled
+    independently. If the arms answer every question alike, the interval is the share of questions on which they could
+    still differ: Wilson's upper end for none of Q.
     """
-    drawn = means(a - b, videos) if paired else means(a, videos) - means(b, videos, "other seeds")
-    if not drawn.any():
-        most = wilson(0, a.shape[1], confidence).high
-        return Interval(0.0, -most, most)
-    return percentiles(a.mean() - b.mean(), drawn, count(a, videos), confidence)
+    if seeds_paired:
+        resampled = bootstrap_means(a - b, videos)
+    else:
+        resampled = bootstrap_means(a, videos) - bootstrap_means(b, videos, "other seeds")
+    if not resampled.any():
+        largest = wilson_interval(0, a.shape[1], confidence).high
+        return Interval(0.0, -largest, largest)
+    return bootstrap_interval(a.mean() - b.mean(), resampled, count_videos(a, videos), confidence)
 
 
-def permutation(a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None) -> float:
-    """Two-sided exact p that (S, Q) and (S', Q) scores differ by chance alone, on these questions.
+def permutation_test(a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None) -> float:
+    """Return the exact two-sided p-value that (S, Q) and (S', Q) scores differ by chance alone, on these questions.
 
-    Were it chance, exchanging the arms' answers about a video would change nothing: the difference of their right
-    answers there, means over seeds, has either sign with probability 1/2. With one seed each and a video for each
-    question this is the exact McNemar test. The null distribution of the sum is computed, not sampled. It takes the
-    trained seeds as given; doubt about seeds is in `difference`.
+    Under the null hypothesis, exchanging the arms' answers about a video changes nothing: the difference between the
+    arms' numbers of right answers about it, means over seeds, has either sign with probability 1/2. With one seed each
+    and one question per video this is the exact McNemar test. The null distribution is computed, not sampled. The
+    trained seeds are taken as given; `difference_interval` includes the uncertainty about seeds.
     """
-    gaps, _ = by_video(np.rint(a.sum(0) * len(b) - b.sum(0) * len(a))[None], videos)  # in units of 1 / (S S')
-    sizes = abs(gaps[gaps != 0]).astype(int)
-    null = np.ones(1)  # P(sum of signed sizes), from -total to +total in steps of 2
+    # Differences in units of 1 / (S S'), so that they are integers.
+    differences, _ = sum_by_video(np.rint(a.sum(0) * len(b) - b.sum(0) * len(a))[None], videos)
+    sizes = abs(differences[differences != 0]).astype(int)
+
+    # null[i] = P(sum of the sizes with random signs = 2 i - sum(sizes)). Each size d splits it in two shifted halves:
+    #
+    #     sizes ()      [1]                      sum   0
+    #     sizes (1)     [1/2, 1/2]               sum  -1, +1
+    #     sizes (1, 2)  [1/4, 1/4, 1/4, 1/4]     sum  -3, -1, +1, +3
+    null = np.ones(1)
     for size in sizes:
         null = (np.pad(null, (size, 0)) + np.pad(null, (0, size))) / 2
     sums = 2 * np.arange(len(null)) - sizes.sum()
-    return min(1.0, null[abs(sums) >= abs(gaps.sum())].sum())
+    return min(1.0, null[abs(sums) >= abs(differences.sum())].sum())
 
 
-def homogeneity(table: np.ndarray) -> float:
-    """(K, K) counts of pairs -> p that a pair's first is each of K kinds as often as its second, by chance.
+def stuart_maxwell_test(table: np.ndarray) -> float:
+    """Return the p-value of marginal homogeneity in (K, K) counts of pairs (Stuart 1955).
 
-    Stuart's test (1955), chi-square in as many degrees as the gaps can have; for K = 2 it is McNemar's without a
-    correction. A pair of equals says nothing, so answers may be right as often as they like.
+    The null hypothesis: the first of a pair is each of K kinds as often as the second is. The statistic is chi-square
+    with as many degrees of freedom as the differences have; for K = 2 it is McNemar's test without a correction. Pairs
+    of equals do not contribute, so the rate at which answers are right does not matter.
     """
-    gaps, spread = table.sum(1) - table.sum(0), np.diag(table.sum(1) + table.sum(0)) - table - table.T
-    rank = np.linalg.matrix_rank(spread)
-    return float(chdtrc(rank, gaps @ np.linalg.pinv(spread) @ gaps)) if rank else 1.0
+    differences = table.sum(1) - table.sum(0)
+    covariance = np.diag(table.sum(1) + table.sum(0)) - table - table.T
+    rank = np.linalg.matrix_rank(covariance)
+    if not rank:
+        return 1.0
+    return float(chdtrc(rank, differences @ np.linalg.pinv(covariance) @ differences))
 
 
-def holm(ps: Sequence[float]) -> list[float]:
-    """Adjusted p-values: at a threshold of alpha, the chance of even one false alarm is at most alpha (Holm 1979)."""
+def holm_adjust(ps: Sequence[float]) -> list[float]:
+    """Adjust p-values so that rejecting those below alpha has a familywise error rate of at most alpha (Holm 1979).
+
+    >>> holm_adjust([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
     order = sorted(range(len(ps)), key=ps.__getitem__)
     adjusted, highest = [0.0] * len(ps), 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, (len(ps) - rank) * ps[i]))
-        adjusted[i] = highest
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[index]))
+        adjusted[index] = highest
     return adjusted
 
 
-def benjamini_hochberg(ps: Sequence[float]) -> list[float]:
-    """Adjusted p-values: at a threshold of alpha, at most that share of the alarms is expected to be false (1995)."""
-    order = np.argsort(ps)[::-1]
-    raised = np.asarray(ps)[order] * len(ps) / np.arange(len(ps), 0, -1)
-    return np.minimum.accumulate(raised)[np.argsort(order)].tolist()
+def bootstrap_means(scores: np.ndarray, videos: np.ndarray | None = None, stream: str = "seeds") -> np.ndarray:
+    """Return (RESAMPLES,) means of (S, Q) scores over resampled seeds and videos (pigeonhole, arXiv:0712.1111).
 
-
-def means(scores: np.ndarray, videos: np.ndarray | None = None, seeds: str = "seeds") -> np.ndarray:
-    """(S, Q) -> (RESAMPLES,) means over resampled seeds and videos (the pigeonhole bootstrap, arXiv:0712.1111).
-
-    The draws are the same at each call, so that functions of several arms' means are paired by seed and by video;
-    arms that name another stream of `seeds` draw those apart.
+    The draws are the same in every call, so that functions of several arms' means are paired by seed and by video. Arms
+    with another `stream` have their seeds drawn independently.
     """
-    totals, asked = by_video(scores, videos)
-    drawn = _counts(len(asked), "videos")
-    by_seed = drawn @ totals.T / (drawn @ asked)[:, None]  # (RESAMPLES, S)
-    return (_counts(len(scores), seeds) * by_seed).sum(1) / len(scores)
+    sums, sizes = sum_by_video(scores, videos)  # (S, V), (V,)
+    video_counts = _resample_counts(len(sizes), "videos")  # (RESAMPLES, V)
+    seed_counts = _resample_counts(len(scores), stream)  # (RESAMPLES, S)
+    by_seed = video_counts @ sums.T / (video_counts @ sizes)[:, None]  # (RESAMPLES, S)
+    return (seed_counts * by_seed).sum(1) / len(scores)
 
 
-def by_video(scores: np.ndarray, videos: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """(S, Q) -> (S, V) sums over each video's questions, and (V,) how many those are."""
+def sum_by_video(scores: np.ndarray, videos: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sum (S, Q) scores over the questions of each video.
+
+    Returns:
+        (S, V) sums and the (V,) number of questions about each video.
+    """
     if videos is None:
         return scores, np.ones(scores.shape[1])
     return np.stack([np.bincount(videos, row) for row in scores]), np.bincount(videos).astype(float)
 
 
-def count(scores: np.ndarray, videos: np.ndarray | None) -> int:
-    """V, the number of videos."""
+def count_videos(scores: np.ndarray, videos: np.ndarray | None) -> int:
+    """Return V, the number of videos."""
     return scores.shape[1] if videos is None else len(np.unique(videos))
 
 
-def percentiles(value: float, drawn: np.ndarray, videos: int, confidence: float = CONFIDENCE) -> Interval:
-    """The percentile interval of a bootstrap's draws, expanded, since it is too narrow for few videos.
+def bootstrap_interval(value: float, resampled: np.ndarray, videos: int, confidence: float = CONFIDENCE) -> Interval:
+    """Return the percentile interval of bootstrap estimates, expanded because it is too narrow for few videos.
 
-    By as much as z falls short of Student's t for `videos` things, and n - 1 of n (Hesterberg 2014, arXiv:1411.5279).
+    The expansion is the factor by which z falls short of Student's t for this number of videos, and n - 1 of n
+    (Hesterberg 2014, arXiv:1411.5279).
     """
     n = max(2, videos)
     tail = ndtr(sqrt(n / (n - 1)) * stdtrit(n - 1, (1 - confidence) / 2))
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(resampled, [tail, 1 - tail])
     return Interval(float(value), float(low), float(high))
 
 
 @lru_cache(maxsize=16)
-def _counts(n: int, stream: str) -> np.ndarray:
-    """(RESAMPLES, n): how often each of n things is drawn. A stream's draws never change; all arms share them."""
+def _resample_counts(n: int, stream: str) -> np.ndarray:
+    """Return (RESAMPLES, n) counts of how often each of n items is drawn; always the same for a stream."""
     rng = np.random.default_rng([n, *stream.encode()])
     return np.stack([np.bincount(rng.integers(n, size=n), minlength=n) for _ in range(RESAMPLES)]).astype(np.float32)
 
 
-def _variance(parts: np.ndarray) -> float:
-    """Of the total of (n,) independent parts whose mean is 0."""
+def _variance_of_sum(parts: np.ndarray) -> float:
+    """Return the variance of the sum of (n,) independent parts whose mean is 0."""
     return float(parts @ parts) * len(parts) / (len(parts) - 1)

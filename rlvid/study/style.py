@@ -1,4 +1,4 @@
-"""How pictures look: colours, marks, dashes."""
+"""The style of figures: colors, markers and line styles."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from itertools import cycle
 from typing import Any
 
-# Okabe and Ito's palette, which colour-blind readers can tell apart, less its yellow, which paper swallows.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKS = ("o", "s", "D", "^", "v", "P", "X", "*")
+# Okabe and Ito's palette, which colour-blind readers can distinguish, without its yellow, which is pale on paper.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 DASHES = ("-", "--", ":", "-.")
 STYLE: dict[Any, Any] = {
     "figure.dpi": 150,
@@ -19,10 +19,10 @@ STYLE: dict[Any, Any] = {
     "grid.color": "0.92",
     "axes.axisbelow": True,
     "legend.frameon": False,
-    "text.parse_math": False,  # names are names, dollars and all
+    "text.parse_math": False,  # an arm's name may contain a dollar sign
 }
 
 
-def looks() -> Iterator[tuple[str, str]]:
-    """Colours and dashes, first all colours in one dash."""
-    return ((colour, dash) for dash in cycle(DASHES) for colour in COLOURS)
+def line_styles() -> Iterator[tuple[str, str]]:
+    """Yield endless pairs of a color and a dash: all colors with the first dash, then with the second."""
+    return ((color, dash) for dash in cycle(DASHES) for color in COLORS)

@@ -1,4 +1,4 @@
-"""Accuracy against a number that an axis of the grid varies: how much data, how many frames."""
+"""Accuracy against a number that an axis of the grid varies, such as the amount of data or the number of frames."""
 
 from __future__ import annotations
 
@@ -11,84 +11,97 @@ from matplotlib.figure import Figure
 
 from rlvid.config import load
 from rlvid.data import benchmark
-from rlvid.study.runs import Study
-from rlvid.study.stats import accuracy
-from rlvid.study.style import looks
+from rlvid.study.stats import accuracy_interval
+from rlvid.study.study import Study
+from rlvid.study.style import line_styles
 
 NUMBERED = re.compile(r"(\d+(?:\.\d+)?) +(\S.*)")  # "25 % of data"
-FEWEST = 3  # levels that make a line
+MIN_POINTS = 3  # levels of an axis that make a line
 
 
-def sweeps(study: Study) -> Figure | None:
-    """A row for each axis of numbers, a column for each level of questions, a line for each choice on other axes."""
-    found = axes(study)
-    if not found or not study.levels:
+def sweep_figure(study: Study) -> Figure | None:
+    """Draw a row for each numeric axis, a column for each level of questions, a line for each choice on other axes.
+
+    Returns None if no axis is numeric.
+    """
+    axes = numeric_axes(study)
+    if not axes or not study.levels:
         return None
-    figure = Figure(figsize=(1.5 + 2.6 * len(study.levels), 0.6 + 2.6 * len(found)), layout="constrained")
-    grid = figure.subplots(len(found), len(study.levels), sharey=True, squeeze=False)
-    for row, (axis, numbers) in zip(grid, found.items(), strict=True):
-        words = next(match[2] for match in map(NUMBERED.fullmatch, numbers) if match)
-        counted = samples(study, axis)
-        for panel, level in zip(row, study.levels, strict=True):
-            _panel(panel, study, axis, counted or numbers, level)
-            panel.set_xlabel("training samples" if counted else words)
-        row[0].set_ylabel("accuracy, %")
-        figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure = Figure(figsize=(1.5 + 2.6 * len(study.levels), 0.6 + 2.6 * len(axes)), layout="constrained")
+    grid = figure.subplots(len(axes), len(study.levels), sharey=True, squeeze=False)
+    for panels, (axis, numbers) in zip(grid, axes.items(), strict=True):
+        unit = next(match[2] for match in map(NUMBERED.fullmatch, numbers) if match)
+        samples = training_samples(study, axis)
+        for panel, level in zip(panels, study.levels, strict=True):
+            _draw_panel(panel, study, axis, samples or numbers, level)
+            panel.set_xlabel("training samples" if samples else unit)
+        panels[0].set_ylabel("accuracy, %")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
-def axes(study: Study) -> dict[str, dict[str, float]]:
-    """Axis -> level -> number, of axes all whose levels are a number and then the same words."""
+def numeric_axes(study: Study) -> dict[str, dict[str, float]]:
+    """Return axis -> level -> number, of the axes whose levels are all a number and then the same words."""
     levels: dict[str, dict[str, None]] = {}
-    for result in study.results:
-        for axis, level in result.levels.items():
+    for run in study.runs:
+        for axis, level in run.axis_levels.items():
             levels.setdefault(axis, {})[level] = None
-    found = {}
+    axes = {}
     for axis, names in levels.items():
-        read = [NUMBERED.fullmatch(name) for name in names]
-        if len(names) >= FEWEST and all(read) and len({match[2] for match in read if match}) == 1:
-            found[axis] = {name: float(match[1]) for name, match in zip(names, read, strict=True) if match}
-    return found
+        matches = [match for name in names if (match := NUMBERED.fullmatch(name))]
+        if len(names) >= MIN_POINTS and len(matches) == len(names) and len({match[2] for match in matches}) == 1:
+            axes[axis] = {match[0]: float(match[1]) for match in matches}
+    return axes
 
 
-def lines(study: Study, axis: str) -> dict[str, dict[str, str]]:
-    """The other axes' levels -> level of this axis -> arm."""
-    found: dict[str, dict[str, str]] = {}
-    for result in study.results:
-        if axis in result.levels:
-            rest = ", ".join(level for name, level in result.levels.items() if name != axis)
-            found.setdefault(rest, {})[result.levels[axis]] = result.arm
-    return found
+def sweep_lines(study: Study, axis: str) -> dict[str, dict[str, str]]:
+    """Return line -> level of this axis -> arm, where a line is a combination of levels of the other axes."""
+    lines: dict[str, dict[str, str]] = {}
+    for run in study.runs:
+        if axis in run.axis_levels:
+            others = ", ".join(level for name, level in run.axis_levels.items() if name != axis)
+            lines.setdefault(others, {})[run.axis_levels[axis]] = run.arm
+    return lines
 
 
-def samples(study: Study, axis: str) -> dict[str, float]:
-    """Level -> how many samples were trained on, where it is that which the axis varies and the data are at hand."""
-    levels = {r.levels[axis]: r.folder / "config.toml" for r in study.results if axis in r.levels}
-    configs = {level: load(path) for level, path in levels.items() if path.is_file()}
+def training_samples(study: Study, axis: str) -> dict[str, float]:
+    """Return level -> number of training samples, if the axis varies `train.data_fraction`, else {}.
+
+    {} also if the runs use different data, or if the data are not on this machine.
+    """
+    paths = {run.axis_levels[axis]: run.folder / "config.toml" for run in study.runs if axis in run.axis_levels}
+    configs = {level: load(path) for level, path in paths.items() if path.is_file()}
     fractions = {level: config.train.data_fraction for level, config in configs.items()}
     names = {config.data for config in configs.values()}
-    if len(fractions) < len(levels) or len({*fractions.values()}) < len(levels) or len(names) > 1:
+    all_differ = len(fractions) == len(paths) and len(set(fractions.values())) == len(paths)
+    if not all_differ or len(names) != 1:
         return {}
     [name] = names
     if name not in benchmark.EMBEDDED and not Path(name).is_dir():
         return {}
-    file = benchmark.sources(name)["train"].file
+    file = benchmark.annotation_files(name)["train"].path
     total = sum(bool(line.strip()) for line in file.read_text().splitlines())
     return {level: max(1, round(fraction * total)) for level, fraction in fractions.items()}
 
 
-def _panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, float], level: str) -> None:
-    if (scores := study.column(study.control, level, "correct")) is not None:
-        panel.axhline(100 * scores.mean(), color="0.4", lw=1, ls="--", label=f"{study.control}, the control")
-    for (name, arms), (colour, dash) in zip(lines(study, axis).items(), looks(), strict=False):
+def _draw_panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, float], level: str) -> None:
+    """Draw accuracies on one level of questions against the numbers of an axis, with their intervals."""
+    control_scores = study.column(study.control, level, "correct")
+    if control_scores is not None:
+        label = f"{study.control}, the control"
+        panel.axhline(100 * control_scores.mean(), color="0.4", lw=1, ls="--", label=label)
+    for (name, arms), (color, dash) in zip(sweep_lines(study, axis).items(), line_styles(), strict=False):
         points = []
-        for at, number in numbers.items():
-            if at in arms and (scores := study.column(arms[at], level, "correct")) is not None:
-                i = accuracy(scores, study.videos(level))
-                points.append((number, 100 * i.value))
-                panel.plot([number, number], [100 * i.low, 100 * i.high], color=colour, lw=1.2, alpha=0.6)
+        for axis_level, number in numbers.items():
+            scores = study.column(arms[axis_level], level, "correct") if axis_level in arms else None
+            if scores is None:
+                continue
+            interval = accuracy_interval(scores, study.video_ids(level))
+            points.append((number, 100 * interval.value))
+            ends = [100 * interval.low, 100 * interval.high]
+            panel.plot([number, number], ends, color=color, lw=1.2, alpha=0.6)
         if points:
-            panel.plot(*zip(*points, strict=True), dash, marker="o", ms=5, color=colour, label=name)
+            panel.plot(*zip(*points, strict=True), dash, marker="o", ms=5, color=color, label=name)
     panel.set(title=f"{level}, {len(study.levels[level])} questions", xscale="log")
     panel.set_xticks(list(numbers.values()), [f"{number:g}" for number in numbers.values()])
     panel.minorticks_off()

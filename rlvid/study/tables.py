@@ -1,279 +1,180 @@
-"""The report's tables, for a terminal of at least 80 columns; where there is room, intervals are drawn."""
+"""Render the rows of a report as tables for a terminal of at least 80 columns. Nothing is computed here.
+
+`accuracy_tables` has the tables of arms by levels and by domains.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
-from math import isnan, nan
+from math import isnan
 
-import numpy as np
 from rich import box
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.study.aggregate import iqm, probability_of_improvement
-from rlvid.study.comparison import Comparison, Pair
-from rlvid.study.noise_response import Response
-from rlvid.study.power import detectable
-from rlvid.study.runs import UNBEGUN, Study
-from rlvid.study.stats import Interval, accuracy, design_effect
+from rlvid.study.comparison import Comparison
+from rlvid.study.design import DesignRow
+from rlvid.study.measures import MeasureDifferenceRow, MeasureRow
+from rlvid.study.noise_rows import NoiseCellRow, NoiseResponseRow
+from rlvid.study.rows import AggregateRow, ArmRow, MissingRow
+from rlvid.study.runs import NOT_STARTED
+from rlvid.study.stats import Interval
+from rlvid.study.strip import Strip
 
-COLOURS = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "not": "yellow"}  # by the first word
-NOTHING = "–"
-ARM, SEEDS, AFTER = 16, 7, 15  # columns for an arm's name at most, for its seeds, and for format and length
-BESIDE, UNDER = 17, 11  # and for an accuracy with its interval beside or under it
-
-
-def accuracies(study: Study, pairs: Sequence[Pair], width: int) -> list[Table]:
-    """Arms by levels: mean over seeds and its interval, in per cent; how many replies keep to the format; tokens.
-
-    Intervals stand under their values where there is no room beside them; where there is none for the levels, they go
-    on in a further table, and format and length go. Below, for each level: what one gets without looking; how many
-    videos there are, and the mean design effect, where videos have several questions; the least difference that one
-    seed each shows with 80 % power, by the pairs' mean discordance.
-    """
-    room = width - _longest(study) - SEEDS
-    gap = "  " if room >= len(study.levels) * BESIDE + AFTER else "\n"
-    after = AFTER if len(gap) > 1 or room >= len(study.levels) * UNDER + AFTER else 0
-    chunks = _chunks(list(study.levels), (room - after) // (BESIDE if len(gap) > 1 else UNDER))
-    return [_accuracies(study, pairs, levels, gap, bool(after)) for levels in chunks]
+VERDICT_COLORS = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "not": "yellow"}  # by first word
+NONE = "–"  # shown where there is no number
 
 
-def _accuracies(study: Study, pairs: Sequence[Pair], levels: Sequence[str], gap: str, after: bool) -> Table:
-    table = _arms(study, [f"{escape(level)} [dim]n={len(study.levels[level])}" for level in levels])
-    for name in ("format", "length") if after else ():
-        table.add_column(name, justify="right", no_wrap=True)
-    for arm, runs in study.arms.items():
-        if not runs:
-            continue  # `missing` names it
-        form, length = _mean(study, arm, "rewards/format"), _mean(study, arm, "length")
-        means = (NOTHING if form is None else f"{form:.0%}", NOTHING if length is None else f"{length:.0f}")
-        cells = [_accuracy(study.column(arm, level, "correct"), study.videos(level), gap) for level in levels]
-        table.add_row(*_about(study, arm), *cells, *means[: 2 * after])
-    table.add_section()
-    below = {"one letter always": [f"{100 * study.blind(level):4.1f}" for level in levels]}
-    videos = {level: study.videos(level) for level in levels}
-    if any(len(set(v)) < len(v) for v in videos.values()):
-        scores = {level: [study.column(arm, level, "correct") for arm in study.arms] for level in levels}
-        effects = [[design_effect(s, videos[k]) for s in columns if s is not None] for k, columns in scores.items()]
-        below["videos"] = [f"{len(set(v)):4}" for v in videos.values()]
-        below["design effect"] = [f"{np.mean(found):4.1f}" for found in effects]
-    if pairs:
-        discordance = [[pair.discordance for pair in pairs if pair.place == level] or [nan] for level in levels]
-        least = [detectable(len(videos[k]), float(np.mean(d))) for k, d in zip(videos, discordance, strict=True)]
-        below["80 % power from"] = [f"{100 * points:4.1f}" for points in least]
-    for name, cells in below.items():
-        table.add_row(name, "", *cells, style="dim")
+def design_table(rows: Sequence[DesignRow]) -> Table:
+    """Return the design of the grid, one line for each name and value."""
+    table = empty_table("design", "")
+    for row in rows:
+        table.add_row(Text(row.name), Text(row.value))
     return table
 
 
-def by_domain(study: Study, width: int) -> list[Table | Text]:
-    """For each level of several domains: arms by domains, mean over seeds and its interval, in per cent."""
-    room = width - _longest(study) - SEEDS
-    tables: list[Table | Text] = []
-    for level in study.levels:
-        domains, videos = study.domains(level), study.videos(level)
-        gap, each = ("  ", BESIDE) if room >= len(domains) * BESIDE else ("\n", max(UNDER, 2 + max(map(len, domains))))
-        for names in _chunks(list(domains), room // each) if len(domains) > 1 else ():
-            table = _arms(study, [f"{escape(name)}\n[dim]n={len(domains[name])}" for name in names])
-            table.columns[0].header = f"{escape(level)}\narm"
-            for arm in (arm for arm, runs in study.arms.items() if runs):
-                scores = study.column(arm, level, "correct")
-                cells = []
-                for places in (domains[name] for name in names):
-                    own = None if scores is None else scores[:, places]
-                    cells.append(_accuracy(own, np.unique(videos[places], return_inverse=True)[1], gap))
-                table.add_row(*_about(study, arm), *cells)
-            tables.append(table)
-    return tables
-
-
-def aggregates(study: Study) -> Table:
-    """Arms over seeds and levels together: interquartile mean, and how likely a seed beats one of the control."""
-    table = _table("arm, all levels")
-    for name in ("IQM", "95 % interval", "beats the control", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    shares = {arm: scores for arm in study.arms if len(scores := study.shares(arm))}
-    control = shares.get(study.control)
-    for arm, scores in shares.items():
-        i = iqm(scores)
-        row = [f"{100 * i.value:.1f}", f"{100 * i.low:.1f}–{100 * i.high:.1f}" if len(scores) > 1 else ""]
-        if arm != study.control and control is not None:
-            wins = probability_of_improvement(scores, control)
-            row += [f"{wins.value:.2f}", f"{wins.low:.2f}–{wins.high:.2f}"]
-        table.add_row(Text(arm), *row)
-    return table
-
-
-def verdicts(comparisons: Sequence[Comparison], wide: bool) -> Table:
-    """Every comparison; where there is room, drawn on one scale about zero, and what it would take to tell."""
-    table = _table("comparison")
-    drawing = ["worse│better"] if wide else []
-    taking = ["times", "seeds"] if wide else []
-    for name in ("points", "95 % interval", *drawing, "p", "verdict", *taking):
-        table.add_column(name, justify="left" if name in ("verdict", *drawing) else "right", no_wrap=True)
-    reach = max(max(-c.difference.low, c.difference.high) for c in comparisons) or 1.0
-    for (a, b), group in groupby(comparisons, key=lambda c: (c.a, c.b)):
+def comparison_table(comparisons: Sequence[Comparison], wide: bool) -> Table:
+    """Return every comparison; if `wide`, with its interval drawn on one scale, and with what it would need."""
+    table = empty_table("comparison")
+    drawn = ["worse│better"] if wide else []
+    needed = ["times", "seeds"] if wide else []
+    for name in ("points", "95 % interval", *drawn, "p", "verdict", *needed):
+        table.add_column(name, justify="left" if name in ("verdict", *drawn) else "right", no_wrap=True)
+    reach = max(max(-row.difference.low, row.difference.high) for row in comparisons) or 1.0
+    for (a, b), group in groupby(comparisons, key=lambda row: (row.a, row.b)):
         table.add_row(Text(f"{a}\nagainst {b}"))
-        for c in group:
-            colour = COLOURS[c.verdict.split()[0]]
+        for row in group:
+            color = VERDICT_COLORS[row.verdict.split()[0]]
             table.add_row(
-                Text(f" {c.place}"),
-                f"{100 * c.difference.value:+.1f}",
-                f"{100 * c.difference.low:+.1f} to {100 * c.difference.high:+.1f}",
-                *(Strip(c.difference, reach, colour) for _ in drawing),
-                "<.001" if c.p < 0.001 else f"{c.p:.3f}".removeprefix("0"),
-                Text(c.verdict, colour),
-                *would_take(c)[: len(taking)],
+                Text(f" {row.condition}"),
+                f"{100 * row.difference.value:+.1f}",
+                _signed_ends(row.difference),
+                *(Strip(row.difference, reach, color) for _ in drawn),
+                "<.001" if row.p < 0.001 else f"{row.p:.3f}".removeprefix("0"),
+                Text(row.verdict, color),
+                *format_needed(row)[: len(needed)],
             )
         table.add_section()
     return table
 
 
-def would_take(comparison: Comparison) -> tuple[str, str]:
-    """How many times the questions, or how many seeds, an undecided comparison asks for; from 100 on, a dash."""
+def format_needed(comparison: Comparison) -> tuple[str, str]:
+    """Return how many times the questions, or how many seeds, an undecided comparison needs; a dash from 100 on."""
     if not comparison.verdict.startswith("not"):
         return "", ""
     times, seeds = comparison.needed.questions, comparison.needed.seeds
     digits = 1 if times < 9.95 else 0
-    return f"x{times:.{digits}f}" if times < 100 else NOTHING, f"{seeds:.0f}" if seeds < 100 else NOTHING
+    return f"x{times:.{digits}f}" if times < 100 else NONE, f"{seeds:.0f}" if seeds < 100 else NONE
 
 
-def noise_cells(study: Study, responses: Sequence[Response]) -> Table:
-    """Each method's noise cells: realised rates, accuracy on each level and on all questions together."""
-    table = _table("method, noise", "seeds")
-    for name in ("FP", "FN", "J", *map(escape, study.levels), "all", "95 % interval"):
+def measure_table(means: Sequence[MeasureRow], differences: Sequence[MeasureDifferenceRow]) -> Table:
+    """Return one reward: arms by levels, and the difference from the control on all levels, with 95 % intervals."""
+    table = empty_table(escape(means[0].measure))
+    levels = list(dict.fromkeys(row.level for row in means))
+    for level in levels:
+        table.add_column(escape(level), no_wrap=True)
+    if differences:
+        table.add_column(f"all levels, minus {escape(differences[0].control)}")
+    difference_of = {row.arm: row.difference for row in differences}
+    for arm, rows in groupby(means, key=lambda row: row.arm):
+        cells = [_measure(row.mean) if row.mean else NONE for row in rows]
+        difference = difference_of.get(arm)
+        table.add_row(Text(arm), *cells, _measure(difference, "+") if difference else "")
+    return table
+
+
+def aggregate_table(rows: Sequence[AggregateRow]) -> Table:
+    """Return arms over all levels together: the interquartile mean, and the probability of beating the control."""
+    table = empty_table("arm, all levels")
+    for name in ("IQM", "95 % interval", "beats the control", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
-    for response in responses:
-        table.add_row(Text(response.method, "bold"))
-        for cell in (cell for cell in response.cells if cell.scores):
-            wrongly, missed = (cell.rates.get(f"false_{kind}_rate", nan) for kind in ("positive", "negative"))
-            levels = [study.column(cell.arm, level, "correct") for level in study.levels]
-            i = accuracy(np.stack(list(cell.scores.values())), response.videos) if cell.scores else None
+    for row in rows:
+        cells = [f"{100 * row.iqm.value:.1f}", "" if isnan(row.iqm.low) else _ends(row.iqm)]
+        if row.beats_control:
+            wins = row.beats_control
+            cells += [f"{wins.value:.2f}", f"{wins.low:.2f}–{wins.high:.2f}"]
+        table.add_row(Text(row.arm), *cells)
+    return table
+
+
+def noise_cell_table(rows: Sequence[NoiseCellRow]) -> Table:
+    """Return each method's noises: realised error rates, accuracy on each level and on all questions together."""
+    table = empty_table("method, noise", "seeds")
+    for name in ("FP", "FN", "J", *map(escape, rows[0].level_accuracy), "all", "95 % interval"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for method, group in groupby(rows, key=lambda row: row.method):
+        table.add_row(Text(method, "bold"))
+        for row in group:
             table.add_row(
-                Text(f"  {cell.noise}"),
-                _of(len(cell.scores), cell.planned),
-                *map(_rate, (wrongly, missed, cell.youden)),
-                *(NOTHING if scores is None else f"{100 * scores.mean():.1f}" for scores in levels),
-                f"{100 * i.value:.1f}" if i else NOTHING,
-                f"{100 * i.low:.1f}–{100 * i.high:.1f}" if i else "",
+                Text(f"  {row.noise}"),
+                done_of(row.seeds, row.planned_seeds),
+                *map(_rate, (row.false_positive_rate, row.false_negative_rate, row.youden_j)),
+                *(NONE if value is None else f"{100 * value:.1f}" for value in row.level_accuracy.values()),
+                f"{100 * row.accuracy.value:.1f}",
+                _ends(row.accuracy),
             )
         table.add_section()
     return table
 
 
-def noise_response(responses: Sequence[Response]) -> Table:
-    """Each method's robustness area and dose-response slope, and the cells that they had to do without."""
-    table = _table("method")
-    for name in ("cells", "seeds", "least J", "area", "95 % interval", "slope", "95 % interval"):
+def noise_response_table(rows: Sequence[NoiseResponseRow]) -> Table:
+    """Return each method's robustness area and slope, and how many of its cells they are computed from."""
+    table = empty_table("method")
+    for name in ("cells", "seeds", "lowest J", "area", "95 % interval", "slope", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
-    for response in responses:
-        area, slope = response.area, response.slope
-        table.add_row(
-            Text(response.method),
-            _of(len(response.counted), len(response.cells)),
-            str(len(response.seeds)),
-            _rate(response.least),
-            *((f"{area.value:.3f}", f"{area.low:.3f}–{area.high:.3f}") if area else (NOTHING, "")),
-            *(
-                (f"{100 * slope.value:+.1f}", f"{100 * slope.low:+.1f} to {100 * slope.high:+.1f}")
-                if slope
-                else (NOTHING, "")
-            ),
-        )
+    for row in rows:
+        area, slope = row.area, row.slope
+        area_cells = (f"{area.value:.3f}", f"{area.low:.3f}–{area.high:.3f}") if area else (NONE, "")
+        slope_cells = (f"{100 * slope.value:+.1f}", _signed_ends(slope)) if slope else (NONE, "")
+        cells, seeds = done_of(row.cells, row.planned_cells), str(row.seeds)
+        table.add_row(Text(row.method), cells, seeds, _rate(row.lowest_j), *area_cells, *slope_cells)
     return table
 
 
-def missing(study: Study) -> Table:
-    """The runs and the answers that are not in the numbers above, and why; in one line the arms that none began."""
-    table = _table("not in the numbers", "seed", "because")
-    unbegun = []
-    for arm, results in groupby(study.results, key=lambda result: result.arm):
-        seeds: dict[str, list[str]] = {}
-        for result in results:
-            for remark in study.remarks(result):
-                seeds.setdefault(remark, []).append(str(result.seed))
-        if list(seeds) == [UNBEGUN] and not study.arms[arm]:
-            unbegun.append(arm)
+def missing_table(rows: Sequence[MissingRow], arms: Sequence[ArmRow]) -> Table:
+    """Return what does not count and why. All arms of which no run was started share one line."""
+    table = empty_table("left out", "seeds", "reason")
+    finished = {arm.arm for arm in arms if arm.seeds}
+    not_started = []
+    for arm, group in groupby(rows, key=lambda row: row.arm):
+        arm_rows = list(group)
+        if [row.reason for row in arm_rows] == [NOT_STARTED] and arm not in finished:
+            not_started.append(arm)
             continue
-        for remark, which in seeds.items():
-            table.add_row(Text(arm), " ".join(which), Text(remark))
-    if unbegun:
-        table.add_row(f"{len(unbegun)} arms", "all", Text(f"{UNBEGUN}: {'; '.join(unbegun)}"))
+        for row in arm_rows:
+            table.add_row(Text(arm), " ".join(map(str, row.seeds)), Text(row.reason))
+    if not_started:
+        count = f"{len(not_started)} arm{'s' if len(not_started) > 1 else ''}"
+        table.add_row(count, "all", Text(f"{NOT_STARTED}: {'; '.join(not_started)}"))
     return table
 
 
-@dataclass(frozen=True)
-class Strip:
-    """An interval drawn from -reach to +reach: letters in a terminal; the page draws a line."""
-
-    interval: Interval
-    reach: float
-    colour: str
-
-    def __rich__(self) -> Text:
-        """The letters."""
-        return Text(strip(self.interval, self.reach), self.colour)
-
-
-def strip(d: Interval, reach: float, width: int = 11) -> str:
-    """An interval as a line of text from -reach to +reach, with zero in the middle: `         │  ━━●━━━`."""
-    low, value, high, zero = (round((x / reach + 1) / 2 * (width - 1)) for x in (d.low, d.value, d.high, 0.0))
-    cells = [" "] * low + ["━"] * (high - low + 1) + [" "] * (width - 1 - high)
-    cells[value] = "●"
-    cells[zero] = "┿" if d.low <= 0 <= d.high and zero != value else "●" if zero == value else "│"
-    return "".join(cells)
-
-
-def _table(*columns: str) -> Table:
+def empty_table(*columns: str) -> Table:
+    """Return a table without rows, in the style of all tables; long words in these columns are wrapped."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
 
 
-def _of(found: int, planned: int) -> str:
-    return str(planned) if found == planned else f"{found} of {planned}"
-
-
 def _rate(rate: float) -> str:
-    return NOTHING if isnan(rate) else f"{rate:.2f}".replace("0.", ".")
+    return NONE if isnan(rate) else f"{rate:.2f}".replace("0.", ".")
 
 
-def _arms(study: Study, places: Sequence[str]) -> Table:
-    """A table of arms, with a column for each place where they are asked."""
-    table = _table("arm", "seeds")
-    table.columns[0].min_width = _longest(study) - 2
-    table.columns[1].no_wrap = True
-    for place in places:
-        table.add_column(place, no_wrap=True)
-    return table
+def done_of(done: int, planned: int) -> str:
+    """Return "3" if all are done, else "2 of 3"."""
+    return str(planned) if done == planned else f"{done} of {planned}"
 
 
-def _about(study: Study, arm: str) -> tuple[Text, str]:
-    return Text(arm), _of(len(study.arms[arm]), sum(result.arm == arm for result in study.results))
+def _ends(interval: Interval) -> str:
+    return f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"
 
 
-def _longest(study: Study) -> int:
-    """The width of a column of arms, which holds what is longer in several lines."""
-    return 2 + min(ARM, max(map(len, study.arms)))
+def _signed_ends(interval: Interval) -> str:
+    return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
 
 
-def _chunks(names: Sequence[str], size: int) -> list[Sequence[str]]:
-    size = max(1, size)
-    return [names[i : i + size] for i in range(0, len(names), size)]
-
-
-def _accuracy(scores: np.ndarray | None, videos: np.ndarray, gap: str) -> str:
-    if scores is None:
-        return NOTHING
-    i = accuracy(scores, videos)
-    return f"[bold]{100 * i.value:4.1f}[/]{gap}{100 * i.low:4.1f}–{100 * i.high:.1f}"
-
-
-def _mean(study: Study, arm: str, key: str) -> float | None:
-    """A column's mean over levels."""
-    columns = [c for level in study.levels if (c := study.column(arm, level, key)) is not None]
-    return float(sum(c.mean() for c in columns) / len(columns)) if columns else None
+def _measure(interval: Interval, sign: str = "") -> str:
+    return f"{interval.value:{sign}.2f}  {interval.low:{sign}.2f} to {interval.high:{sign}.2f}"

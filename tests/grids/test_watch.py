@@ -12,14 +12,14 @@ from rich.console import Console
 
 from rlvid.errors import UserError
 from rlvid.grids.watch import board, in_all, spark, watch
-from rlvid.study.runs import read
+from rlvid.study.study import read_study
 from tests.helpers.runs import rlvid
 
 
 def write(folder, state, step, silent=0.0, **status):
     """A run's folder as a run leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(f"seed = 0\n[train]\nsteps = 10\nname = '{folder.name}'\n")
+    (folder / "config.toml").write_text(f"seed = 0\n[train]\nmax_steps = 10\nname = '{folder.name}'\n")
     said = (datetime.now(UTC) - timedelta(seconds=silent)).isoformat(timespec="seconds")
     about = {
         "state": state,
@@ -82,7 +82,7 @@ def test_time_left_in_all_counts_what_has_not_begun(tmp_path):
     cells = [{"arm": name, "seed": 0, "folder": name, "id": name, "levels": {}} for name in "abcd"]
     about = {"name": "g", "question": "q", "control": "a", "comparisons": [], "cells": cells}
     (tmp_path / "grid.json").write_text(json.dumps(about))
-    assert in_all(read(tmp_path).results) == 420
+    assert in_all(read_study(tmp_path).runs) == 420
     console = Console(file=StringIO(), width=160)
     console.print(board(tmp_path)[0])
     assert "all: 2 running, 2 not started; 0:07:00 left" in console.file.getvalue()

@@ -1,163 +1,168 @@
-"""Noise response: grids whose accuracies and J are known, whole and cut short."""
+"""Noise response: grids whose accuracies and J are known, complete and incomplete."""
 
 import json
 
 import numpy as np
 import pytest
 
-from rlvid.study.comparison import compare, pairs_in_noise
-from rlvid.study.noise_response import Cell, Response, responses
-from rlvid.study.runs import read
-from rlvid.study.stats import holm, permutation
+from rlvid.study.comparison import compare_pairs, noise_pairs
+from rlvid.study.noise_response import NoiseCell, NoiseResponse, noise_responses
+from rlvid.study.stats import holm_adjust, permutation_test
+from rlvid.study.study import read_study
 from rlvid.utils.files import write_jsonl, write_text
-from tests.helpers.reports import line, printed, run
+from tests.helpers.reports import line_starting, printed_report, write_grid, write_run
 
-NOISE = {"clean": (), "a fifth": ("noise.kind=symmetric", "noise.rate=0.2"), "half": ("noise.kind=verifier",)}
-YOUDEN = {"clean": 1.0, "a fifth": 0.75, "half": 0.5}
-RIGHT = {("grpo", "clean"): 80, ("grpo", "a fifth"): 70, ("grpo", "half"): 50}
-RIGHT |= {("robust", "a fifth"): 76, ("robust", "half"): 74, ("deaf", "clean"): 40}
+NOISES = {"clean": (), "a fifth": ("noise.kind=symmetric", "noise.rate=0.2"), "half": ("noise.kind=verifier",)}
+YOUDEN_J = {"clean": 1.0, "a fifth": 0.75, "half": 0.5}
+RIGHT = {("grpo", "clean"): 80, ("grpo", "a fifth"): 70, ("grpo", "half"): 50}  # of 100, with seed 0
+RIGHT |= {("robust", "a fifth"): 76, ("robust", "half"): 74, ("weak", "clean"): 40}
 
 
-def cell(folder, method, noise, seed, right, youden=None):
-    """A finished run in a noise cell with `right` + seed of 100 right, half of them on each of two levels."""
+def write_cell(folder, method, noise, seed, right, youden_j=None):
+    """Write a finished run with `right` + seed of 100 questions right, half of them on each of two levels.
+
+    Its last metrics hold the error rates that belong to `youden_j`. Returns its cell for `write_grid`.
+    """
     name = f"{method}-{noise}-{seed}".replace(" ", "-")
-    marks = ["1" * n + "0" * (50 - n) for n in ((right + seed) // 2, (right + seed + 1) // 2)]
-    id = run(folder / name, f"seed={seed}", f"algorithm.epsilon={0.1 + len(name) / 100}", *NOISE[noise], right=marks)
-    if youden is not None:
-        rates = {"false_positive_rate": (1 - youden) / 4, "false_negative_rate": 3 * (1 - youden) / 4}
-        metrics = {f"noise/{key}": value for key, value in (rates | {"youden_j": youden}).items()}
-        write_jsonl(folder / name / "metrics.jsonl", [{"step": 1, "noise/youden_j": 0.1}, {"step": 2, **metrics}])
-    levels = {"algorithm": method, "noise": noise}
-    return {"arm": f"{method}, {noise}", "levels": levels, "seed": seed, "folder": name, "id": id}
-
-
-def grid(folder, cells):
-    about = {"name": "g", "question": "Which survive?", "control": cells[0]["arm"], "comparisons": []}
-    write_text(folder / "grid.json", json.dumps(about | {"cells": cells}))
+    marks = ["1" * count + "0" * (50 - count) for count in ((right + seed) // 2, (right + seed + 1) // 2)]
+    differing = f"algorithm.epsilon={0.1 + len(name) / 100}"
+    id = write_run(folder / name, f"seed={seed}", differing, *NOISES[noise], right=marks)
+    if youden_j is not None:
+        error = 1 - youden_j
+        rates = {"false_positive_rate": error / 4, "false_negative_rate": 3 * error / 4, "youden_j": youden_j}
+        last = {f"noise/{key}": value for key, value in rates.items()}
+        write_jsonl(folder / name / "metrics.jsonl", [{"step": 1, "noise/youden_j": 0.1}, {"step": 2, **last}])
+    return f"{method}, {noise}", seed, name, id, {"algorithm": method, "noise": noise}
 
 
 @pytest.fixture
-def study(tmp_path):
-    """Three seeds in each cell; the realised J of seed s is that of its cell + s / 100 - .01."""
-    grid(
-        tmp_path,
-        [
-            cell(tmp_path, m, n, s, right, None if n == "clean" else YOUDEN[n] + s / 100 - 0.01)
-            for (m, n), right in RIGHT.items()
-            for s in range(3)
-        ],
-    )
+def study_folder(tmp_path):
+    """Three seeds in each cell; the measured J of seed s is that of its noise + s / 100 - .01."""
+    cells = []
+    for (method, noise), right in RIGHT.items():
+        for seed in range(3):
+            youden_j = None if noise == "clean" else YOUDEN_J[noise] + seed / 100 - 0.01
+            cells.append(write_cell(tmp_path, method, noise, seed, right, youden_j))
+    write_grid(tmp_path, cells)
     return tmp_path
 
 
-def test_area_and_slope_by_hand(study):
-    grpo, robust, deaf = responses(read(study))
-    youden, accuracy, _ = grpo.points
-    assert youden == pytest.approx([0.5, 0.75, 1.0]), "realised, means over seeds, from the last step that tells"
+def test_area_and_slope_are_those_computed_by_hand(study_folder):
+    grpo, robust, weak = noise_responses(read_study(study_folder))
+    youden_j, accuracy, _ = grpo.points
+    assert youden_j == pytest.approx([0.5, 0.75, 1.0]), "means over seeds, from the last step that has J"
     assert accuracy == pytest.approx([0.51, 0.71, 0.81]), "seeds 0, 1 and 2 have 0, 1 and 2 more right of 100"
     assert grpo.area.value == pytest.approx(((0.51 + 0.71) / 2 + (0.71 + 0.81) / 2) / 2 / 0.81)
-    assert grpo.slope.value == pytest.approx(np.polyfit(youden, accuracy, 1)[0])
+    assert grpo.slope.value == pytest.approx(np.polyfit(youden_j, accuracy, 1)[0])
     assert grpo.slope.low < grpo.slope.value < grpo.slope.high
     assert robust.area is None and robust.slope.value == pytest.approx(0.02 / 0.25), "no clean cell, no area"
-    assert deaf.area is None and deaf.slope is None, "one cell is no response"
+    assert weak.area is None and weak.slope is None, "one cell is not enough"
 
 
-def test_seeds_and_videos_are_drawn_for_all_cells_together(study):
-    """Where a seed's luck is the same in every cell, the slope has no doubt from seeds at all."""
-    grpo = responses(read(study))[0]
-    for c in grpo.cells:
-        right = RIGHT["grpo", c.noise]
-        c.scores.clear()
-        c.scores.update({s: np.repeat([1.0, 0.0], [right + 3 * s, 100 - right - 3 * s]) for s in range(3)})
-    _, _, drawn = grpo.points
-    gaps = drawn[2] - drawn[0]
-    apart = np.sqrt(drawn[0].var() + drawn[2].var())
-    assert gaps.std() < 0.8 * apart
-    assert gaps.std() == pytest.approx(np.sqrt(0.3 * 0.7 / 100), rel=0.05), "the doubt of 30 of 100 questions"
+def test_seeds_and_videos_are_resampled_for_all_cells_together(study_folder):
+    """If the effect of a seed is the same in every cell, seeds add no uncertainty to the slope."""
+    grpo = noise_responses(read_study(study_folder))[0]
+    for cell in grpo.cells:
+        right = RIGHT["grpo", cell.noise]
+        scores = {s: np.repeat([1.0, 0.0], [right + 3 * s, 100 - right - 3 * s]) for s in range(3)}
+        cell.scores.clear()
+        cell.scores.update(scores)
+    _, _, resampled = grpo.points
+    differences = resampled[2] - resampled[0]
+    sd_if_independent = np.sqrt(resampled[0].var() + resampled[2].var())
+    assert differences.std() < 0.8 * sd_if_independent
+    from_questions = np.sqrt(0.3 * 0.7 / 100)  # the cells differ on 30 of 100 questions
+    assert differences.std() == pytest.approx(from_questions, rel=0.05)
 
 
-def test_slopes_and_areas_cover_the_truth():
-    """Three seeds whose luck follows them through all cells, forty videos of eight questions."""
-    rng, youden, worlds = np.random.default_rng(9), (1.0, 0.75, 0.5), 150
+def test_the_intervals_of_slope_and_area_cover_the_truth():
+    """Three seeds with the same effect in all cells, forty videos of eight questions."""
+    rng, true_accuracies, repetitions = np.random.default_rng(9), {1.0: 0.6, 0.75: 0.52, 0.5: 0.45}, 150
+    true_area = np.trapezoid([0.45, 0.52, 0.6], [0.5, 0.75, 1.0]) / 0.5 / 0.6
     videos, covered = np.repeat(np.arange(40), 8), np.zeros(2)
-    area = np.trapezoid([0.45, 0.52, 0.6], [0.5, 0.75, 1.0]) / 0.5 / 0.6
-    for _ in range(worlds):
-        ease = rng.normal(0, 0.08, 40)[videos] + rng.uniform(-0.2, 0.2, 320)
-        luck = rng.normal(0, 0.02, 3)
+    for _ in range(repetitions):
+        easiness = rng.normal(0, 0.08, 40)[videos] + rng.uniform(-0.2, 0.2, 320)
+        seed_effects = rng.normal(0, 0.02, 3)
         cells = []
-        for j, accuracy in zip(youden, (0.6, 0.52, 0.45), strict=True):
-            drawn = {s: (rng.random(320) < accuracy + ease + luck[s]).astype(float) for s in range(3)}
-            cells.append(Cell("grpo", f"J {j}", "", 3, drawn, {"youden_j": j}, clean=j == 1))
-        response = Response("grpo", cells, videos)
-        for k, (i, truth) in enumerate(((response.slope, 0.3), (response.area, area))):
-            covered[k] += (i.low <= truth <= i.high) / worlds
+        for youden_j, accuracy in true_accuracies.items():
+            chances = [accuracy + easiness + effect for effect in seed_effects]
+            scores = {seed: (rng.random(320) < chance).astype(float) for seed, chance in enumerate(chances)}
+            cells.append(
+                NoiseCell("grpo", f"J {youden_j}", "", 3, scores, {"youden_j": youden_j}, is_clean=youden_j == 1)
+            )
+        response = NoiseResponse("grpo", cells, videos)
+        for i, (interval, truth) in enumerate(((response.slope, 0.3), (response.area, true_area))):
+            covered[i] += (interval.low <= truth <= interval.high) / repetitions
     assert covered.min() >= 0.92, covered
 
 
-def test_noise_that_does_nothing_has_area_one_and_slope_zero(tmp_path):
-    cells = [cell(tmp_path, "grpo", n, s, 60, YOUDEN[n]) for n in NOISE for s in range(2)]
-    grid(tmp_path, cells)
-    (grpo,) = responses(read(tmp_path))
+def test_noise_without_an_effect_has_area_one_and_slope_zero(tmp_path):
+    write_grid(
+        tmp_path, [write_cell(tmp_path, "grpo", noise, s, 60, YOUDEN_J[noise]) for noise in NOISES for s in (0, 1)]
+    )
+    [grpo] = noise_responses(read_study(tmp_path))
     for interval, value in ((grpo.area, 1.0), (grpo.slope, 0.0)):
         assert (interval.value, interval.low, interval.high) == pytest.approx((value,) * 3, abs=1e-6)
 
 
 def test_cells_of_nearly_equal_j_are_one_point(tmp_path):
-    cells = [cell(tmp_path, "grpo", *c) for c in (("clean", 0, 80), ("a fifth", 0, 70, 0.51), ("half", 0, 50, 0.49))]
-    grid(tmp_path, cells)
-    (grpo,) = responses(read(tmp_path))
-    youden, accuracy, _ = grpo.points
-    assert (youden, accuracy) == (pytest.approx([0.5, 1.0]), pytest.approx([0.6, 0.8]))
+    cells = [("clean", 0, 80), ("a fifth", 0, 70, 0.51), ("half", 0, 50, 0.49)]
+    write_grid(tmp_path, [write_cell(tmp_path, "grpo", *cell) for cell in cells])
+    [grpo] = noise_responses(read_study(tmp_path))
+    youden_j, accuracy, _ = grpo.points
+    assert youden_j == pytest.approx([0.5, 1.0]) and accuracy == pytest.approx([0.6, 0.8])
     assert grpo.area.value == pytest.approx(0.7 / 0.8)
 
 
-def test_methods_meet_the_first_one_in_the_same_noise(study):
-    found = compare(pairs_in_noise(responses(read(study))))
-    assert [(c.a, c.b, c.place) for c in found] == [
+def test_methods_are_compared_with_the_first_one_under_the_same_noise(study_folder):
+    study = read_study(study_folder)
+    comparisons = compare_pairs(noise_pairs(noise_responses(study)))
+    assert [(row.a, row.b, row.condition) for row in comparisons] == [
         ("robust", "grpo", "a fifth"),
         ("robust", "grpo", "half"),
-        ("deaf", "grpo", "clean"),
+        ("weak", "grpo", "clean"),
     ]
-    assert [c.difference.value for c in found] == pytest.approx([0.06, 0.24, -0.40])
-    assert [c.verdict for c in found] == ["better", "better", "worse"]
-    ps = [permutation(*(read(study).column(f"{m}, {c.place}", "L1", "correct") for m in (c.a, c.b))) for c in found]
-    assert all(c.p < p for c, p in zip(found, holm(ps), strict=True)), "both levels say more than one"
+    assert [row.difference.value for row in comparisons] == pytest.approx([0.06, 0.24, -0.40])
+    assert [row.verdict for row in comparisons] == ["better", "better", "worse"]
+    arms = [[f"{method}, {row.condition}" for method in (row.a, row.b)] for row in comparisons]
+    on_l1 = holm_adjust([permutation_test(*(study.column(arm, "L1", "correct") for arm in pair)) for pair in arms])
+    assert all(row.p < p for row, p in zip(comparisons, on_l1, strict=True)), "both levels are more evidence than one"
 
 
-def test_a_grid_cut_short_is_measured_as_far_as_it_came(study):
-    about = json.loads((study / "grid.json").read_text())
-    for c in about["cells"]:
-        if c["folder"] in ("grpo-clean-2", "robust-half-0", "robust-half-1", "robust-half-2"):
-            c["id"] = "another"
-    write_text(study / "grid.json", json.dumps(about))
-    grpo, robust, _ = responses(read(study))
-    assert grpo.seeds == [0, 1] and grpo.points[1] == pytest.approx([0.505, 0.705, 0.805])
-    assert robust.missing == ["half"] and robust.slope is None
-    text = printed(study)
-    assert line(text, "  half").split()[:5] == ["half", "3", ".12", ".38", ".50"]
+def test_an_incomplete_grid_is_measured_from_its_finished_cells(study_folder):
+    about = json.loads((study_folder / "grid.json").read_text())
+    for cell in about["cells"]:
+        if cell["folder"] in ("grpo-clean-2", "robust-half-0", "robust-half-1", "robust-half-2"):
+            cell["id"] = "another"
+    write_text(study_folder / "grid.json", json.dumps(about))
+    grpo, robust, _ = noise_responses(read_study(study_folder))
+    assert grpo.shared_seeds == [0, 1] and grpo.points[1] == pytest.approx([0.505, 0.705, 0.805])
+    assert robust.unmeasured == ["half"] and robust.slope is None
+    text = printed_report(study_folder)
+    assert line_starting(text, "  half").split()[:5] == ["half", "3", ".12", ".38", ".50"]
     assert "robust: half" in " ".join(text.split())
 
 
-def test_a_closed_form_stands_in_where_no_verdict_was_counted(tmp_path):
-    cells = [cell(tmp_path, "dpo", n, 0, r) for n, r in (("clean", 80), ("a fifth", 70), ("half", 60))]
-    grid(tmp_path, cells)
+def test_the_closed_form_of_j_is_used_where_no_verdict_was_counted(tmp_path):
+    cells = [write_cell(tmp_path, "dpo", *cell) for cell in (("clean", 0, 80), ("a fifth", 0, 70), ("half", 0, 60))]
+    write_grid(tmp_path, cells)
     write_text(tmp_path / "dpo-a-fifth-0" / "noise.json", json.dumps({"rate": 0.21, "youden_j": 0.72}))
     write_text(tmp_path / "dpo-half-0" / "noise.json", json.dumps({"rate": 0.2, "youden_j": None}))
-    (dpo,) = responses(read(tmp_path))
-    assert dpo.points[0] == pytest.approx([0.72, 1.0]) and dpo.missing == ["half"]
-    text = printed(tmp_path)
-    assert line(text, "  a fifth").split()[2:6] == ["1", "–", "–", ".72"]
-    assert line(text, "  half").split()[1:5] == ["1", "–", "–", "–"]
+    [dpo] = noise_responses(read_study(tmp_path))
+    assert dpo.points[0] == pytest.approx([0.72, 1.0]) and dpo.unmeasured == ["half"]
+    text = printed_report(tmp_path)
+    assert line_starting(text, "  a fifth").split()[2:6] == ["1", "–", "–", ".72"]
+    assert line_starting(text, "  half").split()[1:5] == ["1", "–", "–", "–"]
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_the_tables_fit_a_terminal(study, width):
-    text = printed(study, width, plots=True)
-    assert max(len(row) for row in text.split("picture ")[0].splitlines()) <= width and "…" not in text
-    words = " ".join(text.split())
-    assert "noise.png" in words and (study / "plots" / "noise.png").stat().st_size > 10_000
+def test_the_tables_about_noise_fit_a_terminal(study_folder, width):
+    text = printed_report(study_folder, width, plots=True)
+    tables = text.split("picture ")[0]
+    assert max(map(len, tables.splitlines())) <= width and "…" not in text
+    assert "noise.png" in text and (study_folder / "plots" / "noise.png").stat().st_size > 10_000
 
 
-def test_a_grid_without_noise_has_no_response(tmp_path):
-    run(tmp_path / "mine", right=("1" * 30 + "0" * 10,))
-    assert responses(read(tmp_path)) == [] and "Slope" not in printed(tmp_path)
+def test_a_grid_without_a_noise_axis_has_no_noise_response(tmp_path):
+    write_run(tmp_path / "mine", right=("1" * 30 + "0" * 10,))
+    assert noise_responses(read_study(tmp_path)) == [] and "Slope" not in printed_report(tmp_path)

@@ -12,7 +12,7 @@ from rlvid.api import attention, train
 from rlvid.policy.attention import TOKEN_KINDS
 from rlvid.study.page import save
 from rlvid.utils.files import read_jsonl, write_jsonl
-from tests.helpers.reports import run
+from tests.helpers.reports import write_run
 
 selenium = pytest.importorskip("selenium.webdriver")
 Keys = selenium.Keys
@@ -271,7 +271,7 @@ def test_a_phone_shows_an_open_case_a_verdict_and_pictures_that_can_be_read(brow
 def test_ten_thousand_questions_and_twenty_runs_open_at_once(browser, tmp_path):
     luck, words = random.Random(0), [f"word{i}" for i in range(500)]
     for seed in range(20):
-        run(tmp_path / f"s{seed}", f"seed={seed}", right=("10" * 5000,))
+        write_run(tmp_path / f"s{seed}", f"seed={seed}", right=("10" * 5000,))
         path = tmp_path / f"s{seed}" / "eval" / "L1.jsonl"
         rows = [row | {"question": f"What is next in {row['id']}?"} for row in read_jsonl(path)]
         write_jsonl(path, (row | {"completion": " ".join(luck.choices(words, k=30))} for row in rows))

@@ -22,10 +22,10 @@ from rich.table import Table
 from rich.text import Text
 
 from rlvid.study.page import about, cases, gaze
-from rlvid.study.plots import figures
-from rlvid.study.report import sections
-from rlvid.study.runs import read
-from rlvid.study.tables import Strip
+from rlvid.study.plots import make_figures
+from rlvid.study.report import build_report
+from rlvid.study.strip import Strip
+from rlvid.study.study import read_study
 from rlvid.utils.files import write_text
 
 TITLES = {
@@ -42,14 +42,15 @@ THEMED = {"#000000": "currentColor", "#ebebeb": "var(--line)", "#666666": "var(-
 
 def save(runs: Path, path: Path) -> Path:
     """Write the page of a folder of runs; returns its path. UserError if there are no runs."""
-    study = read(runs)
+    study = read_study(runs)
     here = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=here, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    figures = make_figures(study) if study.levels else {}
     page = templates.get_template("page.html").render(
         study=study,
-        done=sum(result.done for result in study.results),
-        sections=[(title, [_block(part) for part in parts]) for title, parts in sections(study, ROOM)],
-        pictures=[(TITLES[name], svg(figure, name)) for name, figure in figures(study).items()] if study.levels else [],
+        done=sum(result.done for result in study.runs),
+        sections=[(title, [_block(part) for part in parts]) for title, parts in build_report(study).sections(ROOM)],
+        pictures=[(TITLES[name], svg(figure, name)) for name, figure in figures.items()],
         settings=_block(about.differences(study)),
         common=about.common(study),
         alarms=about.alarms(study),
@@ -100,6 +101,6 @@ def _cell(value: Any) -> dict[str, Any]:
         i = value.interval
         low, middle, high = (50 + 50 * x / value.reach for x in (i.low, i.value, i.high))
         says = "{:+.1f} points, 95 % interval {:+.1f} to {:+.1f}".format(*(100 * x for x in (i.value, i.low, i.high)))
-        return {"text": "", "style": value.colour, "strip": (low, middle, high), "says": says}
+        return {"text": "", "style": value.color, "strip": (low, middle, high), "says": says}
     text = value if isinstance(value, Text) else Text.from_markup(str(value))
     return {"text": text.plain, "style": str(text.style)}

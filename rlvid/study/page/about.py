@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.study.runs import Result, Row, Study, flat
+from rlvid.study.runs import Row, Run, flatten_config
+from rlvid.study.study import Study
 from rlvid.utils.files import read_json, read_jsonl
 
 LUCK = ("seed", "noise.seed")
@@ -19,10 +20,10 @@ LUCK = ("seed", "noise.seed")
 def differences(study: Study) -> Table:
     """Arms by the settings, seeds apart, in which they differ."""
     configs = {}
-    for result in study.results:
+    for result in study.runs:
         path = result.folder / "config.toml"
         if path.is_file() and result.arm not in configs:
-            configs[result.arm] = flat(tomllib.loads(path.read_text()))
+            configs[result.arm] = flatten_config(tomllib.loads(path.read_text()))
     keys = dict.fromkeys(key for config in configs.values() for key in config if key not in LUCK)
     varied = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
     table = Table("arm", *map(escape, varied))
@@ -33,15 +34,15 @@ def differences(study: Study) -> Table:
 
 def common(study: Study) -> list[tuple[str, str]]:
     """The settings in which all runs agree."""
-    paths = [path for result in study.results if (path := result.folder / "config.toml").is_file()]
-    first, *others = [flat(tomllib.loads(path.read_text())) for path in paths] or [{}]
+    paths = [path for result in study.runs if (path := result.folder / "config.toml").is_file()]
+    first, *others = [flatten_config(tomllib.loads(path.read_text())) for path in paths] or [{}]
     return [(k, str(v)) for k, v in first.items() if all(config.get(k) == v for config in others)]
 
 
 def alarms(study: Study) -> list[dict[str, Any]]:
     """The alarms of all runs: each kind of a run once, with its first step and its replies, and how often it was."""
     found: dict[tuple[str, int, str], dict[str, Any]] = {}
-    for result in study.results:
+    for result in study.runs:
         for row in read_jsonl(result.folder / "alarms.jsonl"):
             key = (result.arm, result.seed, row["kind"])
             if key not in found:
@@ -56,7 +57,7 @@ def alarms(study: Study) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def replies(result: Result, alarm: Row) -> Sequence[str]:
+def replies(result: Run, alarm: Row) -> Sequence[str]:
     """What was said to an alarm's sample in its step; nothing where it names none of that step's."""
     samples = read_jsonl(result.folder / "samples" / f"step-{alarm['step']:06}.jsonl") if alarm.get("sample") else []
     return next((row["completions"] for row in samples if row["id"] == alarm["sample"]), [])
@@ -65,7 +66,7 @@ def replies(result: Result, alarm: Row) -> Sequence[str]:
 def environment(study: Study) -> list[tuple[str, Sequence[str]]]:
     """What the runs ran on: each thing with all values that it had."""
     found: dict[str, dict[str, None]] = {}
-    for result in study.results:
+    for result in study.runs:
         about = read_json(result.folder / "environment.json") or {}
         about |= {f"{name} (package)": number for name, number in about.pop("packages", {}).items()}
         about["command"] = " ".join(about.pop("command", []))

@@ -12,12 +12,13 @@ from rich.console import Console
 from rich.progress import track
 
 from rlvid.config import load
-from rlvid.data.kitchen import encode
+from rlvid.data.kitchen import encode_mp4
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.study.cases import coherent
 from rlvid.study.page.gaze import uri
-from rlvid.study.runs import Result, Row, Study
+from rlvid.study.runs import Row, Run
+from rlvid.study.study import Study
 from rlvid.video.cache import FrameCache
 from rlvid.video.read import BadVideo
 from rlvid.video.views import Clip
@@ -32,7 +33,7 @@ def gathered(study: Study) -> dict[str, Any]:
 
     `column-N`: (runs, questions) values of what can be filtered by, unpacked when that is asked for.
     """
-    runs = {result.folder: result for result in study.results if result.answers}
+    runs = {result.folder: result for result in study.runs if result.answers}
     asked = [(level, id) for level, ids in study.levels.items() for id in ids]
     if not asked:
         return {}
@@ -57,7 +58,7 @@ def gathered(study: Study) -> dict[str, Any]:
     return {"index": index, **texts, **values, **{f"clip-{place}": clip for place, clip in clips.items()}}
 
 
-def name(run: Result) -> str:
+def name(run: Run) -> str:
     """A run among the page's."""
     return f"{run.arm}, seed {run.seed}"
 
@@ -105,7 +106,7 @@ def _reply(row: Row) -> dict[str, Any]:
     return {"text": row.get("completion", row.get("unread", "")), "rewards": rewards}
 
 
-def _clips(study: Study, runs: Sequence[Result], wanted: Sequence[int]) -> tuple[dict[int, dict[str, str]], str]:
+def _clips(study: Study, runs: Sequence[Run], wanted: Sequence[int]) -> tuple[dict[int, dict[str, str]], str]:
     """Place -> the film and the image that the first run was shown, of the first wanted ones; and what is missing."""
     try:
         config = load(runs[0].folder / "config.toml")
@@ -128,7 +129,7 @@ def _clip(clip: Clip) -> dict[str, str]:
     shown = {}
     if clip.video is not None:
         film = BytesIO()
-        encode(clip.video, film)
+        encode_mp4(clip.video, film)
         shown["video"] = uri(film.getvalue(), "video/mp4")
     if clip.image is not None:
         image = BytesIO()

@@ -7,12 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rlvid.study.runs import Study
+from rlvid.study.study import Study
 
 
 def gathered(study: Study) -> dict[str, Any]:
     """`looks`: each question's attention.json, its frames inside; nothing where nobody attended."""
-    folders = dict.fromkeys(result.folder for result in study.results)
+    folders = dict.fromkeys(result.folder for result in study.runs)
     paths = [path for folder in folders for path in sorted((folder / "attention").glob("**/attention.json"))]
     looks = [_look(path) for path in paths]
     return {"looks": looks} if looks else {}

@@ -1,0 +1,206 @@
+"""The tables of a report as rows of numbers, computed from a study.
+
+Each dataclass is a row of one table; `to_record` makes it a flat dict for JSON and CSV. Accuracies are shares in
+[0, 1]. `Comparison`, `DesignRow`, `MeasureRow`, `MeasureDifferenceRow` and those of `noise_rows` are rows too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from itertools import groupby
+from math import isfinite, nan
+from typing import Any
+
+import numpy as np
+
+from rlvid.study.aggregate import iqm, probability_of_improvement
+from rlvid.study.comparison import ArmPair
+from rlvid.study.power import detectable_difference
+from rlvid.study.stats import Interval, accuracy_interval, design_effect
+from rlvid.study.study import Study
+
+
+@dataclass(frozen=True)
+class ArmRow:
+    """An arm: its seeds, and what its replies are like."""
+
+    arm: str
+    seeds: int | None  # finished runs; None for published counts
+    planned_seeds: int | None
+    format: float | None = None  # share of replies in the right format, mean over levels
+    length: float | None = None  # tokens of a reply, mean over levels
+
+
+@dataclass(frozen=True)
+class LevelRow:
+    """A level: its questions, and what they can show."""
+
+    level: str
+    questions: int
+    constant_accuracy: float | None = None  # of always answering the most frequent right letter
+    videos: int | None = None
+    design_effect: float | None = None  # mean over arms, see `stats.design_effect`
+    detectable: float | None = None  # smallest true difference of two runs that is detected with 80 % power
+
+
+@dataclass(frozen=True)
+class AccuracyRow:
+    """The accuracy of an arm on a level: mean over its seeds."""
+
+    arm: str
+    level: str
+    accuracy: Interval | None  # None if no run answered the level's questions
+
+
+@dataclass(frozen=True)
+class DomainRow:
+    """The accuracy of an arm in one domain of a level."""
+
+    arm: str
+    level: str
+    domain: str
+    questions: int
+    accuracy: Interval | None
+
+
+@dataclass(frozen=True)
+class AggregateRow:
+    """An arm over all levels together, see `aggregate`."""
+
+    arm: str
+    seeds: int
+    iqm: Interval  # its ends are nan for one seed
+    beats_control: Interval | None  # probability that a seed beats one of the control; None for the control
+
+
+@dataclass(frozen=True)
+class MissingRow:
+    """Why some runs, or some of their answers, are not in the other tables."""
+
+    arm: str
+    seeds: tuple[int, ...]
+    reason: str
+
+
+def arm_rows(study: Study) -> list[ArmRow]:
+    """Return a row for each arm."""
+    rows = []
+    for arm, runs in study.arms.items():
+        planned = sum(run.arm == arm for run in study.runs)
+        form, length = _mean_over_levels(study, arm, "rewards/format"), _mean_over_levels(study, arm, "length")
+        rows.append(ArmRow(arm, len(runs), planned, form, length))
+    return rows
+
+
+def level_rows(study: Study, pairs: Sequence[ArmPair]) -> list[LevelRow]:
+    """Return a row for each level. What is detectable follows from the mean discordance of the compared `pairs`."""
+    rows = []
+    for level, questions in study.levels.items():
+        videos = study.video_ids(level)
+        scores = [study.column(arm, level, "correct") for arm in study.arms]
+        effects = [design_effect(arm_scores, videos) for arm_scores in scores if arm_scores is not None]
+        discordances = [pair.discordance for pair in pairs if pair.condition == level]
+        detectable = detectable_difference(len(questions), float(np.mean(discordances))) if discordances else None
+        constant_accuracy = study.constant_accuracy(level)
+        effect = float(np.mean(effects))
+        rows.append(LevelRow(level, len(questions), constant_accuracy, len(set(videos)), effect, detectable))
+    return rows
+
+
+def accuracy_rows(study: Study) -> list[AccuracyRow]:
+    """Return a row for each level and each arm that has finished runs."""
+    rows = []
+    for arm in finished_arms(study):
+        for level in study.levels:
+            scores, videos = study.column(arm, level, "correct"), study.video_ids(level)
+            rows.append(AccuracyRow(arm, level, None if scores is None else accuracy_interval(scores, videos)))
+    return rows
+
+
+def domain_rows(study: Study) -> list[DomainRow]:
+    """Return a row for each domain and arm, of the levels that have several domains."""
+    rows = []
+    for level in study.levels:
+        domains, videos = study.domains(level), study.video_ids(level)
+        if len(domains) < 2:
+            continue
+        for domain, questions in domains.items():
+            video_ids = np.unique(videos[questions], return_inverse=True)[1]  # numbered from 0 without gaps
+            for arm in finished_arms(study):
+                scores = study.column(arm, level, "correct")
+                accuracy = None if scores is None else accuracy_interval(scores[:, questions], video_ids)
+                rows.append(DomainRow(arm, level, domain, len(questions), accuracy))
+    return rows
+
+
+def aggregate_rows(study: Study) -> list[AggregateRow]:
+    """Return a row for each arm with runs that answered all levels."""
+    accuracies = {arm: scores for arm in study.arms if len(scores := study.accuracies(arm))}
+    control = accuracies.get(study.control)
+    rows = []
+    for arm, scores in accuracies.items():
+        mean = iqm(scores)
+        if len(scores) == 1:
+            mean = Interval(mean.value, nan, nan)  # one seed says nothing about other seeds
+        beats_control = None
+        if arm != study.control and control is not None:
+            beats_control = probability_of_improvement(scores, control)
+        rows.append(AggregateRow(arm, len(scores), mean, beats_control))
+    return rows
+
+
+def missing_rows(study: Study) -> list[MissingRow]:
+    """Return a row for each arm and each reason why runs or answers do not count."""
+    rows = []
+    for arm, runs in groupby(study.runs, key=lambda run: run.arm):
+        seeds: dict[str, list[int]] = {}
+        for run in runs:
+            for problem in study.problems(run):
+                seeds.setdefault(problem, []).append(run.seed)
+        rows += [MissingRow(arm, tuple(numbers), problem) for problem, numbers in seeds.items()]
+    return rows
+
+
+def finished_arms(study: Study) -> list[str]:
+    """Return the arms that have finished runs."""
+    return [arm for arm, runs in study.arms.items() if runs]
+
+
+def to_record(row: Any) -> dict[str, Any]:
+    """Return a row as a flat dict that JSON can hold.
+
+    An interval becomes NAME, NAME_low and NAME_high; any other dataclass or mapping becomes NAME_KEY for each key. A
+    number that is nan or infinite becomes None.
+
+    >>> to_record(AccuracyRow("sft", "L1", Interval(0.5, 0.4, nan)))
+    {'arm': 'sft', 'level': 'L1', 'accuracy': 0.5, 'accuracy_low': 0.4, 'accuracy_high': None}
+    """
+    record: dict[str, Any] = {}
+    for field in fields(row):
+        value = getattr(row, field.name)
+        if isinstance(value, Interval):
+            record[field.name] = _plain(value.value)
+            record |= {f"{field.name}_low": _plain(value.low), f"{field.name}_high": _plain(value.high)}
+        elif is_dataclass(value) or isinstance(value, Mapping):
+            items = value.items() if isinstance(value, Mapping) else vars(value).items()
+            record |= {f"{field.name}_{key}": _plain(item) for key, item in items}
+        else:
+            record[field.name] = _plain(value)
+    return record
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON can hold it."""
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, float):
+        return float(value) if isfinite(value) else None
+    return value
+
+
+def _mean_over_levels(study: Study, arm: str, key: str) -> float | None:
+    """Return the mean over levels of a column's means; None if no answer has it."""
+    columns = [study.column(arm, level, key) for level in study.levels]
+    means = [column.mean() for column in columns if column is not None]
+    return float(sum(means) / len(means)) if means else None

@@ -1,0 +1,191 @@
+"""A study: all runs of a grid or of a folder, by arm, with their answers as arrays."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rlvid.errors import UserError
+from rlvid.study.power import EQUIVALENCE_MARGIN
+from rlvid.study.runs import Row, Run, flatten_config, order_levels
+from rlvid.utils.files import read_json
+
+
+@dataclass(frozen=True)
+class Study:
+    """The runs of a grid or of a folder.
+
+    Arrays of scores are (S, Q): one row for each run that counts, in the order of seeds, and one column for each
+    question, in the order of `levels`.
+    """
+
+    name: str
+    question: str  # the research question of the grid; "" for a folder without a grid
+    control: str  # an arm
+    comparisons: Sequence[tuple[str, str]]  # (arm, other arm), as planned
+    runs: Sequence[Run]
+    equivalence_margin: float = EQUIVALENCE_MARGIN  # differences below it count as equivalent; a share, not points
+
+    @cached_property
+    def arms(self) -> dict[str, list[Run]]:
+        """Arm -> its finished runs, by seed; the list is empty if none has finished."""
+        arms: dict[str, list[Run]] = {run.arm: [] for run in self.runs}
+        for run in sorted(self.runs, key=lambda run: run.seed):
+            if run.done:
+                arms[run.arm].append(run)
+        return arms
+
+    @cached_property
+    def levels(self) -> dict[str, list[str]]:
+        """Level -> ids of its questions.
+
+        They are those of the run that answered most questions of the level: runs are only compared on the same
+        questions, see `runs_on`.
+        """
+        questions: dict[str, list[str]] = {}
+        for run in self.runs:
+            for level, answers in run.answers.items():
+                questions[level] = max(questions.get(level, []), list(answers), key=len)
+        configured = list(dict.fromkeys(level for run in self.runs for level in run.configured_levels))
+        return {level: questions[level] for level in order_levels(questions, configured) if questions[level]}
+
+    def runs_on(self, arm: str, level: str) -> list[Run]:
+        """Return the finished runs of an arm that answered all questions of a level, and no others."""
+        return [run for run in self.arms[arm] if list(run.answers.get(level, ())) == self.levels[level]]
+
+    def runs_on_all_levels(self, arm: str) -> list[Run]:
+        """Return the finished runs of an arm that answered all questions of every level."""
+        return [run for run in self.arms[arm] if all(run in self.runs_on(arm, level) for level in self.levels)]
+
+    def column(self, arm: str, level: str, key: str) -> np.ndarray | None:
+        """Return (S, Q) values of a column of an arm's answers, such as "correct"; None if no answer has it.
+
+        A missing value counts as 0: a clip that could not be read is a wrong answer.
+        """
+        runs = [list(run.answers[level].values()) for run in self.runs_on(arm, level)]
+        if not any(key in row for rows in runs for row in rows):
+            return None
+        return np.array([[float(row.get(key) or 0) for row in rows] for rows in runs])
+
+    def accuracies(self, arm: str) -> np.ndarray:
+        """Return (S, T) accuracies of an arm's runs on each of T levels, of the runs that answered all levels."""
+        return np.array(
+            [[_correct(run, level).mean() for level in self.levels] for run in self.runs_on_all_levels(arm)]
+        )
+
+    def scores_on_all_levels(self, arm: str) -> dict[int, np.ndarray]:
+        """Return seed -> (Q,) scores, 1 for a right answer, on the questions of all levels, one level after the other.
+
+        Only runs that answered all levels are included.
+        """
+        return {
+            run.seed: np.concatenate([_correct(run, level) for level in self.levels])
+            for run in self.runs_on_all_levels(arm)
+        }
+
+    def domains(self, level: str) -> dict[str, np.ndarray]:
+        """Return domain -> indices of its questions in a level; the domain with most questions first, ties by name."""
+        indices: dict[str, list[int]] = {}
+        for index, row in enumerate(self._reference_answers(level).values()):
+            indices.setdefault(row.get("domain", ""), []).append(index)
+        names = sorted(indices, key=lambda name: (-len(indices[name]), name))
+        return {name: np.array(indices[name]) for name in names}
+
+    def video_ids(self, *levels: str) -> np.ndarray:
+        """Return (Q,) numbers from 0 of each question's video, on some levels one after the other, or on all.
+
+        A question that names no video gets a number that no other question has.
+        """
+        names: list[str] = []
+        for level in levels or self.levels:
+            answers = self._reference_answers(level)
+            names += [row.get("video", f"{level}/{question}") for question, row in answers.items()]
+        return np.unique(names, return_inverse=True)[1]
+
+    def constant_accuracy(self, level: str) -> float:
+        """Return the accuracy of always answering the most frequent right letter of a level."""
+        letters = Counter(row["gold"] for row in self._reference_answers(level).values())
+        return max(letters.values()) / letters.total()
+
+    def problems(self, run: Run) -> list[str]:
+        """Return why a run, or some of its answers, does not count; [] if everything counts."""
+        if not run.done:
+            return [run.progress]
+        problems = []
+        for level, questions in self.levels.items():
+            answers = run.answers.get(level, {})
+            if list(answers) != questions:
+                shared = len(answers.keys() & set(questions))
+                problems.append(f"{level} left out: {shared} of the {len(questions)} questions of other runs answered")
+            elif unread := sum("unread" in row for row in answers.values()):
+                problems.append(f"{level}: {unread} clips could not be read and count as wrong; see skipped.jsonl")
+        return problems
+
+    def _reference_answers(self, level: str) -> Mapping[str, Row]:
+        """Return the answers of the run that answered most questions of a level: the questions of `levels`."""
+        return max((run.answers.get(level, {}) for run in self.runs), key=len)
+
+
+def read_study(folder: Path) -> Study:
+    """Read the grid in a folder or, if it has no grid.json, the runs in it. Raises UserError if there are none."""
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: give a grid's folder, or one with run folders, such as runs/quickstart")
+    if grid := read_json(folder / "grid.json"):
+        return _read_grid(folder, grid)
+    return _read_runs(folder)
+
+
+def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
+    """Build the study that a grid.json describes."""
+    runs = [
+        Run(cell["arm"], cell["seed"], folder / cell["folder"], cell["id"], cell["levels"]) for cell in grid["cells"]
+    ]
+    comparisons = [(arm, other) for arm, other in grid["comparisons"]]
+    margin = grid.get("equivalence_margin", EQUIVALENCE_MARGIN)
+    return Study(grid["name"], grid["question"], grid["control"], comparisons, runs, margin)
+
+
+def _read_runs(folder: Path) -> Study:
+    """Build a study of the runs in a folder: arms are named by the settings in which their configs differ.
+
+    Untrained runs come first, and the first arm is the control, with which all others are compared.
+    """
+    configs = {
+        path.parent: tomllib.loads(path.read_text())
+        for path in sorted([folder / "config.toml", *folder.glob("*/config.toml")])
+        if (path.parent / "status.json").is_file()
+    }
+    if not configs:
+        grids = ", ".join(str(path.parent) for path in sorted(folder.glob("*/grid.json")))
+        raise UserError(f"no runs in {folder}." + (f" There are grids in {grids}" if grids else ""))
+    arm_names = _name_by_differences({path: flatten_config(config) for path, config in configs.items()})
+    runs = [
+        Run(arm_names[path], config["seed"], path, (read_json(path / "status.json") or {})["id"])
+        for path, config in configs.items()
+    ]
+    runs.sort(key=lambda run: (configs[run.folder]["train"]["max_steps"] > 0, run.arm))
+    control, *others = dict.fromkeys(run.arm for run in runs)
+    return Study(folder.name, "", control, [(arm, control) for arm in others], runs)
+
+
+def _name_by_differences(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
+    """Return a name for each run: the settings, other than the seed, in which the flat configs differ."""
+    keys = dict.fromkeys(key for config in configs.values() for key in config if key != "seed")
+    differing = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
+    names = {}
+    for path, config in configs.items():
+        settings = [f"{key}={config[key]}" for key in differing if key in config]
+        names[path] = " ".join(settings) or next(iter(configs)).name
+    return names
+
+
+def _correct(run: Run, level: str) -> np.ndarray:
+    """Return (Q,) scores of a run on a level, 1 for a right answer."""
+    return np.array([float(row["correct"]) for row in run.answers[level].values()])

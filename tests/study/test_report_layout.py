@@ -1,0 +1,107 @@
+"""How reports look: they fit a terminal, are plain when piped, show names as they are, and draw figures."""
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rlvid.study.stats import Interval, accuracy_interval
+from rlvid.study.strip import draw_strip
+from rlvid.study.study import read_study
+from rlvid.utils.files import read_jsonl, write_jsonl
+from tests.helpers.reports import ROOT, grid_cells, printed_report, write_grid, write_run
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_a_terminal_shows_everything(study_folder, width):
+    base, *grpo = grid_cells(study_folder)
+    renamed = [("[red]grpo[/red] $x^$, 30 % flipped", *cell) for _, *cell in grpo]
+    comparisons = [(renamed[0][0], "base")]
+    write_grid(study_folder, [base, *renamed, ("new", 0, "n", "0")], comparisons, question="[bold]Does it[/] help?")
+    text = printed_report(study_folder, width, plots=True)
+    tables = text[: text.index("picture ")]
+    assert max(map(len, tables.splitlines())) <= width and "…" not in text
+    words = " ".join(tables.split())
+    for shown in ("[bold]Does it[/] help?", "[red]grpo[/red]", "$x^$,", "+22.0", "<.001", "better", "not started"):
+        assert shown in words
+    assert ("━●" in tables) == (width == 100), "where there is room, intervals are drawn"
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 140])
+def test_five_levels_and_long_names_fit(study_folder, width):
+    for path in study_folder.glob("*/eval/L1.jsonl"):
+        rows = [row | {"domain": f"Domain {i % 6}"} for i, row in enumerate(read_jsonl(path))]
+        for name in ("15s", "60s", "600s"):
+            write_jsonl(path.with_stem(name), rows)
+    base, *grpo = grid_cells(study_folder)
+    long_name = "sft, as many prompts, 100 % of data"
+    write_grid(study_folder, [base, *((long_name, *cell) for _, *cell in grpo)], [(long_name, "base")])
+    text = printed_report(study_folder, width)
+    tables = text[: text.index("run folders")]
+    assert max(map(len, tables.splitlines())) <= width and "…" not in text
+    for level in ("L1", "L2", "15s", "60s", "600s"):
+        assert f"{level} n=100" in tables
+    interval = accuracy_interval(read_study(study_folder).column(long_name, "L1", "correct"))
+    ends = f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"
+    assert tables.count(ends) == 4, "intervals are complete: of L1, and of three levels with the same answers"
+    assert tables.count("Domain 5") == 3 and tables.count("n=16") == 6, "16 of 100 questions are in the fifth domain"
+
+
+def test_the_folder_is_printed_as_it_is(study_folder):
+    folder = study_folder.rename(study_folder.with_name("a [red]folder"))
+    assert f"run folders  {folder}\n" in printed_report(folder)
+
+
+@pytest.mark.parametrize(
+    ("interval", "drawn"),
+    [
+        (Interval(0.5, 0.25, 0.75), "    │━●━ "),
+        (Interval(0.0, -0.5, 0.5), "  ━━●━━  "),
+        (Interval(-0.25, -0.5, 0.25), "  ━●┿━   "),
+        (Interval(1.0, 1.0, 1.0), "    │   ●"),
+    ],
+)
+def test_a_strip_is_to_scale(interval, drawn):
+    assert draw_strip(interval, 1.0, width=9) == drawn
+
+
+def test_a_piped_report_is_plain_and_complete(study_folder):
+    name = "an arm whose name is longer than any terminal would like to have it in one column of a table"
+    base, *others = grid_cells(study_folder)
+    write_grid(study_folder, [base, *((name, *cell) for _, *cell in others)], [(name, "base")])
+    command = [sys.executable, "-m", "rlvid", "report", study_folder]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "\x1b" not in done.stdout and "…" not in done.stdout
+    words = " ".join(done.stdout.split())
+    assert "62.0" in words and all(word in words for word in name.split())
+    assert f"picture      {study_folder / 'plots' / 'curves.png'}" in done.stdout
+
+
+def test_figures_show_each_arm_that_explores(study_folder):
+    right = ("10" * 50, "10" * 50)
+    sft = write_run(study_folder / "s", "algorithm=sft", right=right, rewards=[1.0] * 60, groups_differ=False)
+    write_grid(study_folder, [*grid_cells(study_folder), ("sft", 0, "s", sft)])
+    printed_report(study_folder, plots=True)
+    paths = [study_folder / "plots" / f"{name}.png" for name in ("curves", "accuracy")]
+    curves, accuracies = (np.asarray(Image.open(path).convert("RGB")).astype(int) for path in paths)
+
+    def pixels(figure, color):
+        return (abs(figure - color).max(-1) < 8).sum()
+
+    blue, orange, green = (0, 114, 178), (213, 94, 0), (0, 158, 115)  # base, grpo, sft
+    assert all(pixels(accuracies, color) for color in (blue, orange, green)), "every arm has its accuracy"
+    assert pixels(curves, orange) > 500 and not pixels(curves, green) and not pixels(curves, blue)
+
+
+def test_the_report_starts_without_heavy_imports():
+    heavy = "{'torch', 'transformers', 'matplotlib', 'scipy.stats'}"
+    code = f"import rlvid.study.report, rlvid.grids.grid, rlvid.study.stats, sys; assert not {heavy} & set(sys.modules)"
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    seconds = time.perf_counter() - start
+    print(f"imported in {seconds:.2f} s")
+    assert seconds < 3, "about 0.5 s on an idle machine"

@@ -1,0 +1,46 @@
+"""Studies read from folders with and without a grid: arms, control, comparisons, levels."""
+
+import pytest
+
+from rlvid.config import load
+from rlvid.errors import UserError
+from rlvid.study.study import read_study
+from rlvid.utils.files import write_jsonl
+from tests.helpers.reports import printed_report, write_grid, write_run
+
+
+def test_runs_without_a_grid_are_named_by_their_differing_settings(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f"a{seed}", f"seed={seed}", right=("1" * 50,))
+        write_run(tmp_path / f"b{seed}", f"seed={seed}", "rewards.format=0.5", right=("0" * 50,))
+    write_run(tmp_path / "untrained", "train.max_steps=0", right=("10" * 25,))
+    study = read_study(tmp_path)
+    steps = load("nano").train.max_steps
+    base, plain, more = (
+        f"train.max_steps={n} rewards.format.weight={weight}" for n, weight in ((0, 0.2), (steps, 0.2), (steps, 0.5))
+    )
+    seeds = {arm: [run.seed for run in runs] for arm, runs in study.arms.items()}
+    assert seeds == {base: [0], plain: [0, 1], more: [0, 1]}
+    assert study.comparisons == [(plain, base), (more, base)], "without a grid, the untrained run is the control"
+    assert "5 of 5 runs done" in printed_report(tmp_path)
+
+
+def test_a_folder_without_runs_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"no folder .*nothing"):
+        read_study(tmp_path / "nothing")
+    with pytest.raises(UserError, match="no runs in"):
+        read_study(tmp_path)
+    write_grid(tmp_path / "quickstart", [("base", 0, "b", "0")])
+    with pytest.raises(UserError, match=r"There are grids in .*quickstart"):
+        read_study(tmp_path)
+
+
+def test_levels_are_in_configured_order_and_transfer_levels_by_size(tmp_path):
+    id = write_run(tmp_path / "a", 'eval.splits=["L3", "L1"]', right=("10" * 10,) * 3)
+    for name in ("600s", "60s", "15s", "3600s"):
+        write_jsonl(tmp_path / "a" / "eval" / f"{name}.jsonl", [{"id": "q", "gold": "A", "correct": True}])
+    write_grid(tmp_path, [("a", 0, "a", id)])
+    order = ["L3", "L1", "15s", "60s", "600s", "3600s", "L2"]
+    assert list(read_study(tmp_path).levels) == order, "L2 is in no config's eval.splits"
+    printed = [word for word in printed_report(tmp_path, 140).split() if word in order]
+    assert printed[: len(order)] == order
