@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from rlvid import api
-from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.judges.encoder import encoder
-from rlvid.nano.model import BASE
-from rlvid.policy.model import Policy
+from rlvid.judges.encoder import load_encoder
+from rlvid.registry import NANO_CHECKPOINT
 from rlvid.utils.files import write_checksums
+from tests.helpers.policies import load_policy
 from tests.helpers.processes import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -45,13 +44,13 @@ def mark(tmp_path):
 @pytest.fixture
 def model(tmp_path):
     """A copy of the embedded model, to be altered."""
-    return shutil.copytree(BASE, tmp_path / "model")
+    return shutil.copytree(NANO_CHECKPOINT, tmp_path / "model")
 
 
 def assert_refused(model):
     """Loading the model raises a UserError of one line that names its folder."""
     with pytest.raises(UserError) as caught:
-        Policy.load(load("nano", [f"model={model}"]))
+        load_policy(f"model={model}")
     assert "\n" not in str(caught.value) and str(model) in str(caught.value)
 
 
@@ -68,7 +67,7 @@ def test_code_in_a_model_folder_is_not_run(model, mark):
         settings = json.loads((model / file).read_text())
         settings["auto_map"] = dict.fromkeys(names, "custom.Custom")
         (model / file).write_text(json.dumps(settings))
-    Policy.load(load("nano", [f"model={model}"]))
+    load_policy(f"model={model}")
     assert not mark.exists()
 
 
@@ -119,7 +118,7 @@ def test_code_in_an_encoder_folder_is_not_run(tmp_path, mark):
     modules = [{"idx": 0, "name": "0", "path": "", "type": "custom.Custom"}]
     (folder / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(UserError):
-        encoder(str(folder))
+        load_encoder(str(folder))
     assert not mark.exists()
 
 

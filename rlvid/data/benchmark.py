@@ -1,7 +1,11 @@
-"""Benchmarks by name: an embedded one, a folder in a published layout, or a TOML file that says where things stand.
+"""Find and read benchmarks by name: an embedded one, a folder in a published layout, or a TOML file.
 
-A TOML file names its `layout`: "multiple_choice" with a map of fields, or "longvideobench" with the folder as `path`
-and `subtitles`. Paths in it are relative to it.
+    kitchen, kitchen_long   embedded; written to the cache on first use
+    FOLDER                  in the layout of SEED-Bench-R1 or LongVideoBench
+    FILE.toml               with `layout = "multiple_choice"` and a map of fields (see `multiple_choice`), or with
+                            `layout = "longvideobench"`, the folder as `path` and the number of `subtitles`
+
+Paths in a TOML file are relative to the file.
 """
 
 from __future__ import annotations
@@ -13,87 +17,100 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.data import kitchen, kitchen_long, longvideobench, seed_bench_r1
-from rlvid.data.multiple_choice import Fields
-from rlvid.data.records import Source
+from rlvid.data.multiple_choice import FieldMap
+from rlvid.data.records import AnnotationFile
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.types import Prompt
 
 EMBEDDED = {"kitchen": kitchen, "kitchen_long": kitchen_long}
+TRAINING_SPLITS = ("train", "train_cot")
 
 
 def root(name: str) -> Path:
-    """A benchmark's folder; an embedded one is written to the cache when first used."""
+    """Return the folder of a benchmark, or its TOML file. An embedded benchmark is written to the cache if needed."""
     if name not in EMBEDDED:
         return Path(name).expanduser()
-    one = EMBEDDED[name]
-    folder = Path(os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid") / f"{name}-{one.VERSION}"
-    kitchen.ensure(folder, one.write)
+    module = EMBEDDED[name]
+    cache = Path(os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid")
+    folder = cache / f"{name}-{module.VERSION}"
+    kitchen.write_once(folder, module.write)
     return folder
 
 
-def level(name: str, wanted: str, data_seed: int = 0) -> list[Prompt]:
-    """The prompts of one level, such as "train" or "L1", in the file's order."""
-    if name.endswith(".toml") or (root(name) / longvideobench.FILE).is_file():
-        found = levels(name, data_seed)
-        if wanted not in found:
-            raise UserError(f"{name} has no level {wanted!r}.{suggest(wanted, found)}")
-        return found[wanted]
-    return seed_bench_r1.load(root(name), wanted, data_seed)
+def load_level(name: str, level: str, data_seed: int = 0) -> list[Prompt]:
+    """Return the prompts of one level of a benchmark, such as "train" or "L1", in the order of the file.
+
+    Raises:
+        UserError: if there is no such benchmark or level, or if a record is malformed.
+    """
+    if name.endswith(".toml") or (root(name) / longvideobench.ANNOTATION_FILE).is_file():
+        levels = load_levels(name, data_seed)
+        if level not in levels:
+            raise UserError(f"{name} has no level {level!r}.{suggest(level, levels)}")
+        return levels[level]
+    return seed_bench_r1.load(root(name), level, data_seed)
 
 
-def levels(name: str, data_seed: int = 0) -> dict[str, list[Prompt]]:
-    """All questions that are asked, by level; training splits are left out."""
-    found: dict[str, list[Prompt]] = {}
-    for split, source in sources(name, data_seed).items():
-        for prompt in source.prompts() if split not in ("train", "train_cot") else ():
-            found.setdefault(prompt.level, []).append(prompt)
-    return found
+def load_levels(name: str, data_seed: int = 0) -> dict[str, list[Prompt]]:
+    """Return all prompts of a benchmark by level, without the training splits of SEED-Bench-R1's layout."""
+    levels: dict[str, list[Prompt]] = {}
+    for split, file in annotation_files(name, data_seed).items():
+        if split in TRAINING_SPLITS:
+            continue
+        for prompt in file.prompts():
+            levels.setdefault(prompt.level, []).append(prompt)
+    return levels
 
 
-def sources(name: str, data_seed: int = 0) -> dict[str, Source]:
-    """Every annotation file of a benchmark, by what it is read for."""
+def annotation_files(name: str, data_seed: int = 0) -> dict[str, AnnotationFile]:
+    """Return the annotation files of a benchmark that exist, by split; one file without splits is "questions".
+
+    Raises:
+        UserError: if there is no such benchmark, or if its layout is unknown.
+    """
     if name.endswith(".toml"):
-        return {"questions": _described(root(name))}
+        return {"questions": _from_toml(root(name))}
     folder = root(name)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder.{suggest(name, EMBEDDED)}")
-    if (folder / longvideobench.FILE).is_file():
-        return {"questions": longvideobench.source(folder)}
-    each = {split: seed_bench_r1.source(folder, split, data_seed) for split in seed_bench_r1.SPLITS}
-    if there := {split: source for split, source in each.items() if source.file.is_file()}:
-        return there
-    raise UserError(
-        f"{folder}: holds neither annotations/ in SEED-Bench-R1's layout nor {longvideobench.FILE}; for any other "
-        "layout name a TOML file: rlvid/data/multiple_choice.py says what is in it"
-    )
+    if (folder / longvideobench.ANNOTATION_FILE).is_file():
+        return {"questions": longvideobench.annotation_file(folder)}
+    splits = {split: seed_bench_r1.annotation_file(folder, split, data_seed) for split in seed_bench_r1.SPLITS}
+    existing = {split: file for split, file in splits.items() if file.path.is_file()}
+    if not existing:
+        raise UserError(
+            f"{folder}: holds neither annotations/ in SEED-Bench-R1's layout nor {longvideobench.ANNOTATION_FILE}; "
+            "for any other layout write a TOML file: see rlvid/data/multiple_choice.py"
+        )
+    return existing
 
 
-def _described(file: Path) -> Source:
-    """What a TOML file says of a benchmark."""
+def _from_toml(file: Path) -> AnnotationFile:
+    """Return the annotation file that a TOML file describes."""
     try:
         table = tomllib.loads(file.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as TOML: {error}") from error
-    home, layout = file.parent.resolve(), table.pop("layout", None)
+    folder, layout = file.parent.resolve(), table.pop("layout", None)
     if layout == "longvideobench":
-        _known(file, table, {"path": str, "subtitles": int})
-        return longvideobench.source(home / table.get("path", "."), table.get("subtitles", 0))
+        _check_keys(file, table, {"path": str, "subtitles": int})
+        return longvideobench.annotation_file(folder / table.get("path", "."), table.get("subtitles", 0))
     if layout != "multiple_choice":
         raise UserError(f'{file}: layout must be "multiple_choice" or "longvideobench", not {layout!r}')
-    kinds: dict[str, type] = {f.name: dict if f.name == "where" else str for f in fields(Fields)}
+    types: dict[str, type] = {f.name: dict if f.name == "where" else str for f in fields(FieldMap)}
     if isinstance(table.get("options"), list):
-        kinds["options"], table["options"] = tuple, tuple(table["options"])
-    _known(file, table, kinds)
+        types["options"], table["options"] = tuple, tuple(table["options"])
+    _check_keys(file, table, types)
     if missing := {"path", "question", "answer"} - table.keys():
-        raise UserError(f"{file}: needs {' and '.join(sorted(missing))}")
-    return Fields(**table).source(home, file.stem)
+        raise UserError(f"{file}: needs {' and '.join(sorted(missing))}; see rlvid/data/multiple_choice.py")
+    return FieldMap(**table).annotation_file(folder, default_level=file.stem)
 
 
-def _known(file: Path, table: dict[str, Any], kinds: dict[str, type]) -> None:
-    """Refuse what a layout has no use for."""
+def _check_keys(file: Path, table: dict[str, Any], types: dict[str, type]) -> None:
+    """Raise UserError if a TOML file has a key that is unknown or whose value is of the wrong type."""
     for key, value in table.items():
-        if key not in kinds:
-            raise UserError(f"{file}: unknown key {key!r}.{suggest(key, kinds)}")
-        if type(value) is not kinds[key]:
-            raise UserError(f"{file}: {key} must be {kinds[key].__name__}, not {value!r}")
+        if key not in types:
+            raise UserError(f"{file}: unknown key {key!r}.{suggest(key, types)}")
+        if type(value) is not types[key]:
+            raise UserError(f"{file}: {key} must be {types[key].__name__}, not {value!r}")

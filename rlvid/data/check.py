@@ -1,18 +1,21 @@
-"""Is a benchmark whole? Every record read, every clip and picture decoded, every answer sought where it must not be.
+"""Check a benchmark: read every record, decode every video and image, and look for answers that are given away.
 
-malformed record    no JSON, a field missing or of the wrong kind, a path that leads out of the folder
-duplicate id        two records of one sample in one file
-missing media       a clip or picture that is not there, or is empty
-undecodable media   one that its reader refuses, dies of, or does not come back from
-answer leak         the right option's words in the question and no other's, or the last thing narrated
-option collision    an option whose text a reply could not be told from another's
+The kinds of problems:
+
+    malformed record    not JSON, a field that is missing or of the wrong type, a path out of the folder
+    duplicate id        two records of one sample in one file
+    missing media       a video or image that is not there or is empty
+    undecodable media   a file that its reader rejects, crashes on, or does not finish in time
+    answer leak         the question holds the words of the right option and of no other one, or the last narration is
+                        the right option
+    option collision    a reply with the text of an option would not be parsed as this option alone
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,165 +28,176 @@ from rich.table import Table
 from rlvid.answer import LETTERS, parse
 from rlvid.config import VideoConfig
 from rlvid.data import benchmark
-from rlvid.data.records import Source, read, repeated
+from rlvid.data.records import AnnotationFile, AnnotationRecord, duplicate_error, read_records_or_errors
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.utils.text import plain_words, same_text
 from rlvid.video.decode import Decoder, FrameReader
 from rlvid.video.read import BadVideo, ReaderError, check_file, read_image, read_with_decord, read_with_pyav
 
-SHOWN = 20  # problems of each kind that are printed; all are counted
-TIMEOUT = 30.0  # seconds that a file may take to decode
+MAX_SHOWN = 20  # problems of each kind that are printed; all are counted
+DECODE_TIMEOUT = 30.0  # seconds that a file may take to decode
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong, and where."""
+    """One problem. Its message begins with FILE:LINE."""
 
     kind: str
-    says: str  # begins with file:line
+    message: str
 
 
 @dataclass
 class Findings:
-    """What a benchmark holds and what is wrong with it."""
+    """What a benchmark holds, and the problems with it."""
 
-    levels: Counter[str] = field(default_factory=Counter)  # level -> questions
-    media: dict[str, dict[str, str]] = field(default_factory=lambda: {"videos": {}, "images": {}})  # path -> where
+    levels: Counter[str] = field(default_factory=Counter)  # level -> number of questions
+    videos: dict[str, str] = field(default_factory=dict)  # path -> FILE:LINE of the first record that names it
+    images: dict[str, str] = field(default_factory=dict)  # as `videos`
     problems: list[Problem] = field(default_factory=list)
 
-    def found(self, kind: str, says: str) -> None:
-        """Note a problem; what a record says is printed as one line, whatever it holds."""
-        self.problems.append(
-            Problem(kind, "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in says))
-        )
+    def add(self, kind: str, message: str) -> None:
+        """Add a problem. Characters that are not printable, such as line breaks, are replaced."""
+        printable = [char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in message]
+        self.problems.append(Problem(kind, "".join(printable)))
 
 
-def check(name: str, console: Console | None = None) -> int:
-    """Check a benchmark, print what is wrong and how much of it; returns how many problems there are.
+def check_benchmark(name: str, console: Console | None = None) -> int:
+    """Check a benchmark and print its problems and a table of counts; return the number of problems.
 
-    A folder that is here is meant before an embedded benchmark of its name.
+    A folder in the working directory has priority over an embedded benchmark of the same name.
     """
     console = console or Console()
     name = f"./{name}" if name in benchmark.EMBEDDED and Path(name).is_dir() else name
-    findings = examine(name)
+    findings = find_problems(name)
     shown: Counter[str] = Counter()
     for problem in findings.problems:
         shown[problem.kind] += 1
-        if shown[problem.kind] <= SHOWN:
-            console.print(f"{problem.kind}: {problem.says}", markup=False, highlight=False, soft_wrap=True)
+        if shown[problem.kind] <= MAX_SHOWN:
+            console.print(f"{problem.kind}: {problem.message}", markup=False, highlight=False, soft_wrap=True)
     for kind, count in shown.items():
-        if count > SHOWN:
-            console.print(f"{kind}: and {count - SHOWN} more", highlight=False)
-    console.print(table(findings))
+        if count > MAX_SHOWN:
+            console.print(f"{kind}: and {count - MAX_SHOWN} more", highlight=False)
+    console.print(findings_table(findings))
     console.print(f"checked {benchmark.root(name).resolve()}", markup=False, highlight=False, soft_wrap=True)
     console.print(
-        "The questions, clips and pictures are their owners': read their licences before you use or pass on any.",
+        "Questions, videos and images belong to their owners: read their licences before you use or share them.",
         soft_wrap=True,
     )
     return len(findings.problems)
 
 
-def examine(name: str) -> Findings:
-    """Read every record and decode every file of a benchmark, each file once, on all cores."""
+def find_problems(name: str) -> Findings:
+    """Read every record of a benchmark, and decode each of its files once, on all cores."""
     findings = Findings()
-    for source in benchmark.sources(name).values():
-        _records(source, findings)
-    for kind, readers in (("videos", (_clip_by(read_with_decord), _clip_by(read_with_pyav))), ("images", (_picture,))):
-        _media(findings, kind, readers)
+    for file in benchmark.annotation_files(name).values():
+        _check_records(file, findings)
+    video_readers = [partial(_decode_only, reader) for reader in (read_with_decord, read_with_pyav)]
+    _check_media("videos", findings.videos, video_readers, findings)
+    _check_media("images", findings.images, [_read_image_only], findings)
     return findings
 
 
-def table(findings: Findings) -> Table:
-    """Questions by level, media, and problems by kind."""
-    rows = Table("what", "how many", box=None, pad_edge=False)
+def findings_table(findings: Findings) -> Table:
+    """Return a table of counts: questions by level, videos, images, and problems by kind."""
+    table = Table("what", "count", box=None, pad_edge=False)
     for level, count in findings.levels.items():
-        rows.add_row(f"questions, {level}", f"{count:,}")
-    for kind, media in findings.media.items():
-        rows.add_row(kind, f"{len(media):,}")
-    counts = Counter(problem.kind for problem in findings.problems)
-    for kind, count in counts.items():
-        rows.add_row(kind, f"{count:,}", style="bold red")
-    if not counts:
-        rows.add_row("problems", "none", style="bold green")
-    return rows
+        table.add_row(f"questions, {level}", f"{count:,}")
+    table.add_row("videos", f"{len(findings.videos):,}")
+    table.add_row("images", f"{len(findings.images):,}")
+    problems = Counter(problem.kind for problem in findings.problems)
+    for kind, count in problems.items():
+        table.add_row(kind, f"{count:,}", style="bold red")
+    if not problems:
+        table.add_row("problems", "none", style="bold green")
+    return table
 
 
-def wrong_with(prompt: Prompt) -> Iterator[tuple[str, str]]:
-    """The kinds of problems that a question's own words show, and what they are."""
+def prompt_problems(prompt: Prompt) -> Iterator[tuple[str, str]]:
+    """Yield the problems with a question's texts, as (kind, message)."""
     for letter, option in zip(LETTERS, prompt.options, strict=False):
         if parse(f"<answer>{option}</answer>", prompt.options) != letter:
-            yield "option collision", f"a reply of {option!r} would not be understood as {letter} alone"
+            yield "option collision", f"a reply {option!r} would not be parsed as {letter} alone; reword the option"
     if prompt.answer is None or not prompt.options:
         return
-    right = prompt.options[LETTERS.index(prompt.answer)]
-    mentioned = [option for option in prompt.options if _holds(prompt.question, option)]
-    if mentioned == [right]:
-        yield "answer leak", f"the question holds the right option and no other: {right!r}"
-    if prompt.narrations and same_text(prompt.narrations[-1], right):
-        yield "answer leak", f"the last narration is the right option: {right!r}"
+    correct = prompt.options[LETTERS.index(prompt.answer)]
+    mentioned = [option for option in prompt.options if _contains_words(prompt.question, option)]
+    if mentioned == [correct]:
+        yield "answer leak", f"the question holds the right option and no other one: {correct!r}"
+    if prompt.narrations and same_text(prompt.narrations[-1], correct):
+        yield "answer leak", f"the last narration is the right option: {correct!r}"
 
 
-def _holds(text: str, option: str) -> bool:
-    """Whether a text holds an option's words, one after another."""
+def _contains_words(text: str, option: str) -> bool:
+    """Return whether a text contains the words of an option, one after another."""
     return f" {' '.join(plain_words(option))} " in f" {' '.join(plain_words(text))} "
 
 
-def _records(source: Source, findings: Findings) -> None:
+def _check_records(file: AnnotationFile, findings: Findings) -> None:
+    """Add the problems with the records of a file, the number of questions, and the media that they name."""
     ids: set[str] = set()
-    for record in read(source.file, source.root):
+    for record in read_records_or_errors(file.path, file.root):
         if isinstance(record, UserError):
-            findings.found("malformed record", str(record))
+            findings.add("malformed record", str(record))
             continue
         try:
-            prompt = source.prompt(record)
+            prompt = file.to_prompt(record)
         except UserError as error:
-            findings.found("malformed record", str(error))
+            findings.add("malformed record", str(error))
             continue
         if prompt is None:
             continue
         if prompt.id in ids:
-            findings.found("duplicate id", str(repeated(record, source.key, prompt)))
+            findings.add("duplicate id", str(duplicate_error(record, file.id_field, prompt.id)))
         ids.add(prompt.id)
-        findings.levels[prompt.level] += 1
-        for kind, says in wrong_with(prompt):
-            findings.found(kind, f"{record.where}: {says}")
-        for kind, path in (("videos", prompt.video), ("images", prompt.image)):
-            if path:
-                findings.media[kind].setdefault(path, record.where)
+        _check_prompt(prompt, record, findings)
 
 
-def _media(findings: Findings, kind: str, readers: Sequence[FrameReader]) -> None:
-    """Decode all of a kind in parallel; what is not there is not tried."""
-    where, there = findings.media[kind], []
-    for path in where:
+def _check_prompt(prompt: Prompt, record: AnnotationRecord, findings: Findings) -> None:
+    findings.levels[prompt.level] += 1
+    for kind, message in prompt_problems(prompt):
+        findings.add(kind, f"{record.where}: {message}")
+    if prompt.video:
+        findings.videos.setdefault(prompt.video, record.where)
+    if prompt.image:
+        findings.images.setdefault(prompt.image, record.where)
+
+
+def _check_media(kind: str, origins: Mapping[str, str], readers: Sequence[FrameReader], findings: Findings) -> None:
+    """Decode files in parallel and add the problems; a file that is missing is not decoded.
+
+    Args:
+        kind: "videos" or "images", for the progress bar.
+        origins: path -> FILE:LINE of the record that names it.
+        readers: tried one after another until one can read the file.
+        findings: where problems are added.
+    """
+    existing = []
+    for path, where in origins.items():
         try:
             check_file("", path)
-            there.append(path)
+            existing.append(path)
         except BadVideo as error:
-            findings.found("missing media", f"{where[path]}: {path}: {error.reason}")
-    decoder = Decoder(VideoConfig(decode_workers=os.cpu_count() or 1, decode_timeout=TIMEOUT), tuple(readers))
+            findings.add("missing media", f"{where}: {path}: {error.reason}")
+    decoder = Decoder(VideoConfig(decode_workers=os.cpu_count() or 1, decode_timeout=DECODE_TIMEOUT), tuple(readers))
     columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(f"decoding {kind}", total=len(there))
-        for path, answer in decoder.decode((path, path) for path in there):
+        task = progress.add_task(f"decoding {kind}", total=len(existing))
+        for path, result in decoder.decode((path, path) for path in existing):
             progress.advance(task)
-            if isinstance(answer, BadVideo):
-                findings.found("undecodable media", f"{where[path]}: {path}: {answer.reason}")
+            if isinstance(result, BadVideo):
+                findings.add("undecodable media", f"{origins[path]}: {path}: {result.reason}")
     decoder.close()
 
 
-def _clip_by(reader: FrameReader) -> FrameReader:
-    return partial(_decodes, reader)
-
-
-def _decodes(reader: FrameReader, path: str, video: VideoConfig) -> np.ndarray:
-    """Nothing, once a reader has read the file: the frames need not leave the process."""
+def _decode_only(reader: FrameReader, path: str, video: VideoConfig) -> np.ndarray:
+    """Read a file and return no frames, so that they need not be sent from the decoding process."""
     reader(path, video)
     return np.empty(0)
 
 
-def _picture(path: str, video: VideoConfig) -> np.ndarray:
+def _read_image_only(path: str, video: VideoConfig) -> np.ndarray:
+    """Read an image and return no pixels. Raises ReaderError if it cannot be read."""
     try:
         read_image("", path)
     except BadVideo as error:

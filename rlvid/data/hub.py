@@ -1,4 +1,4 @@
-"""What the Hugging Face hub publishes, by name: the licence shown first, the rest fetched resumably."""
+"""Download the data sets that the Hugging Face hub publishes, by name. The licence is printed first."""
 
 from __future__ import annotations
 
@@ -13,73 +13,82 @@ from rlvid.registry import module_file, suggest
 
 
 @dataclass(frozen=True)
-class Published:
-    """A data set on the hub, whose it is, and what its archives become."""
+class HubDataset:
+    """A data set on the hub, its licence, and what to do with its files after the download."""
 
     repository: str
     licence: str
-    then: str
+    next_step: str
 
     @property
     def page(self) -> str:
-        """Where it is described, and where access is asked for."""
+        """The address of its page. Access to a gated data set is requested there."""
         return f"https://huggingface.co/datasets/{self.repository}"
 
 
-PUBLISHED = {
-    "seed_bench_r1": Published(
+DATASETS = {
+    "seed_bench_r1": HubDataset(
         "TencentARC/SEED-Bench-R1",
-        "annotations Apache-2.0; clips and pictures under EPIC-Kitchens' licence (CC BY-NC 4.0) and Ego4D's own",
-        "unpack the archives until videos/SOURCE/NAME.mp4 and images/SOURCE/NAME.png are there",
+        "annotations Apache-2.0; videos and images under the licences of EPIC-Kitchens (CC BY-NC 4.0) and Ego4D",
+        "unpack the archives so that videos/SOURCE/NAME.mp4 and images/SOURCE/NAME.png exist",
     ),
-    "longvideobench": Published(
+    "longvideobench": HubDataset(
         "longvideobench/LongVideoBench",
-        "CC BY-NC-SA 4.0; access is asked for on its page, and HF_TOKEN holds your token",
+        "CC BY-NC-SA 4.0; request access on its page and set HF_TOKEN to your token",
         "cat videos.tar.part.* | tar x; tar xf subtitles.tar",
     ),
-    "mvbench": Published(
+    "mvbench": HubDataset(
         "OpenGVLab/MVBench",
-        "annotations MIT; each source of clips has its own",
-        "unpack video/*.zip there; mvbench*.toml say how two of its tasks are read",
+        "annotations MIT; each source of the videos has a licence of its own",
+        "unpack video/*.zip; mvbench*.toml explain how two of its tasks are read",
     ),
-    "tempcompass": Published(
+    "tempcompass": HubDataset(
         "lmms-lab/TempCompass",
-        "none on its page: ask before you pass anything on",
-        "unpack tempcompass_videos.zip; tempcompass.toml says how to make lines of its parquet",
+        "none on its page: ask the owners before you share anything",
+        "unpack tempcompass_videos.zip; tempcompass.toml explains how to convert its parquet file to lines",
     ),
-    "mmvu": Published(
+    "mmvu": HubDataset(
         "lmms-lab/MMVU",
-        "none on its page: ask before you pass anything on",
-        "unpack videos.zip; mmvu.toml says how to make lines of its parquet",
+        "none on its page: ask the owners before you share anything",
+        "unpack videos.zip; mmvu.toml explains how to convert its parquet file to lines",
     ),
-    "video_mme": Published(
+    "video_mme": HubDataset(
         "lmms-lab/Video-MME",
-        "academic research only, no commercial use; the clips are their owners'",
-        "unpack videos_chunked_*.zip; video_mme.toml says how to make lines of its parquet",
+        "academic research only, no commercial use; the videos belong to their owners",
+        "unpack videos_chunked_*.zip; video_mme.toml explains how to convert its parquet file to lines",
     ),
 }
 
 
-def get(name: str, folder: Path, console: Console | None = None) -> None:
-    """Fetch a data set into a folder; what is there already is not fetched again."""
-    if name not in PUBLISHED:
-        raise UserError(f"no data set {name!r}.{suggest(name, PUBLISHED)}")
+def download(name: str, folder: Path, console: Console | None = None) -> None:
+    """Download a data set to a folder, and copy the TOML files that describe it. Existing files are kept.
+
+    Raises:
+        UserError: if the name is unknown, or if the hub cannot be reached or refuses access.
+    """
+    if name not in DATASETS:
+        raise UserError(f"no data set {name!r}.{suggest(name, DATASETS)}")
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HTTPError
 
-    one, console = PUBLISHED[name], console or Console()
-    console.print(f"{one.page}\nlicence: {one.licence}", highlight=False, soft_wrap=True)
+    dataset, console = DATASETS[name], console or Console()
+    console.print(f"{dataset.page}\nlicence: {dataset.licence}", highlight=False, soft_wrap=True)
     try:
-        now = HfApi().dataset_info(one.repository).sha  # or an interrupted folder would be taken for the whole
-        snapshot_download(one.repository, repo_type="dataset", revision=now, local_dir=folder)
+        # The revision is looked up first: without network, `snapshot_download` alone would accept an incomplete folder.
+        revision = HfApi().dataset_info(dataset.repository).sha
+        snapshot_download(dataset.repository, repo_type="dataset", revision=revision, local_dir=folder)
     except (OSError, HTTPError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
-            f"{one.repository} cannot be fetched: {reason}. The same command goes on where it stopped; by hand, where "
-            f"there is a network: git lfs clone {one.page}, copy it to {folder}, and in it {one.then}. A gated data "
-            "set needs your token: ask for access on its page, and set HF_TOKEN"
+            f"{dataset.repository} cannot be downloaded: {reason}. Run the same command again to resume. Without "
+            f"network here: on another machine run git lfs clone {dataset.page}, copy it to {folder}, and in it "
+            f"{dataset.next_step}. For a gated data set: request access on its page, then set HF_TOKEN to your token"
         ) from error
-    for fields in (module_file("experiments").parent / "benchmarks").glob(f"{name}*.toml"):
-        if not (folder / fields.name).exists():
-            shutil.copy(fields, folder)
-    console.print(f"fetched {folder}. Next: in it, {one.then}; then rlvid data check", highlight=False, soft_wrap=True)
+    for field_map in (module_file("experiments").parent / "benchmarks").glob(f"{name}*.toml"):
+        if not (folder / field_map.name).exists():
+            shutil.copy(field_map, folder)
+    console.print(
+        f"downloaded {folder}. Next: in it, {dataset.next_step}; then run rlvid data check {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )

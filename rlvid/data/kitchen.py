@@ -1,7 +1,12 @@
-"""The embedded benchmark on disk, in SEED-Bench-R1's published layout (arXiv:2503.24376).
+"""The embedded benchmark "kitchen", in the published layout of SEED-Bench-R1 (arXiv:2503.24376).
 
-Training and L1 share kitchens and recipes; L2 has unseen kitchens; L3 unseen kitchens and unseen recipes in four
-domains. Bytes are a function of the seed alone. `kitchen_world` says what happens, `kitchen_view` how it looks.
+    level   kitchens   recipes
+    train   seen       known
+    L1      seen       known
+    L2      unseen     known
+    L3      unseen     new, in four domains
+
+All files depend on the seed alone, byte for byte. `kitchen_world` draws the scenes, `kitchen_view` renders them.
 """
 
 from __future__ import annotations
@@ -25,9 +30,9 @@ from rlvid.data import kitchen_view as view
 from rlvid.data import kitchen_world as world
 from rlvid.errors import UserError
 
-VERSION = "4"
-FPS = 2  # so that the paper's sampling, 2 frames a second, takes each of the eight frames
-COUNTS = {"train": 1200, "L1": 400, "L2": 320, "L3": 320}
+VERSION = "4"  # part of the folder's name in the cache
+FPS = 2  # the paper samples 2 frames per second, so it takes each of the eight frames
+COUNTS = {"train": 1200, "L1": 400, "L2": 320, "L3": 320}  # level -> records
 FILES = {"train": "training_6k", "train_cot": "training_with_cot_6k"} | {
     level: f"validation_{level}" for level in ("L1", "L2", "L3")
 }
@@ -35,13 +40,13 @@ FILES = {"train": "training_6k", "train_cot": "training_with_cot_6k"} | {
 
 @dataclass(frozen=True)
 class Sample:
-    """One record with its pixels; `options` stand in the order in which they are lettered."""
+    """One record with its pixels. `options` are in the order of their letters."""
 
     id: int | str
     level: str
     scene: world.Scene
     kitchen: view.Kitchen
-    start: str  # the goal without its recipe
+    dish: str  # the goal without its recipe
     options: tuple[str, ...]
     clip: np.ndarray | None  # (8, 56, 56, 3) uint8
     observation: np.ndarray  # (56, 56, 3) uint8
@@ -49,145 +54,169 @@ class Sample:
 
     @property
     def source(self) -> str:
-        """Where the paper's record of this level would come from."""
+        """The source that the paper's records of this level come from."""
         return "EpicKitchens" if self.kitchen.seen else "Ego4D"
 
     @property
     def question(self) -> str:
-        """The paper's question about this goal."""
-        return world.question(world.goal(self.start, self.scene.recipe), self.clip is not None)
+        """The paper's question about the sample's goal."""
+        return world.question_text(self.goal, self.clip is not None)
+
+    @property
+    def goal(self) -> str:
+        """The dish and its recipe."""
+        return world.goal_text(self.dish, self.scene.recipe)
 
     @property
     def letter(self) -> str:
-        """The right option's letter."""
+        """The letter of the right option."""
         return LETTERS[self.options.index(self.scene.answer)]
 
     @property
     def response(self) -> str:
-        """A reasoned answer in the requested form."""
+        """A reasoned answer in the format that the instruction asks for."""
         return f"<think>{self.scene.reasoning}</think><answer>{self.letter}</answer>"
 
+    @property
+    def video_path(self) -> str:
+        """The path of the clip, relative to the benchmark's folder."""
+        return f"videos/{self.source}/{self.level}_{self.id}.mp4"
 
-def sample(rng: np.random.Generator, level: str, number: int) -> Sample:
-    """Draw the `number`-th record of "train", "L1", "L2" or "L3" and render it."""
+    @property
+    def image_path(self) -> str:
+        """The path of the observation, relative to the benchmark's folder."""
+        return f"images/{self.source}/{self.level}_{self.id}.png"
+
+
+def draw_sample(rng: np.random.Generator, level: str, number: int) -> Sample:
+    """Draw and render the `number`-th record of a level: "train", "L1", "L2" or "L3"."""
     kitchens = view.SEEN if level in ("train", "L1") else view.UNSEEN
-    scene = world.scene(rng, world.NEW_RECIPES if level == "L3" else world.KNOWN_RECIPES)
+    scene = world.draw_scene(rng, world.NEW_RECIPES if level == "L3" else world.KNOWN_RECIPES)
     kitchen = kitchens[rng.integers(len(kitchens))]
-    start, scenario = str(rng.choice(world.DISHES)), None
+    dish, scenario = str(rng.choice(world.DISHES)), None
     if level == "L3":
         domain = tuple(world.DOMAINS)[number % len(world.DOMAINS)]
-        name, start = world.DOMAINS[domain]
-        scenario = (domain, name)
+        scenario_name, dish = world.DOMAINS[domain]
+        scenario = (domain, scenario_name)
     return Sample(
         id=f"{kitchen.name}_{number}" if level == "L3" else 10_000 * list(COUNTS).index(level) + number,
         level=level,
         scene=scene,
         kitchen=kitchen,
-        start=start,
+        dish=dish,
         options=tuple(world.Move(str(item)).narration for item in rng.permutation(scene.recipe)),
-        clip=view.clip(scene, kitchen, rng) if scene.filmed else None,
-        observation=view.observation(scene, kitchen, rng),
+        clip=view.render_clip(scene, kitchen, rng) if scene.filmed else None,
+        observation=view.render_observation(scene, kitchen, rng),
         scenario=scenario,
     )
 
 
-def ensure(root: Path, write: Callable[[Path], None]) -> None:
-    """Have a benchmark written unless it stands there already; safe when several processes ask at once."""
-    root = Path(root)
-    if root.exists():
+def write_once(folder: Path, write: Callable[[Path], None]) -> None:
+    """Call `write` on a folder unless it exists. Several processes may do this at the same time.
+
+    The files are written to a temporary folder beside it, which is then renamed.
+    """
+    folder = Path(folder)
+    if folder.exists():
         return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    made = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        write(made)
-        made.rename(root)
+        write(temporary)
+        temporary.rename(folder)
     except OSError:
-        if not root.is_dir():  # another process may have finished first
+        if not folder.is_dir():  # if it is there, another process was faster
             raise
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def empty(root: Path) -> Path:
-    """The folder, which must be empty or new."""
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise UserError(f"{root} is not an empty folder; name a new one to write the kitchen benchmark to")
-    return root
+def check_empty(folder: Path) -> None:
+    """Raise UserError if a path exists and is not an empty folder."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder; choose a new folder for the kitchen benchmark")
 
 
-def write(root: Path, seed: int = 0, counts: dict[str, int] | None = None) -> None:
-    """Write annotations, mp4 clips and png observations under `root`, which must be empty or new."""
-    root, counts = empty(Path(root)), COUNTS | (counts or {})
+def write(folder: Path, seed: int = 0, counts: dict[str, int] | None = None) -> None:
+    """Write annotations, mp4 clips and png images to a folder.
+
+    Args:
+        folder: a new or empty folder; raises UserError if it holds anything.
+        seed: decides every byte of the files.
+        counts: level -> number of records, instead of those in `COUNTS`.
+    """
+    folder = Path(folder)
+    check_empty(folder)
     lines: dict[str, list[str]] = {split: [] for split in FILES}
     with Progress(transient=True) as progress:
-        for level, count in progress.track(counts.items(), description="kitchen"):
-            for s in progress.track(_draw(level, count, seed), total=count, description=level):
-                _media(s, root)
-                lines[level].append(json.dumps(_record(s)))
+        for level, count in progress.track((COUNTS | (counts or {})).items(), description="kitchen"):
+            for sample in progress.track(_draw_level(level, count, seed), total=count, description=level):
+                _write_media(sample, folder)
+                lines[level].append(json.dumps(_record(sample)))
                 if level == "train":
-                    lines["train_cot"].append(json.dumps(_demonstration(s)))
-    (root / "annotations").mkdir()
+                    lines["train_cot"].append(json.dumps(_demonstration(sample)))
+    (folder / "annotations").mkdir()
     for split, file in FILES.items():
-        (root / "annotations" / f"{file}.jsonl").write_text("\n".join(lines[split]) + "\n")
+        (folder / "annotations" / f"{file}.jsonl").write_text("\n".join(lines[split]) + "\n")
 
 
-def _draw(level: str, count: int, seed: int) -> Iterator[Sample]:
+def _draw_level(level: str, count: int, seed: int) -> Iterator[Sample]:
     for number in range(count):
-        yield sample(np.random.default_rng([seed, list(COUNTS).index(level), number]), level, number)
+        yield draw_sample(np.random.default_rng([seed, list(COUNTS).index(level), number]), level, number)
 
 
-def _paths(s: Sample) -> tuple[str, str]:
-    return f"videos/{s.source}/{s.level}_{s.id}.mp4", f"images/{s.source}/{s.level}_{s.id}.png"
+def _record(sample: Sample) -> dict[str, Any]:
+    """Return a sample as an annotation with the published fields. Frame numbers count from 0 within the clip.
 
-
-def _record(s: Sample) -> dict[str, Any]:
-    """The published fields. Frames count in the clip; a move after the clip ends at the observation."""
-    video, image = _paths(s)
-    moves = s.scene.moves if s.scene.filmed else ()
-    pairs = [*view.when(s.scene), view.FRAMES // 2]
+    A move after the end of the clip has the frames after the last one.
+    """
+    moves = sample.scene.moves if sample.scene.filmed else ()
+    slots = [*view.move_slots(sample.scene), view.CLIP_SLOTS]  # the slot of each move: 2 frames each
+    narrations = [
+        {"narration_text": move.narration, "start_frame": 2 * slot, "stop_frame": 2 * slot + 1}
+        for move, slot in zip(moves, slots, strict=False)
+    ]
     record = {
-        "sample_id": s.id,
-        "video_source": s.source,
-        "video_id": f"{s.kitchen.name}_{s.id}",  # as EPIC-Kitchens names them: whose kitchen, which recording
-        "video_basename": Path(video).name,
-        "current_observation_basename": Path(image).name,
-        "task_goal": world.goal(s.start, s.scene.recipe),
-        "question": s.question,
-        "answer": s.scene.answer,
+        "sample_id": sample.id,
+        "video_source": sample.source,
+        "video_id": f"{sample.kitchen.name}_{sample.id}",  # kitchen and recording, as in EPIC-Kitchens
+        "video_basename": Path(sample.video_path).name,
+        "current_observation_basename": Path(sample.image_path).name,
+        "task_goal": sample.goal,
+        "question": sample.question,
+        "answer": sample.scene.answer,
         "task_start_frame": 0,
         "current_observation_frame": view.FRAMES + 1,
-        "task_progress_metadata": [
-            {"narration_text": move.narration, "start_frame": 2 * pair, "stop_frame": 2 * pair + 1}
-            for move, pair in zip(moves, pairs, strict=False)
-        ],
+        "task_progress_metadata": narrations,
     }
-    if s.level == "train":
-        return record | {"negative_answers": [option for option in s.options if option != s.scene.answer]}
-    if s.scenario:
-        record |= dict(zip(("domain", "scenario"), s.scenario, strict=True))
-    choices = {f"choice_{letter.lower()}": option for letter, option in zip(LETTERS, s.options, strict=False)}
-    return record | choices | {"golden_choice_idx": s.letter}
+    if sample.level == "train":
+        return record | {"negative_answers": [option for option in sample.options if option != sample.scene.answer]}
+    if sample.scenario:
+        record["domain"], record["scenario"] = sample.scenario
+    choices = {f"choice_{letter.lower()}": option for letter, option in zip(LETTERS, sample.options, strict=False)}
+    return record | choices | {"golden_choice_idx": sample.letter}
 
 
-def _demonstration(s: Sample) -> dict[str, Any]:
-    """The same sample as a chat with a reasoned answer; media paths are relative to the benchmark's folder."""
-    video, image = _paths(s)
-    content = [{"type": "video", "video": video}] if s.clip is not None else []
-    content += [{"type": "image", "image": image}, {"type": "text", "text": format_question(s.question, s.options)}]
-    return {"sample_id": s.id, "prompt": [{"role": "user", "content": content}], "response": s.response}
+def _demonstration(sample: Sample) -> dict[str, Any]:
+    """Return a sample as a chat with a reasoned reply. Media paths are relative to the benchmark's folder."""
+    content = [{"type": "video", "video": sample.video_path}] if sample.clip is not None else []
+    content.append({"type": "image", "image": sample.image_path})
+    content.append({"type": "text", "text": format_question(sample.question, sample.options)})
+    chat = [{"role": "user", "content": content}]
+    return {"sample_id": sample.id, "prompt": chat, "response": sample.response}
 
 
-def _media(s: Sample, root: Path) -> None:
-    video, image = (root / path for path in _paths(s))
+def _write_media(sample: Sample, folder: Path) -> None:
+    video, image = folder / sample.video_path, folder / sample.image_path
     for path in (video, image):
         path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(s.observation).save(image)
-    if s.clip is not None:
-        encode(s.clip, video)
+    Image.fromarray(sample.observation).save(image)
+    if sample.clip is not None:
+        encode_mp4(sample.clip, video)
 
 
-def encode(frames: np.ndarray, file: Path | BytesIO) -> None:
-    """(T, H, W, 3) uint8 -> an H.264 mp4 of 2 frames a second, the same bytes each time."""
+def encode_mp4(frames: np.ndarray, file: Path | BytesIO) -> None:
+    """Write (T, H, W, 3) uint8 frames as an H.264 mp4 of 2 frames per second. The bytes depend on the frames alone."""
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "ultrafast", "threads": "1"})
         stream.height, stream.width = frames.shape[1:3]

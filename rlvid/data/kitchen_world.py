@@ -1,7 +1,8 @@
-"""The embedded benchmark's world: a cook, a shelf, a pot, and a recipe of four ingredients in order.
+"""The world of the embedded benchmark: a cook, a shelf, a pot, and a recipe of four ingredients in order.
 
-What has been done is any subset of the steps, in any order, with distractors and second thoughts: so nothing but the
-pixels tells which step is next, and whoever reads only the text is right one time in four.
+A scene is what happens in one record: which ingredients go into the pot or come out again, and in which order. Any
+subset of the recipe's steps may be done, in any order, with moves that are undone and with ingredients that the recipe
+lacks. So only the pixels show which step is next: a reader of the text alone is right one time in four.
 """
 
 from __future__ import annotations
@@ -13,118 +14,128 @@ import numpy as np
 
 INGREDIENTS = ("tomato", "onion", "corn", "carrot", "pepper", "potato", "mushroom", "beet")
 DISHES = ("cook a stew of", "make a soup of", "prepare a curry of", "simmer a broth of")
-DOMAINS = {  # level L3: domain -> (scenario, goal)
+DOMAINS = {  # level L3: domain -> (scenario, dish)
     "Daily life": ("family dinner", "get a family dinner ready from"),
     "Hobbies": ("cooking contest", "win the cooking contest with a pot of"),
     "Recreation": ("camping", "boil a campfire meal out of"),
     "Work": ("canteen", "serve the canteen guests a special of"),
 }
-SLOTS = 8  # two boards of four places each
-PLACES = ("seen", "unseen")
+SHELF_SLOTS = 8  # two boards with four positions each
 
 Recipe = tuple[str, ...]
 
 
-def _recipes() -> tuple[tuple[Recipe, ...], tuple[Recipe, ...]]:
-    """Every order of 50 ingredient sets for training, L1 and L2; every order of the 20 other sets for L3."""
+def _split_recipes() -> tuple[tuple[Recipe, ...], tuple[Recipe, ...]]:
+    """Return all orders of 50 sets of ingredients (train, L1, L2), and all orders of the 20 other sets (L3)."""
     sets = list(combinations(INGREDIENTS, 4))
     order = np.random.default_rng(0).permutation(len(sets))
-    known, new = ([r for i in part for r in permutations(sets[i])] for part in (order[:50], order[50:]))
+    known = [recipe for index in order[:50] for recipe in permutations(sets[index])]
+    new = [recipe for index in order[50:] for recipe in permutations(sets[index])]
     return tuple(known), tuple(new)
 
 
-KNOWN_RECIPES, NEW_RECIPES = _recipes()
+KNOWN_RECIPES, NEW_RECIPES = _split_recipes()
 
 
 @dataclass(frozen=True)
 class Move:
-    """One ingredient goes into the pot, or comes out of it and back to its place on the shelf."""
+    """One ingredient goes into the pot, or comes out of it and returns to its position on the shelf."""
 
     item: str
     into: bool = True
 
     @property
     def narration(self) -> str:
-        """As an annotator writes it; the answers to the questions have the same form."""
+        """The move in the words of an annotator. The options of the questions have the same form."""
         return f"put the {self.item} in the pot" if self.into else f"take the {self.item} out of the pot"
 
 
 @dataclass(frozen=True)
 class Scene:
-    """All that happens in one record. The first `filmed` moves are in the clip; the observation shows the end."""
+    """All that happens in one record. The clip shows the first `filmed` moves; the image shows the state at the end."""
 
     recipe: Recipe
-    shelf: tuple[str | None, ...]  # what stands at each of the 8 places at first
+    shelf: tuple[str | None, ...]  # the ingredient at each of the 8 positions before the first move, None if empty
     moves: tuple[Move, ...]
     filmed: int  # 0: there is no clip
-    door: int | None  # the half (0 left, 1 right) of the shelf that a door hides in the observation
+    door: int | None  # the half of the shelf that a door hides in the image: 0 left, 1 right
 
     def pot(self, moves: int) -> list[str]:
-        """What is in the pot after so many moves, the newest last."""
-        inside: list[str] = []
+        """Return the contents of the pot after the first `moves` moves, the newest last."""
+        contents: list[str] = []
         for move in self.moves[:moves]:
-            inside = [*inside, move.item] if move.into else [i for i in inside if i != move.item]
-        return inside
+            if move.into:
+                contents.append(move.item)
+            else:
+                contents = [item for item in contents if item != move.item]
+        return contents
 
     @property
-    def left(self) -> list[str]:
-        """The recipe's ingredients that are not in the pot in the end, in the recipe's order."""
-        inside = self.pot(len(self.moves))
-        return [item for item in self.recipe if item not in inside]
+    def remaining(self) -> list[str]:
+        """The ingredients of the recipe that are not in the pot at the end, in the order of the recipe."""
+        contents = self.pot(len(self.moves))
+        return [item for item in self.recipe if item not in contents]
 
     @property
     def answer(self) -> str:
-        """The next action: the first step of the recipe that is not done."""
-        return Move(self.left[0]).narration
+        """The right option: the first step of the recipe that is not done."""
+        return Move(self.remaining[0]).narration
 
     @property
-    def newest(self) -> str:
-        """What the pot shows in the end."""
-        inside = self.pot(len(self.moves))
-        return f"the {inside[-1]}" if inside else "nothing"
+    def top_of_pot(self) -> str:
+        """The newest ingredient in the pot at the end, in words. It is the only one that can be seen."""
+        contents = self.pot(len(self.moves))
+        return f"the {contents[-1]}" if contents else "nothing"
 
     @property
-    def seen(self) -> str:
+    def description(self) -> str:
         """What the pixels show, in words."""
-        inside = self.pot(len(self.moves))
         if not self.filmed:
-            return "The shelf has " + ", ".join(i for i in self.shelf if i and i not in inside) + "."
-        events = ", ".join(f"the {m.item} {'went in' if m.into else 'came out'}" for m in self.moves[: self.filmed])
-        return f"T{events[1:]}. Now the pot shows {self.newest}."
+            contents = self.pot(len(self.moves))
+            return "The shelf has " + ", ".join(item for item in self.shelf if item and item not in contents) + "."
+        moves = [f"the {move.item} {'went in' if move.into else 'came out'}" for move in self.moves[: self.filmed]]
+        sentence = ", ".join(moves)
+        return f"{sentence.capitalize()}. Now the pot shows {self.top_of_pot}."
 
     @property
     def reasoning(self) -> str:
-        """What was seen, what is left, what comes next."""
-        return f"{self.seen} That leaves {', '.join(self.left)}. Next is the {self.left[0]}."
+        """The reasoning of a demonstration: what the pixels show, what remains, and what comes next."""
+        return f"{self.description} That leaves {', '.join(self.remaining)}. Next is the {self.remaining[0]}."
 
 
-def scene(rng: np.random.Generator, recipes: tuple[Recipe, ...] = KNOWN_RECIPES, images_only: float = 0.1) -> Scene:
-    """A random record. The place of the answer in the recipe is uniform and independent of all that is written."""
+def draw_scene(
+    rng: np.random.Generator, recipes: tuple[Recipe, ...] = KNOWN_RECIPES, images_only: float = 0.1
+) -> Scene:
+    """Draw a random scene.
+
+    The position of the answer in the recipe is uniform and independent of everything that is written. A share
+    `images_only` of the scenes has no clip; all moves are done before the image.
+    """
     recipe = recipes[rng.integers(len(recipes))]
-    place = int(rng.integers(4))
-    done = [item for i, item in enumerate(recipe) if i < place or (i > place and rng.random() < 0.5)]
+    answer = int(rng.integers(4))  # the index of the next step: all steps before it are done, later ones perhaps
+    done = [item for step, item in enumerate(recipe) if step < answer or (step > answer and rng.random() < 0.5)]
     others = [item for item in rng.permutation(INGREDIENTS).tolist() if item not in recipe][:2]
     shelf = rng.permutation(np.array([*recipe, *others, None, None], dtype=object)).tolist()
 
     moves = [Move(item) for item in rng.permutation(np.array(done, dtype=object))]
-    if not moves or (len(moves) < 4 and rng.random() < 0.3):
+    if not moves or (len(moves) < 4 and rng.random() < 0.3):  # an ingredient that the recipe lacks
         moves.insert(rng.integers(len(moves) + 1), Move(others[0]))
-    if len(moves) < 3 and rng.random() < 0.5:  # a second thought: one goes in and comes out again
-        item = str(rng.choice([recipe[place], others[1]]))
+    if len(moves) < 3 and rng.random() < 0.5:  # an ingredient that goes in and comes out again
+        item = str(rng.choice([recipe[answer], others[1]]))
         into, out = sorted(rng.integers(len(moves) + 1, size=2))
         moves.insert(out, Move(item, into=False))
         moves.insert(into, Move(item))
 
     filmed = len(moves)
     if filmed > 1 and moves[-1].into and rng.random() < 0.5:
-        filmed -= 1  # the last move happens after the clip: the pot in the observation shows it
+        filmed -= 1  # the last move happens after the clip; only the pot in the image shows it
     if rng.random() < images_only:
-        return Scene(recipe, tuple(shelf), tuple(moves), 0, None)
-    return Scene(recipe, tuple(shelf), tuple(moves), filmed, int(rng.integers(2)))
+        return Scene(recipe, tuple(shelf), tuple(moves), filmed=0, door=None)
+    return Scene(recipe, tuple(shelf), tuple(moves), filmed, door=int(rng.integers(2)))
 
 
-def question(goal: str, video: bool) -> str:
-    """SEED-Bench-R1's question, with and without a progress video."""
+def question_text(goal: str, video: bool) -> str:
+    """Return the question of SEED-Bench-R1 about a goal, for a record with or without a video."""
     progress = "the progress shown in the video and " if video else ""
     return (
         f"Considering {progress}my current observation shown in the image, "
@@ -132,6 +143,10 @@ def question(goal: str, video: bool) -> str:
     )
 
 
-def goal(start: str, recipe: Recipe) -> str:
-    """`cook a stew of` and a recipe -> cook a stew of tomato, then onion, then corn, then carrot."""
-    return f"{start} {', then '.join(recipe)}"
+def goal_text(dish: str, recipe: Recipe) -> str:
+    """Return the goal of a dish and a recipe.
+
+    >>> goal_text("cook a stew of", ("tomato", "onion", "corn", "carrot"))
+    'cook a stew of tomato, then onion, then corn, then carrot'
+    """
+    return f"{dish} {', then '.join(recipe)}"

@@ -1,22 +1,22 @@
-"""Any benchmark of videos or images, questions and options, by a map of its fields in a TOML file.
+"""Read any benchmark with questions and options, given a TOML file that maps its fields.
 
     layout = "multiple_choice"
-    path = "questions.jsonl"            # or .json, one array; relative to this file, as all media are
+    path = "questions.jsonl"            # or .json with one array; relative to the TOML file, as are all media
     question = "question"
-    options = "candidates"              # a list, {A = .., B = ..}, or several fields; left out: the question's lines;
-                                        # []: there are none
-    answer = "answer"                   # a letter, a place counted from 0, an option's text, or "B. text";
+    options = "candidates"              # a field with a list or a table {A = .., B = ..}, or a list of fields;
+                                        # not set: the lines "A. .." of the question; []: there are no options
+    answer = "answer"                   # a letter, an index from 0, the text of an option, or "B. text";
                                         # without options any text or number (rewards/open_ended.py)
-    video = "videos/{video_id}.mp4"     # a path with the record's fields in it; `image` too;
-                                        # of its seconds, those that are asked about: ".mp4#t={start},{end}"
-    id = "question_id"                  # left out: the record's place in the file
-    level = "task"                      # a field; left out: this file's name
+    video = "videos/{video_id}.mp4"     # a path with fields of the record in braces; `image` has the same form;
+                                        # with the seconds that the question is about: ".mp4#t={start},{end}"
+    id = "question_id"                  # not set: the record's number in the file
+    level = "task"                      # a field; not set: the name of the TOML file
     domain = "category"                 # a field
-    span = "when"                       # [start, end] in seconds (rewards/grounding_tiou.py)
-    box = "bbox"                        # [x1, y1, x2, y2] (rewards/grounding_box_iou.py)
-    where = {question_type = "multiple-choice"}    # only such records are asked
+    span = "when"                       # a field with [start, end] in seconds (rewards/grounding_tiou.py)
+    box = "bbox"                        # a field with [x1, y1, x2, y2] (rewards/grounding_box_iou.py)
+    where = {question_type = "multiple-choice"}    # only records with these values are used
 
-A record whose clip is null has none. What the map names and a record lacks is an error, never a guess.
+A record without a video has null in a field of `video`. A mapped field that a record lacks is an error.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.answer import LETTERS, parse
-from rlvid.data.records import AnnotationRecord, Source, lettered
+from rlvid.data.records import AnnotationFile, AnnotationRecord, split_lettered_options
 from rlvid.types import Prompt
 from rlvid.video.read import split_time_span
 
 _LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s*(.*)", re.DOTALL)  # "A. open tap", "(A) open tap"
-_FIELD = re.compile(r"{(\w+)}")
+_PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
 @dataclass(frozen=True)
-class Fields:
-    """What stands where in a benchmark's records."""
+class FieldMap:
+    """Which field of a benchmark's records holds what; see the module's docstring. "" means not set."""
 
     path: str
     question: str
@@ -53,85 +53,110 @@ class Fields:
     box: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
 
-    def source(self, root: Path, name: str) -> Source:
-        """The file of questions and how it is read; `name` is the level of a benchmark without levels."""
+    def annotation_file(self, root: Path, default_level: str) -> AnnotationFile:
+        """Return the file of questions under a root, and its conversion to prompts."""
 
-        def prompt(record: AnnotationRecord) -> Prompt | None:
-            return self.prompt(record, name)
+        def to_prompt(record: AnnotationRecord) -> Prompt | None:
+            return self.to_prompt(record, default_level)
 
-        return Source(root / self.path, root, prompt, self.id or "line")
+        return AnnotationFile(root / self.path, root, to_prompt, self.id or "line")
 
-    def prompt(self, record: AnnotationRecord, name: str) -> Prompt | None:
-        """A record as a prompt, or None where `where` leaves it out."""
+    def to_prompt(self, record: AnnotationRecord, default_level: str) -> Prompt | None:
+        """Convert a record to a prompt, or to None if `where` excludes it. Raises UserError with file, line, field."""
         if any(record.fields.get(key) != value for key, value in self.where.items()):
             return None
-        text = record.get(self.question)
-        asked, options = lettered(record, self.question, text) if self.options == "" else (text, self._options(record))
+        question = record.get(self.question)
+        if self.options == "":
+            question, options = split_lettered_options(record, self.question, question)
+        else:
+            options = self._options(record)
         video = self._media(record, "video", self.video)
+        meta = {"video_id": Path(split_time_span(video)[0]).stem} if video else {}
         return Prompt(
-            id=record.name(self.id) if self.id else str(record.number),
-            question=asked,
+            id=record.get_text(self.id) if self.id else str(record.number),
+            question=question,
             options=options,
             answer=self._answer(record, options),
             video=video,
             image=self._media(record, "image", self.image),
-            level=record.name(self.level) if self.level else name,
-            domain=record.name(self.domain) if self.domain else "",
-            meta=({"video_id": Path(split_time_span(video)[0]).stem} if video else {}) | self._places(record),
+            level=record.get_text(self.level) if self.level else default_level,
+            domain=record.get_text(self.domain) if self.domain else "",
+            meta=meta | self._regions(record),
         )
 
-    def _places(self, record: AnnotationRecord) -> dict[str, tuple[float, ...]]:
-        """Where in time and in the picture the answer lies, as far as the map says."""
-        found = {}
-        for kind, name, size in (("span", self.span, 2), ("box", self.box, 4)):
-            if not name:
-                continue
-            numbers = tuple(record.check(name, number, float) for number in record.get(name, list))
-            if len(numbers) != size or not all(a < b for a, b in zip(numbers, numbers[size // 2 :], strict=False)):
-                raise record.error(name, f"{kind} must be {size} numbers, each end after its start, not {numbers}")
-            found[kind] = numbers
-        return found
-
     def _options(self, record: AnnotationRecord) -> tuple[str, ...]:
+        """Return the options from several fields, or from one field with a list or a table."""
         if isinstance(self.options, tuple):
-            return tuple(record.name(option) for option in self.options)
-        given = record.fields.get(self.options)
-        listed = list(given.values()) if isinstance(given, dict) else record.get(self.options, list)
-        while listed and listed[-1] in (None, ""):  # a table from A to E may hold fewer
-            listed = listed[:-1]
-        if not 2 <= len(listed) <= len(LETTERS) or (isinstance(given, dict) and "".join(given) not in LETTERS):
-            raise record.error(self.options, f"needs 2 to {len(LETTERS)} options, lettered from A if at all")
-        return bare(tuple(record.check(self.options, option) for option in listed))
+            return tuple(record.get_text(option) for option in self.options)
+        value = record.fields.get(self.options)
+        options = list(value.values()) if isinstance(value, dict) else record.get(self.options, list)
+        while options and options[-1] in (None, ""):  # a table from A to E may hold fewer options
+            options = options[:-1]
+        has_other_keys = isinstance(value, dict) and not LETTERS.startswith("".join(value))
+        if not 2 <= len(options) <= len(LETTERS) or has_other_keys:
+            raise record.error(
+                self.options, f"must hold 2 to {len(LETTERS)} options; the keys of a table must be A, B, C and so on"
+            )
+        return strip_letters(tuple(record.validate(self.options, option) for option in options))
 
     def _answer(self, record: AnnotationRecord, options: tuple[str, ...]) -> str:
-        given = record.fields.get(self.answer)
+        """Return the letter of the right option; without options, the answer's text."""
+        value = record.fields.get(self.answer)
         if not options:
-            return str(given) if type(given) is float else record.name(self.answer)
-        if type(given) is int and 0 <= given < len(options):
-            return LETTERS[given]
-        letter = parse(f"<answer>{given}</answer>", options) if isinstance(given, str) else None
+            return str(value) if type(value) is float else record.get_text(self.answer)
+        if type(value) is int and 0 <= value < len(options):
+            return LETTERS[value]
+        letter = parse(f"<answer>{value}</answer>", options) if isinstance(value, str) else None
         if letter is None:
-            record.name(self.answer)
-            raise record.error(self.answer, f"{str(given)[:60]!r} names not one of the {len(options)} options")
+            record.get_text(self.answer)  # a missing field or another type has an error of its own
+            raise record.error(
+                self.answer,
+                f"{str(value)[:60]!r} is none of the {len(options)} options; give a letter, an index from 0 or a text",
+            )
         return letter
 
     def _media(self, record: AnnotationRecord, kind: str, template: str) -> str | None:
-        """The path that a template comes to; None without a template, or where one of its fields is null."""
+        """Return the path of a medium: a template with the record's fields.
+
+        None without a template, or if one of the fields is null. The seconds in `#t={start},{end}` must be numbers.
+        """
         path, _, seconds = template.partition("#t=")
-        names = _FIELD.findall(path)
+        names = _PLACEHOLDER.findall(path)
         if not template or any(name in record.fields and record.fields[name] is None for name in names):
             return None
-        path = _FIELD.sub(lambda found: record.name(found[1]), path)
+        path = _PLACEHOLDER.sub(lambda match: record.get_text(match[1]), path)
         if seconds:
-            path += "#t=" + _FIELD.sub(lambda found: str(record.get(found[1], float)), seconds)
+            path += "#t=" + _PLACEHOLDER.sub(lambda match: str(record.get(match[1], float)), seconds)
             if split_time_span(path)[0] == path:
-                raise record.error(kind, f"{path[-60:]} must end in #t=START,END, seconds from 0")
-        return record.media(kind, path)
+                raise record.error(kind, f"{path[-60:]} must end in #t=START,END, with seconds from 0")
+        return record.media_path(kind, path)
+
+    def _regions(self, record: AnnotationRecord) -> dict[str, tuple[float, ...]]:
+        """Return "span", the seconds of the answer, and "box", its pixels, as far as they are mapped.
+
+        The second half of the numbers holds the ends: (start, end) and (x1, y1, x2, y2).
+        """
+        regions = {}
+        for kind, name, size in (("span", self.span, 2), ("box", self.box, 4)):
+            if not name:
+                continue
+            numbers = tuple(record.validate(name, number, float) for number in record.get(name, list))
+            starts, ends = numbers[: size // 2], numbers[size // 2 :]
+            if len(numbers) != size or not all(start < end for start, end in zip(starts, ends, strict=True)):
+                raise record.error(name, f"{kind} must be {size} numbers, each end after its start, not {numbers}")
+            regions[kind] = numbers
+        return regions
 
 
-def bare(options: tuple[str, ...]) -> tuple[str, ...]:
-    """Options without the letters that they may begin with, if all of them do."""
-    found = [_LETTERED.fullmatch(option) for option in options]
-    if all(f and f[1] == letter and f[2] for f, letter in zip(found, LETTERS, strict=False)):
-        return tuple(f[2].strip() for f in found if f)
+def strip_letters(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the options without leading letters such as "A." or "(A)", if they are lettered in order from A.
+
+    >>> strip_letters(("A. open tap", "B. close tap"))
+    ('open tap', 'close tap')
+    >>> strip_letters(("A. Bell", "C. Dodo"))
+    ('A. Bell', 'C. Dodo')
+    """
+    matches = [_LETTERED.fullmatch(option) for option in options]
+    if all(match and match[1] == letter and match[2] for match, letter in zip(matches, LETTERS, strict=False)):
+        return tuple(match[2].strip() for match in matches if match)
     return options

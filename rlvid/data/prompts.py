@@ -1,4 +1,4 @@
-"""Which prompts a run trains on and is evaluated on, and in which order."""
+"""Choose the prompts of a run: what it trains on and in which order, and what it is evaluated on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rlvid.data import benchmark, preferences
+from rlvid.data.benchmark import load_level, load_levels
+from rlvid.data.preferences import attach_preferences
 from rlvid.errors import UserError
 from rlvid.noise.apply import apply_noise, summarize_noise
 from rlvid.noise.base import Noise
@@ -34,58 +35,79 @@ def training_data(
     fraction: float,
     seed: int,
     noise: Noise,
-    preferences_file: Path | None = None,
+    preferences: Path | None = None,
 ) -> TrainingData:
     """Read a training split, take a fraction of it, and apply noise.
 
     Args:
         data: a benchmark, as in the config's `data`.
         split: "train", or "train_cot" for demonstrations.
-        data_seed: decides options and their order, where the data set leaves them open.
+        data_seed: decides the options and their order where the data set leaves them open.
         fraction: `train.data_fraction`; `seed` chooses the samples.
-        noise: corrupts the prompts that are left.
-        preferences_file: pairs to attach; prompts without a pair are left out.
+        seed: the run's seed.
+        noise: corrupts the chosen prompts.
+        preferences: a file of pairs that are attached to the prompts; prompts without a pair are left out.
+
+    Raises:
+        UserError: if the benchmark or the pairs cannot be used.
     """
-    clean = subset(benchmark.level(data, split, data_seed), fraction, seed)
+    clean = subset(load_level(data, split, data_seed), fraction, seed)
     prompts, manifest = apply_noise(clean, noise)
     noise_summary = summarize_noise(noise, clean, manifest)
-    if preferences_file:
-        prompts = preferences.attach(prompts, preferences_file)
+    if preferences:
+        prompts = attach_preferences(prompts, preferences)
     return TrainingData(prompts, manifest, noise_summary)
 
 
 def subset(prompts: list[Prompt], fraction: float, seed: int) -> list[Prompt]:
-    """A fraction of the prompts, at least one, chosen by hash of the seed and the sample id, in their order.
+    """Return a fraction of the prompts, at least one, in their order.
 
-    The choice is the same for every algorithm, and a smaller fraction is part of a larger one.
+    A hash of the seed and the sample id chooses them. So the choice is the same for every algorithm, and a smaller
+    fraction is a subset of a larger one.
     """
     if fraction == 1:
         return prompts
     uniforms = {prompt.id: uniform_hash("fraction", seed, prompt.id) for prompt in prompts}
-    smallest = sorted(uniforms, key=uniforms.__getitem__)[: max(1, round(fraction * len(prompts)))]
-    chosen = set(smallest)
+    count = max(1, round(fraction * len(prompts)))
+    chosen = set(sorted(uniforms, key=uniforms.__getitem__)[:count])
     return [prompt for prompt in prompts if prompt.id in chosen]
 
 
 def held_out_prompts(
     data: str, splits: Sequence[str], transfer: Sequence[str] = (), limit: int = 0
 ) -> dict[str, list[Prompt]]:
-    """Level -> its questions, in file order and never corrupted: the benchmark's own levels, then `transfer`'s.
+    """Return the questions of each held-out level, in the order of the file and without noise.
 
-    `limit` keeps the first so many questions of each level; 0 keeps all. Raises UserError if two benchmarks have
-    a level of the same name.
+    Args:
+        data: a benchmark, as in the config's `data`.
+        splits: its levels.
+        transfer: further benchmarks, all levels of which are added.
+        limit: the maximal number of questions per level, counted from the first one; 0 means all.
+
+    Raises:
+        UserError: if a level does not exist, or if two benchmarks have a level of the same name.
     """
-    levels = {name: benchmark.level(data, name) for name in splits}
+    levels = {level: load_level(data, level) for level in splits}
     for other in transfer:
-        more = benchmark.levels(other)
+        more = load_levels(other)
         if shared := sorted(more.keys() & levels.keys()):
-            raise UserError(f"eval.transfer: {other} has a level {shared[0]!r}, and so has another benchmark here")
+            raise UserError(
+                f"eval.transfer: {other} has a level {shared[0]!r}, as another benchmark of this run has; "
+                "remove one of the two benchmarks"
+            )
         levels |= more
-    return {name: prompts[: limit or None] for name, prompts in levels.items()}
+    return {level: prompts[: limit or None] for level, prompts in levels.items()}
 
 
 def prompts_of_step(prompts: list[Prompt], step: int, count: int, seed: int) -> list[Prompt]:
-    """The `count` prompts of a step (numbered from 1). Seed and epoch alone decide the order within each epoch."""
+    """Return the `count` prompts of a step, counted from 1.
+
+    Each epoch is a permutation of all prompts that depends on the seed and the epoch alone. With 5 prompts and 3 of
+    them per step:
+
+        epoch    0 0 0 0 0 1 1 1 1 1
+        step     1 1 1 2 2 2 3 3 3 4
+    """
     chosen = []
     for index in range((step - 1) * count, step * count):
         epoch, position = divmod(index, len(prompts))
@@ -94,14 +116,15 @@ def prompts_of_step(prompts: list[Prompt], step: int, count: int, seed: int) -> 
 
 
 def spare_prompts(prompts: list[Prompt], drawn: Sequence[Prompt], count: int, step: int, seed: int) -> list[Prompt]:
-    """Up to `count` further prompts for a step, none of those already drawn.
+    """Return up to `count` further prompts for a step, none of which is in `drawn`.
 
-    Their order depends on the seed and the step alone, so the prompts of later steps do not depend on how many groups
-    of this one were flat.
+    Their order depends on the seed and the step alone. So the prompts of later steps do not depend on the number of
+    flat groups in this one.
     """
     used = {prompt.id for prompt in drawn}
     order = np.random.default_rng([seed, step, 1]).permutation(len(prompts))
-    return [prompts[i] for i in order if prompts[i].id not in used][: max(count, 0)]
+    unused = [prompts[index] for index in order if prompts[index].id not in used]
+    return unused[: max(count, 0)]
 
 
 @lru_cache(maxsize=4)

@@ -1,46 +1,46 @@
-"""Records of annotation files, a JSON object on each line or one JSON array of them; what is wrong says where.
+"""Annotation records: checked access to the fields of JSON objects, with errors that name file, line and field.
 
-Every layout reads its files through these, and none of them reads a file that its data's folder does not hold.
+Every layout reads its files through this module. No file outside the data set's folder is read, and no path of a record
+may lead out of it.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from rlvid.answer import LETTERS
+from rlvid.data.json_files import read_json_file
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.read import split_time_span
 
-LARGEST = 2**24  # bytes of one record: a line that never ends must not fill the memory
-
 
 @dataclass(frozen=True)
 class AnnotationRecord:
-    """One JSON object of an annotation file; its errors say where it stands."""
+    """One JSON object of an annotation file. Its methods raise UserError with file, line and field."""
 
-    where: str  # file:line
-    number: int  # its line, or its place in the array, from 1
-    root: Path
+    where: str  # "FILE:LINE"
+    number: int  # from 1: its line, or its index in the array
+    root: Path  # the folder of the data set
     fields: Mapping[str, Any]
 
-    def error(self, field: str, what: str) -> UserError:
-        return UserError(f"{self.where}: {field}: {what}")
+    def error(self, field: str, problem: str) -> UserError:
+        """Return an error about a field, to be raised."""
+        return UserError(f"{self.where}: {field}: {problem}")
 
     def get(self, field: str, kind: type = str) -> Any:
-        """A field of a type; a text must not be blank."""
+        """Return the value of a field, which must be there and be of a type. A text must not be blank."""
         if field not in self.fields:
             raise self.error(field, f"missing; the record has {', '.join(self.fields) or 'no fields'}")
-        return self.check(field, self.fields[field], kind)
+        return self.validate(field, self.fields[field], kind)
 
-    def check(self, field: str, value: Any, kind: type = str) -> Any:
+    def validate(self, field: str, value: Any, kind: type = str) -> Any:
+        """Return a value from a field, which must be of a type. A text must not be blank; an int is a float too."""
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind:
@@ -49,107 +49,131 @@ class AnnotationRecord:
             raise self.error(field, "is blank or holds a zero byte")
         return value
 
-    def name(self, field: str) -> str:
-        """A field that names something: a text, or a whole number."""
+    def get_text(self, field: str) -> str:
+        """Return a field that holds a text or an integer, as text."""
         return str(self.get(field, int if type(self.fields.get(field)) is int else str))
 
-    def media(self, field: str, *parts: str) -> str:
-        """The absolute path of a file under the root, its seconds with it; one that would lead elsewhere is refused."""
-        whole = str(Path(*parts))
-        path, span = Path(split_time_span(whole)[0]), split_time_span(whole)[1:]
-        if not span[0] < span[1]:
-            raise self.error(field, f"{whole[-60:]} ends before it begins")
-        if not _possible(self.root / path):
+    def get_texts(self, field: str) -> tuple[str, ...]:
+        """Return a field that holds a list of texts."""
+        return tuple(self.validate(field, text) for text in self.get(field, list))
+
+    def present(self, fields: Iterable[str]) -> dict[str, Any]:
+        """Return those of some fields that the record has, with their values unchecked."""
+        return {field: self.fields[field] for field in fields if field in self.fields}
+
+    def media_path(self, field: str, *parts: str) -> str:
+        """Return the absolute path of a file under the root. The file need not exist.
+
+        Args:
+            field: the field that is named in errors.
+            parts: parts of the path, relative to the root. The last one may end in `#t=START,END`, in seconds; this
+                ending is kept.
+        """
+        relative = str(Path(*parts))
+        path_text, start, end = split_time_span(relative)
+        path = Path(path_text)
+        if not start < end:
+            raise self.error(field, f"{relative[-60:]}: its end is not after its start")
+        if not _can_exist(self.root / path):
             raise self.error(field, f"{str(path)[:60]}: no file can have this path: too long, or links in a circle")
-        if path.is_absolute() or ".." in path.parts or not inside(self.root, self.root / path):
-            raise self.error(field, f"{path} leads out of {self.root}; media must lie in the data's own folder")
-        return str(self.root / whole)
+        if path.is_absolute() or ".." in path.parts or not is_inside(self.root, self.root / path):
+            raise self.error(field, f"{path} leads out of {self.root}; move the file into that folder")
+        return str(self.root / relative)
 
 
 @dataclass(frozen=True)
-class Source:
-    """An annotation file and what makes a prompt of one of its records, or None of one that is not asked."""
+class AnnotationFile:
+    """A file of records and the function that converts a record to a prompt, or to None to leave it out."""
 
-    file: Path
-    root: Path
-    prompt: Callable[[AnnotationRecord], Prompt | None]
-    key: str  # the field with the sample's id
+    path: Path
+    root: Path  # the folder of the data set
+    to_prompt: Callable[[AnnotationRecord], Prompt | None]
+    id_field: str  # for errors about duplicate samples
 
     def prompts(self) -> list[Prompt]:
-        """All of them, in the file's order; raises UserError with file, line and field."""
-        found: dict[str, Prompt] = {}
-        for record in records(self.file, self.root):
-            prompt = self.prompt(record)
+        """Return all prompts, in the order of the file.
+
+        Raises:
+            UserError: if a record is malformed or has the id of an earlier one, or if there is no prompt.
+        """
+        prompts: dict[str, Prompt] = {}
+        for record in read_records(self.path, self.root):
+            prompt = self.to_prompt(record)
             if prompt is None:
                 continue
-            if prompt.id in found:
-                raise repeated(record, self.key, prompt)
-            found[prompt.id] = prompt
-        if not found:
-            raise UserError(f"{self.file}: holds no record")
-        return list(found.values())
+            if prompt.id in prompts:
+                raise duplicate_error(record, self.id_field, prompt.id)
+            prompts[prompt.id] = prompt
+        if not prompts:
+            raise UserError(f"{self.path}: holds no record")
+        return list(prompts.values())
 
 
-def repeated(record: AnnotationRecord, key: str, prompt: Prompt) -> UserError:
-    """A second record of a sample: which of them counts, nobody knows."""
-    return record.error(key, f"{prompt.id} stands on an earlier line too")
+def duplicate_error(record: AnnotationRecord, field: str, sample_id: str) -> UserError:
+    """Return the error about a record whose sample id an earlier record has."""
+    return record.error(field, f"{sample_id} is the id of an earlier record too; remove one of them")
 
 
-def records(file: Path, root: Path) -> Iterator[AnnotationRecord]:
-    """Every record, in the file's order; raises UserError at the first that is none."""
-    for found in read(file, root):
-        if isinstance(found, UserError):
-            raise found
-        yield found
+def read_records(file: Path, root: Path) -> Iterator[AnnotationRecord]:
+    """Yield the records of a file, in order. Raises UserError at the first item that is not a record."""
+    for item in read_records_or_errors(file, root):
+        if isinstance(item, UserError):
+            raise item
+        yield item
 
 
-def read(file: Path, root: Path) -> Iterator[AnnotationRecord | UserError]:
-    """Every record; what is none comes as the error that it is, and the next one follows.
+def read_records_or_errors(file: Path, root: Path) -> Iterator[AnnotationRecord | UserError]:
+    """Yield the records of a file, in order. Whatever is not a record is yielded as a UserError.
 
-    A `.json` file holds one array, any other file a record on each line. After an array's first fault nothing follows:
-    where its next record would begin is not known.
+    For the format of the file see `read_json_file`. A file outside `root`, the data set's folder, is not read.
     """
-    if not inside(root, file):
-        yield UserError(f"{file}: leads out of {root}; annotations must lie in the data's own folder")
+    if not is_inside(root, file):
+        yield UserError(f"{file}: leads out of {root}; move the annotation file into that folder")
         return
     try:
-        for where, number, found in _array(file) if file.suffix == ".json" else _lines(file):
-            if isinstance(found, UserError):
-                yield found
-            elif isinstance(found, dict):
-                yield AnnotationRecord(where, number, root, found)
-            else:
-                yield UserError(f"{where}: must be one JSON object, not {str(found)[:60]}")
+        for where, number, value in read_json_file(file):
+            yield value if isinstance(value, UserError) else AnnotationRecord(where, number, root, value)
     except OSError as error:
         yield UserError(f"{file}: cannot be read: {error.strerror}")
 
 
-def lettered(record: AnnotationRecord, field: str, text: str) -> tuple[str, tuple[str, ...]]:
-    """A user's text becomes the question and the options: the lines "A. ..", "B. .." and so on."""
+def split_lettered_options(record: AnnotationRecord, field: str, text: str) -> tuple[str, tuple[str, ...]]:
+    """Split a text that ends in lines "A. ..", "B. .." and so on; return the text before them, and the options.
+
+    Lines after the last option are dropped. Raises UserError about `field` if there are fewer than two options.
+    """
     lines = text.split("\n")
-    starts = [i for i, line in enumerate(lines) if line.startswith("A. ")]
+    starts = [index for index, line in enumerate(lines) if line.startswith("A. ")]
     options: list[str] = []
-    for line in lines[starts[-1] :] if starts else []:
-        if not line.startswith(f"{LETTERS[len(options)]}. "):
+    for letter, line in zip(LETTERS, lines[starts[-1] :] if starts else [], strict=False):
+        if not line.startswith(f"{letter}. "):
             break
-        options.append(record.check(field, line[3:].strip()))
+        options.append(record.validate(field, line[3:].strip()))
     if len(options) < 2:
         raise record.error(field, f"must hold lines 'A. ..' and 'B. ..', not {text[:80]!r}")
     return "\n".join(lines[: starts[-1]]).strip(), tuple(options)
 
 
-def inside(root: Path, path: Path) -> bool:
-    """Whether a path stays in a data root where its links lead.
+def is_inside(root: Path, path: Path) -> bool:
+    """Return whether a path, after all links are resolved, is inside a data set's folder.
 
-    In the hub's cache REPOSITORY/snapshots/HASH is all links to REPOSITORY/blobs, so the blobs of a root's own
-    repository are inside too.
+    In the cache of the Hugging Face hub, REPOSITORY/snapshots/HASH holds links to REPOSITORY/blobs. So if the root is
+    such a snapshot, the blobs of the same repository count as inside.
     """
     target = path.resolve()
-    return any(target.is_relative_to(home) for home in _homes(root))
+    return any(target.is_relative_to(folder) for folder in _allowed_folders(root))
 
 
-def _possible(path: Path) -> bool:
-    """Whether there could be a file, though there may be none."""
+@lru_cache
+def _allowed_folders(root: Path) -> tuple[Path, ...]:
+    """Return the resolved root, and the blobs of its repository if it is in the hub's cache."""
+    root = root.resolve()
+    snapshots = [parent for parent in root.parents if parent.name == "snapshots" and "--" in parent.parent.name]
+    return root, *(folder.parent / "blobs" for folder in snapshots)
+
+
+def _can_exist(path: Path) -> bool:
+    """Return whether the system accepts a path, even if there is no such file."""
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -157,62 +181,3 @@ def _possible(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-@lru_cache
-def _homes(root: Path) -> tuple[Path, ...]:
-    root = root.resolve()
-    snapshots = (p for p in root.parents if p.name == "snapshots" and "--" in p.parent.name)
-    return root, *(folder.parent / "blobs" for folder in snapshots)
-
-
-def _lines(file: Path) -> Iterator[tuple[str, int, Any]]:
-    with file.open("rb") as lines:
-        for number in count(1):
-            line, where = lines.readline(LARGEST + 1), f"{file}:{number}"
-            if not line:
-                return
-            if len(line) > LARGEST:
-                while line and not line.endswith(b"\n"):
-                    line = lines.readline(LARGEST)
-                yield where, number, _huge(where)
-            elif line.strip():
-                yield where, number, _parsed(where, line)
-
-
-def _huge(where: str) -> UserError:
-    return UserError(f"{where}: is longer than {LARGEST:,} bytes: no record; remove it")
-
-
-def _parsed(where: str, line: bytes) -> Any:
-    try:
-        return _whole(json.loads(line.decode()))
-    except (ValueError, RecursionError) as error:
-        return UserError(f"{where}: no JSON in UTF-8: {error}; mend or remove this line")
-
-
-def _array(file: Path) -> Iterator[tuple[str, int, Any]]:
-    data, decode, line, at = file.read_bytes(), json.JSONDecoder().raw_decode, 1, 0
-    try:
-        text = data.decode()
-        between = re.match(r"\s*\[\s*(]?)", text)
-        for number in count(1):
-            if not between:
-                raise ValueError("no array [{..}, {..}]; a file with a record on each line is named .jsonl")
-            line, at = line + text.count("\n", at, between.end()), between.end()
-            if between[1] == "]":
-                return
-            record, end = decode(text, at)
-            where = f"{file}:{line} (record {number})"
-            yield where, number, _huge(where) if end - at > LARGEST else _whole(record)
-            between = re.compile(r"\s*([],])\s*").match(text, end)
-    except (ValueError, RecursionError) as error:
-        if isinstance(error, UnicodeDecodeError):
-            line = data.count(b"\n", 0, error.start) + 1
-        yield "", 0, UserError(f"{file}:{line}: no JSON in UTF-8: {error}; mend it")
-
-
-def _whole(value: Any) -> Any:
-    """The value, unless an escape smuggled half a character into it."""
-    json.dumps(value, ensure_ascii=False).encode()
-    return value

@@ -1,4 +1,4 @@
-"""A model as a reward calls it: each call is timed and logged."""
+"""A wrapper that times and logs the calls of a reward to a model, such as the judge."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from typing import Any
 
 @dataclass
 class LoggedModel:
-    """Wraps a model so that its calls count as time of its kind of evidence and are kept for `samples/`.
+    """Call a model, count the time as that of its kind of evidence, and keep a log for `samples/`.
 
-    `log` holds one `{"asked": input, "replied": output}` per input, in order.
+    Attributes:
+        model: maps a sequence of inputs to as many outputs.
+        timed: returns a context manager; the time within it is added to the kind of evidence.
+        log: one `{"asked": input, "replied": output}` per input, in order.
     """
 
     model: Callable[[Sequence[Any]], Any]
@@ -20,12 +23,14 @@ class LoggedModel:
     log: list[dict[str, Any]] = field(default_factory=list)
 
     def call_unlogged(self, inputs: Sequence[Any]) -> Any:
-        """The model's outputs, in order; timed but not logged."""
+        """Return the model's outputs, in order; the call is timed but not logged."""
         with self.timed():
             return self.model(inputs)
 
     def __call__(self, inputs: Sequence[Any]) -> Any:
-        """The model's outputs, in order; timed and logged."""
+        """Return the model's outputs, in order; the call is timed and logged."""
         outputs = self.call_unlogged(inputs)
-        self.log += [{"asked": x, "replied": y} for x, y in zip(inputs, outputs, strict=True)]
+        self.log += [
+            {"asked": model_input, "replied": output} for model_input, output in zip(inputs, outputs, strict=True)
+        ]
         return outputs

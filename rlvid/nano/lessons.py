@@ -1,8 +1,13 @@
-"""What the embedded base model is taught, and how lessons become tensors.
+"""The training data of the embedded base model, and its conversion to tensors.
 
-Glances ask for the one ingredient in the pot, captions for all that the pixels show, look-ups for the letter of an
-action (text only); questions are the benchmark's own. Without glances no caption is learnt: nothing ties words to
-pixels until one word in one place does.
+There are four kinds of lessons, made from random kitchen samples:
+
+    pot       "What is in the pot?" about one image; the reply names one ingredient
+    caption   "What do you see?" about a clip and an image; the reply describes all that the pixels show
+    lookup    text only: the options of a question; the reply gives the letters of some actions
+    question  the question of the benchmark; the reply is a reasoned answer
+
+Pot lessons come first. Without them captions are not learnt: a word must first be tied to pixels at one fixed position.
 """
 
 from __future__ import annotations
@@ -17,16 +22,17 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase, Qwen2VLConfig
 
 from rlvid.answer import LETTERS, format_question
-from rlvid.data.kitchen import Sample, sample
+from rlvid.data.kitchen import Sample, draw_sample
 from rlvid.video.pixels import patchify
 
-WORLDS = 1_000_003  # added to seeds: no lesson shows a world of the benchmark
-GLANCES, CAPTIONS = 30, 225  # the first steps are glances, then captions; all after are questions
+SEED_OFFSET = 1_000_003  # added to seeds, so that no lesson shows a scene of the benchmark
+FIRST_CAPTION_STEP, FIRST_QUESTION_STEP = 30, 225  # steps from 0: first pot lessons, then captions, then questions
+IGNORED = -100  # the label of tokens without a loss, as in transformers
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What the user shows and says, and the reply to learn."""
+    """A user's message with its media, and the reply to learn."""
 
     text: str
     reply: str
@@ -34,79 +40,106 @@ class Lesson:
     image: np.ndarray | None = None  # (1, H, W, 3) uint8
 
 
-def glance(s: Sample) -> Lesson:
-    """One thing in one place."""
-    return Lesson("What is in the pot?", f"{s.scene.newest}.", None, s.observation[None])
+def pot_lesson(sample: Sample) -> Lesson:
+    """Return a lesson that asks for the one ingredient that the image shows in the pot."""
+    return Lesson("What is in the pot?", f"{sample.scene.top_of_pot}.", None, sample.observation[None])
 
 
-def caption(s: Sample) -> Lesson:
-    """Perception alone."""
-    return Lesson("What do you see?", s.scene.seen, s.clip, s.observation[None])
+def caption_lesson(sample: Sample) -> Lesson:
+    """Return a lesson that asks for everything that the clip and the image show, without any reasoning."""
+    return Lesson("What do you see?", sample.scene.description, sample.clip, sample.observation[None])
 
 
-def look_up(s: Sample, rng: np.random.Generator) -> Lesson:
-    """From actions to their letters: each once, since what comes twice would be copied from the reply itself."""
-    options = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, s.options, strict=False))
-    asked = rng.permutation(len(s.options))[:3]
-    replies = [f"Next is the {s.options[i].split()[2]}.</think><answer>{LETTERS[i]}</answer>" for i in asked]
+def lookup_lesson(sample: Sample, rng: np.random.Generator) -> Lesson:
+    """Return a lesson, text only, that maps three actions to their letters.
+
+    Each action occurs once, because the model would copy the letter of a repeated one from the reply itself.
+    """
+    options = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, sample.options, strict=False))
+    chosen = rng.permutation(len(sample.options))[:3]
+    ingredients = {i: sample.options[i].split()[2] for i in chosen}  # "put the ONION in the pot"
+    replies = [f"Next is the {ingredients[i]}.</think><answer>{LETTERS[i]}</answer>" for i in chosen]
     return Lesson(f"\n{options}\n", "".join(replies))
 
 
-def question(s: Sample, care: float) -> Lesson:
-    """The benchmark's question and a reasoned answer; with little `care` in [0, 1) the answer lacks its tags."""
-    careless = care < (0.05 if s.scene.filmed else 0.6)
-    reply = f"<think>{s.scene.reasoning}</think>The answer is {s.letter}." if careless else s.response
-    return Lesson(format_question(s.question, s.options), reply, s.clip, s.observation[None])
+def question_lesson(sample: Sample, uniform: float) -> Lesson:
+    """Return the benchmark's question with a reasoned answer, sometimes without the answer's tags.
+
+    The tags are missing if `uniform`, a number in [0, 1), is below 0.05, or below 0.6 for a sample without a video.
+    """
+    without_tags = uniform < (0.05 if sample.scene.filmed else 0.6)
+    reply = sample.response
+    if without_tags:
+        reply = f"<think>{sample.scene.reasoning}</think>The answer is {sample.letter}."
+    return Lesson(format_question(sample.question, sample.options), reply, sample.clip, sample.observation[None])
 
 
-def lessons(step: int, seed: int) -> list[list[Lesson]]:
-    """The batches of one step, each of one kind."""
-    rng = np.random.default_rng([WORLDS + seed, step])
+def lesson_batches(step: int, seed: int) -> list[list[Lesson]]:
+    """Return the batches of one pretraining step, counted from 0. The lessons of a batch are of one kind."""
+    rng = np.random.default_rng([SEED_OFFSET + seed, step])
 
-    def drawn(count: int) -> list[Sample]:
-        return [sample(rng, "train", number) for number in range(count)]
+    def draw(count: int) -> list[Sample]:
+        return [draw_sample(rng, "train", number) for number in range(count)]
 
-    look_ups = [look_up(s, rng) for s in drawn(48)]
-    if step < GLANCES:
-        return [[glance(s) for s in drawn(32)], look_ups]
-    if step < CAPTIONS:
-        return [[caption(s) for s in drawn(32)], look_ups]
-    return [[question(s, rng.random()) for s in drawn(32)], look_ups[:16]]
+    # The order of these draws is part of the checkpoint: the lookups are drawn first in every step.
+    lookups = [lookup_lesson(sample, rng) for sample in draw(48)]
+    if step < FIRST_CAPTION_STEP:
+        return [[pot_lesson(sample) for sample in draw(32)], lookups]
+    if step < FIRST_QUESTION_STEP:
+        return [[caption_lesson(sample) for sample in draw(32)], lookups]
+    return [[question_lesson(sample, rng.random()) for sample in draw(32)], lookups[:16]]
 
 
 def collate(batch: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, config: Qwen2VLConfig) -> dict[str, Tensor]:
-    """The model's arguments for a batch: padded on the right, with the loss on the replies alone."""
+    """Return the model's keyword arguments for a batch of lessons.
+
+    Rows are padded on the right to the longest one, L tokens. `labels` are set on the tokens of the replies only.
+
+    Returns:
+        (B, L) `input_ids`, `attention_mask`, `labels` and `mm_token_type_ids` (0 text, 1 image, 2 video); and for each
+        kind of media in the batch its patches, (N, 1176) float32, and its grids, one row (t, h, w) per video or image.
+    """
     rows, labels = [], []
-    pixels: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    patches: dict[str, list[Tensor]] = {"video": [], "image": []}
+    grids: dict[str, list[Tensor]] = {"video": [], "image": []}
     for lesson in batch:
-        prompt, shown = _prompt(lesson, tokenizer)
-        for kind, (patches, grid) in shown.items():
-            pixels.setdefault(kind, []).append((patches, torch.tensor(grid)))
-        asked, replied = tokenizer.encode(prompt), tokenizer.encode(f"{lesson.reply}<|im_end|>")
-        rows.append(torch.tensor(asked + replied))
-        labels.append(torch.tensor([-100] * len(asked) + replied))
-    ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+        prompt, media = _render_prompt(lesson, tokenizer)
+        for kind, (lesson_patches, grid) in media.items():
+            patches[kind].append(lesson_patches)
+            grids[kind].append(torch.tensor(grid))
+        prompt_ids = tokenizer.encode(prompt)
+        reply_ids = tokenizer.encode(f"{lesson.reply}<|im_end|>")
+        rows.append(torch.tensor(prompt_ids + reply_ids))
+        labels.append(torch.tensor([IGNORED] * len(prompt_ids) + reply_ids))
+    input_ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+    is_image, is_video = input_ids == config.image_token_id, input_ids == config.video_token_id
     tensors = {
-        "input_ids": ids,
+        "input_ids": input_ids,
         "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
-        "labels": pad_sequence(labels, batch_first=True, padding_value=-100),
-        "mm_token_type_ids": (ids == config.image_token_id).int() + 2 * (ids == config.video_token_id).int(),
+        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        "mm_token_type_ids": is_image.int() + 2 * is_video.int(),
     }
     for kind, name in (("video", "pixel_values_videos"), ("image", "pixel_values")):
-        if kind in pixels:
-            tensors[name] = torch.cat([patches for patches, _ in pixels[kind]])
-            tensors[f"{kind}_grid_thw"] = torch.stack([grid for _, grid in pixels[kind]])
+        if patches[kind]:
+            tensors[name] = torch.cat(patches[kind])
+            tensors[f"{kind}_grid_thw"] = torch.stack(grids[kind])
     return tensors
 
 
-def _prompt(lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, tuple[Tensor, tuple]]]:
-    """The chat up to the reply, one placeholder for each visual token; and each medium's patches and grid."""
-    media = {"video": lesson.video, "image": lesson.image}
-    shown = {kind: patchify(torch.from_numpy(frames)) for kind, frames in media.items() if frames is not None}
-    content = [{"type": kind} for kind in shown] + [{"type": "text", "text": lesson.text}]
+def _render_prompt(lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, tuple[Tensor, tuple]]]:
+    """Return the chat up to the reply, and the patches and the grid of each medium ("video", "image").
+
+    The chat holds one placeholder token for each visual token, which is a block of 2 x 2 patches.
+    """
+    media = {
+        kind: patchify(torch.from_numpy(frames))
+        for kind, frames in (("video", lesson.video), ("image", lesson.image))
+        if frames is not None
+    }
+    content = [{"type": kind} for kind in media] + [{"type": "text", "text": lesson.text}]
     chat = tokenizer.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
-    for kind, (patches, _) in shown.items():
+    for kind, (patches, _) in media.items():
         chat = chat.replace(f"<|{kind}_pad|>", f"<|{kind}_pad|>" * (len(patches) // 4))
-    return chat, shown
+    return chat, media

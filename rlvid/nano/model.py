@@ -1,9 +1,10 @@
-"""The embedded base model: the real Qwen2-VL architecture at 2.6 M parameters, pretrained on kitchens in minutes.
+"""Pretrain the embedded base model: Qwen2-VL's architecture with 2.6 M parameters, on kitchen samples, in minutes.
 
     python -m rlvid.nano.model OUT [--steps 380] [--seed 0]
 
-Pretraining stops early on purpose: the base sees, reasons and looks up so-so, and forgets the answer's tags now and
-then, most of all where there is no video. So reinforcement learning has something to do.
+Pretraining stops early on purpose, so that reinforcement learning has something to improve. The base model sees,
+reasons and looks up letters moderately well, and sometimes omits the tags of the answer, most often without a video.
+The checkpoint that comes with rlvid is in `rlvid/nano/base` (`rlvid.registry.NANO_CHECKPOINT`).
 """
 
 from __future__ import annotations
@@ -25,17 +26,25 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from rlvid.data.kitchen import sample
+from rlvid.data.kitchen import draw_sample
 from rlvid.data.kitchen_world import INGREDIENTS
-from rlvid.nano.lessons import WORLDS, caption, collate, glance, lessons, look_up, question
+from rlvid.nano.lessons import (
+    SEED_OFFSET,
+    Lesson,
+    caption_lesson,
+    collate,
+    lesson_batches,
+    lookup_lesson,
+    pot_lesson,
+    question_lesson,
+)
 from rlvid.policy.mrope import TRANSFORMERS_POSITIONS
 
-BASE = Path(__file__).parent / "base"
-SPECIAL = (
+SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
     "<|image_pad|>", "<|video_pad|>",
 )  # fmt: skip
-CHAT = """\
+CHAT_TEMPLATE = """\
 {% for message in messages %}\
 {% if loop.first and message['role'] != 'system' %}\
 <|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}\
@@ -47,109 +56,127 @@ CHAT = """\
 {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"""
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """Byte-level BPE, lossless on any text, with Qwen's special tokens and chat.
+def build_tokenizer() -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer on kitchen texts, with Qwen2-VL's special tokens and chat template.
 
-    Ingredients stand alone; an option's line is one token, and so is whatever else is always written together, as in
-    SuperBPE (arXiv:2503.13423). A question is a third as long as in words, and from an action to its letter it is one
-    attention. Trials with words as tokens had not learnt that look-up in whole replies (experiments/README.md).
+    It is lossless on any text. Every ingredient is one token, and so is every line with an option and everything else
+    that always occurs together, as in SuperBPE (arXiv:2503.13423). So a question has a third of the tokens that it has
+    with words as tokens, and the letter of an action takes one attention step to find. Trials with words as tokens had
+    not learnt this lookup within full replies (experiments/README.md).
     """
     bpe = Tokenizer(models.BPE())
-    alone = Regex(rf"\n[A-Z]\. [^\n]+| (?:{'|'.join(INGREDIENTS)})[,.?]?| in order to|</think><answer>[A-Z]</answer>")
+    units = Regex(rf"\n[A-Z]\. [^\n]+| (?:{'|'.join(INGREDIENTS)})[,.?]?| in order to|</think><answer>[A-Z]</answer>")
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(alone, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [pre_tokenizers.Split(units, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=2000,
         min_frequency=1,
-        special_tokens=list(SPECIAL),
+        special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator(_texts(), trainer)
+    bpe.train_from_iterator(_tokenizer_texts(), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",
         pad_token="<|endoftext|>",
-        extra_special_tokens=list(SPECIAL[1:]),
-        chat_template=CHAT,
+        extra_special_tokens=list(SPECIAL_TOKENS[1:]),
+        chat_template=CHAT_TEMPLATE,
         clean_up_tokenization_spaces=False,
         model_max_length=4096,
     )
 
 
-def _texts() -> Iterator[str]:
-    """Whatever is written in kitchens, in a fixed order."""
+def _tokenizer_texts() -> Iterator[str]:
+    """Yield the texts that the tokenizer is trained on, in a fixed order: the lessons of 200 samples."""
     yield "system\nYou are a helpful assistant.\nuser\n assistant\n"
     for number in range(200):
-        s = sample(np.random.default_rng([WORLDS, number]), ("train", "L3")[number % 2], number // 2)
-        for lesson in (glance(s), caption(s), look_up(s, np.random.default_rng(number)), question(s, number % 2)):
+        level = ("train", "L3")[number % 2]
+        sample = draw_sample(np.random.default_rng([SEED_OFFSET, number]), level, number // 2)
+        lessons: tuple[Lesson, ...] = (
+            pot_lesson(sample),
+            caption_lesson(sample),
+            lookup_lesson(sample, np.random.default_rng(number)),
+            question_lesson(sample, number % 2),
+        )
+        for lesson in lessons:
             yield lesson.text
             yield lesson.reply
 
 
-def config(tokens: PreTrainedTokenizerBase) -> Qwen2VLConfig:
-    """Qwen2-VL's architecture, small: 2.6 M parameters, 0.8 M of them vision."""
-    ids = {name: tokens.convert_tokens_to_ids(f"<|{name}|>") for name in ("im_end", "endoftext")}
-    ids |= {part: tokens.convert_tokens_to_ids(f"<|{part}|>") for part in ("vision_start", "vision_end")}
+def build_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2VLConfig:
+    """Return a config of Qwen2-VL's architecture with 2.6 M parameters, 0.8 M of them in the vision tower."""
+
+    def token_id(name: str) -> int:
+        return tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+
     rope = {"rope_type": "default", "type": "mrope", "mrope_section": [4, 6, 6], "rope_theta": 1e4}
-    spread = {"initializer_range": 0.05}  # 0.02 is meant for wider layers: twice the steps until the first word is seen
+    # The usual 0.02 is meant for wider layers: with it, the first word tied to pixels takes twice as many steps.
+    initializer = {"initializer_range": 0.05}
     return Qwen2VLConfig(
         text_config={
-            "vocab_size": len(tokens), "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 4,
+            "vocab_size": len(tokenizer), "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 4,
             "num_attention_heads": 6, "num_key_value_heads": 3, "max_position_embeddings": 4096,
-            "rope_parameters": rope, "tie_word_embeddings": True, "eos_token_id": ids["im_end"],
-            "pad_token_id": ids["endoftext"], "bos_token_id": None, **spread,
+            "rope_parameters": rope, "tie_word_embeddings": True, "eos_token_id": token_id("im_end"),
+            "pad_token_id": token_id("endoftext"), "bos_token_id": None, **initializer,
         },
         vision_config={
             "depth": 2, "embed_dim": 128, "hidden_size": 192, "num_heads": 4, "mlp_ratio": 2, "patch_size": 14,
-            "temporal_patch_size": 2, "spatial_merge_size": 2, **spread,
+            "temporal_patch_size": 2, "spatial_merge_size": 2, **initializer,
         },
-        **spread,
+        **initializer,
         **TRANSFORMERS_POSITIONS,
         tie_word_embeddings=True,
-        image_token_id=tokens.convert_tokens_to_ids("<|image_pad|>"),
-        video_token_id=tokens.convert_tokens_to_ids("<|video_pad|>"),
-        vision_start_token_id=ids["vision_start"],
-        vision_end_token_id=ids["vision_end"],
+        image_token_id=token_id("image_pad"),
+        video_token_id=token_id("video_pad"),
+        vision_start_token_id=token_id("vision_start"),
+        vision_end_token_id=token_id("vision_end"),
     )  # fmt: skip
 
 
 def pretrain(steps: int = 380, seed: int = 0) -> tuple[Qwen2VLForConditionalGeneration, PreTrainedTokenizerFast]:
-    """Train from scratch with AdamW; the same weights for the same arguments on one machine."""
+    """Train the model from scratch with AdamW; return it with its tokenizer.
+
+    On one machine the same arguments give the same weights.
+    """
     torch.manual_seed(seed)
-    tokens = tokenizer()
-    model = Qwen2VLForConditionalGeneration(config(tokens))
+    tokenizer = build_tokenizer()
+    model = Qwen2VLForConditionalGeneration(build_config(tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 30, total_iters=30)
+    warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 30, total_iters=30)
     for step in track(range(steps), description="pretraining"):
-        for batch in lessons(step, seed):
-            model(**collate(batch, tokens, model.config)).loss.backward()
+        for batch in lesson_batches(step, seed):
+            model(**collate(batch, tokenizer, model.config)).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
-    return model, tokens
+        warmup.step()
+    return model, tokenizer
 
 
-def save(model: Qwen2VLForConditionalGeneration, tokens: PreTrainedTokenizerFast, out: Path) -> None:
-    """Write a Qwen2-VL folder: float16 on disk, to be loaded as float32."""
-    eos, pad = tokens.eos_token_id, tokens.pad_token_id
+def save(model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a Qwen2-VL checkpoint folder: weights, configs, tokenizer and image processor.
+
+    The weights are stored as float16 to save space; the config sets float32, so `from_pretrained` loads them as
+    float32.
+    """
+    eos, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
     model.generation_config = GenerationConfig(eos_token_id=[eos, pad], pad_token_id=pad)
-    model.half().save_pretrained(out)
+    model.half().save_pretrained(folder)
     model.config.dtype = torch.float32
-    model.config.save_pretrained(out)
-    tokens.save_pretrained(out)
-    Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=56 * 56).save_pretrained(out)
+    model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=56 * 56).save_pretrained(folder)
 
 
 def main() -> None:
-    """Pretrain and save, from the command line."""
+    """Run the command line: pretrain and save."""
     parser = argparse.ArgumentParser(prog="rlvid.nano.model", description="Pretrain the embedded base model.")
     parser.add_argument("out", type=Path, help="the folder to write")
-    parser.add_argument("--steps", type=int, default=380)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=380, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the lessons (default: 0)")
     args = parser.parse_args()
     save(*pretrain(args.steps, args.seed), args.out)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rlvid.config import EvidenceConfig
 from rlvid.errors import UserError
-from rlvid.judges.encoder import encoder, entailment
+from rlvid.judges.encoder import entailment, load_encoder
 from rlvid.judges.endpoint import Judge
 from rlvid.registry import suggest
 from rlvid.reward import RewardMix
@@ -75,7 +75,7 @@ def load_judge_models(mix: RewardMix, evidence_config: EvidenceConfig, make_judg
     Raises UserError, in one line, for a model that cannot be loaded or an endpoint that does not answer.
     """
     if "embeddings" in mix.required_evidence:
-        encoder(evidence_config.encoder)
+        load_encoder(evidence_config.encoder)
     if "nli" in mix.required_evidence:
         entailment([("a", "a")], evidence_config.nli)
     return make_judge() if "judge" in mix.required_evidence else None

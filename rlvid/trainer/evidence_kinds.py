@@ -54,14 +54,14 @@ def narrations(sources: EvidenceSources, request: EvidenceRequest, argument: str
 @evidence("embeddings")
 def embeddings(sources: EvidenceSources, request: EvidenceRequest, argument: str) -> list[Any]:
     """A function: n texts -> (n, d) unit vectors of a sentence encoder."""
-    model = LoggedModel(partial(embed, name=sources.evidence_config.encoder), partial(sources.timer, "embeddings"))
+    model = LoggedModel(partial(embed, encoder=sources.evidence_config.encoder), partial(sources.timer, "embeddings"))
     return [model.call_unlogged] * len(request.groups)  # vectors are too large to log
 
 
 @evidence("nli")
 def nli(sources: EvidenceSources, request: EvidenceRequest, argument: str) -> list[Any]:
     """A function: (premise, hypothesis) pairs -> probabilities of entailment under a cross-encoder."""
-    model = partial(entailment, name=sources.evidence_config.nli)
+    model = partial(entailment, cross_encoder=sources.evidence_config.nli)
     return [LoggedModel(model, partial(sources.timer, "nli")) for _ in request.groups]
 
 

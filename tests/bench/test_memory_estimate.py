@@ -16,12 +16,12 @@ from rlvid.bench.memory_estimate import Devices, plan, sizes
 from rlvid.bench.workload import architecture, question
 from rlvid.config import Plugin, load
 from rlvid.errors import UserError
-from rlvid.nano.model import BASE
-from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
+from rlvid.registry import NANO_CHECKPOINT
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip
+from tests.helpers.policies import policy_of
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PROMPT, REPLY, SIDE, FRAMES = 500, 40, 140, 8
@@ -30,7 +30,7 @@ PROMPT, REPLY, SIDE, FRAMES = 500, 40, 140, 8
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A Qwen2-VL of 22 M parameters."""
-    path, tokenizer = tmp_path_factory.mktemp("plan") / "20m", AutoTokenizer.from_pretrained(BASE)
+    path, tokenizer = tmp_path_factory.mktemp("plan") / "20m", AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
     Qwen2VLForConditionalGeneration(architecture("20m", tokenizer)).save_pretrained(path)
     tokenizer.save_pretrained(path)
     return path
@@ -59,7 +59,7 @@ def test_learning_takes_what_was_counted(folder, monkeypatch, dtype, checkpointi
         f"train.gradient_checkpointing={checkpointing}",
     ]
     config = configured(folder, *changes)
-    policy = Policy.load(config).train()
+    policy = policy_of(config).train()
     prompt, encoded = read(policy)
     monkeypatch.setattr(plans, "TEXT", PROMPT - plans.pictures(config))
     group = Group(prompt, [Completion("", (5,) * REPLY) for _ in range(config.train.num_generations)])
@@ -79,11 +79,11 @@ def test_learning_takes_what_was_counted(folder, monkeypatch, dtype, checkpointi
 
 def test_the_cache_of_keys_and_values_is_counted_to_the_byte(folder, monkeypatch):
     config = configured(folder, "train.max_completion_length=1", "train.prompts_per_step=2")
-    policy = Policy.load(config).eval()
+    policy = policy_of(config).eval()
     _, encoded = read(policy)
     monkeypatch.setattr(plans, "TEXT", PROMPT - plans.pictures(config))
     with torch.no_grad():
-        cache, *_ = Sampler(policy, config.train, lambda phase: nullcontext())._prefill([encoded, encoded])
+        cache = Sampler(policy, config.train, lambda phase: nullcontext())._prefill([encoded, encoded]).cache
     held = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values)) * config.train.num_generations
     counted = {part.name: part.size for part in plan(config, Devices(), mixed=False).parts}["keys and values"]
     assert held * (PROMPT + 1) / PROMPT == counted, "and one place for the next token"
@@ -107,8 +107,8 @@ def test_what_rests_is_held_in_half(folder):
     """By a policy with an adapter, and by a frozen reference, to the byte."""
     adapted, whole = (configured(folder, "train.dtype=bfloat16", f"train.lora_r={rank}") for rank in (4, 0))
     for policy, part, config in (
-        (Policy.load(adapted), "weights", adapted),
-        (Reference(Policy.load(whole), whole.train).policy, "the reference", replace(whole, algorithm=Plugin("grpo"))),
+        (policy_of(adapted), "weights", adapted),
+        (Reference(policy_of(whole), whole.train).policy, "the reference", replace(whole, algorithm=Plugin("grpo"))),
     ):
         held = sum(parameter.nbytes for parameter in policy.model.parameters())
         assert {p.name: p.size for p in plan(config, Devices()).parts}[part] == held

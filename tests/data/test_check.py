@@ -1,4 +1,4 @@
-"""`rlvid data check` on folders that real commands wrote: whole ones pass, and each kind of damage is named."""
+"""Tests of `rlvid data check` on real folders: intact ones pass, and each kind of damage is reported."""
 
 import json
 import re
@@ -9,238 +9,241 @@ import pytest
 from PIL import Image
 
 from rlvid.__main__ import main
+from rlvid.config import VideoConfig
 from rlvid.data import check, kitchen, kitchen_long
-from rlvid.data.check import examine, wrong_with
+from rlvid.data.check import find_problems, prompt_problems
 from rlvid.types import Prompt
 from rlvid.video.read import read_with_pyav
 from tests.helpers.media import hang_on_slow, write_truncated
 
-LEVELS = {"train": 8, "L1": 14, "L2": 2, "L3": 2}
+COUNTS = {"train": 8, "L1": 14, "L2": 2, "L3": 2}
 
 
 @pytest.fixture
 def root(tmp_path):
-    """A small kitchen of its own, to be damaged."""
-    kitchen.write(tmp_path / "data", counts=LEVELS)
+    """A small kitchen benchmark that a test may damage."""
+    kitchen.write(tmp_path / "data", counts=COUNTS)
     return tmp_path / "data"
 
 
-def checked(name, capsys):
-    """The exit code and what is printed."""
+def run_check(name, capsys):
+    """Return the exit code of `rlvid data check NAME`, and what it prints."""
     code = main(["data", "check", str(name)])
     return code, capsys.readouterr().out
 
 
-def rewrite(file: Path, line: int, **change):
-    """Change fields of a record, counted from 1; returns the whole record."""
+def change_line(file: Path, line: int, **fields):
+    """Change fields of the record on a line, counted from 1; return the changed record."""
     lines = file.read_text().splitlines()
-    record = json.loads(lines[line - 1]) | change
+    record = json.loads(lines[line - 1]) | fields
     lines[line - 1] = json.dumps(record)
     file.write_text("\n".join(lines) + "\n")
     return record
 
 
-def test_an_embedded_benchmark_is_whole(root, tmp_path, capsys):
-    code, out = checked(root, capsys)
+def change(root: Path, line: int, **fields):
+    """Change fields of a record of L1; return the changed record."""
+    return change_line(root / "annotations/validation_L1.jsonl", line, **fields)
+
+
+def test_the_embedded_benchmarks_have_no_problems(root, tmp_path, capsys):
+    code, out = run_check(root, capsys)
     assert code == 0 and "problems          none" in out and "licences" in out
-    assert "questions, train  16" in out and "questions, L1     14" in out  # the demonstrations are the same eight
+    assert "questions, train  16" in out and "questions, L1     14" in out  # 8 samples and their 8 demonstrations
     kitchen_long.write(tmp_path / "long", films=4)
-    code, out = checked(tmp_path / "long", capsys)
+    code, out = run_check(tmp_path / "long", capsys)
     assert code == 0 and "questions, 60s  8" in out and "videos          8" in out
 
 
-def test_a_folder_that_is_here_is_checked_before_the_embedded_one_of_its_name(root, capsys, monkeypatch):
-    here = root.rename(root.with_name("kitchen"))
-    a_missing_clip(here, 1)
-    monkeypatch.chdir(here.parent)
-    code, out = checked("kitchen", capsys)
-    assert code == 2 and "missing media" in out and f"checked {here}\n" in out
+def test_a_folder_has_priority_over_the_embedded_benchmark_of_its_name(root, capsys, monkeypatch):
+    folder = root.rename(root.with_name("kitchen"))
+    missing_clip(folder, 1)
+    monkeypatch.chdir(folder.parent)
+    code, out = run_check("kitchen", capsys)
+    assert code == 2 and "missing media" in out and f"checked {folder}\n" in out
 
 
-def change(root: Path, line: int, **fields):
-    """Change a record of L1; returns it."""
-    return rewrite(root / "annotations/validation_L1.jsonl", line, **fields)
+def give_clip(root, line, *narrations):
+    """Give a record of L1 a clip of its own, and progress; return the clip's path."""
+    folder = root / "videos/EpicKitchens"
+    clip = folder / f"line{line}.mp4"
+    clip.write_bytes(next(folder.glob("L1_*.mp4")).read_bytes())
+    progress = [{"narration_text": text} for text in ("stir", *narrations)]
+    change(root, line, video_basename=clip.name, task_progress_metadata=progress)
+    return clip
 
 
-def filmed(root, line, *narrations):
-    """Give a record a clip of its own; returns the clip."""
-    clips = root / "videos/EpicKitchens"
-    own = clips / f"own{line}.mp4"
-    own.write_bytes(next(clips.glob("L1_*.mp4")).read_bytes())
-    steps = [{"narration_text": text} for text in ("stir", *narrations)]
-    change(root, line, video_basename=own.name, task_progress_metadata=steps)
-    return own
-
-
-def picture(root, line):
-    """A record's picture."""
+def image_of(root, line):
+    """Return the path of the image of a record of L1."""
     return root / "images/EpicKitchens" / change(root, line)["current_observation_basename"]
 
 
-def a_missing_clip(root, line):
-    filmed(root, line).unlink()
+# Each of the following functions damages one record of L1 and returns a part of the message about it.
+
+
+def missing_clip(root, line):
+    give_clip(root, line).unlink()
     return "no such file"
 
 
-def an_empty_picture(root, line):
-    picture(root, line).write_bytes(b"")
+def empty_image(root, line):
+    image_of(root, line).write_bytes(b"")
     return "is empty"
 
 
-def a_truncated_clip(root, line):
-    clip = filmed(root, line)
+def truncated_clip(root, line):
+    clip = give_clip(root, line)
     write_truncated(clip, clip, 0.6)
     return clip.name
 
 
-def a_picture_that_is_none(root, line):
-    picture(root, line).write_text("<html>404</html>")
+def image_that_is_html(root, line):
+    image_of(root, line).write_text("<html>404</html>")
     return "not a readable image"
 
 
-def a_field_of_the_wrong_kind(root, line):
+def field_of_the_wrong_type(root, line):
     change(root, line, question=5)
     return "question: must be str, not 5"
 
 
-def no_utf8(root, line):
+def line_that_is_not_utf8(root, line):
     file = root / "annotations/validation_L1.jsonl"
     lines = file.read_bytes().split(b"\n")
     lines[line - 1] = lines[line - 1].replace(b"put", b"p\xfft", 1)
     file.write_bytes(b"\n".join(lines))
-    return "no JSON in UTF-8"
+    return "not JSON in UTF-8"
 
 
-def a_way_out(root, line):
+def path_out_of_the_folder(root, line):
     change(root, line, current_observation_basename="../../../../etc/passwd")
     return "leads out of"
 
 
-def a_second_of_the_same(root, line):
+def duplicate_id(root, line):
     change(root, line, sample_id=change(root, 1)["sample_id"])
-    return "stands on an earlier line too"
+    return "is the id of an earlier record too"
 
 
-def an_answer_in_the_question(root, line):
+def answer_in_the_question(root, line):
     change(root, line, question=f"Shall I {change(root, line)['answer'].upper()}, next?")
     return "the question holds the right option and no other"
 
 
-def an_answer_narrated(root, line):
-    filmed(root, line, change(root, line)["answer"])
+def answer_in_the_narrations(root, line):
+    give_clip(root, line, change(root, line)["answer"])
     return "the last narration is the right option"
 
 
-def two_options_alike(root, line):
+def two_equal_options(root, line):
     record = change(root, line)
-    wrong = next(c for c in "abcd" if record[f"choice_{c}"] != record["answer"])
+    wrong = next(letter for letter in "abcd" if record[f"choice_{letter}"] != record["answer"])
     change(root, line, **{f"choice_{wrong}": f"{record['answer'].title()}."})
-    return "would not be understood"
+    return "would not be parsed as"
 
 
 DAMAGE = [
-    (a_missing_clip, "missing media"),
-    (an_empty_picture, "missing media"),
-    (a_truncated_clip, "undecodable media"),
-    (a_picture_that_is_none, "undecodable media"),
-    (a_field_of_the_wrong_kind, "malformed record"),
-    (a_way_out, "malformed record"),
-    (a_second_of_the_same, "duplicate id"),
-    (an_answer_in_the_question, "answer leak"),
-    (an_answer_narrated, "answer leak"),
-    (two_options_alike, "option collision"),
-    (no_utf8, "malformed record"),
+    (missing_clip, "missing media"),
+    (empty_image, "missing media"),
+    (truncated_clip, "undecodable media"),
+    (image_that_is_html, "undecodable media"),
+    (field_of_the_wrong_type, "malformed record"),
+    (path_out_of_the_folder, "malformed record"),
+    (duplicate_id, "duplicate id"),
+    (answer_in_the_question, "answer leak"),
+    (answer_in_the_narrations, "answer leak"),
+    (two_equal_options, "option collision"),
+    (line_that_is_not_utf8, "malformed record"),
 ]
 
 
-def test_each_kind_of_damage_is_found_named_and_counted_and_nothing_else(root, capsys):
-    said = {line: (kind, damage(root, line)) for line, (damage, kind) in enumerate(DAMAGE, 2)}
-    code, out = checked(root, capsys)
+def test_each_kind_of_damage_is_reported_and_counted_and_nothing_else(root, capsys):
+    expected = {line: (kind, damage(root, line)) for line, (damage, kind) in enumerate(DAMAGE, 2)}
+    code, out = run_check(root, capsys)
     file = root / "annotations/validation_L1.jsonl"
-    found = [line for line in out.splitlines() if str(file) in line]
-    for line, (kind, says) in said.items():
-        named = [text for text in found if text.startswith(f"{kind}: {file}:{line}: ") and says in text]
-        assert named, (line, kind, says, found)
-        found = [text for text in found if text not in named]
-    assert code == 2 and not found
-    rows = dict(re.findall(r"^(\w+ \w+) +(\d+) *$", out, re.M))
-    assert rows == {
+    reported = [text for text in out.splitlines() if str(file) in text]
+    for line, (kind, message) in expected.items():
+        matching = [text for text in reported if text.startswith(f"{kind}: {file}:{line}: ") and message in text]
+        assert matching, (line, kind, message, reported)
+        reported = [text for text in reported if text not in matching]
+    assert code == 2 and not reported
+    counts = dict(re.findall(r"^(\w+ \w+) +(\d+) *$", out, re.M))
+    assert counts == {
         "missing media": "2",
         "undecodable media": "2",
         "malformed record": "3",
         "duplicate id": "1",
         "answer leak": "2",
-        "option collision": "2",  # either of the two options
+        "option collision": "2",  # one for each of the two options
     }
 
 
-def test_the_rest_is_checked_after_a_bad_record(root, capsys):
-    a_field_of_the_wrong_kind(root, 2)
+def test_checking_continues_after_a_bad_record(root, capsys):
+    field_of_the_wrong_type(root, 2)
     next((root / "images/Ego4D").glob("L3_*")).unlink()
-    code, out = checked(root, capsys)
+    code, out = run_check(root, capsys)
     assert code == 2 and "malformed record: " in out and "missing media: " in out and "questions, L3     2" in out
 
 
-def test_a_clip_that_hangs_its_decoder_is_named_and_the_others_are_decoded(root, monkeypatch):
-    """A reader that never comes back from one file, in real processes under the kernel's alarm clock."""
-    filmed(root, 2).rename(root / "videos/EpicKitchens/slow.mp4")
+def test_a_clip_that_hangs_its_decoder_is_reported_and_the_others_are_decoded(root, monkeypatch):
+    """A reader that never returns from one file, in real processes with the kernel's timer."""
+    give_clip(root, 2).rename(root / "videos/EpicKitchens/slow.mp4")
     change(root, 2, video_basename="slow.mp4")
     monkeypatch.setattr(check, "read_with_decord", hang_on_slow)
     monkeypatch.setattr(check, "read_with_pyav", hang_on_slow)
-    monkeypatch.setattr(check, "TIMEOUT", 1.0)
-    began = time.monotonic()
-    [problem] = examine(str(root)).problems
-    assert problem.kind == "undecodable media" and "took longer than" in problem.says
-    assert problem.says.startswith(f"{root}/annotations/validation_L1.jsonl:2: ") and time.monotonic() - began < 30
+    monkeypatch.setattr(check, "DECODE_TIMEOUT", 1.0)
+    start = time.monotonic()
+    [problem] = find_problems(str(root)).problems
+    assert problem.kind == "undecodable media" and "took longer than" in problem.message
+    assert problem.message.startswith(f"{root}/annotations/validation_L1.jsonl:2: ")
+    assert time.monotonic() - start < 30
 
 
-def test_arrays_and_maps_of_fields_are_checked_too(tmp_path, capsys):
+def test_arrays_and_field_maps_are_checked_too(tmp_path, capsys):
     kitchen_long.write(tmp_path / "long", films=2)
     file = tmp_path / "long" / "lvb_val.json"
     records = json.loads(file.read_text())
     records[2]["candidates"][0] = records[2]["candidates"][1]
     file.write_text("[" + ",\n".join(map(json.dumps, records)) + "]")
     (tmp_path / "long/videos/60s_01.mp4").unlink()
-    code, out = checked(tmp_path / "long", capsys)
-    assert (
-        code == 2
-        and f"option collision: {file}:3 (record 3): " in out
-        and f"missing media: {file}:7 (record 7): " in out
-    )
+    code, out = run_check(tmp_path / "long", capsys)
+    assert code == 2
+    assert f"option collision: {file}:3 (record 3): " in out
+    assert f"missing media: {file}:7 (record 7): " in out
 
     Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
-    rows = [{"q": "What is it?", "o": ["red", "blue"], "a": 0, "n": n} for n in (1, 2)]
-    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    fields = (
-        'layout = "multiple_choice"\npath = "q.jsonl"\nquestion = "q"\noptions = "o"\nanswer = "a"\nimage = "{n}.png"\n'
-    )
-    (tmp_path / "m.toml").write_text(fields)
-    code, out = checked(tmp_path / "m.toml", capsys)
+    records = [{"q": "What is it?", "o": ["red", "blue"], "a": 0, "n": n} for n in (1, 2)]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, records)))
+    fields = {"path": "q.jsonl", "question": "q", "options": "o", "answer": "a", "image": "{n}.png"}
+    lines = [f'{key} = "{value}"' for key, value in ({"layout": "multiple_choice"} | fields).items()]
+    (tmp_path / "m.toml").write_text("\n".join(lines))
+    code, out = run_check(tmp_path / "m.toml", capsys)
     assert code == 2 and f"missing media: {tmp_path}/q.jsonl:2: {tmp_path}/2.png: no such file" in out
     (tmp_path / "q.jsonl").unlink()
-    assert checked(tmp_path / "m.toml", capsys)[0] == 2
+    assert run_check(tmp_path / "m.toml", capsys)[0] == 2
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "message"),
     [
         ("/no/such/folder", "/no/such/folder: no such folder"),
         ("x.toml", "x.toml: cannot be read"),
         (".", "holds neither"),
     ],
 )
-def test_what_cannot_be_checked_is_one_line(tmp_path, monkeypatch, capsys, name, says):
+def test_a_benchmark_that_cannot_be_read_is_an_error_of_one_line(tmp_path, monkeypatch, capsys, name, message):
     monkeypatch.chdir(tmp_path)
     assert main(["data", "check", name]) == 2
-    out = capsys.readouterr()
-    assert out.err.startswith("rlvid: ") and says in out.err and out.err.count("\n") == 1 and not out.out
+    output = capsys.readouterr()
+    assert output.err.startswith("rlvid: ") and message in output.err
+    assert output.err.count("\n") == 1 and not output.out
 
 
-def test_many_problems_of_a_kind_are_counted_and_some_are_shown(tmp_path, capsys):
+def test_many_problems_of_a_kind_are_all_counted_but_only_some_are_printed(tmp_path, capsys):
     (tmp_path / "q.jsonl").write_text("\n".join(["oops\x1b[31m"] * 300))
     (tmp_path / "m.toml").write_text('layout = "multiple_choice"\npath = "q.jsonl"\nquestion = "q"\nanswer = "a"\n')
-    code, out = checked(tmp_path / "m.toml", capsys)
-    assert code == 2 and out.count("malformed record: /") == check.SHOWN and "malformed record: and 280 more" in out
+    code, out = run_check(tmp_path / "m.toml", capsys)
+    assert code == 2 and out.count("malformed record: /") == check.MAX_SHOWN and "malformed record: and 280 more" in out
     assert "malformed record  300" in out and "\x1b[31m" not in out
 
 
@@ -248,21 +251,20 @@ def test_many_problems_of_a_kind_are_counted_and_some_are_shown(tmp_path, capsys
     ("question", "options", "kinds"),
     [
         ("What is next?", ("open tap", "close tap"), []),
-        ("Is it red or blue?", ("red", "blue"), []),  # both are in the question: nothing is given away
+        ("Is it red or blue?", ("red", "blue"), []),  # both options are in the question: no leak
         ("Why is it RED?", ("red", "blue"), ["answer leak"]),
-        ("Why is it blue?", ("red", "blue"), []),  # the wrong one
+        ("Why is it blue?", ("red", "blue"), []),  # only the wrong option
         ("Is she a redhead?", ("red", "blue"), []),
         ("What is next?", ("open tap", "Open  tap."), ["option collision", "option collision"]),
         ("What is next?", ("B", "open tap"), ["option collision"]),
         ("What is next?", ("open <answer>", "close"), ["option collision"]),
     ],
 )
-def test_what_a_questions_own_words_give_away(question, options, kinds):
-    assert [kind for kind, _ in wrong_with(Prompt("1", question, options, "A"))] == kinds
+def test_the_problems_with_the_texts_of_a_question(question, options, kinds):
+    assert [kind for kind, _ in prompt_problems(Prompt("1", question, options, "A"))] == kinds
 
 
-def test_the_reader_that_is_slow_only_on_slow_files_reads_others(root):
+def test_the_reader_that_hangs_reads_other_files(root):
+    """Otherwise the test of a hanging decoder would prove nothing."""
     clip = next((root / "videos").rglob("*.mp4"))
-    from rlvid.config import VideoConfig
-
     assert (hang_on_slow(str(clip), VideoConfig()) == read_with_pyav(str(clip), VideoConfig())).all()

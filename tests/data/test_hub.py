@@ -1,4 +1,4 @@
-"""`rlvid data get` against a hub of our own on this machine, speaking the real one's protocol, and against none."""
+"""Tests of `rlvid data get` with a local server that speaks the hub's protocol, and without any server."""
 
 import hashlib
 import json
@@ -18,14 +18,17 @@ from huggingface_hub import snapshot_download
 from rlvid.__main__ import main
 from rlvid.cli.parser import parser
 from rlvid.data import kitchen
-from rlvid.data.hub import PUBLISHED
+from rlvid.data.hub import DATASETS
 from rlvid.data.seed_bench_r1 import load
 
 SHA = "0123456789" * 4
 
 
-class Hub(BaseHTTPRequestHandler):
-    """A data set's description, its list of files, and the files, in parts where parts are asked for."""
+class HubHandler(BaseHTTPRequestHandler):
+    """Serves the description of a data set, its list of files, and the files, whole or in ranges.
+
+    The first download of a file that begins with "cut" breaks off in the middle.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -36,29 +39,30 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.partition("?")[0]
         self.log.append((self.command, path, self.headers.get("Range")))
-        if found := re.fullmatch(r"/datasets/[^/]+/[^/]+/resolve/[^/]+/(.+)", path):
-            return self.file(self.files[found[1]])
+        if match := re.fullmatch(r"/datasets/[^/]+/[^/]+/resolve/[^/]+/(.+)", path):
+            return self.send_file(self.files[match[1]])
         if not path.startswith("/api/datasets/"):
-            return self.answer(b"", 404)
-        listed = [
+            return self.send_data(b"", 404)
+        tree = [
             {"type": "file", "path": name, "size": len(data), "oid": hashlib.sha1(data).hexdigest()}
             for name, data in self.files.items()
         ]
-        siblings = [{"rfilename": name} for name in self.files]
-        about = {"id": path.removeprefix("/api/datasets/").partition("/revision")[0], "sha": SHA, "siblings": siblings}
-        self.answer(json.dumps(listed if "/tree/" in path else about).encode())
+        name = path.removeprefix("/api/datasets/").partition("/revision")[0]
+        description = {"id": name, "sha": SHA, "siblings": [{"rfilename": file} for file in self.files]}
+        self.send_data(json.dumps(tree if "/tree/" in path else description).encode())
 
     do_HEAD = do_GET
 
-    def file(self, data):
+    def send_file(self, data):
         start = int(re.search(r"\d+", self.headers.get("Range", "0"))[0])
         etag = hashlib.sha1(data).hexdigest()
-        stop = len(data) // 2 if data.startswith(b"cut") and not start and self.command == "GET" else len(data)
-        self.answer(data[start:stop], 206 if start else 200, length=len(data) - start, etag=etag)
-        if stop < len(data) and self.command == "GET":
-            self.close_connection = True  # the line breaks in the middle of a file
+        breaks_off = data.startswith(b"cut") and not start and self.command == "GET"
+        stop = len(data) // 2 if breaks_off else len(data)
+        self.send_data(data[start:stop], 206 if start else 200, length=len(data) - start, etag=etag)
+        if breaks_off:
+            self.close_connection = True
 
-    def answer(self, data, status=200, length=None, etag=""):
+    def send_data(self, data, status=200, length=None, etag=""):
         self.send_response(status)
         headers = {"Content-Length": length or len(data), "ETag": f'"{etag}"', "X-Repo-Commit": SHA}
         for name, value in headers.items():
@@ -67,26 +71,26 @@ class Hub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(data)
 
-    def refuse(self):
-        """As the real hub answers for a gated data set without access."""
+    def refuse_access(self):
+        """Respond as the real hub does for a gated data set without access."""
         self.send_response(403)
         for name, value in {"Content-Length": 0, "X-Error-Code": "GatedRepo", "X-Error-Message": "no access"}.items():
             self.send_header(name, str(value))
         self.end_headers()
 
     def log_message(self, *arguments):
-        """Silence."""
+        """Print nothing."""
 
 
 @pytest.fixture
-def hub():
-    """Start a hub that holds these files; returns its address and what was asked of it."""
+def serve():
+    """A function that starts a hub with some files; it returns the address and the log of requests."""
     servers = []
 
     def start(files):
         log = []
-        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, files, log))
-        Thread(target=server.serve_forever, daemon=True).start()
+        server = ThreadingHTTPServer(("127.0.0.1", 0), partial(HubHandler, files, log))
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_port}", log
 
@@ -95,80 +99,84 @@ def hub():
         server.shutdown()
 
 
-def get(name, folder, endpoint, **environment):
-    """`rlvid data get` as a process of its own."""
-    environment = (
-        os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder.parent)} | environment
-    )
+def download(name, folder, endpoint, **environment):
+    """Run `rlvid data get NAME FOLDER` in a process of its own."""
+    variables = {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(folder.parent)}
     command = [sys.executable, "-m", "rlvid", "data", "get", name, str(folder)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=120, env=os.environ | variables | environment
+    )
 
 
-def test_what_the_hub_has_is_fetched_once_after_the_licence(hub, tmp_path):
+def file_requests(log):
+    """Return (path, range) of the downloads of files in a log."""
+    return [(path, part) for command, path, part in log if command == "GET" and "/resolve/" in path]
+
+
+def test_files_are_downloaded_once_after_the_licence_is_printed(serve, tmp_path):
     files = {"json/object_existence.json": b"[1]", "README.md": b"card"}
-    address, log = hub(files)
-    done = get("mvbench", tmp_path / "MVBench", address)
+    address, log = serve(files)
+    done = download("mvbench", tmp_path / "MVBench", address)
     assert done.returncode == 0, done.stderr
     assert {name: (tmp_path / "MVBench" / name).read_bytes() for name in files} == files
     assert (tmp_path / "MVBench" / "mvbench.toml").read_text().startswith("# One task of MVBench")
     assert (tmp_path / "MVBench" / "mvbench_seconds.toml").is_file()
-    assert done.stdout.index("licence: annotations MIT") < done.stdout.index("fetched ")
-    fetched = [path for command, path, _ in log if command == "GET" and "/resolve/" in path]
-    assert len(fetched) == 2 and all(f"/{SHA}/" in path for path in fetched)
-    again = get("mvbench", tmp_path / "MVBench", address)
-    assert again.returncode == 0 and len([p for c, p, _ in log if c == "GET" and "/resolve/" in p]) == 2
+    assert done.stdout.index("licence: annotations MIT") < done.stdout.index("downloaded ")
+    assert len(file_requests(log)) == 2 and all(f"/{SHA}/" in path for path, _ in file_requests(log))
+    again = download("mvbench", tmp_path / "MVBench", address)
+    assert again.returncode == 0 and len(file_requests(log)) == 2
 
 
-def test_a_file_that_was_cut_short_is_gone_on_with(hub, tmp_path):
-    clip = b"cut" + bytes(range(256)) * 100_000  # 26 MB: what huggingface_hub keeps of a broken file are parts of 10 MB
-    address, log = hub({"videos/Ego4D/batch_1.tar.gz": clip})
-    done = get("seed_bench_r1", tmp_path / "SB", address)
+def test_a_download_that_breaks_off_is_resumed(serve, tmp_path):
+    clip = b"cut" + bytes(range(256)) * 100_000  # 26 MB: huggingface_hub keeps a broken file in parts of 10 MB
+    address, log = serve({"videos/Ego4D/batch_1.tar.gz": clip})
+    done = download("seed_bench_r1", tmp_path / "SB", address)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "SB/videos/Ego4D/batch_1.tar.gz").read_bytes() == clip
-    starts = [part for command, path, part in log if command == "GET" and "/resolve/" in path]
-    assert starts[0] in (None, "bytes=0-") and re.fullmatch(r"bytes=[1-9]\d*-", starts[1]), starts
-    assert "unpack the archives until videos/SOURCE/NAME.mp4" in done.stdout
+    ranges = [part for _, part in file_requests(log)]
+    assert ranges[0] in (None, "bytes=0-") and re.fullmatch(r"bytes=[1-9]\d*-", ranges[1]), ranges
+    assert "unpack the archives so that videos/SOURCE/NAME.mp4" in done.stdout
 
 
-@pytest.mark.parametrize("how", ["nothing listens", "HF_HUB_OFFLINE"])
-def test_without_a_hub_it_is_one_line_with_the_manual_steps(tmp_path, how):
+@pytest.mark.parametrize("offline", [False, True], ids=["nothing listens", "HF_HUB_OFFLINE"])
+def test_without_a_hub_the_error_is_one_line_with_the_manual_steps(tmp_path, offline):
     (tmp_path / "LVB").mkdir()
-    (tmp_path / "LVB" / "half.mp4").touch()  # a folder that is there is not taken for the whole
-    offline = {"HF_HUB_OFFLINE": "1"} if how == "HF_HUB_OFFLINE" else {}
-    done = get("longvideobench", tmp_path / "LVB", "http://127.0.0.1:9", **offline)
-    assert done.returncode == 2 and "licence: CC BY-NC-SA 4.0" in done.stdout and "fetched" not in done.stdout
+    (tmp_path / "LVB" / "half.mp4").touch()  # an incomplete folder does not count as downloaded
+    variables = {"HF_HUB_OFFLINE": "1"} if offline else {}
+    done = download("longvideobench", tmp_path / "LVB", "http://127.0.0.1:9", **variables)
+    assert done.returncode == 2 and "licence: CC BY-NC-SA 4.0" in done.stdout and "downloaded" not in done.stdout
     [line] = [line for line in done.stderr.splitlines() if line.strip()]
-    assert line.startswith("rlvid: longvideobench/LongVideoBench cannot be fetched: ")
+    assert line.startswith("rlvid: longvideobench/LongVideoBench cannot be downloaded: ")
     assert "git lfs clone https://huggingface.co/datasets/longvideobench/LongVideoBench" in line
     assert "videos.tar.part.* | tar x" in line and "HF_TOKEN" in line
 
 
-def test_a_gated_data_set_says_so_in_one_line(hub, tmp_path, monkeypatch):
-    monkeypatch.setattr(Hub, "file", lambda self, data: self.refuse())
-    address, _ = hub({"lvb_val.json": b"[]"})
-    done = get("longvideobench", tmp_path / "LVB", address)
-    assert done.returncode == 2 and "Traceback" not in done.stderr and "access is asked for on its page" in done.stdout
-    assert "cannot be fetched: " in done.stderr.splitlines()[-1] and not (tmp_path / "LVB/lvb_val.json").exists()
+def test_the_error_about_a_gated_data_set_is_one_line_with_what_to_do(serve, tmp_path, monkeypatch):
+    monkeypatch.setattr(HubHandler, "send_file", lambda self, data: self.refuse_access())
+    address, _ = serve({"lvb_val.json": b"[]"})
+    done = download("longvideobench", tmp_path / "LVB", address)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and "request access on its page" in done.stdout
+    assert "cannot be downloaded: " in done.stderr.splitlines()[-1] and not (tmp_path / "LVB/lvb_val.json").exists()
 
 
-def test_the_snapshot_that_huggingface_hub_caches_is_read_and_checked_as_it_is(hub, tmp_path, capsys):
-    """Its real layout, made by the library itself: every file of the snapshot is a link to ../../blobs."""
-    kitchen.write(tmp_path / "made", counts={"train": 2, "L1": 2, "L2": 1, "L3": 1})
-    files = {str(p.relative_to(tmp_path / "made")): p.read_bytes() for p in (tmp_path / "made").rglob("*.*")}
-    address, _ = hub(files)
+def test_a_snapshot_in_the_cache_of_huggingface_hub_can_be_read_and_checked(serve, tmp_path, capsys):
+    """In the layout that the library makes, every file of a snapshot is a link to ../../blobs."""
+    kitchen.write(tmp_path / "written", counts={"train": 2, "L1": 2, "L2": 1, "L3": 1})
+    files = {str(p.relative_to(tmp_path / "written")): p.read_bytes() for p in (tmp_path / "written").rglob("*.*")}
+    address, _ = serve(files)
     snapshot = snapshot_download("TencentARC/SEED-Bench-R1", repo_type="dataset", cache_dir=tmp_path, endpoint=address)
     assert all((Path(snapshot) / name).is_symlink() for name in files)
-    direct = [replace(p, video=None, image=None) for p in load(tmp_path / "made", "L1")]
-    assert [replace(p, video=None, image=None) for p in load(Path(snapshot), "L1")] == direct
+    written = [replace(prompt, video=None, image=None) for prompt in load(tmp_path / "written", "L1")]
+    assert [replace(prompt, video=None, image=None) for prompt in load(Path(snapshot), "L1")] == written
     assert main(["data", "check", snapshot]) == 0, capsys.readouterr().out
 
 
-def test_an_unknown_name_is_suggested_for(tmp_path):
-    done = get("longvideobensh", tmp_path / "x", "http://127.0.0.1:9")
-    assert done.returncode == 2 and "Did you mean 'longvideobench'?" in done.stderr
+def test_an_unknown_name_is_an_error_with_a_suggestion(tmp_path, capsys):
+    assert main(["data", "get", "longvideobensh", str(tmp_path / "x")]) == 2
+    assert "Did you mean 'longvideobench'?" in capsys.readouterr().err
 
 
-def test_the_command_line_names_them_all(capsys):
+def test_the_help_lists_all_data_sets(capsys):
     with pytest.raises(SystemExit):
         parser().parse_args(["data", "get", "--help"])
-    assert set(PUBLISHED) <= set(re.findall(r"\w+", capsys.readouterr().out))
+    assert set(DATASETS) <= set(re.findall(r"\w+", capsys.readouterr().out))

@@ -1,4 +1,4 @@
-"""LongVideoBench's layout, and its embedded stand-in: honest, the same bytes each time, measured as further levels."""
+"""Tests of LongVideoBench's layout, of the embedded benchmark in this layout, and of evaluation on further levels."""
 
 import json
 from collections import Counter
@@ -10,11 +10,12 @@ import pytest
 from rlvid import api
 from rlvid.config import load
 from rlvid.data import benchmark, kitchen_long
-from rlvid.data.longvideobench import source
-from rlvid.data.prompts import held_out
+from rlvid.data.longvideobench import annotation_file
+from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.utils.files import read_jsonl
 from rlvid.video.cache import FrameCache
+from rlvid.video.read import frame_indices
 from tests.helpers.media import grey_frames, write_video
 
 RECORD = {
@@ -35,7 +36,7 @@ RECORD = {
 
 @pytest.fixture
 def write(tmp_path):
-    """Write records, a real clip and its subtitles; returns the root."""
+    """A function that writes records, a real clip and its subtitles, and returns the data set's folder."""
 
     def write(*records, subtitles=()):
         (tmp_path / "lvb_val.json").write_text("[" + ",\n".join(map(json.dumps, records)) + "]")
@@ -48,39 +49,39 @@ def write(tmp_path):
     return write
 
 
-def test_a_record(write):
+def test_a_record_becomes_a_prompt(write):
     root = write(RECORD)
-    [prompt] = source(root).prompts()
+    [prompt] = annotation_file(root).prompts()
     assert (prompt.id, prompt.answer, prompt.level, prompt.domain) == ("q_1", "D", "15s", "E3E")
     assert prompt.options == tuple(RECORD["candidates"]) and prompt.question == RECORD["question"]
     assert prompt.video == f"{root}/videos/v.mp4" and prompt.image is None
     assert prompt.meta == {"video_id": "v", "topic_category": "NP-News-Programs", "duration": 10.0}
-    assert benchmark.levels(str(root)) == {"15s": [prompt]}  # the folder is recognised by its file
+    assert benchmark.load_levels(str(root)) == {"15s": [prompt]}  # `lvb_val.json` identifies the layout
 
 
-def test_subtitles_are_those_of_the_moments_shown_in_the_clips_own_seconds(write):
-    """Of ten seconds from second 100 on, three moments: 0, 5 and 10."""
-    said = [
+def test_the_subtitles_of_the_shown_moments_precede_the_question_with_seconds_of_the_clip(write):
+    """The clip is seconds 100 to 110 of a video; the three moments are 0, 5 and 10."""
+    subtitles = [
         {"start": "00:00:10.000", "end": "00:01:39.000", "line": "before the clip"},
-        {"start": "00:01:39.800", "end": "00:01:40.300", "line": " hello "},  # 0.5 s: a second around -0.05+..+0.05
+        {"start": "00:01:39.800", "end": "00:01:40.300", "line": " hello "},  # 0.5 s counts as 1 s around its middle
         {"start": "00:01:42.000", "end": "00:01:44.500", "line": "between two moments"},
         {"timestamp": [104.0, 106.5], "text": "in the middle"},
         {"timestamp": [109.0, None], "text": "to the end"},
         {"start": "00:02:00.000", "end": "00:02:05.000", "line": "after the clip"},
     ]
-    [prompt] = source(write(RECORD, subtitles=said), subtitles=3).prompts()
+    [prompt] = annotation_file(write(RECORD, subtitles=subtitles), subtitles=3).prompts()
     shown = "Subtitles:\n[0 s] hello\n[4 s] in the middle\n[9 s] to the end\n"
     assert prompt.question == shown + RECORD["question"]
     assert prompt.text.startswith(shown + RECORD["question"] + "\nA. a dog barks\n")
-    [silent] = source(write(RECORD), subtitles=3).prompts()
-    assert silent.question == RECORD["question"]
+    [without_subtitles] = annotation_file(write(RECORD), subtitles=3).prompts()
+    assert without_subtitles.question == RECORD["question"]
 
 
-def test_a_toml_file_asks_for_subtitles(write, tmp_path_factory):
+def test_a_toml_file_sets_the_number_of_subtitles(write, tmp_path_factory):
     root = write(RECORD, subtitles=[{"timestamp": [104.0, 106.5], "text": "in the middle"}])
     file = tmp_path_factory.mktemp("elsewhere") / "lvb.toml"
     file.write_text(f'layout = "longvideobench"\npath = "{root}"\nsubtitles = 3\n')
-    [[prompt]] = benchmark.levels(str(file)).values()
+    [[prompt]] = benchmark.load_levels(str(file)).values()
     assert prompt.question == f"Subtitles:\n[4 s] in the middle\n{RECORD['question']}"
     assert prompt.video == f"{root}/videos/v.mp4"
 
@@ -88,8 +89,8 @@ def test_a_toml_file_asks_for_subtitles(write, tmp_path_factory):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"correct_choice": 5}, "correct_choice: must be one of the 5 candidates, from 0, not 5"),
-        ({"correct_choice": -1}, "correct_choice: must be one of"),
+        ({"correct_choice": 5}, "correct_choice: must be the index of one of the 5 candidates, not 5"),
+        ({"correct_choice": -1}, "correct_choice: must be the index of"),
         ({"correct_choice": "D"}, 'correct_choice: must be int, not "D"'),
         ({"candidates": ["a", None]}, "candidates: must be str, not null"),
         ({"question_category": "E4E"}, "question_category: must be one of S2E, "),
@@ -100,10 +101,10 @@ def test_a_toml_file_asks_for_subtitles(write, tmp_path_factory):
         ({"duration": "10"}, 'duration: must be float, not "10"'),
     ],
 )
-def test_a_malformed_record_is_an_error_with_file_line_and_field(write, change, message):
+def test_the_error_about_a_malformed_record_names_file_line_and_field(write, change, message):
     root = write(RECORD, RECORD | {"id": "q_2"} | change)
     with pytest.raises(UserError) as error:
-        source(root, subtitles=4).prompts()
+        annotation_file(root, subtitles=4).prompts()
     assert str(error.value).startswith(f"{root}/lvb_val.json:2 (record 2): {message}")
 
 
@@ -116,31 +117,39 @@ def test_a_malformed_record_is_an_error_with_file_line_and_field(write, change, 
         ({"timestamp": [1.0, 2.0]}, "text: missing"),
     ],
 )
-def test_malformed_subtitles_are_named_by_their_own_file(write, line, message):
+def test_the_error_about_a_malformed_subtitle_names_the_subtitle_file(write, line, message):
     root = write(RECORD, subtitles=[line])
     with pytest.raises(UserError, match=r"v_en.json:1 \(record 1\): ") as error:
-        source(root, subtitles=4).prompts()
+        annotation_file(root, subtitles=4).prompts()
     assert message in str(error.value)
 
 
 @pytest.fixture(scope="module")
+def kitchen_long_folder(cache) -> Path:
+    """The embedded benchmark, 100 films of each length, in the cache that all tests share."""
+    return benchmark.root("kitchen_long")
+
+
+@pytest.fixture(scope="module")
 def films(tmp_path_factory) -> Path:
+    """A small embedded benchmark: 12 films of each length."""
     root = tmp_path_factory.mktemp("films") / "data"
     kitchen_long.write(root, seed=3, films=12)
     return root
 
 
-def test_bytes_are_a_function_of_the_seed(films, tmp_path):
+def files_of(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_files_depend_on_the_seed_alone(films, tmp_path):
     kitchen_long.write(tmp_path / "same", seed=3, films=12)
     kitchen_long.write(tmp_path / "other", seed=4, films=2)
-    trees = [
-        {p.relative_to(r): p.read_bytes() for p in r.rglob("*") if p.is_file()} for r in (films, tmp_path / "same")
-    ]
-    assert trees[0] == trees[1] and len(trees[0]) == 1 + 2 * 24
+    assert files_of(films) == files_of(tmp_path / "same") and len(files_of(films)) == 1 + 2 * 24
     assert (tmp_path / "other" / "lvb_val.json").read_text() != (films / "lvb_val.json").read_text()
 
 
-def test_films_last_as_long_as_their_group_says(films):
+def test_films_are_as_long_as_their_duration_group_allows(films):
     for record in json.loads((films / "lvb_val.json").read_text()):
         with av.open(str(films / "videos" / record["video_path"])) as container:
             seconds = float(container.duration / av.time_base)
@@ -148,10 +157,8 @@ def test_films_last_as_long_as_their_group_says(films):
         assert abs(seconds - record["duration"]) < 0.01 and shortest < seconds <= record["duration_group"]
 
 
-def test_each_move_is_seen_flying_and_lying_in_sixteen_frames(films):
-    """Of the frames that are shown, some of each busy slot's first half and some of its second half are there."""
-    from rlvid.video.read import frame_indices
-
+def test_sixteen_frames_show_both_halves_of_every_slot():
+    """So each ingredient is seen flying (first half) and at its new position (second half)."""
     for group, (_, hold) in kitchen_long.LENGTHS.items():
         total = 2 * hold * kitchen_long.SLOTS
         shown = frame_indices(total, kitchen_long.FPS, load("nano").video)
@@ -159,53 +166,54 @@ def test_each_move_is_seen_flying_and_lying_in_sixteen_frames(films):
         assert {index // hold for index in shown} == set(range(2 * kitchen_long.SLOTS)), group
 
 
-def test_the_right_option_follows_from_the_film_and_not_from_the_text(tmp_path):
-    """Solved from the subtitles' slots and the moves drawn; blind rules are right one time in four."""
-    kitchen_long.write(tmp_path / "d", seed=0, films=100)
-    prompts = source(tmp_path / "d", subtitles=16).prompts()
-    assert Counter((p.level, p.domain) for p in prompts)["15s", "E3E"] == 100
-    assert all(len(set(p.options)) == 4 for p in prompts)
-    places = Counter(p.answer for p in prompts)
-    assert all(70 <= places[letter] <= 130 for letter in "ABCD")  # 100 expected, 8.7 its standard deviation
-    planned = [p for p in prompts if p.domain == "E3E"]
-    steps = []
-    for p in planned:
-        recipe = p.question.split(", then ")
-        recipe = [recipe[0].split()[-1], *(r.strip("?") for r in recipe[1:])]
-        assert p.question.split(" after the ")[1].split()[0] not in recipe  # or it would be one option less
-        steps.append([f"put the {item} in the pot" for item in recipe].index(p.options["ABCD".index(p.answer)]))
-    counts = Counter(steps)
-    assert all(30 <= counts[step] <= 70 for step in range(4))  # 50 expected, 6.1 its standard deviation
+def test_the_text_does_not_give_the_right_option_away(kitchen_long_folder):
+    """Neither its letter nor its position in the recipe is more frequent than others."""
+    prompts = annotation_file(kitchen_long_folder, subtitles=16).prompts()
+    assert Counter((prompt.level, prompt.domain) for prompt in prompts)["15s", "E3E"] == 100
+    assert all(len(set(prompt.options)) == 4 for prompt in prompts)
+    letters = Counter(prompt.answer for prompt in prompts)
+    assert all(70 <= letters[letter] <= 130 for letter in "ABCD")  # expected 100, standard deviation 8.7
+    positions: Counter[int] = Counter()
+    for prompt in prompts:
+        if prompt.domain != "E3E":
+            continue
+        first, *others = prompt.question.split(", then ")
+        recipe = [first.split()[-1], *(item.strip("?") for item in others)]
+        last_item = prompt.question.split(" after the ")[1].split()[0]
+        assert last_item not in recipe, "an ingredient that the question names as done would exclude an option"
+        steps = [f"put the {item} in the pot" for item in recipe]
+        positions[steps.index(prompt.options["ABCD".index(prompt.answer)])] += 1
+    assert all(30 <= positions[step] <= 70 for step in range(4))  # expected 50, standard deviation 6.1
 
 
-def test_transfer_is_measured_as_further_levels(tmp_path):
-    """A real run, untrained, on one question of each level."""
-    changes = ["train.max_steps=0", "eval.splits=['L1']", "eval.transfer=['kitchen_long']", "eval.limit=1"]
-    metrics = api.train("nano", changes, tmp_path / "run")
+def test_transfer_benchmarks_are_evaluated_as_further_levels(kitchen, tmp_path):
+    """A run without training, on one question of each level."""
+    overrides = ["train.max_steps=0", "eval.splits=['L1']", "eval.transfer=['kitchen_long']", "eval.limit=1"]
+    metrics = api.train("nano", overrides, tmp_path / "run")
     assert sorted(p.name for p in (tmp_path / "run" / "eval").glob("*.jsonl")) == ["15s.jsonl", "60s.jsonl", "L1.jsonl"]
     [row] = read_jsonl(tmp_path / "run" / "eval" / "60s.jsonl")
     assert (row["level"], row["domain"], row["id"]) == ("60s", "E3E", "60s_00_E3E")
     assert row["video"].endswith("_60s_00") and {"eval/15s/accuracy", "eval/60s/accuracy"} <= metrics.keys()
-    [prompt] = held_out(load("nano", changes))["60s"]
+    [prompt] = held_out_prompts("kitchen", ("L1",), ("kitchen_long",), limit=1)["60s"]
     frames = FrameCache(load("nano").video)
     assert frames(prompt).video.shape == (16, 56, 56, 3)
     frames.close()
 
 
-def test_two_benchmarks_with_one_level_are_refused(films):
-    with pytest.raises(UserError, match="has a level '15s', and so has another"):
-        held_out(load("nano", ["eval.transfer=['kitchen_long', 'kitchen_long']"]))
+def test_two_benchmarks_with_a_level_of_one_name_are_an_error(kitchen, films):
+    with pytest.raises(UserError, match="has a level '15s', as another benchmark"):
+        held_out_prompts("kitchen", ("L1",), ("kitchen_long", "kitchen_long"))
     with pytest.raises(UserError, match=r"no level 'L1'. Known: 15s, 60s"):
-        held_out(load("nano", [f'data="{films}"']))
-    only = held_out(load("nano", [f'data="{films}"', "eval.splits=['60s']", "eval.transfer=[]"]))
-    assert {p.level for p in only["60s"]} == {"60s"} and len(only["60s"]) == 24
+        held_out_prompts(str(films), ("L1",))
+    levels = held_out_prompts(str(films), ("60s",))
+    assert {prompt.level for prompt in levels["60s"]} == {"60s"} and len(levels["60s"]) == 24
 
 
-def test_the_embedded_presets_measure_transfer_and_a_question_about_one_level_does_not(tmp_path):
+def test_the_presets_evaluate_transfer_and_an_evaluation_of_one_level_does_not(kitchen, tmp_path):
     assert load("nano").eval.transfer == load("nano_sft").eval.transfer == ("kitchen_long",)
     run = tmp_path / "run"
     api.train("nano", ["train.max_steps=0", "eval.splits=['L1']", "eval.limit=1"], run)
     api.evaluate(run, splits=["L2"], out=tmp_path / "L2")
     api.evaluate(run, data="kitchen_long", splits=["60s"], out=tmp_path / "60s")
-    asked = {p: sorted(f.stem for f in (tmp_path / p / "eval").glob("*.jsonl")) for p in ("run", "L2", "60s")}
-    assert asked == {"run": ["15s", "60s", "L1"], "L2": ["L2"], "60s": ["60s"]}
+    levels = {name: sorted(f.stem for f in (tmp_path / name / "eval").glob("*.jsonl")) for name in ("run", "L2", "60s")}
+    assert levels == {"run": ["15s", "60s", "L1"], "L2": ["L2"], "60s": ["60s"]}

@@ -10,7 +10,7 @@ import pytest
 
 from rlvid.config import VideoConfig, load
 from rlvid.data import benchmark, check
-from rlvid.data.prompts import held_out
+from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.registry import build
 from rlvid.types import Completion, Group
@@ -46,7 +46,7 @@ def write(tmp_path):
 
 def only(name):
     """The one prompt of a benchmark."""
-    [[prompt]] = benchmark.levels(name).values()
+    [[prompt]] = benchmark.load_levels(name).values()
     return prompt
 
 
@@ -128,7 +128,7 @@ def test_options_that_only_look_lettered_keep_their_words(write):
 
 def test_where_asks_some_records_and_levels_split_the_rest(write):
     records = [RECORD | {"id": i, "type": "mc" if i % 2 else "open", "task": f"t{i % 3}"} for i in range(12)]
-    levels = benchmark.levels(write(*records, id="id", level="task", where={"type": "mc"}, path="q.json"))
+    levels = benchmark.load_levels(write(*records, id="id", level="task", where={"type": "mc"}, path="q.json"))
     assert {level: [p.id for p in prompts] for level, prompts in levels.items()} == {
         "t1": ["1", "7"],
         "t0": ["3", "9"],
@@ -160,17 +160,19 @@ def test_where_asks_some_records_and_levels_split_the_rest(write):
 def test_a_record_that_does_not_fit_is_an_error_with_file_line_and_field(write, tmp_path, change, table, message):
     name = write(RECORD | {"question": "first"}, RECORD | change, **table)
     if message is None:
-        assert benchmark.levels(name)["mine"][1].video == f"{tmp_path}/https:/x.org/v.mp4"  # a file that is not there
+        assert (
+            benchmark.load_levels(name)["mine"][1].video == f"{tmp_path}/https:/x.org/v.mp4"
+        )  # a file that is not there
         return
     with pytest.raises(UserError) as error:
-        benchmark.levels(name)
+        benchmark.load_levels(name)
     first = 1 if table and "clip" not in change else 2
     assert str(error.value).startswith(f"{tmp_path}/q.jsonl:{first}: {message}")
 
 
 def test_a_repeated_id(write):
     with pytest.raises(UserError, match=r"q.jsonl:2: n: 5 stands on an earlier line too"):
-        benchmark.levels(write(RECORD | {"n": 5}, RECORD | {"n": "5"}, id="n"))
+        benchmark.load_levels(write(RECORD | {"n": 5}, RECORD | {"n": "5"}, id="n"))
 
 
 @pytest.mark.parametrize(
@@ -187,22 +189,22 @@ def test_a_repeated_id(write):
 def test_a_map_that_is_wrong_is_one_line(tmp_path, text, message):
     (tmp_path / "m.toml").write_text(text)
     with pytest.raises(UserError, match=message) as error:
-        benchmark.levels(str(tmp_path / "m.toml"))
+        benchmark.load_levels(str(tmp_path / "m.toml"))
     assert "\n" not in str(error.value)
 
 
 def test_a_folder_without_a_known_layout_says_what_is_read(tmp_path):
     with pytest.raises(UserError, match=r"neither annotations/ in SEED-Bench-R1's layout nor lvb_val.json"):
-        benchmark.levels(str(tmp_path))
+        benchmark.load_levels(str(tmp_path))
     with pytest.raises(UserError, match=r"no such folder. Did you mean 'kitchen_long'\?"):
-        benchmark.levels("kitchen_lon")
+        benchmark.load_levels("kitchen_lon")
 
 
 def test_ones_own_data_is_trained_on_by_its_level(write):
     name = write(*[RECORD | {"id": i, "split": "train" if i < 5 else "test"} for i in range(8)], id="id", level="split")
     config = load("nano", [f'data="{name}"', "eval.splits=['test']"])
-    assert [p.id for p in benchmark.level(name, "train")] == ["0", "1", "2", "3", "4"]
-    assert [p.id for p in held_out(config)["test"]] == ["5", "6", "7"]
+    assert [p.id for p in benchmark.load_level(name, "train")] == ["0", "1", "2", "3", "4"]
+    assert [p.id for p in held_out_prompts(name, ("test",))["test"]] == ["5", "6", "7"]
 
 
 def test_the_runs_id_follows_the_maps_contents(write):
@@ -244,9 +246,9 @@ def test_the_shipped_maps_read_what_is_published(name, tmp_path):
     text = (EXAMPLES / f"{name}.toml").read_text()
     assert len([line for line in text.splitlines() if line and line[0] != "#"]) <= 10
     (tmp_path / f"{name}.toml").write_text(text)
-    source = benchmark.sources(str(tmp_path / f"{name}.toml"))["questions"]
-    source.file.parent.mkdir(parents=True, exist_ok=True)
-    source.file.write_text(json.dumps([PUBLISHED[name]] if source.file.suffix == ".json" else PUBLISHED[name]))
+    source = benchmark.annotation_files(str(tmp_path / f"{name}.toml"))["questions"]
+    source.path.parent.mkdir(parents=True, exist_ok=True)
+    source.path.write_text(json.dumps([PUBLISHED[name]] if source.path.suffix == ".json" else PUBLISHED[name]))
     [prompt] = source.prompts()
     assert prompt.answer == "B" and ".mp4" in prompt.video and not prompt.options[0].startswith("A. ")
 
@@ -264,7 +266,7 @@ def test_answers_in_words_in_time_and_in_the_picture(write):
     assert prompt.meta == {"span": (2.0, 5.5), "box": (0.0, 8.0, 10.0, 20.0)}
     assert [only(write(PLACED | {"answer": n}, options=[])).answer for n in (12, 0.5)] == ["12", "0.5"]
     assert only(write(RECORD | {"when": [1, 2]}, span="when")).meta == {"span": (1.0, 2.0)}, "beside options, too"
-    assert not list(check.wrong_with(prompt))
+    assert not list(check.prompt_problems(prompt))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +307,7 @@ def test_a_step_is_trained_on_such_a_file_of_kitchen_clips(kitchen, tmp_path, ca
     rows = read_jsonl(out / "samples/step-000001.jsonl")
     assert len(rows) == 4 and all(0 <= value <= 1 for row in rows for value in row["columns"][reward])
     assert read_jsonl(out / "metrics.jsonl")[0][f"rewards/{reward}/mean"] >= 0
-    prompt = benchmark.level(str(tmp_path / "train.toml"), "train")[0]
+    prompt = benchmark.load_level(str(tmp_path / "train.toml"), "train")[0]
     assert build("rewards", reward)([Group(prompt, [Completion(f"<answer>{gold}</answer>")])]) == [[1.0]]
     assert "applies to none" not in capsys.readouterr().err
 

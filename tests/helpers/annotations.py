@@ -1,4 +1,4 @@
-"""SEED-Bench-R1 annotation records."""
+"""Annotation records in SEED-Bench-R1's layout."""
 
 BASE = {
     "sample_id": 115,
@@ -16,12 +16,7 @@ BASE = {
     "video_basename": "115.mp4",
     "current_observation_basename": "115.png",
 }
-
-
-TRAIN = BASE | {"negative_answers": ["open tap", "wash pan", "cut onion", "Close  Cupboard", "open TAP", "dry hands"]}
-
-
+NEGATIVES = ["open tap", "wash pan", "cut onion", "Close  Cupboard", "open TAP", "dry hands"]
+TRAINING = BASE | {"negative_answers": NEGATIVES}
 CHOICES = {"choice_a": "open tap", "choice_b": "wash pan", "choice_c": "close cupboard", "choice_d": "cut onion"}
-
-
-VAL = BASE | CHOICES | {"golden_choice_idx": "C"}
+VALIDATION = BASE | CHOICES | {"golden_choice_idx": "C"}

@@ -3,14 +3,14 @@
 import json
 import shutil
 
-from rlvid.nano.model import BASE
 from rlvid.policy.mrope import TRANSFORMERS_POSITIONS
+from rlvid.registry import NANO_CHECKPOINT
 
 
-def published(folder):
-    """nano as a model that was trained with the published positions."""
-    shutil.copytree(BASE, folder / "published")
-    config = json.loads((BASE / "config.json").read_text())
-    kept = {key: value for key, value in config.items() if key not in TRANSFORMERS_POSITIONS}
-    (folder / "published/config.json").write_text(json.dumps(kept))
-    return folder / "published"
+def model_with_published_positions(folder):
+    """Write a copy of nano whose config does not name the positions of transformers; returns its folder."""
+    copy = shutil.copytree(NANO_CHECKPOINT, folder / "published")
+    config = json.loads((copy / "config.json").read_text())
+    remaining = {key: value for key, value in config.items() if key not in TRANSFORMERS_POSITIONS}
+    (copy / "config.json").write_text(json.dumps(remaining))
+    return copy

@@ -12,9 +12,9 @@ from trl.rewards import think_format_reward
 
 from rlvid.errors import UserError
 from rlvid.interop.trl import from_trl, reward_func
-from rlvid.nano.model import BASE
-from rlvid.registry import build
-from rlvid.trainer.metrics import GroupRecord, step_metrics
+from rlvid.registry import NANO_CHECKPOINT, build
+from rlvid.trainer.metrics import step_metrics
+from rlvid.trainer.records import GroupRecord
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from tests.helpers.runs import TINY, train
@@ -49,7 +49,7 @@ def test_evidence_is_refused_where_there_is_none():
 
 def test_trl_trains_on_ours(tmp_path):
     torch.manual_seed(0)
-    tokenizer = AutoTokenizer.from_pretrained(BASE)
+    tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
     config = LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,

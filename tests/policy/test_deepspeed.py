@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import Qwen2VLForConditionalGeneration
 
 from rlvid import api, distributed
-from rlvid.nano.model import BASE
+from rlvid.registry import NANO_CHECKPOINT
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.processes import SMALL, several
 
@@ -85,7 +85,7 @@ def single(kitchen, tmp_path_factory):
 def test_two_processes_with_shards_are_as_good_as_one(single, zero, tmp_path):
     out = launch(zero, tmp_path / zero)
     agree(out, single)
-    base = load_file(BASE / "model.safetensors")
+    base = load_file(NANO_CHECKPOINT / "model.safetensors")
     learnt = tensors(single, "model")
     assert max((learnt[key] - base[key].float()).abs().max() for key in base) > 5e-3  # ten times what `agree` lets pass
 
