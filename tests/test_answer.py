@@ -121,7 +121,7 @@ def test_an_answer_counts_even_where_the_rest_of_the_form_is_wrong(text: str) ->
 
 
 def test_replies_that_published_code_scores_wrongly() -> None:
-    """It compares the first character (SEED-Bench-R1), the first block (all) or whole strings (GRPO-CARE, Video-R1)."""
+    """It compares the first character (SEED-Bench-R1), the first block (all), or strings (GRPO-CARE, Video-R1)."""
     assert parse(reply_with("Add oil"), KITCHEN) is None  # first character: A
     assert parse(reply_with("Close the tap"), KITCHEN) is None  # first character: C
     assert parse(reply_with("Answer: B"), KITCHEN) is None  # first character: A

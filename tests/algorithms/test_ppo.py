@@ -188,9 +188,9 @@ def test_a_run_with_a_critic_resumes_exactly(kitchen, tmp_path, critic):
     changes = ["algorithm=ppo", f"algorithm.critic={critic}", "algorithm.num_iterations=2", "eval.splits=['L1']"]
     changes += ["algorithm.critic_learning_rate=1e-2", "train.learning_rate=1e-4", "train.save_steps=2"]
     changes += ["train.lora_r=4"] if critic == "adapter" else []
-    uninterrupted = read_jsonl(train(tmp_path, *changes, "train.max_steps=4") / "metrics.jsonl")
+    uninterrupted = read_jsonl(train(tmp_path, *changes, "train.max_steps=3") / "metrics.jsonl")
     assert (tmp_path / "checkpoints/step-000002/critic.safetensors").exists()
     assert {"critic/explained_variance", "critic/value", "kl", "clip_ratio/region_mean"} <= uninterrupted[0].keys()
     stop_after(tmp_path, 2)
-    train(tmp_path, *changes, "train.max_steps=4", resume=True)
+    train(tmp_path, *changes, "train.max_steps=3", resume=True)
     assert read_jsonl(tmp_path / "metrics.jsonl") == uninterrupted
