@@ -68,7 +68,7 @@ def report(
     if Path(runs).suffix == ".toml":
         if html:
             raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
-        result = published_counts.report(Path(runs))
+        result = published_counts.report_counts(Path(runs))
     else:
         result = reports.report(Path(runs), plots=plots)
     for path, to_text in ((json, result.to_json), (csv, result.to_csv)):

@@ -39,8 +39,8 @@ _PAIRED_NEEDED = (
 )
 _UNPAIRED_TEST = (
     "Intervals of differences are Newcombe's; p is of the two-sided z-test, adjusted for all {count} comparisons here "
-    "(Holm). Which questions were right is not published, so nothing is paired, and one run per arm says nothing about "
-    "other seeds. Better or worse needs p < .05 and an interval without 0; equivalent, an interval within {margin:g} "
+    "(Holm). Which questions were right is not published, so nothing is paired, and one run per arm does not show how "
+    "seeds vary. Better or worse needs p < .05 and an interval without 0; equivalent, an interval within {margin:g} "
     "points of 0."
 )
 _UNPAIRED_NEEDED = (

@@ -76,8 +76,11 @@ def measure_difference_rows(study: Study, key: str) -> list[MeasureDifferenceRow
 
 def _values(runs: Sequence[Run], levels: Sequence[str], key: str) -> np.ndarray | None:
     """(S, Q) values of a reward on some levels, one after the other; nan where it does not apply."""
-    values = [[_value(row, key) for level in levels for row in run.answers[level].values()] for run in runs]
-    applies = any(value is not None for row in values for value in row)
+    values = []
+    for run in runs:
+        answers = [row for level in levels for row in run.answers[level].values()]
+        values.append([_value(row, key) for row in answers])
+    applies = any(value is not None for run_values in values for value in run_values)
     return np.array(values, dtype=float) if applies else None
 
 

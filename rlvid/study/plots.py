@@ -69,7 +69,8 @@ def advantage_share_figure(study: Study) -> Figure | None:
     """
     arms = {arm: [advantage_shares(run) for run in runs if explores(run)] for arm, runs in study.arms.items()}
     arms = {arm: shares for arm, shares in arms.items() if any(shares)}
-    rewards = list(dict.fromkeys(reward for shares in arms.values() for run_shares in shares for reward in run_shares))
+    runs = [run_shares for shares in arms.values() for run_shares in shares]
+    rewards = list(dict.fromkeys(reward for run_shares in runs for reward in run_shares))
     if len(rewards) < 2:
         return None
     figure = Figure(figsize=(7.5, 1.2 + 0.32 * len(arms)), layout="constrained")

@@ -57,7 +57,7 @@ class Needed:
     """
 
     questions: float  # as a multiple of the present questions, with the same seeds
-    seeds: float  # their number, with the same questions; nan for one seed, which says nothing about seeds
+    seeds: float  # their number, with the same questions; nan for one seed: their variance is not known
 
 
 def needed_sample(

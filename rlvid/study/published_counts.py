@@ -93,19 +93,21 @@ def _read_margin(path: Path, margin: Any) -> float:
 def compare_counts(counts: PublishedCounts) -> list[Comparison]:
     """Compare each pair of arms on the levels that both have; p-values are adjusted for all comparisons together."""
     right, of = counts.right, counts.of
-    places = [(a, b, level) for a, b in counts.comparisons for level in of if level in right[a] and level in right[b]]
-    proportions = [(right[a][level], of[level], right[b][level], of[level]) for a, b, level in places]
+    conditions = [
+        (a, b, level) for a, b in counts.comparisons for level in of if level in right[a] and level in right[b]
+    ]
+    proportions = [(right[a][level], of[level], right[b][level], of[level]) for a, b, level in conditions]
     tests = [difference_of_proportions(*each) for each in proportions]
     adjusted = holm_adjust([p for _, p in tests])
     comparisons = []
-    for (a, b, level), each, (difference, _), p in zip(places, proportions, tests, adjusted, strict=True):
+    for (a, b, level), each, (difference, _), p in zip(conditions, proportions, tests, adjusted, strict=True):
         verdict = classify_difference(difference, p, equivalence_margin=counts.equivalence_margin)
-        needed = needed_sample_of_proportions(*each, ALPHA / len(places))
+        needed = needed_sample_of_proportions(*each, ALPHA / len(conditions))
         comparisons.append(Comparison(a, b, level, difference, p, verdict, needed))
     return comparisons
 
 
-def build_report(counts: PublishedCounts) -> Report:
+def build_counts_report(counts: PublishedCounts) -> Report:
     """Compute the rows of the accuracies and comparisons."""
     return Report(
         name=counts.name,
@@ -125,8 +127,8 @@ def build_report(counts: PublishedCounts) -> Report:
     )
 
 
-def report(path: Path, console: Console | None = None) -> Report:
+def report_counts(path: Path, console: Console | None = None) -> Report:
     """Print the report on a TOML file of counts. Raises UserError, see `read_counts`."""
-    result = build_report(read_counts(path))
+    result = build_counts_report(read_counts(path))
     result.print(console)
     return result

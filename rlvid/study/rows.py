@@ -142,7 +142,7 @@ def aggregate_rows(study: Study) -> list[AggregateRow]:
     for arm, scores in accuracies.items():
         mean = iqm(scores)
         if len(scores) == 1:
-            mean = Interval(mean.value, nan, nan)  # one seed says nothing about other seeds
+            mean = Interval(mean.value, nan, nan)  # with one seed the variance is not known
         beats_control = None
         if arm != study.control and control is not None:
             beats_control = probability_of_improvement(scores, control)

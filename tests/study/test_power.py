@@ -68,7 +68,7 @@ def test_one_seed_needs_as_many_questions_as_millers_formula_gives():
     b = np.concatenate([np.ones(90), np.zeros(10), np.ones(5), np.zeros(95)])[None]  # a: 10 gained, 5 lost, of 200
     needed = needed_sample(a, b, True, None)
     assert needed.questions == pytest.approx((2.8016 / (5 / 200)) ** 2 * (a - b).var(ddof=1) / 200, rel=1e-4)
-    assert np.isnan(needed.seeds), "one seed says nothing about seeds"
+    assert np.isnan(needed.seeds), "one seed does not show how seeds vary"
     copied = needed_sample(np.tile(a, 4), np.tile(b, 4), True, np.tile(np.arange(200), 4))
     assert copied.questions == pytest.approx(needed.questions), "four equal questions about a video are one"
 
