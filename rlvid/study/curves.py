@@ -16,7 +16,7 @@ from rlvid.study.style import line_styles
 ACCURACY, LENGTH = "rewards/accuracy/mean", "completions/mean_length"
 METRIC_TITLES = {
     "reward": "reward",
-    ACCURACY: "training accuracy, by the training labels",
+    ACCURACY: "training accuracy, as labelled",
     LENGTH: "completion length, tokens",
     "entropy": "entropy, nats per token",
     "kl": "KL from the reference",
