@@ -1,4 +1,4 @@
-"""A folder made by hand in SEED-Bench-R1's layout, with media of every shape, trains and evaluates like the kitchen."""
+"""Tests of training and evaluation on a folder in SEED-Bench-R1's layout with videos and images of many shapes."""
 
 import json
 
@@ -11,7 +11,7 @@ from rlvid.errors import UserError
 from rlvid.utils.files import read_jsonl
 from tests.helpers import media
 
-CLIPS = {  # name: frames, and how they are written
+CLIPS = {  # name -> frames, and arguments of `write_video`
     "portrait": (media.grey_frames(20, 160, 90), {"fps": 10}),
     "odd": (media.grey_frames(30, 101, 133, step=3), {"fps": 30, "pix_fmt": "yuv444p"}),
     "one_frame": (media.grey_frames(1, 64, 64), {"fps": 1}),
@@ -23,61 +23,65 @@ OPTIONS = ["öffne den Hahn", "close tap", "take cereal box", "put bag into box"
 
 
 @pytest.fixture(scope="module")
-def benchmark(tmp_path_factory):
+def root(tmp_path_factory):
+    """The folder: seven records, the last one without a video."""
     root = tmp_path_factory.mktemp("handmade")
     for folder in ("annotations", "videos/EpicKitchens", "images/EpicKitchens"):
         (root / folder).mkdir(parents=True)
-    rows = []
-    for number, (name, (frames, how)) in enumerate({**CLIPS, "no_video": (None, {})}.items()):
-        if frames is not None:
-            media.write_video(root / "videos/EpicKitchens" / f"{name}.mp4", frames, **how)
-        noise = np.random.default_rng(number).integers(0, 255, (37 + 50 * number, 300 - 30 * number, 3), dtype=np.uint8)
-        Image.fromarray(noise).save(root / "images/EpicKitchens" / f"{name}.png")
-        rows.append(
+    records = []
+    for number, name in enumerate([*CLIPS, "no_video"]):
+        if name in CLIPS:
+            frames, arguments = CLIPS[name]
+            media.write_video(root / "videos/EpicKitchens" / f"{name}.mp4", frames, **arguments)
+        height, width = 37 + 50 * number, 300 - 30 * number
+        pixels = np.random.default_rng(number).integers(0, 255, (height, width, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / "images/EpicKitchens" / f"{name}.png")
+        progress = [{"narration_text": "x", "start_frame": 0, "stop_frame": 1}] if name in CLIPS else []
+        records.append(
             {
                 "sample_id": number, "video_source": "EpicKitchens", "video_id": name, "task_goal": "store cereal",
                 "question": "What action should I take next in order to store cereal?", "answer": OPTIONS[number % 4],
                 "current_observation_frame": 9, "video_basename": f"{name}.mp4",
-                "current_observation_basename": f"{name}.png",
-                "task_progress_metadata": [{"narration_text": "x", "start_frame": 0, "stop_frame": 1}] * bool(how),
+                "current_observation_basename": f"{name}.png", "task_progress_metadata": progress,
             }
         )  # fmt: skip
     choices = dict(zip(("choice_a", "choice_b", "choice_c", "choice_d"), OPTIONS, strict=True))
-    training = [r | {"negative_answers": [o for o in OPTIONS if o != r["answer"]]} for r in rows]
-    validation = [r | choices | {"golden_choice_idx": "ABCD"[r["sample_id"] % 4]} for r in rows]
-    for file, records in (("training_6k", training), ("validation_L1", validation)):
-        (root / f"annotations/{file}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    training = [r | {"negative_answers": [option for option in OPTIONS if option != r["answer"]]} for r in records]
+    validation = [r | choices | {"golden_choice_idx": "ABCD"[r["sample_id"] % 4]} for r in records]
+    for file, rows in (("training_6k", training), ("validation_L1", validation)):
+        (root / f"annotations/{file}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return root
 
 
-def settings(benchmark, *more):
-    small = ["train.max_steps=2", "train.prompts_per_step=7", "train.max_completion_length=8", "eval.splits=['L1']"]
-    small += ["eval.transfer=[]"]
-    return [f"data={benchmark}", *small, *more]
+def overrides(root, *more):
+    small = ["train.max_steps=2", "train.prompts_per_step=7", "train.max_completion_length=8"]
+    return [f"data={root}", *small, "eval.splits=['L1']", "eval.transfer=[]", *more]
 
 
-@pytest.mark.parametrize("size", [[], ["video.resized_height=none", "video.resized_width=none"]])
-def test_it_trains_and_evaluates(benchmark, tmp_path, size):
-    api.train("nano", settings(benchmark, *size, "video.max_pixels=12544"), tmp_path / "run")
+@pytest.mark.parametrize(
+    "size", [[], ["video.resized_height=none", "video.resized_width=none"]], ids=["one size", "sizes of the files"]
+)
+def test_videos_and_images_of_all_shapes_are_trained_and_evaluated_on(root, tmp_path, size):
+    api.train("nano", overrides(root, *size, "video.max_pixels=12544"), tmp_path / "run")
     rows = read_jsonl(tmp_path / "run/eval/L1.jsonl")
     assert [row["id"] for row in rows] == [str(i) for i in range(7)] and not any("unread" in row for row in rows)
     assert len(read_jsonl(tmp_path / "run/metrics.jsonl")) == 2
 
 
-def test_a_bad_clip_stops_the_run_or_is_counted_and_listed(benchmark, tmp_path):
-    clip = benchmark / "videos/EpicKitchens/long.mp4"
-    whole = clip.read_bytes()
+def test_a_bad_clip_ends_the_run_or_is_skipped_and_counted(root, tmp_path):
+    clip = root / "videos/EpicKitchens/long.mp4"
+    content = clip.read_bytes()
     clip.write_bytes(b"no video")
     try:
         with pytest.raises(UserError, match=r"sample 4: .*long\.mp4"):
-            api.train("nano", settings(benchmark), tmp_path / "stops")
-        api.train("nano", settings(benchmark, "video.on_bad_video=skip"), tmp_path / "skips")
+            api.train("nano", overrides(root), tmp_path / "ends")
+        api.train("nano", overrides(root, "video.on_bad_video=skip"), tmp_path / "skips")
     finally:
-        clip.write_bytes(whole)
+        clip.write_bytes(content)
     first, second = read_jsonl(tmp_path / "skips/metrics.jsonl")
     assert first["data/decode_failures"] == second["data/decode_failures"] == 1
     assert len(read_jsonl(tmp_path / "skips/samples/step-000001.jsonl")) == 6
-    (skipped,) = read_jsonl(tmp_path / "skips/skipped.jsonl")
+    [skipped] = read_jsonl(tmp_path / "skips/skipped.jsonl")
     assert skipped["id"] == "4" and "long.mp4" in skipped["error"]
     unread = [row["id"] for row in read_jsonl(tmp_path / "skips/eval/L1.jsonl") if row.get("unread")]
-    assert unread == ["4"]  # in its place, as a wrong answer
+    assert unread == ["4"], "the evaluation keeps the question, as a wrong answer"

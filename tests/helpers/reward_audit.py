@@ -38,7 +38,7 @@ from rlvid.reward import RewardMix
 from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest
 from rlvid.types import Group
 from tests.helpers import hacks
-from tests.helpers.judge_server import Server
+from tests.helpers.judge_server import JudgeServer
 from tests.helpers.policies import policy_of
 from tests.helpers.reasoning_pairs import Pair, generated_pairs, handwritten_pairs, split_halves
 
@@ -84,7 +84,7 @@ def mean_rewards(replies: Sequence[hacks.Reply], judge: TextModel, nli: TextMode
 def hack_table(nli: TextModel | None = None, judge: TextModel | None = None) -> str:
     """Return the mean rewards by trick, in Markdown; bold where a trick earns something and no less than honesty."""
     if judge is None:
-        with TemporaryDirectory() as cache, Server(literal_judge) as server:
+        with TemporaryDirectory() as cache, JudgeServer(literal_judge) as server:
             table = hack_table(nli, Judge(JudgeConfig(server.url, "literal", cache_dir=cache)))
             server.shutdown()
         return table

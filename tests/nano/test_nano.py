@@ -1,4 +1,4 @@
-"""The embedded base model: a real Qwen2-VL folder that sees, and that has something left to learn."""
+"""Tests of the embedded base model: a real Qwen2-VL checkpoint that uses the pixels and has something left to learn."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,132 +15,137 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from rlvid.config import load
 from rlvid.data import kitchen_world
-from rlvid.data.kitchen import sample
-from rlvid.data.seed_bench_r1 import load as read
+from rlvid.data.kitchen import Sample, draw_sample
+from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.nano import model
-from rlvid.nano.lessons import Lesson, caption, collate, question
-from rlvid.policy.model import Policy
+from rlvid.nano.lessons import IGNORED, caption_lesson, collate, question_lesson
 from rlvid.policy.sampler import Sampler
+from rlvid.registry import NANO_CHECKPOINT
 from rlvid.types import Prompt
 from rlvid.video.views import Clip
 
 
 @pytest.fixture(scope="module")
-def tokens():
-    return AutoTokenizer.from_pretrained(model.BASE)
+def tokenizer():
+    return AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
 
 
 @pytest.fixture(scope="module")
 def base():
-    return Qwen2VLForConditionalGeneration.from_pretrained(model.BASE, dtype=torch.float32)
+    return Qwen2VLForConditionalGeneration.from_pretrained(NANO_CHECKPOINT, dtype=torch.float32)
 
 
-def test_the_folder_is_small_and_a_real_qwen2_vl(base, tokens):
-    assert sum(p.stat().st_size for p in model.BASE.iterdir()) < 8e6
+def test_the_checkpoint_is_small_and_a_real_qwen2_vl(base, tokenizer):
+    assert sum(path.stat().st_size for path in NANO_CHECKPOINT.iterdir()) < 8e6
     assert 2e6 < base.num_parameters() < 3e6
-    stored = {t.dtype for t in load_file(model.BASE / "model.safetensors").values()}
-    assert stored == {torch.float16} and base.config.dtype == torch.float32
-    assert base.generation_config.eos_token_id == [tokens.eos_token_id, tokens.pad_token_id]
-    processor = Qwen2VLImageProcessorPil.from_pretrained(model.BASE)
+    stored_dtypes = {tensor.dtype for tensor in load_file(NANO_CHECKPOINT / "model.safetensors").values()}
+    assert stored_dtypes == {torch.float16} and base.config.dtype == torch.float32
+    assert base.generation_config.eos_token_id == [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    processor = Qwen2VLImageProcessorPil.from_pretrained(NANO_CHECKPOINT)
     assert (processor.patch_size, processor.temporal_patch_size, processor.merge_size) == (14, 2, 2)
     pixels = processor([np.zeros((56, 56, 3), np.uint8)], return_tensors="pt")
     assert pixels["image_grid_thw"].tolist() == [[1, 4, 4]]
 
 
-def test_special_tokens_are_single_and_the_config_knows_them(base, tokens):
-    ids = [tokens.encode(token) for token in model.SPECIAL]
-    assert all(len(i) == 1 for i in ids) and len({i[0] for i in ids}) == len(model.SPECIAL)
+def test_special_tokens_are_single_and_the_config_knows_them(base, tokenizer):
+    ids = [tokenizer.encode(token) for token in model.SPECIAL_TOKENS]
+    assert all(len(token_ids) == 1 for token_ids in ids) and len({token_ids[0] for token_ids in ids}) == len(ids)
     for key, token in (
         ("image_token_id", "<|image_pad|>"),
         ("video_token_id", "<|video_pad|>"),
         ("vision_start_token_id", "<|vision_start|>"),
         ("vision_end_token_id", "<|vision_end|>"),
     ):
-        assert [getattr(base.config, key)] == tokens.encode(token)
-    assert (tokens.eos_token, tokens.pad_token) == ("<|im_end|>", "<|endoftext|>")
+        assert [getattr(base.config, key)] == tokenizer.encode(token)
+    assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
 
 
 @given(st.text())
-def test_any_text_survives_the_tokenizer(tokens, text):
-    assert tokens.decode(tokens.encode(text)) == text
+def test_any_text_survives_the_tokenizer(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_an_ingredient_an_option_and_an_answer_are_one_token_each(tokens):
+def test_an_ingredient_an_option_and_an_answer_are_one_token_each(tokenizer):
     for item in kitchen_world.INGREDIENTS:
-        assert len(tokens.encode(f" {item}.")) == 1, item
-        assert len(tokens.encode(f"\nB. {kitchen_world.Move(item).narration}")) == 1, item
-    assert all(len(tokens.encode(f"</think><answer>{letter}</answer>")) == 1 for letter in "ABCD")
+        assert len(tokenizer.encode(f" {item}.")) == 1, item
+        assert len(tokenizer.encode(f"\nB. {kitchen_world.Move(item).narration}")) == 1, item
+    assert all(len(tokenizer.encode(f"</think><answer>{letter}</answer>")) == 1 for letter in "ABCD")
 
 
-def test_the_chat_is_qwen2_vls(tokens):
+def test_the_chat_template_gives_the_chats_of_qwen2_vl(tokenizer):
     content = [{"type": "video"}, {"type": "image"}, {"type": "text", "text": "What next?"}]
     chat = [{"role": "user", "content": content}, {"role": "assistant", "content": "A"}]
-    assert tokens.apply_chat_template(chat, tokenize=False) == (
+    assert tokenizer.apply_chat_template(chat, tokenize=False) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
         "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|><|vision_start|><|image_pad|><|vision_end|>"
         "What next?<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n"
     )
     chat = [{"role": "system", "content": "Cook."}, {"role": "user", "content": "Hi"}]
-    assert tokens.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
+    assert tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) == (
         "<|im_start|>system\nCook.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
-def lesson() -> tuple[Lesson, Prompt]:
-    s = next(s for s in (sample(np.random.default_rng(i), "L1", i) for i in range(9)) if s.clip is not None)
-    return question(s, care=0.99), Prompt("q", s.question, s.options, s.letter)
+def samples_with_video(count: int) -> list[Sample]:
+    samples = (draw_sample(np.random.default_rng(i), "L1", i) for i in range(2 * count + 4))
+    return [sample for sample in samples if sample.clip is not None][:count]
 
 
-def test_pretraining_reads_what_the_policy_will_read(base, tokens):
-    """The same tokens and the same patches, in the same order."""
-    taught, prompt = lesson()
-    policy = Policy.load(load("nano"))
-    encoded = policy.encode(prompt, Clip(taught.video, taught.image))
-    batch = collate([taught], tokens, base.config)
-    asked = int((batch["labels"] == -100).sum())
-    assert batch["input_ids"][0, :asked].tolist() == encoded.input_ids.tolist()
+def test_pretraining_and_the_policy_encode_a_question_alike(base, tokenizer, policy):
+    """The tokens and the patches are equal and in the same order."""
+    [sample] = samples_with_video(1)
+    lesson = question_lesson(sample, uniform=0.99)
+    prompt = Prompt("q", sample.question, sample.options, sample.letter)
+    inputs = policy.encode(prompt, Clip(lesson.video, lesson.image))
+    batch = collate([lesson], tokenizer, base.config)
+    prompt_length = int((batch["labels"] == IGNORED).sum())
+    assert batch["input_ids"][0, :prompt_length].tolist() == inputs.input_ids.tolist()
     patches = torch.cat([batch["pixel_values_videos"], batch["pixel_values"]])
-    assert torch.allclose(patches, encoded.pixel_values, atol=1e-5)
-    assert tokens.decode(batch["input_ids"][0, asked:]) == f"{taught.reply}<|im_end|>"
+    assert torch.allclose(patches, inputs.pixel_values, atol=1e-5)
+    assert tokenizer.decode(batch["input_ids"][0, prompt_length:]) == f"{lesson.reply}<|im_end|>"
 
 
-def test_pixels_matter(base, tokens):
-    """The right reasoning is likelier under its own pixels than under another kitchen's."""
-    drawn = [s for s in (sample(np.random.default_rng(i), "L1", i) for i in range(20)) if s.clip is not None][:8]
-    own = [question(s, care=0.99) for s in drawn]
-    others = [replace(a, video=b.video, image=b.image) for a, b in zip(own, own[1:] + own[:1], strict=True)]
+def test_the_right_reasoning_is_likelier_with_its_own_pixels(base, tokenizer):
+    """The loss is lower than with the pixels of another sample."""
+    lessons = [question_lesson(sample, uniform=0.99) for sample in samples_with_video(8)]
+    shifted = lessons[1:] + lessons[:1]
+    with_other_pixels = [
+        replace(lesson, video=other.video, image=other.image) for lesson, other in zip(lessons, shifted, strict=True)
+    ]
     with torch.no_grad():
-        seen, unseen = (base(**collate(lessons, tokens, base.config)).loss for lessons in (own, others))
-    assert unseen > seen + 0.05
+        own_loss, other_loss = (
+            base(**collate(batch, tokenizer, base.config)).loss for batch in (lessons, with_other_pixels)
+        )
+    assert other_loss > own_loss + 0.05
 
 
-def test_pretraining_is_deterministic():
+def test_pretraining_depends_on_the_seed_alone():
     (a, _), (b, _), (c, _) = (model.pretrain(steps=2, seed=seed) for seed in (1, 1, 2))
-    first, second, third = (model.state_dict() for model in (a, b, c))
+    first, second, third = (trained.state_dict() for trained in (a, b, c))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["lm_head.weight"], third["lm_head.weight"])
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path):
-    trained, made = model.pretrain(steps=1, seed=0)
-    model.save(trained, made, tmp_path)
-    again = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path)
-    assert again.dtype == torch.float32
-    assert torch.equal(again.lm_head.weight, trained.lm_head.weight.float())
-    assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == made.get_vocab()
+def test_a_saved_model_is_loaded_with_the_same_weights_and_vocabulary(tmp_path):
+    trained, trained_tokenizer = model.pretrain(steps=1, seed=0)
+    model.save(trained, trained_tokenizer, tmp_path)
+    loaded = Qwen2VLForConditionalGeneration.from_pretrained(tmp_path)
+    assert loaded.dtype == torch.float32
+    assert torch.equal(loaded.lm_head.weight, trained.lm_head.weight.float())
+    assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == trained_tokenizer.get_vocab()
 
 
-def test_captions_name_what_was_drawn():
-    s = sample(np.random.default_rng(4), "train", 0)
-    assert all(m.item in caption(s).reply for m in s.scene.is_ema[: s.scene.filmed])
+def test_captions_name_the_filmed_ingredients():
+    sample = draw_sample(np.random.default_rng(4), "train", 0)
+    caption = caption_lesson(sample).reply
+    assert all(move.item in caption for move in sample.scene.moves[: sample.scene.filmed])
 
 
-def test_the_base_is_above_chance_and_below_the_ceiling(kitchen):
-    """Greedy on 96 questions of L1, read from disk as a run reads them."""
-    policy = Policy.load(load("nano"))
-    prompts = read(kitchen, "L1")[:96]
+def test_the_base_model_is_above_chance_and_can_still_improve(kitchen, policy):
+    """Greedy decoding on 96 questions of L1, read from disk as in a run."""
+    prompts = load_split(kitchen, "L1")[:96]
     greedy = replace(load("nano").train, temperature=0.0, num_generations=1)
-    groups = Sampler(policy, greedy, nullcontext)(prompts, [policy.encode(p) for p in prompts], "0")
-    right = sum(group.completions[0].answer == group.prompt.answer for group in groups)
-    assert binomtest(right, 96).proportion_ci(0.99).low > 0.25
-    assert right < 0.8 * 96
+    groups = Sampler(policy, greedy, nullcontext)(prompts, [policy.encode(prompt) for prompt in prompts], "0")
+    correct = sum(group.completions[0].answer == group.prompt.answer for group in groups)
+    assert binomtest(correct, 96).proportion_ci(0.99).low > 0.25
+    assert correct < 0.8 * 96

@@ -55,5 +55,5 @@ def test_other_file_contents_give_another_run_id(pairs):
 
 def test_pairs_of_other_data_are_refused(kitchen, tmp_path):
     write_jsonl(tmp_path / "pairs.jsonl", [{"id": "elsewhere", "chosen": "yes", "rejected": "no"}])
-    with pytest.raises(UserError, match="1 of 1 ids are no training sample's: elsewhere"):
+    with pytest.raises(UserError, match="1 of 1 ids belong to no training sample: elsewhere"):
         train(tmp_path / "run", *OFFLINE, f"algorithm.preferences={tmp_path}/pairs.jsonl", "train.max_steps=1")
