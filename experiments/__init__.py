@@ -1,1 +1,1 @@
-"""One script per research question; `presets/` holds the configs they start from."""
+"""One script per research question. `presets/` holds the configs that they start from."""

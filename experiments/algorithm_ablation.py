@@ -1,4 +1,7 @@
-"""Which algorithm learns most from the same prompts, with the same luck?
+"""Which algorithm learns most from the same prompts and the same random numbers?
+
+All RL arms have the same prompts and the learning rate that was chosen for GRPO. They differ in the number of updates:
+"gspo" makes four per batch and "grpo, 2 iterations" two; the others make one.
 
 rlvid grid experiments/algorithm_ablation.py --jobs 2
 """
@@ -9,7 +12,7 @@ FAMILY = ("reinforce", "rloo", "reinforce_pp", "dr_grpo", "dapo", "gspo", "cispo
 
 GRID = Grid(
     name="algorithm_ablation",
-    question="Which algorithm learns most from the same prompts, with the same luck?",
+    question="Which algorithm learns most from the same prompts and the same random numbers?",
     arms={
         "base": {"train.max_steps": 0},
         "sft": {"preset": "{preset}_sft"},

@@ -1,13 +1,14 @@
-"""What must a base have been taught of reasoning before RL can build on it?
+"""How must a base model have been taught to reason for RL to improve it?
 
-SFT on good, terse, shuffled, wrong or no reasoning, always with the right answers, and GRPO after it.
+SFT on good, terse, shuffled, wrong or no reasoning, always with the right answers, then GRPO. The ways to reason badly
+are those of the noise "reasoning": `rlvid list noise`.
 
 rlvid grid experiments/base_reasoning.py --jobs 2
 """
 
 from rlvid.grids.grid import Grid, Settings
 
-TAUGHT: dict[str, Settings] = {
+DEMONSTRATIONS: dict[str, Settings] = {
     "good": {},
     **{how: {"noise.kind": "reasoning", "noise.how": how} for how in ("terse", "shuffled", "wrong", "none")},
 }
@@ -18,9 +19,9 @@ MEASURES: Settings = {
 
 GRID = Grid(
     name="base_reasoning",
-    question="What must a base have been taught of reasoning before RL can build on it?",
+    question="How must a base model have been taught to reason for RL to improve it?",
     axes={
-        "reasoning": TAUGHT,
+        "reasoning": DEMONSTRATIONS,
         "then": {
             "sft": {"preset": "{preset}_sft", **MEASURES},
             "sft, then grpo": {"cold_start.max_steps": 30, **MEASURES},
@@ -32,8 +33,8 @@ GRID = Grid(
     control="grpo",
     comparisons=(
         ("grpo", "base"),
-        *((f"{how}, sft", "good, sft") for how in TAUGHT if how != "good"),
-        *((f"{how}, sft, then grpo", "grpo") for how in TAUGHT),
+        *((f"{how}, sft", "good, sft") for how in DEMONSTRATIONS if how != "good"),
+        *((f"{how}, sft, then grpo", "grpo") for how in DEMONSTRATIONS),
     ),
 )
 

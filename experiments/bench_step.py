@@ -1,6 +1,7 @@
-"""How long does an optimiser step take, and what does it hold, beside TRL's and the paper's scheme? And against size?
+"""How long does an optimizer step take, and how much memory, compared with TRL and with the paper's own scheme?
 
-The shape is the paper's: 930 prompt tokens, 729 of them visual, eight completions of 150. On a GPU: `--preset 7b`.
+The workload is the paper's: 930 prompt tokens, of which 729 are visual, and eight completions of 150 tokens. A sweep
+over the number of completions and the lengths follows. On a GPU: `--preset 7b`.
 
 python experiments/bench_step.py --preset 20m
 """

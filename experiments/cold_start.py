@@ -1,6 +1,6 @@
-"""Does RL go further from a base that was taught to reason first?
+"""Does RL reach a higher accuracy from a base that is first fine-tuned on reasoning?
 
-Supervised fine-tuning on a few reasoned answers, then GRPO, against GRPO from the base and against SFT alone.
+SFT on some reasoned answers, then GRPO, compared with GRPO from the base and with SFT alone.
 
 rlvid grid experiments/cold_start.py --jobs 2
 """
@@ -9,7 +9,7 @@ from rlvid.grids import Grid
 
 GRID = Grid(
     name="cold_start",
-    question="Does RL go further from a base that was taught to reason first?",
+    question="Does RL reach a higher accuracy from a base that is first fine-tuned on reasoning?",
     arms={
         "base": {"train.max_steps": 0},
         "sft": {"preset": "{preset}_sft"},

@@ -1,8 +1,12 @@
-"""Which algorithms survive wrong labels and wrong verifiers?
+"""How much accuracy does each algorithm lose to wrong labels and wrong verifiers?
 
-Paired by seed: all algorithms see the same prompts with the same flips, and those wrong at 20 % are wrong at 40 %, too.
-What corrects is told the true rates of its cell. Youden's J says how much of the clean gradient a cell leaves; within
-each cell the report holds every algorithm against GRPO.
+The comparisons are paired by seed: all algorithms see the same prompts with the same wrong labels, and labels that are
+wrong at 20 % are also wrong at 40 %. Corrections get the true error rates of their cell. Youden's J is the share of the
+clean gradient that the noise leaves. Within each cell, the report compares every algorithm with GRPO.
+
+Known limits: for symmetric and confusable noise the corrections assume that each verdict errs independently, but a
+wrong label is wrong for the whole group. "dr_grpo, lr / J" is a larger learning rate and nothing else: AdamW cancels a
+constant factor of the gradient.
 
 rlvid grid experiments/noise_robustness.py --jobs 2
 """
@@ -25,39 +29,39 @@ NOISE: dict[str, Settings] = {
 
 
 def rates(noise: str) -> tuple[float, float]:
-    """P(accepted | wrong), P(rejected | right). A flip rejects what is right, and accepts one wrong option in three."""
+    """Return P(accepted | wrong) and P(rejected | right). A wrong label accepts one of the three wrong options."""
     cell = NOISE[noise]
     flips = cell.get("noise.rate", 0.0)
     return cell.get("noise.false_positives", flips / 3), cell.get("noise.false_negatives", flips)
 
 
-FREE: Settings = {"algorithm.beta": 0.0}  # no pull towards the reference, in any arm: GRPO's own default has one
+NO_KL: Settings = {"algorithm.beta": 0.0}  # as in the preset, which an arm with `algorithm` would otherwise lose
 
 
-def told(algorithm: str, twin: str, levels: Mapping[str, str]) -> Settings:
-    """A correction that knows its cell's rates; where both are 0 it is its twin, and their cells are one run."""
+def with_true_rates(algorithm: str, twin: str, levels: Mapping[str, str]) -> Settings:
+    """Return a correction with the true rates of its cell. The clean cell is the twin's: the two are one run."""
     if levels["noise"] == CLEAN:
         return {"algorithm": twin} if twin != "grpo" else {}
     positives, negatives = rates(levels["noise"])
     fields = {"algorithm.false_positives": positives, "algorithm.false_negatives": negatives}
-    return {"algorithm": algorithm, **FREE, **fields}
+    return {"algorithm": algorithm, **NO_KL, **fields}
 
 
-def faster(levels: Mapping[str, str]) -> Settings:
-    """What a correction by a constant amounts to: the learning rate over J."""
+def scaled_learning_rate(levels: Mapping[str, str]) -> Settings:
+    """Return Dr. GRPO with the learning rate divided by J."""
     information, rate = 1 - sum(rates(levels["noise"])), load(levels["preset"]).train.learning_rate
     return {"algorithm": "dr_grpo", **({"train.learning_rate": rate / information} if information < 1 else {})}
 
 
-def cleaned(levels: Mapping[str, str]) -> Settings | None:
-    """An oracle that leaves the wrong labels out; it has nothing to say of verifiers."""
+def without_wrong_labels(levels: Mapping[str, str]) -> Settings | None:
+    """Return an oracle that leaves out the samples with wrong labels, or None for verifier noise."""
     if levels["noise"] == CLEAN:
         return {}
     return {"noise.drop": True} if "noise.rate" in NOISE[levels["noise"]] else None
 
 
-def deaf(settings: Settings, levels: Mapping[str, str]) -> Settings | None:
-    """What reads neither labels nor verdicts is the same in every cell."""
+def clean_only(settings: Settings, levels: Mapping[str, str]) -> Settings | None:
+    """Return the settings in the clean cell only, for an arm that reads no labels: it is the same in every cell."""
     return settings if levels["noise"] == CLEAN else None
 
 
@@ -65,23 +69,23 @@ ALGORITHMS: dict[str, Settings | Callable[[Mapping[str, str]], Settings | None]]
     "grpo": {},
     "dr_grpo": {"algorithm": "dr_grpo"},
     "rloo": {"algorithm": "rloo"},
-    "ppo": {"algorithm": "ppo", **FREE, "algorithm.num_iterations": 2},
+    "ppo": {"algorithm": "ppo", **NO_KL, "algorithm.num_iterations": 2},
     "dpo": {"algorithm": "dpo"},
-    "s_grpo": partial(told, "s_grpo", "grpo"),
-    "noise_corrected_grpo": partial(told, "noise_corrected_grpo", "grpo"),
-    "backward": partial(told, "backward", "dr_grpo"),
-    "forward": partial(told, "forward", "forward"),
-    "olr": {"algorithm": "olr", **FREE},
-    "dr_grpo, lr / J": faster,
-    "oracle": cleaned,
-    "majority vote": partial(deaf, {"algorithm": "ttrl", **FREE}),
-    "random reward": partial(deaf, {"rewards.random": 1.0, "rewards.accuracy": 0.0}),
-    "format only": partial(deaf, {"rewards.accuracy": 0.0}),
+    "s_grpo": partial(with_true_rates, "s_grpo", "grpo"),
+    "noise_corrected_grpo": partial(with_true_rates, "noise_corrected_grpo", "grpo"),
+    "backward": partial(with_true_rates, "backward", "dr_grpo"),
+    "forward": partial(with_true_rates, "forward", "forward"),
+    "olr": {"algorithm": "olr", **NO_KL},
+    "dr_grpo, lr / J": scaled_learning_rate,
+    "oracle": without_wrong_labels,
+    "majority vote": partial(clean_only, {"algorithm": "ttrl", **NO_KL}),
+    "random reward": partial(clean_only, {"rewards.random": 1.0, "rewards.accuracy": 0.0}),
+    "format only": partial(clean_only, {"rewards.accuracy": 0.0}),
 }
 
 GRID = Grid(
     name="noise_robustness",
-    question="Which algorithms survive wrong labels and wrong verifiers?",
+    question="How much accuracy does each algorithm lose to wrong labels and wrong verifiers?",
     axes={"algorithm": ALGORITHMS, "noise": NOISE},
     arms={"base": {"train.max_steps": 0}},
     unseeded=("base",),

@@ -1,7 +1,7 @@
-"""The paper's table and figures: base, SFT and GRPO at every level and on transfer, and from ever fewer samples.
+"""Does RL beat SFT at every level and on transfer, and how much data does either need? The paper's table and figures.
 
-SFT stands there twice: as its preset has it, and with as many steps as it takes to see as many prompts as GRPO. What is
-asked for transfer is the preset's, an embedded benchmark; where real data is at hand, name LongVideoBench's folder.
+There are two SFT arms: one with the steps of its preset, and one with as many steps as it takes to see as many prompts
+as GRPO. The transfer benchmark is the preset's, an embedded one; with real data, name the folder of LongVideoBench.
 
 rlvid grid experiments/paper.py --jobs 2
 rlvid grid experiments/paper.py --preset qwen2_vl_7b --set data=SEED-Bench-R1 --set 'eval.transfer=["LongVideoBench"]'
@@ -16,8 +16,8 @@ SHARES = ("6 % of data", "25 % of data", "100 % of data")
 ALL = SHARES[-1]
 
 
-def as_many(levels: Mapping[str, str]) -> Settings:
-    """SFT for as many prompts as GRPO is asked."""
+def as_many_prompts(levels: Mapping[str, str]) -> Settings:
+    """Return the settings for SFT on as many prompts as GRPO sees."""
     grpo, sft = load(levels["preset"]).train, load(f"{levels['preset']}_sft").train
     steps = grpo.max_steps * grpo.prompts_per_step // sft.prompts_per_step
     return {"preset": "{preset}_sft", "train.max_steps": steps}
@@ -27,7 +27,7 @@ GRID = Grid(
     name="paper",
     question="Does RL beat SFT at every level and on transfer, and how much data does either need?",
     axes={
-        "algorithm": {"sft": {"preset": "{preset}_sft"}, "sft, as many prompts": as_many, "grpo": {}},
+        "algorithm": {"sft": {"preset": "{preset}_sft"}, "sft, as many prompts": as_many_prompts, "grpo": {}},
         "data": {share: {"train.data_fraction": int(share.split()[0]) / 100} for share in SHARES},
     },
     arms={"base": {"train.max_steps": 0}},

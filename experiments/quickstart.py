@@ -1,4 +1,4 @@
-"""The demo: do SFT and GRPO improve the base at each level, and what do wrong labels do to them?
+"""The demo: do SFT and GRPO improve the base at each level, and what do wrong labels cost them?
 
 rlvid grid experiments/quickstart.py --jobs 2      # or: make demo
 """
@@ -7,7 +7,7 @@ from rlvid.grids import Grid
 
 GRID = Grid(
     name="quickstart",
-    question="Do SFT and GRPO improve the base at each level, and what do wrong labels do to them?",
+    question="Do SFT and GRPO improve the base at each level, and what do wrong labels cost them?",
     axes={
         "algorithm": {
             "sft": {"preset": "{preset}_sft"},

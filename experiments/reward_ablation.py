@@ -1,11 +1,12 @@
-"""Do rewards for consistent reasoning and for looking at the video help, and do they teach what they pay for?
+"""Do rewards for consistent reasoning and for using the video raise accuracy, and what they reward?
 
-Each is added to accuracy and format. Every arm is measured by the same ungated rewards; for the arms that are trained
-on one of them, the others are the ones to believe.
+Each reward is added to accuracy and format. All arms are measured by the same ungated rewards. For an arm that is
+trained on one of these, rely on the others.
 
-"embedding + narrations" is not the best two of these arms: the pair was fixed before any was run, one of each kind,
-because what tricks the one earns little from the other (rewards/README.md). No arm is trained on `consistency_nli` or
-`consistency_judge`: neither a cross-encoder nor a language model comes with rlvid. Whoever has one measures all arms by
+The pair "embedding + narrations" was chosen before any run, not from results: one reward of each kind, because tricks
+that earn much of the one earn little of the other (rewards/README.md). No arm is trained on `consistency_nli` or
+`consistency_judge`, because rlvid comes with neither a cross-encoder nor a language model. To measure all arms with a
+judge of your own, add
 --set eval.rewards.consistency_judge.gated=false --set judge.url=URL --set judge.model=NAME.
 
 rlvid grid experiments/reward_ablation.py --jobs 2
@@ -32,7 +33,7 @@ ADDED: dict[str, Settings] = {
 
 GRID = Grid(
     name="reward_ablation",
-    question="Do rewards for consistent reasoning and for looking at the video help, and teach what they pay for?",
+    question="Do rewards for consistent reasoning and for using the video raise accuracy, and what they reward?",
     arms={
         "base": {"train.max_steps": 0, **MEASURES},
         "accuracy": {"rewards.format": 0.0, **MEASURES},
