@@ -118,7 +118,7 @@ def test_config_prints_a_preset_that_reads_back_to_the_same_id(tmp_path):
         ("from rlvid.study.grid import Grid", "no module 'rlvid.study.grid'; it is called rlvid.grids"),
         (
             "from rlvid.grids import Grid\nGRID = Grid('g', '?', (0,), 'base', within=0.03)",
-            "unknown argument 'within'; it is called equivalence_margin",
+            "Grid has no field 'within'; it is called equivalence_margin",
         ),
     ],
 )

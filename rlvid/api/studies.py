@@ -34,10 +34,10 @@ def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
     except ModuleNotFoundError as error:
         raise UserError(f"{script}: {missing_module(error)}") from error
     except TypeError as error:
-        keyword = str(error).rpartition("unexpected keyword argument ")[2].strip("'")
-        if not (hint := renamed_hint("field", keyword)):
+        function, _, keyword = str(error).partition("() got an unexpected keyword argument ")
+        if not (hint := renamed_hint("field", keyword.strip("'"))):
             raise
-        raise UserError(f"{script}: unknown argument {keyword!r}{hint}") from error
+        raise UserError(f"{script}: {function.removesuffix('.__init__')} has no field {keyword}{hint}") from error
     return names["GRID"].main(list(arguments))
 
 

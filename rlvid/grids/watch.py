@@ -1,10 +1,11 @@
-"""Runs as they go: state, progress, time left, reward and length so far, alarms; read from their folders alone."""
+"""Show the progress of a folder of runs, read from their folders: state, step, time left, curves and alarms."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, median
 
@@ -18,112 +19,164 @@ from rlvid.study.study import read_study
 from rlvid.utils.files import read_jsonl
 
 BARS = "▁▂▃▄▅▆▇█"
-COURSES = {"reward": "reward", "completions/mean_length": "tokens"}
-COLOURS = {"running": "cyan", "done": "green", "failed": "red", NOT_STARTED: "dim"}
-WIDE = 110  # columns from which on all of a run stands in one line
-SILENT = 300.0  # seconds without a word after which a run that says it is running is doubted
+CURVES = {"reward": "reward", "completions/mean_length": "tokens"}  # metric -> heading
+STATE_COLORS = {"running": "cyan", "done": "green", "failed": "red", NOT_STARTED: "dim"}
+WIDE = 110  # columns of a terminal from which on each run takes one line
+SILENT_SECONDS = 300.0  # a running run that has not updated its status for so long is marked with "?"
+RECENT_STEPS = 20  # the pace of a run is the median of this many steps
 
 
 def watch(runs: Path, every: float = 2.0, once: bool = False, console: Console | None = None) -> None:
-    """Draw a folder of runs anew `every` so many seconds, until all are over; `once`, just once."""
+    """Show the progress of a folder of runs until all of them have ended.
+
+    Args:
+        runs: a grid's folder, or one with run folders.
+        every: seconds between refreshes.
+        once: print once and return, as always without a terminal.
+        console: where to print; default: stdout.
+
+    Raises:
+        UserError: there are no runs.
+    """
     console = console or Console()
     if once or not console.is_terminal:
-        console.print(board(runs, console.width)[0])
+        console.print(render_progress(runs, console.width)[0])
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
-            shown, over = board(runs, console.width)
-            live.update(shown, refresh=True)
-            if over:
+            progress, all_ended = render_progress(runs, console.width)
+            live.update(progress, refresh=True)
+            if all_ended:
                 return
             time.sleep(every)
 
 
-def board(runs: Path, width: int = WIDE) -> tuple[RenderableType, bool]:
-    """The table of a folder's runs, what alarmed them, all in one line; and whether all of them are over.
+def render_progress(folder: Path, width: int = WIDE) -> tuple[RenderableType, bool]:
+    """Return a table of runs with their last alarms and the totals, and whether all runs have ended.
 
-    Where there is less room than `WIDE` columns, courses are shorter, and what a run does now stands under its name.
+    In less than `WIDE` columns, curves are shorter, and what a run is doing stands below its name.
     """
-    results, now = read_study(runs).runs, datetime.now(UTC)
+    runs, now = read_study(folder).runs, datetime.now(UTC)
     wide = width >= WIDE
-    columns = ("run", "seed", "state", "step", "left", *COURSES.values(), *(["now"] if wide else []))
-    table = Table(*columns, box=None, padding=(0, 2 if wide else 1, 0, 0))
+    headings = ["run", "seed", "state", "step", "time left", *CURVES.values(), *(["now"] if wide else [])]
+    table = Table(*headings, box=None, padding=(0, 2 if wide else 1, 0, 0))
     for column in table.columns[1:-1]:
         column.no_wrap = True
-    alarms: list[Text] = []
-    for result in sorted(results, key=lambda r: not r.status):
-        state = result.status.get("state", NOT_STARTED)
-        doubt = " ?" if state == "running" and age(result, now) > SILENT else ""
-        steps = f"{reached(result)}/{result.status['steps']}" if result.status else ""
-        bars = 16 if wide else 6
-        courses = [spark([row[key] for row in result.metrics if key in row], bars) for key in COURSES]
-        shown, does = Text(state + doubt, COLOURS.get(state, "yellow")), last(result)
-        name = Text(result.arm) if wide or not does else Text.assemble(result.arm, "\n", (f"  {does}", "dim"))
-        table.add_row(name, str(result.seed), shown, steps, _clock(left(result)), *courses, *([does] if wide else []))
-        for alarm in read_jsonl(result.folder / "alarms.jsonl")[-1:]:
-            sample = f" (sample {alarm['sample']})" if alarm.get("sample") else ""
-            where = f"{result.arm}, seed {result.seed}, step {alarm['step']}"
-            alarms.append(Text(f"{where}: {alarm['says']}{sample}", "yellow"))
-    counts = [r.status.get("state", NOT_STARTED) for r in results]
-    tally = ", ".join(f"{counts.count(state)} {state}" for state in dict.fromkeys(counts))
-    rest = _clock(in_all(results))
-    over = all(state not in ("running", NOT_STARTED) for state in counts)
-    return Group(table, Text(f"all: {tally}" + (f"; {rest} left" if rest else ""), "dim"), *alarms), over
+    started_first = sorted(runs, key=lambda run: not run.status)
+    for run in started_first:
+        table.add_row(*_table_cells(run, wide, now))
+    alarms = [line for run in started_first for line in _last_alarm(run)]
+    all_ended = all(_state(run) not in ("running", NOT_STARTED) for run in runs)
+    return Group(table, _totals(runs), *alarms), all_ended
 
 
-def spark(values: Sequence[float], width: int = 16) -> str:
-    """A line of bars: the means of `width` stretches, from the least to the largest."""
+def _table_cells(run: Run, wide: bool, now: datetime) -> list[str | Text]:
+    """Return the cells of a run's row."""
+    state, activity = _state(run), current_activity(run)
+    silent = state == "running" and seconds_since_update(run, now) > SILENT_SECONDS
+    step = f"{last_step(run)}/{run.status['steps']}" if run.status else ""
+    curves = [sparkline([row[key] for row in run.metrics if key in row], 16 if wide else 6) for key in CURVES]
+    name = Text(run.arm)
+    if activity and not wide:
+        name.append(f"\n  {activity}", "dim")
+    state_cell = Text(f"{state} ?" if silent else state, STATE_COLORS.get(state, "yellow"))
+    now_cell = [activity] if wide else []
+    return [name, str(run.seed), state_cell, step, _format_seconds(seconds_left(run)), *curves, *now_cell]
+
+
+def _last_alarm(run: Run) -> list[Text]:
+    """Return the last alarm of a run as a line, or []."""
+    lines = []
+    for alarm in read_jsonl(run.folder / "alarms.jsonl")[-1:]:
+        sample = f" (sample {alarm['sample']})" if alarm.get("sample") else ""
+        lines.append(Text(f"{run.arm}, seed {run.seed}, step {alarm['step']}: {alarm['says']}{sample}", "yellow"))
+    return lines
+
+
+def _totals(runs: Sequence[Run]) -> Text:
+    """Return the number of runs in each state, and the time left for all, as a line."""
+    states = [_state(run) for run in runs]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    time_left = _format_seconds(total_seconds_left(runs))
+    return Text(f"all: {counts}" + (f"; {time_left} left" if time_left else ""), "dim")
+
+
+def sparkline(values: Sequence[float], width: int = 16) -> str:
+    """Return a line of at most `width` bars, each the mean of an equal part of the values; min and max set the scale.
+
+    >>> sparkline([0, 1, 2, 3], width=2)
+    '▁█'
+    """
     if not values:
         return ""
     width = min(width, len(values))
-    means = [fmean(values[i * len(values) // width : (i + 1) * len(values) // width]) for i in range(width)]
+    bounds = [i * len(values) // width for i in range(width + 1)]
+    means = [fmean(values[start:end]) for start, end in pairwise(bounds)]
     low, high = min(means), max(means)
-    return "".join(BARS[int((value - low) / (high - low or 1) * (len(BARS) - 1))] for value in means)
+    return "".join(BARS[int((mean - low) / (high - low or 1) * (len(BARS) - 1))] for mean in means)
 
 
-def reached(result: Run) -> int:
-    """The last step that is written down."""
-    return max(result.status["step"], *(row["step"] for row in result.metrics[-1:]), 0)
+def last_step(run: Run) -> int:
+    """Return the last step that the run has recorded."""
+    return max(run.status["step"], *(row["step"] for row in run.metrics[-1:]), 0)
 
 
-def left(result: Run) -> float | None:
-    """The seconds that a running run's steps will take, at the median pace of its last twenty."""
-    each = pace(result)
-    if result.status.get("state") != "running" or each is None:
+def seconds_left(run: Run) -> float | None:
+    """Return the seconds for the remaining steps of a running run at its recent pace; None if that is unknown."""
+    pace = seconds_per_step(run)
+    if _state(run) != "running" or pace is None:
         return None
-    return each * (result.status["steps"] - reached(result))
+    return pace * (run.status["steps"] - last_step(run))
 
 
-def in_all(results: Sequence[Run]) -> float | None:
-    """The seconds until all are over, if as many go on at a time, and what has not begun is like the others."""
-    rests = [rest for result in results if (rest := left(result)) is not None]
-    if not rests:
+def total_seconds_left(runs: Sequence[Run]) -> float | None:
+    """Return the seconds until all runs have ended; None if no running run has a pace yet.
+
+    The number of runs at a time is assumed to stay the same. A run that has not started takes the median time of those
+    that have.
+    """
+    running = [seconds for run in runs if (seconds := seconds_left(run)) is not None]
+    if not running:
         return None
-    wholes = [each * r.status["steps"] for r in results if r.status and (each := pace(r)) is not None]
-    return (sum(rests) + median(wholes) * sum(not r.status for r in results)) / len(rests)
+    started = [run for run in runs if run.status]
+    durations = [pace * run.status["steps"] for run in started if (pace := seconds_per_step(run)) is not None]
+    waiting = len(runs) - len(started)
+    return (sum(running) + median(durations) * waiting) / len(running)
 
 
-def pace(result: Run) -> float | None:
-    """The median seconds of a run's last twenty steps; None before the first."""
-    took = [row["step_time"] for row in read_jsonl(result.folder / "timing.jsonl")[-20:] if "step_time" in row]
-    return median(took) if took else None
+def seconds_per_step(run: Run) -> float | None:
+    """Return the median seconds of a run's last `RECENT_STEPS` steps; None before the first step."""
+    rows = read_jsonl(run.folder / "timing.jsonl")[-RECENT_STEPS:]
+    seconds = [row["step_time"] for row in rows if "step_time" in row]
+    return median(seconds) if seconds else None
 
 
-def _clock(seconds: float | None) -> str:
+def current_activity(run: Run) -> str:
+    """Return what a run is doing, its error message, or its last reward; for a finished run, its accuracies."""
+    last_row: Row = run.metrics[-1] if run.metrics else {}
+    accuracies = {
+        key.split("/")[1]: value
+        for key, value in last_row.items()
+        if key.startswith("eval/") and key.endswith("/accuracy")
+    }
+    if accuracies:
+        return "  ".join(f"{level} {value:.1%}" for level, value in accuracies.items())
+    phase = run.status.get("phase") or run.status.get("message", "")
+    return f"{last_row['reward']:.2f}" if "reward" in last_row and phase in ("", "train") else phase
+
+
+def seconds_since_update(run: Run, now: datetime) -> float:
+    """Return the seconds since a run last wrote its status; a time without a zone is UTC."""
+    updated = datetime.fromisoformat(run.status["updated"])
+    if not updated.tzinfo:
+        updated = updated.replace(tzinfo=UTC)
+    return (now - updated).total_seconds()
+
+
+def _state(run: Run) -> str:
+    return run.status.get("state", NOT_STARTED)
+
+
+def _format_seconds(seconds: float | None) -> str:
+    """Return h:mm:ss, or "" for None."""
     return "" if seconds is None else str(timedelta(seconds=round(seconds)))
-
-
-def last(result: Run) -> str:
-    """What a run does, or its last reward; for a finished one, its accuracies."""
-    row: Row = result.metrics[-1] if result.metrics else {}
-    levels = {key.split("/")[1]: row[key] for key in row if key.startswith("eval/") and key.endswith("/accuracy")}
-    if levels:
-        return "  ".join(f"{level} {value:.1%}" for level, value in levels.items())
-    phase = result.status.get("phase") or result.status.get("message", "")
-    return f"{row['reward']:.2f}" if "reward" in row and phase in ("", "train") else phase
-
-
-def age(result: Run, now: datetime) -> float:
-    """Seconds since a run last said something."""
-    said = datetime.fromisoformat(result.status["updated"])
-    return (now - (said if said.tzinfo else said.replace(tzinfo=UTC))).total_seconds()

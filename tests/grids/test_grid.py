@@ -1,4 +1,4 @@
-"""Grids run by real processes. Only what a cell's process does is a stand-in: it counts to its number of steps."""
+"""The cells of a grid, and grids run by real processes, in which a script that counts stands in for training."""
 
 import json
 import os
@@ -13,37 +13,43 @@ import pytest
 
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.grids.grid import Grid, only
+from rlvid.grids.cell import select_cells
+from rlvid.grids.grid import Grid
 from rlvid.registry import build
-from tests.helpers.grids import rows, wait_for
+from rlvid.utils.files import read_jsonl
+from tests.helpers.grids import FAILING, wait_until
 
 ROOT = Path(__file__).parents[2]
-GRIDS = sorted(path for path in (ROOT / "experiments").glob("[a-z]*.py") if "\nGRID = " in path.read_text())
+EXPERIMENTS = sorted(path for path in (ROOT / "experiments").glob("[a-z]*.py") if "\nGRID = " in path.read_text())
+NOISY = {"noise.kind": "symmetric", "noise.rate": 0.3}
 
 
-def gone(pid):
-    """No such process, or one that only waits to be buried."""
+def make_grid(**fields):
+    """A grid of two algorithms, with and without noise, and of an untrained base; `fields` replace its fields."""
+    axes = {"algorithm": {"sft": {"algorithm": "sft"}, "grpo": {}}, "noise": {"clean": {}, "noisy": NOISY}}
+    defaults = {"axes": axes, "arms": {"base": {"train.max_steps": 0}}, "control": "base", "seeds": (0, 3)}
+    return Grid(name="g", question="?", **defaults | fields)
+
+
+def has_ended(pid):
+    """Whether a process does not exist, or is a zombie."""
     stat = Path(f"/proc/{pid}/stat")
     return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def grid(**fields):
-    axes = {"algorithm": {"sft": {"algorithm": "sft"}, "grpo": {}}, "noise": {"clean": {}, "noisy": NOISY}}
-    fields = {"axes": axes, "arms": {"base": {"train.max_steps": 0}}, "control": "base", "seeds": (0, 3)} | fields
-    return Grid(name="g", question="?", **fields)
+def read_status(folder):
+    return json.loads((folder / "status.json").read_text())
 
 
-NOISY = {"noise.kind": "symmetric", "noise.rate": 0.3}
-
-
-def test_arms_are_the_product_of_the_axes_and_the_extra_ones():
-    cells = grid(unseeded=("base",)).cells("nano", ["train.max_steps=7"])
-    assert [(c.arm, c.seed) for c in cells] == [
+def test_arms_are_all_combinations_of_levels_and_the_further_ones():
+    cells = make_grid(unseeded=("base",)).cells("nano", ["train.max_steps=7"])
+    combinations = ("sft, clean", "sft, noisy", "grpo, clean", "grpo, noisy")
+    assert [(cell.arm, cell.seed) for cell in cells] == [
         ("base", 0),
-        *[(arm, seed) for arm in ("sft, clean", "sft, noisy", "grpo, clean", "grpo, noisy") for seed in (0, 3)],
+        *[(arm, seed) for arm in combinations for seed in (0, 3)],
     ]
     last = cells[-1]
-    assert last.levels == {"algorithm": "grpo", "noise": "noisy"}
+    assert last.axis_levels == {"algorithm": "grpo", "noise": "noisy"}
     assert last.overrides == (
         "train.max_steps=7",
         'noise.kind="symmetric"',
@@ -52,181 +58,176 @@ def test_arms_are_the_product_of_the_axes_and_the_extra_ones():
         "noise.seed=3",
     )
     assert last.folder == f"grpo-noisy-seed3-{last.id[:8]}" and last.steps == 7
-    assert cells[0].steps == 0, "what an arm sets stands above what is set for all"
-    assert len({c.id for c in cells}) == len(cells)
+    assert cells[0].steps == 0, "the settings of an arm take precedence over those for all cells"
+    assert len({cell.id for cell in cells}) == len(cells)
 
 
-def test_cells_with_equal_ids_are_one_run():
-    cells = grid(arms={"base": {"train.max_steps": 0}, "again": {"rewards.accuracy": 1.0}}).cells("nano")
-    twins = [c for c in cells if c.seed == 3 and c.arm in ("again", "grpo, clean")]
-    assert len(twins) == 2, "the preset has it so already"
-    assert len({c.id for c in twins}) == len({c.folder for c in twins}) == 1
+def test_cells_with_equal_configs_are_one_run():
+    cells = make_grid(arms={"base": {"train.max_steps": 0}, "again": {"rewards.accuracy": 1.0}}).cells("nano")
+    equal = [cell for cell in cells if cell.seed == 3 and cell.arm in ("again", "grpo, clean")]
+    assert len(equal) == 2, "the preset has the same weight"
+    assert len({cell.id for cell in equal}) == len({cell.folder for cell in equal}) == 1
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
-        ({"control": "bas"}, "names no arm 'bas'. Did you mean 'base'?"),
+        ({"control": "bas"}, "has no arm 'bas'. Did you mean 'base'?"),
         ({"comparisons": (("sft clean", "base"),)}, "Did you mean 'sft, clean'?"),
         ({"unseeded": ("bse",)}, "Did you mean 'base'?"),
+        ({"equivalence_margin": 3.0}, "equivalence_margin must be a share such as 0.03, not 3.0"),
     ],
 )
-def test_a_name_that_is_no_arm_is_refused(fields, says):
+def test_an_unknown_arm_or_a_margin_that_is_no_share_is_an_error(fields, message):
     with pytest.raises(UserError) as error:
-        grid(**fields).cells("nano")
-    assert says in str(error.value)
+        make_grid(**fields).cells("nano")
+    assert message in str(error.value)
 
 
-@pytest.mark.parametrize("script", GRIDS, ids=lambda path: path.stem)
-def test_the_shipped_experiments_are_ready_to_run(script):
-    assert len(GRIDS) >= 6
-    made = runpy.run_path(str(script))["GRID"]
-    cells = made.cells("nano")
-    assert made.name == script.stem and made.question.endswith("?") and made.control in {c.arm for c in cells}
-    assert {c.seed for c in cells} == set(made.seeds)
-    assert made.unseeded and all(sum(c.arm == arm for c in cells) == 1 for arm in made.unseeded)
+@pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.stem)
+def test_the_shipped_experiments_are_complete(script):
+    assert len(EXPERIMENTS) >= 6
+    grid = runpy.run_path(str(script))["GRID"]
+    cells = grid.cells("nano")
+    assert grid.name == script.stem and grid.question.endswith("?") and grid.control in {cell.arm for cell in cells}
+    assert {cell.seed for cell in cells} == set(grid.seeds)
+    assert grid.unseeded and all(sum(cell.arm == arm for cell in cells) == 1 for arm in grid.unseeded)
 
 
-def test_a_cell_that_fails_is_named_and_the_others_go_on(start, tmp_path):
-    mad = "{'train.learning_rate': 666.0}"
-    first = start("--jobs", "3", high=mad)
+def test_a_failed_cell_is_reported_and_the_others_are_run(start_grid, grid_folder):
+    first = start_grid("--jobs", "3", high=FAILING)
     out, err = first.communicate(timeout=60)
     assert first.returncode == 1 and out == ""
     failed = [line for line in err.splitlines() if line.startswith("failed: ") and "output.log" in line]
     assert {line.split(":")[1].strip() for line in failed} == {
         f"{pace}, high, seed {seed}" for pace in ("short", "long") for seed in (0, 1)
     }
-    assert all("train.learning_rate is out of its mind" in line and "so it begins" not in line for line in failed)
-    runs = tmp_path / "runs" / "counting"
-    plan = json.loads((runs / "grid.json").read_text())
+    assert all("train.learning_rate is too high" in line and "first line of output" not in line for line in failed)
+    plan = json.loads((grid_folder / "grid.json").read_text())
     assert plan["control"] == "base" and ["short, low", "base"] in plan["comparisons"] and len(plan["cells"]) == 9
-    states = {
-        c["arm"]: json.loads((runs / c["folder"] / "status.json").read_text())
-        for c in plan["cells"]
-        if "low" in c["arm"]
-    }
-    assert {s["state"] for s in states.values()} == {"done"}
+    low = [cell for cell in plan["cells"] if "low" in cell["arm"]]
+    assert {read_status(grid_folder / cell["folder"])["state"] for cell in low} == {"done"}
 
-    before = Counter(row["folder"] for row in rows(runs / "starts.jsonl"))
-    again = start("--jobs", "3", high=mad)
+    before = Counter(row["folder"] for row in read_jsonl(grid_folder / "starts.jsonl"))
+    again = start_grid("--jobs", "3", high=FAILING)
     again.communicate(timeout=60)
-    after = Counter(row["folder"] for row in rows(runs / "starts.jsonl")) - before
-    assert again.returncode == 1 and after and all("-high-" in folder for folder in after), (
-        "what is done is not run again"
-    )
+    restarted = Counter(row["folder"] for row in read_jsonl(grid_folder / "starts.jsonl")) - before
+    assert again.returncode == 1 and restarted
+    assert all("-high-" in folder for folder in restarted), "finished cells are not run again"
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_killed_grid_leaves_no_process_behind_and_goes_on(start, tmp_path, how):
-    runs = tmp_path / "runs" / "counting"
-    grid = {"long": 60, "seconds": 0.02}
-    first = start("--jobs", "2", **grid)
-    wait_for(lambda: any(row["folder"].startswith("long") for row in rows(runs / "starts.jsonl")))
-    first.send_signal(how)
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_a_killed_grid_leaves_no_process_behind_and_can_be_continued(start_grid, grid_folder, sent):
+    options = {"long_steps": 60, "step_seconds": 0.02}
+    first = start_grid("--jobs", "2", **options)
+    starts = grid_folder / "starts.jsonl"
+    wait_until(lambda: any(row["folder"].startswith("long") for row in read_jsonl(starts)))
+    first.send_signal(sent)
     _, err = first.communicate(timeout=20)
-    assert first.returncode == (130 if how == signal.SIGINT else -how) and "Traceback" not in err
-    begun, ended = rows(runs / "starts.jsonl"), {row["folder"] for row in rows(runs / "ends.jsonl")}
-    wait_for(lambda: all(gone(row["pid"]) for row in begun), 5)
+    assert first.returncode == (130 if sent == signal.SIGINT else -sent) and "Traceback" not in err
+    started = read_jsonl(starts)
+    ended = {row["folder"] for row in read_jsonl(grid_folder / "ends.jsonl")}
+    wait_until(lambda: all(has_ended(row["pid"]) for row in started), 5)
 
-    second = start("--jobs", "4", **grid)
+    second = start_grid("--jobs", "4", **options)
     _, err = second.communicate(timeout=60)
     assert second.returncode == 0, err
-    cells = json.loads((runs / "grid.json").read_text())["cells"]
+    cells = json.loads((grid_folder / "grid.json").read_text())["cells"]
     assert len(cells) == 9
     for cell in cells:
-        steps = [row["step"] for row in rows(runs / cell["folder"] / "metrics.jsonl")]
-        assert json.loads((runs / cell["folder"] / "status.json").read_text())["state"] == "done"
-        assert steps == list(range(1, len(steps) + 1)), "a process that went on has counted with its successor"
-    starts = Counter(row["folder"] for row in rows(runs / "starts.jsonl"))
-    assert all(starts[folder] == 1 for folder in ended), "what was done was not run again"
-    assert max(starts.values()) == 2, "what was cut off was"
+        steps = [row["step"] for row in read_jsonl(grid_folder / cell["folder"] / "metrics.jsonl")]
+        assert read_status(grid_folder / cell["folder"])["state"] == "done"
+        assert steps == list(range(1, len(steps) + 1)), "two processes wrote at the same time"
+    starts_by_folder = Counter(row["folder"] for row in read_jsonl(starts))
+    assert all(starts_by_folder[folder] == 1 for folder in ended), "finished cells are not run again"
+    assert max(starts_by_folder.values()) == 2, "interrupted cells are"
 
 
-def test_two_grids_in_one_folder_share_the_cells(start, tmp_path):
-    pair = [start("--jobs", "2", long=15, seconds=0.02) for _ in range(2)]
-    for each in pair:
-        _, err = each.communicate(timeout=60)
-        assert each.returncode == 0, err
-    starts = Counter(row["folder"] for row in rows(tmp_path / "runs" / "counting" / "starts.jsonl"))
+def test_two_grids_in_one_folder_share_the_cells(start_grid, grid_folder):
+    grids = [start_grid("--jobs", "2", long_steps=15, step_seconds=0.02) for _ in range(2)]
+    for grid in grids:
+        _, err = grid.communicate(timeout=60)
+        assert grid.returncode == 0, err
+    starts = Counter(row["folder"] for row in read_jsonl(grid_folder / "starts.jsonl"))
     assert len(starts) == 9 and set(starts.values()) == {1}
 
 
-def test_jobs_share_gpus_and_cores(start, tmp_path):
-    environment = {k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | {"CUDA_VISIBLE_DEVICES": "4,GPU-7"}
-    start(env=environment).communicate(timeout=60)
-    started = rows(tmp_path / "runs" / "counting" / "starts.jsonl")
-    assert {row["CUDA_VISIBLE_DEVICES"] for row in started} == {"4", "GPU-7"}, "by default, one job for each GPU"
-    assert {row["OMP_NUM_THREADS"] for row in started} == {str(max(1, os.cpu_count() // 2))}
+def test_cells_share_gpus_and_cores(start_grid, grid_folder):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    start_grid(env=environment | {"CUDA_VISIBLE_DEVICES": "4,GPU-7"}).communicate(timeout=60)
+    starts = read_jsonl(grid_folder / "starts.jsonl")
+    assert {row["CUDA_VISIBLE_DEVICES"] for row in starts} == {"4", "GPU-7"}, "one cell per GPU is the default"
+    assert {row["OMP_NUM_THREADS"] for row in starts} == {str(max(1, os.cpu_count() // 2))}
 
 
-def test_a_dry_run_lists_the_cells_and_does_nothing(start, tmp_path):
-    dry = start("--dry-run", env=os.environ | {"COLUMNS": "200"})
-    out, _ = dry.communicate(timeout=30)
-    assert dry.returncode == 0 and out.count("0 of 2") == 4 and out.count("0 of 1") == 1 and "train.max_steps=2" in out
+def test_a_dry_run_lists_the_cells_and_runs_none(start_grid, tmp_path):
+    grid = start_grid("--dry-run", env=os.environ | {"COLUMNS": "200"})
+    out, _ = grid.communicate(timeout=30)
+    assert grid.returncode == 0
+    assert out.count("0 of 2") == 4 and out.count("0 of 1") == 1 and "train.max_steps=2" in out
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--preset", "nanno"], "Did you mean 'nano'?"),
-        (["--set", "train.stpes=3"], "Did you mean 'steps'?"),
+        (["--set", "train.max_stpes=3"], "Did you mean 'max_steps'?"),
         (["--jobs", "0"], "--jobs must be 1 or more"),
+        (["--slurm", "low", "--launcher", "slurm"], "--slurm 'low' is not key=value"),
     ],
 )
-def test_a_mistake_is_one_line_and_exit_code_2(start, arguments, says):
-    wrong = start(*arguments)
-    _, err = wrong.communicate(timeout=30)
-    assert wrong.returncode == 2 and says in err and len(err.splitlines()) == 1
+def test_a_wrong_argument_prints_one_line_and_exits_with_2(start_grid, arguments, message):
+    grid = start_grid(*arguments)
+    _, err = grid.communicate(timeout=30)
+    assert grid.returncode == 2 and message in err and len(err.splitlines()) == 1
 
 
-def test_on_a_terminal_there_is_a_line_for_each_cell(start):
-    ours, theirs = pty.openpty()
+def test_a_terminal_shows_a_progress_bar_per_cell(start_grid):
+    leader, follower = pty.openpty()
     environment = os.environ | {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    grid = start("--jobs", "4", seconds=0.6, env=environment, stderr=theirs, stdout=subprocess.DEVNULL)
-    os.close(theirs)
+    options = {"env": environment, "stderr": follower, "stdout": subprocess.DEVNULL}
+    grid = start_grid("--jobs", "4", step_seconds=0.6, **options)
+    os.close(follower)
     shown = b""
     while True:
         try:
-            shown += os.read(ours, 65536)
-        except OSError:  # the other end is closed: the grid is over
+            shown += os.read(leader, 65536)
+        except OSError:  # how Linux reports that the other end is closed
             break
+    os.close(leader)
     assert grid.wait() == 0
     text = shown.decode()
-    assert all(
-        f"{pace}, {rate}, seed {s}" in text for pace in ("short", "long") for rate in ("low", "high") for s in (0, 1)
-    )
+    arms = [f"{pace}, {rate}" for pace in ("short", "long") for rate in ("low", "high")]
+    assert all(f"{arm}, seed {seed}" in text for arm in arms for seed in (0, 1))
     assert "step 1/2" in text and "reward 0.50" in text and "9/9" in text and " left" in text
 
 
-def test_a_level_may_depend_on_the_others_and_some_arms_need_not_exist():
-    def told(levels):
+def test_a_level_may_depend_on_the_other_axes_and_may_leave_out_arms():
+    def corrected(levels):
         assert levels["preset"] == "nano"
         return {"algorithm": "rloo", "train.temperature": 0.5} if levels["labels"] == "noisy" else None
 
-    grid = Grid(
-        name="told",
-        question="?",
-        axes={
-            "algorithm": {"grpo": {}, "told": told},
-            "labels": {"clean": {}, "noisy": {"noise.kind": "symmetric", "noise.rate": 0.1}},
-        },
-        seeds=(0, 1),
-        control="grpo, clean",
-    )
-    cells = grid.cells("nano")
-    assert list(dict.fromkeys(cell.arm for cell in cells)) == ["grpo, clean", "grpo, noisy", "told, noisy"]
+    noisy = {"noise.kind": "symmetric", "noise.rate": 0.1}
+    axes = {"algorithm": {"grpo": {}, "corrected": corrected}, "labels": {"clean": {}, "noisy": noisy}}
+    cells = Grid(name="g", question="?", axes=axes, seeds=(0, 1), control="grpo, clean").cells("nano")
+    assert list(dict.fromkeys(cell.arm for cell in cells)) == ["grpo, clean", "grpo, noisy", "corrected, noisy"]
     assert "train.temperature=0.5" in cells[-1].overrides and "noise.rate=0.1" in cells[-1].overrides
-    assert [(c.arm, c.seed) for c in only(cells, ["told, *", "*, noisy"])] == [
-        ("told, noisy", 0), ("told, noisy", 1), ("grpo, noisy", 0), ("grpo, noisy", 1)
-    ]  # fmt: skip
-    with pytest.raises(UserError, match=r"'tolld, noisy' fits no arm\. Did you mean 'told, noisy'"):
-        only(cells, ["tolld, noisy"])
+
+
+def test_cells_are_selected_by_patterns_in_the_order_of_the_patterns():
+    cells = make_grid().cells("nano")
+    selected = select_cells(cells, ["grpo, *", "*, noisy"])
+    arms = ("grpo, clean", "grpo, noisy", "sft, noisy")
+    assert [(cell.arm, cell.seed) for cell in selected] == [(arm, seed) for arm in arms for seed in (0, 3)]
+    assert select_cells(cells, None) == cells
+    with pytest.raises(UserError, match=r"'gropo, noisy' matches no arm\. Did you mean 'grpo, noisy'"):
+        select_cells(cells, ["gropo, noisy"])
 
 
 @pytest.mark.parametrize("name", ["noise_robustness", "algorithm_ablation", "reward_ablation", "base_reasoning"])
-def test_arms_that_do_not_say_so_pull_as_their_control_does(name):
-    """An algorithm's own default for `beta` is not an arm's; of preferences it is no pull."""
+def test_arms_have_no_kl_penalty_unless_their_name_says_so(name):
+    """An algorithm's default of `beta` must not make an arm differ from the control; in DPO `beta` is no KL penalty."""
     grid = runpy.run_path(str(ROOT / "experiments" / f"{name}.py"))["GRID"]
     for cell in grid.cells("nano"):
         config = load(cell.preset, cell.overrides)

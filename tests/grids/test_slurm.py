@@ -1,4 +1,4 @@
-"""A grid on a real Slurm of one node; where Slurm is not installed, only a job in submitit's local executor."""
+"""A grid on a real Slurm with one node; without Slurm, only its task in submitit's local executor is tested."""
 
 import os
 import shutil
@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from rlvid.grids.launchers import Attempt, Slurm
-from tests.helpers.grids import rows, start, wait_for  # noqa: F401  (start is a fixture)
+from rlvid.errors import UserError
+from rlvid.grids.slurm import SlurmLauncher, SlurmTask
+from rlvid.utils.files import read_jsonl
+from tests.helpers.grids import FAILING, wait_until
 
-CONF = """
+SLURM_CONF = """
 ClusterName=one
 SlurmctldHost=localhost
 SlurmUser={user}
@@ -44,152 +46,157 @@ NodeName=localhost CPUs=2 State=UNKNOWN
 PartitionName=low Nodes=localhost Default=YES PriorityTier=1
 PartitionName=high Nodes=localhost PriorityTier=2
 """
-DAEMONS = ("munged", "slurmctld", "slurmd")
-missing = [name for name in (*DAEMONS, "sbatch", "srun") if not shutil.which(name, path=f"{os.defpath}:/usr/sbin")]
-real = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
+missing = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.defpath}:/usr/sbin")]
+needs_slurm = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+ON_SLURM = ("--launcher", "slurm", "--slurm", "partition=low", "cpus_per_task=1")
+
+
+def free_ports(count):
+    """Numbers of free ports."""
+    sockets = [socket.create_server(("", 0)) for _ in range(count)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    """One node, two partitions; jobs in the high one drive those in the low one out."""
+    """Slurm with one node and two partitions; jobs of the partition "high" preempt those of "low"."""
     home = tmp_path_factory.mktemp("slurm")
     home.chmod(0o700)
     for name in ("state", "spool"):
         (home / name).mkdir()
-    sockets = [socket.create_server(("", 0)) for _ in range(2)]
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    (home / "slurm.conf").write_text(CONF.format(home=home, ports=ports, user=os.environ.get("USER", "root")))
+    user = os.environ.get("USER", "root")
+    (home / "slurm.conf").write_text(SLURM_CONF.format(home=home, ports=free_ports(2), user=user))
     (home / "munge.key").write_bytes(os.urandom(1024))
     (home / "munge.key").chmod(0o400)
-    conf = {"SLURM_CONF": str(home / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
-    munge = [f"--{name}={home}/munge.{name.split('-')[0]}" for name in ("key-file", "socket", "pid-file", "log-file")]
-    environment = os.environ | conf
-    commands = [["munged", "--foreground", "--force", f"--seed-file={home}/munge.seed", *munge]]
-    commands += [["slurmctld", "-D"], ["slurmd", "-D", "-N", "localhost"]]
+    variables = {"SLURM_CONF": str(home / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
+    munge_files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+    munge_options = [f"--{option}={home}/munge.{ending}" for option, ending in munge_files.items()]
+    commands = [
+        ["munged", "--foreground", "--force", *munge_options],
+        ["slurmctld", "-D"],
+        ["slurmd", "-D", "-N", "localhost"],
+    ]
     with (home / "daemons.log").open("w") as log:
-        daemons = [subprocess.Popen(command, env=environment, stdout=log, stderr=log) for command in commands]
+        daemons = [subprocess.Popen(each, env=os.environ | variables, stdout=log, stderr=log) for each in commands]
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in conf.items():
+        for name, value in variables.items():
             patch.setenv(name, value)
-        wait_for(lambda: "idle" in subprocess.run(["sinfo"], capture_output=True, text=True).stdout)
+        wait_until(lambda: "idle" in subprocess.run(["sinfo"], capture_output=True, text=True).stdout)
         yield home
     for daemon in reversed(daemons):
         daemon.terminate()
         daemon.wait(20)
 
 
-def queue():
+def queued_jobs():
     """The ids of the jobs that wait or run."""
     return subprocess.check_output(["squeue", "--noheader", "--format=%A"], text=True).split()
 
 
-SLURM = ("--launcher", "slurm", "--slurm", "partition=low", "cpus_per_task=1")
-
-
-@real
-def test_jobs_outlive_a_killed_grid_and_the_next_one_follows_them(start, tmp_path, slurm):  # noqa: F811
-    runs = tmp_path / "runs" / "counting"
-    grid = {"long": 150, "seconds": 0.05}
-    first = start(*SLURM, "--jobs", "3", **grid)
-    wait_for(lambda: any(row["folder"].startswith("long") for row in rows(runs / "starts.jsonl")), 90)
-    first.kill()
-    first.communicate()
-    assert queue(), "the jobs are still there"
-    assert not [path for path in runs.rglob("*job*") if path.parent.name != "slurm"], "the queue alone remembers them"
-    assert (runs / "slurm").stat().st_mode & 0o777 == 0o700, "what is pickled there is run"
-    again = start(*SLURM, "--jobs", "6", **grid)
-    _, err = again.communicate(timeout=200)
-    assert again.returncode == 0, err
-    starts = Counter(row["folder"] for row in rows(runs / "starts.jsonl"))
-    assert len(starts) == 9 and set(starts.values()) == {1}, "no cell is run twice"
-    assert not queue()
-
-
-@real
-@pytest.mark.parametrize("how", ["preempted", "time is up"])
-def test_a_job_that_has_to_go_comes_back_and_goes_on(start, tmp_path, slurm, how):  # noqa: F811
-    runs = tmp_path / "runs" / "counting"
-    grid = start(*SLURM, "--only", "long, low", long=80, seconds=0.1)
-    wait_for(lambda: any(len(rows(path)) > 5 for path in runs.glob("long*/metrics.jsonl")), 60)
-    before = queue()
-    if how == "preempted":
-        subprocess.check_call(["sbatch", "-p", "high", "-n", "2", "-o", "/dev/null", "--wrap", "sleep 1"])
-    else:
-        subprocess.check_call(["scancel", "--signal=USR2", *before])  # as Slurm does, 90 s before the time is up
-    wait_for(lambda: "PENDING" in states(before) and len(rows(runs / "starts.jsonl")) == 2, 60)
-    while grid.poll() is None:  # Slurm lets a requeued job wait for two minutes
-        for job in set(before) & set(queue()):
-            subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], capture_output=True)
-        time.sleep(0.5)
-    assert grid.returncode == 0, grid.stderr.read()
-    starts = Counter(row["folder"] for row in rows(runs / "starts.jsonl"))
-    assert len(starts) == 2 and max(starts.values()) == 2
-    for folder in starts:
-        assert [row["step"] for row in rows(runs / folder / "metrics.jsonl")] == list(range(1, 81))
-
-
-def states(jobs):
+def job_states(jobs):
     """The states of some jobs."""
     return subprocess.check_output(["squeue", "--noheader", "--format=%T", "-j", ",".join(jobs)], text=True).split()
 
 
-@real
-def test_what_fails_three_times_is_set_aside_and_named(start, tmp_path, slurm):  # noqa: F811
-    grid = start(*SLURM, "--only", "short, high", "base", high="{'train.learning_rate': 666.0}")
+@needs_slurm
+def test_jobs_outlive_a_killed_grid_and_the_next_grid_follows_them(start_grid, grid_folder, slurm):
+    options = {"long_steps": 150, "step_seconds": 0.05}
+    starts = grid_folder / "starts.jsonl"
+    first = start_grid(*ON_SLURM, "--jobs", "3", **options)
+    wait_until(lambda: any(row["folder"].startswith("long") for row in read_jsonl(starts)), 90)
+    first.kill()
+    first.communicate()
+    assert queued_jobs(), "the jobs are still there"
+    job_files = [path for path in grid_folder.rglob("*job*") if path.parent.name != "slurm"]
+    assert not job_files, "only the queue knows the ids of the jobs"
+    assert (grid_folder / "slurm").stat().st_mode & 0o777 == 0o700, "nodes execute the pickles in this folder"
+    second = start_grid(*ON_SLURM, "--jobs", "6", **options)
+    _, err = second.communicate(timeout=200)
+    assert second.returncode == 0, err
+    starts_by_folder = Counter(row["folder"] for row in read_jsonl(starts))
+    assert len(starts_by_folder) == 9 and set(starts_by_folder.values()) == {1}, "no cell is run twice"
+    assert not queued_jobs()
+
+
+@needs_slurm
+@pytest.mark.parametrize("reason", ["preempted", "time is up"])
+def test_a_job_that_must_end_is_requeued_and_resumes(start_grid, grid_folder, slurm, reason):
+    grid = start_grid(*ON_SLURM, "--only", "long, low", long_steps=80, step_seconds=0.1)
+    wait_until(lambda: any(len(read_jsonl(path)) > 5 for path in grid_folder.glob("long*/metrics.jsonl")), 60)
+    jobs = queued_jobs()
+    if reason == "preempted":
+        subprocess.check_call(["sbatch", "-p", "high", "-n", "2", "-o", "/dev/null", "--wrap", "sleep 1"])
+    else:
+        subprocess.check_call(["scancel", "--signal=USR2", *jobs])  # as Slurm does 90 s before the time is up
+    starts = grid_folder / "starts.jsonl"
+    wait_until(lambda: "PENDING" in job_states(jobs) and len(read_jsonl(starts)) == 2, 60)
+    while grid.poll() is None:  # Slurm lets a requeued job wait for two minutes; this starts it at once
+        for job in set(jobs) & set(queued_jobs()):
+            subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], capture_output=True)
+        time.sleep(0.5)
+    assert grid.returncode == 0, grid.stderr.read()
+    starts_by_folder = Counter(row["folder"] for row in read_jsonl(starts))
+    assert len(starts_by_folder) == 2 and max(starts_by_folder.values()) == 2
+    for folder in starts_by_folder:
+        assert [row["step"] for row in read_jsonl(grid_folder / folder / "metrics.jsonl")] == list(range(1, 81))
+
+
+@needs_slurm
+def test_a_cell_that_fails_three_times_is_reported(start_grid, slurm):
+    grid = start_grid(*ON_SLURM, "--only", "short, high", "base", high=FAILING)
     _, err = grid.communicate(timeout=120)
     assert grid.returncode == 1
     failed = [line for line in err.splitlines() if line.startswith("failed: ") and "output.log" in line]
-    assert len(failed) == 2 and all("out of its mind (3 tries)" in line for line in failed), err
+    assert len(failed) == 2 and all("is too high (3 attempts)" in line for line in failed), err
     assert "1 of 3 runs done" in err
 
 
-@real
+@needs_slurm
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
-        (["partitoin=low"], "no setting 'partitoin'. Did you mean 'partition'?"),
-        (["low"], "--slurm 'low' is not key=value"),
-        (["comment=mine"], "comment is not yours to set"),
-        (["nodes=2"], "nodes is not yours to set: a cell is one task on one node"),
+        (["partitoin=low"], "no parameter 'partitoin'. Did you mean 'partition'?"),
+        (["comment=mine"], "comment cannot be set"),
+        (["nodes=2"], "nodes cannot be set: a cell is one task on one node"),
         (["partition=nowhere"], "Invalid partition name"),
     ],
 )
-def test_a_mistake_is_one_line(start, slurm, words, says):  # noqa: F811
-    grid = start("--launcher", "slurm", "--slurm", *words)
+def test_a_wrong_parameter_prints_one_line_and_exits_with_2(start_grid, slurm, words, message):
+    grid = start_grid("--launcher", "slurm", "--slurm", *words)
     _, err = grid.communicate(timeout=60)
-    told = [line for line in err.splitlines() if line.startswith("rlvid: ")]
-    assert grid.returncode == 2 and len(told) == 1 and says in told[0], err
+    lines = [line for line in err.splitlines() if line.startswith("rlvid: ")]
+    assert grid.returncode == 2 and len(lines) == 1 and message in lines[0], err
 
 
-def test_an_attempt_saves_its_step_and_is_requeued(tmp_path, monkeypatch):
-    """In submitit's local executor: signalled when its time is nearly up, it starts its command again."""
+def test_a_task_saves_its_step_and_is_requeued(tmp_path, monkeypatch):
+    """In submitit's local executor, which sends the signal shortly before the time is up."""
     import submitit
 
     script = tmp_path / "cell.py"
     script.write_text(
         "import signal, sys, time\n"
         "from pathlib import Path\n"
-        "log = Path('turns.txt')\n"
-        "def bye(*_):\n    log.write_text(log.read_text() + 'saved ')\n    sys.exit(143)\n"
-        "signal.signal(signal.SIGTERM, bye)\n"
+        "log = Path('events.txt')\n"
+        "def save(*_):\n    log.write_text(log.read_text() + 'saved ')\n    sys.exit(143)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
         "first = not log.exists()\n"
-        "log.write_text('begun ' if first else log.read_text() + 'resumed')\n"
+        "log.write_text('started ' if first else log.read_text() + 'resumed')\n"
         "time.sleep(60 if first else 0)\n"
     )
     executor = submitit.LocalExecutor(tmp_path / "submitit")
-    executor.update_parameters(timeout_min=0.2, signal_delay_s=10)  # signalled after two seconds of twelve
+    executor.update_parameters(timeout_min=0.2, signal_delay_s=10)  # the signal comes after 2 of 12 seconds
     monkeypatch.chdir(tmp_path)
-    job = executor.submit(Attempt((sys.executable, str(script)), str(tmp_path)))
+    job = executor.submit(SlurmTask((sys.executable, str(script)), str(tmp_path)))
     assert job.result() == 0
-    assert (tmp_path / "turns.txt").read_text() == "begun saved resumed"
+    assert (tmp_path / "events.txt").read_text() == "started saved resumed"
     assert (tmp_path / "exit_code").read_text() == "0"
 
 
-def test_without_slurm_it_says_so(tmp_path, monkeypatch):
-    from rlvid.errors import UserError
-
+def test_without_slurm_an_error_names_the_login_node(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="start the grid on a login node"):
-        Slurm(None, Path(tmp_path), {})
+        SlurmLauncher(None, Path(tmp_path), {})

@@ -1,17 +1,16 @@
-"""Grid scripts whose cells are stand-ins for training runs."""
+"""A grid script of 9 cells, each of which runs a script that stands in for training: it counts its steps."""
 
-import json
 import subprocess
 import sys
 import time
 
-import pytest
-
-TRAIN = """
+# With a learning rate above 1 a cell fails; the temperature is the number of seconds that a step takes.
+CELL_SCRIPT = """
 import argparse, json, os, sys, time
 from pathlib import Path
 from rlvid.config import load
 from rlvid.utils.files import append_jsonl, read_jsonl, write_text
+
 parser = argparse.ArgumentParser()
 parser.add_argument("preset")
 parser.add_argument("overrides", nargs="*")
@@ -19,31 +18,33 @@ parser.add_argument("--out", type=Path)
 parser.add_argument("--resume", action="store_true")
 args = parser.parse_args()
 config = load(args.preset, args.overrides)
-say = {k: os.environ.get(k) for k in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
-append_jsonl(args.out.parent / "starts.jsonl", {"folder": args.out.name, "pid": os.getpid(), **say})
-def status(state, phase):
-    about = {"state": state, "id": config.id, "phase": phase, "message": "", "updated": str(time.time())}
-    write_text(args.out / "status.json", json.dumps(about | {"step": 0, "steps": config.train.max_steps}))
-for step in range(len(read_jsonl(args.out / "metrics.jsonl")) + 1, config.train.max_steps + 1):
+environment = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
+append_jsonl(args.out.parent / "starts.jsonl", {"folder": args.out.name, "pid": os.getpid(), **environment})
+
+def write_status(state, phase):
+    status = {"state": state, "id": config.id, "phase": phase, "message": "", "updated": str(time.time())}
+    write_text(args.out / "status.json", json.dumps(status | {"step": 0, "steps": config.train.max_steps}))
+
+first_step = len(read_jsonl(args.out / "metrics.jsonl")) + 1
+for step in range(first_step, config.train.max_steps + 1):
     if config.train.learning_rate > 1:
-        print("so it begins", file=sys.stderr)
-        raise SystemExit("rlvid: train.learning_rate is out of its mind\\n")
+        print("first line of output", file=sys.stderr)
+        raise SystemExit("rlvid: train.learning_rate is too high\\n")
     append_jsonl(args.out / "metrics.jsonl", {"step": step, "reward": 0.5})
-    status("running", "train")
+    write_status("running", "train")
     time.sleep(config.train.temperature)
-status("done", "")
+write_status("done", "")
 append_jsonl(args.out.parent / "ends.jsonl", {"folder": args.out.name})
 """
 
+GRID_SCRIPT = """
+from rlvid.grids import Grid
 
-GRID = """
-import sys
-from rlvid.grid.grid import Grid
 GRID = Grid(
     name="counting",
     question="Does it count?",
     axes={
-        "pace": {"short": {"train.max_steps": 2}, "long": {"train.max_steps": %(long)d}},
+        "pace": {"short": {"train.max_steps": 2}, "long": {"train.max_steps": %(long_steps)d}},
         "rate": {"low": {}, "high": %(high)s},
     },
     arms={"base": {"train.max_steps": 0}},
@@ -55,27 +56,31 @@ if __name__ == "__main__":
     raise SystemExit(GRID.main(command=("train.py",)))
 """
 
-
-@pytest.fixture
-def start(tmp_path):
-    """Start a grid script of 9 cells whose processes run the stand-in."""
-    (tmp_path / "train.py").write_text(TRAIN)
-
-    def start(*arguments, long=3, seconds=0.01, high="{'train.learning_rate': 0.5}", **popen):
-        (tmp_path / "counting.py").write_text(GRID % {"long": long, "high": high})
-        pace = ["--set", f"train.temperature={seconds}"]
-        popen = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | popen
-        return subprocess.Popen([sys.executable, "counting.py", *pace, *arguments], cwd=tmp_path, **popen)
-
-    return start
+WORKING = "{'train.learning_rate': 0.5}"  # settings of the level "high"
+FAILING = "{'train.learning_rate': 666.0}"
 
 
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+def start_grid_in(folder, *arguments, long_steps=3, step_seconds=0.01, high=WORKING, **options):
+    """Start the grid script as a process.
+
+    Args:
+        folder: where the scripts are written and started; runs go to FOLDER/runs/counting.
+        arguments: of the command line.
+        long_steps: the number of steps of the level "long".
+        step_seconds: the time that a step takes.
+        high: the settings of the level "high", as Python source.
+        options: of `subprocess.Popen`.
+    """
+    (folder / "train.py").write_text(CELL_SCRIPT)
+    (folder / "counting.py").write_text(GRID_SCRIPT % {"long_steps": long_steps, "high": high})
+    command = [sys.executable, "counting.py", "--set", f"train.temperature={step_seconds}", *arguments]
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    return subprocess.Popen(command, cwd=folder, **options)
 
 
-def wait_for(condition, seconds=30):
-    end = time.monotonic() + seconds
+def wait_until(condition, seconds=30):
+    """Wait until `condition()` is true; fails after some seconds."""
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it never came true"
+        assert time.monotonic() < deadline, f"not true after {seconds} s"
         time.sleep(0.05)
