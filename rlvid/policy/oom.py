@@ -11,13 +11,13 @@ from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from rlvid.errors import UserError
 
 ADVICE = (
-    "Try train.gradient_checkpointing=true, train.lora_r=16, a smaller train.max_tokens_per_forward, "
+    "Try train.gradient_checkpointing=true, train.lora_r=16, or a smaller train.max_tokens_per_forward, "
     "train.num_generations or video.max_frames"
 )
 
 
 class OOMBackoff:
-    """The largest batch that fits in memory, found by halving.
+    """Finds the largest batch that fits in memory by halving.
 
     ```
     for size in backoff.sizes(limit):
@@ -25,19 +25,25 @@ class OOMBackoff:
             return work(size)
     ```
 
-    An attempt that runs out of memory is swallowed, and the next size is half as large. The smaller size is kept for
-    all later calls. Any other error passes through. `failed` says whether the last attempt ran out of memory: ranks
-    that learn together ask each other before they leave the loop, and one that succeeds tries the same size again.
+    If an attempt runs out of memory, its error is suppressed and the next size is half as large. All later calls start
+    from the smaller size. Other errors pass through.
+
+    Args:
+        unit: what is counted, in messages: "tokens" or "prompts".
+        size: the first attempt.
+
+    Attributes:
+        failed: whether the last attempt ran out of memory. Ranks that train together agree on it before they leave the
+            loop; a rank that succeeded while another failed gets the same size again.
     """
 
     def __init__(self, unit: str, size: int = sys.maxsize) -> None:
-        """`unit` names what is counted in messages ("tokens", "prompts"); `size` is the first attempt."""
         self.unit, self.size = unit, size
         self.failed = False
         self.reason = ""  # the first line of the last out-of-memory error
 
     def sizes(self, limit: int, smallest: int = 1) -> Iterator[int]:
-        """Yield sizes to attempt, at most `limit`; raise UserError when less than `smallest` would be left."""
+        """Yield sizes to attempt, at most `limit`. Raises UserError when a size would be less than `smallest`."""
         while True:
             size = min(self.size, limit)
             yield size
@@ -50,7 +56,7 @@ class OOMBackoff:
 
     @contextmanager
     def attempt(self, size: int) -> Iterator[None]:
-        """Run the body; swallow an out-of-memory error, free the cache and set `failed`."""
+        """Run the body; suppress an out-of-memory error, free the cache and set `failed`."""
         self.failed = False
         try:
             yield

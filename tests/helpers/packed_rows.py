@@ -1,4 +1,4 @@
-"""Log-probabilities of packed rows, and of separate rows, for comparison."""
+"""Score completions in packed rows, as training does, and in separate rows, for comparison."""
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
@@ -7,57 +7,63 @@ from rlvid.policy import lora
 from rlvid.policy.types import ForwardOutput
 from rlvid.types import Completion, Group, Prompt
 
-
-def packed(policy, encoded, completions, temperature=0.7):
-    """As the loop does it: (B, T) log-probabilities, entropies and values."""
-    groups = [Group(NOBODY, [Completion("", tuple(c)) for c in group]) for group in completions]
-    return policy(encoded, groups, temperature)
+PROMPT = Prompt("any", "", ("a", "b"), "A")
+LENGTHS = [[7, 1, 4, 12], [3, 3, 9, 2], [1, 5, 2, 8], [4, 6, 1]]  # of the completions of four groups; one is smaller
 
 
-def states(policy, prompt, tokens, padding=0):
-    """(T, hidden) the states before a completion's tokens: a left-padded row, no cache, pixels of its own."""
-    pads = torch.zeros(padding, dtype=torch.long)
-    ids = torch.cat([pads, prompt.input_ids, torch.tensor(tokens)])[None]
-    after = torch.arange(prompt.next_position, prompt.next_position + len(tokens)).expand(3, -1)
-    config, counts = policy.model.config, prompt.grid_thw.prod(-1)
-    video, image = (bool((prompt.input_ids == kind).any()) for kind in (config.video_token_id, config.image_token_id))
-    patches = list(prompt.pixel_values.split(counts.tolist()))
-    pixels = {"pixel_values_videos": patches[0], "video_grid_thw": prompt.grid_thw[:1]} if video else {}
-    pixels |= {"pixel_values": patches[-1], "image_grid_thw": prompt.grid_thw[-1:]} if image else {}
-    is_image, is_video = ids == config.image_token_id, ids == config.video_token_id
-    output = policy.model.model(
-        input_ids=ids,
-        attention_mask=(torch.arange(ids.shape[1]) >= padding)[None] if padding else None,
-        position_ids=torch.cat([pads.expand(3, -1), prompt.position_ids, after], dim=1)[:, None],
-        mm_token_type_ids=is_image.int() + 2 * is_video.int(),
-        use_cache=False,
-        **pixels,
-    )
-    return output.last_hidden_state[0, padding + len(prompt.input_ids) - 1 : -1]
+def random_completions(lengths):
+    """Random token ids, the same in every call: groups -> completions -> tokens."""
+    random = torch.Generator().manual_seed(0)
+    return [[torch.randint(10, 400, (length,), generator=random).tolist() for length in group] for group in lengths]
 
 
-def separate(policy, encoded, completions, temperature=0.7, padding=0):
-    """G rows per prompt, slow and plainly right."""
+def groups_of(completions):
+    """Groups with these tokens."""
+    return [Group(PROMPT, [Completion("", tuple(tokens)) for tokens in group]) for group in completions]
+
+
+def score_packed(policy, inputs, completions, temperature=0.7):
+    """(B, T) log-probabilities, entropies and values from packed rows."""
+    return policy(inputs, groups_of(completions), temperature)
+
+
+def score_separately(policy, inputs, completions, temperature=0.7):
+    """(B, T) log-probabilities, entropies and values from one forward pass per completion: slow and simple."""
     logps, entropies, values = [], [], []
-    for prompt, group in zip(encoded, completions, strict=True):
+    for prompt, group in zip(inputs, completions, strict=True):
         for tokens in group:
-            hidden = states(policy, prompt, tokens, padding)
+            hidden = hidden_states(policy, prompt, tokens)
             logits = policy.model.lm_head(hidden).float() / temperature
             logits[:, policy.banned_token_ids] = -torch.inf
-            scores = logits.log_softmax(-1)
-            logps.append(scores.gather(-1, torch.tensor(tokens)[:, None])[:, 0])
+            logps.append(logits.log_softmax(-1).gather(-1, torch.tensor(tokens)[:, None])[:, 0])
             entropies.append(torch.distributions.Categorical(logits=logits).entropy())
             if policy.critic is None:
                 values.append(torch.zeros(len(tokens)))
             elif policy.critic.kind == "adapter":
                 with lora.use_adapter(policy.model, lora.CRITIC):
-                    values.append(policy.critic(states(policy, prompt, tokens)))
+                    values.append(policy.critic(hidden_states(policy, prompt, tokens)))
             else:
                 values.append(policy.critic(hidden))
     return ForwardOutput(*(pad_sequence(rows, batch_first=True) for rows in (logps, entropies, values)))
 
 
-NOBODY = Prompt("nobody", "", ("a", "b"), "A")
-
-
-LENGTHS = [[7, 1, 4, 12], [3, 3, 9, 2], [1, 5, 2, 8], [4, 6, 1]]  # groups need not be of one size
+def hidden_states(policy, prompt, tokens):
+    """(T, hidden): the states before a completion's tokens, from a row of its own."""
+    config = policy.model.config
+    token_ids = torch.cat([prompt.input_ids, torch.tensor(tokens)])[None]
+    positions = torch.arange(prompt.next_position, prompt.next_position + len(tokens)).expand(3, -1)
+    is_image, is_video = token_ids == config.image_token_id, token_ids == config.video_token_id
+    patches = list(prompt.pixel_values.split(prompt.grid_thw.prod(-1).tolist()))
+    pixels = {}
+    if is_video.any():
+        pixels |= {"pixel_values_videos": patches[0], "video_grid_thw": prompt.grid_thw[:1]}
+    if is_image.any():
+        pixels |= {"pixel_values": patches[-1], "image_grid_thw": prompt.grid_thw[-1:]}
+    output = policy.model.model(
+        input_ids=token_ids,
+        position_ids=torch.cat([prompt.position_ids, positions], dim=1)[:, None],
+        mm_token_type_ids=is_image.int() + 2 * is_video.int(),
+        use_cache=False,
+        **pixels,
+    )
+    return output.last_hidden_state[0, len(prompt.input_ids) - 1 : -1]

@@ -1,7 +1,7 @@
-"""DeepSpeed itself on two CPU processes: ZeRO-2 and ZeRO-3 learn what one process learns, and go on where another did.
+"""DeepSpeed on two CPU processes: ZeRO-2 and ZeRO-3 train as one process does, and resume each other's checkpoints.
 
-The run has what can get out of step: five prompts for two processes, one group a forward, two minibatches, a critic, a
-reference that moves, and an evaluation whose last batch leaves one process without a question.
+The run has what can make ranks differ: five prompts on two processes, one group per forward pass, two minibatches, a
+critic, a moving reference, and an evaluation whose last batch leaves one process without a question.
 """
 
 import json
@@ -23,54 +23,66 @@ from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.processes import SMALL, several
 
 PRESETS = Path(__file__).parents[2] / "experiments/presets"
-UNEVEN = [*SMALL, "train.prompts_per_step=5", "train.num_generations=4", "train.max_tokens_per_forward=1"]
-UNEVEN += ["algorithm=ppo", "algorithm.num_iterations=2", "algorithm.num_minibatches=2", "train.max_steps=3"]
-UNEVEN += ["train.sync_ref_model=true", "train.ref_model_sync_steps=1", "train.ref_model_mixup_alpha=0.5"]
-UNEVEN += ["train.save_steps=1", "train.save_total_limit=3"]
+UNEVEN = [
+    *SMALL,
+    "train.prompts_per_step=5",
+    "train.num_generations=4",
+    "train.max_tokens_per_forward=1",
+    "algorithm=ppo",
+    "algorithm.num_iterations=2",
+    "algorithm.num_minibatches=2",
+    "train.max_steps=3",
+    "train.sync_ref_model=true",
+    "train.ref_model_sync_steps=1",
+    "train.ref_model_mixup_alpha=0.5",
+    "train.save_steps=1",
+    "train.save_total_limit=3",
+]
 SAVED = ("model", "optimizer", "reference", "critic")
 
 
-def launch(zero, out, *program):
-    """`accelerate launch` with a preset, on two processes."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(PRESETS / f"{zero}.yaml")]
-    launcher += ["--num_processes", "2", "--main_process_port", "0", *(program or ("-m", "rlvid"))]
-    launcher += ["train", "nano", *UNEVEN]
-    done = subprocess.run([*launcher, "--out", str(out)], capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stderr
+def launch(preset, out, *program):
+    """Run on two processes with `accelerate launch` and a preset of accelerate; returns the run's folder."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(PRESETS / f"{preset}.yaml")]
+    command += ["--num_processes", "2", "--main_process_port", "0", *(program or ("-m", "rlvid"))]
+    command += ["train", "nano", *UNEVEN, "--out", str(out)]
+    finished = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert finished.returncode == 0, finished.stderr
     assert read_json(out / "environment.json")["processes"] == 2
     return out
 
 
-def go_on(zero, out):
-    """Resume as two processes, without the launcher."""
-    for child in several(out, *UNEVEN, "--resume", zero=int(zero[-1])):
-        assert child.end()[0] == 0, child.end()[1]
+def resume_on_two(stage, out):
+    """Resume a run on two processes under a ZeRO stage, without the launcher; returns its folder."""
+    for child in several(out, *UNEVEN, "--resume", zero=stage):
+        code, log = child.end()
+        assert code == 0, log
     return out
 
 
-def killed(run, copy):
-    """A run as it would be, had it been killed in its last step."""
+def copy_killed_in_last_step(run, copy):
+    """Copy a run as if it had been killed in its last step; returns the copy."""
     shutil.copytree(run, copy)
     shutil.rmtree(copy / "checkpoints/step-000003")
     (copy / "status.json").write_text(json.dumps(read_json(copy / "status.json") | {"state": "running"}))
     return copy
 
 
-def tensors(run, name, step=3):
-    return load_file(run / f"checkpoints/step-{step:06d}/{name}.safetensors")
+def load_tensors(run, name):
+    return load_file(run / f"checkpoints/step-000003/{name}.safetensors")
 
 
-def agree(ours, theirs):
-    """Metrics and all tensors are equal, but for the order in which sums were taken."""
-    rows = [read_jsonl(run / "metrics.jsonl") for run in (ours, theirs)]
-    assert [row.keys() for row in rows[0]] == [row.keys() for row in rows[1]]
-    for mine, other in zip(*rows, strict=True):
-        assert mine == pytest.approx(other, rel=2e-3, abs=2e-4)
+def assert_runs_agree(run, expected):
+    """Metrics and all saved tensors are equal up to the order of summation."""
+    rows, expected_rows = (read_jsonl(folder / "metrics.jsonl") for folder in (run, expected))
+    assert [row.keys() for row in rows] == [row.keys() for row in expected_rows]
+    for row, expected_row in zip(rows, expected_rows, strict=True):
+        assert row == pytest.approx(expected_row, rel=2e-3, abs=2e-4)
     for name in SAVED:
-        mine, other = tensors(ours, name), tensors(theirs, name)
-        assert mine.keys() == other.keys()
-        for key in mine:
-            assert torch.allclose(mine[key], other[key], rtol=1e-3, atol=5e-4), (name, key)
+        tensors, expected_tensors = load_tensors(run, name), load_tensors(expected, name)
+        assert tensors.keys() == expected_tensors.keys()
+        for key, tensor in tensors.items():
+            assert torch.allclose(tensor, expected_tensors[key], rtol=1e-3, atol=5e-4), (name, key)
 
 
 @pytest.fixture(scope="module")
@@ -81,62 +93,62 @@ def single(kitchen, tmp_path_factory):
     return out
 
 
-@pytest.mark.parametrize("zero", ["zero2", "zero3"])
-def test_two_processes_with_shards_are_as_good_as_one(single, zero, tmp_path):
-    out = launch(zero, tmp_path / zero)
-    agree(out, single)
-    base = load_file(NANO_CHECKPOINT / "model.safetensors")
-    learnt = tensors(single, "model")
-    assert max((learnt[key] - base[key].float()).abs().max() for key in base) > 5e-3  # ten times what `agree` lets pass
+@pytest.mark.parametrize("stage", [2, 3])
+def test_two_sharded_processes_train_as_one_process_does(single, stage, tmp_path):
+    run = launch(f"zero{stage}", tmp_path / "run")
+    assert_runs_agree(run, single)
+    base, trained = load_file(NANO_CHECKPOINT / "model.safetensors"), load_tensors(single, "model")
+    largest_change = max((trained[key] - base[key].float()).abs().max() for key in base)
+    assert largest_change > 5e-3, "ten times the tolerance of the comparison"
 
-    again = go_on(zero, killed(out, tmp_path / "again"))  # bit for bit
-    assert (again / "metrics.jsonl").read_bytes() == (out / "metrics.jsonl").read_bytes()
+    resumed = resume_on_two(stage, copy_killed_in_last_step(run, tmp_path / "resumed"))
+    assert (resumed / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
     for name in SAVED:
-        mine, other = tensors(again, name), tensors(out, name)
-        assert all(torch.equal(mine[key], other[key]) for key in other), name
+        tensors, expected = load_tensors(resumed, name), load_tensors(run, name)
+        assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
 
-    alone = killed(out, tmp_path / "alone")  # one process takes up what two began
-    api.train("nano", UNEVEN, alone, resume=True)
-    agree(alone, single)
+    resumed_on_one = copy_killed_in_last_step(run, tmp_path / "one")
+    api.train("nano", UNEVEN, resumed_on_one, resume=True)
+    assert_runs_agree(resumed_on_one, single)
 
-    api.export(out, tmp_path / "plain")
-    plain, saved = (
+    api.export(run, tmp_path / "exported")
+    exported, saved = (
         Qwen2VLForConditionalGeneration.from_pretrained(folder).state_dict()
-        for folder in (tmp_path / "plain", out / "checkpoints/step-000003")
+        for folder in (tmp_path / "exported", run / "checkpoints/step-000003")
     )
-    assert plain.keys() == saved.keys() and all(torch.equal(plain[key], saved[key]) for key in saved)
+    assert exported.keys() == saved.keys() and all(torch.equal(exported[key], saved[key]) for key in saved)
 
 
-def test_processes_make_their_logits_in_equally_many_pieces(single, tmp_path):
-    """Or one of them waits for ever for the other to fetch the head's weights with it."""
-    program = tmp_path / "in_pieces.py"
+def test_ranks_compute_their_logits_in_equally_many_chunks(single, tmp_path):
+    """Otherwise one rank would wait forever for the other to gather the head's weights with it."""
+    program = tmp_path / "in_chunks.py"
     program.write_text(
-        "from rlvid.policy import prefix\n"
-        "prefix.LOGITS = 753 * 30  # 30 tokens at once, of groups of up to 160\n"
+        "from rlvid.policy import logprobs\n"
+        "logprobs.MAX_LOGITS = 753 * 30  # 30 tokens at once, of groups of up to 160\n"
         "from rlvid.__main__ import main\n"
         "raise SystemExit(main())\n"
     )
-    agree(launch("zero3", tmp_path / "zero3", str(program)), single)
+    assert_runs_agree(launch("zero3", tmp_path / "run", str(program)), single)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1000)
-def test_offloaded_to_the_machines_memory_it_learns_the_same(single, tmp_path):
-    """AdamW is DeepSpeed's own then, whose build takes minutes the first time."""
-    agree(launch("zero3_offload", tmp_path / "off"), single)
+def test_an_offloaded_optimizer_trains_the_same(single, tmp_path):
+    """DeepSpeed then uses its own AdamW, which takes minutes to build the first time."""
+    assert_runs_agree(launch("zero3_offload", tmp_path / "run"), single)
 
 
-def test_a_build_that_was_killed_is_not_waited_for(tmp_path, monkeypatch, capsys):
+def test_two_processes_resume_the_run_of_one(single, tmp_path):
+    assert_runs_agree(resume_on_two(3, copy_killed_in_last_step(single, tmp_path / "run")), single)
+
+
+def test_the_lock_of_a_killed_build_is_removed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
-    old, young = (tmp_path / name / "lock" for name in ("cpu_adam", "deepspeed_shm_comm"))
-    for lock in (old, young):
+    stale, fresh = (tmp_path / name / "lock" for name in ("cpu_adam", "deepspeed_shm_comm"))
+    for lock in (stale, fresh):
         lock.parent.mkdir()
         lock.touch()
-    os.utime(old, (time.time() - 3600,) * 2)
+    os.utime(stale, (time.time() - 3600,) * 2)
     distributed.remove_stale_build_locks()
-    assert not old.exists() and young.exists()
-    assert capsys.readouterr().err == f"rlvid: waits for the build of {young}; if none is under way, remove it\n"
-
-
-def test_two_processes_take_up_what_one_began(single, tmp_path):
-    agree(go_on("zero3", killed(single, tmp_path / "both")), single)
+    assert not stale.exists() and fresh.exists()
+    assert f"the build that holds {fresh}" in capsys.readouterr().err

@@ -1,60 +1,20 @@
-"""The packed row [prompt | c1 | .. | cG] against its reference: G separate rows through the plain model."""
+"""Packed rows against separate rows of the plain model: values and gradients, and who attends to whom."""
 
 import pytest
 import torch
 
 from rlvid.config import load
-from rlvid.policy import packing
-from rlvid.policy.critic import CRITIC_KINDS, Critic
-from rlvid.policy.model import Policy
+from rlvid.policy import logprobs
+from rlvid.policy.batching import map_micro_batches, micro_batches, row_lengths
+from rlvid.policy.critic import CRITIC_KINDS
 from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.packing import Packing
 from rlvid.types import Completion, Group
 from rlvid.video.views import Clip
-from tests.helpers.packed_rows import LENGTHS, packed, separate
+from tests.helpers.packed_rows import LENGTHS, random_completions, score_packed, score_separately
+from tests.helpers.policies import add_critic, load_policy, policy_of
 
-
-@pytest.fixture(scope="module")
-def completions():
-    words = torch.Generator().manual_seed(0)
-    return [[torch.randint(10, 400, (n,), generator=words).tolist() for n in row] for row in LENGTHS]
-
-
-@pytest.fixture(scope="module")
-def media(policy, prompts):
-    """Video and image, image only, video only, neither; four prompts of four lengths."""
-    full, image = prompts[0], prompts[-1]
-    clip = policy.frames(full)
-    return [(full, None), (image, None), (full, Clip(clip.video, None)), (prompts[1], Clip())]
-
-
-@pytest.fixture(scope="module")
-def rollout(policy, media, completions):
-    return [policy.encode(prompt, clip) for prompt, clip in media], completions
-
-
-def gradients(policy, form, encoded, completions):
-    """What is seen, and every parameter's gradient of a loss in all of it."""
-    noise = torch.Generator().manual_seed(1)
-    policy.zero_grad(set_to_none=True)
-    seen = form(policy, encoded, completions)
-    loss = sum((x * torch.rand(x.shape, generator=noise)).sum() for x in seen)
-    loss.backward()
-    grads = {n: p.grad.clone() for n, p in policy.named_parameters() if p.grad is not None}
-    policy.zero_grad(set_to_none=True)
-    return [x.detach() for x in seen], grads
-
-
-def assert_equal(policy, encoded, completions, within=1e-5):
-    """Both forms say the same, and teach every parameter the same."""
-    (ours, our_grads), (plain, row_grads) = (gradients(policy, f, encoded, completions) for f in (packed, separate))
-    for mine, other in zip(ours, plain, strict=True):
-        assert (mine - other).abs().max() < within * max(1, other.abs().max())
-    assert our_grads.keys() == row_grads.keys() == {n for n, p in policy.named_parameters() if p.requires_grad}
-    largest = max(grad.norm() for grad in row_grads.values())
-    for name, grad in row_grads.items():
-        assert (our_grads[name] - grad).norm() <= within * max(grad.norm(), 1e-4 * largest), name
-
-
+VOCABULARY = 753  # of nano
 SETTINGS = {
     "full": [],
     "frozen vision": ["train.freeze_vision_tower=true"],
@@ -63,26 +23,26 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("pieces", [False, True], ids=["at once", "logits in pieces"])
-def test_values_and_gradients_equal_separate_rows(media, completions, setting, pieces, monkeypatch):
-    if pieces:
-        monkeypatch.setattr(packing, "LOGITS", 753 * 5)
-    policy = perturbed(Policy.load(load("nano", SETTINGS[setting])))
-    policy.train()  # gradient checkpointing asks for it
-    assert_equal(policy, [policy.encode(*medium) for medium in media], completions)
+@pytest.fixture(scope="module")
+def media(policy, prompts):
+    """Prompts and clips: video and image, image only, video only, neither; of four lengths."""
+    with_both, with_image = prompts[0], prompts[-1]
+    video_only = Clip(policy.frames(with_both).video, None)
+    return [(with_both, None), (with_image, None), (with_both, video_only), (prompts[1], Clip())]
 
 
-@pytest.mark.parametrize("kind", CRITIC_KINDS)
-def test_a_critics_values_and_gradients_equal_separate_rows(media, completions, kind):
-    config = load("nano", ["train.lora_r=4"])
-    policy = Policy.load(config)
-    policy.critic = Critic(kind, policy.model, config)
-    assert_equal(perturbed(policy), [policy.encode(*medium) for medium in media], completions)
+@pytest.fixture(scope="module")
+def completions():
+    return random_completions(LENGTHS)
 
 
-def perturbed(policy):
-    """With heads and adapters, which start at zero, somewhere else."""
+@pytest.fixture(scope="module")
+def inputs(policy, media):
+    return [policy.encode(prompt, clip) for prompt, clip in media]
+
+
+def perturb(policy):
+    """Move heads and adapters away from zero, where they start; returns the policy."""
     torch.manual_seed(3)
     with torch.no_grad():
         for name, parameter in policy.named_parameters():
@@ -91,33 +51,97 @@ def perturbed(policy):
     return policy
 
 
-def test_a_budget_of_tokens_makes_forwards_of_like_groups(rollout):
-    encoded, completions = rollout
-    widths = [len(p.input_ids) + sum(map(len, group)) for p, group in zip(encoded, completions, strict=True)]
-    assert len(set(widths)) == 4
-    order = sorted(range(4), key=lambda i: -widths[i])
-    assert packing.micro_batches(encoded, completions, 1) == [[i] for i in order]
-    assert packing.micro_batches(encoded, completions, 4 * max(widths)) == [order]
-    two = packing.micro_batches(encoded, completions, 2 * max(widths))
-    assert two == [order[:2], order[2:]]
-    asked = []
-    found = packing.map_micro_batches(
-        encoded, completions, OOMBackoff("tokens", 2 * max(widths)), lambda part: asked.append(part) or part
-    )
-    assert found == [0, 1, 2, 3] and asked == two, "answers are in the groups' order"
+def outputs_and_gradients(policy, score, inputs, completions):
+    """What a form of scoring returns, and every parameter's gradient of a random loss over all of it."""
+    random = torch.Generator().manual_seed(1)
+    policy.zero_grad(set_to_none=True)
+    outputs = score(policy, inputs, completions)
+    loss = sum((x * torch.rand(x.shape, generator=random)).sum() for x in outputs)
+    loss.backward()
+    gradients = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
+    policy.zero_grad(set_to_none=True)
+    return [x.detach() for x in outputs], gradients
 
 
-def test_a_completion_does_not_see_its_neighbours(policy, rollout):
-    encoded, completions = rollout
+def assert_packed_equals_separate(policy, inputs, completions, tolerance=1e-5):
+    """Both forms have the same outputs and the same gradient of every trainable parameter."""
+    packed, packed_gradients = outputs_and_gradients(policy, score_packed, inputs, completions)
+    separate, gradients = outputs_and_gradients(policy, score_separately, inputs, completions)
+    for ours, expected in zip(packed, separate, strict=True):
+        assert (ours - expected).abs().max() < tolerance * max(1, expected.abs().max())
+    trainable = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
+    assert packed_gradients.keys() == gradients.keys() == trainable
+    largest = max(gradient.norm() for gradient in gradients.values())
+    for name, expected in gradients.items():
+        error = (packed_gradients[name] - expected).norm()
+        assert error <= tolerance * max(expected.norm(), 1e-4 * largest), name
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("in_chunks", [False, True], ids=["logits at once", "logits in chunks"])
+def test_values_and_gradients_equal_those_of_separate_rows(media, completions, setting, in_chunks, monkeypatch):
+    if in_chunks:
+        monkeypatch.setattr(logprobs, "MAX_LOGITS", VOCABULARY * 5)
+    policy = perturb(load_policy(*SETTINGS[setting]))
+    policy.train()  # gradient checkpointing is active in training mode only
+    assert_packed_equals_separate(policy, [policy.encode(*row) for row in media], completions)
+
+
+@pytest.mark.parametrize("kind", CRITIC_KINDS)
+def test_a_critics_values_and_gradients_equal_those_of_separate_rows(media, completions, kind):
+    config = load("nano", ["train.lora_r=4"])
+    policy = perturb(add_critic(policy_of(config), kind, config))
+    assert_packed_equals_separate(policy, [policy.encode(*row) for row in media], completions)
+
+
+def test_a_packing_is_the_one_of_its_picture():
+    """Two rows, ABC de f and XY z uv, with L = 6 and S = min(6, 16)."""
+    packing = Packing.build([3, 2], [[[1, 2], [3]], [[4], [5, 6]]], torch.device("cpu"))
+    assert packing.prompt_columns == 6
+    assert packing.completion_index.tolist() == [3, 4, 5, 0, 8, 0, 9, 10]
+    mask = packing.completion_mask[:, 0].int().tolist()  # over 6 columns of the prompt part and 2 own tokens
+    assert mask[0] == [[1, 1, 1, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 0, 1, 1]]
+    assert mask[3] == [[1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0, 1, 1]]
+    # 12 results of the prompt part come first; then those of the completions, d at 12.
+    assert packing.output_index.tolist() == [0, 1, 2, 12, 13, 14, 6, 7, 16, 18, 19, 11]
+
+
+def test_micro_batches_hold_groups_of_similar_length_within_a_budget(inputs, completions):
+    lengths = row_lengths(inputs, completions)
+    assert lengths == [len(p.input_ids) + sum(map(len, g)) for p, g in zip(inputs, completions, strict=True)]
+    assert len(set(lengths)) == 4
+    longest_first = sorted(range(4), key=lambda i: -lengths[i])
+    assert micro_batches(inputs, completions, 1) == [[i] for i in longest_first]
+    assert micro_batches(inputs, completions, 4 * max(lengths)) == [longest_first]
+    pairs = micro_batches(inputs, completions, 2 * max(lengths))
+    assert pairs == [longest_first[:2], longest_first[2:]]
+
+    calls = []
+    backoff = OOMBackoff("tokens", 2 * max(lengths))
+    results = map_micro_batches(inputs, completions, backoff, lambda indices: calls.append(indices) or indices)
+    assert results == [0, 1, 2, 3] and calls == pairs, "results are in the order of the groups"
+
+
+def test_logits_are_made_in_as_few_chunks_as_fit(policy, monkeypatch):
+    monkeypatch.setattr(logprobs, "MAX_LOGITS", VOCABULARY * 10 + 1)
+    assert [logprobs.num_logit_chunks(policy, tokens) for tokens in (1, 10, 11, 20, 21)] == [1, 1, 2, 2, 3]
+    assert logprobs.sync_logit_chunks(policy, [[[[5] * 6, [5] * 5]], [[[5]]]]) == [2, 1]
+    monkeypatch.setattr(logprobs, "gather_object", lambda chunks: [*chunks, [1, 3, 2]])
+    assert logprobs.sync_logit_chunks(policy, [[[[5] * 11]]]) == [2, 3, 2], "as many as any rank needs"
+    assert logprobs.sync_logit_chunks(policy, []) == [1, 3, 2]
+
+
+def test_a_completion_does_not_attend_to_the_others(policy, inputs, completions):
+    others_changed = [[[11] * len(c) if i else c for i, c in enumerate(group)] for group in completions]
     with torch.no_grad():
-        before = packed(policy, encoded, completions).logps
-        changed = [[[11] * len(row) if i else row for i, row in enumerate(group)] for group in completions]
-        after = packed(policy, encoded, changed).logps
-    assert (before[::4] - after[::4]).abs().max() < 1e-5  # the first of each group kept its text
+        before = score_packed(policy, inputs, completions).logps
+        after = score_packed(policy, inputs, others_changed).logps
+    first = [0, 4, 8, 12]  # rows of the first completion of each group, which kept its tokens
+    assert (before[first] - after[first]).abs().max() < 1e-5
     assert (before[1::4] - after[1::4]).abs().max() > 0.1
 
 
-def test_forward_takes_groups(policy, prompts):
+def test_forward_pads_completions_of_a_group_with_zeros(policy, prompts):
     groups = [Group(prompts[0], [Completion("a", (11, 12, 13)), Completion("b", (14,))])]
     with torch.no_grad():
         logps, entropy, _ = policy([policy.encode(prompts[0])], groups)

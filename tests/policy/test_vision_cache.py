@@ -1,4 +1,4 @@
-"""A frozen tower's features: the same bits made or read, damage, bounds, and who shares them."""
+"""Cached features of a frozen vision tower: equal bits, what shares a file, damage, and the size limit."""
 
 import os
 from dataclasses import replace
@@ -8,147 +8,152 @@ import torch
 from transformers import Qwen2VLModel
 
 from rlvid import api
-from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.policy.model import Policy
-from rlvid.policy.vision_cache import VisionFeatureCache
+from rlvid.policy.vision_cache import DIGEST_BYTES, VisionFeatureCache
 from rlvid.video.views import apply_view
+from tests.helpers.policies import load_policy
 
 FROZEN = "train.freeze_vision_tower=true"
+HIDDEN_SIZE = 192  # of nano
+VIDEO_TOKENS, IMAGE_TOKENS = 16, 4  # of a video of eight frames of 56 x 56 pixels, and of an image
 
 
 @pytest.fixture
-def looks(monkeypatch):
-    """How many media each call of the vision tower is shown."""
-    calls, look = [], Qwen2VLModel.get_image_features
-    monkeypatch.setattr(
-        Qwen2VLModel,
-        "get_image_features",
-        lambda self, x, grids, **more: calls.append(len(grids)) or look(self, x, grids, **more),
-    )
+def tower_calls(monkeypatch):
+    """The number of videos and images in each call of the vision tower."""
+    calls, get_image_features = [], Qwen2VLModel.get_image_features
+
+    def counting(self, patches, grids, **options):
+        calls.append(len(grids))
+        return get_image_features(self, patches, grids, **options)
+
+    monkeypatch.setattr(Qwen2VLModel, "get_image_features", counting)
     return calls
 
 
 @pytest.fixture
-def kept(tmp_path):
-    """A policy's features in a cache of this test's own."""
+def new_cache(tmp_path):
+    """Make a feature cache of a policy's tower, in a folder of this test."""
 
-    def features(policy):
+    def make(policy):
         video = replace(policy.frames.video, cache_dir=str(tmp_path / "cache"))
-        return VisionFeatureCache(policy.model, video, policy.mixed)
+        return VisionFeatureCache(policy.model, video, policy.bf16)
 
-    return features
+    return make
 
 
 @pytest.fixture
-def fresh(kept):
-    """Makes policies with a frozen tower that share that cache."""
+def new_policy(new_cache):
+    """Make policies with a frozen tower that share that folder."""
 
     def make(*overrides):
-        policy = Policy.load(load("nano", [FROZEN, *overrides]))
-        policy.features = kept(policy)
+        policy = load_policy(FROZEN, *overrides)
+        policy.vision_cache = new_cache(policy)
         return policy
 
     return make
 
 
-def media(prompts):
-    return sum((p.video is not None) + (p.image is not None) for p in prompts)
+def count_media(prompts):
+    return sum((prompt.video is not None) + (prompt.image is not None) for prompt in prompts)
 
 
-def embedded(policy, prompts):
+def embed(policy, prompts):
+    """The input embeddings of all prompts."""
     with torch.no_grad(), policy.precision():
-        return torch.cat(policy.embed([policy.encode(p) for p in prompts]))
+        return torch.cat(policy.embed([policy.encode(prompt) for prompt in prompts]))
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_made_or_read_they_are_the_same_bits(fresh, prompts, looks, dtype):
-    first = fresh(f"train.dtype={dtype}")
-    made = embedded(first, prompts)
-    assert looks == [1] * media(prompts) == [1] * first.features.misses
-    size = {p.stat().st_size for p in first.features.store.folder.iterdir()}
-    tokens = [16, 4]  # of a video of eight frames of 56x56, of an image
-    assert size <= {16 + n * 192 * (4 if dtype == "float32" else 2) for n in tokens} and len(size) == 2
-    assert torch.equal(embedded(first, prompts[::-1][:3]), embedded(fresh(f"train.dtype={dtype}"), prompts[::-1][:3]))
-    other = fresh(f"train.dtype={dtype}")
-    assert torch.equal(embedded(other, prompts), made) and other.features.hits == media(prompts)
-    assert len(looks) == media(prompts)
+@pytest.mark.parametrize(("dtype", "bytes_per_value"), [("float32", 4), ("bfloat16", 2)])
+def test_computed_and_cached_features_are_the_same_bits(new_policy, prompts, tower_calls, dtype, bytes_per_value):
+    first = new_policy(f"train.dtype={dtype}")
+    computed = embed(first, prompts)
+    assert tower_calls == [1] * count_media(prompts) == [1] * first.vision_cache.misses
+    sizes = {path.stat().st_size for path in first.vision_cache.store.folder.iterdir()}
+    assert sizes == {DIGEST_BYTES + n * HIDDEN_SIZE * bytes_per_value for n in (VIDEO_TOKENS, IMAGE_TOKENS)}
+
+    second = new_policy(f"train.dtype={dtype}")
+    assert torch.equal(embed(second, prompts), computed) and second.vision_cache.hits == count_media(prompts)
+    last_three = prompts[::-1][:3]
+    assert torch.equal(embed(first, last_three), embed(new_policy(f"train.dtype={dtype}"), last_three))
+    assert len(tower_calls) == count_media(prompts), "the tower encodes nothing twice"
 
 
-def test_they_are_what_the_tower_makes_of_all_media_at_once(fresh, policy, prompts):
-    assert policy.features is None and Policy.load(load("nano", [FROZEN])).features
-    torch.testing.assert_close(embedded(fresh(), prompts), embedded(policy, prompts), rtol=1e-5, atol=1e-5)
+def test_they_equal_the_features_of_all_media_in_one_batch(new_policy, policy, prompts):
+    assert policy.vision_cache is None, "a trained tower has no cache"
+    torch.testing.assert_close(embed(new_policy(), prompts), embed(policy, prompts), rtol=1e-5, atol=1e-5)
 
 
-def test_a_step_looks_once(fresh, prompts, looks):
-    policy = fresh()
-    encoded = [policy.encode(p) for p in prompts]
+def test_the_inputs_of_a_step_are_encoded_once(new_policy, prompts, tower_calls):
+    policy = new_policy()
+    inputs = [policy.encode(prompt) for prompt in prompts]
     for _ in range(3):
-        policy.embed(encoded)
-    assert len(looks) == media(prompts)
+        policy.embed(inputs)
+    assert len(tower_calls) == count_media(prompts)
 
 
-def test_other_pixels_weights_and_precisions_are_other_features(fresh, kept, prompts, looks):
-    policy, prompt = fresh(), prompts[0]
-    embedded(policy, [prompt])
-    seen = policy.frames(prompt)
-    for name, new in (("image_only", 0), ("reversed", 1), ("blank", 2), ("text_only", 0)):
-        before = len(looks)
-        policy.embed([policy.encode(prompt, apply_view(name, seen, prompt.id))])
-        assert len(looks) - before == new
-    embedded(fresh("train.freeze_vision_tower=false", "train.lora_r=2"), [prompt])
-    assert len(looks) == 5  # LoRA leaves the tower alone
-    embedded(fresh("train.dtype=bfloat16"), [prompt])
-    assert len(looks) == 7
-    changed = fresh()
+def test_other_pixels_weights_and_precisions_have_features_of_their_own(new_policy, new_cache, prompts, tower_calls):
+    policy, prompt = new_policy(), prompts[0]
+    embed(policy, [prompt])
+    clip = policy.frames(prompt)
+    for view, new_media in (("image_only", 0), ("reversed", 1), ("blank", 2), ("text_only", 0)):
+        calls_before = len(tower_calls)
+        policy.embed([policy.encode(prompt, apply_view(view, clip, prompt.id))])
+        assert len(tower_calls) - calls_before == new_media, view
+    embed(new_policy("train.freeze_vision_tower=false", "train.lora_r=2"), [prompt])
+    assert len(tower_calls) == 5, "LoRA does not change the tower"
+    embed(new_policy("train.dtype=bfloat16"), [prompt])
+    assert len(tower_calls) == 7
+    changed = new_policy()
     with torch.no_grad():
         changed.model.model.visual.patch_embed.proj.weight[0, 0, 0, 0, 0] += 1e-6
-    changed.features = kept(changed)
-    embedded(changed, [prompt])
-    assert len(looks) == 9
+    changed.vision_cache = new_cache(changed)
+    embed(changed, [prompt])
+    assert len(tower_calls) == 9
 
 
 @pytest.mark.parametrize("damage", ["cut", "bit", "empty"])
-def test_a_damaged_file_is_made_again_and_counted(fresh, prompts, damage):
-    made = embedded(fresh(), prompts[:1])
-    policy = fresh()
-    file = next(policy.features.store.folder.iterdir())
-    kept = bytearray(file.read_bytes())
-    kept[len(kept) // 2] ^= 1
-    file.write_bytes({"cut": kept[:-4], "bit": kept, "empty": b""}[damage])
-    assert torch.equal(embedded(policy, prompts[:1]), made)
-    assert (policy.features.rebuilt, policy.features.misses, policy.features.hits) == (1, 1, 1)
-    assert torch.equal(embedded(fresh(), prompts[:1]), made)
+def test_a_damaged_file_is_rebuilt_and_counted(new_policy, prompts, damage):
+    computed = embed(new_policy(), prompts[:1])
+    policy = new_policy()
+    file = next(policy.vision_cache.store.folder.iterdir())
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes({"cut": content[:-4], "bit": content, "empty": b""}[damage])
+    assert torch.equal(embed(policy, prompts[:1]), computed)
+    cache = policy.vision_cache
+    assert (cache.rebuilt, cache.misses, cache.hits) == (1, 1, 1)
+    assert torch.equal(embed(new_policy(), prompts[:1]), computed)
 
 
-def test_the_least_recently_used_go_first(fresh, prompts):
-    policy = fresh()
-    store, size = policy.features.store, 16 + 16 * 192 * 4
-    store.max_bytes = 2.5 * size
-    clips = [replace(p, image=None) for p in prompts[:3]]
-    for age, clip in enumerate(clips):
-        embedded(policy, [clip])
-        os.utime(policy.encode(clip).media[0].path, (1000 + age, 1000 + age))
+def test_the_least_recently_used_files_are_deleted_first(new_policy, prompts):
+    policy = new_policy()
+    store = policy.vision_cache.store
+    store.max_bytes = 2.5 * (DIGEST_BYTES + VIDEO_TOKENS * HIDDEN_SIZE * 4)  # two videos, not three
+    video_prompts = [replace(prompt, image=None) for prompt in prompts[:3]]
+    for age, prompt in enumerate(video_prompts):
+        embed(policy, [prompt])
+        os.utime(policy.encode(prompt).media[0].path, (1000 + age, 1000 + age))
         store.bytes_until_eviction = 0.0
-    assert [policy.encode(clip).media[0].features is None for clip in clips] == [True, False, False]
+    deleted = [policy.encode(prompt).media[0].features is None for prompt in video_prompts]
+    assert deleted == [True, False, False]
 
 
-def test_a_full_disk_is_the_users_to_mend(fresh, prompts):
-    policy = fresh()
-    encoded = [policy.encode(prompts[0])]
-    policy.features.store.folder.rmdir()
+def test_a_cache_folder_that_fails_is_one_line_with_its_fix(new_policy, prompts):
+    policy = new_policy()
+    inputs = [policy.encode(prompts[0])]
+    policy.vision_cache.store.folder.rmdir()
     with pytest.raises(UserError, match=r"feature cache .*: No such file or directory; .* set video.cache_dir"):
-        policy.embed(encoded)
+        policy.embed(inputs)
 
 
-def test_a_run_with_kept_features_is_the_same_run(tmp_path, kitchen, looks):
+def test_a_run_with_cached_features_has_the_same_metrics(tmp_path, kitchen, tower_calls):
     small = ["train.max_steps=2", "train.prompts_per_step=4", "train.max_completion_length=30", "eval.limit=3", FROZEN]
-    small += ["eval.transfer=[]"]
-    small += ["algorithm.beta=0.1", f'video.cache_dir="{tmp_path / "cache"}"']
+    small += ["eval.transfer=[]", "algorithm.beta=0.1", f'video.cache_dir="{tmp_path / "cache"}"']
     api.train("nano", small, tmp_path / "cold")
-    assert looks and set(looks) == {1}
-    looks.clear()
+    assert tower_calls and set(tower_calls) == {1}
+    tower_calls.clear()
     api.train("nano", small, tmp_path / "warm")
-    assert looks == []
+    assert tower_calls == []
     cold, warm = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("cold", "warm"))
     assert cold == warm and cold.count("\n") == 2
