@@ -1,0 +1,284 @@
+"""A hierarchical model of how training seeds scatter, and confidence intervals for differences between arms.
+
+Two runs of one configuration that differ only in the seed end at different accuracies. With two or three seeds per arm
+the scatter of a single arm is almost unknown, and tests that plug in its estimate reject far too often. Here the
+scatter is estimated from all arms and levels of a grid together (`seed_scatter`), and what remains unknown about it is
+integrated out.
+
+    model = SeedModel.fit(scores, videos, unseeded=["base"])
+    contrast = model.contrast({"grpo": 1, "sft": -1})
+    contrast.difference, contrast.p_value(), contrast.interval(0.05)
+
+Accuracies, differences and standard deviations are shares in [0, 1]. S is the number of seeds, Q of questions, K =
+len(TAU).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from math import inf, sqrt
+
+import numpy as np
+from scipy.special import chdtri, ndtr, ndtri
+
+from rlvid.study.seed_scatter import TAU, Cells, SeedScatter, reach
+
+ALL_LEVELS = "all levels"
+ASSUMPTIONS = (
+    "Seeds of an arm are drawn alike; how much arms scatter is learned from all arms and levels together, and more "
+    "from an arm's own runs the more it has; pairing by seed is not used; videos are independent."
+)
+ALPHA = 0.05
+POWER = 0.8
+
+_BINS = 160  # atoms to which the distribution of a variance is merged
+_STUDENT_NODES = 41
+
+
+@dataclass(frozen=True, eq=False)
+class Contrast:
+    """A weighted sum of arms' accuracies with its uncertainty, a mixture of normal distributions over its variance."""
+
+    weights: Mapping[str, float]
+    level: str
+    difference: float  # sum of weight x accuracy
+    variances: np.ndarray  # (M,) possible squared standard errors of `difference`, for new seeds on new videos
+    chances: np.ndarray  # (M,) their probabilities
+    question_variance: float  # its part from questions, a point estimate
+    seed_variance: float  # its part from seeds, the posterior mean
+    one_seed: bool = False  # no arm of the grid has two seeds: the scatter of seeds is only the prior's
+
+    @property
+    def variance(self) -> float:
+        """Expected squared standard error."""
+        return self.question_variance + self.seed_variance
+
+    def p_value(self, null: float = 0.0) -> float:
+        """Two-sided p-value of the hypothesis that the true difference is `null`."""
+        return float(2 * self.chances @ ndtr(-abs(self.difference - null) / np.sqrt(self.variances)))
+
+    def half_width(self, alpha: float = ALPHA) -> float:
+        """Half the width of the 1 - `alpha` interval: the distance at which the p-value is `alpha`."""
+        if alpha <= 0:
+            return inf
+        roots = np.sqrt(self.variances)
+        low, high = 0.0, float(-ndtri(alpha / 2) * roots.max())
+        for _ in range(50):
+            middle = (low + high) / 2
+            if 2 * self.chances @ ndtr(-middle / roots) > alpha:
+                low = middle
+            else:
+                high = middle
+        return high
+
+    def interval(self, alpha: float = ALPHA) -> tuple[float, float]:
+        """Ends of the 1 - `alpha` confidence interval; it holds the values whose p-value is at least `alpha`."""
+        half = self.half_width(alpha)
+        return self.difference - half, self.difference + half
+
+    def power(self, true: float, alpha: float = ALPHA) -> float:
+        """Probability that an interval as wide as this one lies on the right side of 0 if the difference is `true`."""
+        return float(self.chances @ ndtr((abs(true) - self.half_width(alpha)) / np.sqrt(self.variances)))
+
+    def detectable(self, alpha: float = ALPHA, power: float = POWER) -> float:
+        """The smallest true difference that is called better or worse at `alpha` with probability `power`."""
+        half, roots = self.half_width(alpha), np.sqrt(self.variances)
+        low, high = half, half + float(ndtri(power) * roots.max())
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.chances @ ndtr((middle - half) / roots) < power else (low, middle)
+        return high
+
+
+@dataclass(frozen=True, eq=False)
+class SeedModel:
+    """The fitted scatter of a grid's seeds; make it with `fit`, then take contrasts."""
+
+    cells: Mapping[str, Mapping[str, Cells]]  # arm -> level -> its answers
+    unseeded: frozenset[str]
+    scatter: SeedScatter
+    _factors: dict[tuple[str, ...], float] = field(default_factory=dict)
+
+    @staticmethod
+    def fit(
+        scores: Mapping[str, Mapping[str, np.ndarray]],
+        videos: Mapping[str, np.ndarray | None] | None = None,
+        unseeded: Iterable[str] = (),
+    ) -> SeedModel:
+        """Estimate the scatter of seeds from all arms and levels.
+
+        Args:
+            scores: arm -> level -> (S, Q) scores in [0, 1]. Row i of each level is the same run; arms may have
+                different levels and different S. All arms answered a level's questions in the same order.
+            videos: level -> (Q,) labels of the questions' videos, None (or no entry) if each has its own.
+            unseeded: arms without a random seed, such as a base model, whose scatter is zero.
+
+        Raises:
+            ValueError: shapes disagree, or an arm has no scores.
+        """
+        _check(scores)
+        labels = videos or {}
+        cells = {
+            arm: {level: Cells.of(np.asarray(x, float), labels.get(level)) for level, x in levels.items()}
+            for arm, levels in scores.items()
+        }
+        fixed = frozenset(unseeded)
+        return SeedModel(cells, fixed, SeedScatter.fit({arm: c for arm, c in cells.items() if arm not in fixed}))
+
+    @property
+    def levels(self) -> list[str]:
+        """Levels in the order of their first arm."""
+        return list(dict.fromkeys(level for levels in self.cells.values() for level in levels))
+
+    @property
+    def one_seed(self) -> bool:
+        """Whether there are arms with seeds, and each has only one."""
+        counts = [self.seeds(arm) for arm in self.cells if arm not in self.unseeded]
+        return bool(counts) and max(counts) == 1
+
+    def seeds(self, arm: str) -> int:
+        """Number of runs of an arm."""
+        return len(next(iter(self.cells[arm].values())).accuracy)
+
+    def seed_sd(self, arm: str) -> float:
+        """SD of an arm's accuracy over training seeds on a typical level: root of the posterior mean of tau^2."""
+        return 0.0 if arm in self.unseeded else sqrt(float(self.scatter.marginal(arm) @ TAU**2))
+
+    def shared_levels(self, arms: Iterable[str]) -> list[str]:
+        """Levels that all of some arms have answered."""
+        names = list(arms)
+        return [level for level in self.levels if all(level in self.cells[arm] for arm in names)]
+
+    def contrast(
+        self,
+        weights: Mapping[str, float],
+        level: str = ALL_LEVELS,
+        seeds: Mapping[str, int] | None = None,
+        questions: float = 1.0,
+    ) -> Contrast:
+        """The weighted sum of arms' accuracies on a level, or its mean over all levels that these arms share.
+
+        Args:
+            weights: arm -> weight; the weights sum to 0.
+            level: a level's name or `ALL_LEVELS`.
+            seeds: arm -> number of seeds to compute the uncertainty for, as if the arm had so many; to plan.
+            questions: a multiple of the present number of videos and questions, likewise.
+
+        Raises:
+            ValueError: weights do not sum to 0, all are 0, or the arms have not all answered the level.
+        """
+        used = {arm: float(weight) for arm, weight in weights.items() if weight}
+        if not used or abs(sum(used.values())) > 1e-9:
+            raise ValueError(f"a contrast's weights sum to 0 and are not all 0, not {dict(weights)}")
+        shared = self.shared_levels(used)
+        places = shared if level == ALL_LEVELS else [level]
+        if not places or not set(places) <= set(shared):
+            raise ValueError(f"{' and '.join(used)} have not all answered {level}")
+        planned = {arm: (seeds or {}).get(arm, self.seeds(arm)) for arm in used}
+        parts = np.array([self._questions(used, place, planned) for place in places])  # (L, 3)
+        doubts, freedoms = parts[:, 1], parts[:, 2]
+        doubt = float(doubts.sum()) / len(places) ** 2 / questions
+        freedom = float(doubts.sum() ** 2 / (doubts**2 / freedoms).sum() * questions)  # Satterthwaite 1946
+        seeded = {arm: weight**2 / planned[arm] for arm, weight in used.items() if arm not in self.unseeded}
+        values, chances = self._seed_variance(seeded, places, doubt / 20)
+        mean = float(values @ chances)
+        student, shares = _student(freedom)
+        values, chances = _merge(values[:, None] + doubt * student, chances[:, None] * shares)
+        one_seed = self.one_seed and bool(seeded)
+        return Contrast(used, level, float(parts[:, 0].mean()), values, chances, doubt, mean, one_seed)
+
+    def _questions(self, weights: Mapping[str, float], level: str, planned: Mapping[str, int]) -> list[float]:
+        """Difference on one level, its variance from questions with `planned` seeds, and the degrees of freedom."""
+        cells = {arm: self.cells[arm][level] for arm in weights}
+        gaps = sum((weight * cells[arm].by_video for arm, weight in weights.items()), np.zeros(1))
+        squared, count = sum(weight**2 for weight in weights.values()), len(gaps)
+        if count == 1:
+            return [float(gaps[0]), squared / 4, 1.0]  # one video says nothing of others: the largest variance
+        # half a question that two arms answer differently is added: arms that agree on all asked may still differ
+        squares = float(((gaps - gaps.mean()) ** 2).sum()) + squared / 2 * next(iter(cells.values())).pseudo
+        doubt = squares / ((count - 1) * count)
+        saved = sum(
+            weight**2 * self._noise(arm, level) * (1 / self.seeds(arm) - 1 / planned[arm])
+            for arm, weight in weights.items()
+        )
+        return [float(gaps.mean()), max(0.2 * doubt, doubt - saved), count - 1.0]
+
+    def _seed_variance(
+        self, seeded: Mapping[str, float], levels: Sequence[str], small: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values and probabilities of factor x sum over arms of share x tau^2, for `seeded`: arm -> share.
+
+        Given rho the arms are independent; over several levels rho matters for all alike, so that it is mixed last.
+        Differences below `small` may be merged.
+        """
+        scatter, factor = self.scatter, self._level_factor(tuple(levels))
+        several = len(levels) > 1
+        parts = []
+        for i, chance in enumerate(scatter.chances if several else [1.0]):
+            if chance < 1e-6:
+                continue
+            values, chances = np.zeros(1), np.full(1, chance)
+            for arm, share in seeded.items():
+                scale = share * factor * (reach(len(levels))[i] if several else 1.0)
+                posterior = scatter.tau[arm][i] if several else scatter.marginal(arm)
+                values, chances = _merge(values[:, None] + scale * TAU**2, chances[:, None] * posterior, small)
+            parts.append((values, chances))
+        values, chances = (np.concatenate(x) for x in zip(*parts, strict=True))
+        return values, chances / chances.sum()
+
+    def _level_factor(self, levels: tuple[str, ...]) -> float:
+        """`SeedScatter.level_factor` of these levels, kept; 1 where there is only one level."""
+        if levels not in self._factors:
+            arms = {
+                arm: [of[level] for level in levels]
+                for arm, of in self.cells.items()
+                if arm not in self.unseeded and self.seeds(arm) > 1 and {*levels} <= {*of}
+            }
+            self._factors[levels] = self.scatter.level_factor(arms) if len(self.levels) > 1 else 1.0
+        return self._factors[levels]
+
+    def _noise(self, arm: str, level: str) -> float:
+        """An arm's question noise on a level; for an arm with one seed the mean of the others'."""
+        if arm in self.unseeded:
+            return 0.0
+        known = [of[level].noise for of in self.cells.values() if level in of and of[level].noise]
+        return self.cells[arm][level].noise or (float(np.mean(known)) if known else 0.0)
+
+
+def _check(scores: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """ValueError where scores have other shapes than `SeedModel.fit` takes."""
+    questions: dict[str, int] = {}
+    for arm, levels in scores.items():
+        shapes = {level: np.shape(x) for level, x in levels.items()}
+        if not shapes or any(len(shape) != 2 or 0 in shape for shape in shapes.values()):
+            raise ValueError(f"{arm}: scores must be (S, Q) with at least one seed and one question, not {shapes}")
+        if len({shape[0] for shape in shapes.values()}) > 1:
+            raise ValueError(f"{arm}: every level needs the same runs, row by row, not {shapes}")
+        for level, (_, count) in shapes.items():
+            if questions.setdefault(level, count) != count:
+                raise ValueError(f"{arm}: {count} questions on {level}, but {questions[level]} in other arms")
+            if not np.isfinite(levels[level]).all():
+                raise ValueError(f"{arm}: scores on {level} are not all finite")
+
+
+@lru_cache(maxsize=1024)
+def _student(freedom: float) -> tuple[np.ndarray, np.ndarray]:
+    """Values and probabilities of freedom / chi-square: normals with these variances mix to Student's t."""
+    low, high = np.log(chdtri(freedom, 1 - 1e-9)), np.log(chdtri(freedom, 1e-9))
+    u = np.linspace(low, high, _STUDENT_NODES)
+    logs = freedom / 2 * u - np.exp(u) / 2
+    chances = np.exp(logs - logs.max())
+    return freedom / np.exp(u), chances / chances.sum()
+
+
+def _merge(values: np.ndarray, chances: np.ndarray, small: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Merge values that fall into the same of `_BINS` equal bins of log(value + small), keeping the mean."""
+    logs = np.log(values.ravel() + small)
+    low, high = float(logs.min()), float(logs.max())
+    bins = np.minimum((logs - low) / max(high - low, 1e-12) * _BINS, _BINS - 1).astype(int)
+    total = np.bincount(bins, chances.ravel(), _BINS)
+    sums = np.bincount(bins, (chances * values).ravel(), _BINS)
+    kept = total > 1e-15
+    return sums[kept] / total[kept], total[kept]
