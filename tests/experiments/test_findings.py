@@ -1,0 +1,58 @@
+"""experiments/README.md: its index is complete, its links and commands exist, and its lines are short."""
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+
+from rlvid.grids.grid import only
+from rlvid.utils.renamed import RENAMED
+
+FOLDER = Path(__file__).parents[2] / "experiments"
+README = (FOLDER / "README.md").read_text()
+PROSE = re.sub(r"^```\n.*?^```", "", README, flags=re.M | re.S)
+
+
+def anchor(heading):
+    """The anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_finding_is_in_the_index_with_its_date():
+    index = README.split("\n## Index\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| .* \| (.*?) \| .* \| \[.*\]\(#(.*?)\) \|$", index, re.M)
+    findings = re.split(r"^### ", README, flags=re.M)[1:]
+    assert {link for _, link in rows} == {anchor(text.partition("\n")[0]) for text in findings}
+    for dates, link in rows:
+        [text] = [text for text in findings if anchor(text.partition("\n")[0]) == link]
+        assert all(date in text for date in re.findall(r"\d{4}-\d\d-\d\d", dates)), link
+
+
+def test_every_link_leads_somewhere():
+    headings = {anchor(heading) for heading in re.findall(r"^#+ (.*)", README, re.M)}
+    links = re.findall(r"\]\((.*?)\)", README)
+    assert {link[1:] for link in links if link[0] == "#"} <= headings
+    assert not [link for link in links if link[0] != "#" and not (FOLDER / link).exists()]
+
+
+def test_lines_of_prose_are_at_most_120_wide():
+    assert not [line for line in PROSE.splitlines() if len(line) > 120 and not line.startswith("|")]
+
+
+def test_every_command_selects_arms_of_its_grid():
+    """Arms are renamed now and then; `--only` must still name them."""
+    commands = re.findall(r"rlvid grid (experiments/\w+\.py)([^`]*)", README)
+    assert len(commands) >= 6
+    for script, options in commands:
+        grid = runpy.run_path(str(FOLDER.parent / script))["GRID"]
+        words = shlex.split(options.replace("\\\n", "").partition("\nrlvid")[0])
+        patterns = words[words.index("--only") + 1 :] if "--only" in words else []
+        assert only(grid.cells("nano"), [pattern for pattern in patterns if pattern != "..."] or None), script
+
+
+@pytest.mark.parametrize("name", ["config key", "field", "command"])
+def test_no_old_name_is_left(name):
+    old = set(RENAMED[name]) - {"within"}  # also an English word
+    assert not [word for word in old if re.search(rf"\brlvid {word}\b|\b{re.escape(word)}=", README)]
