@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlvid.grids.grid import only
+from rlvid.grids.cell import select_cells
 from rlvid.utils.renamed import RENAMED
 
 FOLDER = Path(__file__).parents[2] / "experiments"
@@ -49,7 +49,7 @@ def test_every_command_selects_arms_of_its_grid():
         grid = runpy.run_path(str(FOLDER.parent / script))["GRID"]
         words = shlex.split(options.replace("\\\n", "").partition("\nrlvid")[0])
         patterns = words[words.index("--only") + 1 :] if "--only" in words else []
-        assert only(grid.cells("nano"), [pattern for pattern in patterns if pattern != "..."] or None), script
+        assert select_cells(grid.cells("nano"), [pattern for pattern in patterns if pattern != "..."] or None), script
 
 
 @pytest.mark.parametrize("name", ["config key", "field", "command"])
