@@ -10,13 +10,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from rlvid import api
-from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.policy.attention import TOKEN_KINDS, AttentionRecorder
-from rlvid.policy.model import Policy
 from rlvid.policy.packing import Packing
 from rlvid.study.attention import answered, together, watch
 from rlvid.utils.files import write_jsonl
+from tests.helpers.policies import load_policy
 from tests.helpers.runs import train
 
 REPLY = "<think>The onion went in, the beet went in. Next is the onion.</think><answer>B</answer>"
@@ -45,7 +44,7 @@ def eager(policy, prompts):
 
 @pytest.mark.parametrize(("layers", "heads"), [((), ()), ((0, 2), (1,)), ((3,), ()), ((), (0, 5))])
 def test_it_is_the_eager_passes_own_attention(policy, eager, layers, heads, monkeypatch):
-    monkeypatch.setattr("rlvid.policy.attention.ROWS", 5)  # several pieces
+    monkeypatch.setattr("rlvid.policy.attention.TOKENS_AT_ONCE", 5)  # several pieces
     encoded, full = eager
     seen = watch(policy, encoded, ROW, "run", layers, heads)
     chosen = full[list(layers)] if layers else full
@@ -55,7 +54,7 @@ def test_it_is_the_eager_passes_own_attention(policy, eager, layers, heads, monk
 
 
 def test_weights_are_float32_where_the_model_computes_in_bfloat16(policy, eager, seen, monkeypatch):
-    monkeypatch.setattr(policy, "mixed", True)
+    monkeypatch.setattr(policy, "bf16", True)
     mixed = watch(policy, eager[0], ROW, "run")
     assert mixed.weights.dtype == torch.float32 and 0 < (mixed.weights - seen.weights).abs().max() < 0.01
     assert torch.allclose(mixed.weights.sum(1), torch.ones(len(mixed.tokens)), atol=1e-5)
@@ -126,10 +125,10 @@ def test_an_adapter_looks_as_the_model_that_it_is_folded_into(kitchen, tmp_path)
     run = train(tmp_path / "lora", "train.max_steps=1", "train.lora_r=2", "train.learning_rate=1e-2", "eval.limit=1")
     sample = json.loads((run / "eval/L1.jsonl").read_text().splitlines()[0])["id"]
     (seen,), prompt, clip = together([run], sample)
-    folded = Policy.load(load("nano"), run / "checkpoints/step-000001")
+    folded = load_policy(f"model={run / 'checkpoints/step-000001'}")
     again = watch(folded, folded.encode(prompt, clip), seen.row, "folded")
     assert (seen.weights - again.weights).abs().max() < 1e-5
-    base = Policy.load(load("nano"))
+    base = load_policy()
     assert (seen.weights - watch(base, base.encode(prompt, clip), seen.row, "base").weights).abs().max() > 1e-4
 
 
@@ -181,7 +180,7 @@ def test_maps_of_7b_at_sixteen_frames_fit_beside_the_model():
     """28 heads over 4 of keys, 128 wide, 930 + 256 tokens: two layers measured, the others' maps added."""
     prompt, tokens, layers = 930, 256, 28
     query, key = (torch.randn(1, heads, prompt + tokens, 128, dtype=torch.bfloat16) for heads in (28, 4))
-    watcher = AttentionRecorder(**vars(Packing.of([prompt], [[list(range(tokens))]], "cpu")), prompt_tokens=prompt)
+    watcher = AttentionRecorder(**vars(Packing.build([prompt], [[list(range(tokens))]], "cpu")), prompt_tokens=prompt)
     held, maps = peak(lambda: [watcher._weights(query, key, None) for _ in range(2)])
     whole, _ = peak(lambda: (query.float() @ key.float().repeat_interleave(7, 1).mT).softmax(-1))
     all_layers = held + (layers - 2) * maps[0].nbytes
