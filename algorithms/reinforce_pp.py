@@ -13,8 +13,10 @@ class ReinforcePP(GRPO):
     """A = (R - group mean) / standard deviation of that over the step; PPO's clip, averaged over all tokens.
 
     With `beta`, the KL is k2. GRPO divides by each group's standard deviation, which inflates the credit of nearly flat
-    groups; here all groups share one. The paper's first form, without the group's mean, is `reinforce` with whitening;
-    its KL is `kl = "k1_reward"`.
+    groups; here all groups share one. It is taken over completions, each counting once, where verl's
+    `reinforce_plus_plus_baseline` whitens over tokens: there a completion counts by its length, and the mean that is
+    subtracted once more is not 0 if reward and length are correlated. The paper's first form, without the group's mean,
+    is `reinforce` with whitening; its KL is `kl = "k1_reward"`.
     """
 
     beta: float = 0.0

@@ -13,19 +13,19 @@ from rewards._words import answer_text
 from rlvid.reward import each
 from rlvid.types import Completion, Prompt
 
-_TIME = r"(?:(\d+):)?(\d+(?:\.\d+)?)"
-_SPAN = re.compile(rf"{_TIME}\s*(?:s|sec|seconds)?\s*(?:to|and|until|-|–)\s*{_TIME}")
+_TIME = r"((?:\d+:){0,2}\d+(?:\.\d+)?)"  # seconds, minutes:seconds, or hours:minutes:seconds
+_SPAN = re.compile(rf"(?<![\d:]){_TIME}\s*(?:s|sec|seconds)?\s*(?:to|and|until|-|–)\s*{_TIME}(?!:?\d)")
 
 
 @each
 def grounding_tiou(completion: Completion, prompt: Prompt, *, edges: bool = False) -> float | None:
-    """From 0 to 1; None without a gold span; 0 unless the one `<answer>` names one span ("3.5 to 8", "0:03 - 0:08")."""
+    """0 to 1; None without a gold span; 0 unless the one `<answer>` names one span ("3 to 8", "1:02:03 - 1:05:06")."""
     if "span" not in prompt.meta:
         return None
     spans = _SPAN.findall(answer_text(completion.text) or "")
     if len(spans) != 1:
         return 0.0
-    start, end = _seconds(*spans[0][:2]), _seconds(*spans[0][2:])
+    start, end = map(_seconds, spans[0])
     gold_start, gold_end = prompt.meta["span"]
     intersection = min(end, gold_end) - max(start, gold_start)
     union = max(end, gold_end) - min(start, gold_start)
@@ -41,5 +41,9 @@ def grounding_tiou(completion: Completion, prompt: Prompt, *, edges: bool = Fals
     return max(0.0, intersection / union - baseline) / (1 - baseline) * max(0.0, closeness)
 
 
-def _seconds(minutes: str, seconds: str) -> float:
-    return 60 * float(minutes or 0) + float(seconds)
+def _seconds(time: str) -> float:
+    """Return the seconds of "8.5", "1:02" or "1:02:03"."""
+    seconds = 0.0
+    for part in time.split(":"):
+        seconds = 60 * seconds + float(part)
+    return seconds

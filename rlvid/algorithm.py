@@ -85,12 +85,19 @@ class Algorithm:
         return rewards - rewards.mean(-1, keepdim=True)
 
     def credit(self, step: Step) -> Batch:
-        """Return the step's batch with (B, T) advantages: each completion's advantage at all of its tokens."""
+        """Return the step's batch with (B, T) advantages: each completion's advantage at all of its tokens.
+
+        With "normalize_then_sum", a KL in the reward is centred in its group and subtracted from the sum of z-scores
+        before that is whitened: `beta` is in units of the z-scores, and the KL keeps its size. TRL has no such pair
+        (its GRPOTrainer has GDPO with the KL in the loss), and verl's GDPO ignores a KL in the reward.
+        """
+        penalty = self.kl_penalty(step)
         if self.multi_objective_aggregation == "normalize_then_sum":
             normalized = {name: zscore(column) for name, column in step.columns.items()}
-            advantages = whiten(self.rewards(replace(step, columns=normalized)))
+            totals = self.rewards(replace(step, columns=normalized))
+            advantages = whiten(totals - (penalty - penalty.mean(-1, keepdim=True)))
         else:
-            advantages = self.advantages(self.rewards(step) - self.kl_penalty(step))
+            advantages = self.advantages(self.rewards(step) - penalty)
         return with_advantages(step, advantages)
 
     def kl_penalty(self, step: Step) -> Tensor:

@@ -186,8 +186,8 @@ def assign_credit(algorithm: Algorithm, step: Step) -> Batch:
     if algorithm.mask_truncated_completions and step.finished is not None:
         batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
     groups = len(step.ids)
-    chosen = [part for part in minibatches(range(groups), groups, algorithm.num_minibatches) if part]
-    weights = [algorithm.weights(batch.select_groups(part, groups).mask) for part in chosen]
+    parts = minibatches(range(groups), groups, algorithm.num_minibatches)
+    weights = [algorithm.weights(batch.select_groups(part, groups).mask) for part in parts]
     return replace(batch, weights=torch.cat(weights))
 
 

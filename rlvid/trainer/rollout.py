@@ -197,12 +197,16 @@ def dummy_group(policy: Policy, prompt: Prompt) -> tuple[ModelInputs, Group]:
 
 
 def minibatches(group_indices: Sequence[int], groups: int, count: int) -> list[list[int]]:
-    """Split this process's groups into `count` minibatches of the step's `groups` groups.
+    """Split this process's groups into `count` minibatches of the step's `groups` groups, into fewer if there are less.
 
-    A minibatch is a run of consecutive groups of the step; the result holds positions in this process's list.
+    A minibatch is a run of consecutive groups of the step. Their sizes over all processes differ by at most 1, and none
+    is empty. The result holds positions in this process's list.
+
+    >>> minibatches(range(9), groups=9, count=4)
+    [[0, 1, 2], [3, 4], [5, 6], [7, 8]]
     """
-    size = -(-groups // count)  # rounded up
-    return [[i for i, index in enumerate(group_indices) if index // size == turn] for turn in range(count)]
+    count = min(count, groups)
+    return [[i for i, index in enumerate(group_indices) if index * count // groups == turn] for turn in range(count)]
 
 
 def pad_rows(parts: Sequence[Tensor]) -> Tensor:

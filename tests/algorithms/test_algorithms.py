@@ -122,6 +122,9 @@ def test_reinforce_pp_has_one_standard_deviation_for_all_groups():
     rewards = torch.tensor([[1.0, 0.0], [0.1, 0.0]])
     credit = build("algorithms", "reinforce_pp").advantages(rewards)
     assert (credit[0, 0] / credit[1, 0]).item() == pytest.approx(10) and credit.std().item() == pytest.approx(1)
+    mask = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    by_length = toy.make_batch(build("algorithms", "reinforce_pp"), rewards.double(), mask).advantages[:, 0]
+    assert torch.allclose(by_length, credit.flatten()), "over completions, whatever their lengths"
 
 
 def test_an_unknown_word_in_the_settings_is_refused():
@@ -230,6 +233,23 @@ def test_k1_is_subtracted_from_the_reward():
     loss, log = rloo.loss(torch.zeros(2, 3, requires_grad=True), batch)
     assert torch.allclose(log["kl"], log_ratios * mask) and not log["kl"].requires_grad
     assert torch.equal(loss, -batch.advantages)  # the loss has no KL term
+
+
+def test_k1_is_subtracted_from_the_sum_of_z_scores():
+    """GDPO with a KL in the reward: without the KL, the flat group of the second prompt has no credit."""
+    settings = {"multi_objective_aggregation": "normalize_then_sum", "kl": "k1_reward"}
+    rewards, log_ratios = torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([[0.0], [0.0], [2.0], [0.0]])
+    step = toy.make_step(rewards.double(), torch.ones(4, 1), sampled_logps=log_ratios)
+    z = 0.5 / (math.sqrt(0.5) + 1e-4)  # of 1 and 0, 0.707 off their mean; penalties 0.5 * (2, 0), 0.5 off their mean
+    std = math.sqrt((2 * z**2 + 2 * 0.5**2) / 3) + 1e-4
+    for name in ("rloo", "grpo"):
+        pulled = build("algorithms", name, beta=0.5, **settings)
+        credit = pulled.credit(step).advantages.flatten()
+        assert credit.tolist() == pytest.approx([z / std, -z / std, -0.5 / std, 0.5 / std])
+        without = replace(pulled, beta=0.0).credit(step).advantages.flatten()
+        assert without.tolist() == pytest.approx([math.sqrt(1.5), -math.sqrt(1.5), 0, 0], rel=1e-3)
+        in_the_loss = replace(pulled, kl="k3").credit(step).advantages.flatten()
+        assert torch.equal(in_the_loss, without), "a KL in the loss leaves the credit alone"
 
 
 def test_the_entropy_bonus_raises_entropy():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rlvid.distributed import shard_prompts
 from rlvid.registry import build
 from rlvid.trainer.loop import assign_credit
-from rlvid.trainer.rollout import Rollout, pad_rows
+from rlvid.trainer.rollout import Rollout, minibatches, pad_rows
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from tests.helpers import toy
@@ -108,6 +108,27 @@ def test_dynamic_sampling_draws_more_prompts_and_resumes_exactly(kitchen, tmp_pa
     stop_after(more, 1)
     train(more, *changes, "algorithm.max_num_gen_batches=20", resume=True)
     assert read_jsonl(more / "metrics.jsonl") == rows
+
+
+@pytest.mark.parametrize(
+    "groups, count, sizes", [(9, 4, [3, 2, 2, 2]), (8, 4, [2] * 4), (5, 2, [3, 2]), (5, 1, [5]), (2, 4, [1, 1])]
+)
+def test_minibatches_are_equal_in_size_up_to_one(groups, count, sizes):
+    parts = minibatches(range(groups), groups, count)
+    assert [len(part) for part in parts] == sizes
+    assert [i for part in parts for i in part] == list(range(groups))
+    mine = [1, 2, 4]  # one of two processes has these groups of five
+    assert minibatches(mine, 5, 2) == [[0, 1], [2]]
+
+
+def test_no_optimizer_step_is_without_groups():
+    """Nine prompts in four minibatches: each has the weight of one, so that their mean loss is not diluted."""
+    algorithm = build("algorithms", "dapo", num_minibatches=4)
+    step = toy.make_step(torch.rand(9, 2, dtype=torch.float64), torch.ones(18, 3))
+    weights = assign_credit(algorithm, step).weights  # (18, 3)
+    parts = minibatches(range(9), 9, algorithm.num_minibatches)
+    totals = [weights.view(9, 2, 3)[part].sum().item() for part in parts]
+    assert totals == pytest.approx([1, 1, 1, 1])
 
 
 @given(st.lists(st.integers(1, 2000), max_size=40), st.integers(1, 8))
