@@ -169,7 +169,7 @@ def test_a_finished_run_can_be_scored_by_a_judge_that_it_was_not_trained_with(ki
     judged = [row["evidence"]["agreement/consistency_judge"][0] for row in rows]
     assert judged == [float(row["answer"] == "A") for row in rows] and len(judged) > 1
     printed = capsys.readouterr().out
-    assert "consistent, by consistency_judge" in printed and "narrated, not told" in printed
+    assert "coherent, by consistency_judge" in printed and "facts narrated, not stated" in printed
 
 
 @pytest.mark.parametrize("reply", [(401, {}), f"It is {KEY}."], ids=["refused", "quoted"])
