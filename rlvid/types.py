@@ -128,9 +128,7 @@ class Batch:
     advantages: Tensor
     weights: Tensor  # each token's share of the loss of its optimizer step
     sampled_logps: Tensor | None = None  # log-probabilities under the sampler, at sampling time
-    old_logps: Tensor | None = (
-        None  # log-probabilities before the first optimizer step; None if there is only one
-    )
+    old_logps: Tensor | None = None  # log-probabilities before the first optimizer step; None if there is only one
     ref_logps: Tensor | None = None  # log-probabilities under the reference
     old_values: Tensor | None = None  # the critic's value before each token, before the first optimizer step
     targets: Tensor | None = None  # what the loss regresses to or measures from: PPO's returns, KTO's KL divergence

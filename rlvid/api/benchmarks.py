@@ -42,22 +42,23 @@ def bench(
 
     silence_libraries()
     from rlvid.bench import compare, throughput
-    from rlvid.bench.workload import SEEN, Shape
+    from rlvid.bench.workload import MEDIA, Workload
 
-    if seen not in SEEN:
-        raise UserError(f"no benchmark on {seen!r}.{suggest(seen, SEEN)}")
-    console, shape, folder = Console(), Shape(preset, groups, lora_r=lora_r, **SEEN[seen]), Path(out)
+    if seen not in MEDIA:
+        raise UserError(f"no benchmark on {seen!r}.{suggest(seen, MEDIA)}")
+    console, folder = Console(), Path(out)
+    workload = Workload(preset, groups, lora_r=lora_r, **MEDIA[seen])
     if what == "step":
-        together = not torch.cuda.is_available()
-        result = compare.step(shape, ["ours", *against], pairs, folder, together)
-        console.print(compare.table(result), "", compare.phases(result))
+        in_parallel = not torch.cuda.is_available()  # a GPU may not hold several implementations at once
+        result = compare.compare_steps(workload, ["ours", *against], pairs, folder, in_parallel)
+        console.print(compare.steps_table(result), "", compare.phases_table(result))
     elif what == "sweep":
-        result = compare.sweep(shape, pairs, folder)
-        picture = compare.draw(result, folder / f"sweep-{preset}.png")
-        console.print(compare.swept(result), "", f"drawn: {picture}")
+        result = compare.run_sweep(workload, pairs, folder)
+        picture = compare.draw_sweep(result, folder / f"sweep-{preset}.png")
+        console.print(compare.sweep_table(result), "", f"drawn: {picture}")
     elif what == "eval":
-        console.print(throughput.evaluation(shape, pairs, compare.HOME / "models" / preset))
+        console.print(throughput.answering_table(workload, pairs, compare.OUTPUT_FOLDER / "models" / preset))
     elif what == "decode":
-        console.print(throughput.videos(pairs))
+        console.print(throughput.decoding_table(pairs))
     else:
         raise UserError(f"no benchmark {what!r}.{suggest(what, BENCHES)}")

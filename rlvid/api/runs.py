@@ -60,14 +60,15 @@ def estimate_memory(preset: str | Path, overrides: Sequence[str] = (), devices: 
     import torch
     from rich.console import Console
 
-    from rlvid.bench.memory_estimate import Devices, machines, plan, table
+    from rlvid.bench.memory_estimate import Devices, estimate
+    from rlvid.bench.memory_tables import estimate_table, machines_table
 
     config = load(preset, overrides)
-    processes = int(os.environ.get("WORLD_SIZE", "1"))
-    share = Devices.read(Path(devices)) if devices else Devices(processes)
-    mixed_precision = config.train.dtype != "float32"
+    num_processes = int(os.environ.get("WORLD_SIZE", "1"))
+    layout = Devices.read(Path(devices)) if devices else Devices(num_processes)
+    estimated = estimate(config, layout, mixed_precision=config.train.dtype != "float32")
     console = Console()
-    console.print("", table(plan(config, share, mixed_precision), share), "", machines(config))
+    console.print("", estimate_table(estimated, layout), "", machines_table(config))
     if torch.cuda.is_available():
         total = torch.cuda.mem_get_info()[1]
         console.print(f"\nThis device has {total / 1e9:.0f} GB.")

@@ -1,1 +1,1 @@
-"""The step benchmark: rlvid, its own loop without the shared prefix, the paper's scheme and TRL, side by side."""
+"""Benchmarks of speed and memory, beside other implementations, and the estimate of a run's memory."""

@@ -1,11 +1,13 @@
-"""One contestant of the benchmark, as a process: it takes a step whenever it reads a line, and says how it went.
+"""One implementation of the step benchmark, as a process: it takes one step per line of its input.
 
-    python -m rlvid.bench.implementations NAME MODEL_FOLDER SHAPE_AS_JSON
+    python -m rlvid.bench.implementations NAME MODEL_FOLDER WORKLOAD_AS_JSON
 
 ours        rlvid: the prompt and its video go through the model once per group
-rows        the same loop with the prompt repeated for each completion, in rollouts, reference and learning
-reference   the paper's scheme: as `rows`, and completions sampled by one `generate` call each
+rows        the same loop with the prompt repeated for each completion, in sampling, reference and learning
+reference   SEED-Bench-R1's scheme (arXiv:2503.24376): as `rows`, and one `generate` call per completion
 trl         TRL's GRPOTrainer, on nine images, since it takes no video
+
+After each step it prints one line of JSON: seconds by phase, peak memory in bytes, and the step's tokens.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 
-from rlvid.bench.trl_baseline import trl
-from rlvid.bench.workload import BETA, RATE, Shape, question
+from rlvid.bench.trl_baseline import run_trl
+from rlvid.bench.workload import KL_BETA, LEARNING_RATE, Workload, filler_question
 from rlvid.config import Config, Plugin, load
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.model import Policy
@@ -45,8 +47,8 @@ from rlvid.video.views import Clip
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A model, and as many questions about as many random clips as the shape has groups."""
+class LoadedWorkload:
+    """A loaded model, and one question about one random clip for each group of the workload."""
 
     config: Config
     policy: Policy
@@ -54,75 +56,103 @@ class Subject:
     clips: Sequence[Clip]
 
 
-def subject(folder: Path, shape: Shape) -> Subject:
-    """Load the model; all of its completions will be as long as can be."""
-    settings = [
-        f"model={folder}", f"train.prompts_per_step={shape.groups}", f"train.num_generations={shape.generations}",
-        f"train.max_completion_length={shape.completion}", f"train.learning_rate={RATE}",
-        f"train.lora_r={shape.lora_r}", f"train.gradient_checkpointing={str(torch.cuda.is_available()).lower()}",
-        f"video.resized_height={shape.side}", f"video.resized_width={shape.side}",
-    ]  # fmt: skip
-    config = load("nano", settings)
+def load_workload(folder: Path, workload: Workload) -> LoadedWorkload:
+    """Load the model of a folder. It never samples its end token, so all completions have the full length."""
+    config = load("nano", _config_overrides(folder, workload))
     policy = Policy.load(config.model, config.train, config.video, config.seed)
     policy = policy.to("cuda" if torch.cuda.is_available() else "cpu")
     policy.banned_token_ids = [*policy.banned_token_ids, policy.tokenizer.eos_token_id]
-    random, side = np.random.default_rng(0), shape.side
-    video = random.integers(0, 256, (shape.frames, side, side, 3), np.uint8) if shape.frames else None
-    clip = Clip(video, random.integers(0, 256, (side, side, 3), np.uint8))
-    empty = Prompt("empty", "", ("a", "b", "c", "d"), "A")
-    words = question(len(policy.encode(empty, clip).input_ids), shape.prompt)
-    prompts = [replace(empty, id=f"q{i}", question=words) for i in range(shape.groups)]
-    return Subject(config, policy, prompts, [clip] * shape.groups)
+
+    generator, size = np.random.default_rng(0), workload.frame_size
+    video = None
+    if workload.frames:
+        video = generator.integers(0, 256, (workload.frames, size, size, 3), np.uint8)
+    clip = Clip(video, generator.integers(0, 256, (size, size, 3), np.uint8))
+
+    no_question = Prompt("empty", "", ("a", "b", "c", "d"), "A")
+    length_without = len(policy.encode(no_question, clip).input_ids)
+    question = filler_question(length_without, workload.prompt_tokens)
+    prompts = [replace(no_question, id=f"q{i}", question=question) for i in range(workload.groups)]
+    return LoadedWorkload(config, policy, prompts, [clip] * workload.groups)
 
 
-class Ours:
-    """A whole optimiser step of GRPO: pixels to patches, rollouts, reference, credit, learning."""
+def _config_overrides(folder: Path, workload: Workload) -> list[str]:
+    """Return the overrides of the preset `nano` that describe a workload."""
+    checkpointing = str(torch.cuda.is_available()).lower()
+    return [
+        f"model={folder}",
+        f"train.prompts_per_step={workload.groups}",
+        f"train.num_generations={workload.num_generations}",
+        f"train.max_completion_length={workload.completion_tokens}",
+        f"train.learning_rate={LEARNING_RATE}",
+        f"train.lora_r={workload.lora_r}",
+        f"train.gradient_checkpointing={checkpointing}",
+        f"video.resized_height={workload.frame_size}",
+        f"video.resized_width={workload.frame_size}",
+    ]
 
-    def __init__(self, folder: Path, shape: Shape) -> None:
-        self.shape, one = shape, subject(folder, shape)
-        self.config, self.policy, self.prompts, self.clips = one.config, one.policy, one.prompts, one.clips
+
+class PackedStep:
+    """rlvid's own optimizer step of GRPO: preprocessing, sampling, reference, credit and learning.
+
+    Attributes:
+        seconds: phase -> seconds, of the last step.
+        tokens: tokens of the last step's prompts and completions, the prompt counted once per completion.
+    """
+
+    def __init__(self, folder: Path, workload: Workload) -> None:
+        loaded = load_workload(folder, workload)
+        self.workload = workload
+        self.config, self.policy = loaded.config, loaded.policy
+        self.prompts, self.clips = loaded.prompts, loaded.clips
         self.accelerator = Accelerator()
-        self.algorithm = build("algorithms", "grpo", beta=BETA)
+        self.algorithm = build("algorithms", "grpo", beta=KL_BETA)
         self.mix = RewardMix.build([Plugin("random")])
         self.reference = Reference(self.policy, self.config.train)
         optimizer = build_adamw(self.policy, self.config.train, self.algorithm)
         learner, optimizer = self.accelerator.prepare(self.policy, optimizer)
-        self.models = TrainState.create(self.policy, learner, optimizer, self.reference)
-        self.room = OOMBackoff("tokens", self.config.train.max_tokens_per_forward)
-        self.number = self.tokens = 0  # steps; the last one's prompt and completion tokens, counted in rows
+        self.state = TrainState.create(self.policy, learner, optimizer, self.reference)
+        self.backoff = OOMBackoff("tokens", self.config.train.max_tokens_per_forward)
+        self.number = 0  # of the last step
+        self.tokens = 0
         self.seconds: dict[str, float] = {}
 
     def step(self) -> dict[str, float]:
-        """Take a step; seconds of each phase."""
-        self.seconds, self.number = {}, self.number + 1
+        """Take one optimizer step; returns the seconds of each phase."""
+        train = self.config.train
+        self.seconds = {}
+        self.number += 1
         with self.timed("encode"):
-            encoded = [self.policy.encode(p, clip) for p, clip in zip(self.prompts, self.clips, strict=True)]
-        groups = self.sample(encoded, f"bench|{self.number}")
-        self.tokens = sum(len(e.input_ids) + len(c.tokens) for e, g in zip(encoded, groups, strict=True) for c in g)
-        idle = encoded[0], groups[0]
-        rollout = Rollout.gather(range(len(groups)), encoded, groups, self.mix(groups), idle)
+            inputs = [self.policy.encode(p, clip) for p, clip in zip(self.prompts, self.clips, strict=True)]
+        groups = self.sample(inputs, f"bench|{self.number}")
+        self.tokens = sum(
+            len(prompt.input_ids) + len(completion.tokens)
+            for prompt, group in zip(inputs, groups, strict=True)
+            for completion in group
+        )
+        dummy_group = inputs[0], groups[0]
+        rollout = Rollout.gather(range(len(groups)), inputs, groups, self.mix(groups), dummy_group)
+        forward_rollout = self.forward_rollout(rollout)
         with self.timed("reference"):
-            facts = self.forms(rollout).token_inputs(
-                self.policy, self.reference, self.config.train.temperature, self.room
-            )
-        step = rollout.to_step(self.number, self.mix.weights, facts, {})
+            token_inputs = forward_rollout.token_inputs(self.policy, self.reference, train.temperature, self.backoff)
+        step = rollout.to_step(self.number, self.mix.weights, token_inputs, {})
         batch = assign_credit(self.algorithm, step).to(self.policy.device)
         with self.timed("learn"):
-            learnt = replace(self.forms(rollout), batch=batch)
-            learn(self.models, self.algorithm, self.accelerator, learnt, self.config.train, self.room)
+            credited = replace(forward_rollout, batch=batch)
+            learn(self.state, self.algorithm, self.accelerator, credited, train, self.backoff)
         return self.seconds
 
-    def sample(self, encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """The step's groups."""
-        return Sampler(self.policy, self.config.train, self.timed)(self.prompts, encoded, seed)
+    def sample(self, inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+        """Sample the completions of the step's prompts."""
+        return Sampler(self.policy, self.config.train, self.timed)(self.prompts, inputs, seed)
 
-    def forms(self, rollout: Rollout) -> Rollout:
-        """The rollout as it goes through the model."""
+    def forward_rollout(self, rollout: Rollout) -> Rollout:
+        """Return the rollout with the groups that go through the model: here those of the step."""
         return rollout
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:
-        """Add to a phase's seconds what is spent inside."""
+        """Add the time that the context takes to a phase's seconds."""
         start = time.perf_counter()
         yield
         if torch.cuda.is_available():
@@ -130,102 +160,111 @@ class Ours:
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
 
-class Rows(Ours):
-    """The same with every completion in a row of its own, prompt and pixels included."""
+class SeparateRowsStep(PackedStep):
+    """The step of `PackedStep` with every completion in a row of its own, prompt and pixels included."""
 
-    def sample(self, encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """Each completion from a prefill of its own."""
-        alone = Sampler(self.policy, replace(self.config.train, num_generations=1), self.timed)
-        size = self.shape.generations
+    def sample(self, inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+        """Sample every completion after a prefill of its own."""
+        size = self.workload.num_generations
+        sampler = Sampler(self.policy, replace(self.config.train, num_generations=1), self.timed)
         prompts = [replace(p, id=f"{p.id}|{i}") for p in self.prompts for i in range(size)]
-        singles = alone(prompts, [e for e in encoded for _ in range(size)], seed)
-        return self.grouped([single.completions[0] for single in singles])
+        repeated_inputs = [prompt_inputs for prompt_inputs in inputs for _ in range(size)]
+        single_groups = sampler(prompts, repeated_inputs, seed)
+        return self.in_groups([group.completions[0] for group in single_groups])
 
-    def grouped(self, completions: Sequence[Completion]) -> list[Group]:
-        """Completions in their prompts' order as groups."""
-        size = self.shape.generations
+    def in_groups(self, completions: Sequence[Completion]) -> list[Group]:
+        """Return completions, which are in the order of their prompts, as one group per prompt."""
+        size = self.workload.num_generations
         return [Group(p, completions[i * size : (i + 1) * size]) for i, p in enumerate(self.prompts)]
 
-    def forms(self, rollout: Rollout) -> Rollout:
-        """One group for each completion."""
-        pairs = [(e, Group(g.prompt, [c])) for e, g in zip(rollout.inputs, rollout.groups, strict=True) for c in g]
-        places = range(len(pairs))
-        records = [replace(rollout.records[0], index=place) for place in places]
-        encoded, groups = zip(*pairs, strict=True)
-        return Rollout(places, encoded, groups, records, pairs[0])
+    def forward_rollout(self, rollout: Rollout) -> Rollout:
+        """Return the rollout with one group for each completion."""
+        rows = [
+            (prompt_inputs, Group(group.prompt, [completion]))
+            for prompt_inputs, group in zip(rollout.inputs, rollout.groups, strict=True)
+            for completion in group
+        ]
+        inputs, groups = zip(*rows, strict=True)
+        indices = range(len(rows))
+        records = [replace(rollout.records[0], index=index) for index in indices]
+        return Rollout(indices, inputs, groups, records, rows[0])
 
 
-class PaperScheme(Rows):
-    """As SEED-Bench-R1's trainer: one call of `generate` for each completion, with its pixels."""
+class PaperStep(SeparateRowsStep):
+    """The step of SEED-Bench-R1's trainer: separate rows, and one call of `generate` for each completion."""
 
     @torch.no_grad()
-    def sample(self, encoded: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """Completions by transformers' own sampling."""
+    def sample(self, inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+        """Sample the completions with the `generate` method of transformers."""
         torch.manual_seed(self.number)
+        size = self.workload.num_generations
         with self.timed("generate"), self.policy.precision():
-            tokens = [self.generate(e) for e in encoded for _ in range(self.shape.generations)]
-        logps = (0.0,) * self.shape.completion
-        return self.grouped([Completion(f"{i}", row, logps) for i, row in enumerate(tokens)])
+            tokens = [self.generate(prompt) for prompt in inputs for _ in range(size)]
+        logps = (0.0,) * self.workload.completion_tokens
+        return self.in_groups([Completion(f"{i}", row, logps) for i, row in enumerate(tokens)])
 
     def generate(self, prompt: ModelInputs) -> tuple[int, ...]:
-        """The tokens of one completion."""
+        """Return the tokens of one completion."""
         output = self.policy.model.generate(
-            **as_inputs(self.policy, prompt),
+            **generate_inputs(self.policy, prompt),
             do_sample=True,
-            min_new_tokens=self.shape.completion,
-            max_new_tokens=self.shape.completion,
+            min_new_tokens=self.workload.completion_tokens,
+            max_new_tokens=self.workload.completion_tokens,
             suppress_tokens=self.policy.banned_token_ids,
         )
         return tuple(output[0, len(prompt.input_ids) :].tolist())
 
 
-def as_inputs(policy: Policy, prompt: ModelInputs) -> dict[str, Any]:
-    """An encoded prompt as transformers' `generate` takes it."""
-    config, ids = policy.model.config, prompt.input_ids[None]
-    image, video = ids == config.image_token_id, ids == config.video_token_id
-    films = len(prompt.grid_thw) - 1
-    split = int(prompt.grid_thw[:films].prod(-1).sum())
-    film = (
-        {"pixel_values_videos": prompt.pixel_values[:split], "video_grid_thw": prompt.grid_thw[:films]} if films else {}
-    )
-    return {
-        "input_ids": ids,
-        "attention_mask": torch.ones_like(ids),
-        "mm_token_type_ids": image.int() + 2 * video.int(),
-        "pixel_values": prompt.pixel_values[split:],
-        "image_grid_thw": prompt.grid_thw[films:],
-        **film,
+def generate_inputs(policy: Policy, prompt: ModelInputs) -> dict[str, Any]:
+    """Return a prompt as keyword arguments of the `generate` method of transformers, a batch of one."""
+    config, input_ids = policy.model.config, prompt.input_ids[None]  # (1, L)
+    is_image, is_video = input_ids == config.image_token_id, input_ids == config.video_token_id
+    # The prompt's grids are those of the video, if there is one, and then that of the image. So are its patches.
+    num_videos = len(prompt.grid_thw) - 1
+    video_patches = int(prompt.grid_thw[:num_videos].prod(-1).sum())
+    arguments: dict[str, Any] = {
+        "input_ids": input_ids,
+        "attention_mask": torch.ones_like(input_ids),
+        "mm_token_type_ids": is_image.int() + 2 * is_video.int(),
+        "pixel_values": prompt.pixel_values[video_patches:],
+        "image_grid_thw": prompt.grid_thw[num_videos:],
     }
+    if num_videos:
+        arguments["pixel_values_videos"] = prompt.pixel_values[:video_patches]
+        arguments["video_grid_thw"] = prompt.grid_thw[:num_videos]
+    return arguments
 
 
-OWN: dict[str, type[Ours]] = {"ours": Ours, "rows": Rows, "reference": PaperScheme}
-NAMES = (*OWN, "trl")
+STEPS: dict[str, type[PackedStep]] = {"ours": PackedStep, "rows": SeparateRowsStep, "reference": PaperStep}
+
+
+def peak_memory() -> int:
+    """Return the peak memory of this process in bytes: the GPU's if there is one, else the resident set."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def main() -> None:
-    """Be a contestant."""
+    """Run the implementation that the command line names."""
     silence_libraries()
-    name, folder, shape = sys.argv[1], Path(sys.argv[2]), Shape(**json.loads(sys.argv[3]))
+    name, folder, workload = sys.argv[1], Path(sys.argv[2]), Workload(**json.loads(sys.argv[3]))
     replies = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever is printed by libraries goes to stderr
+    os.dup2(2, 1)  # what libraries print to stdout goes to stderr, so that replies stay JSON
 
-    def say(seconds: dict[str, float], tokens: int) -> None:
-        if torch.cuda.is_available():
-            peak = torch.cuda.max_memory_allocated()
-        else:
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "peak": peak, "tokens": tokens}), file=replies, flush=True)
+    def report(seconds: dict[str, float], tokens: int) -> None:
+        print(json.dumps({"seconds": seconds, "peak": peak_memory(), "tokens": tokens}), file=replies, flush=True)
 
     def wait() -> bool:
         return sys.stdin.readline() != ""
 
     if name == "trl":
-        return trl(folder, shape, wait, say)
-    contestant = OWN[name](folder, shape)
+        return run_trl(folder, workload, wait, report)
+    implementation = STEPS[name](folder, workload)
     while wait():
         start = time.perf_counter()
-        seconds = contestant.step()
-        say(seconds | {"step": time.perf_counter() - start}, contestant.tokens)
+        seconds = implementation.step()
+        report(seconds | {"step": time.perf_counter() - start}, implementation.tokens)
 
 
 if __name__ == "__main__":

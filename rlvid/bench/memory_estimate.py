@@ -1,271 +1,286 @@
-"""What a run will hold in memory, counted before anything is loaded: `rlvid train PRESET --plan`.
+"""Estimate the memory of a run before anything is loaded: `rlvid train PRESET --plan`.
 
-The model is built without memory (torch's meta device) and its parameters counted; everything else is counted from the
-config by the formulas that the table shows. h is the width of a state, m of the MLP, e of the vision tower's patches; P
-are a prompt's tokens, T a completion's at most, G completions a group, N all tokens of a forward. `tests/test_plan.py`
-holds the count against what torch allocates in a real step.
+Parameters are counted (parameter_counts.py). The rest follows formulas, which the printed table shows. What is counted:
+
+- model state: weights, gradients, AdamW's moments and temporaries, the reference, what ZeRO-3 gathers;
+- learning: what the layers of one micro-batch keep for the backward pass, and its logits;
+- sampling: the key-value cache, and the logits of the next tokens.
+
+Not counted: the CUDA context, fragmentation, and a critic. tests/bench/test_memory_estimate.py compares the estimate
+with what torch allocates in a real step.
+
+Symbols in the formulas:
+
+    h   hidden size of the language model         P   tokens of a prompt, visual ones included
+    m   hidden size of its MLPs                   T   tokens of a completion, at most
+    e   hidden size of the vision tower           G   completions per group
+                                                  N   tokens of a micro-batch
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from math import ceil
 from pathlib import Path
 
-import torch
 import yaml
-from rich import box
-from rich.table import Table
-from rich.text import Text
-from transformers import AutoConfig, AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from rlvid.algorithm import Algorithm
-from rlvid.bench.workload import architecture
-from rlvid.config import Config
+from rlvid.bench.parameter_counts import ParameterCounts, count_parameters
+from rlvid.config import Config, TrainConfig, VideoConfig
 from rlvid.errors import UserError
-from rlvid.policy import lora
 from rlvid.policy.logprobs import MAX_LOGITS
-from rlvid.policy.model import frozen_linears
-from rlvid.registry import NANO_CHECKPOINT, build
+from rlvid.registry import build
 from rlvid.reward import RewardMix
-from rlvid.trainer import evidence
+from rlvid.trainer.evidence import needs_reference
 from rlvid.video.resize import IMAGE_FACTOR
 
-TEXT = 200  # tokens of a question, its options and the chat template: the paper's are 930 with 729 visual ones
-FLOAT, HALF = 4, 2
-PUBLISHED = {"Qwen/Qwen2-VL-2B-Instruct": "2b", "Qwen/Qwen2-VL-7B-Instruct": "7b"}  # known without the hub
-GB = 1e9
+TEXT_TOKENS = 200  # of a question, its options and the chat template: in the paper 930 tokens less 729 visual ones
+FP32, BF16 = 4, 2  # bytes per number
+PATCHES_PER_TOKEN = 4  # patches of the vision tower that are merged into one visual token
+
+
+class Phase(StrEnum):
+    """The phases of a training step, in their order."""
+
+    SAMPLING = "sampling"
+    REFERENCE = "scoring with the reference"
+    FORWARD = "the end of the forward pass"
+    BACKWARD = "the backward pass"
+    UPDATE = "the optimizer step"
+
+
+ALWAYS = tuple(Phase)
+LEARNING = (Phase.FORWARD, Phase.BACKWARD)
 
 
 @dataclass(frozen=True)
 class Devices:
-    """How many processes share a run, and what of it: DeepSpeed's ZeRO stage, 0 without."""
+    """How many processes share a run, one device each, and how DeepSpeed's ZeRO shards it."""
 
-    processes: int = 1
-    stage: int = 0
-    offload: bool = False  # the optimiser's arithmetic and moments, and the gradients, to the machine's own memory
-    offload_weights: bool = False  # the shards of the weights
+    num_processes: int = 1
+    zero_stage: int = 0  # 0: no DeepSpeed
+    offload_optimizer: bool = False  # AdamW's moments and temporaries, and the gradients, are in the machine's memory
+    offload_params: bool = False  # under ZeRO-3 the shards of the weights, too
 
     @classmethod
     def read(cls, path: Path) -> Devices:
-        """From the YAML file that `accelerate launch --config_file` takes."""
+        """Read the YAML file of `accelerate launch --config_file`.
+
+        Raises:
+            UserError: if it cannot be read or has no num_processes.
+        """
         try:
-            about = yaml.safe_load(path.read_text())
-            zero = about.get("deepspeed_config", {})
-            moments, weights = (zero.get(f"offload_{what}_device") == "cpu" for what in ("optimizer", "param"))
-            return cls(int(about["num_processes"]), int(zero.get("zero_stage", 0)), moments, weights)
+            settings = yaml.safe_load(path.read_text())
+            deepspeed = settings.get("deepspeed_config", {})
+            return cls(
+                num_processes=int(settings["num_processes"]),
+                zero_stage=int(deepspeed.get("zero_stage", 0)),
+                offload_optimizer=deepspeed.get("offload_optimizer_device") == "cpu",
+                offload_params=deepspeed.get("offload_param_device") == "cpu",
+            )
         except (OSError, AttributeError, KeyError, ValueError, yaml.YAMLError) as error:
-            raise UserError(f"{path}: no accelerate config that says num_processes: {error!r}") from error
+            raise UserError(f"{path}: not an accelerate config with num_processes: {error!r}") from error
 
 
 @dataclass(frozen=True)
-class Part:
-    """Something in a device's memory, in bytes, and in which of the `PHASES`."""
+class MemoryItem:
+    """Something in the memory of each device: its bytes, the formula behind them, and the phases in which it exists."""
 
     name: str
-    size: float
-    how: str
-    phases: str = "act compare learn back step"
+    bytes: float
+    formula: str
+    phases: tuple[Phase, ...] = ALWAYS
 
 
 @dataclass(frozen=True)
-class Sizes:
-    """Parameters of a model as a run holds it."""
+class MemoryEstimate:
+    """What each device of a run holds."""
 
-    config: Qwen2VLConfig
-    language: int
-    vision: int
-    words: int  # embeddings, and the head where it is not tied to them
-    trainable: int
-    extra: int  # adapters
-    resting: int  # of matrices that do not learn
-    matrices: int  # of all matrices
+    items: tuple[MemoryItem, ...]
+
+    def bytes_in(self, phase: Phase) -> float:
+        """Return the bytes of all items of a phase."""
+        return sum(item.bytes for item in self.items if phase in item.phases)
+
+    def peak(self) -> tuple[Phase, float]:
+        """Return the phase that needs the most memory, and its bytes."""
+        phase = max(Phase, key=self.bytes_in)
+        return phase, self.bytes_in(phase)
+
+
+def estimate(config: Config, devices: Devices, mixed_precision: bool = True) -> MemoryEstimate:
+    """Estimate the memory of a run on each of its devices.
+
+    Args:
+        config: the run.
+        devices: how many processes there are and what they share.
+        mixed_precision: compute in bfloat16 on float32 weights, as on a GPU.
+
+    Raises:
+        UserError: for an unknown model, algorithm or reward.
+    """
+    train = config.train
+    algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
+    counts = count_parameters(config.model, train, config.seed)
+    mix = RewardMix.build(config.rewards).with_measures(config.eval.rewards)
+    with_reference = "ref_logps" in algorithm.needs or needs_reference(mix)
+
+    shape = _StepShape.of(config, algorithm, devices.num_processes)
+    items = [*_model_state(train, counts, devices, mixed_precision, with_reference)]
+    items += _learning(train, counts, shape, mixed_precision)
+    if algorithm.completion_source == "policy":
+        items += _sampling(counts, shape, mixed_precision)
+    return MemoryEstimate(tuple(items))
+
+
+def _model_state(
+    train: TrainConfig, counts: ParameterCounts, devices: Devices, mixed_precision: bool, with_reference: bool
+) -> Iterator[MemoryItem]:
+    """Yield what does not depend on the number of tokens."""
+    stage, shard = devices.zero_stage, 1 / devices.num_processes
+    optimizer_share = shard if stage >= 1 else 1.0
+    gradient_share = shard if stage >= 2 else 1.0
+    weight_share = shard if stage >= 3 else 1.0
+    if devices.offload_optimizer:
+        optimizer_share = gradient_share = 0.0
+    if devices.offload_params and stage >= 3:
+        weight_share = 0.0
+
+    all_weights, trainable = FP32 * counts.all, FP32 * counts.trainable
+    # Without DeepSpeed, frozen matrices are kept in bfloat16, see `rlvid.policy.model.cast_frozen_to_bf16`.
+    saved_by_bf16 = FP32 - BF16 if mixed_precision and not stage else 0
+    weights_formula = "4 bytes a parameter, 2 in frozen matrices" if saved_by_bf16 else "4 bytes a parameter"
+
+    weights = all_weights - saved_by_bf16 * counts.frozen_linear
+    yield MemoryItem("weights", weights * weight_share, weights_formula)
+    yield MemoryItem("AdamW moments", 2 * trainable * optimizer_share, "8 bytes a trainable parameter")
+    once = "4 bytes a trainable parameter"
+    yield MemoryItem("gradients", trainable * gradient_share, once, (*LEARNING, Phase.UPDATE))
+    yield MemoryItem("AdamW temporaries", trainable * optimizer_share, once, (Phase.UPDATE,))
+    if devices.num_processes > 1 and not stage:
+        yield MemoryItem("gradient buckets of DDP", trainable, once, (*LEARNING, Phase.UPDATE))
+
+    if with_reference and not train.lora_r:  # with LoRA the reference is the base model
+        reference = all_weights
+        if not train.sync_ref_model:  # a moving average stays in float32
+            reference -= saved_by_bf16 * counts.linear
+        yield MemoryItem("reference", reference * weight_share, weights_formula)
+        if stage == 3:
+            yield MemoryItem("reference, gathered", all_weights, "all shards, while it scores", (Phase.REFERENCE,))
+    if stage == 3:
+        yield MemoryItem("policy, gathered", all_weights, "all shards, while it samples", (Phase.SAMPLING,))
+    if mixed_precision:  # autocast's copies; checkpointing makes them again layer by layer
+        until_backward = () if train.gradient_checkpointing else (Phase.BACKWARD,)
+        phases = (Phase.SAMPLING, Phase.FORWARD, *until_backward)
+        yield MemoryItem("weights in bfloat16", BF16 * counts.trainable, "2 bytes a trainable parameter", phases)
+
+
+@dataclass(frozen=True)
+class _StepShape:
+    """Numbers of tokens and rows of a step on one device.
+
+    A micro-batch is packed: one row per group, of P + G * T tokens. In attention each completion sees a copy of its
+    prompt's keys and values, so there are P + G * (P + T) of those per group.
+    """
+
+    prompt: int  # P
+    completion: int  # T
+    completions: int  # G
+    groups: int  # per micro-batch
+    visual: int  # visual tokens per prompt
+    sampled_rows: int  # completions that are sampled together
+
+    @classmethod
+    def of(cls, config: Config, algorithm: Algorithm, num_processes: int) -> _StepShape:
+        train = config.train
+        visual = visual_tokens(config.video)
+        prompt = TEXT_TOKENS + visual
+        completions = train.num_generations if algorithm.completion_source == "policy" else 1
+        packed_row = prompt + completions * train.max_completion_length
+        return cls(
+            prompt=prompt,
+            completion=train.max_completion_length,
+            completions=completions,
+            groups=max(1, train.max_tokens_per_forward // packed_row),
+            visual=visual,
+            sampled_rows=ceil(train.prompts_per_step / num_processes) * completions,
+        )
 
     @property
-    def all(self) -> int:
-        """Every parameter."""
-        return self.language + self.vision + self.words + self.extra
+    def tokens(self) -> int:
+        """N, the tokens of a micro-batch."""
+        return self.groups * (self.prompt + self.completions * self.completion)
+
+    @property
+    def keys(self) -> int:
+        """The keys of a micro-batch in one layer, and as many values."""
+        return self.groups * (self.prompt + self.completions * (self.prompt + self.completion))
+
+    @property
+    def patches(self) -> int:
+        """The patches of a micro-batch."""
+        return self.groups * self.visual * PATCHES_PER_TOKEN
+
+    @property
+    def completion_tokens(self) -> int:
+        """The tokens of a micro-batch that are learned from."""
+        return self.groups * self.completions * self.completion
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What each of some devices holds."""
-
-    parts: tuple[Part, ...]
-
-    def peak(self) -> tuple[str, float]:
-        """The phase that needs most, and how many bytes."""
-        sums = {phase: sum(p.size for p in self.parts if phase in p.phases.split()) for phase in PHASES}
-        return max(sums.items(), key=lambda one: one[1])
-
-
-PHASES = {
-    "act": "sampling",
-    "compare": "the reference's say",
-    "learn": "the end of learning's forward",
-    "back": "its backward",
-    "step": "the optimiser's step",
-}
-USABLE = 0.9  # of a device's memory: the rest is for CUDA's own, and for what lies between allocations
-MACHINES = ((1, 24), (1, 48), (1, 80), (1, 141), (8, 40), (8, 80))  # devices, GB of each
-
-
-def plan(config: Config, devices: Devices, mixed: bool = True) -> Plan:
-    """Count a run; `mixed` is bfloat16 products on float32 weights, as on a GPU. UserError for an unknown model."""
-    train, algorithm = config.train, build("algorithms", config.algorithm.name, **config.algorithm.fields)
-    size, each, ranks = sizes(config), HALF if mixed else FLOAT, devices.processes
-    shard = {0: 1.0, 1: 1.0, 2: 1.0, 3: 1 / ranks}[devices.stage]
-    state = 1 / ranks if devices.stage else 1.0
-    off, away = (0.0 if there else 1.0 for there in (devices.offload, devices.offload_weights))
-    weights, learnt, once = FLOAT * size.all, FLOAT * size.trainable, "4 bytes a trainable parameter"
-    spared = FLOAT - HALF if mixed and not devices.stage else 0  # for each parameter of a matrix that rests
-    kept = "4 bytes a parameter, 2 in matrices that rest" if spared else "4 bytes a parameter"
-    held = (weights - spared * size.resting) * shard * (away if devices.stage == 3 else 1)
-    parts = [
-        Part("weights", held, kept),
-        Part("AdamW's moments", 2 * learnt * state * off, "8 bytes a trainable parameter"),
-        Part("gradients", learnt * (state if devices.stage > 1 else 1) * off, once, "learn back step"),
-        Part("AdamW's arithmetic", learnt * state * off, once, "step"),
-    ]
-    if ranks > 1 and not devices.stage:
-        parts.append(Part("gradients on their way", learnt, once, "learn back step"))
-    if refers(config, algorithm) and not train.lora_r:
-        copy = weights - (0 if train.sync_ref_model else spared * size.matrices)
-        parts.append(Part("the reference", copy * shard * (away if devices.stage == 3 else 1), kept))
-        if devices.stage == 3:
-            parts.append(Part("the reference, whole", weights, "gathered while it is asked", "compare"))
-    if devices.stage == 3:
-        parts.append(Part("the policy, whole", weights, "gathered while it samples", "act"))
-    if mixed:
-        phases = "act learn" if train.gradient_checkpointing else "act learn back"
-        parts.append(Part("weights in bfloat16", HALF * size.trainable, "2 bytes a trainable parameter", phases))
-    return Plan((*parts, *_activations(config, algorithm, size, ranks, each)))
-
-
-def _activations(config: Config, algorithm: Algorithm, size: Sizes, ranks: int, each: int) -> list[Part]:
-    """What tokens leave behind on their way through the model."""
-    train, text, eyes = config.train, size.config.text_config, size.config.vision_config
-    h, m, e, layers = text.hidden_size, text.intermediate_size, eyes.embed_dim, text.num_hidden_layers
-    visual = pictures(config)
-    prompt, reply = TEXT + visual, train.max_completion_length
-    count = train.num_generations if algorithm.completion_source == "policy" else 1
-    row = prompt + count * reply
-    groups = max(1, train.max_tokens_per_forward // row)
-    tokens, seen = groups * row, groups * (prompt + count * (prompt + reply))
-    mixed = each == HALF
-    layer = (32 * h + 8 * m) * tokens + 4 * h * seen if mixed else 4 * ((9 * h + 4 * m) * tokens + 2 * h * seen)
-    patches = 4 * visual * groups
-    block = (22 + 6 * eyes.mlp_ratio) * e * patches if mixed else 4 * (9 + 3 * eyes.mlp_ratio) * e * patches
-    if train.lora_r or train.freeze_vision_tower:
+def _learning(
+    train: TrainConfig, counts: ParameterCounts, shape: _StepShape, mixed_precision: bool
+) -> Iterator[MemoryItem]:
+    """Yield what the forward pass of one micro-batch keeps for its backward pass."""
+    text, vision = counts.config.text_config, counts.config.vision_config
+    h, m, e, ratio = text.hidden_size, text.intermediate_size, vision.embed_dim, vision.mlp_ratio
+    # Bytes that one layer keeps: inputs and outputs of norms, projections, attention and MLP, then keys and values.
+    if mixed_precision:  # products in bfloat16; the residual stream and the norms in float32
+        layer = (32 * h + 8 * m) * shape.tokens + 4 * h * shape.keys
+        block = (22 + 6 * ratio) * e * shape.patches
+        layer_formula = "32 h + 8 m"
+    else:
+        layer = FP32 * ((9 * h + 4 * m) * shape.tokens + 2 * h * shape.keys)
+        block = FP32 * (9 + 3 * ratio) * e * shape.patches
+        layer_formula = "36 h + 16 m"
+    if train.lora_r or train.freeze_vision_tower:  # no gradient reaches the vision tower
         block = 0
-    once, again = max(layer, block), "its gradients"
-    if train.gradient_checkpointing:
-        layer, block, once, again = (
-            FLOAT * h * tokens,
-            each * e * patches * bool(block),
-            2 * once,
-            "made again, and that",
-        )
-    each_token = "32 h + 8 m" if mixed else "36 h + 16 m"
-    logits = min(MAX_LOGITS, groups * count * reply * text.vocab_size)
-    how = "their inputs, 4 h each" if train.gradient_checkpointing else f"{each_token} each, and keys and values"
-    parts = [
-        Part("layers", layer * layers, f"N = {tokens} tokens, {how}", "learn back"),
-        Part("vision tower", block * eyes.depth, f"{patches} patches", "learn back"),
-        Part("one layer", once, again, "back"),
-        Part("logits", 6 * FLOAT * logits, f"six times {logits / 1e6:.0f} M of them", "learn"),
-    ]
-    if algorithm.completion_source == "policy":
-        rows = -(-train.prompts_per_step // ranks) * count
-        width = 2 * text.num_key_value_heads * (h // text.num_attention_heads)
-        cache = rows * (prompt + reply) * layers * width * each
-        parts.append(Part("keys and values", cache, f"{rows} rows of {prompt + reply} tokens", "act"))
-        parts.append(Part("next tokens", 4 * FLOAT * rows * text.vocab_size, "four times their logits", "act"))
-    return parts
+
+    largest = max(layer, block)
+    if train.gradient_checkpointing:  # layers keep their inputs only; the backward pass computes one layer again
+        precision = BF16 if mixed_precision else FP32
+        layer = FP32 * h * shape.tokens
+        block = precision * e * shape.patches if block else 0
+        backward, backward_formula = 2 * largest, "computed again, and its gradients"
+        kept_formula = "their inputs, 4 h each"
+    else:
+        backward, backward_formula = largest, "its gradients"
+        kept_formula = f"{layer_formula} each, and keys and values"
+
+    logits = min(MAX_LOGITS, shape.completion_tokens * text.vocab_size)  # computed in chunks of MAX_LOGITS
+    layers_bytes = layer * text.num_hidden_layers
+    yield MemoryItem("layers", layers_bytes, f"N = {shape.tokens} tokens, {kept_formula}", LEARNING)
+    yield MemoryItem("vision tower", block * vision.depth, f"{shape.patches} patches", LEARNING)
+    yield MemoryItem("one layer", backward, backward_formula, (Phase.BACKWARD,))
+    yield MemoryItem("logits", 6 * FP32 * logits, f"{logits / 1e6:.0f} M of them, six copies", (Phase.FORWARD,))
 
 
-def table(found: Plan, devices: Devices) -> Table:
-    """What each device holds, part by part, and in which phase most."""
-    phase, most = found.peak()
-    shared = f" of {devices.processes}" if devices.processes > 1 else ""
-    shown = Table("GB", "of", "counted as", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    for part in sorted(found.parts, key=lambda part: -part.size):
-        here = phase in part.phases.split()
-        shown.add_row(f"{part.size / GB:.2f}", part.name, part.how, style="" if here else "dim")
-    shown.add_section()
-    shown.add_row(
-        f"{most / GB:.2f}", f"on each device{shared}", f"most in {PHASES[phase]}; dim: not then", style="bold"
-    )
-    return shown
+def _sampling(counts: ParameterCounts, shape: _StepShape, mixed_precision: bool) -> Iterator[MemoryItem]:
+    """Yield what rlvid's own sampler holds while it decodes all completions of the step at once."""
+    text = counts.config.text_config
+    head_size = text.hidden_size // text.num_attention_heads
+    numbers_per_token = 2 * text.num_key_value_heads * head_size * text.num_hidden_layers  # keys and values
+    rows, length = shape.sampled_rows, shape.prompt + shape.completion
+    cache = rows * length * numbers_per_token * (BF16 if mixed_precision else FP32)
+    logits = rows * text.vocab_size
+    yield MemoryItem("key-value cache", cache, f"{rows} rows of {length} tokens", (Phase.SAMPLING,))
+    yield MemoryItem("next-token logits", 4 * FP32 * logits, f"{rows} rows, four copies", (Phase.SAMPLING,))
 
 
-def machines(config: Config) -> Table:
-    """Gigabytes a device, on machines of some sizes, in some ways of sharing; green where there is room for them."""
-    ways = {"as it is": (0, config), "ZeRO-2": (2, config), "ZeRO-3": (3, config)}
-    ways["lora_r = 16"] = (0, replace(config, train=replace(config.train, lora_r=config.train.lora_r or 16)))
-    shown = Table("GB a device", *ways, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
-    counted: dict[tuple[int, int, int], float] = {}
-    for ranks, memory in MACHINES:
-        cells = []
-        for stage, changed in ways.values():
-            if stage and ranks == 1:
-                cells.append(Text("–"))
-                continue
-            key = ranks, stage, changed.train.lora_r
-            counted[key] = counted.get(key) or plan(changed, Devices(ranks, stage)).peak()[1]
-            fits = counted[key] < USABLE * memory * GB
-            cells.append(Text(f"{counted[key] / GB:.0f} {'fits' if fits else 'no'}", "green" if fits else "red"))
-        shown.add_row(f"{ranks} x {memory}", *cells)
-    return shown
-
-
-def sizes(config: Config) -> Sizes:
-    """Count a model's parameters without reading its weights."""
-    about, train = architecture_of(config.model), config.train
-    with torch.device("meta"):
-        model = Qwen2VLForConditionalGeneration(about)
-    language, vision = (count(part) for part in (model.model.language_model, model.model.visual))
-    words = count(model.get_input_embeddings())
-    everything, matrices = count(model), sum(p.numel() for p in frozen_linears(model.requires_grad_(False)))
-    model.requires_grad_(True)
-    if train.lora_r:
-        with torch.device("meta"):
-            lora.add_adapter(model, lora.POLICY, train.lora_r, train.lora_alpha, config.seed)
-    if train.freeze_vision_tower:
-        model.model.visual.requires_grad_(False)
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    others, extra, still = everything - language - vision + words, count(model) - everything, frozen_linears(model)
-    return Sizes(about, language - words, vision, others, trainable, extra, sum(p.numel() for p in still), matrices)
-
-
-def count(module: torch.nn.Module) -> int:
-    """Its parameters, each once."""
-    return sum(p.numel() for p in module.parameters())
-
-
-def architecture_of(model: str) -> Qwen2VLConfig:
-    """A model's configuration: one of the two published ones, nano's, a folder's, or the hub's."""
-    if model in PUBLISHED:
-        return architecture(PUBLISHED[model], AutoTokenizer.from_pretrained(NANO_CHECKPOINT))
-    try:
-        found = AutoConfig.from_pretrained(
-            lora.base_model_of(str(NANO_CHECKPOINT) if model == "nano" else model), trust_remote_code=False
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"model {model!r}: no config.json there, nor on the hub: {reason}") from error
-    if not isinstance(found, Qwen2VLConfig):
-        raise UserError(f"model {model!r} is a {found.model_type}, not a Qwen2-VL")
-    return found
-
-
-def pictures(config: Config) -> int:
-    """Visual tokens of a prompt with a film of as many frames as there may be, and an image."""
-    video = config.video
-    area = (video.resized_height or 0) * (video.resized_width or 0) or video.max_pixels
-    return area // IMAGE_FACTOR**2 * (video.max_frames // 2 + 1)
-
-
-def refers(config: Config, algorithm: Algorithm) -> bool:
-    """Whether a reference is kept."""
-    mix = RewardMix.build(config.rewards).with_measures(config.eval.rewards)
-    return "ref_logps" in algorithm.needs or evidence.needs_reference(mix)
+def visual_tokens(video: VideoConfig) -> int:
+    """Return the visual tokens of a prompt with `max_frames` frames and an image, all at the largest size."""
+    pixels = (video.resized_height or 0) * (video.resized_width or 0) or video.max_pixels
+    tokens_per_frame_pair = pixels // IMAGE_FACTOR**2  # two frames, or one image
+    return tokens_per_frame_pair * (video.max_frames // 2 + 1)

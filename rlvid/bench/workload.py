@@ -1,4 +1,7 @@
-"""What a benchmark carries through which model. Weights are random: speed and memory do not depend on them."""
+"""What a benchmark runs: the model's architecture, and the number and length of prompts and completions.
+
+Weights are random: speed and memory do not depend on them.
+"""
 
 from __future__ import annotations
 
@@ -12,30 +15,40 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLConfig, 
 from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT, suggest
 
-WORD = " carrot"  # one token
-BETA, RATE = 0.04, 1e-6  # everyone's pull towards the reference, and learning rate
+# The implementations that `rlvid bench step` can compare; see implementations.py.
+IMPLEMENTATIONS = ("ours", "rows", "reference", "trl")
+
+FILLER = " carrot"  # a word of one token, repeated to reach a prompt length
+KL_BETA = 0.04  # the same for all implementations: weight of the KL divergence from the reference,
+LEARNING_RATE = 1e-6  # and learning rate
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One optimiser step: so many groups of so many completions, each of exactly so many tokens.
+class Workload:
+    """One optimizer step: groups, completions per group, and exact lengths in tokens.
 
-    The prompt's tokens are text and 81 visual ones for each image of 252x252, or for each two frames of a video: nine
-    images, or sixteen frames and an image, are 729 of them, and so is one image of 756x756.
+    A prompt is text plus visual tokens: 81 for an image of 252x252, and 81 for each two frames of a video of that size.
+    Nine images, sixteen frames and an image, or one image of 756x756 all have 729 visual tokens.
     """
 
-    model: str = "20m"
+    model: str = "20m"  # a key of MODEL_SIZES
     groups: int = 1
-    generations: int = 8
-    prompt: int = 930
-    completion: int = 150
-    frames: int = 16
-    side: int = 252
-    lora_r: int = 0
+    num_generations: int = 8  # completions per group
+    prompt_tokens: int = 930  # visual tokens included
+    completion_tokens: int = 150
+    frames: int = 16  # of the video; 0 means no video
+    frame_size: int = 252  # height and width in pixels of the frames and of the image
+    lora_r: int = 0  # rank of a LoRA adapter; 0 trains all weights
 
 
-SEEN: dict[str, dict[str, int]] = {"video": {"frames": 16, "side": 252}, "image": {"frames": 0, "side": 756}}
-MODELS: dict[str, dict[str, Any]] = {
+# What a prompt shows: a video and an image, or one image with as many visual tokens.
+MEDIA: dict[str, dict[str, int]] = {
+    "video": {"frames": 16, "frame_size": 252},
+    "image": {"frames": 0, "frame_size": 756},
+}
+
+# "2b" and "7b" are the sizes of Qwen/Qwen2-VL-2B-Instruct and Qwen/Qwen2-VL-7B-Instruct.
+MODEL_SIZES: dict[str, dict[str, Any]] = {
     "20m": {
         "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6,
         "num_key_value_heads": 2, "mrope_section": [8, 12, 12], "vocab_size": 753, "tied": True,
@@ -54,47 +67,63 @@ MODELS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def architecture(name: str, tokenizer: PreTrainedTokenizerBase) -> Qwen2VLConfig:
-    """The configuration of a benchmark's model; special tokens are where the embedded tokenizer has them."""
-    if name not in MODELS:
-        raise UserError(f"no benchmark model {name!r}.{suggest(name, MODELS)}")
-    sizes = dict(MODELS[name])
-    vision, section, tied = sizes.pop("vision"), sizes.pop("mrope_section"), sizes.pop("tied")
-    token = tokenizer.convert_tokens_to_ids
+def qwen2_vl_config(name: str, tokenizer: PreTrainedTokenizerBase) -> Qwen2VLConfig:
+    """Return the configuration of a model of `MODEL_SIZES`, with the tokenizer's ids of the special tokens.
+
+    Raises:
+        UserError: if there is no such model.
+    """
+    if name not in MODEL_SIZES:
+        raise UserError(f"no benchmark model {name!r}.{suggest(name, MODEL_SIZES)}")
+    sizes = dict(MODEL_SIZES[name])
+    vision = sizes.pop("vision")
+    mrope_section = sizes.pop("mrope_section")
+    tied = sizes.pop("tied")
+    token_id = tokenizer.convert_tokens_to_ids
     return Qwen2VLConfig(
         text_config=sizes
         | {
-            "rope_parameters": {"rope_type": "default", "mrope_section": section, "rope_theta": 1e6},
+            "rope_parameters": {"rope_type": "default", "mrope_section": mrope_section, "rope_theta": 1e6},
             "tie_word_embeddings": tied,
-            "bos_token_id": token("<|im_start|>"),
-            "eos_token_id": token("<|im_end|>"),
-            "pad_token_id": token("<|endoftext|>"),
+            "bos_token_id": token_id("<|im_start|>"),
+            "eos_token_id": token_id("<|im_end|>"),
+            "pad_token_id": token_id("<|endoftext|>"),
         },
         vision_config=vision
         | {
             "hidden_size": sizes["hidden_size"], "mlp_ratio": 4, "patch_size": 14, "temporal_patch_size": 2,
             "spatial_merge_size": 2,
         },
-        image_token_id=token("<|image_pad|>"),
-        video_token_id=token("<|video_pad|>"),
-        vision_start_token_id=token("<|vision_start|>"),
-        vision_end_token_id=token("<|vision_end|>"),
+        image_token_id=token_id("<|image_pad|>"),
+        video_token_id=token_id("<|video_pad|>"),
+        vision_start_token_id=token_id("<|vision_start|>"),
+        vision_end_token_id=token_id("<|vision_end|>"),
         tie_word_embeddings=tied,
     )  # fmt: skip
 
 
-def write_model(name: str, folder: Path) -> Path:
-    """A model of random weights and the embedded tokenizer, as a folder that `from_pretrained` reads."""
-    if not (folder / "model.safetensors").exists() and not (folder / "model.safetensors.index.json").exists():
+def write_random_model(name: str, folder: Path) -> Path:
+    """Save a model with random weights and the embedded tokenizer, unless it exists; returns the folder.
+
+    `from_pretrained` can read the folder.
+    """
+    is_saved = (folder / "model.safetensors").exists() or (folder / "model.safetensors.index.json").exists()
+    if not is_saved:
         torch.manual_seed(0)
         tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
-        Qwen2VLForConditionalGeneration(architecture(name, tokenizer)).save_pretrained(folder)
+        Qwen2VLForConditionalGeneration(qwen2_vl_config(name, tokenizer)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder
 
 
-def question(length: int, total: int) -> str:
-    """Words that bring a prompt of `length` tokens to `total`."""
-    if length > total:
-        raise UserError(f"a prompt of {total} tokens has no room for its {length} visual tokens and its form")
-    return WORD * (total - length)
+def filler_question(length_without: int, length: int) -> str:
+    """Return a question that extends a prompt of `length_without` tokens to `length` tokens.
+
+    Raises:
+        UserError: if the prompt is longer already.
+    """
+    if length_without > length:
+        raise UserError(
+            f"a prompt of {length} tokens has no room for its visual tokens and chat template, {length_without} tokens"
+        )
+    return FILLER * (length - length_without)

@@ -1,87 +1,106 @@
-"""The benchmarks: contestants carry the same tokens through whole steps, in processes of their own."""
+"""The benchmarks: all implementations process the same tokens, in processes of their own, and are timed in turn."""
 
 from dataclasses import replace
 
 import pytest
 
 from rlvid.bench import compare, throughput
-from rlvid.bench.workload import Shape, question
+from rlvid.bench.implementations import STEPS
+from rlvid.bench.workload import IMPLEMENTATIONS, Workload, filler_question
 from rlvid.errors import UserError
+from rlvid.policy.sampler import Sampler
 from tests.helpers.runs import rlvid
 
-SMALL = Shape(generations=2, prompt=230, completion=4, frames=2)  # 81 visual tokens of the video, 81 of the image
+# 81 visual tokens of the video and 81 of the image.
+SMALL = Workload(num_generations=2, prompt_tokens=230, completion_tokens=4, frames=2)
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare, "HOME", tmp_path)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "OUTPUT_FOLDER", tmp_path)
     return tmp_path
 
 
 @pytest.mark.parametrize(
-    ("shape", "names"),
-    [(SMALL, compare.NAMES), (replace(SMALL, frames=0), ("ours", "reference"))],
+    ("workload", "names"),
+    [(SMALL, IMPLEMENTATIONS), (replace(SMALL, frames=0), ("ours", "reference"))],
     ids=["video", "image"],
 )
-def test_all_contestants_carry_the_same_tokens(home, shape, names):
-    result = compare.step(shape, names, 1, home / "out")
-    contestants = result["contestants"]
-    assert {name: one["tokens"] for name, one in contestants.items()} == dict.fromkeys(names, 2 * (230 + 4))
-    for one in contestants.values():
-        (turn,) = one["turns"]
-        assert 0 < sum(seconds for phase, seconds in turn.items() if phase != "step") <= turn["step"] or len(turn) == 1
-        assert one["peak_gb"] > 0.3
-    table = compare.table(result)
+def test_all_implementations_process_the_same_tokens(folder, workload, names):
+    result = compare.compare_steps(workload, names, 1, folder / "out")
+    implementations = result["implementations"]
+    tokens = {name: measured["tokens"] for name, measured in implementations.items()}
+    assert tokens == dict.fromkeys(names, 2 * (230 + 4))
+    for name, measured in implementations.items():
+        (turn,) = measured["turns"]
+        phases = sum(seconds for phase, seconds in turn.items() if phase != "step")
+        assert 0 < phases <= turn["step"] if name != "trl" else [*turn] == ["step"]
+        assert measured["peak_gb"] > 0.3
+    table = compare.steps_table(result)
     assert table.row_count == len(names) and next(table.columns[3].cells) == "1.00"
+    assert compare.phases_table(result).row_count == len(set(names) - {"trl"})
 
 
-def test_a_contestant_that_ends_is_named_with_its_last_words(home):
-    with pytest.raises(UserError, match=r"contestant 'ours' ended: .*no room for its \d+ visual tokens"):
-        compare.step(Shape(prompt=100), ["ours"], 1, home / "out")
+def test_every_implementation_can_be_run():
+    assert {*STEPS, "trl"} == {*IMPLEMENTATIONS}
 
 
-def test_a_sweep_is_drawn(home, monkeypatch):
-    monkeypatch.setattr(compare, "SWEEPS", {"generations": (2,), "completion": (3,)})
-    found = compare.sweep(SMALL, 1, home / "out")
-    assert [*found] == ["generations", "completion"] and compare.swept(found).row_count == 2
-    assert compare.draw(found, home / "sweep.png").read_bytes().startswith(b"\x89PNG")
+def test_an_implementation_that_ends_is_named_with_the_last_line_of_its_log(folder):
+    with pytest.raises(UserError, match=r"implementation 'ours' ended: .*no room for its visual tokens"):
+        compare.compare_steps(Workload(prompt_tokens=100), ["ours"], 1, folder / "out")
 
 
-def test_answering_in_a_batch_is_answering_one_by_one(home, monkeypatch):
-    """The race is between two ways to the same replies."""
-    said = {}
-    ways = throughput.answering(SMALL, home / "model", questions=2)
-    from rlvid.policy.sampler import Sampler
-
-    real = Sampler.__call__
-    monkeypatch.setattr(Sampler, "__call__", lambda *a: said.setdefault("ours", real(*a)))
-    ours, reference = ways.values()
-    ours(), reference()
-    assert [len(c.tokens) for group in said["ours"] for c in group] == [4, 4]
+def test_a_sweep_is_tabulated_and_drawn(folder, monkeypatch):
+    monkeypatch.setattr(compare, "SWEEPS", {"num_generations": (2,), "completion_tokens": (3,)})
+    result = compare.run_sweep(SMALL, 1, folder / "out")
+    assert [*result] == ["num_generations", "completion_tokens"]
+    assert compare.sweep_table(result).row_count == 2
+    assert compare.draw_sweep(result, folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_first_epoch_decodes_all_and_a_second_one_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("RLVID_CACHE", str(tmp_path))  # so that it is put back
-    made, real = [], throughput.FrameCache
-    monkeypatch.setattr(throughput, "FrameCache", lambda video: made.append(real(video)) or made[0])
-    ways = throughput.decoding(tmp_path)
-    (frames,) = made
-    before = frames.misses
-    ways["ours, first epoch"]()
-    assert frames.misses - before == throughput.CLIPS
-    ways["ours, second epoch"]()
-    assert frames.misses - before == throughput.CLIPS
-    ways["decord"]()
-    seconds = throughput.race({"nothing": lambda: None}, 2)
-    assert len(seconds["nothing"]) == 2, "the turn that warms up is not counted"
-    frames.close()
+def test_batched_and_single_answers_have_the_same_length(folder, monkeypatch):
+    sampled = []
+    variants = throughput.answering_variants(SMALL, folder / "model", questions=2)
+    original = Sampler.__call__
+    monkeypatch.setattr(Sampler, "__call__", lambda *arguments: sampled.append(original(*arguments)))
+    in_a_batch, one_by_one = variants.values()
+    in_a_batch()
+    one_by_one()
+    (groups,) = sampled
+    assert [len(completion.tokens) for group in groups for completion in group] == [4, 4]
 
 
-def test_a_prompt_is_as_long_as_asked():
-    assert question(100, 230).count(" carrot") == 130
+def test_a_first_epoch_decodes_every_clip_and_a_second_epoch_none(tmp_path, monkeypatch):
+    monkeypatch.setenv("RLVID_CACHE", str(tmp_path))  # decoding_variants changes it; monkeypatch restores it
+    caches, original = [], throughput.FrameCache
+
+    def recorded_cache(video):
+        caches.append(original(video))
+        return caches[0]
+
+    monkeypatch.setattr(throughput, "FrameCache", recorded_cache)
+    variants = throughput.decoding_variants(tmp_path)
+    (cache,) = caches
+    misses_before = cache.misses
+    variants["ours, first epoch"]()
+    assert cache.misses - misses_before == throughput.CLIPS
+    variants["ours, second epoch"]()
+    assert cache.misses - misses_before == throughput.CLIPS
+    variants["decord"]()
+    cache.close()
+
+
+def test_the_warm_up_turn_is_not_counted():
+    seconds = throughput.time_variants({"nothing": lambda: None}, 2)
+    assert len(seconds["nothing"]) == 2
+    assert throughput.variants_table({"a": [1.0, 2.0], "b": [2.0, 4.0]}, "clips", 3).row_count == 2
+
+
+def test_a_filler_question_gives_a_prompt_its_length():
+    assert filler_question(100, 230).count(" carrot") == 130
     with pytest.raises(UserError, match="no room"):
-        question(300, 230)
+        filler_question(300, 230)
 
 
-def test_a_benchmark_that_is_none_is_refused():
+def test_an_unknown_benchmark_is_refused():
     assert rlvid("bench", "steps").returncode == 2

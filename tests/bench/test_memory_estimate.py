@@ -1,4 +1,4 @@
-"""The count of memory against what torch allocates in real steps, and its arithmetic over devices."""
+"""The memory estimate against what torch allocates in real steps, and its arithmetic over devices."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -8,142 +8,164 @@ import numpy as np
 import pytest
 import torch
 from torch.distributed._tools.mem_tracker import MemTracker
-from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
 
 from rlvid.__main__ import main
-from rlvid.bench import memory_estimate as plans
-from rlvid.bench.memory_estimate import Devices, plan, sizes
-from rlvid.bench.workload import architecture, question
+from rlvid.bench import memory_estimate
+from rlvid.bench.memory_estimate import Devices, Phase, estimate, visual_tokens
+from rlvid.bench.parameter_counts import count_parameters
+from rlvid.bench.workload import filler_question, write_random_model
 from rlvid.config import Plugin, load
 from rlvid.errors import UserError
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
-from rlvid.registry import NANO_CHECKPOINT
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.views import Clip
 from tests.helpers.policies import policy_of
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
-PROMPT, REPLY, SIDE, FRAMES = 500, 40, 140, 8
+PROMPT_TOKENS, COMPLETION_TOKENS, FRAME_SIZE, FRAMES = 500, 40, 140, 8
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def model_folder(tmp_path_factory):
     """A Qwen2-VL of 22 M parameters."""
-    path, tokenizer = tmp_path_factory.mktemp("plan") / "20m", AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
-    Qwen2VLForConditionalGeneration(architecture("20m", tokenizer)).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return path
+    return write_random_model("20m", tmp_path_factory.mktemp("model") / "20m")
 
 
-def configured(folder, *changes):
-    film = [f"video.resized_height={SIDE}", f"video.resized_width={SIDE}", f"video.max_frames={FRAMES}"]
-    return load("nano", [f"model={folder}", f"train.max_completion_length={REPLY}", *film, *changes])
+def small_config(model_folder, *overrides):
+    """A config of short completions about small frames."""
+    return load(
+        "nano",
+        [
+            f"model={model_folder}",
+            f"train.max_completion_length={COMPLETION_TOKENS}",
+            f"video.resized_height={FRAME_SIZE}",
+            f"video.resized_width={FRAME_SIZE}",
+            f"video.max_frames={FRAMES}",
+            *overrides,
+        ],
+    )
 
 
-def read(policy):
-    """A prompt of exactly PROMPT tokens about a film and an image, as the model reads it."""
-    random = np.random.default_rng(0)
-    clip = Clip(*(random.integers(0, 256, size, np.uint8) for size in ((FRAMES, SIDE, SIDE, 3), (SIDE, SIDE, 3))))
-    empty = Prompt("q", "", ("a", "b", "c", "d"), "A")
-    prompt = replace(empty, question=question(len(policy.encode(empty, clip).input_ids), PROMPT))
+def encoded_prompt(policy):
+    """A prompt of exactly PROMPT_TOKENS tokens about a video and an image, and its model inputs."""
+    generator = np.random.default_rng(0)
+    sizes = (FRAMES, FRAME_SIZE, FRAME_SIZE, 3), (FRAME_SIZE, FRAME_SIZE, 3)
+    clip = Clip(*(generator.integers(0, 256, size, np.uint8) for size in sizes))
+    no_question = Prompt("q", "", ("a", "b", "c", "d"), "A")
+    question = filler_question(len(policy.encode(no_question, clip).input_ids), PROMPT_TOKENS)
+    prompt = replace(no_question, question=question)
     return prompt, policy.encode(prompt, clip)
+
+
+def bytes_by_name(config, devices=None, mixed_precision=True):
+    """The items of an estimate: name -> bytes."""
+    return {item.name: item.bytes for item in estimate(config, devices or Devices(), mixed_precision).items}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("checkpointing", ["false", "true"])
-def test_learning_takes_what_was_counted(folder, monkeypatch, dtype, checkpointing):
-    changes = [
+def test_learning_allocates_what_was_estimated(model_folder, monkeypatch, dtype, checkpointing):
+    overrides = [
         "train.max_tokens_per_forward=1",
         f"train.dtype={dtype}",
         f"train.gradient_checkpointing={checkpointing}",
     ]
-    config = configured(folder, *changes)
+    config = small_config(model_folder, *overrides)
     policy = policy_of(config).train()
-    prompt, encoded = read(policy)
-    monkeypatch.setattr(plans, "TEXT", PROMPT - plans.pictures(config))
-    group = Group(prompt, [Completion("", (5,) * REPLY) for _ in range(config.train.num_generations)])
+    prompt, inputs = encoded_prompt(policy)
+    monkeypatch.setattr(memory_estimate, "TEXT_TOKENS", PROMPT_TOKENS - visual_tokens(config.video))
+    group = Group(prompt, [Completion("", (5,) * COMPLETION_TOKENS) for _ in range(config.train.num_generations)])
     for parameter in policy.parameters():
-        parameter.grad = torch.zeros_like(parameter)  # as after a first forward of several
+        parameter.grad = torch.zeros_like(parameter)  # as after a first micro-batch of several
 
     tracker = MemTracker()
     tracker.track_external(policy.model)
     with tracker:
-        policy([encoded], [group]).logps.sum().backward()
-    took = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
+        policy([inputs], [group]).logps.sum().backward()
+    measured = tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
 
-    parts = [p for p in plan(config, Devices(), dtype == "bfloat16").parts if p.name != "AdamW's moments"]
-    counted = max(sum(p.size for p in parts if phase in p.phases.split()) for phase in ("learn", "back"))
-    assert counted == pytest.approx(took, rel=0.15), f"counted {counted / 1e6:.0f} MB, took {took / 1e6:.0f} MB"
+    estimated = estimate(config, Devices(), dtype == "bfloat16")
+    without_moments = replace(estimated, items=tuple(i for i in estimated.items if i.name != "AdamW moments"))
+    peak = max(without_moments.bytes_in(Phase.FORWARD), without_moments.bytes_in(Phase.BACKWARD))
+    assert peak == pytest.approx(measured, rel=0.15), f"estimated {peak / 1e6:.0f} MB, took {measured / 1e6:.0f} MB"
 
 
-def test_the_cache_of_keys_and_values_is_counted_to_the_byte(folder, monkeypatch):
-    config = configured(folder, "train.max_completion_length=1", "train.prompts_per_step=2")
+def test_the_key_value_cache_is_estimated_to_the_byte(model_folder, monkeypatch):
+    config = small_config(model_folder, "train.max_completion_length=1", "train.prompts_per_step=2")
     policy = policy_of(config).eval()
-    _, encoded = read(policy)
-    monkeypatch.setattr(plans, "TEXT", PROMPT - plans.pictures(config))
+    _, inputs = encoded_prompt(policy)
+    monkeypatch.setattr(memory_estimate, "TEXT_TOKENS", PROMPT_TOKENS - visual_tokens(config.video))
     with torch.no_grad():
-        cache = Sampler(policy, config.train, lambda phase: nullcontext())._prefill([encoded, encoded]).cache
-    held = sum(x.nbytes for layer in cache.layers for x in (layer.keys, layer.values)) * config.train.num_generations
-    counted = {part.name: part.size for part in plan(config, Devices(), mixed=False).parts}["keys and values"]
-    assert held * (PROMPT + 1) / PROMPT == counted, "and one place for the next token"
+        cache = Sampler(policy, config.train, lambda phase: nullcontext())._prefill([inputs, inputs]).cache
+    prompt_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
+    measured = prompt_bytes * config.train.num_generations
+    estimated = bytes_by_name(config, mixed_precision=False)["key-value cache"]
+    assert measured * (PROMPT_TOKENS + 1) / PROMPT_TOKENS == estimated  # the prompt, and one completion token
 
 
 def test_the_published_models_have_their_published_sizes():
-    assert sizes(load("qwen2_vl_7b")).all == 8_291_375_616
-    assert sizes(load("qwen2_vl_2b")).all == 2_208_985_600
+    for preset, size in (("qwen2_vl_7b", 8_291_375_616), ("qwen2_vl_2b", 2_208_985_600)):
+        config = load(preset)
+        assert count_parameters(config.model, config.train).all == size
 
 
-def test_an_adapter_trains_itself_alone_and_needs_no_reference():
-    whole, adapted = load("qwen2_vl_7b"), load("qwen2_vl_7b", ["train.lora_r=16"])
-    counted = sizes(adapted)
-    linear = 28 * (2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944))  # inputs and outputs of a rank
-    assert counted.trainable == counted.extra == 16 * linear
-    names = {part.name for part in plan(adapted, Devices()).parts}
-    assert "the reference" in {part.name for part in plan(whole, Devices()).parts} - names
+def test_a_lora_adapter_is_all_that_is_trained_and_needs_no_reference():
+    full, adapted = load("qwen2_vl_7b"), load("qwen2_vl_7b", ["train.lora_r=16"])
+    counts = count_parameters(adapted.model, adapted.train)
+    # Inputs and outputs of the adapted layers, per rank: q and o, k and v, then the three of the MLP; 28 layers.
+    adapted_features = 28 * (2 * (3584 + 3584) + 2 * (3584 + 512) + 3 * (3584 + 18944))
+    assert counts.trainable == counts.adapters == 16 * adapted_features
+    assert "reference" in bytes_by_name(full).keys() - bytes_by_name(adapted).keys()
 
 
-def test_what_rests_is_held_in_half(folder):
-    """By a policy with an adapter, and by a frozen reference, to the byte."""
-    adapted, whole = (configured(folder, "train.dtype=bfloat16", f"train.lora_r={rank}") for rank in (4, 0))
-    for policy, part, config in (
-        (policy_of(adapted), "weights", adapted),
-        (Reference(policy_of(whole), whole.train).policy, "the reference", replace(whole, algorithm=Plugin("grpo"))),
-    ):
-        held = sum(parameter.nbytes for parameter in policy.model.parameters())
-        assert {p.name: p.size for p in plan(config, Devices()).parts}[part] == held
+def test_frozen_matrices_are_estimated_in_bfloat16_to_the_byte(model_folder):
+    adapted = small_config(model_folder, "train.dtype=bfloat16", "train.lora_r=4")
+    full = small_config(model_folder, "train.dtype=bfloat16", "train.lora_r=0")
+    reference = Reference(policy_of(full), full.train).policy
+    with_reference = replace(full, algorithm=Plugin("grpo"))
+    for policy, name, config in ((policy_of(adapted), "weights", adapted), (reference, "reference", with_reference)):
+        measured = sum(parameter.nbytes for parameter in policy.model.parameters())
+        assert bytes_by_name(config)[name] == measured
 
 
 def test_zero_divides_what_it_shards():
     config = load("qwen2_vl_7b")
-    one, two, three = ({p.name: p.size for p in plan(config, Devices(8, stage)).parts} for stage in (0, 2, 3))
-    assert two["weights"] == one["weights"] == 8 * three["weights"]
-    assert one["gradients"] == 8 * two["gradients"] == 8 * three["gradients"]
-    assert one["AdamW's moments"] == 8 * two["AdamW's moments"]
-    assert one["weights"] == two["the reference"] == 8 * three["the reference"] > 1.8 * one["the reference"]
-    assert three["the policy, whole"] == one["weights"] and "the policy, whole" not in two
+    ddp, zero2, zero3 = (bytes_by_name(config, Devices(8, stage)) for stage in (0, 2, 3))
+    assert zero2["weights"] == ddp["weights"] == 8 * zero3["weights"]
+    assert ddp["gradients"] == 8 * zero2["gradients"] == 8 * zero3["gradients"]
+    assert ddp["AdamW moments"] == 8 * zero2["AdamW moments"]
+    assert ddp["weights"] == zero2["reference"] == 8 * zero3["reference"] > 1.8 * ddp["reference"]
+    assert zero3["policy, gathered"] == ddp["weights"] and "policy, gathered" not in zero2
 
 
-def test_what_is_offloaded_is_read_part_by_part(tmp_path):
-    config, names = load("qwen2_vl_7b"), ("AdamW's moments", "weights", "the reference")
-    full = {p.name: p.size for p in plan(config, Devices(8, 3)).parts}
-    for optimizer, param, there in (("cpu", "cpu", ()), ("cpu", "none", names[1:]), ("none", "cpu", names[:1])):
-        text = (EXPERIMENTS / "presets/zero3_offload.yaml").read_text()
-        text = text.replace("offload_optimizer_device: cpu", f"offload_optimizer_device: {optimizer}")
-        (tmp_path / "a.yaml").write_text(text.replace("offload_param_device: cpu", f"offload_param_device: {param}"))
-        parts = {p.name: p.size for p in plan(config, Devices.read(tmp_path / "a.yaml")).parts}
-        assert {name: parts[name] for name in names} == {name: full[name] * (name in there) for name in names}
+def test_optimizer_and_weights_are_offloaded_separately(tmp_path):
+    config = load("qwen2_vl_7b")
+    not_offloaded = bytes_by_name(config, Devices(8, 3))
+    weights = ("weights", "reference")
+    moments = ("AdamW moments",)
+    preset = (EXPERIMENTS / "presets/zero3_offload.yaml").read_text()
+    for optimizer, param, on_device in (("cpu", "cpu", ()), ("cpu", "none", weights), ("none", "cpu", moments)):
+        text = preset.replace("offload_optimizer_device: cpu", f"offload_optimizer_device: {optimizer}")
+        text = text.replace("offload_param_device: cpu", f"offload_param_device: {param}")
+        (tmp_path / "accelerate.yaml").write_text(text)
+        offloaded = bytes_by_name(config, Devices.read(tmp_path / "accelerate.yaml"))
+        for name in (*weights, *moments):
+            assert offloaded[name] == (not_offloaded[name] if name in on_device else 0)
 
 
-def test_the_command_counts_and_trains_nothing(tmp_path, monkeypatch, capsys):
+def test_the_command_prints_an_estimate_and_writes_nothing(tmp_path, monkeypatch, capsys):
     assert main(["train", "qwen2_vl_2b", "--plan", "experiments/presets/zero3.yaml"]) == 0
     out = capsys.readouterr().out
-    assert "the policy, whole" in out and "on each device of 8" in out and "8 x 80" in out
+    assert "policy, gathered" in out and "peak on each of 8 devices" in out and "8 x 80" in out
     monkeypatch.chdir(tmp_path)
     assert main(["train", "nano", "--plan"]) == 0
     assert not list(tmp_path.iterdir())
-    (tmp_path / "bad.yaml").write_text("- a list")
-    assert main(["train", "nano", "--plan", "bad.yaml"]) == 2
+
+
+def test_wrong_device_files_and_models_are_refused(tmp_path, capsys):
+    (tmp_path / "list.yaml").write_text("- a list")
+    assert main(["train", "nano", "--plan", str(tmp_path / "list.yaml")]) == 2
     assert "num_processes" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"config\.json"):
-        sizes(load("nano", [f"model={tmp_path}"]))
+        count_parameters(str(tmp_path), load("nano").train)

@@ -1,0 +1,67 @@
+"""Tables of a memory estimate: what each device of a run holds, and the machines on which the run fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from rlvid.bench.memory_estimate import Devices, MemoryEstimate, estimate
+from rlvid.config import Config
+
+GB = 1e9
+USABLE = 0.9  # share of a device's memory; the rest is for the CUDA context and fragmentation
+MACHINES = ((1, 24), (1, 48), (1, 80), (1, 141), (8, 40), (8, 80))  # devices, GB of each
+
+
+def estimate_table(estimated: MemoryEstimate, devices: Devices) -> Table:
+    """Return the items of an estimate, largest first, and the peak; items outside of the peak's phase are dim."""
+    phase, peak = estimated.peak()
+    table = _table("GB", "item", "estimated as")
+    for item in sorted(estimated.items, key=lambda item: -item.bytes):
+        style = "" if phase in item.phases else "dim"
+        table.add_row(f"{item.bytes / GB:.2f}", item.name, item.formula, style=style)
+    table.add_section()
+    processes = devices.num_processes
+    label = f"peak on each of {processes} devices" if processes > 1 else "peak"
+    table.add_row(f"{peak / GB:.2f}", label, f"in {phase.value}; dim items are absent then", style="bold")
+    return table
+
+
+def machines_table(config: Config) -> Table:
+    """Return the estimated GB per device on several machines: as configured, with ZeRO, and with a LoRA adapter.
+
+    Cells are green where the estimate is below `USABLE` of a device's memory.
+    """
+    with_lora = replace(config, train=replace(config.train, lora_r=config.train.lora_r or 16))
+    variants = {  # column -> (ZeRO stage, config)
+        "as configured": (0, config),
+        "ZeRO-2": (2, config),
+        "ZeRO-3": (3, config),
+        "lora_r = 16": (0, with_lora),
+    }
+    table = _table("GB per device", *variants)
+    peaks: dict[tuple[int, str], float] = {}  # (number of devices, column) -> bytes
+    for num_devices, memory_gb in MACHINES:
+        cells = []
+        for name, (stage, variant) in variants.items():
+            if stage and num_devices == 1:
+                cells.append(Text("–"))
+                continue
+            key = num_devices, name
+            if key not in peaks:
+                peaks[key] = estimate(variant, Devices(num_devices, stage)).peak()[1]
+            cells.append(_verdict_cell(peaks[key], memory_gb))
+        table.add_row(f"{num_devices} x {memory_gb}", *cells)
+    return table
+
+
+def _verdict_cell(peak: float, memory_gb: float) -> Text:
+    fits = peak < USABLE * memory_gb * GB
+    return Text(f"{peak / GB:.0f} {'fits' if fits else 'no'}", "green" if fits else "red")
+
+
+def _table(*columns: str) -> Table:
+    return Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))

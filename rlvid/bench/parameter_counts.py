@@ -1,0 +1,100 @@
+"""Count the parameters of a model as a run holds it, without reading weights: torch's meta device has no memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+
+from rlvid.bench.workload import qwen2_vl_config
+from rlvid.config import TrainConfig
+from rlvid.errors import UserError
+from rlvid.policy import lora
+from rlvid.policy.model import frozen_linears
+from rlvid.registry import NANO_CHECKPOINT
+
+# Models whose size is known offline, as a key of `workload.MODEL_SIZES`.
+PUBLISHED_MODELS = {"Qwen/Qwen2-VL-2B-Instruct": "2b", "Qwen/Qwen2-VL-7B-Instruct": "7b"}
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of parameters. The first four add up to all parameters; the others are parts of them."""
+
+    config: Qwen2VLConfig
+    language: int  # the language model without its embeddings
+    vision: int  # the vision tower
+    embeddings: int  # and the head, where it is not tied to them
+    adapters: int  # of LoRA
+    trainable: int
+    linear: int  # weight matrices of linear layers, adapters not counted
+    frozen_linear: int  # those of them that are not trained
+
+    @property
+    def all(self) -> int:
+        """The number of all parameters."""
+        return self.language + self.vision + self.embeddings + self.adapters
+
+
+def count_parameters(model_name: str, train: TrainConfig, seed: int = 0) -> ParameterCounts:
+    """Count the parameters of a model with the adapter and the frozen parts of a `[train]` section.
+
+    Raises:
+        UserError: if the model does not exist or is not a Qwen2-VL.
+    """
+    config = model_config(model_name)
+    with torch.device("meta"):
+        model = Qwen2VLForConditionalGeneration(config)
+    total = _numel(model.parameters())
+    language_and_embeddings = _numel(model.model.language_model.parameters())
+    vision = _numel(model.model.visual.parameters())
+    input_embeddings = _numel(model.get_input_embeddings().parameters())
+    model.requires_grad_(False)
+    linear = _numel(frozen_linears(model))
+
+    # Adapt and freeze as a run does.
+    model.requires_grad_(True)
+    if train.lora_r:
+        with torch.device("meta"):
+            lora.add_adapter(model, lora.POLICY, train.lora_r, train.lora_alpha, seed)
+    if train.freeze_vision_tower:
+        model.model.visual.requires_grad_(False)
+
+    language = language_and_embeddings - input_embeddings
+    return ParameterCounts(
+        config=config,
+        language=language,
+        vision=vision,
+        embeddings=total - language - vision,
+        adapters=_numel(model.parameters()) - total,
+        trainable=_numel(parameter for parameter in model.parameters() if parameter.requires_grad),
+        linear=linear,
+        frozen_linear=_numel(frozen_linears(model)),
+    )
+
+
+def model_config(model_name: str) -> Qwen2VLConfig:
+    """Return the configuration of a model: a published one, "nano", a folder, or a hub id.
+
+    Raises:
+        UserError: if there is none, or if it is not that of a Qwen2-VL.
+    """
+    if model_name in PUBLISHED_MODELS:
+        tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
+        return qwen2_vl_config(PUBLISHED_MODELS[model_name], tokenizer)
+    path = str(NANO_CHECKPOINT) if model_name == "nano" else model_name
+    try:
+        config = AutoConfig.from_pretrained(lora.base_model_of(path), trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"model {model_name!r}: no config.json in such a folder or on the hub: {reason}") from error
+    if not isinstance(config, Qwen2VLConfig):
+        raise UserError(f"model {model_name!r} is a {config.model_type}, not a Qwen2-VL")
+    return config
+
+
+def _numel(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() for tensor in tensors)
