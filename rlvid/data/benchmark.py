@@ -53,10 +53,10 @@ def load_level(name: str, level: str, data_seed: int = 0) -> list[Prompt]:
 
 
 def load_levels(name: str, data_seed: int = 0) -> dict[str, list[Prompt]]:
-    """Return all prompts of a benchmark by level, without the training splits of SEED-Bench-R1's layout."""
+    """Return all test prompts of a benchmark by level: without SEED-Bench-R1's training splits, and without "dev"."""
     levels: dict[str, list[Prompt]] = {}
     for split, file in annotation_files(name, data_seed).items():
-        if split in TRAINING_SPLITS:
+        if split in (*TRAINING_SPLITS, "dev"):
             continue
         for prompt in file.prompts():
             levels.setdefault(prompt.level, []).append(prompt)

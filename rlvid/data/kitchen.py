@@ -5,6 +5,7 @@
     L1      seen       known
     L2      unseen     known
     L3      unseen     new, in four domains
+    dev     seen       known: other recordings than those of train and L1, to choose settings on
 
 All files depend on the seed alone, byte for byte. `kitchen_world` draws the scenes, `kitchen_view` renders them.
 """
@@ -30,11 +31,11 @@ from rlvid.data import kitchen_view as view
 from rlvid.data import kitchen_world as world
 from rlvid.errors import UserError
 
-VERSION = "4"  # part of the folder's name in the cache
+VERSION = "5"  # part of the folder's name in the cache
 FPS = 2  # the paper samples 2 frames per second, so it takes each of the eight frames
-COUNTS = {"train": 1200, "L1": 400, "L2": 320, "L3": 320}  # level -> records
+COUNTS = {"train": 1200, "L1": 1000, "L2": 1000, "L3": 1000, "dev": 500}  # level -> records; a new level comes last
 FILES = {"train": "training_6k", "train_cot": "training_with_cot_6k"} | {
-    level: f"validation_{level}" for level in ("L1", "L2", "L3")
+    level: f"validation_{level}" for level in ("L1", "L2", "L3", "dev")
 }
 
 
@@ -89,8 +90,8 @@ class Sample:
 
 
 def draw_sample(rng: np.random.Generator, level: str, number: int) -> Sample:
-    """Draw and render the `number`-th record of a level: "train", "L1", "L2" or "L3"."""
-    kitchens = view.SEEN if level in ("train", "L1") else view.UNSEEN
+    """Draw and render the `number`-th record of a level: "train", "L1", "L2", "L3" or "dev"."""
+    kitchens = view.SEEN if level in ("train", "L1", "dev") else view.UNSEEN
     scene = world.draw_scene(rng, world.NEW_RECIPES if level == "L3" else world.KNOWN_RECIPES)
     kitchen = kitchens[rng.integers(len(kitchens))]
     dish, scenario = str(rng.choice(world.DISHES)), None

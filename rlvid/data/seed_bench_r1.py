@@ -28,6 +28,7 @@ SPLITS = {
     "L1": "validation_L1.jsonl",
     "L2": "validation_L2.jsonl",
     "L3": "validation_L3.jsonl",
+    "dev": "validation_dev.jsonl",  # not published; the embedded benchmark has it
 }
 META_FIELDS = ("task_goal", "video_id", "video_source", "scenario", "task_progress_metadata")
 DEFAULT_DOMAIN = "Daily life"  # of all records but those of L3

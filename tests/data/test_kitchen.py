@@ -15,8 +15,8 @@ from rlvid.answer import format_question
 from rlvid.data import kitchen, kitchen_view, kitchen_world
 from rlvid.errors import UserError
 
-COUNTS = {"train": 60, "L1": 40, "L2": 40, "L3": 40}
-ANNOTATIONS = {level: f"annotations/validation_{level}.jsonl" for level in ("L1", "L2", "L3")} | {
+COUNTS = {"train": 60, "L1": 40, "L2": 40, "L3": 40, "dev": 40}
+ANNOTATIONS = {level: f"annotations/validation_{level}.jsonl" for level in ("L1", "L2", "L3", "dev")} | {
     "train": "annotations/training_6k.jsonl",
     "train_cot": "annotations/training_with_cot_6k.jsonl",
 }
@@ -91,7 +91,7 @@ def test_records_have_the_published_fields(records, questions):
     for level, count in COUNTS.items():
         assert len(records[level]) == count
         for record in records[level]:
-            assert record["video_source"] == ("EpicKitchens" if level in ("train", "L1") else "Ego4D")
+            assert record["video_source"] == ("EpicKitchens" if level in ("train", "L1", "dev") else "Ego4D")
             starts = [step["start_frame"] for step in record["task_progress_metadata"]]
             assert record["current_observation_frame"] > max(starts, default=0)
             assert (level == "train") == ("choice_a" not in record) == ("negative_answers" in record)
@@ -141,10 +141,24 @@ def test_questions_have_the_papers_wording():
 def test_levels_share_kitchens_and_recipes_as_documented(records):
     kitchens = {level: {record["video_id"].partition("_")[0] for record in records[level]} for level in COUNTS}
     recipes = {level: {recipe_of(record) for record in records[level]} for level in COUNTS}
-    assert kitchens["train"] | kitchens["L1"] <= {kitchen.name for kitchen in kitchen_view.SEEN}
+    assert kitchens["train"] | kitchens["L1"] | kitchens["dev"] <= {kitchen.name for kitchen in kitchen_view.SEEN}
     assert kitchens["L2"] | kitchens["L3"] <= {kitchen.name for kitchen in kitchen_view.UNSEEN}
-    assert recipes["train"] | recipes["L1"] | recipes["L2"] <= set(kitchen_world.KNOWN_RECIPES)
+    assert recipes["train"] | recipes["L1"] | recipes["L2"] | recipes["dev"] <= set(kitchen_world.KNOWN_RECIPES)
     assert recipes["L3"] <= set(kitchen_world.NEW_RECIPES)
+
+
+def test_dev_has_other_recordings_of_the_training_kitchens(root, records):
+    """Settings are chosen on dev: nothing of it is trained on, and nothing of it is in a test level."""
+    kitchens = {level: {r["video_id"].rpartition("_")[0] for r in records[level]} for level in ("train", "dev")}
+    assert kitchens["dev"] <= kitchens["train"]
+    images = {
+        level: {(root / f"images/{r['video_source']}/{r['current_observation_basename']}").read_bytes() for r in rows}
+        for level, rows in records.items()
+        if level != "train_cot"
+    }
+    ids = {level: {r["sample_id"] for r in rows} for level, rows in records.items()}
+    for other in ("train", "L1", "L2", "L3"):
+        assert not images["dev"] & images[other] and not ids["dev"] & ids[other]
 
 
 def test_unseen_kitchens_and_new_recipes_differ_from_the_known_ones():
