@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from rlvid.errors import UserError
+from rlvid.grids.adaptive import run_until_decided
 from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, select_cells
 from rlvid.grids.job import Command
 from rlvid.grids.launch import launch
@@ -21,6 +22,7 @@ from rlvid.grids.launchers import Launcher, LocalLauncher
 from rlvid.grids.slurm import SlurmLauncher, parse_slurm_settings
 from rlvid.registry import suggest
 from rlvid.study.power import EQUIVALENCE_MARGIN
+from rlvid.study.study import STATE_FILE
 from rlvid.utils.files import write_text
 
 __all__ = ["Grid", "Level", "Settings"]
@@ -52,8 +54,11 @@ class Grid:
             with the first seed only.
         comparisons: pairs of arms.
         preset: what all cells start from, unless the command line names another one.
-        equivalence_margin: arms are called equivalent if their difference in accuracy is certainly smaller than this
-            share; choose it before the runs.
+        equivalence_margin: arms are called equivalent if their difference is certainly smaller than this share; choose
+            it before the runs. 0: a third of `effect_at_stake`, or 0.03 without one.
+        effect_at_stake: the difference that the question is about, such as what an oracle gains; a share.
+        endpoint: what is compared, named before the runs: "accuracy", or a reward that `eval.rewards` measures, such as
+            "soft_accuracy", the probability of the right letter after the policy's own reasoning.
     """
 
     name: str
@@ -65,7 +70,25 @@ class Grid:
     unseeded: tuple[str, ...] = ()
     comparisons: tuple[tuple[str, str], ...] = ()
     preset: str = "nano"
-    equivalence_margin: float = EQUIVALENCE_MARGIN
+    equivalence_margin: float = 0.0
+    effect_at_stake: float = 0.0
+    endpoint: str = "accuracy"
+
+    @property
+    def margin(self) -> float:
+        """The margin of equivalence, a share."""
+        return self.equivalence_margin or self.effect_at_stake / 3 or EQUIVALENCE_MARGIN
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The comparisons: those named, or every arm with the control."""
+        others = [arm for arm in self.all_arms(self.preset) if arm != self.control]
+        return list(self.comparisons) or [(arm, self.control) for arm in others]
+
+    def seed_numbers(self, count: int) -> list[int]:
+        """The first `count` seeds: `seeds`, then the numbers that follow the largest of them."""
+        more = range(max(self.seeds) + 1, max(self.seeds) + 1 + max(0, count - len(self.seeds)))
+        return [*self.seeds, *more][:count]
 
     def all_arms(self, preset: str) -> dict[str, Arm]:
         """Return all arms by name: `arms`, then the combinations of levels."""
@@ -78,12 +101,13 @@ class Grid:
                 arms[name] = Arm(name, axis_levels, settings)
         return arms
 
-    def cells(self, preset: str, extra: Sequence[str] = ()) -> list[Cell]:
+    def cells(self, preset: str, extra: Sequence[str] = (), seeds: Mapping[str, int] | None = None) -> list[Cell]:
         """Return one cell per arm and seed. Cells with equal configs are one run: they share a folder.
 
         Args:
             preset: what the cells start from.
             extra: overrides for all cells; what an arm sets takes precedence.
+            seeds: arm -> number of seeds, instead of `seeds`.
 
         Raises:
             UserError: a config is wrong, or a name is not the name of an arm.
@@ -93,7 +117,8 @@ class Grid:
         cells: list[Cell] = []
         folders: dict[str, str] = {}  # id of a config -> the folder of its first cell
         for arm in arms.values():
-            for seed in self.seeds[:1] if arm.name in self.unseeded else self.seeds:
+            count = 1 if arm.name in self.unseeded else (seeds or {}).get(arm.name, len(self.seeds))
+            for seed in self.seed_numbers(count):
                 cell = make_cell(arm, seed, preset, extra)
                 folder = folders.setdefault(cell.id, cell.folder)
                 cells.append(replace(cell, folder=folder))
@@ -132,9 +157,9 @@ class Grid:
 
     def _check(self, arms: Mapping[str, Arm]) -> None:
         """Raise UserError if the margin is not a share, or if a name is not the name of an arm."""
-        margin = self.equivalence_margin
-        if not 0 < margin < 1:
-            raise UserError(f"grid {self.name!r}: equivalence_margin must be a share such as 0.03, not {margin!r}")
+        for name in ("equivalence_margin", "effect_at_stake"):
+            if not 0 <= (share := getattr(self, name)) < 1:
+                raise UserError(f"grid {self.name!r}: {name} must be a share such as 0.03, not {share!r}")
         compared = [arm for pair in self.comparisons for arm in pair]
         for name in (self.control, *self.unseeded, *compared):
             if name not in arms:
@@ -149,7 +174,12 @@ class Grid:
         if args.dry_run:
             Console().print(cell_table(selected, out))
             return 0
-        self._write_grid_file(out, cells)
+        if args.until is None:
+            if (out / STATE_FILE).is_file():
+                raise UserError(
+                    f"{out} holds an adaptive grid: continue it with --until decided, or give another --out"
+                )
+            self._write_grid_file(out, cells, self.margin)
         if args.accelerate:
             command = (*ACCELERATE_LAUNCH, "--config_file", str(args.accelerate), *command)
         launcher: Launcher
@@ -157,7 +187,21 @@ class Grid:
             launcher = SlurmLauncher(args.jobs, out, parse_slurm_settings(args.slurm))
         else:
             launcher = LocalLauncher(args.jobs, all_gpus_per_cell=args.accelerate is not None)
-        return launch(selected, out, launcher, command)
+        if args.until is None:
+            return launch(selected, out, launcher, command)
+        if args.only:
+            raise UserError("--only and --until decided exclude each other: a look needs all arms")
+        if args.max_seeds < 2:
+            raise UserError(f"--max-seeds must be 2 or more, not {args.max_seeds}: one seed shows no scatter")
+        margin = args.margin / 100 if args.margin is not None else self.margin
+
+        def run(seeds: Mapping[str, int]) -> tuple[int, list[Cell]]:
+            cells = self.cells(args.preset, args.set, seeds)
+            self._write_grid_file(out, cells, margin)
+            return launch(cells, out, launcher, command), cells
+
+        arms = list(self.all_arms(args.preset))
+        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, args.max_seeds, run)
 
     def _parse_arguments(self, argv: Sequence[str] | None) -> argparse.Namespace:
         parser = argparse.ArgumentParser(prog=f"{self.name}.py", description=self.question)
@@ -183,12 +227,13 @@ class Grid:
         )
         add("--accelerate", type=Path, metavar="YAML", help="run each cell with `accelerate launch` and this config")
         add("--dry-run", action="store_true", help="only list the cells")
+        add("--until", choices=["decided"], help="add seeds to arms until their comparisons are decided")
+        add("--max-seeds", type=int, default=8, metavar="N", help="with --until decided: at most N seeds (default: 8)")
+        add("--margin", type=float, metavar="POINTS", help="with --until decided: the margin of equivalence")
         return parser.parse_args(argv)
 
-    def _write_grid_file(self, out: Path, cells: Sequence[Cell]) -> None:
+    def _write_grid_file(self, out: Path, cells: Sequence[Cell], margin: float) -> None:
         """Write grid.json, from which the report reads the plan."""
-        arms = dict.fromkeys(cell.arm for cell in cells)
-        with_control = [(arm, self.control) for arm in arms if arm != self.control]
         rows = [
             {
                 "arm": cell.arm,
@@ -204,8 +249,10 @@ class Grid:
             "name": self.name,
             "question": self.question,
             "control": self.control,
-            "equivalence_margin": self.equivalence_margin,
-            "comparisons": self.comparisons or with_control,
+            "equivalence_margin": margin,
+            "endpoint": self.endpoint,
+            "unseeded": self.unseeded,
+            "comparisons": self.pairs,
             "cells": rows,
         }
         write_text(out / "grid.json", json.dumps(content, indent=1))

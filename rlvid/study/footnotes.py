@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from rlvid.study.noise_response import J_TOLERANCE
+from rlvid.study.seed_model import ASSUMPTIONS
 
 ACCURACIES = (
     "Each accuracy has its 95 % interval. With one seed it is Wilson's, which covers new questions only; with several "
     "seeds a bootstrap that also resamples seeds, which is rough with fewer than five. Questions about one video are "
     "resampled together: the effective sample size is their number divided by the design effect. Detectable with 80 % "
-    "power: the smallest true difference of two runs that this many questions show four times in five."
-)
-AGGREGATES = (
-    "IQM: interquartile mean, the mean of the middle half of all seeds' accuracies on all levels. Beats the control: "
-    "the probability that a seed beats a seed of the control, mean over levels. Both intervals cover new seeds only "
-    "(arXiv:2108.13264)."
+    "power: the smallest true difference that these seeds and this many comparisons decide four times in five."
 )
 NOISE_CELLS = (
     "FP and FN: the mean reward of a wrong answer, and the mean reward withheld from a right one, over the run's own "
@@ -28,14 +24,14 @@ NOISE_RESPONSES = (
 COUNTED_ACCURACIES = "Each accuracy has Wilson's 95 % interval, which covers new questions only."
 
 _PAIRED_TEST = (
-    "p is exact: under the null hypothesis the arms could exchange their answers about a video, all at once (McNemar's "
-    "test if there is one seed, and one question per video). It is adjusted for all {count} comparisons here (Holm). "
-    "Better or worse needs p < .05 and an interval without 0; equivalent, an interval within {margin:g} points of 0, "
-    "not adjusted."
+    "Points: difference of {endpoint}. The {count} intervals hold all together with 95 %; half of the error rate is "
+    "for all levels, the primary endpoint. p is adjusted likewise: below .05 exactly where the interval excludes 0. "
+    "Better or worse: the interval excludes 0; equivalent: it lies within {margin:g} points of 0. {assumptions}"
 )
 _PAIRED_NEEDED = (
-    " Times, seeds: how many times the questions, or how many seeds, would show the observed difference with 80 % "
-    "power among as many comparisons; this is as rough as the observed difference."
+    " Alone: the plain 95 % interval of one comparison. p, these runs: the exact permutation test, which knows nothing "
+    "of other seeds, not adjusted. Seeds, times: so many more seeds per arm, or so many times the questions, would "
+    "decide the observed difference with 80 % power; this is as rough as the observed difference."
 )
 _UNPAIRED_TEST = (
     "Intervals of differences are Newcombe's; p is of the two-sided z-test, adjusted for all {count} comparisons here "
@@ -48,7 +44,19 @@ _UNPAIRED_NEEDED = (
 )
 
 
-def comparisons(count: int, equivalence_margin: float, paired: bool, needed: bool) -> str:
-    """Return the words under a table of `count` comparisons; `needed`: the table has the columns times and seeds."""
+def comparisons(count: int, equivalence_margin: float, paired: bool, needed: bool, endpoint: str = "accuracy") -> str:
+    """Return the words under a table of `count` comparisons; `needed`: the table is the wide one."""
     test, sample = (_PAIRED_TEST, _PAIRED_NEEDED) if paired else (_UNPAIRED_TEST, _UNPAIRED_NEEDED)
-    return test.format(count=count, margin=100 * equivalence_margin) + (sample if needed else "")
+    words = test.format(
+        count=count, margin=100 * equivalence_margin, endpoint=endpoint, assumptions=f"Assumed: {ASSUMPTIONS}"
+    )
+    return words + (sample if needed else "")
+
+
+def adaptive(runs: int, most_runs: int) -> str:
+    """Return the words under the looks of an adaptive grid."""
+    return (
+        f"Arms got more seeds only while one of their comparisons was open: {runs} runs instead of {most_runs}. The "
+        "error rate is spent over the looks by O'Brien and Fleming's rule (Lan and DeMets 1983), so that the repeated "
+        "intervals hold at all looks together. A difference that stopped its comparison early tends to be too large."
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from rich.console import Console
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.comparison import Comparison
-from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, classify_difference, needed_sample_of_proportions
+from rlvid.study.contrasts import Needed
+from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, classify_difference, needed_questions
 from rlvid.study.report import Report
 from rlvid.study.rows import AccuracyRow, ArmRow, LevelRow
 from rlvid.study.stats import difference_of_proportions, holm_adjust, wilson_interval
@@ -102,8 +104,8 @@ def compare_counts(counts: PublishedCounts) -> list[Comparison]:
     comparisons = []
     for (a, b, level), each, (difference, _), p in zip(conditions, proportions, tests, adjusted, strict=True):
         verdict = classify_difference(difference, p, equivalence_margin=counts.equivalence_margin)
-        needed = needed_sample_of_proportions(*each, ALPHA / len(conditions))
-        comparisons.append(Comparison(a, b, level, difference, p, verdict, needed))
+        needed = Needed(inf, needed_questions(*each, ALPHA / len(conditions)))
+        comparisons.append(Comparison(a, b, level, difference, None, p, None, verdict, needed))
     return comparisons
 
 

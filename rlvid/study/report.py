@@ -20,7 +20,7 @@ from rich.text import Text
 
 from rlvid.study import footnotes, tables
 from rlvid.study.accuracy_tables import accuracy_tables, domain_tables
-from rlvid.study.comparison import Comparison, compare_pairs, level_pairs, noise_pairs
+from rlvid.study.comparison import Comparison, compare_arms, compare_under_noise, fit_seed_model
 from rlvid.study.design import DesignRow, design_rows
 from rlvid.study.measures import (
     MeasureDifferenceRow,
@@ -33,16 +33,16 @@ from rlvid.study.noise_response import noise_responses
 from rlvid.study.noise_rows import NoiseCellRow, NoiseResponseRow, noise_cell_rows, noise_response_rows
 from rlvid.study.rows import (
     AccuracyRow,
-    AggregateRow,
     ArmRow,
     DomainRow,
     LevelRow,
+    LookRow,
     MissingRow,
     accuracy_rows,
-    aggregate_rows,
     arm_rows,
     domain_rows,
     level_rows,
+    look_rows,
     missing_rows,
     to_record,
 )
@@ -79,6 +79,8 @@ class Report:
     runs_done: int | None = None  # None for published counts
     runs_planned: int | None = None
     equivalence_margin: float
+    endpoint: str = "accuracy"  # what is compared
+    most_runs: int | None = None  # of an adaptive grid, had every arm got the most seeds
     paired: bool = True  # False: it is not known who answered which question right, so tests are not paired
 
     design: Sequence[DesignRow] = ()
@@ -92,7 +94,7 @@ class Report:
     noise_cells: Sequence[NoiseCellRow] = ()
     noise_responses: Sequence[NoiseResponseRow] = ()
     noise_comparisons: Sequence[Comparison] = ()  # methods under the same noise
-    aggregates: Sequence[AggregateRow] = ()
+    looks: Sequence[LookRow] = ()  # of an adaptive grid
     missing: Sequence[MissingRow] = ()
 
     def __repr__(self) -> str:
@@ -146,14 +148,13 @@ class Report:
 
         The terminal and the page show the same sections.
         """
-        wide = width >= WIDE
         if self.design:
             yield "Design", [tables.design_table(self.design)]
         if self.levels:
             words = footnotes.ACCURACIES if self.paired else footnotes.COUNTED_ACCURACIES
             yield "Accuracy", [*accuracy_tables(self.arms, self.levels, self.accuracies, width), _dim(words)]
         if self.comparisons:
-            yield "Comparisons", self._compared(self.comparisons, wide)
+            yield "Comparisons", self._compared(self.comparisons, width)
         if self.domains:
             yield "By domain", [*domain_tables(self.arms, self.domains, width)]
         if self.measures:
@@ -162,15 +163,18 @@ class Report:
             yield "Noise", self._noise()
         if self.noise_comparisons:
             head = Text("Under the same noise, all levels together", style="bold")
-            yield "Methods under the same noise", [head, *self._compared(self.noise_comparisons, wide)]
-        if self.aggregates:
-            yield "All levels together", [tables.aggregate_table(self.aggregates), _dim(footnotes.AGGREGATES)]
+            yield "Methods under the same noise", [head, *self._compared(self.noise_comparisons, width)]
+        if self.looks:
+            words = footnotes.adaptive(self.runs_done or 0, self.most_runs or 0)
+            yield "Looks", [tables.look_table(self.looks), _dim(words)]
         if self.missing:
             yield "Left out", [tables.missing_table(self.missing, self.arms)]
 
-    def _compared(self, comparisons: Sequence[Comparison], wide: bool) -> list[Table | Text]:
-        words = footnotes.comparisons(len(comparisons), self.equivalence_margin, self.paired, needed=wide)
-        return [tables.comparison_table(comparisons, wide), _dim(words)]
+    def _compared(self, comparisons: Sequence[Comparison], width: int) -> list[Table | Text]:
+        words = footnotes.comparisons(
+            len(comparisons), self.equivalence_margin, self.paired, needed=width >= WIDE, endpoint=self.endpoint
+        )
+        return [tables.comparison_table(comparisons, width), _dim(words)]
 
     def _measured(self) -> list[Table | Text]:
         parts: list[Table | Text] = []
@@ -220,10 +224,10 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> Re
 
 def build_report(study: Study) -> Report:
     """Compute the rows of all tables."""
-    pairs = level_pairs(study)
+    model = fit_seed_model(study)
+    comparisons = compare_arms(study, model)
     measured = measure_keys(study) if study.levels else []
     responses = [r for r in noise_responses(study) if any(cell.scores for cell in r.cells)]
-    several_seeds = any(len(runs) > 2 for runs in study.arms.values())
     return Report(
         name=study.name,
         question=study.question,
@@ -231,20 +235,29 @@ def build_report(study: Study) -> Report:
         runs_done=sum(run.done for run in study.runs),
         runs_planned=len(study.runs),
         equivalence_margin=study.equivalence_margin,
+        endpoint=study.endpoint,
+        most_runs=_most_runs(study),
         design=design_rows(study) if study.question else (),
-        arms=arm_rows(study),
-        levels=level_rows(study, pairs),
+        arms=arm_rows(study, model),
+        levels=level_rows(study, comparisons),
         accuracies=accuracy_rows(study),
-        comparisons=compare_pairs(pairs, study.equivalence_margin),
+        comparisons=comparisons,
         domains=domain_rows(study),
         measures=[row for key in measured for row in measure_rows(study, key)],
         measure_differences=[row for key in measured for row in measure_difference_rows(study, key)],
         noise_cells=noise_cell_rows(study, responses),
         noise_responses=noise_response_rows(responses),
-        noise_comparisons=compare_pairs(noise_pairs(responses), study.equivalence_margin),
-        aggregates=aggregate_rows(study) if study.levels and several_seeds and not responses else (),
+        noise_comparisons=compare_under_noise(study, model, responses),
+        looks=look_rows(study),
         missing=missing_rows(study),
     )
+
+
+def _most_runs(study: Study) -> int | None:
+    """The runs of an adaptive grid if every arm got the most seeds; None for a grid with fixed seeds."""
+    if study.adaptive is None:
+        return None
+    return sum(1 if arm in study.unseeded else study.adaptive.max_seeds for arm in study.arms)
 
 
 def _dim(words: str) -> Text:

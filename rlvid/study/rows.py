@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from itertools import groupby
-from math import isfinite, nan
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
 
-from rlvid.study.aggregate import iqm, probability_of_improvement
-from rlvid.study.comparison import ArmPair
-from rlvid.study.power import detectable_difference
+from rlvid.study.comparison import Comparison
+from rlvid.study.seed_model import SeedModel
 from rlvid.study.stats import Interval, accuracy_interval, design_effect
 from rlvid.study.study import Study
 
@@ -30,6 +29,7 @@ class ArmRow:
     planned_seeds: int | None
     format: float | None = None  # share of replies in the right format, mean over levels
     length: float | None = None  # tokens of a reply, mean over levels
+    seed_sd: float | None = None  # SD of accuracy over training seeds on a typical level; a share. None: no seeds
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class LevelRow:
     constant_accuracy: float | None = None  # of always answering the most frequent right letter
     videos: int | None = None
     design_effect: float | None = None  # mean over arms, see `stats.design_effect`
-    detectable: float | None = None  # smallest true difference of two runs that is detected with 80 % power
+    detectable: float | None = None  # smallest true difference that is decided with 80 % power, given seeds and family
 
 
 @dataclass(frozen=True)
@@ -65,13 +65,14 @@ class DomainRow:
 
 
 @dataclass(frozen=True)
-class AggregateRow:
-    """An arm over all levels together, see `aggregate`."""
+class LookRow:
+    """One look of an adaptive grid at one comparison, on all levels."""
 
-    arm: str
-    seeds: int
-    iqm: Interval  # its ends are nan for one seed
-    beats_control: Interval | None  # probability that a seed beats one of the control; None for the control
+    comparison: str
+    seeds: int  # of every open arm
+    information: float  # share of what the most seeds would give
+    difference: Interval  # with the repeated interval, which holds at all looks together
+    verdict: str
 
 
 @dataclass(frozen=True)
@@ -83,25 +84,27 @@ class MissingRow:
     reason: str
 
 
-def arm_rows(study: Study) -> list[ArmRow]:
-    """Return a row for each arm."""
+def arm_rows(study: Study, model: SeedModel | None = None) -> list[ArmRow]:
+    """Return a row for each arm; `model` estimates the scatter of its seeds."""
     rows = []
     for arm, runs in study.arms.items():
         planned = sum(run.arm == arm for run in study.runs)
         form, length = _mean_over_levels(study, arm, "rewards/format"), _mean_over_levels(study, arm, "length")
-        rows.append(ArmRow(arm, len(runs), planned, form, length))
+        has_seeds = model and arm in model.cells and arm not in model.unseeded and not model.one_seed
+        seed_sd = model.seed_sd(arm) if model and has_seeds else None
+        rows.append(ArmRow(arm, len(runs), planned, form, length, seed_sd))
     return rows
 
 
-def level_rows(study: Study, pairs: Sequence[ArmPair]) -> list[LevelRow]:
-    """Return a row for each level. What is detectable follows from the mean discordance of the compared `pairs`."""
+def level_rows(study: Study, comparisons: Sequence[Comparison]) -> list[LevelRow]:
+    """Return a row for each level. What is detectable is the mean over the comparisons on it."""
     rows = []
     for level, questions in study.levels.items():
         videos = study.video_ids(level)
         scores = [study.column(arm, level, "correct") for arm in study.arms]
         effects = [design_effect(arm_scores, videos) for arm_scores in scores if arm_scores is not None]
-        discordances = [pair.discordance for pair in pairs if pair.condition == level]
-        detectable = detectable_difference(len(questions), float(np.mean(discordances))) if discordances else None
+        sizes = [row.detectable for row in comparisons if row.condition == level and row.detectable is not None]
+        detectable = float(np.mean(sizes)) if sizes else None
         constant_accuracy = study.constant_accuracy(level)
         effect = float(np.mean(effects))
         rows.append(LevelRow(level, len(questions), constant_accuracy, len(set(videos)), effect, detectable))
@@ -134,19 +137,13 @@ def domain_rows(study: Study) -> list[DomainRow]:
     return rows
 
 
-def aggregate_rows(study: Study) -> list[AggregateRow]:
-    """Return a row for each arm with runs that answered all levels."""
-    accuracies = {arm: scores for arm in study.arms if len(scores := study.accuracies(arm))}
-    control = accuracies.get(study.control)
+def look_rows(study: Study) -> list[LookRow]:
+    """Return a row for each look of an adaptive grid at each comparison; [] for a grid with fixed seeds."""
     rows = []
-    for arm, scores in accuracies.items():
-        mean = iqm(scores)
-        if len(scores) == 1:
-            mean = Interval(mean.value, nan, nan)  # with one seed the variance is not known
-        beats_control = None
-        if arm != study.control and control is not None:
-            beats_control = probability_of_improvement(scores, control)
-        rows.append(AggregateRow(arm, len(scores), mean, beats_control))
+    for name, comparison in study.adaptive.comparisons.items() if study.adaptive else ():
+        for look in comparison.looks:
+            ends = (-inf if look.low is None else look.low, inf if look.high is None else look.high)
+            rows.append(LookRow(name, look.seeds, look.t, Interval(look.difference, *ends), look.verdict))
     return rows
 
 
@@ -173,7 +170,7 @@ def to_record(row: Any) -> dict[str, Any]:
     An interval becomes NAME, NAME_low and NAME_high; any other dataclass or mapping becomes NAME_KEY for each key. A
     number that is nan or infinite becomes None.
 
-    >>> to_record(AccuracyRow("sft", "L1", Interval(0.5, 0.4, nan)))
+    >>> to_record(AccuracyRow("sft", "L1", Interval(0.5, 0.4, float("inf"))))
     {'arm': 'sft', 'level': 'L1', 'accuracy': 0.5, 'accuracy_low': 0.4, 'accuracy_high': None}
     """
     record: dict[str, Any] = {}

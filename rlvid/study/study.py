@@ -15,7 +15,10 @@ import numpy as np
 from rlvid.errors import UserError
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.runs import Row, Run, flatten_config, order_levels
+from rlvid.study.sequential import AdaptiveGrid
 from rlvid.utils.files import read_json
+
+STATE_FILE = "adaptive.json"  # in the folder of an adaptive grid
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,14 @@ class Study:
     comparisons: Sequence[tuple[str, str]]  # (arm, other arm), as planned
     runs: Sequence[Run]
     equivalence_margin: float = EQUIVALENCE_MARGIN  # differences below it count as equivalent; a share, not points
+    unseeded: Sequence[str] = ()  # arms that do not depend on the seed, such as an untrained base
+    endpoint: str = "accuracy"  # what is compared: "accuracy", or a measured reward such as "soft_accuracy"
+    adaptive: AdaptiveGrid | None = None  # the looks of a grid that adds seeds until its comparisons are decided
+
+    @property
+    def endpoint_column(self) -> str:
+        """The column of the answers that holds the endpoint."""
+        return "correct" if self.endpoint == "accuracy" else f"rewards/{self.endpoint}"
 
     @cached_property
     def arms(self) -> dict[str, list[Run]]:
@@ -149,7 +160,17 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
     ]
     comparisons = [(arm, other) for arm, other in grid["comparisons"]]
     margin = grid.get("equivalence_margin", EQUIVALENCE_MARGIN)
-    return Study(grid["name"], grid["question"], grid["control"], comparisons, runs, margin)
+    unseeded, endpoint = grid.get("unseeded", ()), grid.get("endpoint", "accuracy")
+    adaptive = read_adaptive(folder)
+    return Study(
+        grid["name"], grid["question"], grid["control"], comparisons, runs, margin, unseeded, endpoint, adaptive
+    )
+
+
+def read_adaptive(folder: Path) -> AdaptiveGrid | None:
+    """The looks of an adaptive grid so far; None if the folder holds none."""
+    state = read_json(folder / STATE_FILE)
+    return AdaptiveGrid.from_json(state) if state else None
 
 
 def _read_runs(folder: Path) -> Study:
@@ -172,7 +193,9 @@ def _read_runs(folder: Path) -> Study:
     ]
     runs.sort(key=lambda run: (configs[run.folder]["train"]["max_steps"] > 0, run.arm))
     control, *others = dict.fromkeys(run.arm for run in runs)
-    return Study(folder.name, "", control, [(arm, control) for arm in others], runs)
+    untrained = {run.arm for run in runs if configs[run.folder]["train"]["max_steps"] == 0}
+    comparisons = [(arm, control) for arm in others]
+    return Study(folder.name, "", control, comparisons, runs, unseeded=sorted(untrained))
 
 
 def _name_by_differences(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from math import isnan
+from math import isinf, isnan
 
 from rich import box
 from rich.markup import escape
@@ -15,15 +15,22 @@ from rich.table import Table
 from rich.text import Text
 
 from rlvid.study.comparison import Comparison
+from rlvid.study.contrasts import UNDECIDED
 from rlvid.study.design import DesignRow
 from rlvid.study.measures import MeasureDifferenceRow, MeasureRow
 from rlvid.study.noise_rows import NoiseCellRow, NoiseResponseRow
-from rlvid.study.rows import AggregateRow, ArmRow, MissingRow
+from rlvid.study.rows import ArmRow, LookRow, MissingRow
 from rlvid.study.runs import NOT_STARTED
 from rlvid.study.stats import Interval
 from rlvid.study.strip import Strip
 
-VERDICT_COLORS = {"better": "bold green", "worse": "bold red", "equivalent": "cyan", "not": "yellow"}  # by first word
+VERDICT_COLORS = {  # by the first word of a verdict
+    "better": "bold green",
+    "worse": "bold red",
+    "equivalent": "cyan",
+    "undecided": "yellow",
+    "one": "yellow",
+}
 NONE = "–"  # shown where there is no number
 
 
@@ -35,38 +42,50 @@ def design_table(rows: Sequence[DesignRow]) -> Table:
     return table
 
 
-def comparison_table(comparisons: Sequence[Comparison], wide: bool) -> Table:
-    """Return every comparison; if `wide`, with its interval drawn on one scale, and with what it would need."""
+def comparison_table(comparisons: Sequence[Comparison], width: int) -> Table:
+    """Return every comparison; from 100 columns on with a drawn interval, and from 130 on with all its numbers."""
+    wide, widest = width >= 100, width >= 130
     table = empty_table("comparison")
+    paired = comparisons[0].alone is not None
     drawn = ["worse│better"] if wide else []
-    needed = ["times", "seeds"] if wide else []
-    for name in ("points", "95 % interval", *drawn, "p", "verdict", *needed):
+    alone = ["alone"] if widest and paired else []
+    p_these_runs = ["p, these runs"] if widest and paired else []
+    needed = [*(["seeds"] if paired else []), "times"] if wide else []
+    for name in ("points", "95 % interval", *drawn, *alone, "p", *p_these_runs, "verdict", *needed):
         table.add_column(name, justify="left" if name in ("verdict", *drawn) else "right", no_wrap=True)
     reach = max(max(-row.difference.low, row.difference.high) for row in comparisons) or 1.0
     for (a, b), group in groupby(comparisons, key=lambda row: (row.a, row.b)):
         table.add_row(Text(f"{a}\nagainst {b}"))
         for row in group:
-            color = VERDICT_COLORS[row.verdict.split()[0]]
+            color = VERDICT_COLORS[row.verdict.split()[0].rstrip(":")]
             table.add_row(
                 Text(f" {row.condition}"),
                 f"{100 * row.difference.value:+.1f}",
                 _signed_ends(row.difference),
                 *(Strip(row.difference, reach, color) for _ in drawn),
-                "<.001" if row.p < 0.001 else f"{row.p:.3f}".removeprefix("0"),
+                *(_signed_ends(row.alone) if row.alone else "" for _ in alone),
+                _p_value(row.p),
+                *(_p_value(row.p_these_runs) for _ in p_these_runs),
                 Text(row.verdict, color),
-                *format_needed(row)[: len(needed)],
+                *format_needed(row)[2 - len(needed) :],
             )
         table.add_section()
     return table
 
 
 def format_needed(comparison: Comparison) -> tuple[str, str]:
-    """Return how many times the questions, or how many seeds, an undecided comparison needs; a dash from 100 on."""
-    if not comparison.verdict.startswith("not"):
+    """Return how many more seeds, or times the questions, an undecided comparison needs; a dash from 100 on."""
+    if comparison.verdict != UNDECIDED:
         return "", ""
-    times, seeds = comparison.needed.questions, comparison.needed.seeds
+    seeds, times = comparison.needed.seeds, comparison.needed.questions
     digits = 1 if times < 9.95 else 0
-    return f"x{times:.{digits}f}" if times < 100 else NONE, f"{seeds:.0f}" if seeds < 100 else NONE
+    return f"+{seeds:.0f}" if seeds < 100 else NONE, f"x{times:.{digits}f}" if times < 100 else NONE
+
+
+def _p_value(p: float | None) -> str:
+    if p is None:
+        return NONE
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
 def measure_table(means: Sequence[MeasureRow], differences: Sequence[MeasureDifferenceRow]) -> Table:
@@ -82,20 +101,6 @@ def measure_table(means: Sequence[MeasureRow], differences: Sequence[MeasureDiff
         cells = [_measure(row.mean) if row.mean else NONE for row in rows]
         difference = difference_of.get(arm)
         table.add_row(Text(arm), *cells, _measure(difference, "+") if difference else "")
-    return table
-
-
-def aggregate_table(rows: Sequence[AggregateRow]) -> Table:
-    """Return arms over all levels together: the interquartile mean, and the probability of beating the control."""
-    table = empty_table("arm, all levels")
-    for name in ("IQM", "95 % interval", "beats the control", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        cells = [f"{100 * row.iqm.value:.1f}", "" if isnan(row.iqm.low) else _ends(row.iqm)]
-        if row.beats_control:
-            wins = row.beats_control
-            cells += [f"{wins.value:.2f}", f"{wins.low:.2f}–{wins.high:.2f}"]
-        table.add_row(Text(row.arm), *cells)
     return table
 
 
@@ -130,6 +135,21 @@ def noise_response_table(rows: Sequence[NoiseResponseRow]) -> Table:
         slope_cells = (f"{100 * slope.value:+.1f}", _signed_ends(slope)) if slope else (NONE, "")
         cells, seeds = done_of(row.cells, row.planned_cells), str(row.seeds)
         table.add_row(Text(row.method), cells, seeds, _rate(row.lowest_j), *area_cells, *slope_cells)
+    return table
+
+
+def look_table(rows: Sequence[LookRow]) -> Table:
+    """Return the looks of an adaptive grid, comparison by comparison."""
+    table = empty_table("comparison, all levels")
+    for name in ("seeds", "information", "points", "repeated interval", "verdict"):
+        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
+    for comparison, group in groupby(rows, key=lambda row: row.comparison):
+        table.add_row(Text(comparison.replace(" | ", "\nagainst ")))
+        for row in group:
+            ends = NONE if isinf(row.difference.low) else _signed_ends(row.difference)
+            points = f"{100 * row.difference.value:+.1f}"
+            table.add_row("", str(row.seeds), f"{row.information:.0%}", points, ends, Text(row.verdict))
+        table.add_section()
     return table
 
 

@@ -19,5 +19,5 @@ def study_folder(tmp_path):
         right = ("1" * count + "0" * (100 - count), half)
         id = write_run(tmp_path / f"a{seed}", f"seed={seed}", right=right, rewards=np.linspace(0.4, 0.6, 60))
         cells.append(("grpo", seed, f"a{seed}", id))
-    write_grid(tmp_path, cells, [("grpo", "base")])
+    write_grid(tmp_path, cells, [("grpo", "base")], unseeded=["base"])
     return tmp_path

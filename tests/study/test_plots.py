@@ -84,7 +84,7 @@ def test_numbers_of_frames_and_sizes_are_both_drawn(tmp_path):
     cells = [cell for cell in grid.cells("nano") if cell.seed == 0]
     for cell in cells:
         assert write_run(tmp_path / cell.folder, *cell.overrides, right=("10" * 20,)) == cell.id
-    rows = [(cell.arm, cell.seed, cell.folder, cell.id, cell.levels) for cell in cells]
+    rows = [(cell.arm, cell.seed, cell.folder, cell.id, cell.axis_levels) for cell in cells]
     write_grid(tmp_path, rows, control=grid.control)
     panels = sweep_figure(read_study(tmp_path)).axes
     assert [panel.get_xlabel() for panel in panels] == ["frames", "% size"]

@@ -2,11 +2,11 @@
 
 import json
 
-import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from rlvid.study.comparison import compare_pairs, level_pairs
+from rlvid.study.comparison import compare_arms, fit_seed_model
+from rlvid.study.stats import permutation_test
 from rlvid.study.study import read_study
 from rlvid.study.tables import format_needed
 from rlvid.utils.files import write_text
@@ -32,61 +32,76 @@ def test_the_table_of_accuracies_has_the_counts(study_folder):
     assert all(len(line) <= 100 for line in text.splitlines() if not line.startswith("run folders"))
 
 
+def compare(folder):
+    """The rows of the comparisons of a study."""
+    study = read_study(folder)
+    return compare_arms(study, fit_seed_model(study))
+
+
 def test_the_equivalence_margin_is_the_grids(study_folder):
     about = json.loads((study_folder / "grid.json").read_text())
-    write_text(study_folder / "grid.json", json.dumps(about | {"equivalence_margin": 0.2}))
+    write_text(study_folder / "grid.json", json.dumps(about | {"equivalence_margin": 0.6}))
     text = printed_report(study_folder)
-    assert "equivalent within 20" in text
-    assert "an interval within 20 points of 0" in " ".join(text.split())
+    assert "equivalent within 60" in text
+    assert "it lies within 60 points of 0" in " ".join(text.split())
 
 
-def test_comparisons_are_paired_and_adjusted(study_folder):
-    first, second = compare_pairs(level_pairs(read_study(study_folder)))
-    assert format_needed(first) == ("", "")
-    assert format_needed(second) == ("–", "–"), "no number of questions shows a difference of 0"
-    gained = {1.0: 20, 0.5: 4}  # 20 questions that both seeds gained, and 4 that one of them gained
-    assert first.difference.value == pytest.approx(sum(size * count for size, count in gained.items()) / 100)
-    assert first.needed.questions < 1, "fewer questions would have been enough"
-    assert first.p == pytest.approx(2 * 2 * 0.5**24), "two-sided, times two comparisons"
-    assert (first.verdict, second.verdict) == ("better", "not distinguishable")
+def test_a_comparison_is_on_all_levels_and_on_each(study_folder):
+    both, first, second = compare(study_folder)
+    assert [row.condition for row in (both, first, second)] == ["all levels", "L1", "L2"]
+    assert both.difference.value == pytest.approx(0.11) and first.difference.value == pytest.approx(0.22)
     assert (second.difference.value, second.p) == (0.0, 1.0)
-    text = printed_report(study_folder)
-    assert "+22.0" in text and "<.001" in text
-    assert "adjusted for all 2 comparisons" in " ".join(text.split())
+    assert (first.verdict, second.verdict) == ("better", "undecided")
+    assert format_needed(first) == ("", "") and format_needed(second) == ("–", "–"), "nothing shows a difference of 0"
+    study = read_study(study_folder)
+    scores = [study.column(arm, "L1", "correct") for arm in ("grpo", "base")]
+    assert first.p_these_runs == permutation_test(*scores, study.video_ids("L1"))
+    text = printed_report(study_folder, 140)
+    assert "+22.0" in text and "The 3 intervals hold all together" in " ".join(text.split())
 
 
-def test_the_p_value_is_printed(tmp_path):
+def test_the_verdict_is_read_from_the_interval_and_agrees_with_p(study_folder):
+    for row in compare(study_folder):
+        excludes = not row.difference.low <= 0 <= row.difference.high
+        assert excludes == (row.p < 0.05) == (row.verdict in ("better", "worse"))
+        assert row.difference.low <= row.alone.low <= row.alone.high <= row.difference.high
+
+
+def test_with_one_seed_everywhere_nothing_is_said_of_other_seeds(tmp_path):
     write_pair(tmp_path, "0" * 60 + "1" * 35 + "1" * 205, "1" * 60 + "0" * 35 + "1" * 205)
-    text = printed_report(tmp_path)
-    assert "+8.3" in text and ".013" in text and "better" in text
+    text = printed_report(tmp_path, 140)
+    assert "+8.3" in text and "one seed: these runs only" in line_starting(text, " all levels")
+    assert ".013" in line_starting(text, " all levels"), "McNemar's exact p of these runs: 60 against 35"
 
 
-def test_an_undecided_comparison_says_how_many_questions_it_needs(tmp_path):
-    """One seed: Miller's number of questions, (2.80 / .04)^2 times the variance .1584, divided by the present 100."""
-    write_pair(tmp_path, "0" * 10 + "1" * 6 + "1" * 84, "1" * 10 + "0" * 6 + "1" * 84)
-    line = line_starting(printed_report(tmp_path), " L1")
-    assert line.split()[-4:] == ["not", "distinguishable", "x7.8", "–"]
-    narrow = printed_report(tmp_path, 80)
-    assert "distinguishable" in narrow and "x7.8" not in narrow, "only where there is room"
+def test_an_undecided_comparison_prints_what_it_needs(study_folder):
+    for path in study_folder.glob("a*/eval/L1.jsonl"):
+        edit_answers(path, lambda i, row: row | {"correct": i < 44})
+    wide, narrow = printed_report(study_folder, 140), printed_report(study_folder, 80)
+    line = line_starting(wide, " L1").split()
+    assert line[-3] == "undecided" and (line[-2].startswith("+") or line[-2] == "–") and line[-1][0] in "x–"
+    assert "undecided" in narrow and "p, these runs" not in narrow, "only where there is room"
 
 
 def test_questions_about_one_video_are_one_cluster(study_folder):
     """Five videos of twenty questions, and all gains are in two of them: no evidence, however many the questions."""
     for path in study_folder.glob("*/eval/L1.jsonl"):
         edit_answers(path, lambda i, row: row | {"video": f"v{i // 20}"})
-    first, _ = compare_pairs(level_pairs(read_study(study_folder)))
-    assert first.p == 1.0, "two videos have equal signs with probability 1/2; times two comparisons"
-    assert first.verdict == "not distinguishable"
+    _, first, _ = compare(study_folder)
+    assert first.p_these_runs == 0.5, "two videos have equal signs with probability 1/2"
+    assert first.verdict == "undecided"
     text = printed_report(study_folder)
     assert line_starting(text, "videos").split() == ["videos", "5", "100"]
     clustered, independent = line_starting(text, "design effect").split()[2:]
     assert float(clustered) > 15 and independent == "1.0", "a video's questions are all right or all wrong"
 
 
-def test_the_detectable_difference_follows_from_the_discordance(study_folder):
-    """The base disagrees with the seeds of grpo on 20 and on 24 questions of L1, and on none of L2."""
-    line = line_starting(printed_report(study_folder), "detectable with")
-    assert line.split()[2:] == [f"{280.16 * np.sqrt(0.22 / 100):.1f}", "0.0"]
+def test_a_detectable_difference_is_wider_than_the_interval(study_folder):
+    _, first, second = compare(study_folder)
+    for row in (first, second):
+        assert row.detectable > (row.difference.high - row.difference.low) / 2
+    shown = line_starting(printed_report(study_folder), "detectable with").split()[2:]
+    assert shown == [f"{100 * row.detectable:.1f}" for row in (first, second)]
 
 
 def test_runs_that_are_not_finished_are_listed(study_folder):
@@ -133,8 +148,9 @@ def test_answers_to_other_questions_are_left_out_and_listed(study_folder):
     words = " ".join(text.split())
     assert "grpo 2 L2 left out: 80 of the 100 questions of other runs answered" in words
     assert "old 0 L1 left out: 50 of the 100" in words and "L2 left out: 0 of" in words
-    comparisons = compare_pairs(level_pairs(read_study(study_folder)))
-    assert [(row.a, row.condition) for row in comparisons] == [("grpo", "L1"), ("grpo", "L2")]
+    assert {(row.a, row.condition) for row in compare(study_folder)} <= {
+        ("grpo", level) for level in ("all levels", "L1", "L2")
+    }
 
 
 def test_clips_that_could_not_be_read_are_counted(study_folder):

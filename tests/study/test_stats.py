@@ -186,7 +186,7 @@ def test_grpo_beats_sft_on_l2_and_l3_but_not_on_l1_in_the_papers_counts():
     ]
     adjusted = holm_adjust([p for _, p in tests])
     verdicts = [classify_difference(difference, p) for (difference, _), p in zip(tests, adjusted, strict=True)]
-    assert verdicts == ["not distinguishable", "better", "better"]
+    assert verdicts == ["undecided", "better", "better"]
     assert [round(100 * difference.value, 1) for difference, _ in tests] == [2.2, 6.1, 6.7]
 
 

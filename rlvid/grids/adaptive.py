@@ -1,0 +1,110 @@
+"""Adaptive grids: only arms whose comparisons are still open get more seeds. `rlvid grid EXPERIMENT --until decided`.
+
+After 2, 3, 4, 5, 6 and 8 seeds of every open arm there is a look at all comparisons on all levels (see
+`study.sequential`). Each look is written to `adaptive.json` in the grid's folder, so a grid that is killed continues
+with the same looks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from rlvid.errors import UserError
+from rlvid.grids.cell import Cell
+from rlvid.study.comparison import contrast_name, fit_seed_model
+from rlvid.study.contrasts import difference
+from rlvid.study.sequential import AdaptiveGrid, Look
+from rlvid.study.study import STATE_FILE, read_adaptive, read_study
+from rlvid.utils.files import write_text
+
+Runner = Callable[[Mapping[str, int]], tuple[int, list[Cell]]]  # arm -> seeds; runs them, returns exit code and cells
+
+
+def run_until_decided(
+    out: Path,
+    pairs: Sequence[tuple[str, str]],
+    arms: Sequence[str],
+    unseeded: Sequence[str],
+    margin: float,
+    max_seeds: int,
+    run: Runner,
+) -> int:
+    """Run an adaptive grid to its end, or continue one.
+
+    Args:
+        out: the grid's folder.
+        pairs: the comparisons, (arm, other arm).
+        arms: all arms; those in no comparison get as many seeds as the first look.
+        unseeded: arms that are run once.
+        margin: differences smaller than this count as equivalent; a share.
+        max_seeds: no arm gets more.
+        run: runs all arms with so many seeds, and waits for them.
+
+    Returns:
+        The exit code: 0, or that of `run` if a cell failed. The same command continues with the same look.
+
+    Raises:
+        UserError: if the folder holds a grid with fixed seeds, or an adaptive one with other settings.
+    """
+    state = _begin(out, pairs, margin, max_seeds)
+    console = Console()
+    while (seeds := state.next_seeds()) is not None:
+        code, cells = run(_seeds_per_arm(state, arms, unseeded, seeds))
+        if code:
+            return code
+        model = fit_seed_model(read_study(out))
+        if model is None:
+            raise UserError(f"{out}: no finished run answered any question, so nothing can be compared")
+        looks = state.look(model, seeds)
+        write_text(out / STATE_FILE, json.dumps(state.to_json(), indent=1))
+        console.print("", look_table(looks, seeds, len({cell.id for cell in cells})))
+    return 0
+
+
+def _begin(out: Path, pairs: Sequence[tuple[str, str]], margin: float, max_seeds: int) -> AdaptiveGrid:
+    """The saved state of the grid in a folder, or that of a new one."""
+    contrasts = {contrast_name(a, b): difference(a, b) for a, b in pairs}
+    state = read_adaptive(out)
+    if state is None:
+        if (out / "grid.json").is_file():
+            raise UserError(
+                f"{out} holds a grid with fixed seeds, which cannot be made adaptive after its results were seen: "
+                "give another --out"
+            )
+        return AdaptiveGrid(contrasts, margin=margin, max_seeds=max_seeds)
+    settings = (dict(state.contrasts), state.margin, state.max_seeds)
+    if settings != (contrasts, margin, max_seeds):
+        raise UserError(
+            f"{out} holds an adaptive grid with other comparisons, --margin or --max-seeds (its margin is "
+            f"{100 * (state.margin or 0):g} points, its most seeds {state.max_seeds}): they cannot be changed after "
+            "the first look; give another --out"
+        )
+    return state
+
+
+def _seeds_per_arm(state: AdaptiveGrid, arms: Sequence[str], unseeded: Sequence[str], seeds: int) -> dict[str, int]:
+    """Arm -> seeds at the next look: `seeds` for arms with an open comparison; the others keep what they have."""
+    still_open, counts = state.open_arms(unseeded), {}
+    for arm in arms:
+        seen = [c.looks[-1].seeds for c in state.comparisons.values() if arm in c.weights and c.looks]
+        counts[arm] = 1 if arm in unseeded else seeds if arm in still_open else max(seen, default=state.schedule()[0])
+    return counts
+
+
+def look_table(looks: Mapping[str, Look], seeds: int, runs: int) -> Table:
+    """The comparisons that were open at a look, and what it says of them."""
+    title = f"look after {seeds} seeds ({runs} runs), all levels"
+    table = Table("comparison", title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
+    for name in ("points", "repeated interval", "information", "verdict"):
+        table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
+    for name, look in looks.items():
+        ends = "–" if look.low is None or look.high is None else f"{100 * look.low:+.1f} to {100 * look.high:+.1f}"
+        table.add_row(
+            name.replace(" | ", " against "), f"{100 * look.difference:+.1f}", ends, f"{look.t:.0%}", look.verdict
+        )
+    return table

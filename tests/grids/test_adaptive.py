@@ -1,0 +1,112 @@
+"""Adaptive grids: looks, arms that stop, kills between looks, and what cannot be changed afterwards."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from rlvid import report
+from rlvid.errors import UserError
+from rlvid.grids import Grid
+from rlvid.grids.adaptive import run_until_decided
+from rlvid.study.study import STATE_FILE, read_study
+from tests.helpers.reports import printed_report, write_grid, write_run
+
+PAIRS = [("better", "base"), ("equal", "base")]
+ARMS, UNSEEDED = ["base", "better", "equal"], ["base"]
+
+
+def runner(folder, accuracy, calls):
+    """A function that runs an adaptive grid's arms: 400 questions, of which an arm answers so many per cent right."""
+
+    def run(seeds):
+        calls.append(dict(seeds))
+        cells = []
+        for arm, count in seeds.items():
+            for seed in range(count):
+                rng = np.random.default_rng([seed, *arm.encode()])
+                marks = "".join("1" if x < accuracy[arm] else "0" for x in rng.random(400))
+                id = write_run(
+                    folder / f"{arm}{seed}", f"seed={seed}", f"eval.seed={len(arm)}", right=(marks, marks[::-1])
+                )
+                cells.append((arm, seed, f"{arm}{seed}", id))
+        write_grid(folder, cells, PAIRS, control="base", unseeded=UNSEEDED, equivalence_margin=0.05)
+        return 0, []
+
+    return run
+
+
+def until_decided(folder, accuracy, calls, max_seeds=8, margin=0.05):
+    return run_until_decided(folder, PAIRS, ARMS, UNSEEDED, margin, max_seeds, runner(folder, accuracy, calls))
+
+
+def test_an_arm_whose_comparison_is_decided_gets_no_more_seeds(tmp_path):
+    calls = []
+    assert until_decided(tmp_path, {"base": 0.4, "better": 0.75, "equal": 0.42}, calls) == 0
+    looks = json.loads((tmp_path / STATE_FILE).read_text())["looks"]
+    assert looks["better | base"][-1]["verdict"] == "better"
+    decided_at = looks["better | base"][-1]["seeds"]
+    assert calls[0] == {"base": 1, "better": 2, "equal": 2}
+    assert all(call["better"] <= decided_at and call["base"] == 1 for call in calls)
+    assert calls[-1]["equal"] == looks["equal | base"][-1]["seeds"] > decided_at
+    text = printed_report(tmp_path, 140)
+    words = " ".join(text.split())
+    assert "Arms got more seeds only while one of their comparisons was open" in words and "instead of 17" in words
+    better = next(row for row in report(tmp_path, plots=False).comparisons if row.a == "better")
+    assert better.verdict == "better" and better.difference.low == pytest.approx(looks["better | base"][-1]["low"])
+
+
+def test_a_grid_killed_between_two_looks_continues_with_the_same_looks(tmp_path):
+    accuracy = {"base": 0.4, "better": 0.46, "equal": 0.42}
+    until_decided(tmp_path / "whole", accuracy, [])
+    killed, calls = tmp_path / "killed", []
+
+    class Killed(Exception):
+        pass
+
+    def run(seeds):
+        if len(calls) == 1:
+            raise Killed
+        return runner(killed, accuracy, calls)(seeds)
+
+    with pytest.raises(Killed):
+        run_until_decided(killed, PAIRS, ARMS, UNSEEDED, 0.05, 8, run)
+    until_decided(killed, accuracy, calls)
+    states = [json.loads((folder / STATE_FILE).read_text()) for folder in (tmp_path / "whole", killed)]
+    assert states[0] == states[1]
+    assert [call["equal"] for call in calls] == sorted({call["equal"] for call in calls}), "no look is repeated"
+
+
+def test_a_failed_cell_ends_without_a_look(tmp_path):
+    assert run_until_decided(tmp_path, PAIRS, ARMS, UNSEEDED, 0.05, 8, lambda seeds: (1, [])) == 1
+    assert not (tmp_path / STATE_FILE).exists()
+
+
+def test_a_grid_begun_with_fixed_seeds_cannot_become_adaptive(tmp_path):
+    runner(tmp_path, dict.fromkeys(ARMS, 0.5), [])(dict.fromkeys(ARMS, 2))
+    with pytest.raises(UserError, match="holds a grid with fixed seeds, which cannot be made adaptive"):
+        until_decided(tmp_path, dict.fromkeys(ARMS, 0.5), [])
+
+
+def test_settings_cannot_change_after_the_first_look(tmp_path):
+    accuracy = {"base": 0.4, "better": 0.75, "equal": 0.42}
+    until_decided(tmp_path, accuracy, [], max_seeds=3)
+    shutil.copytree(tmp_path, tmp_path.with_name("copy"))
+    for changed in ({"max_seeds": 8}, {"max_seeds": 3, "margin": 0.1}):
+        with pytest.raises(UserError, match="holds an adaptive grid with other comparisons, --margin or --max-seeds"):
+            until_decided(tmp_path, accuracy, [], **changed)
+    assert read_study(tmp_path).adaptive.max_seeds == 3
+
+
+def test_further_seeds_follow_the_named_ones():
+    grid = Grid("g", "?", seeds=(4, 7), control="a", arms={"a": {}, "b": {}})
+    assert grid.seed_numbers(1) == [4] and grid.seed_numbers(4) == [4, 7, 8, 9]
+    assert grid.pairs == [("b", "a")]
+
+
+def test_the_margin_is_a_third_of_the_effect_at_stake():
+    grid = Grid("g", "?", seeds=(0,), control="a", arms={"a": {}})
+    assert grid.margin == 0.03
+    assert Grid("g", "?", (0,), "a", effect_at_stake=0.12).margin == pytest.approx(0.04)
+    assert Grid("g", "?", (0,), "a", effect_at_stake=0.12, equivalence_margin=0.02).margin == 0.02
