@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from algorithms._robust import NoiseChannel
@@ -28,8 +29,10 @@ class Backward(DrGRPO, NoiseChannel):
         """Return the batch with (B, T) advantages.
 
         With z-scores, rewards are first multiplied by J, so that GRPO's constant 1e-4 in the denominator has the same
-        effect as on uncorrected verdicts.
+        effect as on uncorrected verdicts. If all groups share one standard deviation, they also share one J, the median
+        of the prompts': each prompt's own would multiply the correction away.
         """
         false_positives, false_negatives = self.error_rates(step)
-        unit = 1.0 if self.scale_rewards == "none" else 1 - false_positives - false_negatives
+        j = 1 - false_positives - false_negatives  # (P, 1)
+        unit = {"none": torch.ones_like(j), "group": j, "batch": j.median()}[self.scale_rewards]
         return with_advantages(step, self.advantages(unit * (self.rewards(step) - self.kl_penalty(step))))

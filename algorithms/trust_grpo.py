@@ -18,7 +18,9 @@ class TrustGRPO(GRPO, OutcomeAlgorithm):
     gamma = min(1, exp(mean judged score of the group's right completions - that of its wrong ones)). Where all are
     right or all are wrong, the judged reward is not used. Each judged reward has its own gamma and its weight in the
     mix, which is 0.3 in the released code; that code's horizon is our default. The released code scores wrong
-    completions 0 without calling the judge; ours has all completions judged.
+    completions 0 without calling the judge; ours has all completions judged. Of a reward that pays only right answers
+    (the consistency rewards with `gated`), gamma compares the scores before the gate, and the gated ones are paid:
+    behind the gate, wrong completions score 0 and gamma would always be 1.
     """
 
     judged: tuple[str, ...] = ()  # names of rewards; empty: all but the outcome and "format"
@@ -42,7 +44,8 @@ class TrustGRPO(GRPO, OutcomeAlgorithm):
         trusted = {}
         for name in judged:
             scores = step.columns[require_reward(step, name)]
-            lead = masked_mean(scores, right) - masked_mean(scores, ~right)  # (P, 1), NaN where one side is empty
+            ungated = step.agreements.get(name, scores)
+            lead = masked_mean(ungated, right) - masked_mean(ungated, ~right)  # (P, 1), NaN where one side is empty
             gamma = lead.clamp(max=0).exp().nan_to_num(0.0)
             trusted[name] = gamma * fade * scores
         return super().rewards(replace(step, columns={**step.columns, **trusted}))

@@ -5,8 +5,8 @@ wrong at 20 % are also wrong at 40 %. Corrections get the true error rates of th
 clean gradient that the noise leaves. Within each cell, the report compares every algorithm with GRPO.
 
 Known limits: for symmetric and confusable noise the corrections assume that each verdict errs independently, but a
-wrong label is wrong for the whole group. "dr_grpo, lr / J" is a larger learning rate and nothing else: AdamW cancels a
-constant factor of the gradient.
+wrong label is wrong for the whole group. With `accuracy` alone, `backward` multiplies the gradient by 1 / J, which AdamW
+cancels; beside `format`, as here, it also lowers that reward's relative weight.
 
 rlvid grid experiments/noise_robustness.py --jobs 2
 """
@@ -14,7 +14,6 @@ rlvid grid experiments/noise_robustness.py --jobs 2
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from rlvid.config import load
 from rlvid.grids.grid import Grid, Settings
 
 CLEAN = "clean"
@@ -47,12 +46,6 @@ def with_true_rates(algorithm: str, twin: str, levels: Mapping[str, str]) -> Set
     return {"algorithm": algorithm, **NO_KL, **fields}
 
 
-def scaled_learning_rate(levels: Mapping[str, str]) -> Settings:
-    """Return Dr. GRPO with the learning rate divided by J."""
-    information, rate = 1 - sum(rates(levels["noise"])), load(levels["preset"]).train.learning_rate
-    return {"algorithm": "dr_grpo", **({"train.learning_rate": rate / information} if information < 1 else {})}
-
-
 def without_wrong_labels(levels: Mapping[str, str]) -> Settings | None:
     """Return an oracle that leaves out the samples with wrong labels, or None for verifier noise."""
     if levels["noise"] == CLEAN:
@@ -76,7 +69,6 @@ ALGORITHMS: dict[str, Settings | Callable[[Mapping[str, str]], Settings | None]]
     "backward": partial(with_true_rates, "backward", "dr_grpo"),
     "forward": partial(with_true_rates, "forward", "forward"),
     "olr": {"algorithm": "olr", **NO_KL},
-    "dr_grpo, lr / J": scaled_learning_rate,
     "oracle": without_wrong_labels,
     "majority vote": partial(clean_only, {"algorithm": "ttrl", **NO_KL}),
     "random reward": partial(clean_only, {"rewards.random": 1.0, "rewards.accuracy": 0.0}),

@@ -185,6 +185,7 @@ class Step:
     labels: Sequence[str | None] = ()  # (P,) the right letter according to the data set
     answers: Sequence[Sequence[str | None]] = ()  # (P, G) the letters that the completions answer with
     finished: Tensor | None = None  # (P, G) bool: not cut off at the length limit
+    agreements: Mapping[str, Tensor] = field(default_factory=dict)  # gated reward -> (P, G) its scores before the gate
     number: int = 1  # the step's number, from 1
     memory: dict[str, Any] = field(default_factory=dict)
 

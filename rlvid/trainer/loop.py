@@ -100,7 +100,8 @@ class Trainer(TrainerSetup):
         reference = self.reference if "ref_logps" in self.algorithm.needs else None
         with self.state.gathered(reference, self.policy if self.policy.critic else None), self.timer("reference"):
             token_inputs = rollout.token_inputs(self.policy, reference, temperature, self.backoff)
-        step = rollout.to_step(number, self.mix.weights_at(number), token_inputs, self.counters.memory)
+        weights, memory = self.mix.weights_at(number), self.counters.memory
+        step = rollout.to_step(number, weights, token_inputs, memory, self.noise.corrupted_reward)
         batch = assign_credit(self.algorithm, step)
         return Credited(step, batch, rollout.with_batch(batch, self.policy.device))
 

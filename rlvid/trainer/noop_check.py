@@ -3,7 +3,9 @@
 The verdicts of a verifier that errs at constant rates are an affine function of the right ones. Group z-scores cancel a
 correction of them, and other group baselines leave a constant factor of it. An algorithm with a correction names its
 `twin`, the same algorithm without the correction. Here both give credit to every pattern of verdicts that a group can
-have, with random patterns of the other rewards. If the two credits are equal up to one factor, so are the two runs.
+have, with random patterns of the other rewards. If the two credits are equal up to one factor, so are the two runs:
+AdamW divides each gradient by its running size. Only terms that do not have the factor, the KL and the entropy bonus,
+and a gradient that `train.max_grad_norm` clips in one run and not in the other, make a difference.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ def noop_warning(algorithm: Algorithm, mix: Mapping[str, float], num_generations
         return same
     size = "the counted 1 / J" if getattr(algorithm, "estimate", False) else f"{factor:.3g}"
     regularizers = " and ".join(key for key in ("beta", "entropy_coef") if getattr(algorithm, key))
-    smaller = f" and a smaller {regularizers}" if regularizers else ""
-    return f"{same} times {size}, as with a larger learning rate{smaller}"
+    gain = f"{same} times {size}: AdamW cancels a constant gain of the gradient unless it is clipped"
+    change = "lowers" if factor > 1 else "raises"
+    return f"{gain}; it only {change} the relative weight of {regularizers}" if regularizers else gain
 
 
 def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], num_generations: int) -> float | None:

@@ -98,8 +98,18 @@ class Rollout:
         position = {record.index: i for i, record in enumerate(self.records)}
         return [position[index] for index in self.indices]
 
-    def to_step(self, number: int, mix: Mapping[str, float], token_inputs: Mapping[str, Tensor], memory: dict) -> Step:
+    def to_step(
+        self,
+        number: int,
+        mix: Mapping[str, float],
+        token_inputs: Mapping[str, Tensor],
+        memory: dict,
+        noisy_reward: str = "",
+    ) -> Step:
         """What an algorithm gets to see: rewards, labels and (B, T) token tensors of all processes. A collective.
+
+        Rewards that record their scores before a gate as evidence `agreement/NAME` pass these on, except for
+        `noisy_reward`: the noise in its verdicts comes after them, and no algorithm may look behind it.
 
         Raises UserError if a reward exceeds float32: its spread would overflow, and nothing would be learnt.
         """
@@ -110,6 +120,11 @@ class Rollout:
         zeros = torch.zeros_like(mask)
         return Step(
             columns={name: _column(records, name, number) for name in mix},
+            agreements={
+                name: _to_tensor([record.evidence[f"agreement/{name}"] for record in records])
+                for name in mix
+                if name != noisy_reward and all(f"agreement/{name}" in record.evidence for record in records)
+            },
             reward_weights=mix,
             batch=Batch(mask, zeros, zeros, **gathered),
             ids=[record.id for record in records],
@@ -183,12 +198,16 @@ class Rollout:
 
 def _column(records: Sequence[GroupRecord], name: str, step: int) -> Tensor:
     """(P, G) float64 rewards, NaN where the reward does not apply."""
-    rows = [[float("nan") if value is None else value for value in record.columns[name]] for record in records]
-    column = torch.tensor(rows, dtype=torch.float64)
+    column = _to_tensor([record.columns[name] for record in records])
     largest = column.nan_to_num(0).abs().max()
     if largest > torch.finfo(torch.float32).max:
         raise UserError(f"step {step}: reward {name!r} explodes, its size reached {largest:.3g}: bound it")
     return column
+
+
+def _to_tensor(rows: Sequence[Sequence[float | None]]) -> Tensor:
+    """(P, G) float64, with NaN for None."""
+    return torch.tensor([[float("nan") if x is None else x for x in row] for row in rows], dtype=torch.float64)
 
 
 def dummy_group(policy: Policy, prompt: Prompt) -> tuple[ModelInputs, Group]:

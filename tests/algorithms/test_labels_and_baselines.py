@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -177,6 +178,18 @@ def test_trust_grpo_equals_hand_computed_values():
     assert torch.equal(trust.rewards(step)[1], outcome[1] + 0.5), "no right completion was judged"
     with pytest.raises(ValueError, match="there is no reward 'juge' in the mix, only accuracy, judge, format"):
         build("algorithms", "trust_grpo", judged=("juge",)).rewards(step)
+
+
+def test_trust_grpo_compares_gated_rewards_before_their_gate():
+    """The judge likes the wrong completions better by 0.6; behind the gate they score 0 and gamma would be 1."""
+    outcome = torch.tensor([[1.0, 1, 0, 0]], dtype=torch.float64)
+    agreement = torch.tensor([[0.1, 0.3, 0.9, 0.7]], dtype=torch.float64)
+    step = verdict_step(outcome, reward_weights={"accuracy": 1.0, "consistency": 0.3}, number=50)
+    step.columns["consistency"] = outcome * agreement
+    trust, fade = build("algorithms", "trust_grpo", horizon=100.0), 0.3 * math.exp(-0.5)
+    assert torch.allclose(trust.rewards(step), outcome + fade * outcome * agreement), "nothing was recorded: gamma is 1"
+    step = replace(step, agreements={"consistency": agreement})
+    assert torch.allclose(trust.rewards(step), outcome + math.exp(-0.6) * fade * outcome * agreement)
 
 
 # --- Memory

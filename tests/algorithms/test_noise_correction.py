@@ -96,7 +96,7 @@ def test_the_expected_gradient_of_a_bandit_is_the_clean_one():
 
     clean = gradient("dr_grpo", noise=False)
     assert torch.allclose(gradient("backward", noise=True, **RATES), clean, atol=1e-6)
-    assert torch.allclose(gradient("dr_grpo", noise=True), J * clean, atol=1e-6), "a learning rate would do as well"
+    assert torch.allclose(gradient("dr_grpo", noise=True), J * clean, atol=1e-6), "a constant gain, as AdamW cancels it"
     assert torch.allclose(gradient("forward", noise=True, **RATES), J * 3 / 2 * clean, atol=1e-6)
 
 
@@ -136,6 +136,15 @@ def test_error_rates_may_depend_on_the_label():
         build("algorithms", "noise_corrected_grpo", rates={"A": [0.6, 0.4]})
     with pytest.raises(UserError, match=r"rates.A must be \[false positives, false negatives\]"):
         build("algorithms", "noise_corrected_grpo", rates={"A": 0.6})
+
+
+def test_one_standard_deviation_for_all_groups_keeps_the_correction_of_each_prompt():
+    """J is 0.8 for label A and 0.32 for label B: the same verdicts count 2.5 times as much where the label is B."""
+    step = verdict_step(torch.tensor([[1.0, 0.0, 0.0, 1.0]] * 3, dtype=torch.float64), labels=["A", "B", "B"])
+    for scale, ratio in (("none", 2.5), ("batch", 2.5), ("group", 1.0)):
+        options = {"rates": {"A": [0.1, 0.1], "B": [0.34, 0.34]}, "scale_rewards": scale}
+        advantages = advantages_of("noise_corrected_dr_grpo", step, **options)
+        assert (advantages[1, 0] / advantages[0, 0]).item() == pytest.approx(ratio), scale
 
 
 def test_error_rates_are_estimated_from_disagreeing_verdicts():

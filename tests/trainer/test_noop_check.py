@@ -6,7 +6,8 @@ import torch
 from rlvid.errors import UserError
 from rlvid.registry import build
 from rlvid.trainer.noop_check import enumerate_verdicts, noop_warning
-from tests.helpers.steps import RATES, advantages_of
+from tests.helpers import toy
+from tests.helpers.steps import RATES, J, advantages_of
 
 
 @pytest.mark.parametrize("scale", ["group", "batch"])
@@ -23,15 +24,32 @@ def test_no_ops_are_named():
         return noop_warning(build("algorithms", name, **options), mix or {"accuracy": 1.0}, generations)
 
     same = "algorithm 'backward' is a no-op here: whatever the verdicts, its credit is that of 'dr_grpo'"
-    larger = f"{same} times 1.43, as with a larger learning rate"
+    gain = f"{same} times 1.43: AdamW cancels a constant gain of the gradient unless it is clipped"
     assert warning("backward", scale_rewards="group", **RATES) == same
     assert warning("backward", scale_rewards="group", generations=16, **RATES) == same
-    assert warning("backward", **RATES) == larger
-    assert warning("backward", beta=0.1, **RATES) == f"{larger} and a smaller beta"
+    assert warning("backward", **RATES) == gain
+    regularized = f"{gain}; it only lowers the relative weight of beta and entropy_coef"
+    assert warning("backward", beta=0.1, entropy_coef=0.1, **RATES) == regularized
     assert warning("backward", estimate=True).startswith(f"{same} times the counted 1 / J")
     assert warning("backward", {"accuracy": 1.0, "format": 0.0}, scale_rewards="batch", **RATES) == same
     assert "that of 'grpo'" in warning("s_grpo", false_positives=0.0, false_negatives=0.0)
     assert "that of 'grpo'" in warning("trust_grpo", {"accuracy": 1.0, "format": 0.2}), "nothing is judged"
+
+
+def test_adamw_cancels_a_constant_gain_but_a_learning_rate_over_j_is_another_run():
+    """`backward` at J = 0.7 ends where `dr_grpo` does; without the division by J, a learning rate over J does not."""
+
+    def train(name, learning_rate=0.01, beta=0.0, **options):
+        policy = toy.ToyPolicy()
+        algorithm = build("algorithms", name, beta=beta, **options)
+        toy.train_toy(policy, algorithm, steps=20, learning_rate=learning_rate)
+        return policy.logits.detach()
+
+    plain = train("dr_grpo")
+    assert (train("backward", **RATES) - plain).abs().max() < 1e-3 * plain.abs().max()
+    assert (train("dr_grpo", learning_rate=0.01 / J) - plain).abs().max() > 0.2 * plain.abs().max()
+    pulled, corrected = train("dr_grpo", beta=1.0), train("backward", beta=1.0, **RATES)
+    assert (corrected - pulled).abs().max() > 0.01 * plain.abs().max(), "the relative weight of beta is smaller"
 
 
 @pytest.mark.parametrize(

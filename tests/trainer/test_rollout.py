@@ -63,6 +63,18 @@ def test_a_reward_that_does_not_apply_is_nan():
     assert build("algorithms", "reinforce").rewards(step).tolist() == [[2.0, 0.0]]
 
 
+def test_scores_before_a_gate_are_passed_on_unless_noise_is_in_them():
+    rollout = rollout_of(MIXED, FLAT)
+    for record, row in zip(rollout.records, ([0.2, None], [0.4, 0.6]), strict=True):
+        record.columns["consistency"] = [0.0, 0.0]
+        record.evidence["agreement/consistency"] = row
+    mix = {"accuracy": 1.0, "consistency": 0.3}
+    [[name, scores]] = rollout.to_step(1, mix, {}, {}, "accuracy").agreements.items()
+    assert name == "consistency" and scores.nan_to_num(-1).tolist() == [[0.2, -1], [0.4, 0.6]]
+    assert not rollout.to_step(1, mix, {}, {}, "consistency").agreements
+    assert not rollout.to_step(1, {"accuracy": 1.0}, {}, {}).agreements
+
+
 def test_a_dummy_group_has_no_weight():
     rollout = rollout_of(MIXED, FLAT)
     step = rollout.to_step(1, {"accuracy": 1.0}, {"sampled_logps": torch.zeros(4, 2)}, {})
