@@ -5,8 +5,8 @@ wrong at 20 % are also wrong at 40 %. Corrections get the true error rates of th
 clean gradient that the noise leaves. Within each cell, the report compares every algorithm with GRPO.
 
 Known limits: for symmetric and confusable noise the corrections assume that each verdict errs independently, but a
-wrong label is wrong for the whole group. With `accuracy` alone, `backward` multiplies the gradient by 1 / J, which AdamW
-cancels; beside `format`, as here, it also lowers that reward's relative weight.
+wrong label is wrong for the whole group. With `accuracy` alone, `backward` multiplies the gradient by 1 / J, and AdamW
+cancels that; beside `format`, as here, it lowers that reward's relative weight.
 
 rlvid grid experiments/noise_robustness.py --jobs 2
 """
