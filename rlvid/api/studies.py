@@ -76,9 +76,9 @@ def report(
             write_text(Path(path), to_text())
             Console().print(f"rows         {path}", soft_wrap=True, highlight=False, markup=False)
     if html:
-        from rlvid.study.page import save
+        from rlvid.study.page import save_page
 
-        Console().print(f"page         {save(Path(runs), Path(html))}", soft_wrap=True)
+        Console().print(f"page         {save_page(Path(runs), Path(html))}", soft_wrap=True)
     return result
 
 
@@ -126,11 +126,11 @@ def compare(
     """
     from rich.console import Console
 
-    from rlvid.study.cases import choose, pairs, show
+    from rlvid.study.cases import compare_runs, render_comparison, select_questions
 
-    cases = pairs(Path(a), Path(b))
-    chosen = choose(cases, patterns, levels, domains, where)
-    Console().print("", show(cases, chosen, (Path(a).name, Path(b).name), limit))
+    pairs = compare_runs(Path(a), Path(b))
+    selected = select_questions(pairs, patterns, levels, domains, where)
+    Console().print("", render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit))
 
 
 def attention(
@@ -157,11 +157,11 @@ def attention(
     from rich.console import Console
 
     from rlvid.study import heatmap
-    from rlvid.study.attention import together
+    from rlvid.study.attention import record_runs
 
-    looks, prompt, clip = together([Path(run) for run in runs], sample, layers, heads)
+    recorded, prompt, clip = record_runs([Path(run) for run in runs], sample, layers, heads)
     folder = Path(out) if out else Path(runs[0]) / "attention" / sample
-    heatmap.save(looks, prompt, clip, what, folder)
-    picture = heatmap.draw(looks, prompt, clip, what, folder / "attention.png")
-    Console().print("", heatmap.table(looks), "", f"drawn: {picture}")
+    heatmap.save_json(recorded, prompt, clip, what, folder)
+    picture = heatmap.draw_figure(recorded, prompt, clip, what, folder / "attention.png")
+    Console().print("", heatmap.share_table(recorded), "", f"picture: {picture}")
     return picture

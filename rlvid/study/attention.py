@@ -1,4 +1,7 @@
-"""Where a run looks while it writes: output-to-visual-token attention, as in the paper's Figures 4 and 5."""
+"""Where a run attends while it writes: attention from completion tokens to visual tokens.
+
+As in Figures 4 and 5 of SEED-Bench-R1 (arXiv:2503.24376).
+"""
 
 from __future__ import annotations
 
@@ -17,8 +20,7 @@ from torch import Tensor
 from rlvid.config import Config, load
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
-from rlvid.policy import attention
-from rlvid.policy.attention import TOKEN_KINDS
+from rlvid.policy.attention import TOKEN_KINDS, attention_shares, find_sinks, record_attention, token_kinds
 from rlvid.policy.model import Policy
 from rlvid.policy.types import ModelInputs
 from rlvid.registry import suggest
@@ -29,132 +31,200 @@ from rlvid.utils.files import read_jsonl
 from rlvid.utils.logging import silence_libraries
 from rlvid.video.views import Clip
 
-WHAT = {"reasoning": "<think>(.+?)(?:</think>|$)", "answer": "<answer>(.+?)(?:</answer>|$)", "reply": "(.+)"}
+# Part of a completion -> a regular expression whose group is that part. A completion may be cut off inside a part.
+PARTS = {"reasoning": "<think>(.+?)(?:</think>|$)", "answer": "<answer>(.+?)(?:</answer>|$)", "reply": "(.+)"}
 
 
 @dataclass(frozen=True)
-class Look:
-    """Where one run's reply to one question looks: (T, L) weights over prompt and reply, sinks still in."""
+class CompletionAttention:
+    """Where one run's completion of one question attends.
 
-    name: str
+    T is the number of completion tokens, L that of prompt and completion tokens.
+    """
+
+    run: str
     row: Row  # the run's line of eval/LEVEL.jsonl
-    tokens: Sequence[str]  # the reply's, as text
-    weights: Tensor
-    kinds: Tensor  # (L,): index into KINDS
-    grids: Sequence[Sequence[int]]  # each medium's visual tokens in time, height and width, in the prompt's order
+    tokens: Sequence[str]  # T texts of the completion's tokens
+    weights: Tensor  # (T, L), with attention sinks
+    kinds: Tensor  # (L,) indices into TOKEN_KINDS
+    grids: Sequence[Sequence[int]]  # (time, height, width) of each medium's visual tokens, in the prompt's order
 
     @property
     def sinks(self) -> Tensor:
-        """(L,) bool."""
-        return attention.find_sinks(self.weights)
+        """(L,) bool: which tokens are attention sinks."""
+        return find_sinks(self.weights)
 
-    def shares(self, chosen: Sequence[int] | None = None) -> Tensor:
-        """(T, 4) share of each kind in a token's attention, or the (4,) mean over some tokens; sinks left out."""
-        shares = attention.attention_shares(self.weights, self.kinds)
-        return shares if chosen is None else shares[list(chosen)].mean(0)
+    def shares(self, positions: Sequence[int] | None = None) -> Tensor:
+        """Return each kind's share of the attention, sinks left out.
 
-    def maps(self, chosen: Sequence[int]) -> list[Tensor]:
-        """For each medium, video first, (frames, height, width) attention per visual token; sinks are NaN."""
-        mean = self.weights[list(chosen)].mean(0).masked_fill(self.sinks, torch.nan)
-        media = mean[self.kinds < TOKEN_KINDS.index("text")].split([prod(grid) for grid in self.grids])
-        return [medium.view(*grid) for medium, grid in zip(media, self.grids, strict=True)]
+        Args:
+            positions: completion tokens to average over.
 
-    def find(self, what: str) -> list[int]:
-        """The tokens of the "reasoning", of the "answer", of the "reply", or all those in which a text occurs."""
-        ends = list(accumulate(map(len, self.tokens)))
-        found = re.finditer(WHAT.get(what, f"({re.escape(what)})"), "".join(self.tokens), re.DOTALL)
-        spans = [match.span(1) for match in found]
-        begins = [0, *ends]
-        return [i for i, end in enumerate(ends) if any(first < end and begins[i] < last for first, last in spans)]
+        Returns:
+            (T, 4), or (4,) if `positions` are given.
+        """
+        shares = attention_shares(self.weights, self.kinds)
+        return shares if positions is None else shares[list(positions)].mean(0)
 
-    def choose(self, what: str) -> list[int]:
-        """As `find`; UserError where there are none."""
-        found = self.find(what)
-        if not found:
-            raise UserError(f"{self.name}: its reply has no {what!r} to look from: {self.row['completion'][:200]!r}")
-        return found
+    def maps(self, positions: Sequence[int]) -> list[Tensor]:
+        """Return the mean attention of some completion tokens to each visual token.
+
+        Returns:
+            For each medium, video first, (frames, height, width); sinks are NaN.
+        """
+        mean = self.weights[list(positions)].mean(0).masked_fill(self.sinks, torch.nan)
+        visual = mean[self.kinds < TOKEN_KINDS.index("text")]  # video and image are the kinds before text
+        by_medium = visual.split([prod(grid) for grid in self.grids])
+        return [medium.view(*grid) for medium, grid in zip(by_medium, self.grids, strict=True)]
+
+    def find_tokens(self, what: str) -> list[int]:
+        """Return the positions of the tokens that overlap a part of the completion, or [].
+
+        Args:
+            what: one of `PARTS`, or any text; of a text, all occurrences count.
+        """
+        ends = list(accumulate(map(len, self.tokens)))  # of each token, in characters of the completion
+        starts = [0, *ends]
+        matches = re.finditer(PARTS.get(what, f"({re.escape(what)})"), "".join(self.tokens), re.DOTALL)
+        spans = [match.span(1) for match in matches]
+
+        def overlaps(token: int) -> bool:
+            return any(starts[token] < span_end and span_start < ends[token] for span_start, span_end in spans)
+
+        return [token for token in range(len(self.tokens)) if overlaps(token)]
+
+    def require_tokens(self, what: str) -> list[int]:
+        """As `find_tokens`, but raise UserError if there are none."""
+        positions = self.find_tokens(what)
+        if not positions:
+            raise UserError(f"{self.run}: its completion has no {what!r}: {self.row['completion'][:200]!r}")
+        return positions
 
 
-def together(
+def record_runs(
     runs: Sequence[Path], sample: str, layers: Sequence[int] = (), heads: Sequence[int] = ()
-) -> tuple[list[Look], Prompt, Clip]:
-    """Where several runs look, one after the other, with the question and the frames that all of them were shown."""
+) -> tuple[list[CompletionAttention], Prompt, Clip]:
+    """As `record_run`, for several runs.
+
+    Raises:
+        UserError: as `record_run`; or the runs read different frames of the question.
+    """
     console = Console(stderr=True)
-    shown = track(runs, "looking", console=console, transient=True, disable=not console.is_terminal)
-    found = [look(run, sample, layers, heads) for run in shown]
-    looks, (_, prompt, clip) = [each[0] for each in found], found[0]
-    for other in looks:
-        if other.grids != looks[0].grids:
-            raise UserError(f"{looks[0].name} and {other.name} were shown {sample} in other frames: draw each alone")
-    return looks, prompt, clip
+    progress = track(runs, "attention", console=console, transient=True, disable=not console.is_terminal)
+    results = [record_run(run, sample, layers, heads) for run in progress]
+    recorded = [attention for attention, _, _ in results]
+    _, prompt, clip = results[0]
+    first, *others = recorded
+    for other in others:
+        if other.grids != first.grids:
+            raise UserError(f"{first.run} and {other.run} read different frames of {sample}: draw each run alone")
+    return recorded, prompt, clip
 
 
-def look(run: Path, sample: str, layers: Sequence[int] = (), heads: Sequence[int] = ()) -> tuple[Look, Prompt, Clip]:
-    """Where a run's last weights look, while they write what it answered to a question of its evaluation."""
+def record_run(
+    run: Path, sample: str, layers: Sequence[int] = (), heads: Sequence[int] = ()
+) -> tuple[CompletionAttention, Prompt, Clip]:
+    """Record where a run's last weights attend along the completion that the run's evaluation saved.
+
+    Args:
+        run: a run folder.
+        sample: the question, as ID or LEVEL/ID.
+        layers, heads: to average over, counted from 0; none means all.
+
+    Returns:
+        The attention, the question, and the frames that the model reads.
+
+    Raises:
+        UserError: the run, its answer, its weights, its data, a layer or a head does not exist.
+    """
     silence_libraries()
-    row = answered(run, sample)
+    row = find_answer(run, sample)
     config = load(run / "config.toml")
-    prompts = {
-        (p.id, p.level): p
-        for level in held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit).values()
-        for p in level
-    }
-    prompt = prompts.get((row["id"], row["level"]))
+    prompt = _find_prompt(config, row["level"], row["id"])
     if prompt is None:
-        raise UserError(f"{run} answered sample {sample!r}, but its data, {config.data!r}, no longer have it")
-    policy = weights(run, config)
-    text = policy.model.config.text_config
-    for what, asked, count in (
-        ("layer", layers, text.num_hidden_layers), ("head", heads, text.num_attention_heads)
-    ):  # fmt: skip
-        if wrong := [i for i in asked if not 0 <= i < count]:
-            raise UserError(f"no {what} {wrong[0]}: the model of {run} has {count}, counted from 0")
+        raise UserError(f"{run} has an answer to {sample!r}, but its data, {config.data!r}, no longer contains it")
+    policy = load_last_weights(run, config)
+    text_config = policy.model.config.text_config
+    _check_indices("layer", layers, text_config.num_hidden_layers, run)
+    _check_indices("head", heads, text_config.num_attention_heads, run)
     clip = policy.frames(prompt)
-    seen = watch(policy, policy.encode(prompt, clip), row, run.name, layers, heads)
+    attention = record_completion(policy, policy.encode(prompt, clip), row, run.name, layers, heads)
     policy.frames.close()
-    return seen, prompt, clip
+    return attention, prompt, clip
 
 
-def answered(run: Path, sample: str) -> Row:
-    """A run's line about a question, by ID or LEVEL/ID; UserError where it has none, or several."""
+def _find_prompt(config: Config, level: str, question: str) -> Prompt | None:
+    """Return a held-out question by level and id."""
+    levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
+    prompts = {(prompt.level, prompt.id): prompt for prompts in levels.values() for prompt in prompts}
+    return prompts.get((level, question))
+
+
+def _check_indices(kind: str, indices: Sequence[int], count: int, run: Path) -> None:
+    """Raise UserError if an index is not in [0, count)."""
+    for index in indices:
+        if not 0 <= index < count:
+            raise UserError(f"no {kind} {index}: the model of {run} has {count}, counted from 0")
+
+
+def find_answer(run: Path, sample: str) -> Row:
+    """Return a run's line about a question, given as ID or LEVEL/ID. Raises UserError if there is none, or several."""
     paths = sorted((run / "eval").glob("*.jsonl"))
     rows = {f"{path.stem}/{row['id']}": row for path in paths for row in read_jsonl(path)}
     if not rows:
-        raise UserError(f"{run} holds no finished evaluation (eval/LEVEL.jsonl): give a run's folder")
-    found = [name for name, row in rows.items() if sample in (name, row["id"])]
-    if not found:
-        raise UserError(
-            f"{run} has not answered a sample {sample!r}.{suggest(sample, {r['id'] for r in rows.values()})}"
-        )
-    if len(found) > 1:
-        raise UserError(f"{run} has answered several samples {sample!r}: say which, {' or '.join(found)}")
-    return rows[found[0]]
+        raise UserError(f"{run} has no finished evaluation (eval/LEVEL.jsonl): give a run folder")
+    names = [name for name, row in rows.items() if sample in (name, row["id"])]
+    if not names:
+        raise UserError(f"{run} has no answer to {sample!r}.{suggest(sample, {row['id'] for row in rows.values()})}")
+    if len(names) > 1:
+        raise UserError(f"{run} has several answers to {sample!r}: give {' or '.join(names)}")
+    return rows[names[0]]
 
 
-def weights(run: Path, config: Config) -> Policy:
-    """The policy of a run's last checkpoint; its base, where it took no step."""
-    saved = checkpoint.checkpoints(run)
-    if config.train.max_steps and not saved:
+def load_last_weights(run: Path, config: Config) -> Policy:
+    """Return the policy of a run's last checkpoint, or its base model if it took no step; on a GPU if there is one.
+
+    Raises:
+        UserError: the checkpoints were removed.
+    """
+    checkpoints = checkpoint.checkpoints(run)
+    if config.train.max_steps and not checkpoints:
         raise UserError(f"{run} has no checkpoint left: its weights are gone")
-    start = run / "cold_start" / "folded"
-    policy = Policy.load(str(start) if start.is_dir() else config.model, config.train, config.video, config.seed)
-    if saved:
-        policy.restore(saved[-1])
+    cold_start = run / "cold_start" / "folded"
+    base = str(cold_start) if cold_start.is_dir() else config.model
+    policy = Policy.load(base, config.train, config.video, config.seed)
+    if checkpoints:
+        policy.restore(checkpoints[-1])
     return policy.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def watch(
-    policy: Policy, encoded: ModelInputs, row: Row, name: str, layers: Sequence[int] = (), heads: Sequence[int] = ()
-) -> Look:
-    """One forward over the prompt and the reply of a line, watched in some layers and heads, or in all.
+def record_completion(
+    policy: Policy, prompt: ModelInputs, row: Row, run: str, layers: Sequence[int] = (), heads: Sequence[int] = ()
+) -> CompletionAttention:
+    """Run one forward pass over a prompt and its saved completion, and record the attention.
 
-    The reply is tokenized again: where a policy spelt a word in another way than its tokenizer would, by those tokens.
+    The completion is tokenized again. If the policy wrote a word with other tokens than its tokenizer produces, the
+    attention is that of the tokenizer's tokens.
+
+    Args:
+        policy: the model.
+        prompt: its inputs.
+        row: the line of eval/LEVEL.jsonl with the completion.
+        run: the name of the run.
+        layers, heads: to average over; none means all.
+
+    Raises:
+        UserError: the completion is empty.
     """
-    ids = [*policy.tokenizer(row["completion"])["input_ids"], *[policy.tokenizer.eos_token_id] * row["finished"]]
-    if not ids:
-        raise UserError(f"{name}: an empty reply looks nowhere")
-    seen = attention.record_attention(policy, encoded, ids, layers, heads)
-    texts = [policy.tokenizer.decode([token]) for token in ids]
-    side = policy.model.config.vision_config.spatial_merge_size
-    grids = [(t, h // side, w // side) for t, h, w in encoded.grid_thw.tolist()]
-    return Look(name, row, texts, seen, attention.token_kinds(policy, encoded, seen.shape[1]), grids)
+    tokenizer = policy.tokenizer
+    token_ids = list(tokenizer(row["completion"])["input_ids"])
+    if row["finished"]:
+        token_ids.append(tokenizer.eos_token_id)
+    if not token_ids:
+        raise UserError(f"{run}: an empty completion has no attention")
+    weights = record_attention(policy, prompt, token_ids, layers, heads)
+    tokens = [tokenizer.decode([token_id]) for token_id in token_ids]
+    merge = policy.model.config.vision_config.spatial_merge_size  # merge x merge patches are one visual token
+    grids = [(time, height // merge, width // merge) for time, height, width in prompt.grid_thw.tolist()]
+    kinds = token_kinds(policy, prompt, weights.shape[1])
+    return CompletionAttention(run, row, tokens, weights, kinds, grids)

@@ -1,9 +1,9 @@
-"""What a run's answers are made of: leniency, truncation, collapse, position bias, coherence, what it looks at.
+"""Audit the answers of a run: leniency, truncation, collapse, position bias, coherence, altered views, pass@k.
 
-Everything is read from the run's `eval/` and, for groups, `samples/`; nothing is answered anew. Rewards named in
-`eval.rewards` and views named in `eval.views` are there to be audited. What a reward's gate hides is not hidden here:
-coherence is read from the evidence `agreement/NAME`, which rewards for consistency lay before the gate. Torch is not
-imported: an audit answers at once.
+Everything is read from the run's `eval/` and, for groups of completions, from its `samples/`; no model is run, and
+torch is not imported. Rewards in `eval.rewards` and views in `eval.views` are evaluated by the run so that they can be
+audited. Coherence is read from the evidence `agreement/NAME`, which consistency rewards record before they are gated by
+accuracy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -22,148 +22,191 @@ from rich.table import Table
 
 from rlvid.answer import LETTERS, extract_thought
 from rlvid.errors import UserError
-from rlvid.study.pass_at_k import mean, votes
+from rlvid.study.pass_at_k import format_mean, group_table
 from rlvid.study.stats import stuart_maxwell_test, wilson_interval
 from rlvid.utils.files import read_jsonl
 
-Rows = Sequence[Mapping[str, Any]]
+Rows = Sequence[Mapping[str, Any]]  # lines of eval/LEVEL.jsonl
 Levels = Mapping[str, Rows]
-AGREEMENT = "agreement/"  # and a reward's name
-COHERENT = 0.5  # from this agreement on, a reply is coherent
-TOLD = {  # what the counts of grounding_narrations come to: of which, how many
-    "told, not narrated": ("told", "not_narrated"),
-    "narrated, not told": ("narrated", "not_told"),
+
+AGREEMENT_PREFIX = "agreement/"  # followed by the name of a consistency reward
+COHERENT_FROM = 0.5  # a completion whose agreement is at least this is coherent
+NO_VALUE = "–"
+# Measure -> the counts that `grounding_narrations` records: the total, and how many of these facts are meant.
+FACT_COUNTS = {
+    "facts stated, not narrated": ("told", "not_narrated"),
+    "facts narrated, not stated": ("narrated", "not_told"),
 }
 
 
 def audit(run: Path) -> Group:
-    """The tables of a run's folder; UserError if it has answered nothing."""
+    """Return the tables of a run folder. Raises UserError if it has no finished evaluation."""
     levels = {path.stem: rows for path in sorted((run / "eval").glob("*.jsonl")) if (rows := read_jsonl(path))}
     if not levels:
-        raise UserError(f"{run} holds no finished evaluation (eval/LEVEL.jsonl): give a run's folder")
+        raise UserError(f"{run} has no finished evaluation (eval/LEVEL.jsonl): give a run folder")
     views = {
         folder.name: {path.stem: read_jsonl(path) for path in sorted(folder.glob("*.jsonl"))}
         for folder in sorted((run / "eval" / "views").glob("*"))
     }
-    further = [*(coherence(levels, name) for name in judges(levels)), *filter(None, [votes(run)])]
-    paid = sorted(judges(levels).keys() & trained_on(run / "config.toml"))
-    warning = (
-        [f"\nThis run was trained on {' and '.join(paid)}: believe another reward about its coherence."] if paid else []
-    )
-    tables = (part for table in further for part in ("", table))
-    return Group(measures(levels, views), "", positions(levels), *tables, *warning)
+    rewards = consistency_rewards(levels)
+    tables = [measure_table(levels, views), position_table(levels)]
+    tables += [coherence_table(levels, reward) for reward in rewards]
+    if groups := group_table(run):
+        tables.append(groups)
+    parts: list[Table | str] = [tables[0]]
+    for table in tables[1:]:
+        parts += ["", table]
+    trained_on = sorted(set(rewards) & training_rewards(run / "config.toml"))
+    if trained_on:
+        names = " and ".join(trained_on)
+        parts.append(f"\nThis run was trained on {names}: judge its coherence by a reward that it was not trained on.")
+    return Group(*parts)
 
 
-def measures(levels: Levels, views: Mapping[str, Levels]) -> Table:
-    """One line per measure, one column per level; shares with Wilson's 95 % interval."""
-    table = Table("measure", *(f"{level} n={len(rows)}" for level, rows in levels.items()), box=None, pad_edge=False)
+def measure_table(levels: Levels, views: Mapping[str, Levels]) -> Table:
+    """Return a table with a row per measure and a column per level; shares have a Wilson 95 % interval."""
+    headings = (f"{level} n={len(rows)}" for level, rows in levels.items())
+    table = Table("measure", *headings, box=None, pad_edge=False)
     for name, holds in SHARES.items():
-        table.add_row(name, *(_share([holds(row) for row in rows]) for rows in levels.values()))
-    for name, answered in views.items():
-        pairs = [list(zip(levels[level], answered.get(level, ()), strict=False)) for level in levels]
-        table.add_row(f"right, {name}", *(_share([shown["correct"] for _, shown in rows]) for rows in pairs))
-        kept = [_share([true["answer"] == shown["answer"] for true, shown in rows]) for rows in pairs]
-        table.add_row(f"same answer, {name}", *kept)
-    table.add_row("commonest thought", *(_share(_commonest(rows)) for rows in levels.values()))
-    for name, right in (("tokens if right", True), ("tokens if wrong", False)):
-        chosen = [[row["length"] for row in rows if row["correct"] is right] for rows in levels.values()]
-        table.add_row(name, *(f"{fmean(lengths):.0f}" if lengths else "–" for lengths in chosen))
-    for name in judges(levels):
-        judged = [agreements(rows, name) for rows in levels.values()]
-        table.add_row(f"consistent, by {name}", *(_share([a >= COHERENT for _, a in pairs]) for pairs in judged))
-    for name, (all_of_them, some) in TOLD.items() if any(map(narrated, levels.values())) else ():
-        shares = [[c[some] / c[all_of_them] for c in narrated(rows) if c[all_of_them]] for rows in levels.values()]
-        table.add_row(name, *(mean(np.array(values)) if values else "–" for values in shares))
-    for name in dict.fromkeys(key for rows in levels.values() for row in rows for key in row if "rewards/" in key):
-        found = [[row[name] for row in rows if row.get(name) is not None] for rows in levels.values()]
-        table.add_row(name.removeprefix("rewards/"), *(f"{fmean(values):.2f}" if values else "–" for values in found))
+        table.add_row(name, *(_share(holds(row) for row in rows) for rows in levels.values()))
+    for name, answers in views.items():
+        _add_view_rows(table, levels, name, answers)
+    table.add_row("most common thought", *(_share(_has_most_common_thought(rows)) for rows in levels.values()))
+    for name, correct in (("tokens if right", True), ("tokens if wrong", False)):
+        lengths = [[row["length"] for row in rows if row["correct"] is correct] for rows in levels.values()]
+        table.add_row(name, *(_mean(values, "{:.0f}") for values in lengths))
+    for reward in consistency_rewards(levels):
+        judged = [judged_rows(rows, reward) for rows in levels.values()]
+        coherent = [_share(agreement >= COHERENT_FROM for _, agreement in rows) for rows in judged]
+        table.add_row(f"coherent, by {reward}", *coherent)
+    _add_fact_rows(table, levels)
+    for key in dict.fromkeys(key for rows in levels.values() for row in rows for key in row if "rewards/" in key):
+        values = [[row[key] for row in rows if row.get(key) is not None] for rows in levels.values()]
+        table.add_row(f"mean of {key.removeprefix('rewards/')}", *(_mean(column, "{:.2f}") for column in values))
     return table
 
 
-def positions(levels: Levels) -> Table:
-    """How often each letter is given, and is right; p that the two are spread alike, by Stuart's test."""
+def _add_view_rows(table: Table, levels: Levels, view: str, answers: Levels) -> None:
+    """Add how often a view was answered right, and how often as the unchanged question was."""
+    pairs = [list(zip(rows, answers.get(level, ()), strict=False)) for level, rows in levels.items()]
+    table.add_row(f"right, {view}", *(_share(altered["correct"] for _, altered in rows) for rows in pairs))
+    same = [_share(row["answer"] == altered["answer"] for row, altered in rows) for rows in pairs]
+    table.add_row(f"same answer, {view}", *same)
+
+
+def _add_fact_rows(table: Table, levels: Levels) -> None:
+    """Add the mean share of facts that only the thought or only the narrations contain, if they were counted."""
+    counts_by_level = [fact_counts(rows) for rows in levels.values()]
+    if not any(counts_by_level):
+        return
+    for name, (total, part) in FACT_COUNTS.items():
+        shares = [[counts[part] / counts[total] for counts in rows if counts[total]] for rows in counts_by_level]
+        table.add_row(name, *(format_mean(np.array(values)) if values else NO_VALUE for values in shares))
+
+
+def position_table(levels: Levels) -> Table:
+    """Return how often each letter is the answer and how often it is right; p is of the Stuart-Maxwell test.
+
+    The test's hypothesis is that answers and right letters have the same distribution. Answers with a letter that is
+    never right are left out.
+    """
     letters = sorted({row["gold"] for rows in levels.values() for row in rows if row["gold"]})
     table = Table("position bias", *letters, "p", box=None, pad_edge=False)
     for level, rows in levels.items():
-        given, gold = (Counter(row[key] for row in rows if row["answer"] in letters) for key in ("answer", "gold"))
-        total = max(given.total(), 1)
-        pairs = Counter((row["answer"], row["gold"]) for row in rows if row["answer"] in letters)
+        answered = [row for row in rows if row["answer"] in letters]
+        given, right = (Counter(row[key] for row in answered) for key in ("answer", "gold"))
+        pairs = Counter((row["answer"], row["gold"]) for row in answered)
         p = stuart_maxwell_test(np.array([[pairs[a, b] for b in letters] for a in letters], dtype=float))
-        shares = [f"{given[letter] / total:.0%} for {gold[letter] / total:.0%}" for letter in letters]
-        table.add_row(f"{level}: given for right", *shares, f"{p:.3f}" if pairs else "–")
+        total = max(len(answered), 1)
+        shares = [f"{given[letter] / total:.0%} / {right[letter] / total:.0%}" for letter in letters]
+        table.add_row(f"{level}: given / right", *shares, f"{p:.3f}" if pairs else NO_VALUE)
     return table
 
 
-def judges(levels: Levels) -> dict[str, None]:
-    """The rewards that laid down how coherent replies are, in order."""
-    keys = (key for rows in levels.values() for row in rows for key in row.get("evidence", ()))
-    return dict.fromkeys(key.removeprefix(AGREEMENT) for key in keys if key.startswith(AGREEMENT))
-
-
-def agreements(rows: Rows, reward: str) -> list[tuple[Mapping[str, Any], float]]:
-    """The rows that a reward could judge, and how coherent it found each of them."""
-    found = [(row, row.get("evidence", {}).get(AGREEMENT + reward, [None])[0]) for row in rows]
-    return [(row, agreement) for row, agreement in found if agreement is not None]
-
-
-def narrated(rows: Rows) -> list[Mapping[str, int]]:
-    """The counts of what is told and what was narrated, where they were taken."""
-    found = [row.get("evidence", {}).get("grounding_narrations", [None])[0] for row in rows]
-    return [counts for counts in found if counts is not None]
-
-
-def trained_on(path: Path) -> set[str]:
-    """The rewards that a run learnt from, by its config; none if it has none, or took no step."""
-    table = tomllib.loads(path.read_text()) if path.is_file() else {}
-    learnt = table and (table["train"]["max_steps"] or table["evidence"].get("reference"))
-    return {name for name, about in table["rewards"].items() if about["weight"]} if learnt else set()
-
-
-def coherence(levels: Levels, reward: str) -> Table:
-    """Right and wrong answers by whether the thought leads to them, as a reward for consistency sees it."""
+def coherence_table(levels: Levels, reward: str) -> Table:
+    """Return the shares of answers by coherence and correctness, and the number that the reward could not judge."""
     table = Table(reward, *levels, box=None, pad_edge=False)
-    judged = {level: agreements(rows, reward) for level, rows in levels.items()}
-    for words, coherent, correct in (
+    judged = {level: judged_rows(rows, reward) for level, rows in levels.items()}
+    for name, coherent, correct in (
         ("coherent and right", True, True),
         ("coherent and wrong", True, False),
         ("incoherent and right", False, True),
         ("incoherent and wrong", False, False),
     ):
-        table.add_row(
-            words,
-            *(
-                _share([(found >= COHERENT) is coherent and row["correct"] is correct for row, found in pairs])
-                for pairs in judged.values()
-            ),
-        )
-    table.add_row("not judged", *(str(len(levels[level]) - len(pairs)) for level, pairs in judged.items()))
+        shares = [
+            _share((agreement >= COHERENT_FROM) is coherent and row["correct"] is correct for row, agreement in rows)
+            for rows in judged.values()
+        ]
+        table.add_row(name, *shares)
+    table.add_row("not judged", *(str(len(levels[level]) - len(rows)) for level, rows in judged.items()))
     return table
 
 
-def lenient(row: Mapping[str, Any]) -> bool:
-    """Whether the first lone letter after the last `<answer>`, or else the last in the reply, is the right one."""
-    _, tag, after = row["completion"].rpartition("<answer>")
-    found = re.findall(rf"\b[{LETTERS[:8]}]\b", after if tag else row["completion"])
-    return bool(found) and found[0 if tag else -1] == row["gold"]
+def consistency_rewards(levels: Levels) -> list[str]:
+    """Return the names of the rewards that recorded an agreement, in order."""
+    keys = (key for rows in levels.values() for row in rows for key in row.get("evidence", ()))
+    names = (key.removeprefix(AGREEMENT_PREFIX) for key in keys if key.startswith(AGREEMENT_PREFIX))
+    return list(dict.fromkeys(names))
 
 
-def _commonest(rows: Rows) -> list[bool]:
-    """Which replies think word by word what most of them think: all of them, where reasoning has collapsed."""
+def judged_rows(rows: Rows, reward: str) -> list[tuple[Mapping[str, Any], float]]:
+    """Return the rows that a consistency reward could judge, each with its agreement in [0, 1]."""
+    pairs = [(row, row.get("evidence", {}).get(AGREEMENT_PREFIX + reward, [None])[0]) for row in rows]
+    return [(row, agreement) for row, agreement in pairs if agreement is not None]
+
+
+def fact_counts(rows: Rows) -> list[Mapping[str, int]]:
+    """Return the counts that `grounding_narrations` recorded, of the rows that have them."""
+    counts = [row.get("evidence", {}).get("grounding_narrations", [None])[0] for row in rows]
+    return [each for each in counts if each is not None]
+
+
+def training_rewards(config: Path) -> set[str]:
+    """Return the rewards that a run was trained on, by its config.toml; none without a config or a training step.
+
+    `rlvid eval` of a trained run takes no step either, but then its config names the run's reference model.
+    """
+    if not config.is_file():
+        return set()
+    sections = tomllib.loads(config.read_text())
+    if not sections["train"]["max_steps"] and not sections["evidence"].get("reference"):
+        return set()
+    return {name for name, entry in sections["rewards"].items() if entry["weight"]}
+
+
+def is_right_leniently(row: Mapping[str, Any]) -> bool:
+    """Return whether a lenient parser finds the right answer.
+
+    It takes the first letter that stands alone after the last `<answer>`, or without that tag the last one.
+    """
+    _, tag, after_tag = row["completion"].rpartition("<answer>")
+    letters = re.findall(rf"\b[{LETTERS[:8]}]\b", after_tag)  # without the tag, after_tag is the whole completion
+    return bool(letters) and letters[0 if tag else -1] == row["gold"]
+
+
+def _has_most_common_thought(rows: Rows) -> list[bool]:
+    """Return whether each thought is the most frequent one, word by word. A share near 1 is collapsed reasoning."""
     thoughts = [extract_thought(row["completion"]) for row in rows]
-    [(most, _)] = Counter(thoughts).most_common(1)
-    return [said == most for said in thoughts]
+    [(most_common, _)] = Counter(thoughts).most_common(1)
+    return [thought == most_common for thought in thoughts]
 
 
-def _share(flags: Sequence[bool]) -> str:
+def _share(flags: Iterable[bool]) -> str:
+    """Return the share of true flags and its Wilson 95 % interval in percent, such as "40.0%  12–77"."""
+    flags = list(flags)
     if not flags:
-        return "–"
-    found = wilson_interval(sum(flags), len(flags))
-    return f"{found.value:.1%}  {100 * max(found.low, 0):.0f}–{100 * found.high:.0f}"
+        return NO_VALUE
+    interval = wilson_interval(sum(flags), len(flags))
+    return f"{interval.value:.1%}  {100 * max(interval.low, 0):.0f}–{100 * interval.high:.0f}"
+
+
+def _mean(values: Sequence[float], template: str) -> str:
+    return template.format(fmean(values)) if values else NO_VALUE
 
 
 SHARES: Mapping[str, Callable[[Mapping[str, Any]], bool]] = {
     "right": lambda row: row["correct"],
-    "right, lenient parser": lenient,
+    "right, lenient parser": is_right_leniently,
     "no answer": lambda row: row["answer"] is None,
     "truncated": lambda row: not row["finished"],
     "no thought": lambda row: not extract_thought(row["completion"]),

@@ -1,6 +1,6 @@
-"""Questions by outcome: which did one run get wrong and another right, and what did they say?
+"""Compare two runs question by question: count outcomes, select questions, show both completions side by side.
 
-Everything is read from the runs' `eval/`. Torch is not imported.
+Everything is read from the runs' `eval/`; torch is not imported.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,34 +20,34 @@ from rich.text import Text
 from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.registry import suggest
-from rlvid.study.audit import COHERENT
+from rlvid.study.audit import COHERENT_FROM
 from rlvid.study.runs import Row, configured_levels, order_levels
 from rlvid.utils.files import read_jsonl
 
-SIGNS: Mapping[str, Callable[[float, float], bool]] = {
+OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq,
 }  # fmt: skip
-COLOURS = {True: "green", False: "red"}
+CORRECTNESS_COLORS = {True: "green", False: "red"}
 
 
 @dataclass(frozen=True)
-class Case:
-    """One question and what each run made of it."""
+class QuestionPair:
+    """One question that two runs have answered."""
 
     level: str
-    a: Row
-    b: Row
+    a: Row  # the line of eval/LEVEL.jsonl of the first run
+    b: Row  # of the second run
 
     @property
-    def holds(self) -> list[str]:
-        """The names of the patterns that it falls under."""
-        return [name for name, falls in PATTERNS.items() if falls(self.a, self.b)]
+    def patterns(self) -> list[str]:
+        """The names of the `PATTERNS` that the two answers match."""
+        return [name for name, matches in PATTERNS.items() if matches(self.a, self.b)]
 
 
-def coherent(row: Row) -> bool | None:
-    """Whether its reasoning leads to its answer, by the run's own consistency rewards; None without any."""
-    said = [value for key, value in row.items() if key.startswith("rewards/consistency") and value is not None]
-    return sum(said) / len(said) >= COHERENT if said else None
+def is_coherent(row: Row) -> bool | None:
+    """Return whether the reasoning leads to the answer, by the run's consistency rewards; None without any."""
+    scores = [value for key, value in row.items() if key.startswith("rewards/consistency") and value is not None]
+    return sum(scores) / len(scores) >= COHERENT_FROM if scores else None
 
 
 PATTERNS: Mapping[str, Callable[[Row, Row], bool]] = {
@@ -57,107 +57,162 @@ PATTERNS: Mapping[str, Callable[[Row, Row], bool]] = {
     "both wrong": lambda a, b: not a["correct"] and not b["correct"],
     "same wrong answer": lambda a, b: not a["correct"] and a["answer"] == b["answer"] is not None,
     "b malformed": lambda a, b: b["answer"] is None,
-    "b right, incoherent": lambda a, b: b["correct"] and coherent(b) is False,
-    "b wrong, coherent": lambda a, b: not b["correct"] and coherent(b) is True,
+    "b right, incoherent": lambda a, b: b["correct"] and is_coherent(b) is False,
+    "b wrong, coherent": lambda a, b: not b["correct"] and is_coherent(b) is True,
 }
 
 
-def pairs(a: Path, b: Path) -> list[Case]:
-    """The questions that both runs answered, level by level in the first one's order."""
+def compare_runs(a: Path, b: Path) -> list[QuestionPair]:
+    """Return the questions that both runs answered, level by level, in the order of the first run.
+
+    Raises:
+        UserError: a folder is not a run with a finished evaluation, or no question was answered by both.
+    """
     for run in (a, b):
         if not run.is_dir():
-            near = [path.name for path in run.parent.glob("*/")]
-            raise UserError(f"no run {str(run)!r}.{suggest(run.name, near)}")
+            siblings = [path.name for path in run.parent.glob("*/")]
+            raise UserError(f"no run {str(run)!r}.{suggest(run.name, siblings)}")
         if not list((run / "eval").glob("*.jsonl")):
-            raise UserError(f"{run} holds no finished evaluation (eval/LEVEL.jsonl): give a run's folder")
-    cases = []
+            raise UserError(f"{run} has no finished evaluation (eval/LEVEL.jsonl): give a run folder")
+    pairs = []
     files = {path.stem: path for path in (a / "eval").glob("*.jsonl")}
-    for path in (files[level] for level in order_levels(files, configured_levels(a))):
-        others = {row["id"]: row for row in read_jsonl(b / "eval" / path.name)}
-        cases += [Case(path.stem, row, others[row["id"]]) for row in read_jsonl(path) if row["id"] in others]
-    if not cases:
-        raise UserError(f"{a} and {b} have answered no question in common")
-    return cases
+    for level in order_levels(files, configured_levels(a)):
+        rows_of_a = read_jsonl(files[level])
+        rows_of_b = {row["id"]: row for row in read_jsonl(b / "eval" / files[level].name)}
+        pairs += [QuestionPair(level, row, rows_of_b[row["id"]]) for row in rows_of_a if row["id"] in rows_of_b]
+    if not pairs:
+        raise UserError(f"{a} and {b} have no question in common")
+    return pairs
 
 
-def choose(
-    cases: Sequence[Case],
+def select_questions(
+    pairs: Sequence[QuestionPair],
     patterns: Sequence[str] = (),
     levels: Sequence[str] = (),
     domains: Sequence[str] = (),
     where: Sequence[str] = (),
-) -> list[Case]:
-    """Those of any of the patterns, levels and domains, of which the second run's row fulfils all conditions."""
+) -> list[QuestionPair]:
+    """Return the questions that match one of the patterns, levels and domains, and all conditions.
+
+    Args:
+        pairs: the questions.
+        patterns: some of `PATTERNS`, in any case; none means all.
+        levels: none means all.
+        domains: none means all.
+        where: conditions on the second run's row, see `parse_condition`.
+
+    Raises:
+        UserError: a name is unknown, or a condition is malformed.
+    """
     patterns = [pattern.lower() for pattern in patterns]
-    for name, known, asked in (
-        ("pattern", PATTERNS, patterns),
-        ("level", {case.level for case in cases}, levels),
-        ("domain", {case.a["domain"] for case in cases}, domains),
-    ):
-        for one in asked:
-            if one not in known:
-                raise UserError(f"no {name} {one!r}.{suggest(one, known)}")
-    columns = {key for case in cases for key in case.b}
-    conditions = [condition(one, columns) for one in where]
-    return [
-        case
-        for case in cases
-        if (not patterns or not set(patterns).isdisjoint(case.holds))
-        and (not levels or case.level in levels)
-        and (not domains or case.a["domain"] in domains)
-        and all(holds(case.b) for holds in conditions)
-    ]
+    _check_known("pattern", patterns, PATTERNS)
+    _check_known("level", levels, {pair.level for pair in pairs})
+    _check_known("domain", domains, {pair.a["domain"] for pair in pairs})
+    columns = {key for pair in pairs for key in pair.b}
+    conditions = [parse_condition(text, columns) for text in where]
+
+    def is_selected(pair: QuestionPair) -> bool:
+        return (
+            (not patterns or any(pattern in patterns for pattern in pair.patterns))
+            and (not levels or pair.level in levels)
+            and (not domains or pair.a["domain"] in domains)
+            and all(condition(pair.b) for condition in conditions)
+        )
+
+    return [pair for pair in pairs if is_selected(pair)]
 
 
-def condition(where: str, columns: set[str]) -> Callable[[Row], bool]:
-    """`format<1`, `length>=40`, `consistency_embedding<0.5`: a test of a row; one without the column fails it."""
-    found = re.fullmatch(r"\s*([\w./:-]+?)\s*(<=|>=|<|>|=)\s*(-?[\d.]+)\s*", where)
-    if not found:
-        raise UserError(f"--where {where!r} is no condition, such as 'length>40' or 'consistency_embedding<0.5'")
-    name, sign, number = found.groups()
+def _check_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UserError if a name is unknown."""
+    known = list(known)
+    for name in names:
+        if name not in known:
+            raise UserError(f"no {kind} {name!r}.{suggest(name, known)}")
+
+
+def parse_condition(text: str, columns: set[str]) -> Callable[[Row], bool]:
+    """Parse a condition such as `format<1` or `length>=40`, and return a function that tests a row.
+
+    A row without a number in the column does not meet the condition.
+
+    >>> condition = parse_condition("length>=40", {"length", "rewards/format"})
+    >>> condition({"length": 52}), condition({"length": None})
+    (True, False)
+
+    Args:
+        text: a column, one of `OPERATORS` and a number; the name of a reward stands for its column.
+        columns: the known columns.
+
+    Raises:
+        UserError: the text is not a condition, or the column is unknown.
+    """
+    match = re.fullmatch(r"\s*([\w./:-]+?)\s*(<=|>=|<|>|=)\s*(-?[\d.]+)\s*", text)
+    if not match:
+        raise UserError(f"--where {text!r} is not a condition such as 'length>40' or 'consistency_embedding<0.5'")
+    name, sign, number = match.groups()
     key = f"rewards/{name}" if f"rewards/{name}" in columns else name
     if key not in columns:
         known = {column.removeprefix("rewards/") for column in columns}
-        raise UserError(f"--where: the answers have no column {name!r}.{suggest(name, known)}")
-    compare, limit = SIGNS[sign], float(number)
-    return lambda row: isinstance(row.get(key), int | float) and compare(row[key], limit)
+        raise UserError(f"--where: answers have no column {name!r}.{suggest(name, known)}")
+    compares, limit = OPERATORS[sign], float(number)
+    return lambda row: isinstance(row.get(key), int | float) and compares(row[key], limit)
 
 
-def show(cases: Sequence[Case], chosen: Sequence[Case], names: tuple[str, str], limit: int) -> Group:
-    """How many questions fall under which pattern, and the first of the chosen ones side by side."""
-    counts = Counter((case.level, pattern) for case in cases for pattern in case.holds)
-    levels = list(dict.fromkeys(case.level for case in cases))
-    table = Table(f"a: {names[0]}\nb: {names[1]}", *levels, box=None, padding=(0, 2, 0, 0))
+def render_comparison(
+    pairs: Sequence[QuestionPair], selected: Sequence[QuestionPair], names: tuple[str, str], limit: int
+) -> Group:
+    """Return a table that counts all questions by pattern, and the first of the selected ones side by side.
+
+    Args:
+        pairs: all questions.
+        selected: the ones to show.
+        names: of the two runs.
+        limit: how many of the selected ones to show.
+    """
+    shown = selected[:limit]
+    parts: list[RenderableType] = [_count_table(pairs, names)]
+    for pair in shown:
+        parts += ["", _render_question(pair, names)]
+    return Group(*parts, "", f"{len(shown)} of {len(selected)} shown")
+
+
+def _count_table(pairs: Sequence[QuestionPair], names: tuple[str, str]) -> Table:
+    """Return the number of questions by pattern and level; patterns without a question are left out."""
+    counts = Counter((pair.level, pattern) for pair in pairs for pattern in pair.patterns)
+    totals = Counter(pair.level for pair in pairs)
+    table = Table(f"a: {names[0]}\nb: {names[1]}", *totals, box=None, padding=(0, 2, 0, 0))
     for column in table.columns[1:]:
         column.justify = "right"
     for pattern in PATTERNS:
-        if any(counts[level, pattern] for level in levels):
-            table.add_row(pattern, *(str(counts[level, pattern]) for level in levels))
-    table.add_row("questions", *(str(sum(case.level == level for case in cases)) for level in levels), style="dim")
-    shown = [part for case in chosen[:limit] for part in ("", _one(case, names))]
-    return Group(table, *shown, "", f"{min(limit, len(chosen))} of {len(chosen)} shown")
+        if any(counts[level, pattern] for level in totals):
+            table.add_row(pattern, *(str(counts[level, pattern]) for level in totals))
+    table.add_row("questions", *map(str, totals.values()), style="dim")
+    return table
 
 
-def _one(case: Case, names: tuple[str, str]) -> RenderableType:
-    row = case.a
-    lines = Text(f"{case.level}/{row['id']}  {row['domain']}\n", style="dim")
-    lines.append(row.get("question", "(a run from before questions were kept with the answers)"), style="default bold")
+def _render_question(pair: QuestionPair, names: tuple[str, str]) -> RenderableType:
+    """Return a question with its options and narrations, and the two completions below it."""
+    row = pair.a
+    lines = Text(f"{pair.level}/{row['id']}  {row['domain']}\n", style="dim")
+    lines.append(row.get("question", "(this older run did not save the questions)"), style="default bold")
     for letter, option in zip(LETTERS, row.get("options", ()), strict=False):
         lines.append(f"\n  {letter}  {option}", style="bold" if letter == row["gold"] else "default")
-    if told := row.get("evidence", {}).get("narrations"):
-        lines.append(f"\nseen  {'; '.join(told)}", style="dim")
-    replies = Table.grid(expand=True)
+    if narrations := row.get("evidence", {}).get("narrations"):
+        lines.append(f"\nnarrations  {'; '.join(narrations)}", style="dim")
+    completions = Table.grid(expand=True)
     for _ in names:
-        replies.add_column(ratio=1)
-    replies.add_row(*(_reply(name, answer) for name, answer in zip(names, (case.a, case.b), strict=True)))
-    return Group(lines, replies)
+        completions.add_column(ratio=1)
+    completions.add_row(_completion_panel(names[0], pair.a), _completion_panel(names[1], pair.b))
+    return Group(lines, completions)
 
 
-def _reply(name: str, row: Row) -> Panel:
-    text = Text(row["completion"] or "(its clip could not be read)")
+def _completion_panel(name: str, row: Row) -> Panel:
+    """Return a completion with its rewards in a frame, green if the answer is right, red if it is wrong."""
+    color = CORRECTNESS_COLORS[row["correct"]]
+    text = Text(row["completion"] or "(the clip could not be read)")
     text.highlight_regex(r"</?(think|answer)>", "dim")
-    text.highlight_regex(r"(?<=<answer>).*(?=</answer>)", f"bold {COLOURS[row['correct']]}")
-    scores = {k.removeprefix("rewards/"): v for k, v in row.items() if k.startswith("rewards/") and v is not None}
-    about = "  ".join(f"{key} {value:.2f}" for key, value in scores.items() if key != "accuracy")
-    text.append(f"\n\n{about}", style="dim")
-    return Panel(text, title=name, title_align="left", border_style=COLOURS[row["correct"]])
+    text.highlight_regex(r"(?<=<answer>).*(?=</answer>)", f"bold {color}")
+    rewards = {key.removeprefix("rewards/"): value for key, value in row.items() if key.startswith("rewards/")}
+    scores = [f"{key} {value:.2f}" for key, value in rewards.items() if value is not None and key != "accuracy"]
+    text.append(f"\n\n{'  '.join(scores)}", style="dim")
+    return Panel(text, title=name, title_align="left", border_style=color)

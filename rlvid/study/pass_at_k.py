@@ -1,6 +1,7 @@
-"""What groups of completions know beyond their mean: pass@k, the majority's vote, and how far to trust its share.
+"""Pass@k, the majority vote and its calibration, from groups of completions.
 
-Read from a run's `samples/`, and judged by clean labels: its training prompts, other ones in every step.
+They are read from a run's `samples/` and judged by the clean labels. The prompts are training prompts, different ones
+in each step.
 """
 
 from __future__ import annotations
@@ -16,59 +17,80 @@ from rich.table import Table
 from rlvid.study.aggregate import pass_at_k
 from rlvid.utils.files import read_jsonl
 
-STEPS = 10  # as many at each end of a run are looked at
-Z = 1.96  # half a 95 % interval, in standard errors
+STEPS_AT_EACH_END = 10  # of a run are read
+Z_95 = 1.96  # half of a normal 95 % interval, in standard errors
 
 
-def votes(run: Path) -> Table | None:
-    """The first steps beside the last ones; None where completions do not come in groups."""
+def group_table(run: Path) -> Table | None:
+    """Return a table of group measures in the first and the last steps; None if a completion is alone in its group."""
     paths = sorted((run / "samples").glob("step-[0-9]*[0-9].jsonl"))
-    ends = {"first": paths[:STEPS], "last": paths[-STEPS:]} if len(paths) > STEPS else {"all": paths}
-    spans = {
-        f"{name} steps, n={len(groups)}": dict(measures(groups))
-        for name, some in ends.items()
-        if (groups := [row for path in some for row in read_jsonl(path) if len(row["answers"]) > 1])
-    }
-    if not spans:
+    if len(paths) > STEPS_AT_EACH_END:
+        ends = {"first": paths[:STEPS_AT_EACH_END], "last": paths[-STEPS_AT_EACH_END:]}
+    else:
+        ends = {"all": paths}
+    columns: dict[str, dict[str, str]] = {}  # heading -> measure -> value
+    for name, end_paths in ends.items():
+        groups = [row for path in end_paths for row in read_jsonl(path) if len(row["answers"]) > 1]
+        if groups:
+            columns[f"{name} steps, n={len(groups)}"] = dict(group_measures(groups))
+    if not columns:
         return None
-    table = Table("groups of completions", *spans, box=None, pad_edge=False)
-    for name in dict.fromkeys(name for found in spans.values() for name in found):
-        table.add_row(name, *(found.get(name, "–") for found in spans.values()))
+    table = Table("groups of completions", *columns, box=None, pad_edge=False)
+    for measure in dict.fromkeys(measure for column in columns.values() for measure in column):
+        table.add_row(measure, *(column.get(measure, "–") for column in columns.values()))
     return table
 
 
-def measures(groups: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """Name and value, with its 95 % interval over groups."""
+def group_measures(groups: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Yield name and value of each measure, with its 95 % interval over groups.
+
+    If groups differ in size, pass@k uses the first completions of each, as many as the smallest group has.
+
+    Args:
+        groups: rows of `samples/`, with "answers", one per completion, and "clean", the clean label.
+    """
     size = min(len(group["answers"]) for group in groups)
     right = np.array([sum(answer == group["clean"] for answer in group["answers"][:size]) for group in groups])
-    for k in dict.fromkeys([*(2**i for i in range(size.bit_length())), size]):
-        yield f"pass@{k}", mean(pass_at_k(right, size, k))
-    shares, wins = np.array([majority(group["answers"], group["clean"]) for group in groups]).T
-    yield f"right by majority of {size}", mean(wins)
-    yield "the majority's share", mean(shares)
-    yield "calibration error of that share", f"{calibration_error(shares, wins):.1%}"
+    powers_of_two = [2**i for i in range(size.bit_length())]
+    for k in dict.fromkeys([*powers_of_two, size]):
+        yield f"pass@{k}", format_mean(pass_at_k(right, size, k))
+    votes = [majority_vote(group["answers"], group["clean"]) for group in groups]
+    shares, is_right = np.array(votes).T
+    yield f"majority vote of {size} is right", format_mean(is_right)
+    yield "share of the majority", format_mean(shares)
+    yield "calibration error of that share", f"{calibration_error(shares, is_right):.1%}"
 
 
-def majority(answers: Sequence[str | None], gold: str | None) -> tuple[float, float]:
-    """The share of the answer that most give, and whether it is right; a tie is right as often as drawing lots is."""
-    counts = Counter(answer for answer in answers if answer is not None)
-    if not counts:
+def majority_vote(answers: Sequence[str | None], gold: str | None) -> tuple[float, float]:
+    """Return the share of the most frequent answer, and how likely it is right.
+
+    A tie between k answers is broken at random: it is right with probability 1/k if the right answer is among them. A
+    None does not vote, but counts in the share.
+
+    >>> majority_vote(["A", "A", "A", "B"], gold="A"), majority_vote(["A", "A", "B", "B"], gold="A")
+    ((0.75, 1.0), (0.5, 0.5))
+    """
+    votes = Counter(answer for answer in answers if answer is not None)
+    if not votes:
         return 0.0, 0.0
-    most = max(counts.values())
-    leaders = [answer for answer, count in counts.items() if count == most]
+    most = max(votes.values())
+    leaders = [answer for answer, count in votes.items() if count == most]
     return most / len(answers), (gold in leaders) / len(leaders)
 
 
-def calibration_error(shares: np.ndarray, wins: np.ndarray) -> float:
-    """(Q,) confidences and (Q,) outcomes -> mean |confidence - accuracy|, over the values that confidence takes.
+def calibration_error(confidences: np.ndarray, outcomes: np.ndarray) -> float:
+    """(Q,) confidences and (Q,) outcomes -> mean |confidence - accuracy|.
 
-    The expected calibration error (Guo et al. 2017, arXiv:1706.04599), whose bins are here the shares themselves.
+    The expected calibration error (Guo et al. 2017, arXiv:1706.04599). Each distinct confidence is a bin of its own.
     """
-    values = [shares == share for share in np.unique(shares)]
-    return float(sum(here.mean() * abs(shares[here].mean() - wins[here].mean()) for here in values))
+    error = 0.0
+    for confidence in np.unique(confidences):
+        in_bin = confidences == confidence
+        error += in_bin.mean() * abs(confidences[in_bin].mean() - outcomes[in_bin].mean())
+    return float(error)
 
 
-def mean(values: np.ndarray) -> str:
-    """(n,) shares -> their mean and its 95 % interval, in words."""
-    half = Z * values.std() / np.sqrt(len(values))
-    return f"{values.mean():.1%}  {100 * max(values.mean() - half, 0):.0f}–{100 * min(values.mean() + half, 1):.0f}"
+def format_mean(values: np.ndarray) -> str:
+    """Return the mean of (n,) shares and its 95 % interval in percent, such as "62.5%  41–84"."""
+    mean, half = values.mean(), Z_95 * values.std() / np.sqrt(len(values))
+    return f"{mean:.1%}  {100 * max(mean - half, 0):.0f}–{100 * min(mean + half, 1):.0f}"

@@ -1,13 +1,22 @@
-"""What groups know: votes counted by hand, and the audit of a real run's samples."""
+"""Pass@k, majority votes and calibration: values computed by hand, and the audit of a real run's samples."""
+
+from io import StringIO
 
 import numpy as np
 import pytest
 from rich.console import Console
 
 from rlvid.study.audit import audit
-from rlvid.study.pass_at_k import calibration_error, majority, measures, votes
+from rlvid.study.pass_at_k import calibration_error, group_measures, group_table, majority_vote
 from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.helpers.runs import TINY, train
+
+
+def printed(renderable):
+    """A table as text, without colors."""
+    console = Console(file=StringIO(), width=140)
+    console.print(renderable)
+    return console.file.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -15,61 +24,59 @@ from tests.helpers.runs import TINY, train
     [
         ("AAAB", 0.75, 1),
         ("BBBA", 0.75, 0),
-        ("AABB", 0.5, 0.5),  # lots are drawn
+        ("AABB", 0.5, 0.5),  # a tie is broken at random
         ("BCDB", 0.5, 0),
         ("ABCD", 0.25, 0.25),
-        (["A", None, None, None], 0.25, 1),  # what names no option does not vote
+        (["A", None, None, None], 0.25, 1),  # a completion without an answer does not vote
         ([None] * 4, 0, 0),
     ],
 )
-def test_a_majority(answers, share, right):
-    assert majority(answers, "A") == (share, right)
+def test_a_majority_vote(answers, share, right):
+    assert majority_vote(answers, "A") == (share, right)
 
 
-def test_confidence_that_keeps_its_word_is_calibrated():
-    shares = np.repeat([0.5, 0.75, 1.0], 4)
-    assert calibration_error(shares, np.array([1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1])) == 0
-    assert calibration_error(shares, np.zeros(12)) == pytest.approx(0.75)
-    opposed = np.array([1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1, 1])  # off by a quarter, once below and once above
-    assert calibration_error(shares, opposed) == pytest.approx(1 / 6), "errors do not cancel"
+def test_confidence_that_equals_accuracy_is_calibrated():
+    confidences = np.repeat([0.5, 0.75, 1.0], 4)
+    assert calibration_error(confidences, np.array([1, 1, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1])) == 0
+    assert calibration_error(confidences, np.zeros(12)) == pytest.approx(0.75)
+    opposite_errors = np.array([1, 1, 1, 0, 1, 1, 0, 0, 1, 1, 1, 1])  # 1/4 too low at 0.5, 1/4 too high at 0.75
+    assert calibration_error(confidences, opposite_errors) == pytest.approx(1 / 6), "errors do not cancel"
 
 
-def test_measures_of_a_handful_of_groups():
+def test_the_measures_of_four_groups():
     groups = [{"answers": answers, "clean": "A"} for answers in ("AAAB", "ABCD", "BBBB", "AAAA")]
-    found = {name: said.split()[0] for name, said in measures(groups)}
-    assert found == {
+    values = {name: text.split()[0] for name, text in group_measures(groups)}
+    assert values == {
         "pass@1": "50.0%",
         "pass@2": "62.5%",  # 1, 1/2, 0 and 1
         "pass@4": "75.0%",
-        "right by majority of 4": "56.2%",  # 1, 1/4, 0 and 1
-        "the majority's share": "75.0%",
-        "calibration error of that share": "31.2%",  # 1/4 at 0.75, 0 at 0.25, 1/2 at 1, which two have
+        "majority vote of 4 is right": "56.2%",  # 1, 1/4, 0 and 1
+        "share of the majority": "75.0%",
+        "calibration error of that share": "31.2%",  # 1/4 at 0.75, 0 at 0.25, 1/2 at 1 (two groups)
     }
-    assert [name for name, _ in measures([{"answers": "ABC", "clean": "A"}])][:3] == ["pass@1", "pass@2", "pass@3"]
+    assert [name for name, _ in group_measures([{"answers": "ABC", "clean": "A"}])][:3] == [
+        "pass@1",
+        "pass@2",
+        "pass@3",
+    ]
 
 
-def test_the_first_steps_stand_beside_the_last(tmp_path):
+def test_the_table_has_the_first_and_the_last_steps(tmp_path):
     for step in range(1, 13):
         groups = [{"answers": "AA" if step > 2 else "BB", "clean": "A"}]
         write_jsonl(tmp_path / f"samples/step-{step:06d}.jsonl", groups)
     write_jsonl(tmp_path / "samples/step-000012-not-finite.jsonl", [{"answers": "BB", "clean": "A"}])
-    console = Console(width=100)
-    with console.capture() as captured:
-        console.print(votes(tmp_path))
-    (heads, first, *_) = captured.get().splitlines()
-    assert "first steps, n=10" in heads and "last steps, n=10" in heads
-    assert [word for word in first.split() if "%" in word] == ["80.0%", "100.0%"]
+    headings, pass_at_1, *_ = printed(group_table(tmp_path)).splitlines()
+    assert "first steps, n=10" in headings and "last steps, n=10" in headings
+    assert [word for word in pass_at_1.split() if "%" in word] == ["80.0%", "100.0%"]
 
 
-def test_an_audit_of_a_run_holds_them_and_of_demonstrations_does_not(kitchen, tmp_path):
+def test_an_audit_has_these_measures_only_for_groups_of_several_completions(kitchen, tmp_path):
     run = train(tmp_path / "grpo", *TINY, "train.max_steps=1", "eval.splits=['L1']", "eval.limit=2")
     groups = read_jsonl(run / "samples/step-000001.jsonl")
     right = [answer == group["clean"] for group in groups for answer in group["answers"]]
-    console = Console(width=140)
-    with console.capture() as captured:
-        console.print(audit(run))
-    (line,) = [line for line in captured.get().splitlines() if line.startswith("pass@1")]
+    [line] = [line for line in printed(audit(run)).splitlines() if line.startswith("pass@1")]
     assert float(line.split()[1].strip("%")) == pytest.approx(100 * np.mean(right), abs=0.06)
     for path in (run / "samples").iterdir():
         write_jsonl(path, ({**group, "answers": group["answers"][:1]} for group in groups))
-    assert votes(run) is None
+    assert group_table(run) is None

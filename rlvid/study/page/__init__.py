@@ -1,7 +1,8 @@
-"""A folder of runs as one HTML file that needs no network: tables, pictures, where runs look, cases with their clips.
+"""The report as one HTML page: tables, figures, attention maps, and all questions with their answers and clips.
 
-The tables and pictures are those of `rlvid report`. Long texts lie in it compressed, and are unpacked when asked for,
-so that ten thousand questions and twenty runs open at once. Everything that a run wrote is escaped.
+The page is one file that works without a network. Its tables and figures are those of `rlvid report`. Long texts are
+stored compressed and are unpacked when they are shown, so that a page with 10,000 questions and 20 runs opens in less
+than two seconds (tests/study/test_page.py). Everything that a run wrote is escaped.
 """
 
 from __future__ import annotations
@@ -21,86 +22,105 @@ from matplotlib.figure import Figure
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.study.page import about, cases, gaze
+from rlvid.study.page import run_details
+from rlvid.study.page.attention import attention_data
+from rlvid.study.page.cases import case_data
 from rlvid.study.plots import make_figures
 from rlvid.study.report import build_report
 from rlvid.study.strip import Strip
 from rlvid.study.study import read_study
 from rlvid.utils.files import write_text
 
-TITLES = {
-    "curves": "Curves: each seed thin, their mean thick",
-    "checkpoints": "Checkpoints: every level against steps, each seed thin, their mean thick",
-    "accuracy": "Accuracy: mean and 95 % interval, a tick for each seed",
-    "sweep": "Accuracy against what the grid varies",
-    "noise": "Accuracy against what the noise leaves",
-    "shares": "What decides the advantages",
+FIGURE_TITLES = {
+    "curves": "Learning curves: thin lines are seeds, thick lines their mean",
+    "checkpoints": "Accuracy of each level during training: thin lines are seeds, thick lines their mean",
+    "accuracy": "Accuracy: mean and 95 % interval; each tick is a seed",
+    "sweep": "Accuracy against the settings that the grid varies",
+    "noise": "Accuracy under noise, against Youden's J",
+    "shares": "How far the advantages move without each reward",
 }
-ROOM = 10_000  # columns: a page's tables scroll
-THEMED = {"#000000": "currentColor", "#ebebeb": "var(--line)", "#666666": "var(--soft)"}  # a picture's greys
+UNLIMITED_WIDTH = 10_000  # columns of a report; wide tables scroll on the page
+CSS_PIXELS_PER_INCH = 96
+MIN_FIGURE_SCALE = 0.7  # a figure is never drawn smaller, so that its text can be read
+GZIP_LEVEL = 6  # 9 takes eight times as long for a page of 10,000 questions that is 6 % smaller
+# Colors in matplotlib's SVG -> variables of page.css, which follow the light or dark theme.
+THEME_COLORS = {"#000000": "currentColor", "#ebebeb": "var(--line)", "#666666": "var(--soft)"}
 
 
-def save(runs: Path, path: Path) -> Path:
-    """Write the page of a folder of runs; returns its path. UserError if there are no runs."""
+def save_page(runs: Path, path: Path) -> Path:
+    """Write the page of a folder of runs; returns its path.
+
+    Args:
+        runs: a grid's folder, or one with run folders.
+        path: the HTML file to write.
+
+    Raises:
+        UserError: there are no runs.
+    """
     study = read_study(runs)
-    here = FileSystemLoader(Path(__file__).parent)
-    templates = Environment(loader=here, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    sections = build_report(study).sections(UNLIMITED_WIDTH)
     figures = make_figures(study) if study.levels else {}
+    data = case_data(study) | attention_data(study)
+    loader = FileSystemLoader(Path(__file__).parent)
+    templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     page = templates.get_template("page.html").render(
         study=study,
-        done=sum(result.done for result in study.runs),
-        sections=[(title, [_block(part) for part in parts]) for title, parts in build_report(study).sections(ROOM)],
-        pictures=[(TITLES[name], svg(figure, name)) for name, figure in figures.items()],
-        settings=_block(about.differences(study)),
-        common=about.common(study),
-        alarms=about.alarms(study),
-        environment=about.environment(study),
-        data={name: packed(value) for name, value in (cases.gathered(study) | gaze.gathered(study)).items()},
+        done=sum(run.done for run in study.runs),
+        sections=[(title, [_template_block(part) for part in parts]) for title, parts in sections],
+        figures=[(FIGURE_TITLES[name], to_svg(figure, name)) for name, figure in figures.items()],
+        setting_differences=_template_block(run_details.setting_differences(study)),
+        common_settings=run_details.common_settings(study),
+        alarms=run_details.alarms(study),
+        environment=run_details.environment(study),
+        data={name: pack(part) for name, part in data.items()},
         version=version("rlvid"),
     )
     write_text(path, page)
     return path
 
 
-def packed(value: Any) -> str:
-    """Anything that JSON can say, as text that stands in a page whatever is in it; the script unpacks it."""
-    return base64.b64encode(gzip.compress(json.dumps(value).encode(), mtime=0)).decode()
+def pack(value: Any) -> str:
+    """Return a JSON value as compressed base64 text, which is safe inside HTML; `unpack` in page.js reads it."""
+    return base64.b64encode(gzip.compress(json.dumps(value).encode(), GZIP_LEVEL, mtime=0)).decode()
 
 
-def svg(figure: Figure, name: str) -> str:
-    """A picture whose words are text, in the page's own colours."""
-    drawn = StringIO()
+def to_svg(figure: Figure, name: str) -> str:
+    """Return a figure as an SVG element with text as text, in the colors of the page's theme."""
+    file = StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
-        figure.savefig(drawn, format="svg", transparent=True, metadata={"Date": None})
-    least = 0.7 * figure.get_figwidth() * 96  # pixels, in which its words can still be read
-    begin = f'<svg role="img" aria-label="{escape(TITLES[name])}" style="--least: {least:.0f}px"'
-    text = drawn.getvalue()
-    for colour, themed in THEMED.items():
-        text = text.replace(colour, themed)
-    return begin + text[text.index("<svg") + 4 :]
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
+    for color, theme_color in THEME_COLORS.items():
+        svg = svg.replace(color, theme_color)
+    after_tag_name = svg[svg.index("<svg") + len("<svg") :]
+    min_width = MIN_FIGURE_SCALE * figure.get_figwidth() * CSS_PIXELS_PER_INCH
+    title = escape(FIGURE_TITLES[name])
+    return f'<svg role="img" aria-label="{title}" style="--min-width: {min_width:.0f}px"{after_tag_name}'
 
 
-def _block(part: Table | Text) -> dict[str, Any]:
-    """A table as rows of cells, or words."""
+def _template_block(part: Table | Text) -> dict[str, Any]:
+    """Return a table or a text as page.html's macro `block` expects it."""
     if isinstance(part, Text):
         return {"words": part.plain, "style": str(part.style)}
-    columns = [{**_cell(column.header), "right": column.justify == "right"} for column in part.columns]
+    columns = [_template_cell(column.header) | {"right": column.justify == "right"} for column in part.columns]
     for heading, column in zip(columns, part.columns, strict=True):
-        if reach := next((cell.reach for cell in column.cells if isinstance(cell, Strip)), 0.0):
-            heading["text"] += f", ±{100 * reach:.1f}"
+        strips = [cell for cell in column.cells if isinstance(cell, Strip)]
+        if strips:
+            heading["text"] += f", ±{100 * strips[0].reach:.1f}"
+    cells_by_row = zip(*(column.cells for column in part.columns), strict=True)
     rows = [
-        {"cells": [_cell(cell) for cell in cells], "style": str(row.style or ""), "end": row.end_section}
-        for row, cells in zip(part.rows, zip(*(column.cells for column in part.columns), strict=True), strict=True)
+        {"cells": [_template_cell(cell) for cell in cells], "style": str(row.style or ""), "end": row.end_section}
+        for row, cells in zip(part.rows, cells_by_row, strict=True)
     ]
     return {"title": part.title or "", "columns": columns, "rows": rows}
 
 
-def _cell(value: Any) -> dict[str, Any]:
-    """A cell's text and style; a strip as the three places of its interval on a line from 0 to 100."""
+def _template_cell(value: Any) -> dict[str, Any]:
+    """Return text and style of a cell; for a `Strip`, the ends and the value of its interval, from 0 to 100."""
     if isinstance(value, Strip):
-        i = value.interval
-        low, middle, high = (50 + 50 * x / value.reach for x in (i.low, i.value, i.high))
-        says = "{:+.1f} points, 95 % interval {:+.1f} to {:+.1f}".format(*(100 * x for x in (i.value, i.low, i.high)))
-        return {"text": "", "style": value.color, "strip": (low, middle, high), "says": says}
+        low, mean, high = value.interval.low, value.interval.value, value.interval.high
+        on_strip = [50 + 50 * number / value.reach for number in (low, mean, high)]
+        label = f"{100 * mean:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
+        return {"text": "", "style": value.color, "strip": on_strip, "label": label}
     text = value if isinstance(value, Text) else Text.from_markup(str(value))
     return {"text": text.plain, "style": str(text.style)}

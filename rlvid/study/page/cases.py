@@ -1,4 +1,4 @@
-"""Every question with what every run answered, for the page's browser; and clips of those on which runs disagree."""
+"""The data of the page's case browser: all questions, all answers, and the clips of disputed questions."""
 
 from __future__ import annotations
 
@@ -15,78 +15,104 @@ from rlvid.config import load
 from rlvid.data.kitchen import encode_mp4
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
-from rlvid.study.cases import coherent
-from rlvid.study.page.gaze import uri
+from rlvid.study.cases import is_coherent
+from rlvid.study.page.attention import data_uri
 from rlvid.study.runs import Row, Run
 from rlvid.study.study import Study
+from rlvid.types import Prompt
 from rlvid.video.cache import FrameCache
 from rlvid.video.read import BadVideo
 from rlvid.video.views import Clip
 
-TOGETHER = 100  # questions whose texts are unpacked at once
-CLIPS = 60  # of so many questions, those on which runs disagree most
-NOT_ASKED, NO_ANSWER = " ", "-"
+QuestionKey = tuple[str, str]  # level and id
+Answers = Mapping[QuestionKey, Row]  # of one run
+
+QUESTIONS_PER_CHUNK = 100  # whose texts are unpacked at the same time
+MAX_CLIPS = 60  # of the most disputed questions
+MISSING, NO_ANSWER = " ", "-"  # marks in the index; page.js knows them too
 
 
-def gathered(study: Study) -> dict[str, Any]:
-    """`index`: questions, and each run's letters; `texts-N`: options and replies, some questions each; `clips`.
+def case_data(study: Study) -> dict[str, Any]:
+    """Return the data of the browser, in parts that the page unpacks when it needs them; {} without a question.
 
-    `column-N`: (runs, questions) values of what can be filtered by, unpacked when that is asked for.
+    Returns:
+        index: runs with a character per question, questions, names of columns, and which questions have clips.
+        texts-N: options and completions of the N-th `QUESTIONS_PER_CHUNK` questions.
+        column-N: (runs, questions) values of the N-th column that can be filtered.
+        clip-N: video and image of question N.
     """
-    runs = {result.folder: result for result in study.runs if result.answers}
-    asked = [(level, id) for level, ids in study.levels.items() for id in ids]
-    if not asked:
+    runs = list({run.folder: run for run in study.runs if run.answers}.values())
+    questions = [(level, id) for level, ids in study.levels.items() for id in ids]
+    if not questions:
         return {}
-    rows = [{(level, id): row for level, of in run.answers.items() for id, row in of.items()} for run in runs.values()]
-    first = [next(of[key] for of in rows if key in of) for key in asked]
-    clips, why = _clips(study, list(runs.values()), disputed(asked, rows))
-    columns = sorted({key for of in rows for row in of.values() for key in row if key.startswith("rewards/")})
-    columns += ["length"]
+    answers = [_answers_by_question(run) for run in runs]
+    keys = {key for of_run in answers for row in of_run.values() for key in row}
+    columns = [*sorted(key for key in keys if key.startswith("rewards/")), "length"]
+    clips, clip_problem = _read_clips(study, runs[0], disputed_questions(questions, answers))
+    some_answer = [next(of_run[question] for of_run in answers if question in of_run) for question in questions]
     index = {
-        "runs": [{"name": name(run), **_marks(asked, of)} for run, of in zip(runs.values(), rows, strict=True)],
-        "questions": [_question(level, row) for (level, _), row in zip(asked, first, strict=True)],
+        "runs": [{"name": _run_name(run), **_marks(questions, row)} for run, row in zip(runs, answers, strict=True)],
+        "questions": [_question(level, row) for (level, _), row in zip(questions, some_answer, strict=True)],
         "columns": [column.removeprefix("rewards/") for column in columns],
         "clips": list(clips),
-        "why": why,
-        "together": TOGETHER,
+        "clip_problem": clip_problem,
+        "questions_per_chunk": QUESTIONS_PER_CHUNK,
     }
-    console = Console(stderr=True)
-    chunks = [asked[i : i + TOGETHER] for i in range(0, len(asked), TOGETHER)]
-    shown = track(chunks, "cases", console=console, transient=True, disable=not console.is_terminal)
-    texts = {f"texts-{i}": [_texts(key, rows) for key in keys] for i, keys in enumerate(shown)}
-    values = {f"column-{n}": [[_value(of.get(key), c) for key in asked] for of in rows] for n, c in enumerate(columns)}
-    return {"index": index, **texts, **values, **{f"clip-{place}": clip for place, clip in clips.items()}}
+    values = {
+        f"column-{number}": [[_value(of_run.get(question), column) for question in questions] for of_run in answers]
+        for number, column in enumerate(columns)
+    }
+    clip_parts = {f"clip-{number}": clip for number, clip in clips.items()}
+    return {"index": index, **_text_chunks(questions, answers), **values, **clip_parts}
 
 
-def name(run: Run) -> str:
-    """A run among the page's."""
+def disputed_questions(questions: Sequence[QuestionKey], answers: Sequence[Answers]) -> list[int]:
+    """Return the indices of the questions that some runs answered right and others wrong.
+
+    The most evenly disputed ones come first, from each level in turn.
+    """
+    by_level: dict[str, list[tuple[float, int]]] = {}  # level -> (distance of the accuracy from 1/2, index)
+    for index, question in enumerate(questions):
+        correct = [bool(of_run[question]["correct"]) for of_run in answers if question in of_run]
+        if any(correct) and not all(correct):
+            accuracy = sum(correct) / len(correct)
+            by_level.setdefault(question[0], []).append((abs(accuracy - 0.5), index))
+    turns = zip_longest(*(sorted(level) for level in by_level.values()))
+    return [entry[1] for turn in turns for entry in turn if entry]
+
+
+def _answers_by_question(run: Run) -> Answers:
+    return {(level, id): row for level, rows in run.answers.items() for id, row in rows.items()}
+
+
+def _run_name(run: Run) -> str:
     return f"{run.arm}, seed {run.seed}"
 
 
-def disputed(asked: Sequence[tuple[str, str]], rows: Sequence[Mapping[tuple[str, str], Row]]) -> list[int]:
-    """The places of questions that runs answered both rightly and wrongly, by how evenly, the levels in turn."""
-    levels: dict[str, list[tuple[float, int]]] = {}
-    for place, key in enumerate(asked):
-        right = [bool(of[key]["correct"]) for of in rows if key in of]
-        if 0 < sum(right) < len(right):
-            levels.setdefault(key[0], []).append((abs(sum(right) / len(right) - 0.5), place))
-    turns = zip_longest(*(sorted(found) for found in levels.values()))
-    return [one[1] for turn in turns for one in turn if one]
-
-
 def _question(level: str, row: Row) -> dict[str, Any]:
-    about = {"id": row["id"], "level": level, "domain": row.get("domain", ""), "gold": row["gold"]}
-    return about | {"question": row.get("question", "")}
+    return {
+        "id": row["id"],
+        "level": level,
+        "domain": row.get("domain", ""),
+        "gold": row["gold"],
+        "question": row.get("question", ""),
+    }
 
 
-def _marks(asked: Sequence[tuple[str, str]], of: Mapping[tuple[str, str], Row]) -> dict[str, str]:
-    """A letter, right or wrong, and whether the reasoning leads there, for each question in turn."""
-    found = [of.get(key) for key in asked]
-    said = (NOT_ASKED if row is None else str(row.get("answer") or NO_ANSWER)[0] for row in found)
-    right = (NOT_ASKED if row is None else "01"[bool(row["correct"])] for row in found)
-    leads = (None if row is None else coherent(row) for row in found)
-    sound = (NOT_ASKED if lead is None else "01"[bool(lead)] for lead in leads)
-    return {"said": "".join(said), "right": "".join(right), "coherent": "".join(sound)}
+def _marks(questions: Sequence[QuestionKey], answers: Answers) -> dict[str, str]:
+    """Return a run's answer, correctness and coherence as strings with one character per question.
+
+    Answers are letters; the others are "1", "0" or `MISSING`.
+    """
+    rows = [answers.get(question) for question in questions]
+    letters = (MISSING if row is None else str(row.get("answer") or NO_ANSWER)[0] for row in rows)
+    correct = (_flag_mark(None if row is None else bool(row["correct"])) for row in rows)
+    coherent = (_flag_mark(None if row is None else is_coherent(row)) for row in rows)
+    return {"answers": "".join(letters), "correct": "".join(correct), "coherent": "".join(coherent)}
+
+
+def _flag_mark(flag: bool | None) -> str:
+    return MISSING if flag is None else "01"[flag]
 
 
 def _value(row: Row | None, column: str) -> float | None:
@@ -94,45 +120,70 @@ def _value(row: Row | None, column: str) -> float | None:
     return None if value is None else round(float(value), 3)
 
 
-def _texts(key: tuple[str, str], rows: Sequence[Mapping[tuple[str, str], Row]]) -> dict[str, Any]:
-    found = [of.get(key) for of in rows]
-    options: list[str] = next((row["options"] for row in found if row and "options" in row), [])
-    return {"options": options, "replies": [row and _reply(row) for row in found]}
+def _text_chunks(questions: Sequence[QuestionKey], answers: Sequence[Answers]) -> dict[str, Any]:
+    """Return the chunks `texts-N`, while a progress bar shows on a terminal."""
+    starts = range(0, len(questions), QUESTIONS_PER_CHUNK)
+    console = Console(stderr=True)
+    progress = track(starts, "cases", console=console, transient=True, disable=not console.is_terminal)
+    return {
+        f"texts-{number}": [_texts(question, answers) for question in questions[start : start + QUESTIONS_PER_CHUNK]]
+        for number, start in enumerate(progress)
+    }
 
 
-def _reply(row: Row) -> dict[str, Any]:
-    earned = {key.removeprefix("rewards/"): v for key, v in row.items() if key.startswith("rewards/")}
-    rewards = {key: round(v, 3) for key, v in earned.items() if v is not None}
-    return {"text": row.get("completion", row.get("unread", "")), "rewards": rewards}
+def _texts(question: QuestionKey, answers: Sequence[Answers]) -> dict[str, Any]:
+    """Return the options of a question, and each run's completion or None."""
+    rows = [of_run.get(question) for of_run in answers]
+    options: list[str] = next((row["options"] for row in rows if row and "options" in row), [])
+    return {"options": options, "completions": [row and _completion(row) for row in rows]}
 
 
-def _clips(study: Study, runs: Sequence[Run], wanted: Sequence[int]) -> tuple[dict[int, dict[str, str]], str]:
-    """Place -> the film and the image that the first run was shown, of the first wanted ones; and what is missing."""
+def _completion(row: Row) -> dict[str, Any]:
+    """Return text and rewards of a completion; of a clip that could not be read, why."""
+    rewards = {key.removeprefix("rewards/"): value for key, value in row.items() if key.startswith("rewards/")}
+    rounded = {name: round(value, 3) for name, value in rewards.items() if value is not None}
+    return {"text": row.get("completion", row.get("unread", "")), "rewards": rounded}
+
+
+def _read_clips(study: Study, run: Run, wanted: Sequence[int]) -> tuple[dict[int, dict[str, str]], str]:
+    """Read the first `MAX_CLIPS` wanted clips as a run reads them.
+
+    Returns:
+        Index of the question -> data URIs of its clip; and what went wrong, in words.
+    """
     try:
-        config = load(runs[0].folder / "config.toml")
+        config = load(run.folder / "config.toml")
         levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
     except UserError as error:
         return {}, f"no clips: {error}"
-    prompts = [{p.id: p for p in levels.get(level, ())}.get(id) for level, ids in study.levels.items() for id in ids]
-    frames, found, bad = FrameCache(config.video), {}, 0
-    for place in wanted[:CLIPS]:
-        if prompt := prompts[place]:
-            try:
-                found[place] = _clip(frames(prompt))
-            except BadVideo:
-                bad += 1
+    prompts: list[Prompt | None] = []  # of all questions
+    for level, ids in study.levels.items():
+        by_id = {prompt.id: prompt for prompt in levels.get(level, ())}
+        prompts += [by_id.get(id) for id in ids]
+    frames = FrameCache(config.video)
+    clips: dict[int, dict[str, str]] = {}
+    unreadable = 0
+    for index in wanted[:MAX_CLIPS]:
+        prompt = prompts[index]
+        if prompt is None:
+            continue
+        try:
+            clips[index] = _encode_clip(frames(prompt))
+        except BadVideo:
+            unreadable += 1
     frames.close()
-    return found, f"{bad} clips could not be read" if bad else ""
+    return clips, f"{unreadable} clips could not be read" if unreadable else ""
 
 
-def _clip(clip: Clip) -> dict[str, str]:
-    shown = {}
+def _encode_clip(clip: Clip) -> dict[str, str]:
+    """Return data URIs: "video" as MP4 and "image" as PNG, if the clip has them."""
+    uris = {}
     if clip.video is not None:
-        film = BytesIO()
-        encode_mp4(clip.video, film)
-        shown["video"] = uri(film.getvalue(), "video/mp4")
+        video = BytesIO()
+        encode_mp4(clip.video, video)
+        uris["video"] = data_uri(video.getvalue(), "video/mp4")
     if clip.image is not None:
         image = BytesIO()
         Image.fromarray(clip.image).save(image, "PNG")
-        shown["image"] = uri(image.getvalue(), "image/png")
-    return shown
+        uris["image"] = data_uri(image.getvalue(), "image/png")
+    return uris

@@ -1,12 +1,12 @@
 "use strict";
 const byId = id => document.getElementById(id);
 
-async function unpack(name) {  // what Python packed: JSON, gzip, base64
+async function unpack(name) {  // the data that Python's `pack` wrote: JSON, gzip, base64
   const packed = await fetch("data:application/gzip;base64," + byId("data-" + name).textContent);
   return new Response(packed.body.pipeThrough(new DecompressionStream("gzip"))).json();
 }
 
-function make(tag, attributes = {}, ...children) {  // children are nodes or text; text is never read as HTML
+function make(tag, attributes = {}, ...children) {  // children are nodes or text; text is never parsed as HTML
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
     if (name in node && name !== "style") node[name] = value; else node.setAttribute(name, value);
@@ -15,176 +15,207 @@ function make(tag, attributes = {}, ...children) {  // children are nodes or tex
   return node;
 }
 
-const letter = place => String.fromCharCode(65 + place);
-const choices = (select, names) => select.replaceChildren(...names.map((name, i) => make("option", {value: i}, name)));
+const letterOf = index => String.fromCharCode(65 + index);  // 0 -> A
+const setOptions = (select, names) => select.replaceChildren(...names.map((name, i) => make("option", {value: i}, name)));
 
-// Theme: the system's, until somebody asks for the other one.
+// Theme: that of the system, until the button is used.
 byId("theme").onclick = () => {
   const root = document.documentElement;
   const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
   root.dataset.theme = dark ? "light" : "dark";
 };
 
-// Where runs look: one frame at a time, every run beside the others.
-async function looks() {
-  const all = await unpack("looks");
-  const [sample, slider, heat] = ["look-sample", "look-frame", "look-heat"].map(byId);
-  choices(sample, all.map(look => `${look.level} ${look.id ?? look.sample}: ${look.of}`));
-  const open = () => {
-    const look = all[sample.value];
-    slider.max = look.frames.length - 1;
-    slider.value = 0;
-    byId("look-question").textContent = `${look.question} (${look.options.map((o, i) => letter(i) + " " + o).join(", ")}; right: ${look.gold})`;
-    byId("look-runs").replaceChildren(...look.runs.map(run => make("div", {className: "look"},
+// Attention: one frame at a time, for all runs side by side.
+async function showAttention() {
+  const recorded = await unpack("attention");
+  const [question, frame, opacity] = ["attention-question", "attention-frame", "attention-opacity"].map(byId);
+  setOptions(question, recorded.map(entry => `${entry.level} ${entry.id ?? entry.sample}: ${entry.of}`));
+  const showQuestion = () => {
+    const entry = recorded[question.value];
+    frame.max = entry.frames.length - 1;
+    frame.value = 0;
+    const options = entry.options.map((option, i) => letterOf(i) + " " + option).join(", ");
+    byId("attention-text").textContent = `${entry.question} (${options}; right: ${entry.gold})`;
+    byId("attention-runs").replaceChildren(...entry.runs.map(run => make("div", {className: "attention-run"},
       make("div", {className: "frame"}, make("img", {alt: "a frame"}), make("canvas")),
-      make("p", {}, make("b", {}, run.name), ` ${run.answer ?? "no answer"}, `, make("span", {className: run.correct ? "green" : "red"}, run.correct ? "right" : "wrong")),
-      ...reply(look, run))));
-    draw();
+      make("p", {}, make("b", {}, run.name), ` ${run.answer ?? "no answer"}, `,
+        make("span", {className: run.correct ? "green" : "red"}, run.correct ? "right" : "wrong")),
+      ...completion(entry, run))));
+    drawFrame();
   };
-  const draw = () => {
-    const look = all[sample.value], at = Number(slider.value), image = look.image_is_last && at === look.frames.length - 1;
-    byId("look-which").textContent = image ? "observation" : `${2 * at + 1}–${2 * at + 2}`;
-    const most = Math.max(...look.runs.flatMap(run => run.maps.flat(2)).map(Number));
-    byId("look-most").textContent = `${(100 * most).toPrecision(2)} % of a token's attention`;
-    document.querySelectorAll("#look-runs .look").forEach((box, i) => {
-      box.querySelector("img").src = look.frames[at];
-      paint(box.querySelector("canvas"), look.runs[i].maps[at], most, heat.value / 100);
+  const drawFrame = () => {
+    const entry = recorded[question.value], index = Number(frame.value);
+    const isImage = entry.image_is_last && index === entry.frames.length - 1;
+    byId("attention-frame-name").textContent = isImage ? "observation" : `${2 * index + 1}–${2 * index + 2}`;
+    const max = Math.max(...entry.runs.flatMap(run => run.maps.flat(2)).map(Number));
+    byId("attention-max").textContent = `${(100 * max).toPrecision(2)} % of a token's attention`;
+    document.querySelectorAll("#attention-runs .attention-run").forEach((box, i) => {
+      box.querySelector("img").src = entry.frames[index];
+      drawHeat(box.querySelector("canvas"), entry.runs[i].maps[index], max, opacity.value / 100);
     });
   };
-  sample.onchange = open;
-  slider.oninput = heat.oninput = draw;
-  open();
+  question.onchange = showQuestion;
+  frame.oninput = opacity.oninput = drawFrame;
+  showQuestion();
 }
 
-function reply(look, run) {  // its tokens, one of which is current: by a click, a touch or the arrow keys
-  const told = make("output", {className: "dim"}, "\u00a0"), tokens = run.tokens.map((token, i) => said(run, token, i));
+function completion(entry, run) {  // the tokens, one of which can be chosen by click, touch or arrow keys, and its shares
+  const shares = make("output", {className: "dim"}, "\u00a0");
+  const tokens = run.tokens.map((token, i) => tokenNode(run, token, i));
   let current = -1;
   const choose = i => {
     tokens[current]?.classList.remove("current");
     current = Math.max(0, Math.min(i, tokens.length - 1));
     tokens[current].classList.add("current");
-    told.textContent = look.kinds.map((kind, k) => `${kind} ${(100 * run.shares[current][k]).toFixed(0)} %`).join(", ");
+    const percent = kind => `${(100 * run.shares[current][kind]).toFixed(0)} %`;
+    shares.textContent = entry.kinds.map((name, kind) => `${name} ${percent(kind)}`).join(", ");
   };
   tokens.forEach((token, i) => { token.onclick = () => choose(i); });
-  const step = {ArrowLeft: -1, ArrowRight: 1};
-  const onkeydown = event => { if (event.key in step) { event.preventDefault(); choose(current + step[event.key]); } };
-  const label = `what ${run.name} said: arrow keys choose a token`;
-  return [make("p", {className: "tokens", tabIndex: 0, role: "group", ariaLabel: label, onkeydown}, ...tokens), make("p", {}, told)];
+  const steps = {ArrowLeft: -1, ArrowRight: 1};
+  const onkeydown = event => {
+    if (!(event.key in steps)) return;
+    event.preventDefault();
+    choose(current + steps[event.key]);
+  };
+  const label = `completion of ${run.name}: choose a token with the arrow keys`;
+  const paragraph = make("p", {className: "tokens", tabIndex: 0, role: "group", ariaLabel: label, onkeydown}, ...tokens);
+  return [paragraph, make("p", {}, shares)];
 }
 
-function said(run, token, i) {  // a token, as dark as its attention to pixels is large
-  const pixels = run.shares[i].slice(0, 2).reduce((a, b) => a + b, 0);
-  const style = `background: color-mix(in srgb, var(--link) ${(60 * pixels).toFixed(0)}%, transparent)`;
+function tokenNode(run, token, i) {  // the more a token attends to video and image, the darker it is
+  const visual = run.shares[i].slice(0, 2).reduce((a, b) => a + b, 0);
+  const style = `background: color-mix(in srgb, var(--link) ${(60 * visual).toFixed(0)}%, transparent)`;
   return make("span", {className: "token" + (run.chosen.includes(i) ? " chosen" : ""), style}, token);
 }
 
-function paint(canvas, map, most, strength) {  // a cell for each visual token; null is a sink and stays clear
+function drawHeat(canvas, map, max, opacity) {  // one pixel per visual token; null is a sink and stays transparent
   [canvas.height, canvas.width] = [map.length, map[0].length];
   const context = canvas.getContext("2d");
   map.forEach((row, y) => row.forEach((value, x) => {
-    const warm = (value ?? 0) / most;
-    context.fillStyle = `hsl(${50 * warm} 100% ${35 + 20 * warm}% / ${strength * Math.sqrt(warm)})`;
+    const heat = (value ?? 0) / max;
+    context.fillStyle = `hsl(${50 * heat} 100% ${35 + 20 * heat}% / ${opacity * Math.sqrt(heat)})`;
     context.fillRect(x, y, 1, 1);
   }));
 }
 
-// Cases: questions by what two runs made of them; the replies of all runs when one is opened.
+// Cases: filter questions by the answers of two runs, and open one to read the completions of all runs.
+// Marks are characters of the index: " " is missing, "-" is no answer, "1" is yes, "0" is no.
 const PATTERNS = {
   "all": () => true,
-  "A wrong, B right": (a, b) => a === "0" && b === "1",
-  "A right, B wrong": (a, b) => a === "1" && b === "0",
-  "both right": (a, b) => a === "1" && b === "1",
-  "both wrong": (a, b) => a === "0" && b === "0",
-  "same wrong answer": (a, b, x, y) => a === "0" && x === y && x !== "-",
-  "B has no answer": (a, b, x, y) => y === "-",
-  "B right, incoherent": (a, b, x, y, leads) => b === "1" && leads === "0",
-  "B wrong, coherent": (a, b, x, y, leads) => b === "0" && leads === "1",
+  "A wrong, B right": (a, b) => a.correct === "0" && b.correct === "1",
+  "A right, B wrong": (a, b) => a.correct === "1" && b.correct === "0",
+  "both right": (a, b) => a.correct === "1" && b.correct === "1",
+  "both wrong": (a, b) => a.correct === "0" && b.correct === "0",
+  "same wrong answer": (a, b) => a.correct === "0" && a.answer === b.answer && a.answer !== "-",
+  "B has no answer": (a, b) => b.answer === "-",
+  "B right, incoherent": (a, b) => b.correct === "1" && b.coherent === "0",
+  "B wrong, coherent": (a, b) => b.correct === "0" && b.coherent === "1",
 };
-const SIGNS = {"<": (x, y) => x < y, "≤": (x, y) => x <= y, "=": (x, y) => x === y, "≥": (x, y) => x >= y, ">": (x, y) => x > y};
-const PAGE = 40;
+const OPERATORS = {"<": (x, y) => x < y, "≤": (x, y) => x <= y, "=": (x, y) => x === y, "≥": (x, y) => x >= y, ">": (x, y) => x > y};
+const QUESTIONS_PER_PAGE = 40;
 
-async function cases() {
-  const index = await unpack("index"), clips = new Set(index.clips);
-  const [a, b, pattern, level, domain, column, sign, value, text, clip] =
-    ["a", "b", "pattern", "level", "domain", "column", "sign", "value", "text", "clip"].map(n => byId("case-" + n));
-  const levels = ["all", ...new Set(index.questions.map(q => q.level))], domains = ["all", ...new Set(index.questions.map(q => q.domain))];
-  for (const select of [a, b]) choices(select, index.runs.map(run => run.name));
+async function showCases() {
+  const index = await unpack("index"), hasClip = new Set(index.clips);
+  const [a, b, pattern, level, domain, column, operator, value, text, clip] =
+    ["a", "b", "pattern", "level", "domain", "column", "operator", "value", "text", "clip"].map(name => byId("case-" + name));
+  const levels = ["all", ...new Set(index.questions.map(question => question.level))];
+  const domains = ["all", ...new Set(index.questions.map(question => question.domain))];
+  for (const select of [a, b]) setOptions(select, index.runs.map(run => run.name));
   b.value = index.runs.length - 1;
-  choices(pattern, Object.keys(PATTERNS));
-  choices(column, ["anything", ...index.columns]);
-  choices(sign, Object.keys(SIGNS));
-  choices(level, levels);
-  choices(domain, domains);
-  clip.disabled = !clips.size;
-  byId("case-why").textContent = index.why;
-  let found = [], page = 0, turn = 0;
-  const unpacked = {};
+  setOptions(pattern, Object.keys(PATTERNS));
+  setOptions(column, ["(no condition)", ...index.columns]);
+  setOptions(operator, Object.keys(OPERATORS));
+  setOptions(level, levels);
+  setOptions(domain, domains);
+  clip.disabled = !hasClip.size;
+  byId("case-clip-problem").textContent = index.clip_problem;
+  let found = [], page = 0, lastCall = 0;
+  const columns = {};  // name -> unpacked values
+
+  const marks = (run, i) => ({answer: run.answers[i], correct: run.correct[i], coherent: run.coherent[i]});
 
   const filter = async () => {
-    const now = ++turn, name = "column-" + (column.value - 1), holds = Object.values(SIGNS)[sign.value];
-    sign.disabled = value.disabled = column.value === "0";
-    if (!sign.disabled) unpacked[name] ??= await unpack(name);
-    if (now !== turn) return;  // somebody has asked for something else meanwhile
-    const values = unpacked[name]?.[b.value];
-    const one = index.runs[a.value], other = index.runs[b.value], words = text.value.toLowerCase();
-    const asked = index.questions.map((q, i) => i).filter(i => one.right[i] !== " " && other.right[i] !== " "
-      && (level.value === "0" || index.questions[i].level === levels[level.value])
-      && (domain.value === "0" || index.questions[i].domain === domains[domain.value])
-      && (sign.disabled || (values[i] !== null && holds(values[i], Number(value.value))))
-      && (!clip.checked || clips.has(i))
-      && `${index.questions[i].id} ${index.questions[i].question}`.toLowerCase().includes(words));
-    const falls = (name, i) => PATTERNS[name](one.right[i], other.right[i], one.said[i], other.said[i], other.coherent[i]);
+    const call = ++lastCall, columnName = "column-" + (column.value - 1);
+    operator.disabled = value.disabled = column.value === "0";
+    if (!operator.disabled) columns[columnName] ??= await unpack(columnName);
+    if (call !== lastCall) return;  // a control has changed in the meantime
+    const runA = index.runs[a.value], runB = index.runs[b.value];
+    const values = columns[columnName]?.[b.value], compare = Object.values(OPERATORS)[operator.value];
+    const words = text.value.toLowerCase();
+    const meetsFilters = i => {
+      const question = index.questions[i];
+      return runA.correct[i] !== " " && runB.correct[i] !== " "
+        && (level.value === "0" || question.level === levels[level.value])
+        && (domain.value === "0" || question.domain === domains[domain.value])
+        && (operator.disabled || (values[i] !== null && compare(values[i], Number(value.value))))
+        && (!clip.checked || hasClip.has(i))
+        && `${question.id} ${question.question}`.toLowerCase().includes(words);
+    };
+    const candidates = [...index.questions.keys()].filter(meetsFilters);
+    const matching = name => candidates.filter(i => PATTERNS[name](marks(runA, i), marks(runB, i)));
     const names = Object.keys(PATTERNS);
-    names.forEach((name, n) => { pattern.options[n].textContent = `${name} (${asked.filter(i => falls(name, i)).length})`; });
-    found = asked.filter(i => falls(names[pattern.value], i));
+    names.forEach((name, n) => { pattern.options[n].textContent = `${name} (${matching(name).length})`; });
+    found = matching(names[pattern.value]);
     byId("case-count").textContent = `${found.length} of ${index.questions.length} questions`;
     page = 0;
-    list();
+    showPage();
   };
-  const list = () => {
-    const shown = found.slice(page * PAGE, (page + 1) * PAGE), pages = Math.max(1, Math.ceil(found.length / PAGE));
+  const showPage = () => {
+    const shown = found.slice(page * QUESTIONS_PER_PAGE, (page + 1) * QUESTIONS_PER_PAGE);
+    const pages = Math.max(1, Math.ceil(found.length / QUESTIONS_PER_PAGE));
     byId("case-page").textContent = `${page + 1} of ${pages}`;
-    byId("case-back").disabled = page === 0;
-    byId("case-on").disabled = page >= pages - 1;
-    byId("case-list").replaceChildren(...shown.map(row));
+    byId("case-previous").disabled = page === 0;
+    byId("case-next").disabled = page >= pages - 1;
+    byId("case-list").replaceChildren(...shown.map(listItem));
   };
-  const mark = (run, i) => make("span", {className: run.right[i] === "1" ? "green" : "red"}, `${run.said[i]} ${run.right[i] === "1" ? "✓" : "✗"}`);
-  const row = i => {
-    const q = index.questions[i];
+  const answerMark = (run, i) => {
+    const right = run.correct[i] === "1";
+    return make("span", {className: right ? "green" : "red"}, `${run.answers[i]} ${right ? "✓" : "✗"}`);
+  };
+  const listItem = i => {
+    const question = index.questions[i];
     const button = make("button", {type: "button", className: "case", ariaExpanded: "false"},
-      make("span", {className: "where" + (clips.has(i) ? " clip" : "")}, `${q.level} ${q.id}`), make("span", {className: "what"}, q.question),
-      mark(index.runs[a.value], i), mark(index.runs[b.value], i));
+      make("span", {className: "where" + (hasClip.has(i) ? " clip" : "")}, `${question.level} ${question.id}`),
+      make("span", {className: "what"}, question.question),
+      answerMark(index.runs[a.value], i), answerMark(index.runs[b.value], i));
     button.onclick = async () => {
       const open = button.ariaExpanded === "true";
       button.ariaExpanded = String(!open);
-      if (open) button.nextSibling.remove(); else button.after(await opened(i));
+      if (open) button.nextSibling.remove(); else button.after(await openCase(i));
     };
     return make("li", {}, button);
   };
-  const opened = async i => {
-    const q = index.questions[i], chunk = await unpack("texts-" + Math.floor(i / index.together)), {options, replies} = chunk[i % index.together];
-    const order = [...new Set([Number(a.value), Number(b.value), ...replies.keys()])].filter(r => replies[r]);
-    const said = r => [make("b", {}, `${index.runs[r].name}: `), mark(index.runs[r], i),
-      make("p", {className: `reply ${index.runs[r].right[i] === "1" ? "right-answer" : "wrong-answer"}`}, replies[r].text),
-      make("p", {className: "words dim"}, Object.entries(replies[r].rewards).map(([k, v]) => `${k} ${v}`).join("   "))];
-    const rest = order.slice(2);
-    const panel = make("div", {className: "open"}, make("div", {className: "said"},
-      make("p", {}, q.question), make("ul", {}, ...options.map((o, n) => make("li", {className: letter(n) === q.gold ? "gold" : ""}, `${letter(n)} ${o}`))),
-      ...order.slice(0, 2).flatMap(said),
-      ...(rest.length ? [make("details", {}, make("summary", {}, `${rest.length} more runs`), ...rest.flatMap(said))] : [])));
-    if (clips.has(i)) {
-      const shown = await unpack("clip-" + i);
-      panel.prepend(make("div", {className: "media"},
-        ...(shown.video ? [make("video", {src: shown.video, controls: true, loop: true, muted: true, ariaLabel: "the clip, as the policy was shown it"})] : []),
-        ...(shown.image ? [make("img", {src: shown.image, alt: "the observation"})] : [])));
-    }
+  const openCase = async i => {
+    const question = index.questions[i];
+    const chunk = await unpack("texts-" + Math.floor(i / index.questions_per_chunk));
+    const {options, completions} = chunk[i % index.questions_per_chunk];
+    const chosenFirst = [...new Set([Number(a.value), Number(b.value), ...completions.keys()])];
+    const [first, second, ...others] = chosenFirst.filter(run => completions[run]);
+    const completionNodes = run => [make("b", {}, `${index.runs[run].name}: `), answerMark(index.runs[run], i),
+      make("p", {className: `reply ${index.runs[run].correct[i] === "1" ? "right-answer" : "wrong-answer"}`}, completions[run].text),
+      make("p", {className: "words dim"}, Object.entries(completions[run].rewards).map(([name, reward]) => `${name} ${reward}`).join("   "))];
+    const optionItems = options.map((option, n) => make("li", {className: letterOf(n) === question.gold ? "gold" : ""}, `${letterOf(n)} ${option}`));
+    const more = make("details", {}, make("summary", {}, `${others.length} more runs`), ...others.flatMap(completionNodes));
+    const panel = make("div", {className: "open"}, make("div", {className: "texts"},
+      make("p", {}, question.question), make("ul", {}, ...optionItems),
+      ...[first, second].filter(run => run !== undefined).flatMap(completionNodes),
+      ...(others.length ? [more] : [])));
+    if (hasClip.has(i)) panel.prepend(media(await unpack("clip-" + i)));
     return panel;
   };
-  for (const control of [a, b, pattern, level, domain, column, sign, clip]) control.onchange = filter;
+  for (const control of [a, b, pattern, level, domain, column, operator, clip]) control.onchange = filter;
   text.oninput = value.oninput = filter;
-  byId("case-back").onclick = () => { page -= 1; list(); };
-  byId("case-on").onclick = () => { page += 1; list(); };
+  byId("case-previous").onclick = () => { page -= 1; showPage(); };
+  byId("case-next").onclick = () => { page += 1; showPage(); };
   filter();
 }
 
-Promise.all([byId("data-looks") && looks(), byId("data-index") && cases()]).then(() => { document.documentElement.dataset.ready = "yes"; });
+function media(clip) {  // the video and the image of a question
+  const video = {controls: true, loop: true, muted: true, ariaLabel: "the video as the model sees it"};
+  return make("div", {className: "media"},
+    ...(clip.video ? [make("video", {src: clip.video, ...video})] : []),
+    ...(clip.image ? [make("img", {src: clip.image, alt: "the observation"})] : []));
+}
+
+Promise.all([byId("data-attention") && showAttention(), byId("data-index") && showCases()])
+  .then(() => { document.documentElement.dataset.ready = "yes"; });

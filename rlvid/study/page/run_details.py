@@ -1,0 +1,86 @@
+"""The page's section about the runs: in which settings they differ, their alarms, and their environment."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from rlvid.study.runs import Row, Run, flatten_config
+from rlvid.study.study import Study
+from rlvid.utils.files import read_json, read_jsonl
+
+SEED_KEYS = ("seed", "noise.seed")
+
+
+def setting_differences(study: Study) -> Table:
+    """Return a table of arms and the settings, other than seeds, in which they differ."""
+    configs: dict[str, dict[str, Any]] = {}  # of the first run of each arm
+    for run in study.runs:
+        if run.arm not in configs and (config := _read_config(run)) is not None:
+            configs[run.arm] = config
+    keys = dict.fromkeys(key for config in configs.values() for key in config if key not in SEED_KEYS)
+    differing = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
+    table = Table("arm", *map(escape, differing))
+    for arm, config in configs.items():
+        table.add_row(Text(arm), *(Text(str(config.get(key, ""))) for key in differing))
+    return table
+
+
+def common_settings(study: Study) -> list[tuple[str, str]]:
+    """Return key and value of the settings that all runs share."""
+    configs = [config for run in study.runs if (config := _read_config(run)) is not None]
+    if not configs:
+        return []
+    first, *others = configs
+    shared = {key: value for key, value in first.items() if all(config.get(key) == value for config in others)}
+    return [(key, str(value)) for key, value in shared.items()]
+
+
+def alarms(study: Study) -> list[dict[str, Any]]:
+    """Return each kind of alarm of each run once: its first row of alarms.jsonl, and how often it was raised.
+
+    Each has the further entries "arm", "seed", "times", and "replies", the completions of the sample that it names.
+    """
+    alarms_by_kind: dict[tuple[str, int, str], dict[str, Any]] = {}
+    for run in study.runs:
+        for row in read_jsonl(run.folder / "alarms.jsonl"):
+            key = (run.arm, run.seed, row["kind"])
+            if key not in alarms_by_kind:
+                about = {"arm": run.arm, "seed": run.seed, "times": 0}
+                alarms_by_kind[key] = {**about, **row, "replies": _sample_completions(run, row)}
+            alarms_by_kind[key]["times"] += 1
+    return list(alarms_by_kind.values())
+
+
+def environment(study: Study) -> list[tuple[str, Sequence[str]]]:
+    """Return each entry of the runs' environment.json with all its values; entries that are always empty are left out.
+
+    Packages are entries of their own.
+    """
+    values_by_name: dict[str, dict[str, None]] = {}
+    for run in study.runs:
+        entries = read_json(run.folder / "environment.json") or {}
+        entries |= {f"{name} (package)": package for name, package in entries.pop("packages", {}).items()}
+        entries["command"] = " ".join(entries.pop("command", []))
+        for name, value in entries.items():
+            values_by_name.setdefault(name, {})[str(value)] = None
+    return [(name, list(values)) for name, values in values_by_name.items() if set(values) != {""}]
+
+
+def _read_config(run: Run) -> dict[str, Any] | None:
+    """Return a run's config with dotted keys, or None if there is none."""
+    path = run.folder / "config.toml"
+    return flatten_config(tomllib.loads(path.read_text())) if path.is_file() else None
+
+
+def _sample_completions(run: Run, alarm: Row) -> Sequence[str]:
+    """Return the completions, in the alarm's step, of the sample that it names; () if they were not saved."""
+    if not alarm.get("sample"):
+        return ()
+    samples = read_jsonl(run.folder / "samples" / f"step-{alarm['step']:06}.jsonl")
+    return next((row["completions"] for row in samples if row["id"] == alarm["sample"]), ())
