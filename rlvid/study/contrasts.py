@@ -7,7 +7,7 @@ Accuracies, differences and margins are shares in [0, 1]; a margin is printed in
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -253,7 +253,7 @@ def _arms(weights: Weights) -> list[str]:
     return [arm for arm, weight in weights.items() if weight]
 
 
-def _edge(rejected, inside: float, sign: int) -> float:  # type: ignore[no-untyped-def]
+def _edge(rejected: Callable[[float], bool], inside: float, sign: int) -> float:
     """The value on one side of `inside` from which on `rejected` holds."""
     step = 0.1
     while not rejected(inside + sign * step):

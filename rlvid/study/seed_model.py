@@ -83,7 +83,7 @@ class Contrast:
         return float(self.chances @ ndtr((abs(true) - self.half_width(alpha)) / np.sqrt(self.variances)))
 
     def detectable(self, alpha: float = ALPHA, power: float = POWER) -> float:
-        """The smallest true difference that is called better or worse at `alpha` with probability `power`."""
+        """The smallest true difference that is called better or worse at `alpha` with probability `power` >= 0.5."""
         half, roots = self.half_width(alpha), np.sqrt(self.variances)
         low, high = half, half + float(ndtri(power) * roots.max())
         for _ in range(40):

@@ -35,7 +35,11 @@ Spending = Callable[[float, float], float]
 
 
 def obrien_fleming(alpha: float, t: float) -> float:
-    """Error spent until the share `t` of the information, after O'Brien and Fleming: hardly any early on."""
+    """Error spent until the share `t` of the information, after O'Brien and Fleming: hardly any early on.
+
+    2 (1 - Phi(z / sqrt(t))) with z the two-sided quantile of alpha. (ldbounds for R spends alpha / 2 on each side by
+    this formula, which leaves a little less for early looks.)
+    """
     return float(2 * ndtr(ndtri(alpha / 2) / sqrt(t))) if t > 0 else 0.0
 
 
@@ -187,8 +191,8 @@ class AdaptiveGrid:
     """The comparisons of a grid that adds seeds until they are decided.
 
     A `share` of alpha is divided equally between the comparisons on all levels, which decide when to stop; the rest is
-    for the single levels, at the end. Stopping where more seeds would not tell is not counted on (non-binding): the
-    error rate holds if a grid goes on nevertheless.
+    for the single levels, at the end; where there is one level only, give a share of 1. Stopping where more seeds would
+    not tell is not counted on (non-binding): the error rate holds if a grid goes on nevertheless.
     """
 
     contrasts: Mapping[str, Weights]
