@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
@@ -21,6 +22,8 @@ from rlvid.study.contrasts import difference
 from rlvid.study.sequential import AdaptiveGrid, Look
 from rlvid.study.study import STATE_FILE, read_adaptive, read_study
 from rlvid.utils.files import write_text
+
+PIPED_WIDTH = 140  # columns where there is no terminal
 
 Runner = Callable[[Mapping[str, int]], tuple[int, list[Cell]]]  # arm -> seeds; runs them, returns exit code and cells
 
@@ -53,6 +56,8 @@ def run_until_decided(
     """
     state = _begin(out, pairs, margin, max_seeds)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)
     while (seeds := state.next_seeds()) is not None:
         code, cells = run(_seeds_per_arm(state, arms, unseeded, seeds))
         if code:
@@ -99,12 +104,13 @@ def _seeds_per_arm(state: AdaptiveGrid, arms: Sequence[str], unseeded: Sequence[
 def look_table(looks: Mapping[str, Look], seeds: int, runs: int) -> Table:
     """The comparisons that were open at a look, and what it says of them."""
     title = f"look after {seeds} seeds ({runs} runs), all levels"
-    table = Table("comparison", title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
+    table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
+    table.add_column("comparison", min_width=20, overflow="fold")
     for name in ("points", "repeated interval", "information", "verdict"):
         table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for name, look in looks.items():
         ends = "–" if look.low is None or look.high is None else f"{100 * look.low:+.1f} to {100 * look.high:+.1f}"
         table.add_row(
-            name.replace(" | ", " against "), f"{100 * look.difference:+.1f}", ends, f"{look.t:.0%}", look.verdict
+            Text(name.replace(" | ", " against ")), f"{100 * look.difference:+.1f}", ends, f"{look.t:.0%}", look.verdict
         )
     return table
