@@ -56,6 +56,10 @@ def estimate_memory(preset: str | Path, overrides: Sequence[str] = (), devices: 
         preset: the path of a TOML file, or a name from `rlvid list presets`.
         overrides: TOML assignments such as `train.lora_r=16`.
         devices: a YAML file of `accelerate launch`. Without it there are as many devices as processes, usually one.
+
+    Raises:
+        UserError: for a model, algorithm or reward that does not exist, and if the run would be refused with so many
+            processes, or because vLLM's share of this device is too small.
     """
     import torch
     from rich.console import Console
@@ -66,12 +70,13 @@ def estimate_memory(preset: str | Path, overrides: Sequence[str] = (), devices: 
     config = load(preset, overrides)
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     layout = Devices.read(Path(devices)) if devices else Devices(num_processes)
-    estimated = estimate(config, layout, mixed_precision=config.train.dtype != "float32")
+    device_bytes = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
+    mixed_precision = config.train.dtype != "float32"
+    estimated = estimate(config, layout, mixed_precision, device_bytes)
     console = Console()
     console.print("", estimate_table(estimated, layout), "", machines_table(config))
-    if torch.cuda.is_available():
-        total = torch.cuda.mem_get_info()[1]
-        console.print(f"\nThis device has {total / 1e9:.0f} GB.")
+    if device_bytes is not None:
+        console.print(f"\nThis device has {device_bytes / 1e9:.0f} GB.")
 
 
 def evaluate(

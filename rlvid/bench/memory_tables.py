@@ -8,8 +8,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.bench.memory_estimate import Devices, MemoryEstimate, estimate
+from rlvid.bench.memory_estimate import Devices, estimate
+from rlvid.bench.memory_items import MemoryEstimate
 from rlvid.config import Config
+from rlvid.errors import UserError
 
 GB = 1e9
 USABLE = 0.9  # share of a device's memory; the rest is for the CUDA context and fragmentation
@@ -33,7 +35,8 @@ def estimate_table(estimated: MemoryEstimate, devices: Devices) -> Table:
 def machines_table(config: Config) -> Table:
     """Return the estimated GB per device on several machines: as configured, with ZeRO, and with a LoRA adapter.
 
-    Cells are green where the estimate is below `USABLE` of a device's memory.
+    Cells are green where the estimate is below `USABLE` of a device's memory. Where the run would be refused, as for
+    vLLM in several processes, the cell says so and the caption says why.
     """
     with_lora = replace(config, train=replace(config.train, lora_r=config.train.lora_r or 16))
     variants = {  # column -> (ZeRO stage, config)
@@ -43,18 +46,26 @@ def machines_table(config: Config) -> Table:
         "lora_r = 16": (0, with_lora),
     }
     table = _table("GB per device", *variants)
-    peaks: dict[tuple[int, str], float] = {}  # (number of devices, column) -> bytes
+    peaks: dict[tuple[int, str, int], float] = {}  # (number of devices, column, GB where it matters) -> bytes
+    refusals: list[str] = []
     for num_devices, memory_gb in MACHINES:
         cells = []
         for name, (stage, variant) in variants.items():
             if stage and num_devices == 1:
                 cells.append(Text("–"))
                 continue
-            key = num_devices, name
-            if key not in peaks:
-                peaks[key] = estimate(variant, Devices(num_devices, stage)).peak()[1]
-            cells.append(_verdict_cell(peaks[key], memory_gb))
+            key = num_devices, name, memory_gb if config.train.use_vllm else 0
+            try:
+                if key not in peaks:
+                    peaks[key] = estimate(variant, Devices(num_devices, stage), device_bytes=memory_gb * GB).peak()[1]
+                cells.append(_verdict_cell(peaks[key], memory_gb))
+            except UserError as error:
+                cells.append(Text("refused", "red"))
+                refusals.append(str(error))
         table.add_row(f"{num_devices} x {memory_gb}", *cells)
+    if refusals:
+        table.caption = "\n".join(f"refused: {reason}" for reason in dict.fromkeys(refusals))  # each reason once
+        table.caption_justify = "left"
     return table
 
 

@@ -1,1 +1,1 @@
-"""rlvid's rewards at home in other trainers, and theirs in rlvid."""
+"""rlvid's rewards in other trainers, and theirs in rlvid."""

@@ -57,6 +57,15 @@ def check_config(train: TrainConfig, algorithm: Algorithm, algorithm_name: str, 
         )
     if train.use_vllm and find_spec("vllm") is None:
         raise UserError("train.use_vllm needs vLLM, which is not installed: pip install 'rlvid[vllm]'")
+    check_num_processes(train, algorithm, num_processes)
+
+
+def check_num_processes(train: TrainConfig, algorithm: Algorithm, num_processes: int) -> None:
+    """Refuse a number of processes that cannot share the steps of a run.
+
+    Raises:
+        UserError: for several processes with vLLM, and for fewer prompts in a minibatch than processes.
+    """
     if train.use_vllm and num_processes > 1:
         raise UserError(f"train.use_vllm runs in one process only, and this run has {num_processes}: turn it off")
     if train.prompts_per_step < num_processes * algorithm.num_minibatches:

@@ -10,9 +10,12 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from rlvid.__main__ import main
-from rlvid.bench import memory_estimate
-from rlvid.bench.memory_estimate import Devices, Phase, estimate, visual_tokens
+from rlvid.bench import token_memory
+from rlvid.bench.memory_estimate import Devices, estimate
+from rlvid.bench.memory_items import Phase
+from rlvid.bench.memory_tables import GB, machines_table
 from rlvid.bench.parameter_counts import count_parameters
+from rlvid.bench.token_memory import visual_tokens
 from rlvid.bench.workload import filler_question, write_random_model
 from rlvid.config import Plugin, load
 from rlvid.errors import UserError
@@ -74,7 +77,7 @@ def test_learning_allocates_what_was_estimated(model_folder, monkeypatch, dtype,
     config = small_config(model_folder, *overrides)
     policy = policy_of(config).train()
     prompt, inputs = encoded_prompt(policy)
-    monkeypatch.setattr(memory_estimate, "TEXT_TOKENS", PROMPT_TOKENS - visual_tokens(config.video))
+    monkeypatch.setattr(token_memory, "TEXT_TOKENS", PROMPT_TOKENS - visual_tokens(config.video))
     group = Group(prompt, [Completion("", (5,) * COMPLETION_TOKENS) for _ in range(config.train.num_generations)])
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)  # as after a first micro-batch of several
@@ -95,7 +98,7 @@ def test_the_key_value_cache_is_estimated_to_the_byte(model_folder, monkeypatch)
     config = small_config(model_folder, "train.max_completion_length=1", "train.prompts_per_step=2")
     policy = policy_of(config).eval()
     _, inputs = encoded_prompt(policy)
-    monkeypatch.setattr(memory_estimate, "TEXT_TOKENS", PROMPT_TOKENS - visual_tokens(config.video))
+    monkeypatch.setattr(token_memory, "TEXT_TOKENS", PROMPT_TOKENS - visual_tokens(config.video))
     with torch.no_grad():
         cache = Sampler(policy, config.train, lambda phase: nullcontext())._prefill([inputs, inputs]).cache
     prompt_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
@@ -152,6 +155,48 @@ def test_optimizer_and_weights_are_offloaded_separately(tmp_path):
         offloaded = bytes_by_name(config, Devices.read(tmp_path / "accelerate.yaml"))
         for name in (*weights, *moments):
             assert offloaded[name] == (not_offloaded[name] if name in on_device else 0)
+
+
+VLLM_7B = ["train.use_vllm=true", "train.vllm_max_model_length=2048", "train.lora_r=16"]
+
+
+def test_vllm_is_estimated_as_its_share_of_the_device():
+    config = load("qwen2_vl_7b", VLLM_7B)
+    estimated = estimate(config, Devices(), device_bytes=80 * GB)
+    share = next(item for item in estimated.items if item.name == "vLLM")
+    assert share.bytes == 0.3 * 80 * GB and all(phase in share.phases for phase in Phase)
+    without = bytes_by_name(replace(config, train=replace(config.train, use_vllm=False)))
+    names = {item.name for item in estimated.items}
+    assert without.keys() - names == {"key-value cache", "next-token logits"}, "vLLM's share includes its cache"
+
+
+def test_vllm_on_an_unknown_device_is_estimated_as_the_least_that_it_needs():
+    config = load("qwen2_vl_7b", VLLM_7B)
+    least = bytes_by_name(config)["vLLM"]
+    keys_and_values = 2 * 4 * 128 * 28  # 4 heads of 128 numbers in 28 layers
+    assert least == 2 * (8_291_375_616 + 2048 * keys_and_values)
+    with pytest.raises(UserError, match=r"vllm_gpu_memory_utilization = 0.3 of 24 GB is less than the 16\.7 GB that"):
+        estimate(config, Devices(), device_bytes=24 * GB)
+
+
+def test_a_plan_refuses_what_a_run_refuses(capsys):
+    command = ["train", "nano", "train.use_vllm=true", "--plan"]
+    assert main([*command, "experiments/presets/zero3.yaml"]) == 2
+    assert "train.use_vllm runs in one process only, and this run has 8" in capsys.readouterr().err
+    with pytest.raises(UserError, match="too small for 8 processes"):
+        estimate(load("nano", ["train.prompts_per_step=4"]), Devices(8))
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    eight = next(line for line in out.splitlines() if line.startswith("8 x 80"))
+    assert "fits" not in eight and eight.count("refused") == 4
+    assert "1 x 24" in out and "vLLM" in out
+
+
+def test_machines_where_vllm_does_not_start_are_not_said_to_fit():
+    table = machines_table(load("qwen2_vl_7b", VLLM_7B))
+    as_configured = [str(cell) for cell in table.columns[1].cells]
+    assert as_configured == ["refused", "refused", "45 fits", "64 fits", "refused", "refused"]
+    assert "0.3 of 24 GB is less than" in str(table.caption) and "one process only" in str(table.caption)
 
 
 def test_the_command_prints_an_estimate_and_writes_nothing(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
-"""Our rewards in TRL's real trainer, and TRL's in our loop."""
+"""rlvid's rewards in TRL's real trainer, and TRL's rewards in rlvid's loop."""
 
 import json
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -11,8 +12,9 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.rewards import think_format_reward
 
 from rlvid.errors import UserError
-from rlvid.interop.trl import from_trl, reward_func
-from rlvid.registry import NANO_CHECKPOINT, build
+from rlvid.interop.trl import REQUIRED_COLUMNS, from_trl, reward_func
+from rlvid.registry import NANO_CHECKPOINT, available, build
+from rlvid.reward import evidence_needs
 from rlvid.trainer.metrics import step_metrics
 from rlvid.trainer.records import GroupRecord
 from rlvid.types import Completion, Group, Prompt
@@ -22,44 +24,117 @@ from tests.helpers.runs import TINY, train
 OPTIONS = ["open tap", "close tap"]
 
 
-def test_ours_as_trl_calls_it():
+def test_a_reward_takes_texts_and_messages_as_trl_passes_them():
     accuracy = reward_func("accuracy")
     assert accuracy.__name__ == "accuracy"
-    rows = {"options": [OPTIONS] * 3, "answer": ["B", "B", "A"]}
+    columns = {"options": [OPTIONS] * 3, "answer": ["B", "B", "A"]}
     texts = ["<answer>B</answer>", "<answer>A</answer>", "<answer>A</answer>"]
-    assert accuracy(["q", "q", "r"], texts, **rows, completion_ids=[[1], [2], [3]]) == [1.0, 0.0, 1.0]
+    assert accuracy(["q", "q", "r"], texts, **columns, completion_ids=[[1], [2], [3]]) == [1.0, 0.0, 1.0]
     messages = [[{"role": "assistant", "content": text}] for text in texts]
-    parts = [[{"role": "assistant", "content": [{"type": "text", "text": text}]}] for text in texts]
+    message_parts = [[{"role": "assistant", "content": [{"type": "text", "text": text}]}] for text in texts]
     prompts = [[{"role": "user", "content": "q"}]] * 3
-    for said in (messages, parts):
-        assert accuracy(prompts=prompts, completions=said, trainer_state=None, **rows) == [1.0, 0.0, 1.0]
-    assert accuracy(["q"], ["<answer>B</answer>"]) == [None], "without options it does not apply"
+    for completions in (messages, message_parts):
+        assert accuracy(prompts=prompts, completions=completions, trainer_state=None, **columns) == [1.0, 0.0, 1.0]
 
 
-def test_a_reward_of_whole_groups_sees_the_completions_of_one_prompt_together(tmp_path, monkeypatch):
-    (tmp_path / "rank.py").write_text("def rank(groups):\n    return [[len(g)] * len(g) for g in groups]\n")
+@pytest.mark.parametrize("column", ["answer", "solution"])
+def test_an_answer_may_be_a_letter_or_the_text_of_an_option(column):
+    answers = ["B", "close tap", "Close tap.", "(B) close tap", "<answer>B</answer>"]
+    completions = ["<answer>B</answer>"] * len(answers)
+    columns = {"options": [OPTIONS] * len(answers), column: answers}
+    prompts = [f"q{i}" for i in range(len(answers))]
+    assert reward_func("accuracy")(prompts, completions, **columns) == [1.0] * len(answers)
+
+
+@pytest.mark.parametrize("answer", ["C", "take milk", 1, "open tap or close tap"])
+def test_an_answer_that_is_no_option_is_refused(answer):
+    columns = {"options": [OPTIONS] * 2, "answer": ["A", answer]}
+    with pytest.raises(UserError, match=r"row 1: .* names none of the options 'open tap', 'close tap', or two of them"):
+        reward_func("accuracy")(["q", "r"], ["<answer>A</answer>"] * 2, **columns)
+
+
+def test_options_that_are_not_a_list_are_refused():
+    columns = {"options": ["A. open tap B. close tap"], "answer": ["A"]}
+    with pytest.raises(UserError, match="row 0: options must be a list of texts, not a str"):
+        reward_func("accuracy")(["q"], ["<answer>A</answer>"], **columns)
+
+
+def test_a_missing_column_is_refused_with_the_names_of_those_that_exist():
+    completion = ["<answer>B</answer>"]
+    with pytest.raises(
+        UserError, match=r"'accuracy' needs the column options \(lists of texts\).*has: prompt, gold, s"
+    ):
+        reward_func("accuracy")(["q"], completion, solution=["B"], gold=["B"], completion_ids=[[1]], trainer_state=None)
+    with pytest.raises(
+        UserError, match=r"needs the column answer or solution \(letters or texts of.*has: prompt, opti"
+    ):
+        reward_func("accuracy")(["q"], completion, options=[OPTIONS])
+    with pytest.raises(UserError, match=r"'grounding_tiou' needs the column span"):
+        reward_func("grounding_tiou")(["q"], completion)
+
+
+def test_the_required_columns_of_every_reward_are_known():
+    """A reward that TRL can use either requires a column, or gives a number without any."""
+    for name in available("rewards"):
+        try:
+            reward = build("rewards", name)
+        except UserError:  # options without a default
+            continue
+        needs_evidence = evidence_needs(reward) - {"narrations"}
+        if not needs_evidence and name not in REQUIRED_COLUMNS:
+            values = reward_func(name)(["q"] * 2, ["<think>a</think><answer>B</answer>"] * 2)
+            assert None not in values, f"{name} reads a column that REQUIRED_COLUMNS lacks"
+
+
+def test_a_reward_that_applies_to_nothing_warns_once(tmp_path, monkeypatch):
+    (tmp_path / "hint.py").write_text("def hint(groups):\n    return [[None] * len(g) for g in groups]\n")
     monkeypatch.chdir(tmp_path)
-    assert reward_func("./rank.py:rank")(["q", "q", "r", "q"], ["a", "b", "c", "d"]) == [2, 2, 1, 1]
+    hint = reward_func("./hint.py:hint")
+    with pytest.warns(UserWarning, match=r"applies to none of the first 2 completions.*has: prompt, solution"):
+        assert hint(["q", "r"], ["a", "b"], solution=["x", "y"]) == [None, None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        hint(["q", "r"], ["a", "b"], solution=["x", "y"])
 
 
-def test_evidence_is_refused_where_there_is_none():
+def test_consecutive_completions_of_one_prompt_form_a_group(tmp_path, monkeypatch):
+    (tmp_path / "size.py").write_text("def size(groups):\n    return [[len(g)] * len(g) for g in groups]\n")
+    monkeypatch.chdir(tmp_path)
+    assert reward_func("./size.py:size")(["q", "q", "r", "q"], ["a", "b", "c", "d"]) == [2, 2, 1, 1]
+
+
+def test_a_reward_that_needs_evidence_is_refused():
     with pytest.raises(UserError, match="reward 'consistency_reanswer' needs reanswer, which TRL does not provide"):
         reward_func("consistency_reanswer")
 
 
-def test_trl_trains_on_ours(tmp_path):
+def test_trl_trains_on_rewards_of_rlvid(tmp_path):
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
     rows = [{"prompt": f"Next {i}?", "options": OPTIONS, "answer": "AB"[i % 2]} for i in range(8)]
     settings = GRPOConfig(
-        output_dir=str(tmp_path), use_cpu=True, bf16=False, max_steps=2, per_device_train_batch_size=4,
-        num_generations=4, max_completion_length=8, report_to=[], logging_steps=1, gradient_checkpointing=False,
-        save_strategy="no", disable_tqdm=True,
-    )  # fmt: skip
+        output_dir=str(tmp_path),
+        use_cpu=True,
+        bf16=False,
+        max_steps=2,
+        per_device_train_batch_size=4,
+        num_generations=4,
+        max_completion_length=8,
+        report_to=[],
+        logging_steps=1,
+        gradient_checkpointing=False,
+        save_strategy="no",
+        disable_tqdm=True,
+    )
     rewards = [reward_func("accuracy"), reward_func("format", partial=True)]
     trainer = GRPOTrainer(
         LlamaForCausalLM(config), rewards, settings, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
@@ -69,36 +144,37 @@ def test_trl_trains_on_ours(tmp_path):
     assert {"rewards/accuracy/mean", "rewards/format/mean"} <= log.keys() and log["rewards/accuracy/mean"] == 0.0
 
 
-def groups():
+def one_group():
     prompt = Prompt("q", "What next?", tuple(OPTIONS), "B", level="L1")
-    return [Group(prompt, [Completion("<think>x</think>\n<answer>B</answer>", (1, 2)), Completion("no", (3,))])]
+    return Group(prompt, [Completion("<think>x</think>\n<answer>B</answer>", (1, 2)), Completion("no", (3,))])
 
 
-def test_trls_sync_async_and_none(capsys):
-    seen = {}
+def test_trl_rewards_may_log_be_async_and_return_none():
+    received = {}
 
     def plain(prompts, completions, completion_ids, solution, log_extra, log_metric, **columns):
-        seen.update(columns, ids=completion_ids, prompts=prompts, solution=solution)
-        log_extra("length", [len(c[0]["content"]) for c in completions])
+        received.update(columns, ids=completion_ids, prompts=prompts, solution=solution)
+        log_extra("length", [len(completion[0]["content"]) for completion in completions])
         log_metric("seen", 7.0)
         return [None, 1]
 
-    async def later(completions, **columns):
+    async def asynchronous(completions, **columns):
         return [0.5] * len(completions)
 
-    made = groups()
-    assert from_trl(plain)(made) == [[None, 1.0]]
-    assert seen["ids"] == [[1, 2], [3]] and seen["solution"] == ["B", "B"] and seen["level"] == ["L1", "L1"]
-    assert "A. open tap" in seen["prompts"][0][0]["content"]
-    assert made[0].evidence == {"log/length": [35, 2], "metric/seen": 7.0}
-    made[0].columns["plain"] = [None, 1.0]
-    assert step_metrics([GroupRecord.of(0, made[0], [0.0, 1.0])])["seen"] == 7.0
-    assert from_trl(later)(made) == [[0.5, 0.5]]
+    group = one_group()
+    assert from_trl(plain)([group]) == [[None, 1.0]]
+    assert received["ids"] == [[1, 2], [3]]
+    assert received["solution"] == ["B", "B"] and received["level"] == ["L1", "L1"]
+    assert "A. open tap" in received["prompts"][0][0]["content"]
+    assert group.evidence == {"log/length": [35, 2], "metric/seen": 7.0}
+    group.columns["plain"] = [None, 1.0]
+    assert step_metrics([GroupRecord.of(0, group, [0.0, 1.0])])["seen"] == 7.0
+    assert from_trl(asynchronous)([group]) == [[0.5, 0.5]]
     with pytest.raises(UserError, match="returned 1 values for 2 completions"):
-        from_trl(lambda **columns: [1.0])(made)
+        from_trl(lambda **columns: [1.0])([group])
 
 
-def test_ours_trains_on_trls(kitchen, tmp_path):
+def test_rlvid_trains_on_a_reward_of_trl(kitchen, tmp_path):
     name = "rlvid.interop.trl:think_format_reward"
     out = train(tmp_path / "run", *TINY, f'rewards."{name}"=0.2', "train.max_steps=2", "eval.splits=[]")
     row = json.loads((out / "samples/step-000001.jsonl").read_text().splitlines()[0])
@@ -107,42 +183,39 @@ def test_ours_trains_on_trls(kitchen, tmp_path):
     assert f"rewards/{name}/mean" in read_jsonl(out / "metrics.jsonl")[1]
 
 
-def test_what_trl_makes_with_fields_is_made_with_them(kitchen, tmp_path):
-    where = "rlvid.interop.trl:get_"
-    [group] = groups()
-    group.completions = [
-        replace(c, tokens=tokens) for c, tokens in zip(group, [(1, 2, 1, 2, 1), (1,) * 9], strict=True)
-    ]
-    ours, theirs = (
-        build("rewards", "repetition", n=2),
-        build("rewards", f"{where}repetition_penalty_reward", ngram_size=2),
-    )
+def test_a_factory_of_trl_takes_its_parameters_from_the_config(kitchen, tmp_path):
+    prefix = "rlvid.interop.trl:get_"
+    group = one_group()
+    token_ids = [(1, 2, 1, 2, 1), (1,) * 9]
+    group.completions = [replace(c, tokens=tokens) for c, tokens in zip(group, token_ids, strict=True)]
+    ours = build("rewards", "repetition", n=2)
+    theirs = build("rewards", f"{prefix}repetition_penalty_reward", ngram_size=2)
     assert theirs([group]) == ours([group]) == [[-0.5, pytest.approx(-7 / 8)]]
-    fields = {"max_completion_len": 10, "soft_punish_cache": 2}
-    assert build("rewards", f"{where}soft_overlong_punishment", **fields)([group]) == [[0.0, -0.5]]
+    options = {"max_completion_len": 10, "soft_punish_cache": 2}
+    assert build("rewards", f"{prefix}soft_overlong_punishment", **options)([group]) == [[0.0, -0.5]]
     with pytest.raises(UserError, match="missing 2 required positional arguments: 'max_completion_len' and 'soft_p"):
-        train(tmp_path / "run", *TINY, f'rewards."{where}soft_overlong_punishment"=0.2')
+        train(tmp_path / "run", *TINY, f'rewards."{prefix}soft_overlong_punishment"=0.2')
     with pytest.raises(UserError, match="has no field 'ngrams'"):
-        build("rewards", f"{where}repetition_penalty_reward", ngrams=2)
-    name = f"{where}cosine_scaled_reward"
+        build("rewards", f"{prefix}repetition_penalty_reward", ngrams=2)
+    name = f"{prefix}cosine_scaled_reward"
     out = train(tmp_path / "run", *TINY, f'rewards."{name}".max_len=100', "eval.splits=[]")
-    assert all(
-        value is None or -1 <= value <= 1
-        for row in read_jsonl(out / "samples/step-000001.jsonl")
-        for value in row["columns"][name]
-    )
+    rows = read_jsonl(out / "samples/step-000001.jsonl")
+    values = [value for row in rows for value in row["columns"][name]]
+    assert all(value is None or -1 <= value <= 1 for value in values)
 
 
-def test_columns_of_other_kinds_of_data_are_read(kitchen):
-    row = {"span": [[2, 5]], "box": [None], "duration": [10.0]}
-    assert reward_func("grounding_tiou")(["q"], ["<answer>2 to 5</answer>"], **row) == [1.0]
-    assert reward_func("grounding_tiou")(["q"], ["<answer>0 to 10</answer>"], **row) == [0.0]
-    assert reward_func("grounding_box_iou")(["q"], ["<answer>[0, 0, 4, 4]</answer>"], **row) == [None]
-    assert reward_func("grounding_box_iou")(["q"], ["<answer>[0, 0, 4, 4]</answer>"], box=[[0, 0, 4, 4]]) == [1.0]
-    told = reward_func("grounding_narrations")(["q"], ["<think>She took milk.</think>"], narrations=[["take milk"]])
-    assert told == [1.0]
+@pytest.mark.filterwarnings("ignore:reward 'grounding_box_iou' applies to none")
+def test_spans_boxes_and_narrations_are_read_from_columns(kitchen):
+    columns = {"span": [[2, 5]], "box": [None], "duration": [10.0]}
+    assert reward_func("grounding_tiou")(["q"], ["<answer>2 to 5</answer>"], **columns) == [1.0]
+    assert reward_func("grounding_tiou")(["q"], ["<answer>0 to 10</answer>"], **columns) == [0.0]
+    box_iou = reward_func("grounding_box_iou")
+    assert box_iou(["q"], ["<answer>[0, 0, 4, 4]</answer>"], **columns) == [None], "the row has no box"
+    assert box_iou(["q"], ["<answer>[0, 0, 4, 4]</answer>"], box=[[0, 0, 4, 4]]) == [1.0]
+    completions = ["<think>She took milk.</think>"]
+    assert reward_func("grounding_narrations")(["q"], completions, narrations=[["take milk"]]) == [1.0]
 
 
-def test_what_trl_does_not_have_is_refused(tmp_path):
+def test_an_unknown_function_of_trl_is_refused(tmp_path):
     with pytest.raises(UserError, match="think_formatt_reward"):
         train(tmp_path, *TINY, 'rewards."rlvid.interop.trl:think_formatt_reward"=0.2')
