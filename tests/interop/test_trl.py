@@ -14,7 +14,7 @@ from trl.rewards import think_format_reward
 from rlvid.errors import UserError
 from rlvid.interop.trl import REQUIRED_COLUMNS, from_trl, reward_func
 from rlvid.registry import NANO_CHECKPOINT, available, build
-from rlvid.reward import evidence_needs
+from rlvid.reward import evidence_needs, required_columns
 from rlvid.trainer.metrics import step_metrics
 from rlvid.trainer.records import GroupRecord
 from rlvid.types import Completion, Group, Prompt
@@ -62,7 +62,7 @@ def test_options_that_are_not_a_list_are_refused():
 def test_a_missing_column_is_refused_with_the_names_of_those_that_exist():
     completion = ["<answer>B</answer>"]
     with pytest.raises(
-        UserError, match=r"'accuracy' needs the column options \(lists of texts\).*has: prompt, gold, s"
+        UserError, match=r"'accuracy' needs the column options \(lists of texts\).*has: prompt, solution, g"
     ):
         reward_func("accuracy")(["q"], completion, solution=["B"], gold=["B"], completion_ids=[[1]], trainer_state=None)
     with pytest.raises(
@@ -81,7 +81,7 @@ def test_the_required_columns_of_every_reward_are_known():
         except UserError:  # options without a default
             continue
         needs_evidence = evidence_needs(reward) - {"narrations"}
-        if not needs_evidence and name not in REQUIRED_COLUMNS:
+        if not needs_evidence and not REQUIRED_COLUMNS.keys() & {name, *required_columns(reward)}:
             values = reward_func(name)(["q"] * 2, ["<think>a</think><answer>B</answer>"] * 2)
             assert None not in values, f"{name} reads a column that REQUIRED_COLUMNS lacks"
 
