@@ -14,11 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from algorithms._verdict_counts import Counts, count_verdicts, estimate_rates
 from rlvid.algorithm import Algorithm
 from rlvid.types import Step
-
-MIN_COUNTS = 100  # estimated error rates are used from more counted verdicts than this on
-MIN_VOTERS = 3  # completions that must share a letter before their majority verdict is taken as true
 
 
 @dataclass(frozen=True)
@@ -52,13 +50,14 @@ class OutcomeAlgorithm(Algorithm):
 
 @dataclass(frozen=True)
 class NoiseChannel(OutcomeAlgorithm):
-    """A verifier with two error rates, which are given or, with `estimate`, counted during the run.
+    """A verifier with two error rates, which are given or, with `estimate`, estimated during the run.
 
-    The estimate follows Wang, Liu, Li (2020, arXiv:1810.01032), where noisy rewards of one state outvote each other.
-    Here, completions of a group that name the same letter should get the same verdict: among 3 or more, the majority
-    verdict is taken as true and the others are counted as errors. The counts are used once there are more than 100.
-    They are too low, because majorities err too: a rate of 0.3 is estimated as 0.21 with 3 completions per letter and
-    as 0.25 with 8. A wrong *label* is invisible to this method: same letter, same verdict.
+    The estimate takes from Wang, Liu, Li (2020, arXiv:1810.01032) that noisy rewards of one state disagree. Here, a
+    state is a letter that 3 or more completions of a group name. All of them are right or all are wrong, so the number
+    of accepted ones is a mixture of two binomials, and EM (Dawid, Skene 1979, doi:10.2307/2346806) finds their
+    acceptance rates, 1 - fn and fp (`_verdict_counts.fit_channel`). It needs errors that are independent given the
+    letter. The estimates are used once there are more than 100 verdicts, and J is kept at 0.1 or more. A wrong *label*
+    is invisible to this method: same letter, same verdict.
     """
 
     false_positives: float = 0.0  # fp = P(accepted | wrong)
@@ -75,37 +74,22 @@ class NoiseChannel(OutcomeAlgorithm):
         return without_correction(self)
 
     def observe(self, step: Step) -> None:
-        """Count verdicts and errors in `step.memory["verdicts"]`.
-
-        label -> [verdicts on right answers, of these rejected, verdicts on wrong answers, of these accepted], where an
-        answer is taken as right if the majority of the verdicts on it is.
-        """
+        """Count the verdicts on each letter in `step.memory["verdict_counts"]`: label -> "size,accepted" -> number."""
         if not self.estimate:
             return
-        counts_by_label = step.memory.setdefault("verdicts", {})
+        counts_by_label = step.memory.setdefault("verdict_counts", {})
         for label, letters, verdicts in zip(step.labels, step.answers, self.verdicts(step).tolist(), strict=True):
-            counts = counts_by_label.setdefault(str(label), [0, 0, 0, 0])
-            accepted_by_letter = Counter(letter for letter, verdict in zip(letters, verdicts, strict=True) if verdict)
-            for letter, total in Counter(letters).items():
-                accepted = accepted_by_letter[letter]
-                rejected = total - accepted
-                if letter is None or total < MIN_VOTERS or accepted == rejected:
-                    continue
-                first = 0 if accepted > rejected else 2
-                counts[first] += total
-                counts[first + 1] += min(accepted, rejected)
+            count_verdicts(counts_by_label.setdefault(str(label), {}), letters, verdicts)
 
     def error_rates(self, step: Step) -> tuple[Tensor, Tensor]:
         """Return the false positive and the false negative rate of each prompt, (P, 1) each."""
-        counts_by_label = step.memory.get("verdicts", {})
+        counts_by_label = step.memory.get("verdict_counts", {})
         rates = torch.tensor(
             [self.error_rates_for_label(label, counts_by_label) for label in step.labels], dtype=torch.float64
         )
         return rates[:, :1], rates[:, 1:]
 
-    def error_rates_for_label(
-        self, label: str | None, counts_by_label: Mapping[str, Sequence[int]]
-    ) -> tuple[float, float]:
+    def error_rates_for_label(self, label: str | None, counts_by_label: Mapping[str, Counts]) -> tuple[float, float]:
         """Return both rates for prompts with this label; here they are the same for every label."""
         return estimate_rates(list(counts_by_label.values()), self.false_positives, self.false_negatives)
 
@@ -128,9 +112,7 @@ class PerLabelNoiseChannel(NoiseChannel):
                 raise ValueError(f"rates.{letter} must be [false positives, false negatives], not {pair}")
             check_error_rates(*pair)
 
-    def error_rates_for_label(
-        self, label: str | None, counts_by_label: Mapping[str, Sequence[int]]
-    ) -> tuple[float, float]:
+    def error_rates_for_label(self, label: str | None, counts_by_label: Mapping[str, Counts]) -> tuple[float, float]:
         """Return both rates for prompts with this label; `false_positives` and `false_negatives` are the defaults."""
         given = self.rates.get(str(label), (self.false_positives, self.false_negatives))
         counts = [counts_by_label[str(label)]] if str(label) in counts_by_label else []
@@ -151,16 +133,6 @@ def check_error_rates(false_positives: float, false_negatives: float) -> None:
             f"rates must be 0 or more and sum to less than 1, not {false_positives} false positives "
             f"and {false_negatives} false negatives"
         )
-
-
-def estimate_rates(
-    counts: Sequence[Sequence[int]], false_positives: float, false_negatives: float
-) -> tuple[float, float]:
-    """Return both error rates from rows of counts (see `NoiseChannel.observe`), or the given rates if they are few."""
-    right, rejected, wrong, accepted = (sum(row[i] for row in counts) for i in range(4))
-    if right + wrong <= MIN_COUNTS:
-        return false_positives, false_negatives
-    return accepted / wrong if wrong else false_positives, rejected / right if right else false_negatives
 
 
 def verdict_correlation(

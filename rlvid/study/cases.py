@@ -20,7 +20,7 @@ from rich.text import Text
 from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.registry import suggest
-from rlvid.study.audit import COHERENT_FROM
+from rlvid.study.audit import AGREEMENT_PREFIX, COHERENT_FROM
 from rlvid.study.runs import Row, configured_levels, order_levels
 from rlvid.utils.files import read_jsonl
 
@@ -45,9 +45,16 @@ class QuestionPair:
 
 
 def is_coherent(row: Row) -> bool | None:
-    """Return whether the reasoning leads to the answer, by the run's consistency rewards; None without any."""
-    scores = [value for key, value in row.items() if key.startswith("rewards/consistency") and value is not None]
-    return sum(scores) / len(scores) >= COHERENT_FROM if scores else None
+    """Return whether the reasoning leads to the answer, by the mean of the run's consistency rewards; None without any.
+
+    A reward's score before its gate, the evidence `agreement/NAME`, takes its place: gated, a wrong answer scores 0.
+    """
+    scores = {key: value for key, value in row.items() if key.startswith("rewards/consistency")}
+    for key, values in row.get("evidence", {}).items():
+        if key.startswith(AGREEMENT_PREFIX):
+            scores[f"rewards/{key.removeprefix(AGREEMENT_PREFIX)}"] = values[0]
+    known = [score for score in scores.values() if score is not None]
+    return sum(known) / len(known) >= COHERENT_FROM if known else None
 
 
 PATTERNS: Mapping[str, Callable[[Row, Row], bool]] = {

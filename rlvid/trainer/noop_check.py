@@ -53,7 +53,7 @@ def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], num_
     """The factor between the algorithm's credit and its twin's, or None if it depends on the verdicts."""
     step = enumerate_verdicts(algorithm.outcome, mix, num_generations)
     try:
-        algorithm.observe(step)  # algorithms that count rates have now counted them, on random verdicts
+        algorithm.observe(step)  # algorithms that count rates have now counted them
         credit, twin_credit = algorithm.credit(step).advantages, twin.credit(step).advantages
     except ValueError as error:
         raise UserError(f"algorithm {algorithm_name(algorithm)!r}: {error}") from error
@@ -75,7 +75,9 @@ def enumerate_verdicts(outcome: str, mix: Mapping[str, float], num_generations: 
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
     shape, rows = verdicts.shape, verdicts.numel()
-    zeros, letters = torch.zeros(rows, 1), (uniform(*shape) * 4).long().tolist()
+    labels = torch.arange(shape[0])[:, None] % 4
+    is_guess = uniform(*shape) < torch.where(verdicts > 0, 0.3, 0.9)  # what was accepted mostly names the label
+    zeros, letters = torch.zeros(rows, 1), torch.where(is_guess, (uniform(*shape) * 4).long(), labels).tolist()
     return Step(
         columns={reward: verdicts if reward == outcome else uniform(*shape) for reward in mix},
         reward_weights=mix,
@@ -88,7 +90,7 @@ def enumerate_verdicts(outcome: str, mix: Mapping[str, float], num_generations: 
             old_values=uniform(rows, 1).float(),
         ),
         ids=[str(i) for i in range(shape[0])],
-        labels=["ABCD"[i % 4] for i in range(shape[0])],
+        labels=["ABCD"[label] for label in labels.flatten().tolist()],
         answers=[["ABCD"[letter] for letter in row] for row in letters],
         finished=torch.ones(shape, dtype=torch.bool),
     )

@@ -49,7 +49,9 @@ def credit_of(name, order=None, shift=0.0, flat=False):
     step = toy.make_step(
         right.double().gather(1, order), mask[rows], labels=labels, reward_weights={"accuracy": 1.0, "judge": 0.5},
         answers=[[row[i] for i in indices] for row, indices in zip(letters, order.tolist(), strict=True)],
-        memory={"verdicts": {"A": [200, 40, 200, 20], "B": [200, 20, 200, 40]}, "refined": {"q0": "B"}},
+        memory={
+            "verdict_counts": {"A": {"10,8": 20, "10,1": 20}, "B": {"10,9": 20, "10,2": 20}}, "refined": {"q0": "B"}
+        },
         **{name: tensor[rows] for name, tensor in tensors.items()},
     )  # fmt: skip
     step.columns["judge"] = judged.double().gather(1, order) + 2 * shift

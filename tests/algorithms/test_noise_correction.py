@@ -1,12 +1,14 @@
 """Algorithms that correct a verifier with known or estimated error rates: hand values, unbiasedness by enumeration."""
 
 import math
+from collections import Counter
 from itertools import product
 
 import pytest
 import torch
 
 from algorithms._robust import verdict_correlation
+from algorithms._verdict_counts import estimate_rates
 from rlvid.errors import UserError
 from rlvid.registry import build
 from tests.helpers.steps import RATES, J, advantages_of, answer_step, flip, success_groups, verdict_step
@@ -148,7 +150,7 @@ def test_one_standard_deviation_for_all_groups_keeps_the_correction_of_each_prom
 
 
 def test_error_rates_are_estimated_from_disagreeing_verdicts():
-    """Completions that share a letter outvote an erring verifier: nearly right in 16s, a third too low in 3s."""
+    """Completions that share a letter get verdicts that disagree; three of them are enough."""
     generator, memory = torch.Generator().manual_seed(1), {}
     options = {"estimate": True, "rates": {"B": [0.3, 0.3]}, "false_positives": 0.4}
     algorithm = build("algorithms", "noise_corrected_dr_grpo", **options)
@@ -175,8 +177,74 @@ def test_error_rates_are_estimated_from_disagreeing_verdicts():
     memory.clear()
     for _ in range(100):
         algorithm.observe(noisy_step(24, 3))
-    too_low = algorithm.error_rates(first)[1][0].item()
-    assert too_low == pytest.approx((0.2 * 0.8**2 + 0.2**2 * 0.8) * 1, abs=0.02) and too_low < 0.18
+    estimated = torch.cat(algorithm.error_rates(first), 1)
+    assert torch.allclose(estimated, torch.tensor([[0.05, 0.2], [0.15, 0.1]]).double(), atol=0.02)
+
+
+def majority_rates(counts):
+    """Rates as if the majority of each letter's verdicts were true, which they were counted by before."""
+    right = {(n, k): number for (n, k), number in counts.items() if 2 * k > n}
+    wrong = {(n, k): number for (n, k), number in counts.items() if 2 * k < n}
+    accepted_wrong = sum(k * number for (_, k), number in wrong.items())
+    rejected_right = sum((n - k) * number for (n, k), number in right.items())
+    return (
+        accepted_wrong / sum(n * number for (n, _), number in wrong.items()),
+        rejected_right / sum(n * number for (n, _), number in right.items()),
+    )
+
+
+def expected_counts(right_share, false_positives, false_negatives):
+    """How many of a million letters have k of n verdicts accepted; right_share: n -> share of right letters."""
+
+    def binomial(n, k, p):
+        return math.comb(n, k) * p**k * (1 - p) ** (n - k)
+
+    return {
+        (n, k): 1e6 * (share * binomial(n, k, 1 - false_negatives) + (1 - share) * binomial(n, k, false_positives))
+        for n, share in right_share.items()
+        for k in range(n + 1)
+    }
+
+
+@pytest.mark.parametrize("true, by_majority", [((0.133, 0.4), (0.20, 0.26)), ((0.0, 0.2), (0.03, 0.16))])
+def test_estimated_rates_are_right_where_majorities_err(true, by_majority):
+    """A majority counts the smaller rate too high and the larger too low; letters of five are more often right.
+
+    By hand for 3 verdicts, fn = 0.2 and fp = 0: a right letter has 3, 2, 1, 0 accepted with .512, .384, .096, .008.
+    Majorities count .384 / (3 (.512 + .384)) = .143 as fn, and with a share s of right letters
+    .096 s / (3 (.104 s + 1 - s)) as fp.
+    """
+    three = expected_counts({3: 0.6}, 0.0, 0.2)
+    assert majority_rates(three) == pytest.approx((0.0576 / (3 * 0.4624), 0.384 / 2.688))
+
+    counts = expected_counts({3: 0.5, 5: 0.7}, *true)
+    assert majority_rates(counts) == pytest.approx(by_majority, abs=0.01)
+    table = {f"{n},{k}": round(number) for (n, k), number in counts.items()}
+    assert estimate_rates([table], 0.5, 0.4) == pytest.approx(true, abs=0.002)
+
+
+@pytest.mark.parametrize("true", [(0.133, 0.4), (0.0, 0.2)])
+def test_estimated_rates_of_samples_are_nearer_than_majorities(true):
+    """Twenty samples of 500 letters that 3 to 5 completions name, over half of them right."""
+    generator, errors = torch.Generator().manual_seed(0), torch.zeros(2)
+    for _ in range(20):
+        size = torch.randint(3, 6, (500,), generator=generator)
+        is_right = torch.rand(500, generator=generator) < 0.6
+        acceptance = torch.where(is_right, 1 - true[1], true[0])[:, None]
+        draws = torch.rand(500, 5, generator=generator) < acceptance
+        accepted = (draws & (torch.arange(5) < size[:, None])).sum(-1)
+        counts = Counter(zip(size.tolist(), accepted.tolist(), strict=True))
+        table = {f"{n},{k}": number for (n, k), number in counts.items()}
+        for i, rates in enumerate((estimate_rates([table], 0.5, 0.4), majority_rates(counts))):
+            errors[i] += sum(abs(a - b) for a, b in zip(rates, true, strict=True)) / 20
+    assert errors[0] < errors[1] / 2, errors
+
+
+def test_an_estimate_without_information_stays_usable():
+    assert estimate_rates([{"3,3": 10}], 0.3, 0.2) == (0.3, 0.2), "30 verdicts are too few"
+    assert estimate_rates([{"3,3": 100}], 0.3, 0.2) == (0.3, pytest.approx(0, abs=1e-5)), "no letter is wrong"
+    fp, fn = estimate_rates([{"4,2": 100, "4,3": 10, "4,1": 10}], 0.0, 0.0)
+    assert 1 - fp - fn >= 0.1 - 1e-9, "verdicts that say next to nothing"
 
 
 def test_a_wrong_label_is_invisible_to_the_estimate():
@@ -184,7 +252,9 @@ def test_a_wrong_label_is_invisible_to_the_estimate():
     algorithm = build("algorithms", "backward", estimate=True, **RATES)
     for _ in range(20):
         algorithm.observe(answer_step(["AAAABBBB"] * 4, "AABB", memory=memory))
-    assert torch.cat(algorithm.error_rates(answer_step(["AB"], "A", memory=memory)), 1).tolist() == [[0, 0]]
+    assert torch.cat(algorithm.error_rates(answer_step(["AB"], "A", memory=memory)), 1).tolist() == [
+        pytest.approx([0, 0], abs=1e-5)
+    ]
 
 
 def test_the_outcome_must_be_in_the_mix_and_binary():

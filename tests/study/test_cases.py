@@ -7,7 +7,7 @@ from rich.console import Console
 
 from rlvid import api
 from rlvid.errors import UserError
-from rlvid.study.cases import compare_runs, is_coherent, parse_condition, render_comparison, select_questions
+from rlvid.study.cases import PATTERNS, compare_runs, is_coherent, parse_condition, render_comparison, select_questions
 from rlvid.utils.files import write_jsonl
 from tests.helpers.runs import rlvid
 
@@ -55,6 +55,17 @@ def test_questions_match_their_patterns(runs):
         "q4": ["a right, b wrong", "b malformed"],
     }
     assert is_coherent(pairs[0].b) is None
+
+
+def test_coherence_is_read_before_the_gate():
+    """Gated, a wrong answer scores 0; its agreement shows whether its reasoning leads to it."""
+    wrong = answer_row("q1", "B", consistency_nli=0.0) | {"evidence": {"agreement/consistency_nli": [0.9]}}
+    assert is_coherent(wrong) is True and PATTERNS["b wrong, coherent"](wrong, wrong)
+    two = answer_row("q1", "B", consistency_nli=0.0, consistency_likelihood=0.3)
+    assert is_coherent(two | {"evidence": {"agreement/consistency_nli": [0.8]}}) is True, "(.8 + .3) / 2 = .55"
+    assert is_coherent(two | {"evidence": {"agreement/consistency_nli": [0.6]}}) is False, "(.6 + .3) / 2 = .45"
+    not_judged = answer_row("q1", "B", consistency_nli=None) | {"evidence": {"agreement/consistency_nli": [None]}}
+    assert is_coherent(not_judged) is None
 
 
 def test_questions_are_selected_by_pattern_level_domain_and_column(runs):
