@@ -17,7 +17,8 @@ NOISE_CELLS = (
     "not counted, it is the noise's closed form."
 )
 NOISE_RESPONSES = (
-    "Area: the mean over J, from the lowest J to 1, of accuracy / clean accuracy; 1 means that noise costs nothing. "
+    "Kept: the mean over J, from the lowest J to 1, of (accuracy - base) / (clean accuracy - base), where base is the "
+    "untrained arm. 1: noise costs nothing; 0: nothing is learnt; –: no base, or no gain to keep. "
     "Slope: points of accuracy per unit of J, by least squares. Both use the seeds that all cells of a method have; "
     f"cells within {J_TOLERANCE} of J are one point."
 )

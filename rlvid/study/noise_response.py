@@ -23,7 +23,7 @@ from rlvid.utils.files import read_json
 
 NOISE_AXIS = "noise"
 VERIFIER_RATES = ("false_positive_rate", "false_negative_rate", "youden_j")
-J_TOLERANCE = 0.03  # cells whose J differ by at most this are one point; else chance would order them in an area
+J_TOLERANCE = 0.03  # cells whose J differ by at most this are one point; else chance would order them
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,7 @@ class NoiseResponse:
     method: str
     cells: Sequence[NoiseCell]
     videos: np.ndarray  # (Q,), see `Study.video_ids`
+    base_scores: np.ndarray | None = None  # (S, Q) of the model before training; None without an untrained arm
 
     @cached_property
     def measured_cells(self) -> list[NoiseCell]:
@@ -115,23 +116,29 @@ class NoiseResponse:
         return bootstrap_interval(weights @ accuracy, weights @ resampled, self.videos.max() + 1)
 
     @property
-    def area(self) -> Interval | None:
-        """The robustness area, the mean over J in [lowest J, 1] of accuracy / clean accuracy. 1: noise costs nothing.
+    def kept_gain(self) -> Interval | None:
+        """The mean over J in [lowest J, 1] of (accuracy - base) / (clean accuracy - base). 1: noise costs nothing.
 
-        It is the integral of accuracy over J by the trapezoid rule, divided by 1 - lowest J and by the accuracy of the
-        clean cell. None without a clean cell. It depends on the lowest J: only compare areas with the same one.
+        0: nothing was learnt. The numerator is the integral of accuracy over J by the trapezoid rule, divided by 1 -
+        lowest J, minus the accuracy of the untrained base. None without a clean cell, without a base, or without a gain
+        to keep: where the interval of the clean gain reaches down to 0, a ratio to it says nothing. It depends on the
+        lowest J: only compare values with the same one.
         """
         clean_cells = [cell for cell in self.measured_cells if cell.is_clean]
-        if not self.measurable or not clean_cells:
+        if not self.measurable or not clean_cells or self.base_scores is None:
             return None
         youden_j, accuracy, resampled = self.points
-        clean_scores = self.shared_scores(clean_cells[0])
-        width = youden_j[-1] - youden_j[0]
-        return bootstrap_interval(
-            np.trapezoid(accuracy, youden_j) / width / clean_scores.mean(),
-            np.trapezoid(resampled, youden_j, axis=0) / width / bootstrap_means(clean_scores, self.videos),
-            self.videos.max() + 1,
-        )
+        width, videos = youden_j[-1] - youden_j[0], self.videos.max() + 1
+        clean_scores, base = self.shared_scores(clean_cells[0]), self.base_scores.mean()
+        resampled_base = bootstrap_means(self.base_scores, self.videos)
+        resampled_clean_gain = bootstrap_means(clean_scores, self.videos) - resampled_base
+        clean_gain = bootstrap_interval(clean_scores.mean() - base, resampled_clean_gain, videos)
+        if clean_gain.low <= 0:
+            return None
+        gain = np.trapezoid(accuracy, youden_j) / width - base
+        resampled_gain = np.trapezoid(resampled, youden_j, axis=0) / width - resampled_base
+        ratios = resampled_gain / np.maximum(resampled_clean_gain, clean_gain.low)
+        return bootstrap_interval(gain / clean_gain.value, ratios, videos)
 
 
 def noise_responses(study: Study) -> list[NoiseResponse]:
@@ -143,8 +150,20 @@ def noise_responses(study: Study) -> list[NoiseResponse]:
             runs.setdefault((method, run.axis_levels[NOISE_AXIS]), []).append(run)
     cells = [_cell(study, method, noise, planned) for (method, noise), planned in runs.items()]
     methods = dict.fromkeys(cell.method for cell in cells)
-    videos = study.video_ids()
-    return [NoiseResponse(method, [cell for cell in cells if cell.method == method], videos) for method in methods]
+    videos, base_scores = study.video_ids(), _base_scores(study)
+    return [
+        NoiseResponse(method, [cell for cell in cells if cell.method == method], videos, base_scores)
+        for method in methods
+    ]
+
+
+def _base_scores(study: Study) -> np.ndarray | None:
+    """Return (S, Q) scores of the untrained arm, the control if that is untrained; None without one."""
+    for arm in sorted(study.unseeded, key=lambda arm: arm != study.control):
+        scores = study.scores_on_all_levels(arm) if study.levels else {}
+        if scores:
+            return np.stack(list(scores.values()))
+    return None
 
 
 def verifier_rates(run: Run) -> dict[str, float]:

@@ -30,14 +30,14 @@ class NoiseCellRow:
 
 @dataclass(frozen=True)
 class NoiseResponseRow:
-    """A method's robustness area and slope, see `NoiseResponse`."""
+    """A method's kept gain and slope, see `NoiseResponse`."""
 
     method: str
     cells: int  # with finished runs and a J
     planned_cells: int
     seeds: int  # that all of these cells have
     lowest_j: float
-    area: Interval | None
+    kept_gain: Interval | None  # None: no gain to keep, or no base
     slope: Interval | None
     unmeasured: tuple[str, ...]  # the other cells' noises
 
@@ -77,7 +77,7 @@ def noise_response_rows(responses: Sequence[NoiseResponse]) -> list[NoiseRespons
             planned_cells=len(response.cells),
             seeds=len(response.shared_seeds),
             lowest_j=response.lowest_j,
-            area=response.area,
+            kept_gain=response.kept_gain,
             slope=response.slope,
             unmeasured=tuple(response.unmeasured),
         )

@@ -125,16 +125,16 @@ def noise_cell_table(rows: Sequence[NoiseCellRow]) -> Table:
 
 
 def noise_response_table(rows: Sequence[NoiseResponseRow]) -> Table:
-    """Return each method's robustness area and slope, and how many of its cells they are computed from."""
+    """Return each method's kept gain and slope, and how many of its cells they are computed from."""
     table = empty_table("method")
-    for name in ("cells", "seeds", "lowest J", "area", "95 % interval", "slope", "95 % interval"):
+    for name in ("cells", "seeds", "lowest J", "kept", "95 % interval", "slope", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        area, slope = row.area, row.slope
-        area_cells = (f"{area.value:.3f}", f"{area.low:.3f}–{area.high:.3f}") if area else (NONE, "")
+        kept, slope = row.kept_gain, row.slope
+        kept_cells = (f"{kept.value:.2f}", f"{kept.low:.2f} to {kept.high:.2f}") if kept else (NONE, "")
         slope_cells = (f"{100 * slope.value:+.1f}", _signed_ends(slope)) if slope else (NONE, "")
         cells, seeds = done_of(row.cells, row.planned_cells), str(row.seeds)
-        table.add_row(Text(row.method), cells, seeds, _rate(row.lowest_j), *area_cells, *slope_cells)
+        table.add_row(Text(row.method), cells, seeds, _rate(row.lowest_j), *kept_cells, *slope_cells)
     return table
 
 

@@ -34,6 +34,15 @@ def write_cell(folder, method, noise, seed, right, youden_j=None):
     return f"{method}, {noise}", seed, name, id, {"algorithm": method, "noise": noise}
 
 
+def write_base(folder, right):
+    """Write an untrained run with `right` of 100 questions right. Returns its cell; it has no noise."""
+    marks = ["1" * count + "0" * (50 - count) for count in (right // 2, (right + 1) // 2)]
+    return "base", 0, "base", write_run(folder / "base", "train.max_steps=0", right=marks), {}
+
+
+BASE = {"unseeded": ["base"], "control": "base"}
+
+
 @pytest.fixture
 def study_folder(tmp_path):
     """Three seeds in each cell; the measured J of seed s is that of its noise + s / 100 - .01."""
@@ -42,20 +51,46 @@ def study_folder(tmp_path):
         for seed in range(3):
             youden_j = None if noise == "clean" else YOUDEN_J[noise] + seed / 100 - 0.01
             cells.append(write_cell(tmp_path, method, noise, seed, right, youden_j))
-    write_grid(tmp_path, cells)
+    write_grid(tmp_path, [*cells, write_base(tmp_path, right=40)], **BASE)
     return tmp_path
 
 
-def test_area_and_slope_are_those_computed_by_hand(study_folder):
+def test_kept_gain_and_slope_are_those_computed_by_hand(study_folder):
     grpo, robust, weak = noise_responses(read_study(study_folder))
     youden_j, accuracy, _ = grpo.points
     assert youden_j == pytest.approx([0.5, 0.75, 1.0]), "means over seeds, from the last step that has J"
     assert accuracy == pytest.approx([0.51, 0.71, 0.81]), "seeds 0, 1 and 2 have 0, 1 and 2 more right of 100"
-    assert grpo.area.value == pytest.approx(((0.51 + 0.71) / 2 + (0.71 + 0.81) / 2) / 2 / 0.81)
+    mean_accuracy = ((0.51 + 0.71) / 2 + (0.71 + 0.81) / 2) / 2
+    assert grpo.kept_gain.value == pytest.approx((mean_accuracy - 0.4) / (0.81 - 0.4)), "the base has 40 of 100 right"
+    assert 0 < grpo.kept_gain.low < grpo.kept_gain.value < grpo.kept_gain.high < 1
     assert grpo.slope.value == pytest.approx(np.polyfit(youden_j, accuracy, 1)[0])
     assert grpo.slope.low < grpo.slope.value < grpo.slope.high
-    assert robust.area is None and robust.slope.value == pytest.approx(0.02 / 0.25), "no clean cell, no area"
-    assert weak.area is None and weak.slope is None, "one cell is not enough"
+    assert robust.kept_gain is None and robust.slope.value == pytest.approx(0.02 / 0.25), "no clean cell"
+    assert weak.kept_gain is None and weak.slope is None, "one cell is not enough"
+
+
+@pytest.mark.parametrize(
+    "right, kept", [((60, 60, 60), 1.0), ((60, 40, 40), 0.25), ((40, 40, 40), None), ((60, 20, 20), -0.5)]
+)
+def test_a_run_that_learns_nothing_keeps_nothing(tmp_path, right, kept):
+    """A base with 40 of 100 right, and runs at J = 1, 0.75 and 0.5. Accuracy / clean accuracy would give .75 for .25."""
+    cells = [
+        write_cell(tmp_path, "grpo", noise, 0, count, YOUDEN_J[noise])
+        for noise, count in zip(NOISES, right, strict=True)
+    ]
+    write_grid(tmp_path, [*cells, write_base(tmp_path, right=40)], **BASE)
+    [grpo] = noise_responses(read_study(tmp_path))
+    if kept is None:
+        assert grpo.kept_gain is None, "clean training is not above the base: there is no gain to keep"
+    else:
+        assert grpo.kept_gain.value == pytest.approx(kept)
+
+
+def test_without_an_untrained_arm_no_gain_is_known(tmp_path):
+    cells = [("clean", 0, 80), ("a fifth", 0, 70, 0.75)]
+    write_grid(tmp_path, [write_cell(tmp_path, "grpo", *cell) for cell in cells])
+    [grpo] = noise_responses(read_study(tmp_path))
+    assert grpo.kept_gain is None and grpo.slope is not None
 
 
 def test_seeds_and_videos_are_resampled_for_all_cells_together(study_folder):
@@ -74,10 +109,10 @@ def test_seeds_and_videos_are_resampled_for_all_cells_together(study_folder):
     assert differences.std() == pytest.approx(from_questions, rel=0.05)
 
 
-def test_the_intervals_of_slope_and_area_cover_the_truth():
+def test_the_intervals_of_slope_and_kept_gain_cover_the_truth():
     """Three seeds with the same effect in all cells, forty videos of eight questions."""
     rng, true_accuracies, repetitions = np.random.default_rng(9), {1.0: 0.6, 0.75: 0.52, 0.5: 0.45}, 150
-    true_area = np.trapezoid([0.45, 0.52, 0.6], [0.5, 0.75, 1.0]) / 0.5 / 0.6
+    true_kept = (np.trapezoid([0.45, 0.52, 0.6], [0.5, 0.75, 1.0]) / 0.5 - 0.35) / (0.6 - 0.35)
     videos, covered = np.repeat(np.arange(40), 8), np.zeros(2)
     for _ in range(repetitions):
         easiness = rng.normal(0, 0.08, 40)[videos] + rng.uniform(-0.2, 0.2, 320)
@@ -89,18 +124,18 @@ def test_the_intervals_of_slope_and_area_cover_the_truth():
             cells.append(
                 NoiseCell("grpo", f"J {youden_j}", "", 3, scores, {"youden_j": youden_j}, is_clean=youden_j == 1)
             )
-        response = NoiseResponse("grpo", cells, videos)
-        for i, (interval, truth) in enumerate(((response.slope, 0.3), (response.area, true_area))):
+        base = (rng.random((1, 320)) < 0.35 + easiness).astype(float)
+        response = NoiseResponse("grpo", cells, videos, base)
+        for i, (interval, truth) in enumerate(((response.slope, 0.3), (response.kept_gain, true_kept))):
             covered[i] += (interval.low <= truth <= interval.high) / repetitions
     assert covered.min() >= 0.92, covered
 
 
-def test_noise_without_an_effect_has_area_one_and_slope_zero(tmp_path):
-    write_grid(
-        tmp_path, [write_cell(tmp_path, "grpo", noise, s, 60, YOUDEN_J[noise]) for noise in NOISES for s in (0, 1)]
-    )
+def test_noise_without_an_effect_keeps_all_of_the_gain(tmp_path):
+    cells = [write_cell(tmp_path, "grpo", noise, s, 60, YOUDEN_J[noise]) for noise in NOISES for s in (0, 1)]
+    write_grid(tmp_path, [*cells, write_base(tmp_path, right=40)], **BASE)
     [grpo] = noise_responses(read_study(tmp_path))
-    for interval, value in ((grpo.area, 1.0), (grpo.slope, 0.0)):
+    for interval, value in ((grpo.kept_gain, 1.0), (grpo.slope, 0.0)):
         assert (interval.value, interval.low, interval.high) == pytest.approx((value,) * 3, abs=1e-6)
 
 
@@ -110,7 +145,7 @@ def test_cells_of_nearly_equal_j_are_one_point(tmp_path):
     [grpo] = noise_responses(read_study(tmp_path))
     youden_j, accuracy, _ = grpo.points
     assert youden_j == pytest.approx([0.5, 1.0]) and accuracy == pytest.approx([0.6, 0.8])
-    assert grpo.area.value == pytest.approx(0.7 / 0.8)
+    assert grpo.kept_gain is None, "no untrained arm"
 
 
 def test_methods_are_compared_with_the_first_one_under_the_same_noise(study_folder):
