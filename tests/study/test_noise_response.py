@@ -73,7 +73,7 @@ def test_kept_gain_and_slope_are_those_computed_by_hand(study_folder):
     "right, kept", [((60, 60, 60), 1.0), ((60, 40, 40), 0.25), ((40, 40, 40), None), ((60, 20, 20), -0.5)]
 )
 def test_a_run_that_learns_nothing_keeps_nothing(tmp_path, right, kept):
-    """A base with 40 of 100 right, and runs at J = 1, 0.75 and 0.5. Accuracy / clean accuracy would give .75 for .25."""
+    """The base has 40 of 100 right; J is 1, 0.75 and 0.5. Accuracy over clean accuracy would give .75 for .25."""
     cells = [
         write_cell(tmp_path, "grpo", noise, 0, count, YOUDEN_J[noise])
         for noise, count in zip(NOISES, right, strict=True)
