@@ -136,7 +136,15 @@ class Algorithm:
 
 
 def with_advantages(step: Step, advantages: Tensor) -> Batch:
-    """Return the step's batch with (P, G) advantages spread over the tokens of each completion, (B, T)."""
+    """Return the step's batch with (P, G) advantages spread over the tokens of each completion, (B, T).
+
+    Raises ValueError unless there is one advantage for each completion.
+    """
+    if advantages.numel() != len(step.batch.mask):
+        completions = len(step.batch.mask)
+        raise ValueError(
+            f"advantages of shape {tuple(advantages.shape)} are not one for each of {completions} completions"
+        )
     return replace(step.batch, advantages=advantages.reshape(-1, 1).float() * step.batch.mask)
 
 

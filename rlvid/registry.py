@@ -1,4 +1,4 @@
-"""Find rewards, algorithms and presets by name.
+"""Find rewards, algorithms, kinds of noise and presets by name, and give them their fields.
 
 A plug-in is named in one of three ways:
 
@@ -15,18 +15,31 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from rlvid.errors import UserError
+from rlvid.utils.fields import (
+    Field,
+    check_dataclass,
+    check_reward,
+    checked_fields,
+    fields_of,
+    in_toml,
+    location,
+    parameters,
+    parsed_fields,
+)
+from rlvid.utils.plugin_source import module_file, read_plugin
 from rlvid.utils.renamed import renamed_hint
+from rlvid.utils.text import suggest
+
+__all__ = ["NANO_CHECKPOINT", "available", "build", "module_file", "parameters", "resolve", "suggest"]
 
 NANO_CHECKPOINT = Path(__file__).parent / "nano" / "base"  # the folder of the model "nano", made by rlvid/nano/model.py
-MAX_LISTED = 50  # an error message lists the known names only up to this many
 
 
 def available(kind: str) -> list[str]:
@@ -35,40 +48,36 @@ def available(kind: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """Return the end of an error message about an unknown name.
-
-    >>> suggest("grop", ["grpo", "sft"])
-    " Did you mean 'grpo'? Known: grpo, sft."
-    """
-    known = sorted(known)
-    nearest = get_close_matches(word, known, n=1)
-    question = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    if len(known) > MAX_LISTED:
-        return f"{question} {len(known)} are known."
-    return f"{question} Known: {', '.join(known) or 'none'}."
+def check_name(kind: str, ref: str) -> None:
+    """Raise UserError if no plug-in of a kind has this name. Files and modules are not looked at: see `resolve`."""
+    if ":" in ref or ref.endswith(".py") or ref in available(kind):
+        return
+    one = kind[:-1]  # for messages: "reward" or "algorithm"
+    hint = renamed_hint(one, ref) or f".{suggest(ref, available(kind))}"
+    raise UserError(f"no {one} {ref!r}{hint}")
 
 
-def resolve(kind: str, ref: str) -> Callable[..., Any]:
+def resolve(kind: str, ref: str, copy: str = "") -> Callable[..., Any]:
     """Return the class or function that `ref` names; UserError if there is none.
 
     Args:
-        kind: "rewards" or "algorithms".
+        kind: "rewards", "algorithms" or "noise".
         ref: a name, `package.module:thing`, or `./file.py:thing`.
+        copy: a file to read instead of that of `ref`.
     """
+    if kind == "noise":
+        return importlib.import_module("rlvid.noise.apply").noise_class(ref)
     one = kind[:-1]  # for messages: "reward" or "algorithm"
     where, _, name = ref.partition(":")
-    if where.endswith(".py"):
-        return _find_callable(_load_file(one, where), name or Path(where).stem, ref)
+    if where.endswith(".py") or copy:
+        return _find_callable(_load_file(one, copy or where), name or Path(where).stem, ref)
     if name:
         try:
             module = importlib.import_module(where)
         except ModuleNotFoundError as error:
             raise UserError(f"{one} {ref!r}: {missing_module(error)}") from error
         return _find_callable(module, name, ref)
-    if where not in available(kind):
-        hint = renamed_hint(one, where) or f".{suggest(where, available(kind))}"
-        raise UserError(f"no {one} {where!r}{hint}")
+    check_name(kind, where)
     return _find_callable(importlib.import_module(f"{kind}.{where}"), where, ref)
 
 
@@ -76,34 +85,78 @@ def build(kind: str, ref: str, **fields: Any) -> Any:
     """Build a plug-in with its fields: an instance of a class, or a function with fixed keyword arguments.
 
     Raises:
-        UserError: for an unknown name, an unknown field, or a value that the plug-in refuses with a ValueError or
-            TypeError.
+        UserError: for an unknown name, an unknown field, a value of the wrong type, or one that the plug-in refuses
+            with a ValueError or TypeError.
     """
-    one = kind[:-1]
-    plugin = resolve(kind, ref)
-    known = parameters(plugin)
-    for key in fields:
-        if key not in known:
-            hint = renamed_hint("field", key) or f".{suggest(key, known)}"
-            raise UserError(f"{one} {ref!r} has no field {key!r}{hint}")
+    return build_plugin(kind, ref, fields)
+
+
+def build_plugin(kind: str, ref: str, fields: Mapping[str, Any], copy: str = "") -> Any:
+    """Build a plug-in with its fields, as `build` does; `copy` is a file to read instead of that of `ref`."""
+    plugin = resolve(kind, ref, copy)
+    named = f"{kind[:-1]} {ref!r}"
+    check_dataclass(named, plugin, fields)
+    values = checked_fields(named, fields_of(plugin), fields)
     try:
-        if inspect.isclass(plugin):
-            return plugin(**fields)
-        return partial(plugin, **fields) if fields else plugin
+        built = plugin(**values) if inspect.isclass(plugin) else partial(plugin, **values) if values else plugin
     except (TypeError, ValueError) as error:
-        raise UserError(f"{one} {ref!r}: {error}") from error
+        raise UserError(f"{named}: {error}") from error
+    if kind == "rewards":
+        check_reward(named, built)
+    elif not all(hasattr(built, method) for method in ("credit", "weights", "loss")):
+        raise UserError(
+            f"{named} at {location(built)} is no algorithm: derive its class from rlvid.algorithm.Algorithm"
+        )
+    return built
 
 
-def parameters(plugin: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """Return the fields of a plug-in: those of a dataclass, or the keyword-only parameters of a function."""
-    signature = inspect.signature(plugin).parameters.values()
-    return {p.name: p for p in signature if inspect.isclass(plugin) or p.kind is p.KEYWORD_ONLY}
+def complete_fields(kind: str, ref: str, fields: Mapping[str, Any], copy: str = "") -> dict[str, Any]:
+    """Return every field of a plug-in, set or default, except for defaults that TOML cannot hold. None is "".
+
+    One of rlvid's own is not imported for that. Raises UserError for an unknown name, an unknown field or a value of
+    the wrong type.
+    """
+    named = f"noise {ref!r}" if kind == "noise" else f"{kind[:-1]} {ref!r}"
+    known = _known_fields(kind, ref, copy)
+    complete = {name: field.default for name, field in known.items()} | checked_fields(named, known, fields)
+    return {name: "" if value is None else value for name, value in complete.items() if in_toml(value)}
+
+
+def _known_fields(kind: str, ref: str, copy: str) -> dict[str, Field]:
+    """Return the fields of a plug-in: of one of rlvid's own from its source, if the defaults there are literals."""
+    if (
+        kind in ("rewards", "algorithms")
+        and ref in available(kind)
+        and (known := parsed_fields(read_plugin(kind, ref)))
+    ):
+        return known
+    known = fields_of(resolve(kind, ref, copy))
+    return {name: field for name, field in known.items() if (kind, name) != ("noise", "seed")}
+
+
+def own_fields(kind: str, ref: str, copy: str = "") -> frozenset[str]:
+    """Return the fields that a plug-in declares itself, without those that its class inherits."""
+    if kind in ("rewards", "algorithms") and ref in available(kind):
+        return read_plugin(kind, ref).own
+    plugin = resolve(kind, ref, copy)
+    return frozenset(inspect.get_annotations(plugin) if inspect.isclass(plugin) else parameters(plugin))
 
 
 def plugin_file(ref: str) -> Path | None:
-    """Return the file of a reference such as `./file.py:thing`, or None for the other kinds of reference."""
-    where = ref.partition(":")[0]
-    return Path(where) if where.endswith(".py") else None
+    """Return the file of a plug-in from outside: of `./file.py:thing`, or of `package.module:thing`.
+
+    None for a plug-in of rlvid's own, and for a module that has no Python file.
+    """
+    where, _, name = ref.partition(":")
+    if where.endswith(".py"):
+        return Path(where)
+    if not name or where.partition(".")[0] in ("rlvid", "rewards", "algorithms"):
+        return None
+    try:
+        spec = importlib.util.find_spec(where)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
 def preset_path(name: str | Path) -> Path:
@@ -126,13 +179,6 @@ def model_path(name: str) -> str:
     return str(NANO_CHECKPOINT) if name == "nano" else name
 
 
-def module_file(module: str) -> Path:
-    """Return the source file of a module without importing it."""
-    spec = importlib.util.find_spec(module)
-    assert spec and spec.origin, module
-    return Path(spec.origin)
-
-
 def missing_module(error: ModuleNotFoundError) -> str:
     """Return the end of an error message about a module that cannot be imported."""
     hint = renamed_hint("module", error.name or "") or ". Is it on PYTHONPATH?"
@@ -148,7 +194,8 @@ def _find_callable(module: ModuleType, name: str, ref: str) -> Callable[..., Any
     dynamic = getattr(module, name, None)  # from the module's `__getattr__`, if it has one
     if callable(dynamic):
         return dynamic
-    raise UserError(f"{ref!r}: {module.__file__} defines nothing callable named {name!r}")
+    own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
+    raise UserError(f"{ref!r}: {module.__file__} defines nothing callable named {name!r}.{suggest(name, own)}")
 
 
 def _load_file(one: str, where: str) -> ModuleType:

@@ -13,6 +13,7 @@ provides (rlvid/trainer/evidence.py).
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from graphlib import CycleError, TopologicalSorter
@@ -23,6 +24,7 @@ from rlvid.config import Plugin
 from rlvid.errors import UserError
 from rlvid.registry import available, build
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.fields import location
 from rlvid.utils.timeout import time_limit
 
 Column = list[list[float | None]]  # (P, G), rows may differ in length
@@ -55,15 +57,22 @@ def each(score: Callable[..., float | None]) -> Callable[..., Column]:
     @wraps(score)
     def reward(groups: Sequence[Group], **options: Any) -> Column:
         return [
-            [_as_float(score(completion, group.prompt, **options)) for completion in group]  # one row
+            [_as_float(score(completion, group.prompt, **options), score) for completion in group]  # one row
             for group in groups
         ]
 
     return reward
 
 
-def _as_float(value: float | None) -> float | None:
-    return None if value is None else float(value)
+def _as_float(value: float | None, score: Callable[..., float | None]) -> float | None:
+    """Return what `score` returned as a float. Raises UserError if it is no number."""
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{location(score)}: {score.__name__} returned {reprlib.repr(value)} for a completion: return a number, or "
+            "None where the reward does not apply"
+        ) from error
 
 
 class RewardMix:
@@ -99,7 +108,7 @@ class RewardMix:
     def build(cls, plugins: Sequence[Plugin], timeout: float = 0) -> RewardMix:
         """Build the mix that a config describes."""
         return cls(
-            {p.name: build("rewards", p.name, **p.fields) for p in plugins},
+            {p.name: p.build("rewards") for p in plugins},
             {p.name: p.weight for p in plugins},
             {p.name: p.anneal for p in plugins},
             timeout,
@@ -111,7 +120,7 @@ class RewardMix:
         A plug-in with the name of a reward of the mix replaces that reward and takes over its weight. Weights do not
         fade in the new mix: it is for evaluation.
         """
-        measures = {p.name: build("rewards", p.name, **p.fields) for p in plugins}
+        measures = {p.name: p.build("rewards") for p in plugins}
         return RewardMix({**self.rewards, **measures}, self.weights, timeout=self.timeout)
 
     @property
@@ -146,7 +155,7 @@ class RewardMix:
 
     def score_text_only(self, groups: Sequence[Group], corrupt: VerdictNoiseFn | None = None) -> None:
         """Compute only the columns of rewards without `needs`, as for the completions of an altered view."""
-        self._compute_columns(self._text_only(), groups, corrupt)
+        self._compute_columns(self.text_only, groups, corrupt)
 
     def inapplicable_rewards(self, prompts: Sequence[Prompt]) -> list[str]:
         """Return a warning for each paid reward of text alone that applies to none of `prompts`.
@@ -156,14 +165,15 @@ class RewardMix:
         """
         shipped = set(available("rewards"))
         warnings = []
-        for name in sorted(shipped.intersection(self._text_only())):
+        for name in sorted(shipped.intersection(self.text_only)):
             if self.weights[name] and prompts and not any(_applies(self.rewards[name], p) for p in prompts):
                 warnings.append(
                     f"reward {name!r} applies to none of the {len(prompts)} samples of the data: it pays nothing"
                 )
         return warnings
 
-    def _text_only(self) -> list[str]:
+    @property
+    def text_only(self) -> list[str]:
         """The names of the rewards without `needs`, in the order of computation."""
         return [name for name, reward in self.rewards.items() if not getattr(reward, "needs", ())]
 
@@ -171,7 +181,7 @@ class RewardMix:
         for name in names:
             with time_limit(self.timeout, _TIMEOUT.format(name=name, seconds=self.timeout)):
                 column = self.rewards[name](groups)
-            check_column(name, column, groups)
+            check_column(name, column, groups, location(self.rewards[name]))
             for group, row in zip(groups, column, strict=True):
                 group.columns[name] = row
             if corrupt:
@@ -188,17 +198,38 @@ def evidence_needs(reward: Reward) -> frozenset[str]:
     return frozenset(need for need in getattr(reward, "needs", ()) if not need.startswith("column:"))
 
 
-def check_column(name: str, column: Column, groups: Sequence[Group]) -> None:
-    """Raise UserError, with the reward and the sample, unless the column fits the groups and its numbers are finite."""
+def check_column(name: str, column: Column, groups: Sequence[Group], where: str = "") -> None:
+    """Raise UserError unless the column fits the groups and its numbers are finite.
+
+    The message names the reward, the sample and `where`, FILE:LINE of the reward.
+    """
+    named = f"reward {name!r} at {where}" if where else f"reward {name!r}"
+    if not _is_row(column):
+        raise UserError(f"{named} returned {reprlib.repr(column)}: return a list with one row for each group")
     if len(column) != len(groups):
-        raise UserError(f"reward {name!r} returned {len(column)} rows for {len(groups)} groups")
+        raise UserError(f"{named} returned {len(column)} rows for {len(groups)} groups")
     for group, row in zip(groups, column, strict=True):
         sample = group.prompt.id
+        if not _is_row(row):
+            raise UserError(
+                f"{named} returned {reprlib.repr(row)} for the group of {sample}: return a list of lists, one row for "
+                "each group with one number for each completion"
+            )
         if len(row) != len(group):
-            raise UserError(f"reward {name!r} returned {len(row)} numbers for the {len(group)} completions of {sample}")
+            raise UserError(f"{named} returned {len(row)} numbers for the {len(group)} completions of {sample}")
         for value in row:
-            if value is not None and not isfinite(value):
-                raise UserError(f"reward {name!r} returned {value} for a completion of sample {sample}")
+            try:
+                is_finite = value is None or isfinite(value)
+            except TypeError as error:
+                message = f"{named} returned {reprlib.repr(value)}, no number, for a completion of sample {sample}"
+                raise UserError(message) from error
+            if not is_finite:
+                raise UserError(f"{named} returned {value} for a completion of sample {sample}")
+
+
+def _is_row(value: Any) -> bool:
+    """Whether a value has a length and items, such as a list or an array; a text has not."""
+    return hasattr(value, "__len__") and hasattr(value, "__iter__") and not isinstance(value, str)
 
 
 def _with_required(rewards: Mapping[str, Reward]) -> dict[str, Reward]:

@@ -51,7 +51,9 @@ def test_a_preset_extends_another(tmp_path):
 def test_a_resolved_config_reads_back_equal(name):
     config = load(name, ["video.resized_height=none"])
     assert config.video.resized_height is None
-    assert from_table(tomllib.loads(config.to_toml())) == config
+    read_back = from_table(tomllib.loads(config.to_toml()))
+    assert read_back.id == config.id and read_back.to_toml() == config.to_toml()
+    assert (read_back.train, read_back.video, read_back.eval) == (config.train, config.video, config.eval)
     build("algorithms", config.algorithm.name, **config.algorithm.fields)
 
 
@@ -68,10 +70,53 @@ def test_the_id_depends_on_the_config_and_on_the_text_of_the_files_that_it_names
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no such file"):
         load("nano", ['rewards."./r.py:r"=1']).id  # noqa: B018
-    (tmp_path / "r.py").write_text("one")
+    (tmp_path / "r.py").write_text("def r(groups): return 1")
     before = load("nano", ['rewards."./r.py:r"=1']).id
-    (tmp_path / "r.py").write_text("two")
+    (tmp_path / "r.py").write_text("def r(groups): return 2")
     assert load("nano", ['rewards."./r.py:r"=1']).id != before
+
+
+def test_a_saved_config_holds_every_field_and_the_hash_of_every_plugin_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def mine(groups, *, alpha=0.5, names=('a',), limit=None): ...")
+    saved = tomllib.loads(load("nano", ['rewards."./mine.py"=1', "noise.kind=symmetric", "noise.rate=0.1"]).to_toml())
+    assert saved["algorithm"] | {"beta": 0.0, "epsilon": 0.2, "epsilon_high": "", "scale_rewards": "group"} == (
+        saved["algorithm"]
+    )
+    assert saved["rewards"]["./mine.py"] == {"weight": 1.0, "anneal": 0.0, "alpha": 0.5, "names": ["a"], "limit": ""}
+    assert saved["rewards"]["format"]["partial"] is False
+    assert saved["noise"] == {"kind": "symmetric", "seed": 0, "rate": 0.1, "drop": False}
+    assert list(saved["plugins"]) == ["mine.py"] and len(saved["plugins"]["mine.py"]) == 12
+
+
+def test_a_default_that_is_spelled_out_is_the_same_run(tmp_path, monkeypatch):
+    assert load("nano", ["algorithm.epsilon=0.2", "algorithm.epsilon_high=none"]).id == load("nano").id
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text("def mine(groups, *, alpha=1.0): ...")
+    first = load("nano", ['rewards."./mine.py"=1']).id
+    assert load("nano", ['rewards."./mine.py".alpha=1', 'rewards."./mine.py".weight=1']).id == first
+    (tmp_path / "mine.py").write_text("def mine(groups, *, alpha=2.0): ...")
+    assert load("nano", ['rewards."./mine.py"=1']).id != first
+
+
+def test_a_saved_config_is_read_with_its_plugins_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    plugin, text = tmp_path / "mine.py", "def mine(groups, *, alpha=1.0): return alpha"
+    plugin.write_text(text)
+    config = load("nano.toml", ["rewards.format=0", 'rewards."./mine.py"=1'])
+    (tmp_path / "run/plugins").mkdir(parents=True)
+    (tmp_path / "run/config.toml").write_text(config.to_toml())
+    saved_id, saved_name = config.id, config.rewards[-1].copy_name()
+    assert load("run/config.toml").id == saved_id
+    plugin.write_text(text.replace("1.0", "2.0"))
+    with pytest.raises(UserError, match=r"saved with mine\.py as [0-9a-f]{12}, which has changed since"):
+        load("run/config.toml")
+    (tmp_path / "run/plugins" / saved_name).write_text(text)
+    for folder in (tmp_path, tmp_path / "run"):  # there is no ./mine.py in the second folder
+        monkeypatch.chdir(folder)
+        copied = load(tmp_path / "run/config.toml")
+        assert copied.id == saved_id
+        assert copied.rewards[-1].name == "./mine.py" and copied.rewards[-1].build("rewards")([]) == 1.0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Plug-ins are found by name, and a wrong name gives a useful error message."""
 
 import inspect
+import subprocess
+import sys
 from dataclasses import MISSING, fields
 from importlib.util import find_spec
 
@@ -11,6 +13,8 @@ from rlvid.cli.listing import list_plugins
 from rlvid.errors import UserError
 from rlvid.registry import available, build, module_file, resolve, suggest
 from rlvid.types import Completion, Group, Prompt
+from rlvid.utils.fields import fields_of, parsed_fields
+from rlvid.utils.plugin_source import read_plugin
 from rlvid.utils.renamed import RENAMED
 
 pytestmark = pytest.mark.fast
@@ -33,8 +37,10 @@ def test_every_public_module_of_a_folder_is_a_plugin():
 
 
 def test_a_suggestion_lists_the_known_names_unless_they_are_many():
-    assert suggest("q70", [f"q{i}" for i in range(70)]).endswith("? 70 are known.")
-    assert suggest("grop", ["grpo", "sft"]) == " Did you mean 'grpo'? Known: grpo, sft."
+    assert suggest("q70", [f"q{i}" for i in range(70)]).endswith("Did you mean 'q7'?")
+    assert suggest("x", [f"q{i}" for i in range(70)]) == " 70 are known."
+    assert suggest("grop", ["grpo", "sft"]) == " Did you mean 'grpo'?"
+    assert suggest("x", ["grpo", "sft"]) == " Known: grpo, sft."
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,11 @@ def test_a_suggestion_lists_the_known_names_unless_they_are_many():
         ("rewards", "coin", {}, "no reward 'coin'; it is called random"),
         ("algorithms", "ppo", {"value_steps": 5}, "has no field 'value_steps'; it is called critic_warmup_steps"),
         ("rewards", "rlvid.evidence:Model", {}, "no module 'rlvid.evidence'; it is called rlvid.trainer.evidence"),
+        ("algorithms", "grpo", {"beta": "high"}, "algorithm 'grpo': beta must be a number, not 'high'"),
+        ("algorithms", "grpo", {"delta": "high"}, "algorithm 'grpo': delta must be a number, not 'high'"),
+        ("algorithms", "grpo", {"num_iterations": 1.5}, "num_iterations must be int, not 1.5"),
+        ("algorithms", "grpo", {"kl": 3}, "kl must be str, not 3"),
+        ("rewards", "format", {"partial": 1}, "partial must be bool, not 1"),
         ("rewards", "./nowhere.py:thing", {}, "no such file"),
         ("rewards", "no.such:thing", {}, "no module"),
         ("rewards", "json:nothing", {}, "defines nothing callable"),
@@ -87,6 +98,17 @@ def test_plugins_by_module_and_by_file(tmp_path):
     group = Group(Prompt("q", "?"), [Completion("x")])
     assert build("rewards", f"{tmp_path}/half.py:half")([group]) == [[0.5]]
     assert build("rewards", f"{tmp_path}/half.py", of=3.0)([group]) == [[1.5]]
+
+
+@pytest.mark.parametrize("kind", ["algorithms", "rewards"])
+def test_the_fields_that_the_source_shows_are_those_of_the_plugin(kind):
+    for name in available(kind):
+        assert parsed_fields(read_plugin(kind, name)) == fields_of(resolve(kind, name)), name
+
+
+def test_an_id_of_shipped_plugins_needs_no_torch():
+    code = "import sys; from rlvid.config import load; load('nano').id; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["algorithms", "rewards"])

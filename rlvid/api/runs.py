@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from rlvid.api.evaluated import evaluation_config, existing_path, write_settings
 from rlvid.api.studies import audit
-from rlvid.config import Config, NoiseConfig, load
-from rlvid.errors import UserError
-from rlvid.registry import build
+from rlvid.config import Config, load
 
 
 def train(
@@ -39,13 +38,16 @@ def check_config(preset: str | Path, overrides: Sequence[str] = ()) -> Config:
         UserError: for unknown keys, values out of their limits, and unknown rewards, algorithms or noise or wrong
             fields of these.
     """
-    from rlvid.noise.apply import build_noise
+    from rlvid.noise.apply import build_noise, refuse_half_noise
+    from rlvid.trainer.noop_check import refuse_idle_correction
 
     config = load(preset, overrides)
-    build("algorithms", config.algorithm.name, **config.algorithm.fields)
+    algorithm = config.algorithm.build("algorithms")
     for reward in (*config.rewards, *config.eval.rewards):
-        build("rewards", reward.name, **reward.fields)
+        reward.build("rewards")
+    refuse_half_noise(config.noise)
     build_noise(config.noise)
+    refuse_idle_correction(algorithm, config.noise.kind, config.data)
     return config
 
 
@@ -91,8 +93,9 @@ def evaluate(
     An evaluation is a run with 0 steps, and its folder has the layout of a run folder.
 
     Args:
-        model: a run folder, one of its checkpoints, or any Qwen2-VL folder or hub id. A run is evaluated with its own
-            config; "nano" with the preset `nano`, and other models with the preset `qwen2_vl_7b`.
+        model: a run folder, one of its checkpoints, or any Qwen2-VL folder or hub id. A run, and what `export` wrote,
+            is evaluated with its own config; "nano" with the preset `nano`, and other models with the preset
+            `qwen2_vl_7b`, which a line on stderr says.
         data: a benchmark, see `rlvid list benchmarks`; by default that of the config.
         splits: levels such as "L1"; by default those of the config.
         overrides: TOML assignments such as `eval.batch_size=8`.
@@ -101,7 +104,7 @@ def evaluate(
     Returns:
         Metrics such as `eval/L1/accuracy`.
     """
-    config = _evaluation_config(model, data, splits, overrides)
+    config = evaluation_config(model, data, splits, overrides)
     folder = Path(out) if out else Path("runs") / f"eval-{Path(model).name}-{config.id}"
     metrics = _train(config, folder, resume=True)
     if os.environ.get("RANK", "0") == "0":
@@ -112,6 +115,8 @@ def evaluate(
 def export(run: str | Path, folder: str | Path) -> None:
     """Write the last checkpoint of a run as a plain Hugging Face folder; a LoRA adapter is merged into its base.
 
+    The run's settings are written beside it, as rlvid.toml, so that `evaluate` measures it as it was trained.
+
     Args:
         run: a run folder, a checkpoint, or an adapter.
         folder: the folder to write.
@@ -121,61 +126,23 @@ def export(run: str | Path, folder: str | Path) -> None:
     silence_libraries()
     from rlvid.trainer.checkpoint import export_model
 
-    export_model(_existing_path(run), Path(folder))
-
-
-def _evaluation_config(
-    model: str | Path, data: str | Path | None, splits: Sequence[str], overrides: Sequence[str]
-) -> Config:
-    """Return the config of an evaluation: that of the model's run if it has one, with 0 steps and without noise."""
-    path = _existing_path(model)
-    is_run = (path / "config.toml").is_file()
-    run = path if is_run else path.parent.parent  # a checkpoint is RUN/checkpoints/step-N
-    checkpoints = sorted((path / "checkpoints").glob("step-*"))
-    cold_start = run / "cold_start" / "folded"
-
-    changes = ["train.max_steps=0", "cold_start.max_steps=0", "train.lora_r=0"]
-    if checkpoints:
-        changes.append(f'model="{checkpoints[-1]}"')
-    elif not is_run:
-        changes.append(f'model="{model}"')
-    elif cold_start.is_dir():
-        changes.append(f'model="{cold_start}"')
-
-    if (run / "config.toml").is_file():
-        preset: str | Path = run / "config.toml"
-        changes += _reference_overrides(run, checkpoints[-1] if checkpoints else path)
-    else:
-        preset = "nano" if str(model) == "nano" else "qwen2_vl_7b"
-
-    if data:
-        changes.append(f'data="{data}"')
-    if splits:
-        changes.append(f"eval.splits={list(splits)}")
-    if data or splits:  # evaluate only what is named
-        changes.append("eval.transfer=[]")
-    return replace(load(preset, [*changes, *overrides]), noise=NoiseConfig())
-
-
-def _reference_overrides(run: Path, checkpoint: Path) -> list[str]:
-    """Return overrides that give an evaluation the reference of a run: its moving average, or where it started."""
-    config = load(run / "config.toml")
-    if not config.train.max_steps:
-        return []
-    start = run / "cold_start" / "folded" if config.cold_start.max_steps else config.model
-    return [f'evidence.reference="{checkpoint if config.train.sync_ref_model else start}"']
-
-
-def _existing_path(model: str | Path) -> Path:
-    """Return the path of a run, a checkpoint or a model. UserError if it is a path, not a hub id, and missing."""
-    path = Path(model)
-    cannot_be_hub_id = path.is_absolute() or path.parent.is_dir()
-    if not path.exists() and cannot_be_hub_id and str(model) != "nano":
-        raise UserError(f"no run, checkpoint or model folder {str(model)!r}; a hub id is OWNER/NAME")
-    return path
+    export_model(existing_path(run), Path(folder))
+    write_settings(Path(run), Path(folder))
 
 
 def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:
+    from rlvid.data.benchmark import check_levels
+    from rlvid.policy.architecture import check_model
+
+    config.to_toml()  # wrong names and fields are refused before anything heavy is imported
+    check_model(config.model)
+    if reference := config.evidence.reference:
+        check_model(reference)
+    levels = [*config.eval.splits, *(["train"] if config.train.max_steps and config.data.endswith(".toml") else [])]
+    check_levels(config.data, levels, config.eval.transfer)
+    for plugin in config.plugins:
+        if plugin.copy:
+            print(f"rlvid: {plugin.file} has changed or is not here: {plugin.copy} is used", file=sys.stderr)
     from rlvid.utils.logging import silence_libraries
 
     silence_libraries()

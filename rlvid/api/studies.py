@@ -38,6 +38,9 @@ def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
         if not (hint := renamed_hint("field", keyword.strip("'"))):
             raise
         raise UserError(f"{script}: {function.removesuffix('.__init__')} has no field {keyword}{hint}") from error
+    if not callable(getattr(names.get("GRID"), "main", None)):
+        found = "this file has none" if "GRID" not in names else f"it is {type(names['GRID']).__name__}"
+        raise UserError(f"{script}: an experiment defines GRID = Grid(...), and {found}: see experiments/quickstart.py")
     return names["GRID"].main(list(arguments))
 
 

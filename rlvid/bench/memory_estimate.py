@@ -25,7 +25,6 @@ from rlvid.bench.token_memory import StepShape, learning_items, sampling_items, 
 from rlvid.config import Config, TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy.optimizer import check_num_processes
-from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer.evidence import needs_reference
 
@@ -75,7 +74,7 @@ def estimate(
         UserError: for an unknown model, algorithm or reward, and for a number of processes that the run refuses.
     """
     train = config.train
-    algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
+    algorithm: Algorithm = config.algorithm.build("algorithms")
     check_num_processes(train, algorithm, devices.num_processes)
     counts = count_parameters(config.model, train, config.seed)
     mix = RewardMix.build(config.rewards).with_measures(config.eval.rewards)

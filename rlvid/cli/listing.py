@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,7 +17,8 @@ from rich.table import Table
 
 from rlvid.config import Config, config_keys
 from rlvid.errors import UserError
-from rlvid.registry import available, module_file, suggest
+from rlvid.registry import available, suggest
+from rlvid.utils.plugin_source import first_line, module_file, read_plugin
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,11 @@ class Description:
 
 def list_plugins(kind: str) -> list[Description]:
     """Describe every plug-in of a folder; `kind` is "rewards" or "algorithms"."""
-    return [_describe_plugin(kind, name) for name in available(kind)]
+    sources = {name: read_plugin(kind, name) for name in available(kind)}
+    return [
+        Description(name, source.text, source.defaults, f"{kind}/{source.file}:{source.line}")
+        for name, source in sources.items()
+    ]
 
 
 def list_presets() -> list[Description]:
@@ -52,7 +57,7 @@ def list_views() -> list[Description]:
     from rlvid.video.views import VIEWS
 
     source = module_file("rlvid.video.views").name
-    return [Description(name, _first_line(view.__doc__), {}, f"video/{source}") for name, view in VIEWS.items()]
+    return [Description(name, first_line(view.__doc__), {}, f"video/{source}") for name, view in VIEWS.items()]
 
 
 def list_noises() -> list[Description]:
@@ -63,7 +68,7 @@ def list_noises() -> list[Description]:
     for name, kind in NOISES.items():
         defaults = {item.name: repr(item.default) for item in fields(kind)}
         file, line = module_file(kind.__module__).name, inspect.getsourcelines(kind)[1]
-        rows.append(Description(name, _first_line(kind.__doc__), defaults, f"noise/{file}:{line}"))
+        rows.append(Description(name, first_line(kind.__doc__), defaults, f"noise/{file}:{line}"))
     return rows
 
 
@@ -90,7 +95,7 @@ def list_evidence() -> list[Description]:
             if isinstance(call, ast.Call) and ast.unparse(call.func) == "evidence":
                 name = ast.literal_eval(call.args[0])
                 options = {str(option.arg): ast.unparse(option.value) for option in call.keywords}
-                text = _first_line(ast.get_docstring(node))
+                text = first_line(ast.get_docstring(node))
                 rows.append(Description(name, text, options, f"trainer/{path.name}:{node.lineno}"))
     return rows
 
@@ -160,57 +165,3 @@ def _as_toml(value: Any) -> str:
     if hasattr(value, "name"):  # a Plugin
         return str(value.name)
     return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
-
-
-# Parsing plug-ins
-
-
-def _describe_plugin(kind: str, name: str) -> Description:
-    path = module_file(f"{kind}.{name}")
-    tree = ast.parse(path.read_text())
-    node = next(node for node in _definitions(tree) if _flat(node.name) == _flat(name))
-    plugin_fields = _class_fields(tree, node) if isinstance(node, ast.ClassDef) else _keyword_parameters(node)
-    text = _first_line(ast.get_docstring(tree)) or _first_line(ast.get_docstring(node))
-    return Description(name, text, plugin_fields, f"{kind}/{path.name}:{node.lineno}")
-
-
-def _definitions(tree: ast.Module) -> Iterator[ast.ClassDef | ast.FunctionDef]:
-    return (node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef))
-
-
-def _flat(name: str) -> str:
-    """Normalize a name as the registry does: `DrGRPO` and `dr_grpo` are equal."""
-    return name.replace("_", "").lower()
-
-
-def _class_fields(tree: ast.Module, node: ast.ClassDef) -> dict[str, str]:
-    """Return the fields of a dataclass with their defaults, in the order that `dataclasses` gives them."""
-    found: dict[str, str] = {}
-    for base in reversed(node.bases):  # of several base classes, the first one's default counts
-        if isinstance(base, ast.Name) and (parent := _find_class(tree, base.id)):
-            found |= _class_fields(*parent)
-    for item in node.body:
-        if not isinstance(item, ast.AnnAssign) or "ClassVar" in ast.unparse(item.annotation):
-            continue
-        if isinstance(item.target, ast.Name) and item.value is not None:
-            found[item.target.id] = ast.unparse(item.value).replace("field(default_factory=dict)", "{}")
-    return found
-
-
-def _find_class(tree: ast.Module, name: str) -> tuple[ast.Module, ast.ClassDef] | None:
-    """Find a class that is defined in a module, or imported into it from another; returns its module and node."""
-    for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return tree, node
-        if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
-            return _find_class(ast.parse(module_file(node.module).read_text()), name)
-    return None
-
-
-def _keyword_parameters(node: ast.FunctionDef) -> dict[str, str]:
-    pairs = zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
-    return {parameter.arg: ast.unparse(default) if default else "required" for parameter, default in pairs}
-
-
-def _first_line(docstring: str | None) -> str:
-    return (docstring or "").partition("\n")[0]

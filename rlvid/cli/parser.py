@@ -17,6 +17,7 @@ from rlvid.utils.renamed import renamed_hint
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line. `args.command(args)` runs the chosen command."""
     top = argparse.ArgumentParser(prog="rlvid", description="Reward models and RL algorithms for video reasoning.")
+    top.add_argument("--traceback", action="store_true", help="show the whole traceback of an error; with any command")
     group = top.add_subparsers(required=True, metavar="COMMAND")
     for add_command in COMMANDS.values():
         add_command(group)

@@ -3,6 +3,7 @@
 `load("nano", ["train.max_steps=10"])` returns a `Config`. Unknown keys are refused with a suggestion.
 """
 
+from rlvid.config.plugins import COPIES, Plugin
 from rlvid.config.reader import from_table, load
 from rlvid.config.sections import (
     VIEW_NAMES,
@@ -12,13 +13,13 @@ from rlvid.config.sections import (
     EvidenceConfig,
     JudgeConfig,
     NoiseConfig,
-    Plugin,
     TrainConfig,
     VideoConfig,
 )
 from rlvid.config.setting import ConfigKey, config_keys
 
 __all__ = [
+    "COPIES",
     "VIEW_NAMES",
     "ColdStartConfig",
     "Config",

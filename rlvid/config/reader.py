@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from rlvid.config.sections import Config, Plugin
+from rlvid.config.hints import first_leaf, key_hint
+from rlvid.config.plugins import Plugin, with_saved_copy
+from rlvid.config.sections import Config, check_names
 from rlvid.config.setting import config_keys
 from rlvid.errors import UserError
-from rlvid.registry import preset_path, suggest
-from rlvid.utils.renamed import renamed_hint
+from rlvid.registry import preset_path
 
 
 def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
@@ -30,13 +31,30 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
         overrides: TOML assignments with dotted keys, such as `train.max_steps=10`.
 
     Raises:
-        UserError: for a missing file, TOML that cannot be parsed, unknown keys, wrong types or values.
+        UserError: for a missing file, TOML that cannot be parsed, unknown keys, wrong types or values. The message
+            names the file or the override that it comes from.
     """
     path = preset_path(name)
     table = _read_file(path)
     for override in overrides:
-        _merge(table, _parse_override(override))
-    return from_table(table, where=str(path))
+        change = _parse_override(override)
+        for key, value in change.items():
+            if value == {}:
+                raise UserError(f"override {override!r}: {key} is an empty table, which changes nothing: leave it out")
+        _check_alone(change, f"override {override!r}", table)
+        _merge(table, change)
+    saved_files = table.pop("plugins", {})  # file -> digest, as config.toml of a run holds them
+    config = from_table(table, where=str(path))
+    check_names(config)
+    return _with_saved_copies(config, saved_files, path.parent) if saved_files else config
+
+
+def _with_saved_copies(config: Config, digests: Mapping[str, str], folder: Path) -> Config:
+    """Return a config that was saved in a run's folder, with its plug-ins as they were."""
+    algorithm = with_saved_copy(config.algorithm, digests, folder)
+    rewards = tuple(with_saved_copy(plugin, digests, folder) for plugin in config.rewards)
+    measured = tuple(with_saved_copy(plugin, digests, folder) for plugin in config.eval.rewards)
+    return replace(config, algorithm=algorithm, rewards=rewards, eval=replace(config.eval, rewards=measured))
 
 
 def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
@@ -45,7 +63,15 @@ def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
     Raises:
         UserError: for unknown keys, wrong types or values.
     """
-    table = dict(table)
+    config = _to_config(table, where)
+    _check_limits(config, where)
+    _check_rules(config, where)
+    return config
+
+
+def _to_config(table: Mapping[str, Any], where: str) -> Config:
+    """Convert nested tables to a Config; UserError for unknown keys and wrong types."""
+    table = {key: value for key, value in table.items() if key != "plugins"}
     if "algorithm" in table:
         table["algorithm"] = _plugin(_long_form("algorithm", table["algorithm"]), f"{where}: algorithm")
     if "rewards" in table:
@@ -61,27 +87,42 @@ def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
         kind_fields = {key: value for key, value in section.items() if key not in ("kind", "seed")}
         table["noise"] = {key: section[key] for key in section if key not in kind_fields} | {"fields": kind_fields}
 
-    config = _dataclass(Config, table, where, path="")
-    _check_values(config, where)
-    return config
+    return _dataclass(Config, table, where, path="")
 
 
 # Reading and merging tables
 
 
-def _read_file(path: Path) -> dict[str, Any]:
-    """Read a TOML file and merge it over the file that it extends."""
+def _read_file(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a TOML file and merge it over the file that it extends. `children` are the files that extend it."""
+    if path in children:
+        raise UserError(f"{path}: extends itself, by {' and '.join(map(str, children))}; remove one `extends`")
     try:
         table = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
-    parent = table.pop("extends", None)
-    if parent is None:
-        return table
-    beside = path.parent / parent
-    base = _read_file(beside if beside.is_file() else preset_path(parent))
+    parent, base = table.pop("extends", None), {}
+    if parent is not None:
+        if not isinstance(parent, str):
+            raise UserError(f"{path}: extends must be the name or the path of a preset, not {parent!r}")
+        beside = path.parent / parent
+        base = _read_file(beside if beside.is_file() else preset_path(parent), (*children, path))
+    _check_alone(table, str(path), base)
     _merge(base, table)
     return base
+
+
+def _check_alone(table: Mapping[str, Any], where: str, base: Mapping[str, Any]) -> None:
+    """Raise UserError for unknown keys, wrong types and values of a table that is merged over `base` later."""
+    alone = {key: value for key, value in table.items() if key != "plugins"}
+    algorithm = alone.get("algorithm")
+    if isinstance(algorithm, Mapping) and "name" not in algorithm:
+        inherited = _long_form("algorithm", base.get("algorithm", Config().algorithm.name))
+        name = inherited.get("name") if isinstance(inherited, Mapping) else None
+        alone["algorithm"] = {"name": name or Config().algorithm.name, **algorithm}
+    if alone.get("rewards") == {}:
+        raise UserError(f"{where}: rewards is an empty table, which changes nothing: name one, such as accuracy = 1.0")
+    _check_limits(_to_config(alone, where), where)
 
 
 def _parse_override(text: str) -> dict[str, Any]:
@@ -173,19 +214,10 @@ def _dataclass(cls: type, table: Any, where: str, path: str) -> Any:
     for key in table:
         if key not in known:
             section = f" in [{path}]" if path else ""
-            raise UserError(f"{where}: unknown key {key!r}{section}{_key_hint(key, path, known)}")
+            hint = key_hint(first_leaf(key, table[key]), path, known)
+            raise UserError(f"{where}: unknown key {key!r}{section}{hint}")
     values = {key: _value(hints[key], value, where, f"{path}.{key}".lstrip(".")) for key, value in table.items()}
     return cls(**values)
-
-
-def _key_hint(key: str, path: str, known: Iterable[str]) -> str:
-    """Return the end of the error message about an unknown key: its new name, its section, or a suggestion."""
-    if renamed := renamed_hint("config key", f"{path}.{key}"):
-        return renamed
-    elsewhere = [other.name for other in config_keys(Config()) if other.name.endswith(f".{key}")]
-    if not path and elsewhere:  # `max_steps=2` instead of `train.max_steps=2`
-        return f". Did you mean {' or '.join(elsewhere)}?"
-    return f".{suggest(key, known)}"
 
 
 def _value(annotation: Any, value: Any, where: str, path: str) -> Any:
@@ -214,13 +246,16 @@ def _value(annotation: Any, value: Any, where: str, path: str) -> Any:
 # Rules
 
 
-def _check_values(config: Config, where: str) -> None:
-    """Raise UserError for values that no run could use: first the limits of each key, then rules of several keys."""
+def _check_limits(config: Config, where: str) -> None:
+    """Raise UserError for a value out of the limits of its key."""
     for key in config_keys(config):
         if not key.limits.allow(key.value):
             verb = "hold only" if isinstance(key.value, tuple) else "be"
             raise UserError(f"{where}: {key.name} must {verb} {key.limits}, not {key.value!r}")
 
+
+def _check_rules(config: Config, where: str) -> None:
+    """Raise UserError for values of several keys that no run could use together."""
     train, video = config.train, config.video
     address = config.judge.url.partition("//")[2].partition("/")[0]
     rules = {

@@ -13,26 +13,12 @@ from typing import Any
 
 import tomli_w
 
+from rlvid.config.plugins import Plugin, file_digest, plugin_digests
 from rlvid.config.setting import setting
-from rlvid.errors import UserError
-from rlvid.registry import plugin_file
+from rlvid.registry import check_name, complete_fields
 
 # The altered views of a clip, made by rlvid/video/views.py.
 VIEW_NAMES = ("shuffled", "reversed", "blank", "image_only", "text_only")
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """A reward or an algorithm: its name, its fields, and for a reward its weight in the mix.
-
-    The weight of a reward at step s is weight * exp(-s / anneal), so that a helper reward fades out. With `anneal` 0
-    the weight is constant.
-    """
-
-    name: str
-    weight: float = 1.0
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    anneal: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -190,38 +176,51 @@ class Config:
     report_to: tuple[str, ...] = setting((), 'trackers: "tensorboard", "wandb", "trackio"')
 
     @property
+    def plugins(self) -> tuple[Plugin, ...]:
+        """The algorithm, the rewards, and the rewards that are only measured."""
+        return (self.algorithm, *self.rewards, *self.eval.rewards)
+
+    @property
     def id(self) -> str:
         """Twelve hex digits: a hash of the resolved config and of the files that it names.
 
         Runs with equal ids are the same run. Hashed files are plug-ins, preference pairs and benchmarks that are given
-        by path. Raises UserError if one is missing.
+        by path. Raises UserError if one is missing, or if a plug-in does not exist.
         """
-        plugins = (self.algorithm, *self.rewards, *self.eval.rewards)
-        paths = [plugin_file(plugin.name) for plugin in plugins]
+        named = [self.data, *self.eval.transfer]
+        paths = [Path(name).expanduser() for name in named if name.endswith(".toml")]
         if preferences := self.algorithm.fields.get("preferences"):
             paths.append(Path(preferences))
-        paths += [Path(name) for name in (self.data, *self.eval.transfer) if name.endswith(".toml")]
-
-        digest = hashlib.sha256(self.to_toml().encode())
-        for path in filter(None, paths):
-            if not path.is_file():
-                raise UserError(f"{str(path)!r}: no such file. Paths are relative to {Path.cwd()}")
-            digest.update(path.read_bytes())
-        return digest.hexdigest()[:12]
+        digests = [file_digest(path) for path in paths]
+        return hashlib.sha256("".join([self.to_toml(), *digests]).encode()).hexdigest()[:12]
 
     def to_toml(self) -> str:
-        """Return the resolved config as TOML, which `load` reads back to an equal Config."""
+        """Return the config as TOML with every field of every plug-in; `load` reads it back to a Config of equal id.
+
+        [plugins] holds the digests of the plug-in files from outside. Raises UserError if a plug-in does not exist.
+        """
+        check_names(self)
         table = asdict(self)
-        if not self.evidence.reference:  # the key is newer than the ids of older runs, which must not change
-            del table["evidence"]["reference"]
-        table["noise"] = {"kind": self.noise.kind, "seed": self.noise.seed, **self.noise.fields}
+        noise = complete_fields("noise", self.noise.kind, self.noise.fields) if self.noise.kind else self.noise.fields
+        table["noise"] = {"kind": self.noise.kind, "seed": self.noise.seed, **noise}
 
         # `algorithm` and `rewards` move to the end: in TOML, plain keys come before tables.
         del table["algorithm"], table["rewards"]
-        table["algorithm"] = {"name": self.algorithm.name, **self.algorithm.fields}
-        table["rewards"] = {r.name: {"weight": r.weight, "anneal": r.anneal, **r.fields} for r in self.rewards}
-        table["eval"]["rewards"] = {r.name: {"weight": r.weight, **r.fields} for r in self.eval.rewards}
+        table["algorithm"] = {"name": self.algorithm.name, **self.algorithm.all_fields("algorithms")}
+        table["rewards"] = {
+            r.name: {"weight": r.weight, "anneal": r.anneal, **r.all_fields("rewards")} for r in self.rewards
+        }
+        table["eval"]["rewards"] = {r.name: {"weight": r.weight, **r.all_fields("rewards")} for r in self.eval.rewards}
+        if digests := plugin_digests(self.plugins):
+            table["plugins"] = digests
         return tomli_w.dumps(_without_none(table))
+
+
+def check_names(config: Config) -> None:
+    """Raise UserError for an algorithm, a reward or a noise that does not exist. Nothing heavy is imported."""
+    check_name("algorithms", config.algorithm.name)
+    for reward in (*config.rewards, *config.eval.rewards):
+        check_name("rewards", reward.name)
 
 
 def _without_none(value: Any) -> Any:

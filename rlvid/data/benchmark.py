@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,36 @@ def load_level(name: str, level: str, data_seed: int = 0) -> list[Prompt]:
     if name.endswith(".toml") or (root(name) / longvideobench.ANNOTATION_FILE).is_file():
         levels = load_levels(name, data_seed)
         if level not in levels:
-            raise UserError(f"{name} has no level {level!r}.{suggest(level, levels)}")
+            raise _no_level(name, level, levels)
         return levels[level]
+    annotation_files(name, data_seed)  # refuses a folder that is missing or of another layout
     return seed_bench_r1.load(root(name), level, data_seed)
+
+
+def check_levels(data: str, splits: Sequence[str], transfer: Sequence[str]) -> None:
+    """Raise UserError, before anything heavy is loaded, for a benchmark or a level that does not exist.
+
+    Args:
+        data: a benchmark.
+        splits: levels that will be read from it.
+        transfer: further benchmarks.
+    """
+    for name in (data, *transfer):
+        files = annotation_files(name)
+        if name == data and "questions" in files:
+            levels = load_levels(name)
+            for level in splits:
+                if level not in levels:
+                    raise _no_level(name, level, levels)
+
+
+def _no_level(name: str, level: str, levels: Iterable[str]) -> UserError:
+    """Return the error about a level that a TOML file's benchmark does not have, with the setting that fixes it."""
+    known = sorted(set(levels) - {"train"})
+    if level == "train":
+        return UserError(f"{name} has no level 'train' to train on, only {', '.join(known)}; name it so in its records")
+    fix = f"set eval.splits={known}" if known else "add held-out questions"
+    return UserError(f"{name} has no level {level!r}; it has {', '.join(sorted(levels))}: {fix}")
 
 
 def load_levels(name: str, data_seed: int = 0) -> dict[str, list[Prompt]]:

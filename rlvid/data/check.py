@@ -9,6 +9,8 @@ The kinds of problems:
     answer leak         the question holds the words of the right option and of no other one, or the last narration is
                         the right option
     option collision    a reply with the text of an option would not be parsed as this option alone
+
+Problems of whole levels, such as contamination, are in check_levels.py.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ from rich.table import Table
 from rlvid.answer import LETTERS, parse
 from rlvid.config import VideoConfig
 from rlvid.data import benchmark
+from rlvid.data.check_levels import Located, level_problems, missing_levels
 from rlvid.data.records import AnnotationFile, AnnotationRecord, duplicate_error, read_records_or_errors
+from rlvid.data.seed_bench_r1 import PUBLISHED_LEVELS
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.utils.text import plain_words, same_text
@@ -54,6 +58,7 @@ class Findings:
     levels: Counter[str] = field(default_factory=Counter)  # level -> number of questions
     videos: dict[str, str] = field(default_factory=dict)  # path -> FILE:LINE of the first record that names it
     images: dict[str, str] = field(default_factory=dict)  # as `videos`
+    questions: list[Located] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, kind: str, message: str) -> None:
@@ -90,8 +95,12 @@ def check_benchmark(name: str, console: Console | None = None) -> int:
 def find_problems(name: str) -> Findings:
     """Read every record of a benchmark, and decode each of its files once, on all cores."""
     findings = Findings()
-    for file in benchmark.annotation_files(name).values():
+    files = benchmark.annotation_files(name)
+    for file in files.values():
         _check_records(file, findings)
+    problems = missing_levels(list(files), () if "questions" in files else PUBLISHED_LEVELS)
+    for kind, message in (*problems, *level_problems(findings.questions)):
+        findings.add(kind, message)
     video_readers = [partial(_decode_only, reader) for reader in (read_with_decord, read_with_pyav)]
     _check_media("videos", findings.videos, video_readers, findings)
     _check_media("images", findings.images, [_read_image_only], findings)
@@ -136,6 +145,7 @@ def _contains_words(text: str, option: str) -> bool:
 def _check_records(file: AnnotationFile, findings: Findings) -> None:
     """Add the problems with the records of a file, the number of questions, and the media that they name."""
     ids: set[str] = set()
+    before = findings.levels.total() + len(findings.problems)
     for record in read_records_or_errors(file.path, file.root):
         if isinstance(record, UserError):
             findings.add("malformed record", str(record))
@@ -151,10 +161,13 @@ def _check_records(file: AnnotationFile, findings: Findings) -> None:
             findings.add("duplicate id", str(duplicate_error(record, file.id_field, prompt.id)))
         ids.add(prompt.id)
         _check_prompt(prompt, record, findings)
+    if findings.levels.total() + len(findings.problems) == before:
+        findings.add("empty file", f"{file.path}: holds no record")
 
 
 def _check_prompt(prompt: Prompt, record: AnnotationRecord, findings: Findings) -> None:
     findings.levels[prompt.level] += 1
+    findings.questions.append(Located(prompt, record.where))
     for kind, message in prompt_problems(prompt):
         findings.add(kind, f"{record.where}: {message}")
     if prompt.video:

@@ -30,6 +30,7 @@ SPLITS = {
     "L3": "validation_L3.jsonl",
     "dev": "validation_dev.jsonl",  # not published; the embedded benchmark has it
 }
+PUBLISHED_LEVELS = ("L1", "L2", "L3")
 META_FIELDS = ("task_goal", "video_id", "video_source", "scenario", "task_progress_metadata")
 DEFAULT_DOMAIN = "Daily life"  # of all records but those of L3
 

@@ -17,6 +17,7 @@ from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.runs import Run
+from rlvid.utils.files import read_json
 
 Settings = Mapping[str, Any]  # config key -> value, such as {"noise.rate": 0.3}
 
@@ -110,3 +111,13 @@ def cell_table(cells: Sequence[Cell], out: Path) -> Table:
         done = sum(Run(arm, cell.seed, out / cell.folder, cell.id).done for cell in arm_cells)
         table.add_row(arm, seeds, settings, f"{done} of {len(arm_cells)}")
     return table
+
+
+def other_runs_note(cells: Sequence[Cell], out: Path) -> str:
+    """Return a line if `rlvid report` shows other runs than these cells: those of the grid's last start; else ""."""
+    started = {(row["arm"], row["seed"]): row["id"] for row in (read_json(out / "grid.json") or {}).get("cells", [])}
+    other = [cell.arm for cell in cells if started.get((cell.arm, cell.seed), cell.id) != cell.id]
+    if not other:
+        return ""
+    arms = ", ".join(dict.fromkeys(other))
+    return f"`rlvid report {out}` still shows other runs of {arms}: start the grid to change that"

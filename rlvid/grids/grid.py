@@ -11,11 +11,12 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.text import Text
 
 from rlvid.errors import UserError
 from rlvid.grids.adaptive import run_until_decided
-from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, select_cells
+from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, select_cells
+from rlvid.grids.differences import find_differences, print_parts, report_differences, to_json
 from rlvid.grids.job import Command
 from rlvid.grids.launch import launch
 from rlvid.grids.launchers import Launcher, LocalLauncher
@@ -171,8 +172,11 @@ class Grid:
         selected = select_cells(cells, args.only)
         suffix = f"-{Path(args.preset).stem}" if args.preset != self.preset else ""
         out = args.out or Path("runs") / f"{self.name}{suffix}"
+        differences = find_differences(cells, self.pairs, self.control)
+        notes = list(report_differences(differences, args.strict))
         if args.dry_run:
-            Console().print(cell_table(selected, out))
+            note = Text(other_runs_note(cells, out), style="yellow")
+            print_parts([*notes, cell_table(selected, out), *([note] if note.plain else [])])
             return 0
         if args.until is None:
             if (out / STATE_FILE).is_file():
@@ -187,6 +191,7 @@ class Grid:
             launcher = SlurmLauncher(args.jobs, out, parse_slurm_settings(args.slurm))
         else:
             launcher = LocalLauncher(args.jobs, all_gpus_per_cell=args.accelerate is not None)
+        print_parts(notes, stderr=True)
         if args.until is None:
             return launch(selected, out, launcher, command)
         if args.only:
@@ -227,6 +232,7 @@ class Grid:
         )
         add("--accelerate", type=Path, metavar="YAML", help="run each cell with `accelerate launch` and this config")
         add("--dry-run", action="store_true", help="only list the cells")
+        add("--strict", action="store_true", help="refuse arms that differ in a setting that no definition names")
         add("--until", choices=["decided"], help="add seeds to arms until their comparisons are decided")
         add("--max-seeds", type=int, default=8, metavar="N", help="with --until decided: at most N seeds (default: 8)")
         add("--margin", type=float, metavar="POINTS", help="with --until decided: the margin of equivalence")
@@ -253,6 +259,7 @@ class Grid:
             "endpoint": self.endpoint,
             "unseeded": self.unseeded,
             "comparisons": self.pairs,
+            "differences": to_json(find_differences(cells, self.pairs, self.control)),
             "cells": rows,
         }
         write_text(out / "grid.json", json.dumps(content, indent=1))

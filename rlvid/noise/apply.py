@@ -15,8 +15,18 @@ from rlvid.noise.reasoning import REASONING_NOISES
 from rlvid.noise.verdicts import VERDICT_NOISES, VerdictNoise
 from rlvid.registry import suggest
 from rlvid.types import Prompt
+from rlvid.utils.fields import checked_fields, fields_of
 
 NOISES: dict[str, type[Noise]] = {**LABEL_NOISES, **VERDICT_NOISES, **EVIDENCE_NOISES, **REASONING_NOISES}
+# Fields that say how much a noise changes: nothing if all that a kind has are 0.
+STRENGTHS = ("rate", "false_positives", "false_negatives", "sigma", "scale", "kappa")
+
+
+def noise_class(kind: str) -> type[Noise]:
+    """Return the class of a kind of noise; UserError if there is none."""
+    if kind not in NOISES:
+        raise UserError(f"no kind of noise {kind!r}.{suggest(kind, NOISES)}")
+    return NOISES[kind]
 
 
 def build_noise(section: NoiseConfig) -> Noise:
@@ -24,22 +34,33 @@ def build_noise(section: NoiseConfig) -> Noise:
 
     Raises UserError for an unknown kind, an unknown field or a bad value.
     """
+    if not section.kind:
+        return Noise()
+    noise_type = noise_class(section.kind)
+    values = checked_fields(f"noise {section.kind!r}", fields_of(noise_type), section.fields)
+    try:
+        return noise_type(seed=section.seed, **values)
+    except ValueError as error:
+        raise UserError(f"noise {section.kind!r}: {error}") from error
+
+
+def refuse_half_noise(section: NoiseConfig) -> None:
+    """Raise UserError for fields or a seed without a `kind`, and for a kind whose fields leave the data as it is."""
     kind = section.kind
     if not kind:
-        return Noise()
-    if kind not in NOISES:
-        raise UserError(f"no kind of noise {kind!r}.{suggest(kind, NOISES)}")
-    types = {field.name: type(field.default) for field in fields(NOISES[kind])}
-    for key, value in section.fields.items():
-        if key not in types:
-            raise UserError(f"noise {kind!r} has no field {key!r}.{suggest(key, types)}")
-        allowed = (int, float) if types[key] is float else (types[key],)
-        if type(value) not in allowed:  # not isinstance: True is no rate
-            raise UserError(f"noise {kind!r}: {key} must be {types[key].__name__}, not {value!r}")
-    try:
-        return NOISES[kind](seed=section.seed, **section.fields)
-    except ValueError as error:
-        raise UserError(f"noise {kind!r}: {error}") from error
+        for key in [*section.fields, *(["seed"] if section.seed else [])]:
+            raise UserError(
+                f"noise.{key} is set but noise.kind is not, so nothing would be changed: set noise.kind "
+                f"(`rlvid list noise`), or leave noise.{key} out"
+            )
+        return
+    noise = build_noise(section)
+    strengths = [field.name for field in fields(noise) if field.name in STRENGTHS]
+    if strengths and not any(getattr(noise, name) for name in strengths):
+        zero = " and ".join(f"noise.{name} = 0" for name in strengths)
+        raise UserError(
+            f"noise.kind = {kind!r} changes nothing at {zero}: set it above 0, or leave noise.kind out for clean data"
+        )
 
 
 def apply_noise(prompts: Sequence[Prompt], noise: Noise) -> tuple[list[Prompt], list[dict[str, Any]]]:

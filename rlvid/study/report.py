@@ -46,6 +46,7 @@ from rlvid.study.rows import (
     missing_rows,
     to_record,
 )
+from rlvid.study.settings import ChangedPlugin, SettingRow, changed_plugins, settings_section
 from rlvid.study.study import Study, read_study
 
 Section = tuple[str, list[Table | Text]]  # a title, and tables with words about them
@@ -84,6 +85,8 @@ class Report:
     paired: bool = True  # False: it is not known who answered which question right, so tests are not paired
 
     design: Sequence[DesignRow] = ()
+    settings: Sequence[SettingRow] = ()
+    changed_plugins: Sequence[ChangedPlugin] = ()
     arms: Sequence[ArmRow] = ()
     levels: Sequence[LevelRow] = ()
     accuracies: Sequence[AccuracyRow] = ()
@@ -150,6 +153,8 @@ class Report:
         """
         if self.design:
             yield "Design", [tables.design_table(self.design)]
+        if self.settings or self.changed_plugins:
+            yield "In which settings arms differ", settings_section(self.settings, self.changed_plugins)
         if self.levels:
             words = footnotes.ACCURACIES if self.paired else footnotes.COUNTED_ACCURACIES
             yield "Accuracy", [*accuracy_tables(self.arms, self.levels, self.accuracies, width), _dim(words)]
@@ -238,6 +243,8 @@ def build_report(study: Study) -> Report:
         endpoint=study.endpoint,
         most_runs=_most_runs(study),
         design=design_rows(study) if study.question else (),
+        settings=study.differences,
+        changed_plugins=changed_plugins(study.runs),
         arms=arm_rows(study, model),
         levels=level_rows(study, comparisons),
         accuracies=accuracy_rows(study),

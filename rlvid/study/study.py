@@ -16,6 +16,7 @@ from rlvid.errors import UserError
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.runs import Row, Run, flatten_config, order_levels
 from rlvid.study.sequential import AdaptiveGrid
+from rlvid.study.settings import SettingRow
 from rlvid.utils.files import read_json
 
 STATE_FILE = "adaptive.json"  # in the folder of an adaptive grid
@@ -38,6 +39,7 @@ class Study:
     unseeded: Sequence[str] = ()  # arms that do not depend on the seed, such as an untrained base
     endpoint: str = "accuracy"  # what is compared: "accuracy", or a measured reward such as "soft_accuracy"
     adaptive: AdaptiveGrid | None = None  # the looks of a grid that adds seeds until its comparisons are decided
+    differences: Sequence[SettingRow] = ()  # settings in which arms differ from those that they are compared with
 
     @property
     def endpoint_column(self) -> str:
@@ -163,7 +165,16 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
     unseeded, endpoint = grid.get("unseeded", ()), grid.get("endpoint", "accuracy")
     adaptive = read_adaptive(folder)
     return Study(
-        grid["name"], grid["question"], grid["control"], comparisons, runs, margin, unseeded, endpoint, adaptive
+        grid["name"],
+        grid["question"],
+        grid["control"],
+        comparisons,
+        runs,
+        margin,
+        unseeded,
+        endpoint,
+        adaptive,
+        differences=[SettingRow(**row) for row in grid.get("differences", ())],
     )
 
 
@@ -201,12 +212,22 @@ def _read_runs(folder: Path) -> Study:
 def _name_by_differences(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
     """Return a name for each run: the settings, other than the seed, in which the flat configs differ."""
     keys = dict.fromkeys(key for config in configs.values() for key in config if key != "seed")
-    differing = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
+    differing = [key for key in keys if _differs(key, list(configs.values()))]
     names = {}
     for path, config in configs.items():
         settings = [f"{key}={config[key]}" for key in differing if key in config]
         names[path] = " ".join(settings) or next(iter(configs)).name
     return names
+
+
+def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether runs differ in a setting. A field that only some plug-ins have counts if it varies among these.
+
+    So do the rate of a noise and the weight of a reward which other runs do not have.
+    """
+    values = {repr(config[key]) for config in configs if key in config}
+    is_everywhere = all(key in config for config in configs)
+    return len(values) > 1 or (not is_everywhere and (key == "noise.rate" or key.endswith(".weight")))
 
 
 def _correct(run: Run, level: str) -> np.ndarray:

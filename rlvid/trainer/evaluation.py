@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rlvid.errors import UserError
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import SampleFn, make_sampler
 from rlvid.policy.types import ModelInputs
+from rlvid.reward import RewardMix
 from rlvid.trainer.counters import Counters
 from rlvid.trainer.display import Display
 from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest
@@ -31,6 +32,7 @@ from rlvid.video.views import Clip, apply_view
 
 Levels = Mapping[str, Sequence[Prompt]]
 Row = dict[str, Any]  # a line of `eval/LEVEL.jsonl`
+PROBED = 8  # saved replies of each level that show whether a reward compares completions
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,9 @@ class Evaluation:
         if not self.config.completions:
             return make_sampler(policy, sampling, self.timer)
         folder = Path(self.config.completions)
+        if not view_name:
+            rows = [row for level in self.levels for row in read_jsonl(folder / f"{level}.jsonl")[:PROBED]]
+            refuse_group_rewards(self.provider.mix, self.levels, rows)
         return SavedReplies(policy, folder / "views" / view_name if view_name else folder, self.levels)
 
     def _answer_level(
@@ -118,6 +123,27 @@ class Evaluation:
                     write_jsonl(path, rows)
                 phase.advance(len(batch), f"accuracy {column_mean(rows, 'correct'):.1%}")
         return rows
+
+
+def refuse_group_rewards(mix: RewardMix, levels: Levels, rows: Sequence[Row]) -> None:
+    """Raise UserError for a reward of text whose value changes with the other completions of its group.
+
+    An evaluation has one completion for each question, so it cannot measure such a reward. To find it, some saved
+    replies are scored alone and beside each other.
+    """
+    prompts = {(prompt.level, prompt.id): prompt for questions in levels.values() for prompt in questions}
+    texts = [(prompts[key], row["completion"]) for row in rows if (key := (row["level"], row["id"])) in prompts]
+    for name in mix.text_only:
+        for (prompt, text), (_, other) in pairwise(texts):
+            alone, beside = (
+                mix.rewards[name]([Group(prompt, [Completion(reply) for reply in replies])])[0][0]
+                for replies in ([text], [text, other])
+            )
+            if alone != beside:
+                raise UserError(
+                    f"eval.completions: reward {name!r} compares the completions of a group, and an evaluation has one "
+                    "for each question: leave this reward out; samples/ of the run has its values in groups"
+                )
 
 
 class SavedReplies:

@@ -20,12 +20,12 @@ from accelerate import Accelerator
 from rlvid.algorithm import Algorithm
 from rlvid.config import ColdStartConfig, Config, EvalConfig, Plugin, TrainConfig
 from rlvid.data.prompts import spare_prompts
-from rlvid.errors import UserError
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.logprobs import sync_logit_chunks
 from rlvid.policy.oom import OOMBackoff
 from rlvid.trainer import checkpoint
 from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms
+from rlvid.trainer.algorithm_errors import algorithm_errors, algorithm_name, check_shape
 from rlvid.trainer.evaluation import results_table
 from rlvid.trainer.evidence import EvidenceRequest, needs_reference
 from rlvid.trainer.metrics import MetricAccumulator, advantage_shares, label_repair_metrics, step_metrics
@@ -177,18 +177,21 @@ class Trainer(TrainerSetup):
 def assign_credit(algorithm: Algorithm, step: Step) -> Batch:
     """The step's batch with (B, T) advantages and token weights. Weights are fixed on each whole minibatch.
 
-    So the gradient depends neither on micro-batches nor on the number of processes.
+    So the gradient depends neither on micro-batches nor on the number of processes. UserError if the algorithm's
+    methods raise or return something else than tensors of these shapes.
     """
-    try:
+    groups = len(step.ids)
+    with algorithm_errors(algorithm, f"at step {step.number}"):
         algorithm.observe(step)
         batch = algorithm.credit(step)
-    except ValueError as error:
-        raise UserError(f"algorithm {type(algorithm).__name__} at step {step.number}: {error}") from error
-    if algorithm.mask_truncated_completions and step.finished is not None:
-        batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
-    groups = len(step.ids)
-    parts = minibatches(range(groups), groups, algorithm.num_minibatches)
-    weights = [algorithm.weights(batch.select_groups(part, groups).mask) for part in parts]
+        check_shape("advantages", batch.advantages, step.batch.mask.shape)
+        if algorithm.mask_truncated_completions and step.finished is not None:
+            batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
+        chosen = [part for part in minibatches(range(groups), groups, algorithm.num_minibatches) if part]
+        masks = [batch.select_groups(part, groups).mask for part in chosen]
+        weights = [algorithm.weights(mask) for mask in masks]
+        for weight, mask in zip(weights, masks, strict=True):
+            check_shape("weights", weight, mask.shape)
     return replace(batch, weights=torch.cat(weights))
 
 
@@ -243,6 +246,7 @@ def backward(
             output = learner(micro.inputs, micro.groups, temperature, chunks)
             batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
             losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
+            check_shape(f"{algorithm_name(algorithm)}.loss", losses, batch.mask.shape)
             loss = (losses * batch.weights).sum()
             accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
         metrics.add_tokens(batch.mask, {"entropy": output.entropy} | quantities)

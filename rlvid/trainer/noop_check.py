@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from rlvid.algorithm import Algorithm
+from rlvid.data.benchmark import EMBEDDED
 from rlvid.errors import UserError
 from rlvid.types import Batch, Step
 
@@ -47,6 +48,20 @@ def noop_warning(algorithm: Algorithm, mix: Mapping[str, float], num_generations
     gain = f"{same} times {size}: AdamW cancels a constant gain of the gradient unless it is clipped"
     change = "lowers" if factor > 1 else "raises"
     return f"{gain}; it only {change} the relative weight of {regularizers}" if regularizers else gain
+
+
+def refuse_idle_correction(algorithm: Algorithm, noise_kind: str, data: str) -> None:
+    """Raise UserError for a correction of errors where there are none: no noise, and labels that are right.
+
+    The labels of the embedded benchmarks are right by construction; those of other data may be noisy by themselves.
+    """
+    rates = {name: getattr(algorithm, name, 0) for name in ("false_positives", "false_negatives")}
+    given = [f"algorithm.{name} = {rate:g}" for name, rate in rates.items() if rate]
+    if given and not noise_kind and data in EMBEDDED:
+        raise UserError(
+            f"{' and '.join(given)} correct errors that {data!r} does not have without noise: set noise.kind "
+            f"(`rlvid list noise`), or choose the algorithm without the correction"
+        )
 
 
 def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], num_generations: int) -> float | None:

@@ -6,6 +6,7 @@ status.json           state, step and phase    samples/         every completion
 checkpoints/step-N/   see checkpoint.py        eval/            LEVEL.jsonl, one object per question
 noise_manifest.jsonl  samples that noise changed        noise.json    its realised rates, and Youden's J where known
 skipped.jsonl         clips that could not be read      alarms.jsonl  signs that the run learns the wrong thing
+plugins/              a copy of each plug-in file from outside, NAME-HASH.py; config.toml has the hashes
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import IO, Any
 import torch
 from accelerate import Accelerator
 
-from rlvid.config import Config
+from rlvid.config import COPIES, Config
 from rlvid.distributed import is_peer_failure
 from rlvid.errors import UserError
 from rlvid.trainer.alarms import Alarm
@@ -46,6 +47,7 @@ from rlvid.utils.files import (
 from rlvid.video.read import BadVideo
 
 PACKAGES = ("rlvid", "torch", "transformers", "trl", "accelerate", "numpy")
+LEFT_BY_A_START = ("noise_manifest.jsonl", "noise.json", "skipped.jsonl")  # before a step or an evaluation
 PER_STEP_FILES = ("metrics.jsonl", "timing.jsonl", "alarms.jsonl")
 
 
@@ -57,6 +59,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: Config, accelerator: Accelerator, timer: StepTimer) -> None:
         self.path, self.config, self.accelerator, self.timer = path, config, accelerator, timer
+        self.id, self.toml = config.id, config.to_toml()  # once: a plug-in file may change while the run lasts
         self.is_main = accelerator.is_main_process
         self.rank, self.world_size = accelerator.process_index, accelerator.num_processes
         self.is_done = False  # the run had finished before this launch
@@ -86,7 +89,9 @@ class RunFolder:
         Raises:
             UserError: if the folder holds a run of another config, or this run and `resume` is False, or is in use.
         """
-        status, run_id = read_json(self.path / "status.json"), self.config.id
+        status, run_id = read_json(self.path / "status.json"), self.id
+        if status and not holds_results(self.path):  # of a start that failed: it leaves no claim
+            status = None
         if status and status["id"] != run_id:
             raise UserError(f"{self.path} holds run {status['id']} and this config is run {run_id}: give another --out")
         if status and not resume:
@@ -97,12 +102,23 @@ class RunFolder:
         self.wait()  # until every process has read the status
         if self.is_main and not self.is_done:
             self._take_lock()
-            write_text(self.path / "config.toml", self.config.to_toml())
+            if status is None:
+                for name in LEFT_BY_A_START:
+                    (self.path / name).unlink(missing_ok=True)
+            write_text(self.path / "config.toml", self.toml)
+            self._copy_plugins()
             write_text(self.path / "environment.json", json.dumps(environment(self.accelerator), indent=1))
             self.write_status("running", "load")
         if self.config.report_to:
-            self.accelerator.init_trackers("rlvid", config={"id": run_id, "toml": self.config.to_toml()})
+            self.accelerator.init_trackers("rlvid", config={"id": run_id, "toml": self.toml})
         self.wait()
+
+    def _copy_plugins(self) -> None:
+        """Copy each plug-in file from outside to plugins/NAME-HASH.py; config.toml holds the hashes."""
+        for plugin in self.config.plugins:
+            if plugin.file:
+                text = Path(plugin.copy or plugin.file).read_text()
+                write_text(self.path / COPIES / plugin.copy_name(), text)
 
     def _take_lock(self) -> None:
         with wrap_write_errors(self.path):
@@ -137,7 +153,7 @@ class RunFolder:
         if self.is_main:
             status = {
                 "state": state,
-                "id": self.config.id,
+                "id": self.id,
                 "step": self.saved_step,
                 "steps": self.config.train.max_steps,
                 "phase": phase,
@@ -221,6 +237,14 @@ class RunFolder:
         return read_jsonl(self.path / "metrics.jsonl")[-1]
 
 
+def holds_results(path: Path) -> bool:
+    """Return whether a run's folder holds a step, an answer or a checkpoint, of the run or of its cold start."""
+    files = (path / "metrics.jsonl", *path.glob("eval/**/*.jsonl"), *path.glob("checkpoints/step-*/state.json"))
+    return any(file.is_file() and file.stat().st_size for file in files) or (
+        (path / "cold_start").is_dir() and holds_results(path / "cold_start")
+    )
+
+
 def environment(accelerator: Accelerator) -> dict[str, Any]:
     """What the run ran on: Python, platform, devices and package versions."""
     return {
@@ -232,4 +256,5 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "packages": {name: version(name) for name in PACKAGES},
         "command": sys.argv,
+        "folder": str(Path.cwd()),  # what relative paths of the config are relative to
     }

@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 
 from rlvid.algorithm import Algorithm
 from rlvid.config import Config
+from rlvid.data.benchmark import EMBEDDED
 from rlvid.data.prompts import TrainingData, held_out_prompts, prompts_of_step, training_data
 from rlvid.distributed import SigtermHandler, make_accelerator
 from rlvid.judges.endpoint import Judge
-from rlvid.noise.apply import build_noise
+from rlvid.noise.apply import build_noise, refuse_half_noise
 from rlvid.policy.critic import Critic
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.model import Policy
@@ -26,7 +27,6 @@ from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import SAMPLERS
-from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer import checkpoint
 from rlvid.trainer.counters import Counters
@@ -39,7 +39,7 @@ from rlvid.trainer.evidence import (
     load_judge_models,
     needs_reference,
 )
-from rlvid.trainer.noop_check import noop_warning
+from rlvid.trainer.noop_check import noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
@@ -61,11 +61,13 @@ class TrainerSetup:
             UserError: if the config, an endpoint or a text model cannot be used. Nothing has been written then.
         """
         self.config = config
-        self.algorithm: Algorithm = build("algorithms", config.algorithm.name, **config.algorithm.fields)
+        self.algorithm: Algorithm = config.algorithm.build("algorithms")
         self.mix = RewardMix.build(config.rewards, config.train.reward_timeout)
         self.eval_mix = self.mix.with_measures(config.eval.rewards)
         check_evidence_names(self.eval_mix)
         check_views(config.eval.views)
+        refuse_half_noise(config.noise)
+        refuse_idle_correction(self.algorithm, config.noise.kind, config.data)
         self.noise = build_noise(config.noise)
         self.noise.check_rewards(self.mix.rewards)
         self.accelerator = make_accelerator(
@@ -115,6 +117,10 @@ class TrainerSetup:
         config = self.config
         if message := noop_warning(self.algorithm, self.mix.weights, config.train.num_generations):
             self.display.warn(message)
+        if config.model == "nano" and config.data not in EMBEDDED:
+            self.display.warn(
+                f"the model nano knows the embedded kitchen and nothing else: on {config.data} it guesses"
+            )
         self.prompts = self._training_prompts() if config.train.max_steps else []
         self.levels: Mapping[str, Sequence[Prompt]] = held_out_prompts(
             config.data, config.eval.splits, config.eval.transfer, config.eval.limit

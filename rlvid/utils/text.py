@@ -1,8 +1,28 @@
-"""Compare short texts, such as answer options, regardless of case, white space and punctuation."""
+"""Compare short texts, such as answer options, regardless of case, white space and punctuation; suggest names."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 ARTICLES = ("a", "an", "the")
+MAX_LISTED = 12  # an error message lists the known names only up to this many
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error message about an unknown name: the nearest one, or a short list of all.
+
+    >>> suggest("grop", ["grpo", "sft"])
+    " Did you mean 'grpo'?"
+    >>> suggest("x", ["grpo", "sft"])
+    ' Known: grpo, sft.'
+    """
+    known = sorted(known)
+    if nearest := get_close_matches(word, known, n=1):
+        return f" Did you mean {nearest[0]!r}?"
+    if len(known) > MAX_LISTED:
+        return f" {len(known)} are known."
+    return f" Known: {', '.join(known) or 'none'}."
 
 
 def same_text(first: str, second: str) -> bool:

@@ -153,8 +153,8 @@ def test_a_label_never_flips_to_an_option_with_the_same_words():
     ("kind", "fields", "message"),
     [
         ("symmetric", {"rat": 0.1}, r"'symmetric' has no field 'rat'\. Did you mean 'rate'\?"),
-        ("symmetric", {"rate": "half"}, "'symmetric': rate must be float, not 'half'"),
-        ("symmetric", {"rate": True}, "rate must be float, not True"),
+        ("symmetric", {"rate": "half"}, "'symmetric': rate must be a number, not 'half'"),
+        ("symmetric", {"rate": True}, "rate must be a number, not True"),
         ("symmetric", {"drop": 1}, "drop must be bool, not 1"),
         ("symmetric", {"rate": 1.5}, r"rate must be in \[0, 1\], not 1.5"),
         ("class_dependent", {"rate": 0.1}, "name the letter"),

@@ -246,8 +246,8 @@ def test_entailment_uses_the_models_own_label(tmp_path):
     ("settings", "message"),
     [
         (["rewards.consistency_nli=1"], "set a cross-encoder"),
-        (["rewards.consistency_nli=0.1", "evidence.nli=/nowhere"], "cross-encoder '/nowhere' cannot be loaded"),
-        (["eval.rewards.consistency_embedding=1", "evidence.encoder=/nowhere"], "text encoder '/nowhere' cannot be"),
+        (["rewards.consistency_nli=0.1", "evidence.nli=/nowhere"], "cross-encoder '/nowhere': no such folder"),
+        (["eval.rewards.consistency_embedding=1", "evidence.encoder=/nowhere"], "text encoder '/nowhere': no such"),
         (["eval.rewards.consistency_judge=1"], "judge.url="),
     ],
 )

@@ -1,0 +1,164 @@
+"""The fields of plug-ins: their defaults, the types of their values, and where a plug-in is defined."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rlvid.errors import UserError
+from rlvid.utils.mistakes import shown
+from rlvid.utils.other_trainers import known_elsewhere
+from rlvid.utils.plugin_source import REQUIRED, PluginSource
+from rlvid.utils.renamed import renamed_hint
+from rlvid.utils.text import suggest
+
+
+def parameters(plugin: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the fields of a plug-in: those of a dataclass, or the keyword-only parameters of a function."""
+    signature = inspect.signature(plugin).parameters.values()
+    return {p.name: p for p in signature if inspect.isclass(plugin) or p.kind is p.KEYWORD_ONLY}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a plug-in."""
+
+    default: Any  # `inspect.Parameter.empty` if the field must be set
+    annotation: str  # "" without one
+
+
+def fields_of(plugin: Callable[..., Any]) -> dict[str, Field]:
+    """Return the fields of a plug-in, see `parameters`."""
+    factories = {}
+    if dataclasses.is_dataclass(plugin):
+        factories = {item.name: item.default_factory for item in dataclasses.fields(plugin)}
+    fields = {}
+    for name, parameter in parameters(plugin).items():
+        factory = factories.get(name, dataclasses.MISSING)
+        default = parameter.default if factory is dataclasses.MISSING else factory()
+        annotation = parameter.annotation
+        if annotation is parameter.empty:
+            annotation = ""
+        fields[name] = Field(default, annotation.__name__ if inspect.isclass(annotation) else str(annotation))
+    return fields
+
+
+def parsed_fields(source: PluginSource) -> dict[str, Field] | None:
+    """Return the fields of a plug-in from its source, or None if a default there is no literal."""
+    fields = {}
+    for name, text in source.defaults.items():
+        try:
+            default = inspect.Parameter.empty if text == REQUIRED else ast.literal_eval(text)
+        except ValueError:
+            return None
+        fields[name] = Field(default, source.annotations[name])
+    return fields
+
+
+def in_toml(value: Any) -> bool:
+    """Return whether TOML can hold a value; None counts, as "".
+
+    >>> in_toml(0.5), in_toml(("a", 1)), in_toml(frozenset({"a"}))
+    (True, True, False)
+    """
+    if isinstance(value, list | tuple):
+        return all(in_toml(item) and item is not None for item in value)
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and in_toml(item) for key, item in value.items())
+    return value is None or isinstance(value, str | int | float)
+
+
+def checked_fields(named: str, known: Mapping[str, Field], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of some fields of a plug-in, converted to the types of their defaults.
+
+    A whole number becomes a float where the default is one, and a list a tuple; "" and "none" become None where the
+    default is None.
+
+    Args:
+        named: begins messages, such as "reward 'format'".
+        known: all fields of the plug-in.
+        fields: those that are set.
+
+    Raises:
+        UserError: for an unknown field, or a value of another type than the default's.
+    """
+    values = {}
+    for key, value in fields.items():
+        if key not in known:
+            hint = renamed_hint("field", key) or _other_key(key, named) or f".{suggest(key, known)}"
+            raise UserError(f"{named} has no field {key!r}{hint}")
+        values[key] = _converted(f"{named}: {key}", value, known[key])
+    return values
+
+
+def _other_key(key: str, named: str) -> str:
+    """Return the end of a message about a field of an algorithm that is a key elsewhere in the config, or ""."""
+    ours = known_elsewhere(key) if named.startswith("algorithm") else ""
+    return f"; in a config it is {ours}" if ours and ours != f"algorithm.{key}" else ""
+
+
+def _converted(where: str, value: Any, field: Field) -> Any:
+    """Convert one value to the type of its field's default. Raises UserError if it has another type."""
+    default, annotation = field.default, field.annotation
+    if default is None and value in ("", "none"):
+        return None
+    expected = type(default)
+    if default is None and annotation.partition(" ")[0] in ("int", "float"):
+        expected = int if annotation.startswith("int") else float
+    if expected is float or (expected is int and "float" in annotation):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"{where} must be a number, not {value!r}")
+        return float(value) if expected is float else value
+    if expected in (bool, int, str) and type(value) is not expected:
+        raise UserError(f"{where} must be {expected.__name__}, not {value!r}")
+    return tuple(value) if expected is tuple and isinstance(value, list) else value
+
+
+def location(plugin: Any) -> str:
+    """Return FILE:LINE of the definition of a plug-in, or "" if it has no source."""
+    target = plugin.func if isinstance(plugin, partial) else plugin
+    if not (inspect.isclass(target) or inspect.isfunction(target)):
+        target = type(target)
+    target = inspect.unwrap(target)
+    try:
+        return f"{shown(inspect.getsourcefile(target) or '')}:{inspect.getsourcelines(target)[1]}"
+    except (OSError, TypeError):
+        return ""
+
+
+def check_dataclass(named: str, plugin: Any, fields: Mapping[str, Any]) -> None:
+    """Raise UserError for a class that declares fields but is no dataclass, so that they would not count."""
+    if not inspect.isclass(plugin) or "__dataclass_fields__" in vars(plugin) or "__init__" in vars(plugin):
+        return
+    declared = [name for name, kind in inspect.get_annotations(plugin).items() if "ClassVar" not in str(kind)]
+    if declared and (dataclasses.is_dataclass(plugin) or set(declared) & set(fields)):
+        raise UserError(
+            f"{named} at {location(plugin)} declares {declared[0]}, which does not count before its class is a "
+            "dataclass: put @dataclass(frozen=True) above it"
+        )
+
+
+def check_reward(named: str, reward: Any) -> None:
+    """Raise UserError unless a reward can be called with one argument, the groups."""
+    if not callable(reward):
+        raise UserError(f"{named} at {location(reward)} cannot be called: a class needs __call__(self, groups)")
+    function, given = (reward.func, reward.keywords) if isinstance(reward, partial) else (reward, {})
+    try:
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (TypeError, ValueError):  # of a built-in function
+        return
+    try:
+        signature.bind([], **given)
+    except TypeError as error:
+        required = {p.name: p.kind for p in signature.parameters.values() if p.default is p.empty}
+        if inspect.Parameter.KEYWORD_ONLY in required.values():
+            raise UserError(f"{named} at {location(reward)}: {error}; set it, or give it a default") from error
+        raise UserError(
+            f"{named} at {location(reward)} takes ({', '.join(required)}), but a reward is called with the groups "
+            "alone: put @each from rlvid.reward above a function of (completion, prompt)"
+        ) from error

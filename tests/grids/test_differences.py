@@ -1,0 +1,113 @@
+"""Settings in which an arm differs from its control: listed before a grid runs, and refused or warned of if unnamed."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rlvid.__main__ import main
+from rlvid.errors import UserError
+from rlvid.grids import Grid
+from rlvid.grids.cell import other_runs_note
+from rlvid.grids.differences import find_differences, report_differences
+from rlvid.registry import module_file
+from rlvid.study.report import build_report
+from rlvid.study.study import read_study
+
+EXPERIMENTS = sorted(path for path in module_file("experiments").parent.glob("*.py") if "GRID = " in path.read_text())
+MY_GRPO = """
+from dataclasses import dataclass
+from algorithms.grpo import GRPO
+
+@dataclass(frozen=True)
+class MyGRPO(GRPO):
+    horizon: int = 64%s
+"""
+
+
+def differences(arms, **options):
+    grid = Grid("x", "?", (0,), next(iter(arms)), arms=arms, **options)
+    return find_differences(grid.cells("nano"), grid.pairs, grid.control)
+
+
+def unnamed(rows):
+    return [(row.arm, row.other, row.key, row.value, row.other_value) for row in rows if not row.named]
+
+
+def test_a_setting_that_an_algorithm_inherits_is_unnamed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my_grpo.py").write_text(MY_GRPO % "")
+    arms = {"grpo": {}, "mine": {"algorithm": "./my_grpo.py"}}
+    assert unnamed(differences(arms)) == [("mine", "grpo", "algorithm.beta", "0.04", "0.0")]
+    named = {**arms, "mine": {"algorithm": "./my_grpo.py", "algorithm.beta": 0.04}}
+    assert unnamed(differences(named)) == []
+    Path("my_grpo.py").write_text(MY_GRPO % "\n    beta: float = 0.04")
+    assert unnamed(differences(arms)) == [], "what a class declares itself is what it is named for"
+
+
+def test_the_algorithm_of_the_preset_named_again_loses_the_presets_fields():
+    rows = differences({"grpo": {}, "wide": {"algorithm": "grpo", "algorithm.epsilon": 0.3}})
+    assert unnamed(rows) == [("wide", "grpo", "algorithm.beta", "0.04", "0.0")]
+    assert [row.key for row in rows if row.named] == ["algorithm.epsilon"]
+
+
+def test_what_does_not_act_on_an_untrained_arm_is_not_listed():
+    rows = differences({"base": {"train.max_steps": 0}, "mc": {"algorithm": "grpo"}})
+    assert [row.key for row in rows] == ["train.max_steps"]
+
+
+def test_a_preset_names_its_own_settings():
+    rows = differences({"grpo": {}, "sft": {"preset": "{preset}_sft"}})
+    assert unnamed(rows) == [] and "train.prompts_per_step" in [row.key for row in rows]
+
+
+def test_arms_are_compared_as_planned():
+    arms = {"base": {"train.max_steps": 0}, "a": {"seed": 3}, "b": {"train.temperature": 0.5}}
+    rows = differences(arms, comparisons=(("b", "a"),))
+    assert [(row.arm, row.other, row.key) for row in rows] == [("b", "a", "train.temperature")]
+
+
+def test_strict_refuses_what_is_unnamed_and_otherwise_it_is_a_warning():
+    rows = differences({"grpo": {}, "wide": {"algorithm": "grpo", "algorithm.epsilon": 0.3}})
+    with pytest.raises(UserError, match=r"'wide' differs from 'grpo' in algorithm\.beta = 0\.04 \(there 0\.0\)"):
+        list(report_differences(rows, strict=True))
+    *_, warning = report_differences(rows, strict=False)
+    assert "warning" in str(warning) and "--strict" in str(warning)
+    assert len(list(report_differences([row for row in rows if row.named], strict=True))) == 1
+
+
+@pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.stem)
+def test_every_shipped_experiment_is_strict(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["grid", str(script), "--dry-run", "--strict"]) == 0
+    assert "not named" not in capsys.readouterr().out
+
+
+def test_the_report_lists_the_differences_and_the_plugins_that_changed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("my_grpo.py").write_text(MY_GRPO % "")
+    grid = Grid("x", "Which?", (0,), "grpo", arms={"grpo": {}, "mine": {"algorithm": "./my_grpo.py"}})
+    cells, out = grid.cells("nano"), tmp_path / "runs"
+    grid._write_grid_file(out, cells, 0.03)
+    assert "differences" in json.loads((out / "grid.json").read_text())
+    run = out / cells[1].folder
+    run.mkdir()
+    (run / "config.toml").write_text('[plugins]\n"my_grpo.py" = "0123456789ab"\n')
+    report = build_report(read_study(out))
+    assert unnamed(report.settings) == [("mine", "grpo", "algorithm.beta", "0.04", "0.0")]
+    assert [(plugin.file, plugin.of_runs) for plugin in report.changed_plugins] == [("my_grpo.py", "0123456789ab")]
+    (_, parts), *_ = [section for section in report.sections(100) if "settings" in section[0]]
+    assert len(parts) == 3 and "my_grpo.py has changed" in str(parts[2])
+
+
+def test_a_changed_plugin_file_is_another_cell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid = Grid("x", "?", (0,), "mine", arms={"mine": {"algorithm": "./my_grpo.py"}, "grpo": {}})
+    Path("my_grpo.py").write_text(MY_GRPO % "")
+    mine, grpo = grid.cells("nano")
+    grid._write_grid_file(tmp_path / "runs", [mine, grpo], 0.03)
+    assert other_runs_note([mine, grpo], tmp_path / "runs") == ""
+    Path("my_grpo.py").write_text(MY_GRPO % "\n    beta: float = 1.0")
+    mine_now, grpo_now = grid.cells("nano")
+    assert mine.id != mine_now.id and mine.folder != mine_now.folder and grpo == grpo_now
+    assert "other runs of mine:" in other_runs_note([mine_now, grpo_now], tmp_path / "runs")
