@@ -38,6 +38,7 @@ class Study:
     unseeded: Sequence[str] = ()  # arms that do not depend on the seed, such as an untrained base
     endpoint: str = "accuracy"  # what is compared: "accuracy", or a measured reward such as "soft_accuracy"
     adaptive: AdaptiveGrid | None = None  # the looks of a grid that adds seeds until its comparisons are decided
+    interactions: Sequence[tuple[str, str, str, str]] = ()  # (arm, arm changed, other, other changed), as planned
 
     @property
     def endpoint_column(self) -> str:
@@ -161,9 +162,17 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
     comparisons = [(arm, other) for arm, other in grid["comparisons"]]
     margin = grid.get("equivalence_margin", EQUIVALENCE_MARGIN)
     unseeded, endpoint = grid.get("unseeded", ()), grid.get("endpoint", "accuracy")
-    adaptive = read_adaptive(folder)
     return Study(
-        grid["name"], grid["question"], grid["control"], comparisons, runs, margin, unseeded, endpoint, adaptive
+        grid["name"],
+        grid["question"],
+        grid["control"],
+        comparisons,
+        runs,
+        margin,
+        unseeded,
+        endpoint,
+        adaptive=read_adaptive(folder),
+        interactions=[(a, a_changed, b, b_changed) for a, a_changed, b, b_changed in grid.get("interactions", ())],
     )
 
 
