@@ -1,6 +1,7 @@
 # make demo    run the main experiment on the embedded benchmark, and print its report
 # make check   lint, types and the fast tests: what a new reward or algorithm must pass, in under a minute
 # make test    every test; prints what was skipped and how to enable it
+# make calibration    how often verdicts are wrong on simulated grids: rlvid/study/README.md
 #
 # Each of them first installs requirements.lock and rlvid into .venv, once. Requirements: Python 3.11 or newer.
 SHELL := bash
@@ -12,7 +13,7 @@ READY := .venv/.ready
 export DS_BUILD_OPS := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo check test soak system audit lint lock
+.PHONY: demo check test calibration soak system audit lint lock
 
 demo: $(READY)
 	$(BIN)/rlvid grid experiments/quickstart.py --jobs 2
@@ -26,6 +27,9 @@ check: lint
 
 test: lint
 	$(PYTEST) -n 2
+
+calibration: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m rlvid.study.calibration --jobs 2
 
 # Tests that take too long for `make test`, with their figures: 60 interruptions at random moments, 2,000 steps,
 # 200 cells, offloaded optimizers.

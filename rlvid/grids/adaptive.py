@@ -8,7 +8,7 @@ with the same looks.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,8 +17,8 @@ from rich.text import Text
 
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
-from rlvid.study.comparison import contrast_name, fit_seed_model
-from rlvid.study.contrasts import difference
+from rlvid.study.comparison import fit_seed_model, interaction_name, planned_contrasts
+from rlvid.study.contrasts import COST_WORDS, Weights
 from rlvid.study.sequential import AdaptiveGrid, Look
 from rlvid.study.study import STATE_FILE, read_adaptive, read_study
 from rlvid.utils.files import write_text
@@ -36,6 +36,7 @@ def run_until_decided(
     margin: float,
     max_seeds: int,
     run: Runner,
+    interactions: Sequence[tuple[str, str, str, str]] = (),
 ) -> int:
     """Run an adaptive grid to its end, or continue one.
 
@@ -47,6 +48,7 @@ def run_until_decided(
         margin: differences smaller than this count as equivalent; a share.
         max_seeds: no arm gets more.
         run: runs all arms with so many seeds, and waits for them.
+        interactions: (arm, arm changed, other, other changed); they are decided like comparisons.
 
     Returns:
         The exit code: 0, or that of `run` if a cell failed. The same command continues with the same look.
@@ -54,7 +56,8 @@ def run_until_decided(
     Raises:
         UserError: if the folder holds a grid with fixed seeds, or an adaptive one with other settings.
     """
-    state = _begin(out, pairs, margin, max_seeds)
+    state = _begin(out, planned_contrasts(pairs, interactions), margin, max_seeds)
+    costs = {interaction_name(*arms) for arms in interactions}
     console = Console()
     if not console.is_terminal:
         console = Console(width=PIPED_WIDTH)
@@ -67,13 +70,12 @@ def run_until_decided(
             raise UserError(f"{out}: no finished run answered any question, so nothing can be compared")
         looks = state.look(model, seeds)
         write_text(out / STATE_FILE, json.dumps(state.to_json(), indent=1))
-        console.print("", look_table(looks, seeds, len({cell.id for cell in cells})))
+        console.print("", look_table(looks, seeds, len({cell.id for cell in cells}), costs))
     return 0
 
 
-def _begin(out: Path, pairs: Sequence[tuple[str, str]], margin: float, max_seeds: int) -> AdaptiveGrid:
+def _begin(out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds: int) -> AdaptiveGrid:
     """The saved state of the grid in a folder, or that of a new one."""
-    contrasts = {contrast_name(a, b): difference(a, b) for a, b in pairs}
     state = read_adaptive(out)
     if state is None:
         if (out / "grid.json").is_file():
@@ -83,7 +85,7 @@ def _begin(out: Path, pairs: Sequence[tuple[str, str]], margin: float, max_seeds
             )
         return AdaptiveGrid(contrasts, margin=margin, max_seeds=max_seeds)
     settings = (dict(state.contrasts), state.margin, state.max_seeds)
-    if settings != (contrasts, margin, max_seeds):
+    if settings != (dict(contrasts), margin, max_seeds):
         raise UserError(
             f"{out} holds an adaptive grid with other comparisons, --margin or --max-seeds (its margin is "
             f"{100 * (state.margin or 0):g} points, its most seeds {state.max_seeds}): they cannot be changed after "
@@ -101,8 +103,8 @@ def _seeds_per_arm(state: AdaptiveGrid, arms: Sequence[str], unseeded: Sequence[
     return counts
 
 
-def look_table(looks: Mapping[str, Look], seeds: int, runs: int) -> Table:
-    """The comparisons that were open at a look, and what it says of them."""
+def look_table(looks: Mapping[str, Look], seeds: int, runs: int, interactions: Collection[str] = ()) -> Table:
+    """The comparisons that were open at a look, and what it says of them; those in `interactions` are about costs."""
     title = f"look after {seeds} seeds ({runs} runs), all levels"
     table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")
     table.add_column("comparison", min_width=20, overflow="fold")
@@ -110,7 +112,7 @@ def look_table(looks: Mapping[str, Look], seeds: int, runs: int) -> Table:
         table.add_column(name, justify="left" if name == "verdict" else "right", no_wrap=True)
     for name, look in looks.items():
         ends = "–" if look.low is None or look.high is None else f"{100 * look.low:+.1f} to {100 * look.high:+.1f}"
-        table.add_row(
-            Text(name.replace(" | ", " against ")), f"{100 * look.difference:+.1f}", ends, f"{look.t:.0%}", look.verdict
-        )
+        verdict = COST_WORDS.get(look.verdict, look.verdict) if name in interactions else look.verdict
+        label = Text(name.replace(" | ", " against "))
+        table.add_row(label, f"{100 * look.difference:+.1f}", ends, f"{look.t:.0%}", verdict)
     return table

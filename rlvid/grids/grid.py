@@ -22,6 +22,7 @@ from rlvid.grids.launch import launch
 from rlvid.grids.launchers import Launcher, LocalLauncher
 from rlvid.grids.slurm import SlurmLauncher, parse_slurm_settings
 from rlvid.registry import suggest
+from rlvid.study.contrasts import interaction
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.study import STATE_FILE
 from rlvid.utils.files import write_text
@@ -54,6 +55,9 @@ class Grid:
         unseeded: arms that do not depend on the seed, such as an untrained model with greedy decoding; they are run
             with the first seed only.
         comparisons: pairs of arms.
+        interactions: (arm, arm changed, other, other changed): how much more a change, such as noise, costs an arm than
+            another one, (arm - arm changed) - (other - other changed). On all levels together, in the same family as
+            the comparisons.
         preset: what all cells start from, unless the command line names another one.
         equivalence_margin: arms are called equivalent if their difference is certainly smaller than this share; choose
             it before the runs. 0: a third of `effect_at_stake`, or 0.03 without one.
@@ -70,6 +74,7 @@ class Grid:
     arms: Mapping[str, Settings] = field(default_factory=dict)
     unseeded: tuple[str, ...] = ()
     comparisons: tuple[tuple[str, str], ...] = ()
+    interactions: tuple[tuple[str, str, str, str], ...] = ()
     preset: str = "nano"
     equivalence_margin: float = 0.0
     effect_at_stake: float = 0.0
@@ -161,7 +166,13 @@ class Grid:
         for name in ("equivalence_margin", "effect_at_stake"):
             if not 0 <= (share := getattr(self, name)) < 1:
                 raise UserError(f"grid {self.name!r}: {name} must be a share such as 0.03, not {share!r}")
-        compared = [arm for pair in self.comparisons for arm in pair]
+        for named in self.interactions:
+            if len(named) != 4 or not any(interaction(*named).values()):
+                raise UserError(
+                    f"grid {self.name!r}: an interaction is (arm, arm changed, other, other changed), of which one "
+                    f"change differs from the other, not {named!r}"
+                )
+        compared = [arm for named in (*self.comparisons, *self.interactions) for arm in named]
         for name in (self.control, *self.unseeded, *compared):
             if name not in arms:
                 raise UserError(f"grid {self.name!r} has no arm {name!r}.{suggest(name, arms)}")
@@ -206,7 +217,7 @@ class Grid:
             return launch(cells, out, launcher, command), cells
 
         arms = list(self.all_arms(args.preset))
-        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, args.max_seeds, run)
+        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, args.max_seeds, run, self.interactions)
 
     def _parse_arguments(self, argv: Sequence[str] | None) -> argparse.Namespace:
         parser = argparse.ArgumentParser(prog=f"{self.name}.py", description=self.question)
@@ -260,6 +271,7 @@ class Grid:
             "unseeded": self.unseeded,
             "comparisons": self.pairs,
             "differences": to_json(find_differences(cells, self.pairs, self.control)),
+            "interactions": self.interactions,
             "cells": rows,
         }
         write_text(out / "grid.json", json.dumps(content, indent=1))

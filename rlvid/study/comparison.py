@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
-from rlvid.study.contrasts import UNDECIDED, Family, Needed, Result, difference, needed
-from rlvid.study.noise_response import NoiseResponse
+from rlvid.study.contrasts import COST_WORDS, UNDECIDED, Family, Needed, Result, difference, interaction, needed
 from rlvid.study.seed_model import ALL_LEVELS, ALPHA, SeedModel
 from rlvid.study.sequential import Look
 from rlvid.study.stats import Interval, permutation_test
@@ -19,7 +19,7 @@ NOTHING_NEEDED = Needed(0, 1.0)
 
 @dataclass(frozen=True)
 class Comparison:
-    """What two arms show on all levels, on one level, or under one noise: one row of the tables of comparisons."""
+    """What two arms or methods show on all levels, on one level, or under one noise: one row of several tables."""
 
     a: str
     b: str
@@ -27,15 +27,39 @@ class Comparison:
     difference: Interval  # accuracy of `a` minus that of `b`; all intervals of the table hold together with 95 %
     alone: Interval | None  # the plain 95 % interval of this comparison alone; None for published counts
     p: float  # adjusted for all comparisons of the table; below .05 exactly where `difference` excludes 0
-    p_these_runs: float | None  # exact test for these trained seeds only, not adjusted; None for published counts
+    p_these_runs: float | None  # exact test for these trained seeds only, not adjusted; None if there is none
     verdict: str  # see `contrasts.verdict`
     needed: Needed  # what the observed difference would take to be decided with 80 % power
     detectable: float | None = None  # the smallest true difference that is decided with 80 % power; a share
 
 
+@dataclass(frozen=True, kw_only=True)
+class Interaction(Comparison):
+    """How much more a change costs arm `a` than arm `b`, on all levels: one row of the table of interactions.
+
+    `difference` is (a - a_changed) - (b - b_changed). `verdict` is "costs more", "costs less", or as of a comparison.
+    """
+
+    a_changed: str
+    b_changed: str
+
+
 def contrast_name(a: str, b: str) -> str:
     """The name of the comparison of arm `a` with arm `b` in families and in adaptive.json."""
     return f"{a} | {b}"
+
+
+def interaction_name(a: str, a_changed: str, b: str, b_changed: str) -> str:
+    """The name of an interaction in families and in adaptive.json."""
+    return contrast_name(f"{a} to {a_changed}", f"{b} to {b_changed}")
+
+
+def planned_contrasts(
+    comparisons: Iterable[tuple[str, str]], interactions: Iterable[tuple[str, str, str, str]] = ()
+) -> dict[str, dict[str, float]]:
+    """Name -> weights of comparisons, then of interactions."""
+    contrasts = {contrast_name(*pair): difference(*pair) for pair in comparisons}
+    return contrasts | {interaction_name(*arms): interaction(*arms) for arms in interactions}
 
 
 def fit_seed_model(study: Study) -> SeedModel | None:
@@ -52,7 +76,15 @@ def fit_seed_model(study: Study) -> SeedModel | None:
     if not scores:
         return None
     videos = {level: study.video_ids(level) for level in study.levels}
-    return SeedModel.fit(scores, videos, unseeded=[arm for arm in study.unseeded if arm in scores])
+    unseeded = [arm for arm in study.unseeded if arm in scores]
+    return SeedModel.fit(scores, videos, unseeded, _arms_with_the_same_runs(study, list(scores)))
+
+
+def _arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:
+    """Arm -> the first arm with the same runs, if that is another one: cells with equal configs are one run."""
+    first: dict[frozenset[Path], str] = {}
+    same_runs = {arm: first.setdefault(frozenset(run.folder for run in study.arms[arm]), arm) for arm in arms}
+    return {arm: other for arm, other in same_runs.items() if arm != other}
 
 
 def _levels_with_the_same_runs(study: Study, arm: str) -> list[str]:
@@ -63,74 +95,79 @@ def _levels_with_the_same_runs(study: Study, arm: str) -> list[str]:
 
 
 def compare_arms(study: Study, model: SeedModel | None) -> list[Comparison]:
-    """The study's planned comparisons, as one family: each on all levels together, then on every level.
+    """The study's planned comparisons: each on all levels together, then on every level.
 
-    Half of the error rate of 5 % is for the comparisons on all levels, the primary endpoint, and half for those on
-    single levels.
+    They and the planned interactions are one family. Half of its error rate of 5 % is for all levels, the primary
+    endpoint, and half for single levels.
     """
     if model is None:
         return []
-    pairs = [(a, b) for a, b in study.comparisons if a in model.cells and b in model.cells]
-    contrasts = {contrast_name(a, b): difference(a, b) for a, b in pairs}
-    results = Family(model, contrasts, study.equivalence_margin).results()
+    results = _family(study, model).results()
     return [
-        _comparison(study, model, *pair, result)
-        for pair, name in zip(pairs, contrasts, strict=True)
+        comparison_row(model, _as_decided(study, result), a, b, p_these_runs=exact_p(study, a, b, result.level))
+        for a, b in study.comparisons
         for result in results
-        if result.name == name
+        if result.name == contrast_name(a, b)
     ]
 
 
-def compare_under_noise(study: Study, model: SeedModel | None, responses: Sequence[NoiseResponse]) -> list[Comparison]:
-    """Every method against the first one under the same noise, on all levels together, as one family."""
-    if model is None or not responses:
+def compare_interactions(study: Study, model: SeedModel | None) -> list[Interaction]:
+    """The study's planned interactions, on all levels together: members of the same family as its comparisons."""
+    if model is None or not study.interactions:
         return []
-    reference = {cell.noise: cell for cell in responses[0].cells}
-    names: dict[str, tuple[str, str, str]] = {}  # contrast -> its two methods, and the noise
-    arms: dict[str, tuple[str, str]] = {}  # contrast -> its two arms
-    for response in responses[1:]:
-        for cell in response.cells:
-            other = reference.get(cell.noise)
-            same_runs = other and cell.folders and cell.folders == other.folders  # one run under two names
-            if not other or same_runs or not {cell.arm, other.arm} <= model.cells.keys():
-                continue
-            name = f"{cell.method} | {cell.noise}"
-            names[name] = (cell.method, other.method, cell.noise)
-            arms[name] = (cell.arm, other.arm)
-    contrasts = {name: difference(*pair) for name, pair in arms.items()}
+    results = {result.name: result for result in _family(study, model).results()}
     rows = []
-    for result in Family(model, contrasts, study.equivalence_margin, share=1.0).results() if contrasts else ():
-        if result.level == ALL_LEVELS:
-            a, b, noise = names[result.name]
-            rows.append(replace(_comparison(study, model, *arms[result.name], result), a=a, b=b, condition=noise))
+    for a, a_changed, b, b_changed in study.interactions:
+        if result := results.get(interaction_name(a, a_changed, b, b_changed)):
+            row = cost_row(model, _as_decided(study, result), a, b)
+            rows.append(Interaction(**vars(row), a_changed=a_changed, b_changed=b_changed))
     return rows
 
 
-def _comparison(study: Study, model: SeedModel, a: str, b: str, result: Result) -> Comparison:
-    """One row of the table from a result of the family."""
+def _family(study: Study, model: SeedModel) -> Family:
+    """All planned contrasts whose arms have finished runs."""
+    planned = planned_contrasts(study.comparisons, study.interactions)
+    contrasts = {name: weights for name, weights in planned.items() if weights.keys() <= model.cells.keys()}
+    interactions = {interaction_name(*arms) for arms in study.interactions}
+    return Family(model, contrasts, study.equivalence_margin, on_all_levels_only=interactions)
+
+
+def comparison_row(
+    model: SeedModel, result: Result, a: str, b: str, condition: str = "", p_these_runs: float | None = None
+) -> Comparison:
+    """The row for a result of a family; `condition` instead of its level."""
     undecided = result.verdict == UNDECIDED
-    look = _last_look(study, a, b) if result.level == ALL_LEVELS else None
-    if look:
-        result = _at_look(result, look)
     return Comparison(
         a=a,
         b=b,
-        condition=result.level,
+        condition=condition or result.level,
         difference=Interval(result.difference, *result.interval),
         alone=Interval(result.difference, *result.alone),
         p=result.p,
-        p_these_runs=_exact_p(study, a, b, result.level),
+        p_these_runs=p_these_runs,
         verdict=result.verdict,
-        needed=needed(model, difference(a, b), result.difference, result.level, result.alpha)
+        needed=needed(model, result.contrast.weights, result.difference, result.level, result.alpha)
         if undecided
         else NOTHING_NEEDED,
         detectable=result.contrast.detectable(result.alpha),
     )
 
 
-def _last_look(study: Study, a: str, b: str) -> Look | None:
-    """The last look of an adaptive grid at a comparison; None for a grid with fixed seeds."""
-    comparison = study.adaptive.comparisons.get(contrast_name(a, b)) if study.adaptive else None
+def cost_row(model: SeedModel, result: Result, a: str, b: str, condition: str = "") -> Comparison:
+    """The row for a result whose positive sign means that something costs `a` more than `b`."""
+    row = comparison_row(model, result, a, b, condition)
+    return replace(row, verdict=COST_WORDS.get(row.verdict, row.verdict))
+
+
+def _as_decided(study: Study, result: Result) -> Result:
+    """The result; on all levels of an adaptive grid, as the last look at it decided it."""
+    look = _last_look(study, result.name) if result.level == ALL_LEVELS else None
+    return _at_look(result, look) if look else result
+
+
+def _last_look(study: Study, name: str) -> Look | None:
+    """The last look of an adaptive grid at a contrast; None for a grid with fixed seeds."""
+    comparison = study.adaptive.comparisons.get(name) if study.adaptive else None
     return comparison.looks[-1] if comparison and comparison.looks else None
 
 
@@ -142,7 +179,7 @@ def _at_look(result: Result, look: Look) -> Result:
     return replace(result, difference=look.difference, interval=(low, high), p=p, verdict=look.verdict, alpha=alpha)
 
 
-def _exact_p(study: Study, a: str, b: str, level: str) -> float | None:
+def exact_p(study: Study, a: str, b: str, level: str) -> float | None:
     """The exact permutation test of two arms' right answers; None where their runs do not share the questions."""
     if level == ALL_LEVELS:
         scores = [list(study.scores_on_all_levels(arm).values()) for arm in (a, b)]

@@ -7,20 +7,23 @@ Accuracies, differences and margins are shares in [0, 1]; a margin is printed in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
 import numpy as np
+from scipy.special import ndtri
 
 from rlvid.study.seed_model import ALL_LEVELS, ALPHA, POWER, Contrast, SeedModel
 
 Weights = Mapping[str, float]
+Point = tuple[str | Weights, float]  # an arm, or the mean of several as arm -> share, and its x
 
 SHARE = 0.5  # of the error rate that goes to the primary endpoint, all levels together
 UNDECIDED = "undecided"
 ONE_SEED = "one seed: these runs only"
 NO_GAIN = "no gain to keep"
+COST_WORDS = {"better": "costs more", "worse": "costs less"}  # of an interaction, whose sign is that of a cost
 MOST_SEEDS = 100  # beyond so many more seeds per arm a plan says never
 MOST_QUESTIONS = 1000.0  # times the present questions, likewise
 
@@ -61,7 +64,7 @@ class Family:
 
     A `share` of alpha is divided equally between the contrasts on all levels, the rest between all contrasts on single
     levels (Bonferroni; intervals and verdicts agree, and equivalence is inside of the same alpha). With one level there
-    is only "all levels", and it gets all of alpha.
+    is only "all levels", and it gets all of alpha. Contrasts in `on_all_levels_only` have no single levels.
     """
 
     model: SeedModel
@@ -69,11 +72,13 @@ class Family:
     margin: float | None = None  # differences smaller than this count as equivalent; None: nothing does
     alpha: float = ALPHA
     share: float = SHARE
+    on_all_levels_only: Collection[str] = ()
 
     def places(self) -> list[tuple[str, str]]:
         """(contrast, level) of every member: first those on all levels, then on each level its arms have answered."""
         levels = self.model.levels if len(self.model.levels) > 1 else []
-        single = [(n, p) for p in levels for n, w in self.contrasts.items() if p in self.model.shared_levels(_arms(w))]
+        divided = {n: w for n, w in self.contrasts.items() if n not in self.on_all_levels_only}
+        single = [(n, p) for p in levels for n, w in divided.items() if p in self.model.shared_levels(_arms(w))]
         return [*((n, ALL_LEVELS) for n, w in self.contrasts.items() if self.model.shared_levels(_arms(w))), *single]
 
     def alphas(self) -> dict[tuple[str, str], float]:
@@ -118,16 +123,16 @@ def interaction(arm: str, arm_changed: str, other: str, other_changed: str) -> d
     return combine((1, difference(arm, arm_changed)), (-1, difference(other, other_changed)))
 
 
-def slope(points: Sequence[tuple[str, float]]) -> dict[str, float]:
-    """Least-squares slope of accuracy over x, from (arm, x); ValueError unless two x differ."""
+def slope(points: Sequence[Point]) -> dict[str, float]:
+    """Least-squares slope of accuracy over x; ValueError unless two x differ."""
     x = np.array([x for _, x in points], dtype=float)
     gaps = x - x.mean() if len(x) else x
     if not gaps.any():
         raise ValueError(f"a slope needs two different values, not {list(points)}")
-    return combine(*((gap / (gaps @ gaps), {arm: 1.0}) for (arm, _), gap in zip(points, gaps, strict=True)))
+    return combine(*((gap / (gaps @ gaps), _mean(arm)) for (arm, _), gap in zip(points, gaps, strict=True)))
 
 
-def difference_of_slopes(points: Sequence[tuple[str, float]], others: Sequence[tuple[str, float]]) -> dict[str, float]:
+def difference_of_slopes(points: Sequence[Point], others: Sequence[Point]) -> dict[str, float]:
     """Slope of one method's accuracy over x less that of another's; both may share arms."""
     return combine((1, slope(points)), (-1, slope(others)))
 
@@ -168,18 +173,23 @@ def ratio(
     below = model.contrast(bottom, level)
     if below.one_seed or below.interval(alpha)[0] <= 0:
         return None
-    value = model.contrast(top, level).difference / below.difference if any(top.values()) else 0.0
+    value = model.contrast(top, level).difference / below.difference if model.by_runs(top) else 0.0
+    z = -float(ndtri(alpha / 2))
 
-    def rejected(r: float) -> bool:
+    def margin(r: float) -> float:
+        """By how many standard errors `r` is inside of the interval; negative: it is rejected."""
         weights = combine((1, top), (-r, bottom))
-        return max(map(abs, weights.values())) > 1e-12 and model.contrast(weights, level).p_value() < alpha
+        p = model.contrast(weights, level).p_value() if model.by_runs(weights) else 1.0
+        return z + float(ndtri(max(p, 1e-300) / 2))
 
-    return Ratio(value, _edge(rejected, value, -1), _edge(rejected, value, 1))
+    rest = combine((1, top), (-value, bottom))
+    step = model.contrast(rest, level).half_width(alpha) / below.difference if model.by_runs(rest) else 0.1
+    return Ratio(value, _edge(margin, value, z, -step), _edge(margin, value, z, step))
 
 
 def gain_kept(
     model: SeedModel,
-    points: Sequence[tuple[str, float]],
+    points: Sequence[Point],
     clean: str,
     base: str,
     level: str = ALL_LEVELS,
@@ -191,10 +201,10 @@ def gain_kept(
     to beat `base`.
 
     Args:
-        points: (arm, x) of a method, such as its arms by noise; one point counts as it is.
+        points: of a method, such as its arms by noise, in the order of x; one point counts as it is.
     """
     weights = trapezoid([x for _, x in points])
-    top = combine(*((u, difference(arm, base)) for (arm, _), u in zip(points, weights, strict=True)))
+    top = combine((-1, {base: 1}), *((u, _mean(arm)) for (arm, _), u in zip(points, weights, strict=True)))
     return ratio(model, top, difference(clean, base), level, alpha)
 
 
@@ -249,19 +259,34 @@ def needed(
     return Needed(seeds, times)
 
 
+def _mean(arm: str | Weights) -> Weights:
+    return {arm: 1.0} if isinstance(arm, str) else arm
+
+
 def _arms(weights: Weights) -> list[str]:
     return [arm for arm, weight in weights.items() if weight]
 
 
-def _edge(rejected: Callable[[float], bool], inside: float, sign: int) -> float:
-    """The value on one side of `inside` from which on `rejected` holds."""
-    step = 0.1
-    while not rejected(inside + sign * step):
-        step *= 2
-        if step > 1e6:
-            return sign * inf
-    low, high = step / 2 if step > 0.1 else 0.0, step
-    while high - low > 1e-4 * (1 + high):
-        middle = (low + high) / 2
-        low, high = (low, middle) if rejected(inside + sign * middle) else (middle, high)
-    return inside + sign * high
+def _edge(margin: Callable[[float], float], inside: float, margin_inside: float, step: float) -> float:
+    """The value where `margin` gets negative, on the side of `inside` to which `step` leads: a first guess.
+
+    Beyond a million times it is infinite. The root is found by the Illinois method, a regula falsi; margins are nearly
+    linear.
+    """
+    near, near_margin = inside, margin_inside
+    far = inside + step
+    while (far_margin := margin(far)) >= 0:
+        near, near_margin, step = far, far_margin, 2 * step
+        if abs(step) > 1e6:
+            return inf if step > 0 else -inf
+        far = inside + step
+    for _ in range(60):
+        if abs(far - near) < 1e-4 * (1 + abs(far)) or min(near_margin, -far_margin) < 1e-3:
+            break
+        between = near + (far - near) * near_margin / (near_margin - far_margin)
+        found = margin(between)
+        if found >= 0:
+            near, near_margin, far_margin = between, found, far_margin / 2
+        else:
+            far, far_margin, near_margin = between, found, near_margin / 2
+    return far if -far_margin < near_margin else near

@@ -19,7 +19,7 @@ class DesignRow:
 
 
 def design_rows(study: Study) -> list[DesignRow]:
-    """Return the axes with their levels, the other arms, the control, seeds, questions and planned comparisons."""
+    """Return the axes with their levels, the other arms, the control, seeds, questions and what is compared."""
     rows = []
     axes: dict[str, dict[str, None]] = {}  # axis -> its levels in order
     for run in study.runs:
@@ -36,6 +36,8 @@ def design_rows(study: Study) -> list[DesignRow]:
     for arm in dict.fromkeys(arm for arm, _ in study.comparisons):
         others = [other for a, other in study.comparisons if a == arm]
         rows.append(DesignRow(f"compared: {arm}", "with " + SEPARATOR.join(others)))
+    for a, a_changed, b, b_changed in study.interactions:
+        rows.append(DesignRow("interaction", f"{a} to {a_changed}, against {b} to {b_changed}"))
     return rows
 
 

@@ -17,18 +17,33 @@ NOISE_CELLS = (
     "not counted, it is the noise's closed form."
 )
 NOISE_RESPONSES = (
-    "Kept: the mean over J, from the lowest J to 1, of (accuracy - base) / (clean accuracy - base), where base is the "
-    "untrained arm. 1: noise costs nothing; 0: nothing is learnt; –: no base, or no gain to keep. "
-    "Slope: points of accuracy per unit of J, by least squares. Both use the seeds that all cells of a method have; "
-    f"cells within {J_TOLERANCE} of J are one point."
+    "Slope: points of {endpoint} per unit of J, by least squares. Gain kept: ({endpoint} - untrained) / (clean - "
+    "untrained), mean over J from the lowest J to 1; 1: noise costs nothing, 0: nothing is learned under it. It "
+    "depends on the lowest J: compare methods with the same one. No gain to keep: the clean cell is not shown to beat "
+    "the untrained arm. Cells within {tolerance} of J are one point. All levels together; the intervals of a column "
+    "hold all together with 95 %, those of gains by Fieller's method."
+)
+NOISE_GAINS = (
+    "Keeps 80 %: {endpoint} is above (yes) or below (no) untrained + .8 (clean - untrained), by one-sided tests with "
+    "an error rate of 5 % for all rows together. Unbounded: at this level the gain itself is not shown."
+)
+NOISE_COSTS = (
+    "Points: what the noise costs a method ({endpoint} of its clean cell less that of its noisy one), less what it "
+    "costs the first method; slope over J: difference of the slopes. The intervals hold all together with 95 %, half "
+    "of the error rate is for slopes. Costs more or less: the interval excludes 0."
+)
+INTERACTIONS = (
+    "Points: what the change costs the first arm, less what it costs the other one, on all levels together; part of "
+    "the family of the comparisons. Costs more or less: the interval excludes 0; equivalent: it lies within the margin."
 )
 COUNTED_ACCURACIES = "Each accuracy has Wilson's 95 % interval, which covers new questions only."
 
 _PAIRED_TEST = (
-    "Points: difference of {endpoint}. The {count} intervals hold all together with 95 %; half of the error rate is "
-    "for all levels, the primary endpoint. p is adjusted likewise: below .05 exactly where the interval excludes 0. "
-    "Better or worse: the interval excludes 0; equivalent: it lies within {margin:g} points of 0. {assumptions}"
+    "Points: difference of {endpoint}. The {count} intervals hold all together with 95 %{halves}. p is adjusted "
+    "likewise: below .05 exactly where the interval excludes 0. Better or worse: the interval excludes 0; equivalent: "
+    "it lies within {margin:g} points of 0. {assumptions}"
 )
+_HALVES = "; half of the error rate is for all levels, the primary endpoint"
 _PAIRED_NEEDED = (
     " Alone: the plain 95 % interval of one comparison. p, these runs: the exact permutation test, which knows nothing "
     "of other seeds, not adjusted. Seeds, times: so many more seeds per arm, or so many times the questions, would "
@@ -45,13 +60,38 @@ _UNPAIRED_NEEDED = (
 )
 
 
-def comparisons(count: int, equivalence_margin: float, paired: bool, needed: bool, endpoint: str = "accuracy") -> str:
-    """Return the words under a table of `count` comparisons; `needed`: the table is the wide one."""
+def comparisons(
+    count: int,
+    equivalence_margin: float,
+    paired: bool,
+    needed: bool,
+    endpoint: str = "accuracy",
+    single_levels: bool = True,
+) -> str:
+    """Return the words under a table of comparisons.
+
+    Args:
+        count: how many intervals hold together.
+        equivalence_margin: a share.
+        paired: False for published counts.
+        needed: the table is the wide one.
+        endpoint: what is compared.
+        single_levels: the intervals are for all levels together and for single ones.
+    """
     test, sample = (_PAIRED_TEST, _PAIRED_NEEDED) if paired else (_UNPAIRED_TEST, _UNPAIRED_NEEDED)
     words = test.format(
-        count=count, margin=100 * equivalence_margin, endpoint=endpoint, assumptions=f"Assumed: {ASSUMPTIONS}"
+        count=count,
+        margin=100 * equivalence_margin,
+        endpoint=endpoint,
+        halves=_HALVES if single_levels else "",
+        assumptions=f"Assumed: {ASSUMPTIONS}",
     )
     return words + (sample if needed else "")
+
+
+def about_costs(words: str, endpoint: str) -> str:
+    """Return the words under a table about noise or interactions."""
+    return words.format(endpoint=endpoint, tolerance=J_TOLERANCE)
 
 
 def adaptive(runs: int, most_runs: int) -> str:

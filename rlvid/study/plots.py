@@ -110,16 +110,16 @@ def noise_figure(study: Study) -> Figure | None:
     figure = Figure(figsize=(7.5, 4.5), layout="constrained")
     panel = figure.subplots()
     for response, (color, dash) in zip(responses, line_styles(), strict=False):
-        youden_j, accuracy, _ = response.points
-        panel.plot(youden_j, 100 * accuracy, dash, color=color, lw=1.5, label=response.method)
+        youden_j, accuracy = ([p.youden_j for p in response.points], [100 * p.accuracy for p in response.points])
+        panel.plot(youden_j, accuracy, dash, color=color, lw=1.5, label=response.method)
         for cell in response.measured_cells:
             marker = marker_of[cell.noise]
-            by_seed = 100 * response.shared_scores(cell).mean(1)  # (S,)
+            by_seed = 100 * cell.accuracies  # (S,)
             panel.plot([cell.youden_j] * len(by_seed), by_seed, marker, color=color, ms=4, mew=0, alpha=0.35)
             panel.plot(cell.youden_j, by_seed.mean(), marker, color=color, ms=6)
     for noise, marker in marker_of.items():
         panel.plot([], [], marker, color="0.4", label=noise)
-    panel.set(xlabel="Youden's J: share of the clean gradient that is left", ylabel="accuracy on all levels, %")
+    panel.set(xlabel="Youden's J: share of the clean gradient that is left", ylabel="accuracy, mean over levels, %")
     panel.invert_xaxis()  # clean on the left, more noise to the right
     figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper")
     return figure

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from rlvid.study import footnotes, tables
 from rlvid.study.accuracy_tables import accuracy_tables, domain_tables
-from rlvid.study.comparison import Comparison, compare_arms, compare_under_noise, fit_seed_model
+from rlvid.study.comparison import Comparison, Interaction, compare_arms, compare_interactions, fit_seed_model
 from rlvid.study.design import DesignRow, design_rows
 from rlvid.study.measures import (
     MeasureDifferenceRow,
@@ -29,8 +29,7 @@ from rlvid.study.measures import (
     measure_keys,
     measure_rows,
 )
-from rlvid.study.noise_response import noise_responses
-from rlvid.study.noise_rows import NoiseCellRow, NoiseResponseRow, noise_cell_rows, noise_response_rows
+from rlvid.study.noise_rows import NoiseCellRow, NoiseGainRow, NoiseResponseRow, noise_sections
 from rlvid.study.rows import (
     AccuracyRow,
     ArmRow,
@@ -91,11 +90,14 @@ class Report:
     levels: Sequence[LevelRow] = ()
     accuracies: Sequence[AccuracyRow] = ()
     comparisons: Sequence[Comparison] = ()
+    interactions: Sequence[Interaction] = ()
     domains: Sequence[DomainRow] = ()
     measures: Sequence[MeasureRow] = ()
     measure_differences: Sequence[MeasureDifferenceRow] = ()
     noise_cells: Sequence[NoiseCellRow] = ()
     noise_responses: Sequence[NoiseResponseRow] = ()
+    noise_gains: Sequence[NoiseGainRow] = ()
+    noise_costs: Sequence[Comparison] = ()  # what noise costs a method more than the first one
     noise_comparisons: Sequence[Comparison] = ()  # methods under the same noise
     looks: Sequence[LookRow] = ()  # of an adaptive grid
     missing: Sequence[MissingRow] = ()
@@ -159,25 +161,43 @@ class Report:
             words = footnotes.ACCURACIES if self.paired else footnotes.COUNTED_ACCURACIES
             yield "Accuracy", [*accuracy_tables(self.arms, self.levels, self.accuracies, width), _dim(words)]
         if self.comparisons:
-            yield "Comparisons", self._compared(self.comparisons, width)
+            count = len(self.comparisons) + len(self.interactions)
+            yield "Comparisons", self._compared(self.comparisons, width, count)
+        if self.interactions:
+            head = "Interactions: what a change costs one arm more than another"
+            yield "Interactions", self._costs(head, self.interactions, footnotes.INTERACTIONS, width)
         if self.domains:
             yield "By domain", [*domain_tables(self.arms, self.domains, width)]
         if self.measures:
             yield "Besides accuracy", self._measured()
         if self.noise_cells:
             yield "Noise", self._noise()
+        if self.noise_costs:
+            head = "What noise costs, against the first method, all levels together"
+            yield "What noise costs", self._costs(head, self.noise_costs, footnotes.NOISE_COSTS, width)
         if self.noise_comparisons:
-            head = Text("Under the same noise, all levels together", style="bold")
-            yield "Methods under the same noise", [head, *self._compared(self.noise_comparisons, width)]
+            count = len(self.noise_comparisons)
+            compared = self._compared(self.noise_comparisons, width, count, single_levels=False)
+            head = "Under the same noise, all levels together"
+            yield "Methods under the same noise", [Text(head, style="bold"), *compared]
         if self.looks:
             words = footnotes.adaptive(self.runs_done or 0, self.most_runs or 0)
             yield "Looks", [tables.look_table(self.looks), _dim(words)]
         if self.missing:
             yield "Left out", [tables.missing_table(self.missing, self.arms)]
 
-    def _compared(self, comparisons: Sequence[Comparison], width: int) -> list[Table | Text]:
+    def _costs(self, head: str, costs: Sequence[Comparison], words: str, width: int) -> list[Table | Text]:
+        table = tables.comparison_table(costs, width, scale="less│more")
+        return [Text(head, style="bold"), table, self._about(words)]
+
+    def _about(self, words: str) -> Text:
+        return _dim(footnotes.about_costs(words, self.endpoint))
+
+    def _compared(
+        self, comparisons: Sequence[Comparison], width: int, count: int, single_levels: bool = True
+    ) -> list[Table | Text]:
         words = footnotes.comparisons(
-            len(comparisons), self.equivalence_margin, self.paired, needed=width >= WIDE, endpoint=self.endpoint
+            count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
         )
         return [tables.comparison_table(comparisons, width), _dim(words)]
 
@@ -193,8 +213,10 @@ class Report:
             tables.noise_cell_table(self.noise_cells),
             _dim(footnotes.NOISE_CELLS),
             tables.noise_response_table(self.noise_responses),
-            _dim(footnotes.NOISE_RESPONSES),
+            self._about(footnotes.NOISE_RESPONSES),
         ]
+        if self.noise_gains:
+            parts += [tables.noise_gain_table(self.noise_gains), self._about(footnotes.NOISE_GAINS)]
         incomplete = [row for row in self.noise_responses if row.cells and row.unmeasured]
         if incomplete:
             gaps = [f"{row.method}: {', '.join(row.unmeasured)}" for row in incomplete]
@@ -232,7 +254,6 @@ def build_report(study: Study) -> Report:
     model = fit_seed_model(study)
     comparisons = compare_arms(study, model)
     measured = measure_keys(study) if study.levels else []
-    responses = [r for r in noise_responses(study) if any(cell.scores for cell in r.cells)]
     return Report(
         name=study.name,
         question=study.question,
@@ -249,12 +270,11 @@ def build_report(study: Study) -> Report:
         levels=level_rows(study, comparisons),
         accuracies=accuracy_rows(study),
         comparisons=comparisons,
+        interactions=compare_interactions(study, model),
         domains=domain_rows(study),
         measures=[row for key in measured for row in measure_rows(study, key)],
         measure_differences=[row for key in measured for row in measure_difference_rows(study, key)],
-        noise_cells=noise_cell_rows(study, responses),
-        noise_responses=noise_response_rows(responses),
-        noise_comparisons=compare_under_noise(study, model, responses),
+        **(noise_sections(study, model) if model else {}),
         looks=look_rows(study),
         missing=missing_rows(study),
     )

@@ -1,7 +1,8 @@
 """The tables of a report as rows of numbers, computed from a study.
 
 Each dataclass is a row of one table; `to_record` makes it a flat dict for JSON and CSV. Accuracies are shares in
-[0, 1]. `Comparison`, `DesignRow`, `MeasureRow`, `MeasureDifferenceRow` and those of `noise_rows` are rows too.
+[0, 1]. `Comparison`, `Interaction`, `DesignRow`, `MeasureRow`, `MeasureDifferenceRow` and those of `noise_rows` are
+rows too.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rlvid.study.comparison import Comparison
+from rlvid.study.comparison import Comparison, interaction_name
+from rlvid.study.contrasts import COST_WORDS
 from rlvid.study.seed_model import SeedModel
 from rlvid.study.stats import Interval, accuracy_interval, design_effect
 from rlvid.study.study import Study
@@ -140,10 +142,12 @@ def domain_rows(study: Study) -> list[DomainRow]:
 def look_rows(study: Study) -> list[LookRow]:
     """Return a row for each look of an adaptive grid at each comparison; [] for a grid with fixed seeds."""
     rows = []
+    interactions = {interaction_name(*arms) for arms in study.interactions}
     for name, comparison in study.adaptive.comparisons.items() if study.adaptive else ():
         for look in comparison.looks:
+            verdict = COST_WORDS.get(look.verdict, look.verdict) if name in interactions else look.verdict
             ends = (-inf if look.low is None else look.low, inf if look.high is None else look.high)
-            rows.append(LookRow(name, look.seeds, look.t, Interval(look.difference, *ends), look.verdict))
+            rows.append(LookRow(name, look.seeds, look.t, Interval(look.difference, *ends), verdict))
     return rows
 
 

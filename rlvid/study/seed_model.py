@@ -16,7 +16,7 @@ len(TAU).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from math import inf, sqrt
 
@@ -99,6 +99,7 @@ class SeedModel:
     cells: Mapping[str, Mapping[str, Cells]]  # arm -> level -> its answers
     unseeded: frozenset[str]
     scatter: SeedScatter
+    same_runs: Mapping[str, str] = field(default_factory=dict)  # arm -> the arm whose runs are its own
     _factors: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     @staticmethod
@@ -106,6 +107,7 @@ class SeedModel:
         scores: Mapping[str, Mapping[str, np.ndarray]],
         videos: Mapping[str, np.ndarray | None] | None = None,
         unseeded: Iterable[str] = (),
+        same_runs: Mapping[str, str] | None = None,
     ) -> SeedModel:
         """Estimate the scatter of seeds from all arms and levels.
 
@@ -114,6 +116,7 @@ class SeedModel:
                 different levels and different S. All arms answered a level's questions in the same order.
             videos: level -> (Q,) labels of the questions' videos, None (or no entry) if each has its own.
             unseeded: arms without a random seed, such as a base model, whose scatter is zero.
+            same_runs: arm -> another arm with the same runs, which count once.
 
         Raises:
             ValueError: shapes disagree, or an arm has no scores.
@@ -124,8 +127,10 @@ class SeedModel:
             arm: {level: Cells.of(np.asarray(x, float), labels.get(level)) for level, x in levels.items()}
             for arm, levels in scores.items()
         }
-        fixed = frozenset(unseeded)
-        return SeedModel(cells, fixed, SeedScatter.fit({arm: c for arm, c in cells.items() if arm not in fixed}))
+        fixed, copies = frozenset(unseeded), dict(same_runs or {})
+        scatter = SeedScatter.fit({arm: c for arm, c in cells.items() if arm not in fixed and arm not in copies})
+        tau = {arm: scatter.tau[other] for arm, other in copies.items() if other not in fixed}
+        return SeedModel(cells, fixed, replace(scatter, tau={**scatter.tau, **tau}), copies)
 
     @property
     def levels(self) -> list[str]:
@@ -151,6 +156,14 @@ class SeedModel:
         names = list(arms)
         return [level for level in self.levels if all(level in self.cells[arm] for arm in names)]
 
+    def by_runs(self, weights: Mapping[str, float]) -> dict[str, float]:
+        """The weights that are not 0, once those of arms with the same runs are added up."""
+        sums: dict[str, float] = {}
+        for arm, weight in weights.items():
+            arm = self.same_runs.get(arm, arm)
+            sums[arm] = sums.get(arm, 0.0) + weight
+        return {arm: weight for arm, weight in sums.items() if abs(weight) > 1e-12}
+
     def contrast(
         self,
         weights: Mapping[str, float],
@@ -161,7 +174,8 @@ class SeedModel:
         """The weighted sum of arms' accuracies on a level, or its mean over all levels that these arms share.
 
         Args:
-            weights: arm -> weight; the weights sum to 0.
+            weights: arm -> weight; the weights sum to 0. Weights of arms with the same runs are added up; if nothing is
+                left of any, the arms are compared as if their runs were others.
             level: a level's name or `ALL_LEVELS`.
             seeds: arm -> number of seeds to compute the uncertainty for, as if the arm had so many; to plan.
             questions: a multiple of the present number of videos and questions, likewise.
@@ -169,7 +183,7 @@ class SeedModel:
         Raises:
             ValueError: weights do not sum to 0, all are 0, or the arms have not all answered the level.
         """
-        used = {arm: float(weight) for arm, weight in weights.items() if weight}
+        used = self.by_runs(weights) or {arm: float(weight) for arm, weight in weights.items() if weight}
         if not used or abs(sum(used.values())) > 1e-9:
             raise ValueError(f"a contrast's weights sum to 0 and are not all 0, not {dict(weights)}")
         shared = self.shared_levels(used)
@@ -234,7 +248,7 @@ class SeedModel:
             arms = {
                 arm: [of[level] for level in levels]
                 for arm, of in self.cells.items()
-                if arm not in self.unseeded and self.seeds(arm) > 1 and {*levels} <= {*of}
+                if not {arm} & {*self.unseeded, *self.same_runs} and self.seeds(arm) > 1 and {*levels} <= {*of}
             }
             self._factors[levels] = self.scatter.level_factor(arms) if len(self.levels) > 1 else 1.0
         return self._factors[levels]

@@ -40,6 +40,7 @@ class Study:
     endpoint: str = "accuracy"  # what is compared: "accuracy", or a measured reward such as "soft_accuracy"
     adaptive: AdaptiveGrid | None = None  # the looks of a grid that adds seeds until its comparisons are decided
     differences: Sequence[SettingRow] = ()  # settings in which arms differ from those that they are compared with
+    interactions: Sequence[tuple[str, str, str, str]] = ()  # (arm, arm changed, other, other changed), as planned
 
     @property
     def endpoint_column(self) -> str:
@@ -163,7 +164,6 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
     comparisons = [(arm, other) for arm, other in grid["comparisons"]]
     margin = grid.get("equivalence_margin", EQUIVALENCE_MARGIN)
     unseeded, endpoint = grid.get("unseeded", ()), grid.get("endpoint", "accuracy")
-    adaptive = read_adaptive(folder)
     return Study(
         grid["name"],
         grid["question"],
@@ -173,8 +173,9 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
         margin,
         unseeded,
         endpoint,
-        adaptive,
         differences=[SettingRow(**row) for row in grid.get("differences", ())],
+        adaptive=read_adaptive(folder),
+        interactions=[(a, a_changed, b, b_changed) for a, a_changed, b, b_changed in grid.get("interactions", ())],
     )
 
 

@@ -14,24 +14,33 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.study.comparison import Comparison
+from rlvid.study.comparison import Comparison, Interaction
 from rlvid.study.contrasts import UNDECIDED
 from rlvid.study.design import DesignRow
 from rlvid.study.measures import MeasureDifferenceRow, MeasureRow
-from rlvid.study.noise_rows import NoiseCellRow, NoiseResponseRow
+from rlvid.study.noise_rows import NoiseCellRow, NoiseGainRow, NoiseResponseRow
 from rlvid.study.rows import ArmRow, LookRow, MissingRow
 from rlvid.study.runs import NOT_STARTED
 from rlvid.study.stats import Interval
 from rlvid.study.strip import Strip
 
-VERDICT_COLORS = {  # by the first word of a verdict
+VERDICT_COLORS = {  # by what a verdict starts with
     "better": "bold green",
     "worse": "bold red",
     "equivalent": "cyan",
     "undecided": "yellow",
     "one": "yellow",
+    "costs less": "bold green",
+    "costs more": "bold red",
+    "yes": "bold green",
+    "no": "bold red",
 }
 NONE = "–"  # shown where there is no number
+
+
+def verdict_color(verdict: str) -> str:
+    """The style of rich that a verdict is shown in."""
+    return next(color for start, color in VERDICT_COLORS.items() if verdict.startswith(start))
 
 
 def design_table(rows: Sequence[DesignRow]) -> Table:
@@ -42,22 +51,26 @@ def design_table(rows: Sequence[DesignRow]) -> Table:
     return table
 
 
-def comparison_table(comparisons: Sequence[Comparison], width: int) -> Table:
-    """Return every comparison; from 100 columns on with a drawn interval, and from 130 on with all its numbers."""
+def comparison_table(comparisons: Sequence[Comparison], width: int, scale: str = "worse│better") -> Table:
+    """Return every comparison; from 100 columns on with a drawn interval, and from 130 on with all its numbers.
+
+    `scale` says what lies left and right of 0.
+    """
     wide, widest = width >= 100, width >= 130
     table = empty_table("comparison")
     paired = comparisons[0].alone is not None
-    drawn = ["worse│better"] if wide else []
+    drawn = [scale] if wide else []
     alone = ["alone"] if widest and paired else []
-    p_these_runs = ["p, these runs"] if widest and paired else []
+    has_p_these_runs = any(row.p_these_runs is not None for row in comparisons)
+    p_these_runs = ["p, these runs"] if widest and paired and has_p_these_runs else []
     needed = [*(["seeds"] if paired else []), "times"] if wide else []
     for name in ("points", "95 % interval", *drawn, *alone, "p", *p_these_runs, "verdict", *needed):
         table.add_column(name, justify="left" if name in ("verdict", *drawn) else "right", no_wrap=True)
     reach = max(max(-row.difference.low, row.difference.high) for row in comparisons) or 1.0
-    for (a, b), group in groupby(comparisons, key=lambda row: (row.a, row.b)):
-        table.add_row(Text(f"{a}\nagainst {b}"))
+    for heading, group in groupby(comparisons, key=_heading):
+        table.add_row(Text(heading))
         for row in group:
-            color = VERDICT_COLORS[row.verdict.split()[0].rstrip(":")]
+            color = verdict_color(row.verdict)
             table.add_row(
                 Text(f" {row.condition}"),
                 f"{100 * row.difference.value:+.1f}",
@@ -71,6 +84,12 @@ def comparison_table(comparisons: Sequence[Comparison], width: int) -> Table:
             )
         table.add_section()
     return table
+
+
+def _heading(row: Comparison) -> str:
+    if isinstance(row, Interaction):
+        return f"{row.a} to {row.a_changed}\nagainst {row.b} to {row.b_changed}"
+    return f"{row.a}\nagainst {row.b}"
 
 
 def format_needed(comparison: Comparison) -> tuple[str, str]:
@@ -125,16 +144,30 @@ def noise_cell_table(rows: Sequence[NoiseCellRow]) -> Table:
 
 
 def noise_response_table(rows: Sequence[NoiseResponseRow]) -> Table:
-    """Return each method's kept gain and slope, and how many of its cells they are computed from."""
+    """Return each method's slope over J and the gain that it keeps, and from how many of its cells."""
     table = empty_table("method")
-    for name in ("cells", "seeds", "lowest J", "kept", "95 % interval", "slope", "95 % interval"):
+    for name in ("cells", "lowest J", "slope", "95 % interval", "gain kept", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        kept, slope = row.kept_gain, row.slope
-        kept_cells = (f"{kept.value:.2f}", f"{kept.low:.2f} to {kept.high:.2f}") if kept else (NONE, "")
-        slope_cells = (f"{100 * slope.value:+.1f}", _signed_ends(slope)) if slope else (NONE, "")
-        cells, seeds = done_of(row.cells, row.planned_cells), str(row.seeds)
-        table.add_row(Text(row.method), cells, seeds, _rate(row.lowest_j), *kept_cells, *slope_cells)
+        slope_cells = (f"{100 * row.slope.value:+.1f}", _signed_ends(row.slope)) if row.slope else (NONE, "")
+        kept_cells = (f"{row.gain_kept.value:.2f}", _bounds(row.gain_kept)) if row.gain_kept else (NONE, row.note)
+        table.add_row(
+            Text(row.method), done_of(row.cells, row.planned_cells), _rate(row.lowest_j), *slope_cells, *kept_cells
+        )
+    return table
+
+
+def noise_gain_table(rows: Sequence[NoiseGainRow]) -> Table:
+    """Return the share of its gain that each method keeps under each noise, and whether it is 80 % or more."""
+    table = empty_table("method, noise")
+    for name in ("gain kept", "95 % interval", "keeps 80 %"):
+        table.add_column(name, justify="left" if name == "keeps 80 %" else "right", no_wrap=True)
+    for method, group in groupby(rows, key=lambda row: row.method):
+        table.add_row(Text(method, "bold"))
+        for row in group:
+            words = Text(row.keeps, verdict_color(row.keeps))
+            table.add_row(Text(f"  {row.noise}"), f"{row.gain_kept.value:.2f}", _bounds(row.gain_kept), words)
+        table.add_section()
     return table
 
 
@@ -190,6 +223,15 @@ def done_of(done: int, planned: int) -> str:
 
 def _ends(interval: Interval) -> str:
     return f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"
+
+
+def _bounds(interval: Interval) -> str:
+    """The ends of the interval of a ratio, each of which may be infinite."""
+    if isinf(interval.low) and isinf(interval.high):
+        return "unbounded"
+    if isinf(interval.low) or isinf(interval.high):
+        return f"below {interval.high:.2f}" if isinf(interval.low) else f"above {interval.low:.2f}"
+    return f"{interval.low:.2f} to {interval.high:.2f}"
 
 
 def _signed_ends(interval: Interval) -> str:

@@ -99,6 +99,32 @@ def test_settings_cannot_change_after_the_first_look(tmp_path):
     assert read_study(tmp_path).adaptive.max_seeds == 3
 
 
+def test_an_interaction_is_decided_like_a_comparison(tmp_path):
+    """`better` gains 35 points over the base and `equal` none: the change to the base costs `better` more."""
+    named, calls, accuracy = ("better", "base", "equal", "base"), [], {"base": 0.4, "better": 0.75, "equal": 0.42}
+    run = runner(tmp_path, accuracy, calls)
+
+    def run_and_plan(seeds):
+        done = run(seeds)
+        plan = json.loads((tmp_path / "grid.json").read_text())
+        (tmp_path / "grid.json").write_text(json.dumps(plan | {"interactions": [named]}))
+        return done
+
+    settings = (tmp_path, PAIRS, ARMS, UNSEEDED, 0.05, 8)
+    run_until_decided(*settings, run_and_plan, [named])
+    state = json.loads((tmp_path / STATE_FILE).read_text())
+    looks = state["looks"]["better to base | equal to base"]
+    assert looks[-1]["verdict"] == "better" and state["contrasts"]["better to base | equal to base"]["base"] == 0
+    alpha = read_study(tmp_path).adaptive.comparisons["better | base"].alpha
+    assert alpha == pytest.approx(0.05 / 2 / 3), "all levels' half is for two comparisons and one interaction"
+    [row] = report(tmp_path, plots=False).interactions
+    assert row.verdict == "costs more" and row.difference.low == pytest.approx(looks[-1]["low"])
+    shown = [row for row in report(tmp_path, plots=False).looks if row.comparison == "better to base | equal to base"]
+    assert shown[-1].verdict == "costs more"
+    with pytest.raises(UserError, match="other comparisons"):
+        run_until_decided(*settings, run_and_plan)
+
+
 def test_further_seeds_follow_the_named_ones():
     grid = Grid("g", "?", seeds=(4, 7), control="a", arms={"a": {}, "b": {}})
     assert grid.seed_numbers(1) == [4] and grid.seed_numbers(4) == [4, 7, 8, 9]

@@ -16,6 +16,7 @@ from rlvid.errors import UserError
 from rlvid.grids.cell import select_cells
 from rlvid.grids.grid import Grid
 from rlvid.registry import build
+from rlvid.study.study import read_study
 from rlvid.utils.files import read_jsonl
 from tests.helpers.grids import FAILING, wait_until
 
@@ -75,6 +76,9 @@ def test_cells_with_equal_configs_are_one_run():
         ({"control": "bas"}, "has no arm 'bas'. Did you mean 'base'?"),
         ({"comparisons": (("sft clean", "base"),)}, "Did you mean 'sft, clean'?"),
         ({"unseeded": ("bse",)}, "Did you mean 'base'?"),
+        ({"interactions": (("sft, clean", "sft, nosy", "grpo, clean", "grpo, noisy"),)}, "Did you mean 'sft, noisy'?"),
+        ({"interactions": (("sft, clean", "sft, noisy"),)}, "an interaction is (arm, arm changed, other, other chang"),
+        ({"interactions": (("sft, clean", "sft, noisy") * 2,)}, "of which one change differs from the other, not ("),
         ({"equivalence_margin": 3.0}, "equivalence_margin must be a share such as 0.03, not 3.0"),
     ],
 )
@@ -82,6 +86,14 @@ def test_an_unknown_arm_or_a_margin_that_is_no_share_is_an_error(fields, message
     with pytest.raises(UserError) as error:
         make_grid(**fields).cells("nano")
     assert message in str(error.value)
+
+
+def test_interactions_are_written_into_the_plan(tmp_path):
+    planned = ("sft, clean", "sft, noisy", "grpo, clean", "grpo, noisy")
+    grid = make_grid(interactions=(planned,), unseeded=("base",))
+    assert grid.main(["--out", str(tmp_path)], command=("-c", "")) in (0, 1)
+    assert json.loads((tmp_path / "grid.json").read_text())["interactions"] == [list(planned)]
+    assert read_study(tmp_path).interactions == [planned]
 
 
 @pytest.mark.parametrize("script", EXPERIMENTS, ids=lambda path: path.stem)
