@@ -64,7 +64,7 @@ def channel_warning(algorithm: Algorithm, noise: Noise, kind: str) -> str | None
         fix = "set algorithm.wrong_labels" if hasattr(algorithm, "wrong_labels") else "use s_grpo with wrong_labels"
         return (
             f"algorithm {name!r} corrects verdicts that err independently, but noise {kind!r} errs for whole groups: "
-            f"{fix}, or soft_label for labels, or noise.kind = 'verifier' with noise.fresh"
+            f"{fix}, or use soft_label, or noise.kind = 'verifier' with noise.fresh"
         )
     if assumed == "labels" and not noise.errs_for_whole_groups:
         return (
