@@ -4,8 +4,9 @@ The comparisons are paired by seed: all algorithms see the same prompts with the
 wrong at 20 % are also wrong at 40 %. Corrections get the true error rates of their cell. Youden's J is the share of the
 clean gradient that the noise leaves. Within each cell, the report compares every algorithm with GRPO.
 
-Known limits: for symmetric and confusable noise the corrections assume that each verdict errs independently, but a
-wrong label is wrong for the whole group. With `accuracy` alone, `backward` multiplies the gradient by 1 / J, and AdamW
+Known limits: corrections with error rates assume that each verdict errs independently, as in "fresh errors". A wrong
+label (symmetric, confusable) is wrong for the whole group; "s_grpo, labels" and "backward, labels" weigh groups by the
+probability that their label is right. With `accuracy` alone, `backward` multiplies the gradient by 1 / J, and AdamW
 cancels that; beside `format`, as here, it lowers that reward's relative weight.
 
 rlvid grid experiments/noise_robustness.py --jobs 2
@@ -24,6 +25,12 @@ NOISE: dict[str, Settings] = {
     "confusable 20 %": {"noise.kind": "confusable", "noise.rate": 0.2},
     "false positives 20 %": {"noise.kind": "verifier", "noise.false_positives": 0.2},
     "false negatives 20 %": {"noise.kind": "verifier", "noise.false_negatives": 0.2},
+    "fresh errors": {  # as symmetric 40 %, but drawn anew for each completion
+        "noise.kind": "verifier",
+        "noise.fresh": True,
+        "noise.false_positives": 0.133,
+        "noise.false_negatives": 0.4,
+    },
 }
 
 
@@ -44,6 +51,14 @@ def with_true_rates(algorithm: str, twin: str, levels: Mapping[str, str]) -> Set
     positives, negatives = rates(levels["noise"])
     fields = {"algorithm.false_positives": positives, "algorithm.false_negatives": negatives}
     return {"algorithm": algorithm, **NO_KL, **fields}
+
+
+def with_label_posterior(algorithm: str, twin: str, levels: Mapping[str, str]) -> Settings | None:
+    """Return a correction with the true rate of wrong labels: its twin in the clean cell, None for verifier noise."""
+    if levels["noise"] == CLEAN:
+        return with_true_rates(algorithm, twin, levels)
+    rate = NOISE[levels["noise"]].get("noise.rate")
+    return {"algorithm": algorithm, **NO_KL, "algorithm.wrong_labels": rate} if rate else None
 
 
 def without_wrong_labels(levels: Mapping[str, str]) -> Settings | None:
@@ -68,6 +83,8 @@ ALGORITHMS: dict[str, Settings | Callable[[Mapping[str, str]], Settings | None]]
     "noise_corrected_grpo": partial(with_true_rates, "noise_corrected_grpo", "grpo"),
     "backward": partial(with_true_rates, "backward", "dr_grpo"),
     "forward": partial(with_true_rates, "forward", "forward"),
+    "s_grpo, labels": partial(with_label_posterior, "s_grpo", "grpo"),
+    "backward, labels": partial(with_label_posterior, "backward", "dr_grpo"),
     "olr": {"algorithm": "olr", **NO_KL},
     "oracle": without_wrong_labels,
     "majority vote": partial(clean_only, {"algorithm": "ttrl", **NO_KL}),

@@ -64,6 +64,11 @@ class Noise:
         """The reward whose verdicts are wrong; "" if the noise is not in the verdicts but in the evidence."""
         return ""
 
+    @property
+    def errs_for_whole_groups(self) -> bool:
+        """Whether all completions of a prompt get wrong verdicts together, as with a wrong label."""
+        return False
+
     def youden_j(self, num_options: int = 4) -> float | None:
         """Return Youden's J: the share of the clean gradient in the expected noisy one; None without a closed form.
 

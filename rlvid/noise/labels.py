@@ -58,6 +58,11 @@ class LabelNoise(Noise):
         """The accuracy reward, which compares answers with the label."""
         return "accuracy"
 
+    @property
+    def errs_for_whole_groups(self) -> bool:
+        """Whether any label is wrong."""
+        return self.rate > 0 and not self.drop
+
     def flip_rate(self, num_options: int) -> float:
         """Return the expected share of labels that become wrong."""
         return self.rate

@@ -99,6 +99,11 @@ class GroupFlip(VerdictNoise):
         is_flipped = uniform_hash(self.seed, "group_flip", prompt.id, step) < self.rate
         return 1 - value if is_flipped else value
 
+    @property
+    def errs_for_whole_groups(self) -> bool:
+        """Whether any group is flipped."""
+        return self.rate > 0
+
     def youden_j(self, num_options: int = 4) -> float:
         """1 - 2 rate: in a flipped group, right answers are paid as wrong ones are elsewhere."""
         return 1 - 2 * self.rate

@@ -1,4 +1,4 @@
-"""Find noise corrections that correct nothing on the configured reward mix, before the first step.
+"""Find noise corrections that correct nothing on the configured reward mix, or other errors, before the first step.
 
 The verdicts of a verifier that errs at constant rates are an affine function of the right ones. Group z-scores cancel a
 correction of them, and other group baselines leave a constant factor of it. An algorithm with a correction names its
@@ -21,6 +21,7 @@ from torch import Tensor
 from rlvid.algorithm import Algorithm
 from rlvid.data.benchmark import EMBEDDED
 from rlvid.errors import UserError
+from rlvid.noise.base import Noise
 from rlvid.types import Batch, Step
 
 TOLERANCE = 1e-3  # relative to the largest credit: constants that guard a division may differ that much
@@ -62,6 +63,30 @@ def refuse_idle_correction(algorithm: Algorithm, noise_kind: str, data: str) -> 
             f"{' and '.join(given)} correct errors that {data!r} does not have without noise: set noise.kind "
             f"(`rlvid list noise`), or choose the algorithm without the correction"
         )
+
+
+def channel_warning(algorithm: Algorithm, noise: Noise, kind: str) -> str | None:
+    """A warning if the algorithm corrects another kind of errors than the noise of this `kind` makes; else None.
+
+    Errors that are independent for each completion and errors that are the same for a whole group need different
+    corrections. None without noise in the verdicts, and for algorithms without an assumption about them.
+    """
+    assumed = getattr(algorithm, "assumed_errors", None)
+    if assumed is None or noise.corrupted_reward != getattr(algorithm, "outcome", ""):
+        return None
+    name = algorithm_name(algorithm)
+    if assumed == "verdicts" and noise.errs_for_whole_groups:
+        fix = "set algorithm.wrong_labels" if hasattr(algorithm, "wrong_labels") else "use s_grpo with wrong_labels"
+        return (
+            f"algorithm {name!r} corrects verdicts that err independently, but noise {kind!r} errs for whole groups: "
+            f"{fix}, or use soft_label, or noise.kind = 'verifier' with noise.fresh"
+        )
+    if assumed == "labels" and not noise.errs_for_whole_groups:
+        return (
+            f"algorithm {name!r} with wrong_labels corrects labels that are wrong for whole groups, but noise {kind!r} "
+            "errs for each completion: set false_positives and false_negatives instead"
+        )
+    return None
 
 
 def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], num_generations: int) -> float | None:

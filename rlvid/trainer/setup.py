@@ -39,7 +39,7 @@ from rlvid.trainer.evidence import (
     load_judge_models,
     needs_reference,
 )
-from rlvid.trainer.noop_check import noop_warning, refuse_idle_correction
+from rlvid.trainer.noop_check import channel_warning, noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
@@ -115,7 +115,8 @@ class TrainerSetup:
     def _load_data(self) -> None:
         """Training prompts, held-out levels, and what noise changed; refuse rewards that the data cannot serve."""
         config = self.config
-        if message := noop_warning(self.algorithm, self.mix.weights, config.train.num_generations):
+        noop = noop_warning(self.algorithm, self.mix.weights, config.train.num_generations)
+        for message in filter(None, (noop, channel_warning(self.algorithm, self.noise, config.noise.kind))):
             self.display.warn(message)
         if config.model == "nano" and config.data not in EMBEDDED:
             self.display.warn(

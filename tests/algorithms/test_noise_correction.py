@@ -126,6 +126,74 @@ def test_noise_corrected_grpo_divides_by_what_s_grpo_multiplies_with():
     assert advantages_of("noise_corrected_grpo", step, **rates).abs().max() < 9
 
 
+# --- Wrong labels
+
+LABELS = {"wrong_labels": 0.3}  # of four options
+
+
+def test_the_posterior_of_a_label_equals_hand_computed_values():
+    """P = .7 k / (.7 k + .1 (8 - k)) and w = (4 P - 1) / 3 for k of 8 accepted completions."""
+    algorithm, step = build("algorithms", "s_grpo", **LABELS), verdict_step(success_groups())
+    posterior, slope = algorithm.label_posterior(step)[:, 0], algorithm.label_slope(step)[:, 0]
+    assert posterior[[0, 1, 2, 4, 7, 8]].tolist() == pytest.approx([0, 0.7 / 1.4, 1.4 / 2, 2.8 / 3.2, 4.9 / 5, 1])
+    assert slope[[1, 2, 4, 7]].tolist() == pytest.approx([1 / 3, 0.6, 2.5 / 3, 2.92 / 3])
+    expected = algorithm.corrected_verdicts(step)[2]  # P for two of eight, (1 - P) / 3 for the others
+    assert expected.tolist() == pytest.approx([0.7] * 2 + [0.1] * 6)
+    by_bayes = build("algorithms", "soft_label", eta=0.3)
+    shares = {"A": 2 / 8, "B": 3 / 8, "C": 3 / 8, "D": 0.0}
+    assert by_bayes.posterior("A", shares)["A"] == pytest.approx(posterior[2].item()), "the votes of this group alone"
+
+
+def test_corrections_of_wrong_labels_weigh_groups_by_their_labels():
+    step = verdict_step(success_groups()[1:8])
+    w = torch.tensor([(4 * 0.7 * k / (0.7 * k + 0.1 * (8 - k)) - 1) / 3 for k in range(1, 8)])[:, None]
+    z = advantages_of("s_grpo", step, false_positives=0.0, false_negatives=0.0)
+    assert torch.allclose(advantages_of("s_grpo", step, **LABELS), w * z, atol=1e-6)
+    centred = (step.columns["accuracy"] - step.columns["accuracy"].mean(-1, keepdim=True)).float()
+    for name in ("backward", "noise_corrected_dr_grpo"):
+        assert torch.allclose(advantages_of(name, step, **LABELS), w * centred, atol=1e-6)
+        by_batch = advantages_of(name, step, scale_rewards="batch", **LABELS)
+        assert torch.allclose(by_batch / by_batch[3, 0], w * centred / (w * centred)[3, 0], atol=1e-5)
+    per_verdict = advantages_of("s_grpo", step, false_positives=0.1, false_negatives=0.3)
+    assert not per_verdict[5:].any() and (w[5:] > 0.9).all(), "the groups that the verdict channel silences"
+
+
+def test_under_wrong_labels_the_posterior_comes_nearer_to_the_clean_credit():
+    """2,000 prompts whose right option is drawn from the policy's own shares; 30 % of the labels are wrong."""
+    generator = torch.Generator().manual_seed(0)
+    shares = -torch.rand(2000, 4, generator=generator).double().log()
+    shares = shares / shares.sum(-1, keepdim=True)
+    right = torch.multinomial(shares, 1, generator=generator)
+    answers = torch.multinomial(shares, 8, replacement=True, generator=generator)
+    is_wrong = torch.rand(2000, 1, generator=generator) < 0.3
+    labels = torch.where(is_wrong, (right + torch.randint(1, 4, (2000, 1), generator=generator)) % 4, right)
+    clean, noisy = verdict_step((answers == right).double()), verdict_step((answers == labels).double())
+
+    def cosine(name, twin, **options):
+        """The cosine of the credit from noisy labels and that of the uncorrected twin from clean ones."""
+        credit, target = advantages_of(name, noisy, **options), advantages_of(twin, clean)
+        return torch.cosine_similarity(credit.flatten(), target.flatten(), dim=0).item()
+
+    rates, plain = {"false_positives": 0.1, "false_negatives": 0.3}, cosine("dr_grpo", "dr_grpo")
+    assert cosine("backward", "dr_grpo", **rates) == pytest.approx(plain, abs=1e-5), "one factor for all groups"
+    assert cosine("backward", "dr_grpo", **LABELS) > plain + 0.01
+    by_verdict, by_label = cosine("s_grpo", "grpo", **rates), cosine("s_grpo", "grpo", **LABELS)
+    assert by_verdict < cosine("grpo", "grpo") - 0.05, "error rates per verdict do harm"
+    assert by_label > cosine("grpo", "grpo") + 0.01
+    assert [by_verdict, cosine("grpo", "grpo"), by_label] == pytest.approx([0.52, 0.59, 0.61], abs=0.006)
+
+
+def test_settings_that_wrong_labels_contradict_are_refused():
+    for name in ("s_grpo", "backward", "noise_corrected_dr_grpo"):
+        with pytest.raises(UserError, match=r"wrong_labels must be from 0 to below 1 - 1 / options, not 0\.75 with 4"):
+            build("algorithms", name, wrong_labels=0.75)
+        with pytest.raises(UserError, match="set either it or wrong_labels"):
+            build("algorithms", name, wrong_labels=0.2, estimate=True)
+    for name in ("forward", "noise_corrected_grpo"):
+        with pytest.raises(UserError, match="wrong_labels"):
+            build("algorithms", name, wrong_labels=0.2)
+
+
 # --- Error rates
 
 

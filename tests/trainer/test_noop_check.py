@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from rlvid.config import NoiseConfig
 from rlvid.errors import UserError
+from rlvid.noise.apply import build_noise
 from rlvid.registry import build
-from rlvid.trainer.noop_check import enumerate_verdicts, noop_warning
+from rlvid.trainer.noop_check import channel_warning, enumerate_verdicts, noop_warning
 from tests.helpers import toy
 from tests.helpers.steps import RATES, J, advantages_of
 
@@ -69,6 +71,34 @@ def test_adamw_cancels_a_constant_gain_but_a_learning_rate_over_j_is_another_run
 )
 def test_a_correction_with_an_effect_gives_no_warning(name, mix, options):
     assert noop_warning(build("algorithms", name, **options), mix, 8) is None
+
+
+@pytest.mark.parametrize(
+    "name, options, noise, words",
+    [
+        (
+            "s_grpo",
+            {},
+            {"kind": "symmetric", "rate": 0.3},
+            "'symmetric' errs for whole groups: set algorithm.wrong_lab",
+        ),
+        ("forward", {}, {"kind": "confusable", "rate": 0.3}, "errs for whole groups: use s_grpo with wrong_labels"),
+        ("noise_corrected_grpo", {"estimate": True}, {"kind": "group_flip", "rate": 0.3}, "errs for whole groups"),
+        ("backward", {"wrong_labels": 0.3}, {"kind": "verifier", "false_negatives": 0.3}, "errs for each completion"),
+        ("s_grpo", {"wrong_labels": 0.3}, {"kind": "symmetric", "rate": 0.3}, ""),
+        ("backward", RATES, {"kind": "verifier", "false_negatives": 0.3}, ""),
+        ("s_grpo", {}, {"kind": "symmetric", "rate": 0.3, "drop": True}, ""),
+        ("s_grpo", {}, {"kind": "verifier", "false_negatives": 0.3, "column": "format"}, ""),
+        ("s_grpo", {}, {"kind": ""}, ""),
+        ("grpo", {}, {"kind": "symmetric", "rate": 0.3}, ""),
+        ("soft_label", {}, {"kind": "symmetric", "rate": 0.3}, ""),
+    ],
+)
+def test_a_correction_of_other_errors_than_those_of_the_noise_is_named(name, options, noise, words):
+    fields = dict(noise)
+    config = NoiseConfig(kind=fields.pop("kind"), fields=fields)
+    warning = channel_warning(build("algorithms", name, **options), build_noise(config), config.kind)
+    assert (warning is None) if not words else (words in warning and "\n" not in warning)
 
 
 def test_the_check_leaves_the_global_random_generator_alone():
