@@ -38,6 +38,7 @@ class Study:
     unseeded: Sequence[str] = ()  # arms that do not depend on the seed, such as an untrained base
     endpoint: str = "accuracy"  # what is compared: "accuracy", or a measured reward such as "soft_accuracy"
     adaptive: AdaptiveGrid | None = None  # the looks of a grid that adds seeds until its comparisons are decided
+    tuning: str = ""  # how the settings of the arms were chosen; "" for a grid without tuned settings
 
     @property
     def endpoint_column(self) -> str:
@@ -163,7 +164,16 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
     unseeded, endpoint = grid.get("unseeded", ()), grid.get("endpoint", "accuracy")
     adaptive = read_adaptive(folder)
     return Study(
-        grid["name"], grid["question"], grid["control"], comparisons, runs, margin, unseeded, endpoint, adaptive
+        grid["name"],
+        grid["question"],
+        grid["control"],
+        comparisons,
+        runs,
+        margin,
+        unseeded,
+        endpoint,
+        adaptive,
+        grid.get("tuning", ""),
     )
 
 
