@@ -1,6 +1,11 @@
 """The demo: do SFT and GRPO improve the base at each level, and what do wrong labels cost them?
 
+Each level is asked the first 400 of its 1,000 questions, so that the demo takes minutes; --set eval.limit=0 asks all.
+Learning rates are those of the presets. To choose them on the level dev instead, run rlvid tune and name its file as
+Grid(tuned=...); the arms with wrong labels take the clean arms' choice.
+
 rlvid grid experiments/quickstart.py --jobs 2      # or: make demo
+rlvid tune experiments/quickstart.py --jobs 2      # three learning rates for each arm, on dev
 """
 
 from rlvid.grids import Grid
@@ -29,6 +34,9 @@ GRID = Grid(
         ("sft, 30 % flipped", "sft, clean"),
         ("grpo, 30 % flipped", "grpo, clean"),
     ),
+    settings={"eval.limit": 400},
+    tune={"train.learning_rate": (3e-5, 1e-4, 3e-4)},
+    tune_as={"sft, 30 % flipped": "sft, clean", "grpo, 30 % flipped": "grpo, clean"},
 )
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 from rlvid.utils.renamed import renamed_hint
 
-__all__ = ["attention", "audit", "compare", "evaluate", "export", "grid", "report", "train", "watch"]
+__all__ = ["attention", "audit", "compare", "evaluate", "export", "grid", "report", "train", "tune", "watch"]
 
 
 def __getattr__(name: str) -> Any:

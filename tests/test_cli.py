@@ -162,11 +162,12 @@ import importlib, pkgutil, rlvid
 for module in pkgutil.iter_modules(rlvid.__path__, "rlvid."):  # a module of that name would hide the function
     if module.name != "rlvid.__main__":
         importlib.import_module(module.name)
-from rlvid import attention, audit, compare, evaluate, export, grid, report, train, watch
+from rlvid import attention, audit, compare, evaluate, export, grid, report, train, tune, watch
 from rlvid import api
-for function in (attention, audit, compare, evaluate, export, grid, report, train, watch):
+for function in (attention, audit, compare, evaluate, export, grid, report, train, tune, watch):
     assert function is getattr(api, function.__name__), function
-assert set(rlvid.__all__) == {"attention", "audit", "compare", "evaluate", "export", "grid", "report", "train", "watch"}
+functions = "attention audit compare evaluate export grid report train tune watch"
+assert rlvid.__all__ == functions.split()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,7 @@ Heavy modules are imported inside the functions, so that importing this package 
 
 from rlvid.api.benchmarks import BENCHES, bench
 from rlvid.api.runs import check_config, estimate_memory, evaluate, export, train
-from rlvid.api.studies import attention, audit, compare, grid, report, watch
+from rlvid.api.studies import attention, audit, compare, grid, report, tune, watch
 
 __all__ = [
     "BENCHES",
@@ -20,5 +20,6 @@ __all__ = [
     "grid",
     "report",
     "train",
+    "tune",
     "watch",
 ]

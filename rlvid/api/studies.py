@@ -12,6 +12,7 @@ from rlvid.utils.files import write_text
 from rlvid.utils.renamed import renamed_hint
 
 if TYPE_CHECKING:
+    from rlvid.grids import Grid
     from rlvid.study.report import Report
 
 
@@ -25,6 +26,37 @@ def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
     Returns:
         The exit code: 0, 1 if a cell failed, 2 for an error in the input.
     """
+    return _read_grid(script).main(list(arguments))
+
+
+def tune(
+    script: str | Path,
+    preset: str = "",
+    jobs: int | None = None,
+    out: str | Path | None = None,
+    overrides: Sequence[str] = (),
+) -> int:
+    """Try the settings that an experiment script names in `Grid(tune=...)`, and choose on the level "dev" alone.
+
+    What was chosen and tried is written to tuned/NAME-PRESET.toml beside the script. Resumable.
+
+    Args:
+        script: a Python file that defines GRID, such as experiments/quickstart.py.
+        preset: what the trials start from; default: that of the grid.
+        jobs: trials at a time; default: one per GPU, or 1.
+        out: the folder of the trials; by default runs/tune-NAME-PRESET.
+        overrides: TOML assignments for all trials, such as `train.max_steps=40`.
+
+    Returns:
+        The exit code: 0, or 1 if a trial did not come to an end.
+    """
+    from rlvid.grids.tune import tune
+
+    return tune(_read_grid(script), Path(script), preset, jobs, Path(out) if out else None, overrides)
+
+
+def _read_grid(script: str | Path) -> Grid:
+    """Run an experiment script and return its GRID. Raises UserError if it cannot be run or has none."""
     import runpy
 
     if not Path(script).is_file():
@@ -41,7 +73,8 @@ def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
     if not callable(getattr(names.get("GRID"), "main", None)):
         found = "this file has none" if "GRID" not in names else f"it is {type(names['GRID']).__name__}"
         raise UserError(f"{script}: an experiment defines GRID = Grid(...), and {found}: see experiments/quickstart.py")
-    return names["GRID"].main(list(arguments))
+    grid: Grid = names["GRID"]
+    return grid
 
 
 def report(

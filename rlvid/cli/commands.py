@@ -36,6 +36,11 @@ def grid(args: argparse.Namespace) -> int:
     return api.grid(args.script, args.arguments)
 
 
+def tune(args: argparse.Namespace) -> int:
+    """Choose the settings of an experiment's arms."""
+    return api.tune(args.script, args.preset, args.jobs, args.out, args.set)
+
+
 def report(args: argparse.Namespace) -> None:
     """Print the report on a folder of runs."""
     api.report(args.runs, plots=not args.no_plots, html=args.html, json=args.json, csv=args.csv)

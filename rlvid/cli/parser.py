@@ -63,6 +63,22 @@ def _grid(group: Any) -> None:
     )
 
 
+def _tune(group: Any) -> None:
+    one = _add(
+        group,
+        "tune",
+        commands.tune,
+        "try settings for each arm of an experiment, and choose on the level dev; resumable",
+    )
+    one.add_argument("script", help="a script whose grid names candidates, such as experiments/quickstart.py")
+    one.add_argument("--preset", default="", help="what all trials start from (default: that of the grid)")
+    one.add_argument("--jobs", type=int, metavar="N", help="trials run at a time (default: one per GPU, or 1)")
+    one.add_argument("--out", metavar="DIR", help="folder of the trials (default: runs/tune-NAME-PRESET)")
+    one.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="override a config key in all trials"
+    )
+
+
 def _report(group: Any) -> None:
     one = _add(group, "report", commands.report, "print tables and tests for a folder of runs, and draw its curves")
     one.add_argument("runs", help="a folder of runs, or published counts such as experiments/paper_counts.toml")
@@ -169,6 +185,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "train": _train,
     "eval": _eval,
     "grid": _grid,
+    "tune": _tune,
     "report": _report,
     "watch": _watch,
     "audit": _audit,

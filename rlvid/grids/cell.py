@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import tomli_w
@@ -45,7 +46,9 @@ class Cell:
     folder: str  # the name of the run folder; it contains the id, so different configs never share a folder
 
 
-def make_cell(arm: Arm, seed: int, preset: str, extra: Sequence[str] = ()) -> Cell:
+def make_cell(
+    arm: Arm, seed: int, preset: str, extra: Sequence[str] = (), defaults: Settings = MappingProxyType({})
+) -> Cell:
     """Build the cell of an arm and a seed.
 
     The seed of the noise is the seed of the run. An arm may set "preset": another one, such as "{preset}_sft".
@@ -55,6 +58,7 @@ def make_cell(arm: Arm, seed: int, preset: str, extra: Sequence[str] = ()) -> Ce
         seed: the seed.
         preset: of the grid.
         extra: overrides for all cells; what the arm sets takes precedence.
+        defaults: settings over those of the preset; `extra` and what the arm sets take precedence.
 
     Raises:
         UserError: the config is wrong.
@@ -63,12 +67,17 @@ def make_cell(arm: Arm, seed: int, preset: str, extra: Sequence[str] = ()) -> Ce
     if "noise.kind" in arm.settings:
         settings["noise.seed"] = seed
     cell_preset = settings.pop("preset", "{preset}").format(preset=preset)
-    overrides = (*extra, *(format_override(key, value) for key, value in settings.items()))
+    overrides = (*format_overrides(defaults), *extra, *format_overrides(settings))
     config = load(cell_preset, overrides)
     slug = re.sub(r"[^a-z0-9.]+", "-", arm.name.lower()).strip("-")
     folder = f"{slug}-seed{seed}-{config.id[:8]}"
     steps = config.train.max_steps
     return Cell(arm.name, arm.axis_levels, seed, cell_preset, overrides, steps, config.id, folder)
+
+
+def format_overrides(settings: Settings) -> list[str]:
+    """Return settings as overrides, see `format_override`."""
+    return [format_override(key, value) for key, value in settings.items()]
 
 
 def format_override(key: str, value: Any) -> str:

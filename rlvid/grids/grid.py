@@ -15,12 +15,14 @@ from rich.text import Text
 
 from rlvid.errors import UserError
 from rlvid.grids.adaptive import run_until_decided
+from rlvid.grids.arguments import parse_arguments
 from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, select_cells
 from rlvid.grids.differences import find_differences, print_parts, report_differences, to_json
 from rlvid.grids.job import Command
 from rlvid.grids.launch import launch
 from rlvid.grids.launchers import Launcher, LocalLauncher
 from rlvid.grids.slurm import SlurmLauncher, parse_slurm_settings
+from rlvid.grids.tuned import Tuned, read_tuned
 from rlvid.registry import suggest
 from rlvid.study.contrasts import interaction
 from rlvid.study.power import EQUIVALENCE_MARGIN
@@ -64,6 +66,14 @@ class Grid:
         effect_at_stake: the difference that the question is about, such as what an oracle gains; a share.
         endpoint: what is compared, named before the runs: "accuracy", or a reward that `eval.rewards` measures, such as
             "soft_accuracy", the probability of the right letter after the policy's own reasoning.
+        settings: of all arms; --set and what an arm sets take precedence.
+        tuned: a file that `rlvid tune` wrote, such as Path(__file__).parent / "tuned/NAME-{preset}.toml". What it chose
+            for an arm is applied as `settings` are. Without a file for the preset, arms are not tuned, and the report
+            says so; the grid's own preset needs one.
+        tune: what `rlvid tune` tries for each arm that trains: key -> candidates. Every combination is one trial.
+        tune_arms: arm -> its own candidates instead; they must give as many trials.
+        tune_as: arm -> the arm whose choice it takes, without trials of its own.
+        tune_seed: the seed of the trials; no run of the grid has it.
     """
 
     name: str
@@ -79,6 +89,12 @@ class Grid:
     equivalence_margin: float = 0.0
     effect_at_stake: float = 0.0
     endpoint: str = "accuracy"
+    settings: Settings = field(default_factory=dict)
+    tuned: Path | None = None
+    tune: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    tune_arms: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    tune_as: Mapping[str, str] = field(default_factory=dict)
+    tune_seed: int = 1000
 
     @property
     def margin(self) -> float:
@@ -116,19 +132,44 @@ class Grid:
             seeds: arm -> number of seeds, instead of `seeds`.
 
         Raises:
-            UserError: a config is wrong, or a name is not the name of an arm.
+            UserError: a config is wrong, a name is not the name of an arm, or an arm that trains was not tuned.
         """
-        arms = self.all_arms(preset)
+        arms, tuned = self.all_arms(preset), self.read_tuned(preset)
         self._check(arms)
         cells: list[Cell] = []
         folders: dict[str, str] = {}  # id of a config -> the folder of its first cell
         for arm in arms.values():
+            defaults = {**self.settings, **(tuned.settings(arm.name) if tuned else {})}
             count = 1 if arm.name in self.unseeded else (seeds or {}).get(arm.name, len(self.seeds))
             for seed in self.seed_numbers(count):
-                cell = make_cell(arm, seed, preset, extra)
+                cell = make_cell(arm, seed, preset, extra, defaults)
+                if tuned and cell.steps and arm.name not in tuned.arms:
+                    raise UserError(f"{tuned.path} has no settings for arm {arm.name!r}: run rlvid tune again")
                 folder = folders.setdefault(cell.id, cell.folder)
                 cells.append(replace(cell, folder=folder))
         return cells
+
+    def read_tuned(self, preset: str) -> Tuned | None:
+        """Return the tuned settings for a preset; None if the arms are not tuned for it.
+
+        Raises:
+            UserError: the grid's own preset has no file, or the file is damaged.
+        """
+        if self.tuned is None:
+            return None
+        path = Path(str(self.tuned).format(preset=Path(preset).stem))
+        tuned = read_tuned(path)
+        if tuned is None and preset == self.preset:
+            raise UserError(f"grid {self.name!r}: no file {path}: run rlvid tune on this script first, or drop tuned=")
+        return tuned if tuned and tuned.table["preset"] == preset else None
+
+    def describe_tuning(self, preset: str, extra: Sequence[str] = ()) -> str:
+        """Say how the settings of the arms were chosen; "" for a grid without `tuned`."""
+        if self.tuned is None:
+            return ""
+        tuned = self.read_tuned(preset)
+        replaced = [override.partition("=")[0] for override in extra]
+        return tuned.describe(replaced) if tuned else f"not tuned for preset {preset}: arms have the preset's settings"
 
     def main(self, argv: Sequence[str] | None = None, command: Command = TRAIN) -> int:
         """Run the command line of an experiment script.
@@ -140,7 +181,7 @@ class Grid:
         Returns:
             The exit code: 0, 1 if a cell failed, 2 for an error in the input, 130 after Ctrl-C.
         """
-        args = self._parse_arguments(argv)
+        args = parse_arguments(self.name, self.question, self.preset, argv)
         try:
             return self._run(args, command)
         except UserError as error:
@@ -180,21 +221,22 @@ class Grid:
     def _run(self, args: argparse.Namespace, command: Command) -> int:
         """List or run the selected cells; returns the exit code."""
         cells = self.cells(args.preset, args.set)
-        selected = select_cells(cells, args.only)
+        selected, tuning = select_cells(cells, args.only), self.describe_tuning(args.preset, args.set)
         suffix = f"-{Path(args.preset).stem}" if args.preset != self.preset else ""
         out = args.out or Path("runs") / f"{self.name}{suffix}"
         differences = find_differences(cells, self.pairs, self.control)
         notes = list(report_differences(differences, args.strict))
         if args.dry_run:
             note = Text(other_runs_note(cells, out), style="yellow")
-            print_parts([*notes, cell_table(selected, out), *([note] if note.plain else [])])
+            chosen = Text(f"settings: {tuning}" if tuning else "")
+            print_parts([*notes, cell_table(selected, out), *(line for line in (chosen, note) if line.plain)])
             return 0
         if args.until is None:
             if (out / STATE_FILE).is_file():
                 raise UserError(
                     f"{out} holds an adaptive grid: continue it with --until decided, or give another --out"
                 )
-            self._write_grid_file(out, cells, self.margin)
+            self.write_grid_file(out, cells, tuning)
         if args.accelerate:
             command = (*ACCELERATE_LAUNCH, "--config_file", str(args.accelerate), *command)
         launcher: Launcher
@@ -213,44 +255,21 @@ class Grid:
 
         def run(seeds: Mapping[str, int]) -> tuple[int, list[Cell]]:
             cells = self.cells(args.preset, args.set, seeds)
-            self._write_grid_file(out, cells, margin)
+            self.write_grid_file(out, cells, tuning, margin)
             return launch(cells, out, launcher, command), cells
 
         arms = list(self.all_arms(args.preset))
         return run_until_decided(out, self.pairs, arms, self.unseeded, margin, args.max_seeds, run, self.interactions)
 
-    def _parse_arguments(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        parser = argparse.ArgumentParser(prog=f"{self.name}.py", description=self.question)
-        add = parser.add_argument
-        add("--preset", default=self.preset, help="what all cells start from (default: %(default)s)")
-        add("--jobs", type=int, metavar="N", help="cells run at a time (default: one per GPU, or 1; with Slurm, all)")
-        add("--out", type=Path, metavar="DIR", help=f"(default: runs/{self.name}, or runs/{self.name}-PRESET)")
-        add(
-            "--set",
-            action="append",
-            default=[],
-            metavar="key=value",
-            help="override a config key in all cells, unless their arm sets it",
-        )
-        add("--only", nargs="+", metavar="ARM", help='run only the arms that match a pattern, such as "grpo, *"')
-        add("--launcher", choices=["local", "slurm"], default="local", help="where cells run (default: local)")
-        add(
-            "--slurm",
-            nargs="+",
-            default=[],
-            metavar="key=value",
-            help="parameters of submitit, such as partition=gpu time=240 (minutes)",
-        )
-        add("--accelerate", type=Path, metavar="YAML", help="run each cell with `accelerate launch` and this config")
-        add("--dry-run", action="store_true", help="only list the cells")
-        add("--strict", action="store_true", help="refuse arms that differ in a setting that no definition names")
-        add("--until", choices=["decided"], help="add seeds to arms until their comparisons are decided")
-        add("--max-seeds", type=int, default=8, metavar="N", help="with --until decided: at most N seeds (default: 8)")
-        add("--margin", type=float, metavar="POINTS", help="with --until decided: the margin of equivalence")
-        return parser.parse_args(argv)
+    def write_grid_file(self, out: Path, cells: Sequence[Cell], tuning: str, margin: float | None = None) -> None:
+        """Write grid.json, from which the report reads the plan.
 
-    def _write_grid_file(self, out: Path, cells: Sequence[Cell], margin: float) -> None:
-        """Write grid.json, from which the report reads the plan."""
+        Args:
+            out: the folder of the grid.
+            cells: all cells.
+            tuning: how the settings of the arms were chosen, see `describe_tuning`.
+            margin: of equivalence; default: `margin`.
+        """
         rows = [
             {
                 "arm": cell.arm,
@@ -266,8 +285,9 @@ class Grid:
             "name": self.name,
             "question": self.question,
             "control": self.control,
-            "equivalence_margin": margin,
+            "equivalence_margin": self.margin if margin is None else margin,
             "endpoint": self.endpoint,
+            "tuning": tuning,
             "unseeded": self.unseeded,
             "comparisons": self.pairs,
             "differences": to_json(find_differences(cells, self.pairs, self.control)),

@@ -30,6 +30,8 @@ def design_rows(study: Study) -> list[DesignRow]:
         rows.append(DesignRow("further arms" if axes else "arms", SEPARATOR.join(arms)))
     rows.append(DesignRow("control", study.control))
     rows.append(DesignRow("seeds", SEPARATOR.join(_seeds(study))))
+    if study.tuning:
+        rows.append(DesignRow("settings", study.tuning))
     if study.levels:
         questions = [f"{level}: {len(ids)}" for level, ids in study.levels.items()]
         rows.append(DesignRow("questions", SEPARATOR.join(questions)))

@@ -56,9 +56,7 @@ def settings_section(rows: Sequence[SettingRow], changed: Sequence[ChangedPlugin
     """Return the table of settings with a warning about those that nobody named, and about changed plug-in files."""
     parts: list[Table | Text] = [setting_table(rows)] if rows else []
     if unnamed := [row for row in rows if not row.named]:
-        words = (
-            f"{len(unnamed)} of these settings are named by no arm's definition: comparisons measure them too."
-        )
+        words = f"{len(unnamed)} of these settings are named by no arm's definition: comparisons measure them too."
         parts.append(Text(words, style="yellow"))
     return parts + [Text(str(plugin), style="yellow") for plugin in changed]
 

@@ -41,6 +41,7 @@ class Study:
     adaptive: AdaptiveGrid | None = None  # the looks of a grid that adds seeds until its comparisons are decided
     differences: Sequence[SettingRow] = ()  # settings in which arms differ from those that they are compared with
     interactions: Sequence[tuple[str, str, str, str]] = ()  # (arm, arm changed, other, other changed), as planned
+    tuning: str = ""  # how the settings of the arms were chosen; "" for a grid without tuned settings
 
     @property
     def endpoint_column(self) -> str:
@@ -176,6 +177,7 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
         differences=[SettingRow(**row) for row in grid.get("differences", ())],
         adaptive=read_adaptive(folder),
         interactions=[(a, a_changed, b, b_changed) for a, a_changed, b, b_changed in grid.get("interactions", ())],
+        tuning=grid.get("tuning", ""),
     )
 
 
