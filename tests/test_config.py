@@ -80,8 +80,9 @@ def test_a_saved_config_holds_every_field_and_the_hash_of_every_plugin_file(tmp_
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("def mine(groups, *, alpha=0.5, names=('a',), limit=None): ...")
     saved = tomllib.loads(load("nano", ['rewards."./mine.py"=1', "noise.kind=symmetric", "noise.rate=0.1"]).to_toml())
-    assert saved["algorithm"] | {"beta": 0.0, "epsilon": 0.2, "epsilon_high": "", "scale_rewards": "group"} == (
-        saved["algorithm"]
+    assert (
+        saved["algorithm"] | {"beta": 0.0, "epsilon": 0.2, "epsilon_high": "", "scale_rewards": "group"}
+        == (saved["algorithm"])
     )
     assert saved["rewards"]["./mine.py"] == {"weight": 1.0, "anneal": 0.0, "alpha": 0.5, "names": ["a"], "limit": ""}
     assert saved["rewards"]["format"]["partial"] is False
