@@ -32,10 +32,10 @@ test: lint
 soak: $(READY)
 	$(PYTEST) -m soak -s
 
-# Debian packages that some tests need: a browser, Slurm, a C compiler. Needs root.
+# Debian packages that some tests need: a browser, Slurm, a C compiler, shells. Needs root.
 system:
 	apt-get update -qq
-	@for package in chromium chromium-driver slurm-wlm munge gcc libc6-dev; do \
+	@for package in chromium chromium-driver slurm-wlm munge gcc libc6-dev zsh fish; do \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package > /dev/null \
 	    || echo "not installed: $$package"; \
 	done

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from rlvid.cli.completion import answer_shell
 from rlvid.cli.parser import check_command, parser
 from rlvid.errors import UserError
 
@@ -17,8 +18,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, run the command, and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
+        answer_shell(top := parser())
         check_command(arguments)
-        args = parser().parse_args(arguments)
+        args = top.parse_args(arguments)
         return args.command(args) or 0
     except UserError as error:
         print(f"rlvid: {error}", file=sys.stderr)

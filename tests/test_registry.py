@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from rlvid.cli.listing import list_plugins
+from rlvid.api.listing import list_plugins
 from rlvid.errors import UserError
 from rlvid.registry import available, build, module_file, resolve, suggest
 from rlvid.types import Completion, Group, Prompt

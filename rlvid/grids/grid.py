@@ -23,6 +23,7 @@ from rlvid.grids.slurm import SlurmLauncher, parse_slurm_settings
 from rlvid.registry import suggest
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.study import STATE_FILE
+from rlvid.utils.arguments import ArgumentParser
 from rlvid.utils.files import write_text
 
 __all__ = ["Grid", "Level", "Settings"]
@@ -134,9 +135,8 @@ class Grid:
         Returns:
             The exit code: 0, 1 if a cell failed, 2 for an error in the input, 130 after Ctrl-C.
         """
-        args = self._parse_arguments(argv)
         try:
-            return self._run(args, command)
+            return self._run(self._parse_arguments(argv), command)
         except UserError as error:
             print(f"rlvid: {error}", file=sys.stderr)
             return 2
@@ -204,7 +204,7 @@ class Grid:
         return run_until_decided(out, self.pairs, arms, self.unseeded, margin, args.max_seeds, run)
 
     def _parse_arguments(self, argv: Sequence[str] | None) -> argparse.Namespace:
-        parser = argparse.ArgumentParser(prog=f"{self.name}.py", description=self.question)
+        parser = ArgumentParser(prog=f"{self.name}.py", description=self.question)
         add = parser.add_argument
         add("--preset", default=self.preset, help="what all cells start from (default: %(default)s)")
         add("--jobs", type=int, metavar="N", help="cells run at a time (default: one per GPU, or 1; with Slurm, all)")
