@@ -115,4 +115,4 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     """Return the public names, for completion in a notebook."""
-    return sorted({*globals(), *__all__, "__version__"} - {"Any", "TYPE_CHECKING"})
+    return sorted({"__all__", "__doc__", "__file__", "__name__", "__path__", "__version__", *__all__})

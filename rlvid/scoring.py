@@ -69,5 +69,5 @@ def _named(reward: str | Callable[..., Any], options: Mapping[str, Any]) -> tupl
         return reward, build("rewards", reward, **options)
     name = getattr(reward, "__name__", type(reward).__name__)
     if inspect.isclass(reward):
-        return name, reward(**options)
+        return name, cast(Reward, reward(**options))
     return name, cast(Reward, partial(reward, **options) if options else reward)

@@ -40,7 +40,7 @@ from tests.helpers.runs import TINY, rlvid
         (["train"], "train: the following arguments are required: preset. See rlvid train --help"),
         (["audit", "a", "b"], "audit: one argument too many: 'b'"),
         (["watch", "runs", "--every", "often"], "argument --every: invalid float value: 'often'"),
-        (["train", "nano", "--steps", "3"], "no option '--steps'. Config keys are assignments"),
+        (["train", "nano", "--steps", "3"], "no option '--steps'. Config keys are assignments without dashes"),
         (["train", "nano", "--steps", "3"], ": train.max_steps=3"),
         (["train", "--max_steps=3", "nano"], ": train.max_steps=3"),
         (["train", "nano", "--learning-rat", "1e-5"], ": train.learning_rate=1e-5"),

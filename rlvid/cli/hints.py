@@ -42,8 +42,8 @@ def _algorithm_field(name: str) -> str:
 
 
 def _nearest_key(name: str) -> str:
-    last_parts = {key.rpartition(".")[2]: key for key in reversed(_keys())}
-    return next((last_parts[near] for near in get_close_matches(name, last_parts, n=1, cutoff=0.75)), "")
+    nearest = get_close_matches(name, {key.rpartition(".")[2] for key in _keys()}, n=1, cutoff=0.75)
+    return _exact_key(nearest[0]) if nearest else ""
 
 
 def _keys() -> list[str]:

@@ -31,6 +31,7 @@ from rlvid.study.measures import (
 )
 from rlvid.study.noise_response import noise_responses
 from rlvid.study.noise_rows import NoiseCellRow, NoiseResponseRow, noise_cell_rows, noise_response_rows
+from rlvid.study.notebook import render_html
 from rlvid.study.rows import (
     AccuracyRow,
     ArmRow,
@@ -51,6 +52,7 @@ from rlvid.study.study import Study, read_study
 Section = tuple[str, list[Table | Text]]  # a title, and tables with words about them
 
 WIDE = 100  # columns of a terminal from which on differences are drawn
+NOTEBOOK_WIDTH = 200  # columns; wide tables scroll there
 PIPED_WIDTH = 140  # columns where there is no terminal
 NEXT_STEPS = """\
 in each      samples/, eval/, metrics.jsonl: every completion, question and step
@@ -142,6 +144,10 @@ class Report:
             for part in parts:
                 console.print("", part, sep="\n")
         console.print()
+
+    def _repr_html_(self) -> str:
+        """Return the tables as HTML, which a notebook shows."""
+        return render_html(self.question or self.name, self._progress, self.sections(NOTEBOOK_WIDTH))
 
     def sections(self, width: int) -> Iterator[Section]:
         """Yield a title, and tables with words about them, for `width` columns: at least 80.
