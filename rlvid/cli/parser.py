@@ -97,7 +97,8 @@ def _compare(group: Any) -> None:
     one = _add(group, "compare", commands.compare, "show the questions on which two runs differ, side by side")
     one.add_argument("a", help="a run folder")
     one.add_argument("b", help="another run folder")
-    one.add_argument("--pattern", nargs="*", default=["a wrong, b right"], help="as in the table; no value: all")
+    pattern = "as in the table, such as 'a wrong, b right' (default: one of them is right); no value: all"
+    one.add_argument("--pattern", nargs="*", help=pattern)
     one.add_argument("--level", nargs="+", default=(), help="levels such as L2 L3")
     one.add_argument("--domain", nargs="+", default=(), help="domains of the benchmark")
     one.add_argument(

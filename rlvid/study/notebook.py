@@ -9,6 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from rlvid.study.segments import styled_segments
 from rlvid.study.strip import Strip
 
 COLORS = {"green": "#2e7d32", "red": "#c62828", "yellow": "#a66a00", "cyan": "#00838f"}  # readable on white and black
@@ -50,10 +51,11 @@ def _words_html(words: Text) -> str:
 def _cell_html(value: Any) -> str:
     if isinstance(value, Strip):
         return _strip_svg(value)
-    text = value if isinstance(value, Text) else Text.from_markup(str(value))
-    lines = escape(text.plain).replace("\n", "<br>")
-    css = _css(str(text.style))
-    return f'<span style="{css}">{lines}</span>' if css else lines
+    parts = []
+    for text, style in styled_segments(value):
+        lines, css = escape(text).replace("\n", "<br>"), _css(style)
+        parts.append(f'<span style="{css}">{lines}</span>' if css else lines)
+    return "".join(parts)
 
 
 def _strip_svg(strip: Strip) -> str:

@@ -5,6 +5,7 @@ from collections import Counter
 # part of a skip reason -> how to enable the test
 HOW_TO_ENABLE = {
     "chromium": "make system (Debian packages, as root)",
+    "axe-core": "make axe (npm)",
     "munged": "make system (Debian packages, as root)",
     "C compiler": "make system (Debian packages, as root)",
     "no zsh": "make system (Debian packages, as root)",
