@@ -13,7 +13,7 @@ READY := .venv/.ready
 export DS_BUILD_OPS := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo check test calibration soak system audit lint lock
+.PHONY: demo check test calibration soak system axe audit lint lock
 
 demo: $(READY)
 	$(BIN)/rlvid grid experiments/quickstart.py --jobs 2
@@ -36,13 +36,18 @@ calibration: $(READY)
 soak: $(READY)
 	$(PYTEST) -m soak -s
 
-# Debian packages that some tests need: a browser, Slurm, a C compiler. Needs root.
+# Debian packages that some tests need: a browser, Slurm, a C compiler, shells. Needs root.
 system:
 	apt-get update -qq
-	@for package in chromium chromium-driver slurm-wlm munge gcc libc6-dev; do \
+	@for package in chromium chromium-driver slurm-wlm munge gcc libc6-dev zsh fish; do \
 	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package > /dev/null \
 	    || echo "not installed: $$package"; \
 	done
+
+# axe-core, with which a test checks the accessibility of the report's page. Needs npm.
+axe:
+	@mkdir -p .venv/axe-core && npm pack --silent --pack-destination .venv/axe-core axe-core@4.14.1 > /dev/null
+	@tar -xzf .venv/axe-core/axe-core-4.14.1.tgz -C .venv/axe-core --strip-components=1 package/axe.min.js
 
 # Known vulnerabilities of the pinned packages, and the number of packages without information. Needs the network.
 audit:

@@ -10,6 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from rlvid.cli.completion import answer_shell
 from rlvid.cli.parser import check_command, parser
 from rlvid.errors import UserError
 from rlvid.utils.mistakes import explain
@@ -23,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with_traceback = TRACEBACK in arguments
     try:
         words = [word for word in arguments if word != TRACEBACK]
+        answer_shell(top := parser())
         check_command(words)
-        args = parser().parse_args(words)
+        args = top.parse_args(words)
         return args.command(args) or 0
     except Exception as error:
         if (line := explain(error)) is None:

@@ -64,7 +64,11 @@ class Algorithm:
         return None
 
     def observe(self, step: Step) -> None:
-        """Update `step.memory` from a step. Called once per step, before `credit`; it changes nothing else."""
+        """Update `step.memory` from a step; nothing else may change.
+
+        Called once per step, before `credit`. So when `credit` reads `step.memory`, it contains this step already: a
+        running mean kept there includes the rewards that it is the baseline of.
+        """
 
     def labels(self, step: Step) -> Sequence[str | None]:
         """Return (P,) the letter that counts as right for each prompt: the data set's, unless it was refined."""

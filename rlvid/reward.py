@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from graphlib import CycleError, TopologicalSorter
 from math import exp, isfinite
-from typing import Any, Protocol
+from typing import Any, Protocol, overload
 
 from rlvid.config import Plugin
 from rlvid.errors import UserError
@@ -40,11 +40,20 @@ class Reward(Protocol):
         """Return one row per group with one number per completion, `None` where the reward does not apply."""
 
 
-def each(score: Callable[..., float | None]) -> Callable[..., Column]:
+class CompletionReward(Protocol):
+    """What `@each` makes: a reward over groups that also scores one completion."""
+
+    @overload
+    def __call__(self, groups: Sequence[Group], /, **options: Any) -> Column: ...
+    @overload
+    def __call__(self, completion: Completion | str, prompt: Prompt, /, **options: Any) -> float | None: ...
+
+
+def each(score: Callable[..., float | None]) -> CompletionReward:
     """Turn a function that scores one completion into a reward over groups.
 
     `score` has the signature `(completion, prompt, *, options) -> float | None`. Its keyword-only parameters become the
-    reward's options in the config.
+    reward's options in the config. The reward can still be called with one completion, or with its text, and a prompt.
 
     >>> from rlvid.types import Completion, Group, Prompt
     >>> @each
@@ -52,16 +61,25 @@ def each(score: Callable[..., float | None]) -> Callable[..., Column]:
     ...     return len(completion.text) <= limit
     >>> brevity([Group(Prompt("q1", "Which?"), [Completion("B"), Completion("It is B")])])
     [[1.0, 0.0]]
+    >>> brevity("It is B", Prompt("q1", "Which?"), limit=9)
+    1.0
     """
 
     @wraps(score)
-    def reward(groups: Sequence[Group], **options: Any) -> Column:
+    def reward(groups: Any, prompt: Prompt | None = None, /, **options: Any) -> Any:
+        if prompt is not None:
+            return reward([make_group(prompt, [groups])], **options)[0][0]
         return [
             [_as_float(score(completion, group.prompt, **options), score) for completion in group]  # one row
             for group in groups
         ]
 
     return reward
+
+
+def make_group(prompt: Prompt, completions: Sequence[Completion | str]) -> Group:
+    """Return a group; a text becomes a completion without tokens."""
+    return Group(prompt, [Completion(one) if isinstance(one, str) else one for one in completions])
 
 
 def _as_float(value: float | None, score: Callable[..., float | None]) -> float | None:

@@ -5,15 +5,15 @@ import pty
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
 from rlvid.__main__ import main
-from rlvid.cli.listing import LISTS
-from rlvid.cli.parser import COMMANDS
-from rlvid.config import Config, config_keys
+from rlvid.api.listing import LISTS
+from rlvid.config import Config, config_keys, load
 from rlvid.registry import module_file
-from tests.helpers.runs import rlvid
+from tests.helpers.runs import TINY, rlvid
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,24 @@ from tests.helpers.runs import rlvid
         (["config", "nano", "rewards.coin=1"], "no reward 'coin'; it is called random"),
         (["config", "nano", "noise.kind=symmetric", "noise.rat=0.1"], "Did you mean 'rate'?"),
         (["list", "config", "trian"], "Did you mean 'train'?"),
-        (["list", "views", "train"], "takes no section"),
+        (["list", "config", "train.max_stps"], "Did you mean 'train.max_steps'?"),
+        (["list", "views", "shufled"], "Did you mean 'shuffled'?"),
+        (["list", "algoritms"], "no list 'algoritms'. Did you mean 'algorithms'?"),
+        (["data", "chek", "kitchen"], "no action 'chek'. Did you mean 'check'?"),
+        (["bench", "setp"], "no benchmark 'setp'. Did you mean 'step'?"),
+        ([], "no command given"),
+        (["train"], "train: the following arguments are required: preset. See rlvid train --help"),
+        (["audit", "a", "b"], "audit: one argument too many: 'b'"),
+        (["watch", "runs", "--every", "often"], "argument --every: invalid float value: 'often'"),
+        (["train", "nano", "--steps", "3"], "no option '--steps'. Config keys are assignments without dashes"),
+        (["train", "nano", "--steps", "3"], ": train.max_steps=3"),
+        (["train", "--max_steps=3", "nano"], ": train.max_steps=3"),
+        (["train", "nano", "--learning-rat", "1e-5"], ": train.learning_rate=1e-5"),
+        (["config", "nano", "--beta", "0.1"], ": algorithm.beta=0.1"),
+        (["train", "nano", "--algorithm"], ": algorithm=VALUE"),
+        (["train", "nano", "--ouy", "runs/x"], "no option '--ouy'. Did you mean --out?"),
+        (["train", "nano", "--zork"], "no option '--zork'. See rlvid train --help"),
+        (["grid", "--dry-run", "experiments/x.py"], "Options of a grid stand after its script"),
         (["train", "nano", "algorithm=grppo"], "Did you mean 'grpo'?"),
         (["train", "nano", "rewards.acuracy=1"], "Did you mean 'accuracy'?"),
         (["train", "nano", "train.num_generations=1"], "must be 2 or more"),
@@ -64,18 +81,48 @@ def test_every_list_has_rows(what, capsys):
     assert len(capsys.readouterr().out.splitlines()) > 1
 
 
-@pytest.mark.parametrize("what", ["algorithms", "rewards", "noise", "evidence"])
-def test_lists_show_every_row_in_a_pipe_and_in_a_terminal(what):
-    """In a pipe a row is one line; in a terminal of 80 columns it is wrapped, not cut."""
+@pytest.mark.parametrize("what", sorted(LISTS))
+def test_a_list_has_one_line_for_each_name(what):
+    """In a pipe the line is whole and not long; in a terminal it is cut at the margin, and names never are."""
     piped = rlvid("list", what).stdout.splitlines()
     rows = LISTS[what]()
-    assert len(piped) == len(rows) + 1
-    for row, line in zip(rows, piped[1:], strict=True):
-        assert line.split()[0] == row.name and row.text in line and line.rstrip().endswith(row.source)
-        assert all(f"{key}={value}" in line for key, value in row.fields.items())
-    shown = terminal(80, "list", what)
-    assert "…" not in shown and max(map(len, shown.splitlines())) <= 80
-    assert {row.name for row in rows} <= {line.partition(" ")[0] for line in shown.splitlines()}
+    assert [line.split()[0] for line in piped] == ["name", *(row.name for row in rows)]
+    assert all(row.text in line for row, line in zip(rows, piped[1:], strict=True))
+    assert max(map(len, piped)) <= 160
+    shown = terminal(80, "list", what).splitlines()
+    assert max(map(len, shown)) <= 80
+    assert [line.split()[0] for line in shown[: len(piped)]] == ["name", *(row.name for row in rows)]
+    assert shown[-1] == f"all about one: rlvid list {what} {rows[0].name}"
+
+
+@pytest.mark.parametrize("what", sorted(LISTS))
+def test_every_name_has_a_page_with_documentation_fields_source_and_use(what, capsys):
+    for row in LISTS[what]():
+        assert main(["list", what, row.name]) == 0
+        page = capsys.readouterr().out
+        assert row.source in page and row.usage in page and row.usage
+        assert all(line.strip() in page for line in (row.documentation or row.text).splitlines())
+        for name, item in row.fields.items():
+            line = next(line for line in page.splitlines() if line.split()[:1] == [name])
+            assert item.default in line and item.meaning in line, (row.name, name)
+
+
+def test_a_page_shows_inherited_fields_with_the_comments_of_their_source():
+    page = rlvid("list", "algorithms", "grpo").stdout
+    assert page.splitlines()[0].startswith("grpo   algorithms/grpo.py:")
+    assert re.search(r"^beta +float +0\.04 +KL coefficient; at 0 no reference is loaded$", page, re.M)
+    assert re.search(r"^epsilon_high +float \| None +None +the upper bound, if it differs", page, re.M)
+    assert "use  rlvid train nano algorithm=grpo algorithm.beta=0.04\n" in page
+    page = rlvid("list", "algorithms", "ppo").stdout  # a comment above its field
+    assert re.search(r"^critic_warmup_steps +int +0 +Steps at the start in which only the critic learns", page, re.M)
+
+
+def test_the_use_that_a_page_gives_is_a_valid_config():
+    for what in ("algorithms", "rewards", "noise"):
+        for row in LISTS[what]():
+            overrides = row.usage.removeprefix("rlvid train nano ").split()
+            config = load("nano", overrides)
+            assert row.name in (config.algorithm.name, config.noise.kind, *(reward.name for reward in config.rewards))
 
 
 @pytest.mark.parametrize("what", ["algorithms", "noise"])
@@ -101,6 +148,33 @@ def test_the_list_of_config_keys_has_one_row_per_key():
     assert any(re.match(r"train\.max_steps +int +750 +optimizer steps; 0 or more", line) for line in lines)
     train = rlvid("list", "config", "train").stdout.splitlines()
     assert len(train) > 30 and all(line.startswith("train.") for line in train[1:])
+    assert len(rlvid("list", "config", "train.max_steps").stdout.splitlines()) == 2
+    shown = terminal(80, "list", "config").splitlines()
+    assert len(shown) == len(lines) + 2 and max(map(len, shown)) <= 80  # and a hint
+
+
+def test_version():
+    assert rlvid("--version").stdout == f"rlvid {version('rlvid')}\n"
+
+
+def test_assignments_may_stand_on_both_sides_of_an_option(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("rlvid.api.train", lambda *arguments: seen.append(arguments))
+    assert main(["train", "nano", "seed=1", "--out", str(tmp_path / "run"), "train.max_steps=3"]) == 0
+    assert main(["train", "nano", "--resume"]) == 0
+    first, second = seen
+    assert first == ("nano", ["seed=1", "train.max_steps=3"], str(tmp_path / "run"), False)
+    assert second == ("nano", [], None, True)
+
+
+def test_train_and_eval_say_where_they_write_first_and_what_to_do_next_last(tmp_path, kitchen):
+    for arguments in (["train", "nano", *TINY], ["eval", "nano", *TINY[-2:]]):
+        done = rlvid(*arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        folder = lines[0].removeprefix("run folder  ")
+        assert (tmp_path / folder / "status.json").is_file()
+        assert lines[-4] == f"done        {folder}" and f"rlvid audit {folder} " in lines[-3]
 
 
 def test_config_prints_a_preset_that_reads_back_to_the_same_id(tmp_path):
@@ -146,7 +220,17 @@ def terminal(columns, *arguments):
     return shown.decode().replace("\r\n", "\n")
 
 
-@pytest.mark.parametrize("arguments", [["list", "algorithms"], ["list", "config"], ["list", "evidence"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "algorithms"],
+        ["list", "config"],
+        ["list", "evidence"],
+        ["list", "rewards", "format"],
+        ["--help"],
+        ["--version"],
+    ],
+)
 def test_help_and_lists_do_not_import_torch(arguments):
     code = (
         "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules)); "
@@ -154,28 +238,3 @@ def test_help_and_lists_do_not_import_torch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith("False\n"), done.stdout + done.stderr
-
-
-def test_the_commands_are_functions_whatever_was_imported_before():
-    code = """
-import importlib, pkgutil, rlvid
-for module in pkgutil.iter_modules(rlvid.__path__, "rlvid."):  # a module of that name would hide the function
-    if module.name != "rlvid.__main__":
-        importlib.import_module(module.name)
-from rlvid import attention, audit, compare, evaluate, export, grid, report, train, tune, watch
-from rlvid import api
-for function in (attention, audit, compare, evaluate, export, grid, report, train, tune, watch):
-    assert function is getattr(api, function.__name__), function
-functions = "attention audit compare evaluate export grid report train tune watch"
-assert rlvid.__all__ == functions.split()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
-def test_every_function_of_the_package_is_a_command():
-    import rlvid as package
-
-    assert {name.replace("evaluate", "eval") for name in package.__all__} <= set(COMMANDS)
-    with pytest.raises(AttributeError, match="it is called compare"):
-        package.cases  # noqa: B018

@@ -32,7 +32,7 @@ LAYERS = (
     ("types",),
     ("config",),
     ("reward", "algorithm", "distributed"),
-    ("judges",),
+    ("judges", "scoring"),
     ("video",),
     ("noise",),
     ("data",),

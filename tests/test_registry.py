@@ -9,7 +9,7 @@ from importlib.util import find_spec
 import pytest
 import torch
 
-from rlvid.cli.listing import list_plugins
+from rlvid.api.listing import list_plugins
 from rlvid.errors import UserError
 from rlvid.registry import available, build, module_file, resolve, suggest
 from rlvid.types import Completion, Group, Prompt
@@ -119,4 +119,5 @@ def test_the_listed_fields_are_the_fields_of_the_class(kind):
             defaults = {
                 f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(built)
             }
-            assert list(row.fields.items()) == [(key, repr(value)) for key, value in defaults.items()], row.name
+            listed = [(key, item.default) for key, item in row.fields.items()]
+            assert listed == [(key, repr(value)) for key, value in defaults.items()], row.name

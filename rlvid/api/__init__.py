@@ -3,23 +3,33 @@
 Heavy modules are imported inside the functions, so that importing this package takes no torch.
 """
 
-from rlvid.api.benchmarks import BENCHES, bench
-from rlvid.api.runs import check_config, estimate_memory, evaluate, export, train
+from rlvid.api.benchmarks import BENCHES, measure_speed
+from rlvid.api.data import check_data, download_data, write_kitchen, write_kitchen_long, write_pairs
+from rlvid.api.listing import list_names
+from rlvid.api.runs import check_config, estimate_memory, evaluate, evaluation_folder, export, run_folder, train
 from rlvid.api.studies import attention, audit, compare, grid, report, tune, watch
 
 __all__ = [
     "BENCHES",
     "attention",
     "audit",
-    "bench",
     "check_config",
+    "check_data",
     "compare",
+    "download_data",
     "estimate_memory",
     "evaluate",
+    "evaluation_folder",
     "export",
     "grid",
+    "list_names",
+    "measure_speed",
     "report",
+    "run_folder",
     "train",
     "tune",
     "watch",
+    "write_kitchen",
+    "write_kitchen_long",
+    "write_pairs",
 ]

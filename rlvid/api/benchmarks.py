@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from rlvid.api.arguments import as_list
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 
 BENCHES = ("step", "sweep", "eval", "decode")
 
 
-def bench(
+def measure_speed(
     what: str = "step",
     preset: str = "20m",
-    against: Sequence[str] = ("trl",),
+    against: str | Sequence[str] = ("trl",),
     pairs: int = 5,
     groups: int = 1,
     lora_r: int = 0,
     seen: str = "video",
     out: str | Path = "runs/bench",
-) -> None:
-    """Measure this machine and print the tables.
+) -> dict[str, Any]:
+    """Measure seconds and memory on this machine, and print the tables.
 
     Args:
         what: "step" (optimizer steps of rlvid and of other implementations in turn), "sweep" (rlvid's step by number of
@@ -34,6 +36,9 @@ def bench(
         lora_r: rank of a LoRA adapter to train; 0 trains all weights.
         seen: "video" (16 frames and an image), or "image" (one image with as many visual tokens).
         out: the folder for the results.
+
+    Returns:
+        The measurements of "step" and "sweep", see `rlvid.bench.compare`; {} for the others, which only print.
     """
     import torch
     from rich.console import Console
@@ -50,15 +55,18 @@ def bench(
     workload = Workload(preset, groups, lora_r=lora_r, **MEDIA[seen])
     if what == "step":
         in_parallel = not torch.cuda.is_available()  # a GPU may not hold several implementations at once
-        result = compare.compare_steps(workload, ["ours", *against], pairs, folder, in_parallel)
+        result = compare.compare_steps(workload, ["ours", *as_list(against)], pairs, folder, in_parallel)
         console.print(compare.steps_table(result), "", compare.phases_table(result))
+        return result
     elif what == "sweep":
         result = compare.run_sweep(workload, pairs, folder)
         picture = compare.draw_sweep(result, folder / f"sweep-{preset}.png")
         console.print(compare.sweep_table(result), "", f"drawn: {picture}")
+        return result
     elif what == "eval":
         console.print(throughput.answering_table(workload, pairs, compare.OUTPUT_FOLDER / "models" / preset))
     elif what == "decode":
         console.print(throughput.decoding_table(pairs))
     else:
         raise UserError(f"no benchmark {what!r}.{suggest(what, BENCHES)}")
+    return {}

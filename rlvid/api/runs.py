@@ -6,32 +6,56 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from rlvid.api.arguments import as_list
 from rlvid.api.evaluated import evaluation_config, existing_path, write_settings
 from rlvid.api.studies import audit
 from rlvid.config import Config, load
 
+if TYPE_CHECKING:
+    from rlvid.bench.memory_estimate import MemoryEstimate
+
 
 def train(
-    preset: str | Path, overrides: Sequence[str] = (), out: str | Path | None = None, resume: bool = False
+    preset: str | Path, overrides: str | Sequence[str] = (), out: str | Path | None = None, resume: bool = False
 ) -> dict[str, float]:
     """Train one run and evaluate it at the end.
 
     Args:
         preset: the path of a TOML file, or a name from `rlvid list presets`.
-        overrides: TOML assignments such as `train.max_steps=10`.
+        overrides: TOML assignments such as ["train.max_steps=10"]; one alone may be a string.
         out: the run folder; by default runs/PRESET-ID.
         resume: continue the run in that folder from its last checkpoint.
 
     Returns:
         The metrics of the last step.
     """
-    config = load(preset, overrides)
-    folder = Path(out) if out else Path("runs") / f"{Path(preset).stem}-{config.id}"
-    return _train(config, folder, resume)
+    return _train(load(preset, as_list(overrides)), run_folder(preset, overrides, out), resume)
 
 
-def check_config(preset: str | Path, overrides: Sequence[str] = ()) -> Config:
+def run_folder(preset: str | Path, overrides: str | Sequence[str] = (), out: str | Path | None = None) -> Path:
+    """Return the folder of the run that `train` makes with these arguments: `out`, or runs/PRESET-ID."""
+    return Path(out) if out else Path("runs") / f"{Path(preset).stem}-{load(preset, as_list(overrides)).id}"
+
+
+def evaluation_folder(
+    model: str | Path,
+    data: str | Path | None = None,
+    splits: str | Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
+    out: str | Path | None = None,
+) -> Path:
+    """Return the folder of the evaluation that `evaluate` makes with these arguments: `out`, or runs/eval-NAME-ID."""
+    if out:
+        return Path(out)
+    return (
+        Path("runs")
+        / f"eval-{Path(model).name}-{evaluation_config(model, data, as_list(splits), as_list(overrides)).id}"
+    )
+
+
+def check_config(preset: str | Path, overrides: str | Sequence[str] = ()) -> Config:
     """Return a config after the checks that need neither a model nor data.
 
     Raises:
@@ -41,7 +65,7 @@ def check_config(preset: str | Path, overrides: Sequence[str] = ()) -> Config:
     from rlvid.noise.apply import build_noise, refuse_half_noise
     from rlvid.trainer.noop_check import refuse_idle_correction
 
-    config = load(preset, overrides)
+    config = load(preset, as_list(overrides))
     algorithm = config.algorithm.build("algorithms")
     for reward in (*config.rewards, *config.eval.rewards):
         reward.build("rewards")
@@ -51,13 +75,18 @@ def check_config(preset: str | Path, overrides: Sequence[str] = ()) -> Config:
     return config
 
 
-def estimate_memory(preset: str | Path, overrides: Sequence[str] = (), devices: str | Path | None = None) -> None:
+def estimate_memory(
+    preset: str | Path, overrides: str | Sequence[str] = (), devices: str | Path | None = None
+) -> MemoryEstimate:
     """Print an estimate of the memory of a run, on this machine and on some others, without loading a model.
 
     Args:
         preset: the path of a TOML file, or a name from `rlvid list presets`.
-        overrides: TOML assignments such as `train.lora_r=16`.
+        overrides: TOML assignments such as ["train.lora_r=16"]; one alone may be a string.
         devices: a YAML file of `accelerate launch`. Without it there are as many devices as processes, usually one.
+
+    Returns:
+        The estimate of one device, part by part and phase by phase.
 
     Raises:
         UserError: for a model, algorithm or reward that does not exist, and if the run would be refused with so many
@@ -69,7 +98,7 @@ def estimate_memory(preset: str | Path, overrides: Sequence[str] = (), devices: 
     from rlvid.bench.memory_estimate import Devices, estimate
     from rlvid.bench.memory_tables import estimate_table, machines_table
 
-    config = load(preset, overrides)
+    config = load(preset, as_list(overrides))
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
     layout = Devices.read(Path(devices)) if devices else Devices(num_processes)
     device_bytes = torch.cuda.mem_get_info()[1] if torch.cuda.is_available() else None
@@ -79,13 +108,14 @@ def estimate_memory(preset: str | Path, overrides: Sequence[str] = (), devices: 
     console.print("", estimate_table(estimated, layout), "", machines_table(config))
     if device_bytes is not None:
         console.print(f"\nThis device has {device_bytes / 1e9:.0f} GB.")
+    return estimated
 
 
 def evaluate(
     model: str | Path,
     data: str | Path | None = None,
-    splits: Sequence[str] = (),
-    overrides: Sequence[str] = (),
+    splits: str | Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     out: str | Path | None = None,
 ) -> dict[str, float]:
     """Evaluate a model on held-out questions and print its audit; resumable.
@@ -97,15 +127,15 @@ def evaluate(
             is evaluated with its own config; "nano" with the preset `nano`, and other models with the preset
             `qwen2_vl_7b`, which a line on stderr says.
         data: a benchmark, see `rlvid list benchmarks`; by default that of the config.
-        splits: levels such as "L1"; by default those of the config.
-        overrides: TOML assignments such as `eval.batch_size=8`.
+        splits: levels such as ["L1", "L2"]; by default those of the config.
+        overrides: TOML assignments such as ["eval.batch_size=8"]; one alone may be a string.
         out: the folder for the results; by default runs/eval-NAME-ID.
 
     Returns:
         Metrics such as `eval/L1/accuracy`.
     """
-    config = evaluation_config(model, data, splits, overrides)
-    folder = Path(out) if out else Path("runs") / f"eval-{Path(model).name}-{config.id}"
+    config = evaluation_config(model, data, as_list(splits), as_list(overrides))
+    folder = evaluation_folder(model, data, splits, overrides, out)
     metrics = _train(config, folder, resume=True)
     if os.environ.get("RANK", "0") == "0":
         audit(folder)

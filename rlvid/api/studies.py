@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlvid.api.arguments import as_list
 from rlvid.errors import UserError
 from rlvid.registry import missing_module
 from rlvid.utils.files import write_text
@@ -13,6 +14,7 @@ from rlvid.utils.renamed import renamed_hint
 
 if TYPE_CHECKING:
     from rlvid.grids import Grid
+    from rlvid.study.cases import QuestionPair
     from rlvid.study.report import Report
 
 
@@ -143,30 +145,36 @@ def audit(run: str | Path) -> None:
 def compare(
     a: str | Path,
     b: str | Path,
-    patterns: Sequence[str] = (),
-    levels: Sequence[str] = (),
-    domains: Sequence[str] = (),
-    where: Sequence[str] = (),
+    patterns: str | Sequence[str] | None = None,
+    levels: str | Sequence[str] = (),
+    domains: str | Sequence[str] = (),
+    where: str | Sequence[str] = (),
     limit: int = 5,
-) -> None:
+) -> list[QuestionPair]:
     """Print how often two runs answer the same questions correctly, and some cases with both completions.
 
     Args:
         a: a run folder.
         b: another run folder.
-        patterns: such as "a wrong, b right"; none means all.
+        patterns: such as "a wrong, b right"; () means all. None: the questions on which one run is right and the other
+            wrong, or if there are none, those that both got wrong.
         levels: levels such as "L3"; none means all.
         domains: domains of the benchmark; none means all.
         where: conditions on the line of `b`, such as "length>40"; all must hold.
         limit: the number of cases to print.
+
+    Returns:
+        The selected questions, each with the lines of `eval/LEVEL.jsonl` of both runs.
     """
     from rich.console import Console
 
-    from rlvid.study.cases import compare_runs, render_comparison, select_questions
+    from rlvid.study.cases import compare_runs, render_comparison, select_questions, telling_patterns
 
     pairs = compare_runs(Path(a), Path(b))
-    selected = select_questions(pairs, patterns, levels, domains, where)
-    Console().print("", render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit))
+    chosen = telling_patterns(pairs) if patterns is None else as_list(patterns)
+    selected = select_questions(pairs, chosen, as_list(levels), as_list(domains), as_list(where))
+    Console().print("", render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit, chosen))
+    return selected
 
 
 def attention(

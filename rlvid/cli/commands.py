@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import os
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, Group
 
 from rlvid import api
-from rlvid.cli import listing
-from rlvid.errors import UserError
+from rlvid.api import listing
+from rlvid.cli import tables
+from rlvid.cli.completion import script
+
+NEXT_STEPS = (  # command, {} being the run's folder, and what it shows
+    ("rlvid audit {}", "position bias, truncation, coherence"),
+    ("rlvid compare {} OTHER_RUN", "question by question"),
+    ("rlvid report {}", "intervals; given a folder of runs, their comparisons"),
+)
 
 
 def train(args: argparse.Namespace) -> None:
     """Train and evaluate, or with --plan only estimate the memory."""
     if args.plan is not None:
-        return api.estimate_memory(args.preset, args.overrides, args.plan)
+        api.estimate_memory(args.preset, args.overrides, args.plan)
+        return
+    folder = api.run_folder(args.preset, args.overrides, args.out)
+    _print_main(f"run folder  {folder}")
     api.train(args.preset, args.overrides, args.out, args.resume)
+    _print_main(_next_steps(folder))
 
 
 def config(args: argparse.Namespace) -> None:
@@ -28,7 +39,10 @@ def config(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate a model and print its accuracy per level and domain."""
+    folder = api.evaluation_folder(args.model, args.data, args.split, args.overrides, args.out)
+    _print_main(f"run folder  {folder}")
     api.evaluate(args.model, args.data, args.split, args.overrides, args.out)
+    _print_main(_next_steps(folder))
 
 
 def grid(args: argparse.Namespace) -> int:
@@ -72,56 +86,72 @@ def export(args: argparse.Namespace) -> None:
     Console().print(f"wrote {args.folder}")
 
 
+def _next_steps(folder: Path) -> str:
+    """Return the lines at the end of a run: where it is, and commands that read it."""
+    commands = [(command.format(folder), text) for command, text in NEXT_STEPS]
+    width = max(len(command) for command, _ in commands)
+    lines = [f"{'next' if not i else '':<10}  {command:<{width}}  {text}" for i, (command, text) in enumerate(commands)]
+    return "\n".join(["", f"done        {folder}", *lines])
+
+
+def _print_main(text: str) -> None:
+    """Print, in the main process of several."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)
+
+
 def write_kitchen(args: argparse.Namespace) -> None:
     """Write the embedded benchmark."""
-    from rlvid.data import kitchen
-
-    kitchen.write(Path(args.folder), args.seed)
+    api.write_kitchen(args.folder, args.seed)
     Console().print(f"wrote {args.folder}")
 
 
 def write_kitchen_long(args: argparse.Namespace) -> None:
     """Write the embedded transfer benchmark."""
-    from rlvid.data import kitchen_long
-
-    kitchen_long.write(Path(args.folder), args.seed)
+    api.write_kitchen_long(args.folder, args.seed)
     Console().print(f"wrote {args.folder}")
 
 
 def get_data(args: argparse.Namespace) -> None:
     """Download a published benchmark."""
-    from rlvid.data.hub import download
-
-    download(args.name, Path(args.folder))
+    api.download_data(args.name, args.folder)
 
 
 def check_data(args: argparse.Namespace) -> int:
     """Check a benchmark; the exit code is 2 if anything is wrong with it."""
-    from rlvid.data.check import check_benchmark
-
-    return 2 if check_benchmark(args.name) else 0
+    return 2 if api.check_data(args.name) else 0
 
 
 def write_pairs(args: argparse.Namespace) -> None:
     """Write preference pairs from the samples of a run."""
-    from rlvid.data.preferences import write_pairs_of_run
-
-    count = write_pairs_of_run(Path(args.run), Path(args.file))
+    count = api.write_pairs(args.run, args.file)
     Console().print(f"wrote {count} pairs to {args.file}")
 
 
 def bench(args: argparse.Namespace) -> None:
     """Run a benchmark of speed and memory, and print its tables."""
-    api.bench(args.what, args.preset, args.against, args.pairs, args.groups, args.lora_r, args.seen, args.out)
+    api.measure_speed(args.what, args.preset, args.against, args.pairs, args.groups, args.lora_r, args.seen, args.out)
 
 
 def list_names(args: argparse.Namespace) -> None:
-    """Print one of the lists, as wide as the terminal; in a pipe, each row is one line."""
+    """Print a list with one line for each name, or the page of one name."""
+    console = Console()
     if args.what == "config":
-        table = listing.config_table(args.section)
-    elif args.section:
-        raise UserError(f"rlvid list {args.what} takes no section; only rlvid list config does")
+        keys = listing.find_config_keys(args.name)
+        one_line_each = console.is_terminal and not args.name
+        tables.print_in_full(console, tables.config_list(keys) if one_line_each else tables.config_page(keys))
+        hint = "rlvid list config SECTION"
+    elif args.name:
+        for number, row in enumerate(api.list_names(args.what, args.name)):
+            tables.print_in_full(console, Group(*[""] * (number > 0), tables.description_page(row)))
     else:
-        table = listing.description_table(listing.LISTS[args.what]())
-    width = None if sys.stdout.isatty() else 100_000
-    Console(width=width, markup=False).print(table)  # no markup: a default such as [accuracy] is text
+        rows = api.list_names(args.what)
+        tables.print_in_full(console, tables.list_table(rows))
+        hint = f"rlvid list {args.what} {rows[0].name}"
+    if console.is_terminal and not args.name:
+        console.print(f"\nall about one: {hint}", style="dim", highlight=False)
+
+
+def completion(args: argparse.Namespace) -> None:
+    """Print the lines that switch on completion."""
+    print(script(args.shell))

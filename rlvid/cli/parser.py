@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from rlvid import api
-from rlvid.cli import commands
-from rlvid.cli.listing import LISTS
+from rlvid.api.listing import LISTS
+from rlvid.cli import commands, completion
+from rlvid.cli.hints import config_hint, grid_hint
 from rlvid.errors import UserError
 from rlvid.registry import suggest
+from rlvid.utils.arguments import ArgumentParser
 from rlvid.utils.renamed import renamed_hint
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> ArgumentParser:
     """Return the parser of the whole command line. `args.command(args)` runs the chosen command."""
-    top = argparse.ArgumentParser(prog="rlvid", description="Reward models and RL algorithms for video reasoning.")
+    top = ArgumentParser(prog="rlvid", description="Reward models and RL algorithms for video reasoning.")
+    top.add_argument("--version", action="version", version=f"rlvid {version('rlvid')}")
     top.add_argument("--traceback", action="store_true", help="show the whole traceback of an error; with any command")
     group = top.add_subparsers(required=True, metavar="COMMAND")
     for add_command in COMMANDS.values():
@@ -26,7 +30,9 @@ def parser() -> argparse.ArgumentParser:
 
 def check_command(arguments: Sequence[str]) -> None:
     """Raise UserError if the first argument is a word that is no command; options such as --help are not checked."""
-    if not arguments or arguments[0].startswith("-") or arguments[0] in COMMANDS:
+    if not arguments:
+        raise UserError(f"no command given. Known: {', '.join(COMMANDS)}. See rlvid --help")
+    if arguments[0].startswith("-") or arguments[0] in COMMANDS:
         return
     hint = renamed_hint("command", arguments[0]) or f".{suggest(arguments[0], COMMANDS)}"
     raise UserError(f"no command {arguments[0]!r}{hint}")
@@ -49,7 +55,7 @@ def _config(group: Any) -> None:
 def _eval(group: Any) -> None:
     one = _add(group, "eval", commands.evaluate, "evaluate a run, a checkpoint, or any Qwen2-VL folder or hub id")
     one.add_argument("model", help="a run folder, a checkpoint, a model folder or a hub id")
-    one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as eval.batch_size=8")
+    _add_overrides(one, "eval.batch_size=8")
     one.add_argument("--data", help="benchmark, see `rlvid list benchmarks` (default: that of the run)")
     one.add_argument("--split", nargs="+", default=(), metavar="LEVEL", help="levels such as L1 L2 L3")
     one.add_argument("--out", metavar="DIR", help="folder for the results (default: runs/eval-NAME-ID)")
@@ -57,7 +63,9 @@ def _eval(group: Any) -> None:
 
 def _grid(group: Any) -> None:
     one = _add(group, "grid", commands.grid, "run all cells of an experiment; finished cells are skipped")
-    one.add_argument("script", help="a script such as experiments/quickstart.py")
+    one.option_hint = grid_hint
+    script = one.add_argument("script", help="a script such as experiments/quickstart.py")
+    completion.completed_by(script, completion.scripts)
     one.add_argument(
         "arguments", nargs=argparse.REMAINDER, help="--preset, --jobs, --dry-run, --out ...: see `rlvid grid SCRIPT -h`"
     )
@@ -106,7 +114,8 @@ def _compare(group: Any) -> None:
     one = _add(group, "compare", commands.compare, "show the questions on which two runs differ, side by side")
     one.add_argument("a", help="a run folder")
     one.add_argument("b", help="another run folder")
-    one.add_argument("--pattern", nargs="*", default=["a wrong, b right"], help="as in the table; no value: all")
+    pattern = "as in the table, such as 'a wrong, b right' (default: one of them is right); no value: all"
+    one.add_argument("--pattern", nargs="*", help=pattern)
     one.add_argument("--level", nargs="+", default=(), help="levels such as L2 L3")
     one.add_argument("--domain", nargs="+", default=(), help="domains of the benchmark")
     one.add_argument(
@@ -163,7 +172,8 @@ def _bench(group: Any) -> None:
     one = _add(
         group, "bench", commands.bench, "measure seconds and memory of steps, beside TRL; also answering and decoding"
     )
-    one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, help="(default: step)")
+    what = f"{', '.join(api.BENCHES)} (default: step)"
+    one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, metavar="BENCHMARK", help=what)
     one.add_argument("--preset", default="20m", help="20m (a laptop), 2b or 7b (a GPU; random weights)")
     one.add_argument("--against", nargs="*", default=["trl"], metavar="NAME", help="some of trl, rows, reference")
     one.add_argument("--pairs", type=int, default=5, help="measured steps of each, after a warm-up step (default: 5)")
@@ -177,8 +187,15 @@ def _bench(group: Any) -> None:
 
 def _list(group: Any) -> None:
     one = _add(group, "list", commands.list_names, "list what a config can name, and its keys")
-    one.add_argument("what", choices=sorted(["config", *LISTS]))
-    one.add_argument("section", nargs="?", default="", help="with config: only the keys of a section, such as train")
+    lists = sorted(["config", *LISTS])
+    one.add_argument("what", choices=lists, metavar="LIST", help=", ".join(lists))
+    help = "one of them, for all about it: fields, defaults, documentation, source; with config, a section or a key"
+    completion.completed_by(one.add_argument("name", nargs="?", default="", help=help), completion.listed_names)
+
+
+def _completion(group: Any) -> None:
+    one = _add(group, "completion", commands.completion, "print the lines that switch on completion in a shell")
+    one.add_argument("shell", choices=completion.SHELLS, metavar="SHELL", help=", ".join(completion.SHELLS))
 
 
 COMMANDS: dict[str, Callable[[Any], None]] = {
@@ -196,17 +213,27 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "data": _data,
     "bench": _bench,
     "list": _list,
+    "completion": _completion,
 }
 
 
 def _add(
     group: Any, name: str, run: Callable[[argparse.Namespace], int | None] | None, description: str
-) -> argparse.ArgumentParser:
-    one = group.add_parser(name, help=description, description=description)
+) -> ArgumentParser:
+    one: ArgumentParser = group.add_parser(name, help=description, description=description)
     one.set_defaults(command=run)
     return one
 
 
-def _add_config(one: argparse.ArgumentParser) -> None:
-    one.add_argument("preset", help="a TOML file, or a name from `rlvid list presets`")
-    one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as train.max_steps=10")
+def _add_config(one: ArgumentParser) -> None:
+    preset = one.add_argument("preset", help="a TOML file, or a name from `rlvid list presets`")
+    completion.completed_by(preset, completion.presets)
+    _add_overrides(one, "train.max_steps=10")
+
+
+def _add_overrides(one: ArgumentParser, example: str) -> None:
+    one.option_hint = config_hint
+    overrides = one.add_argument(
+        "overrides", nargs="*", default=[], metavar="key=value", help=f"TOML assignments such as {example}"
+    )
+    completion.completed_by(overrides, completion.overrides)

@@ -6,6 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlvid.utils.arguments import ArgumentParser
+
 
 def parse_arguments(name: str, question: str, preset: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """Parse the arguments of `rlvid grid SCRIPT` or of the script itself.
@@ -16,7 +18,7 @@ def parse_arguments(name: str, question: str, preset: str, argv: Sequence[str] |
         preset: the default of --preset.
         argv: the arguments; None: of this process.
     """
-    parser = argparse.ArgumentParser(prog=f"{name}.py", description=question)
+    parser = ArgumentParser(prog=f"{name}.py", description=question)
     add = parser.add_argument
     add("--preset", default=preset, help="what all cells start from (default: %(default)s)")
     add("--jobs", type=int, metavar="N", help="cells run at a time (default: one per GPU, or 1; with Slurm, all)")

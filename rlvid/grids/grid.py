@@ -181,9 +181,8 @@ class Grid:
         Returns:
             The exit code: 0, 1 if a cell failed, 2 for an error in the input, 130 after Ctrl-C.
         """
-        args = parse_arguments(self.name, self.question, self.preset, argv)
         try:
-            return self._run(args, command)
+            return self._run(parse_arguments(self.name, self.question, self.preset, argv), command)
         except UserError as error:
             print(f"rlvid: {error}", file=sys.stderr)
             return 2

@@ -143,7 +143,7 @@ def _accuracy(interval: Interval | None, beside: bool) -> str:
     if interval is None:
         return NONE
     gap = "  " if beside else "\n"
-    return f"[bold]{100 * interval.value:4.1f}[/]{gap}{100 * interval.low:4.1f}–{100 * interval.high:.1f}"
+    return f"[bold]{100 * interval.value:4.1f}[/]{gap}[dim]{100 * interval.low:4.1f}–{100 * interval.high:.1f}[/]"
 
 
 def _percent(share: float | None) -> str:

@@ -92,6 +92,16 @@ def compare_runs(a: Path, b: Path) -> list[QuestionPair]:
     return pairs
 
 
+def telling_patterns(pairs: Sequence[QuestionPair]) -> list[str]:
+    """Return the patterns to show where none is named: one run is right and the other wrong.
+
+    If the runs are right on the same questions, it is "both wrong"; if they are always right, none, which means all.
+    """
+    found = {pattern for pair in pairs for pattern in pair.patterns}
+    one_right: list[str] = [pattern for pattern in ("a wrong, b right", "a right, b wrong") if pattern in found]
+    return one_right or (["both wrong"] if "both wrong" in found else [])
+
+
 def select_questions(
     pairs: Sequence[QuestionPair],
     patterns: Sequence[str] = (),
@@ -166,7 +176,11 @@ def parse_condition(text: str, columns: set[str]) -> Callable[[Row], bool]:
 
 
 def render_comparison(
-    pairs: Sequence[QuestionPair], selected: Sequence[QuestionPair], names: tuple[str, str], limit: int
+    pairs: Sequence[QuestionPair],
+    selected: Sequence[QuestionPair],
+    names: tuple[str, str],
+    limit: int,
+    patterns: Sequence[str] = (),
 ) -> Group:
     """Return a table that counts all questions by pattern, and the first of the selected ones side by side.
 
@@ -175,12 +189,14 @@ def render_comparison(
         selected: the ones to show.
         names: of the two runs.
         limit: how many of the selected ones to show.
+        patterns: by which they were selected, for the last line.
     """
     shown = selected[:limit]
     parts: list[RenderableType] = [_count_table(pairs, names)]
     for pair in shown:
         parts += ["", _render_question(pair, names)]
-    return Group(*parts, "", f"{len(shown)} of {len(selected)} shown")
+    what = f": {' or '.join(patterns)}" if patterns else ""
+    return Group(*parts, "", f"{len(shown)} of {len(selected)} shown{what}")
 
 
 def _count_table(pairs: Sequence[QuestionPair], names: tuple[str, str]) -> Table:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from rlvid.study.panels import Panels, step_axis
 from rlvid.study.runs import Run
 from rlvid.study.study import Study
 from rlvid.study.style import line_styles
@@ -27,7 +28,7 @@ PANELS_PER_ROW = 4
 SMOOTHING = 1 / 12  # of all steps: the window of the moving average in a smoothed curve
 
 
-def learning_curves(study: Study) -> Figure | None:
+def learning_curves(study: Study) -> Panels | None:
     """Draw each metric that changes against steps: each seed thin, their smoothed mean thick.
 
     The last panel is accuracy against length. Arms whose groups never differ in reward are left out: they learn from
@@ -36,24 +37,22 @@ def learning_curves(study: Study) -> Figure | None:
     arms = {arm: runs for arm, runs in study.arms.items() if any(map(explores, runs))}
     if not arms:
         return None
-    titles = panel_titles(study, [run for runs in arms.values() for run in runs])
-    rows = -(-(len(titles) + 1) // PANELS_PER_ROW)  # rounded up, with one panel for accuracy against length
-    figure = Figure(figsize=(13, 0.5 + 2.6 * rows), layout="constrained")
-    panels = figure.subplots(rows, PANELS_PER_ROW, squeeze=False).flatten()
-    for panel, (key, title) in zip(panels, titles.items(), strict=False):
+
+    def draw_metric(panel: Axes, key: str, title: str) -> None:
         smoothing = 0 if key.startswith("eval/") else SMOOTHING
         for arm, runs in arms.items():
             _draw_curve(panel, [metric_series(run, key) for run in runs], arm, *arm_style(study, arm), smoothing)
-        panel.set(title=title, xlabel="step")
-    last, *unused = panels[len(titles) :]
-    for arm, runs in arms.items():
-        _draw_accuracy_by_length(last, runs, *arm_style(study, arm))
-    last.set(title="accuracy against length; dot: last step", xlabel=METRIC_TITLES[LENGTH])
-    for panel in unused:
-        panel.set_axis_off()
-    lines, names = panels[0].get_legend_handles_labels()
-    figure.legend(lines, names, loc="outside lower center", ncols=min(4, len(names)))
-    return figure
+        panel.set_title(title)
+        step_axis(panel)
+
+    def draw_accuracy_by_length(panel: Axes) -> None:
+        for arm, runs in arms.items():
+            _draw_accuracy_by_length(panel, runs, *arm_style(study, arm))
+        panel.set(title="accuracy against length; dot: last step", xlabel=METRIC_TITLES[LENGTH])
+
+    titles = panel_titles(study, [run for runs in arms.values() for run in runs])
+    panels = [partial(draw_metric, key=key, title=title) for key, title in titles.items()]
+    return Panels([*panels, draw_accuracy_by_length], size=(3.25, 2.6), per_row=PANELS_PER_ROW)
 
 
 def panel_titles(study: Study, runs: Sequence[Run]) -> dict[str, str]:
@@ -70,7 +69,7 @@ def panel_titles(study: Study, runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def checkpoint_curves(study: Study) -> Figure | None:
+def checkpoint_curves(study: Study) -> Panels | None:
     """Draw accuracy on each level against steps, of the arms that were evaluated several times.
 
     Curves start at the control's accuracy at step 0, if the control is the untrained model. Returns None if no run has
@@ -84,20 +83,19 @@ def checkpoint_curves(study: Study) -> Figure | None:
     }
     if not arms:
         return None
-    figure = Figure(figsize=(1.5 + 2.6 * len(keys), 3.4), layout="constrained")
-    panels = figure.subplots(1, len(keys), sharey=True, squeeze=False).flatten()
-    for panel, (level, key) in zip(panels, keys.items(), strict=True):
-        control = mean_over_seeds([metric_series(run, key) for run in study.arms[study.control]], 0)
+
+    def draw_level(panel: Axes, level: str) -> None:
+        control = mean_over_seeds([metric_series(run, keys[level]) for run in study.arms[study.control]], 0)
         untrained = control[:1] if len(control) and control[0, 0] == 0 else control[:0]
         for arm, runs in arms.items():
-            seeds = [metric_series(run, key) for run in runs]
+            seeds = [metric_series(run, keys[level]) for run in runs]
             seeds = [np.concatenate([untrained, points]) for points in seeds if len(points)]
             percent = [points * (1, 100) for points in seeds]
             _draw_curve(panel, percent, arm, *arm_style(study, arm), 0, marker="o")
-        panel.set(title=f"{level}, {len(study.levels[level])} questions", xlabel="step")
-    panels[0].set_ylabel("accuracy, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(4, len(arms)))
-    return figure
+        panel.set(title=f"{level}, {len(study.levels[level])} questions", ylabel="accuracy, %")
+        step_axis(panel)
+
+    return Panels([partial(draw_level, level=level) for level in keys], size=(2.6, 3.0), shared=True, margin=0.9)
 
 
 def explores(run: Run) -> bool:

@@ -72,13 +72,13 @@ def draw_figure(recorded: Sequence[CompletionAttention], prompt: Prompt, clip: C
         panel.set_xlabel("completion token", fontsize=TEXT_SIZE)
         scale = ScalarMappable(Normalize(0, 100 * top), COLORMAP)
         bar = figure.colorbar(scale, ax=figure.axes, location="left", shrink=0.8, aspect=30)
-        bar.set_label("% of a token's attention", fontsize=TEXT_SIZE)
+        bar.set_label("% of a token's\nattention", fontsize=TEXT_SIZE)
         bar.ax.tick_params(labelsize=TEXT_SIZE - 1)
         handles, labels = panel.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower right", ncols=len(TOKEN_KINDS), fontsize=TEXT_SIZE)
         figure.suptitle(f"{prompt.level} {prompt.id}: attention of the {what} tokens", fontsize=9)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        figure.savefig(path, bbox_inches="tight")  # the label of the bar may be longer than one row is high
     return path
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, so that a notebook's own figures are not touched
 
 from rlvid.study.curves import arm_style, checkpoint_curves, explores, learning_curves
 from rlvid.study.noise_response import noise_responses
+from rlvid.study.panels import Panels
 from rlvid.study.runs import Run
 from rlvid.study.stats import accuracy_interval
 from rlvid.study.study import Study
@@ -31,15 +34,22 @@ def save_figures(study: Study, folder: Path) -> list[Path]:
 def make_figures(study: Study) -> dict[str, Figure]:
     """Return name -> figure, of all figures that the finished runs allow."""
     with matplotlib.rc_context(STYLE):
-        return {name: figure for name, make in FIGURES.items() if (figure := make(study))}
+        made = {name: figure for name, make in FIGURES.items() if (figure := make(study))}
+        return {name: one.together() if isinstance(one, Panels) else one for name, one in made.items()}
 
 
-def accuracy_figure(study: Study) -> Figure:
+def make_page_figures(study: Study) -> dict[str, list[Figure]]:
+    """Return the figures of `make_figures` with a picture for each panel, which a page can wrap."""
+    with matplotlib.rc_context(STYLE):
+        made = {name: figure for name, make in FIGURES.items() if (figure := make(study))}
+        return {name: one.apart() if isinstance(one, Panels) else [one] for name, one in made.items()}
+
+
+def accuracy_figure(study: Study) -> Panels:
     """Draw each arm's accuracy on each level: mean and 95 % interval, a tick for each seed; control and chance."""
-    levels, arms = list(study.levels), [arm for arm, runs in study.arms.items() if runs]
-    figure = Figure(figsize=(2 + 2.9 * len(levels), 1.4 + 0.32 * len(arms)), layout="constrained")
-    panels = figure.subplots(1, len(levels), sharex=True, sharey=True, squeeze=False).flatten()
-    for panel, level in zip(panels, levels, strict=True):
+    arms = [arm for arm, runs in study.arms.items() if runs]
+
+    def draw_level(panel: Axes, level: str) -> None:
         panel.axvline(100 * study.constant_accuracy(level), color="0.4", lw=1, ls=":", label="best constant letter")
         control_scores = study.column(study.control, level, "correct")
         if control_scores is not None:
@@ -56,10 +66,18 @@ def accuracy_figure(study: Study) -> Figure:
             panel.plot(100 * scores.mean(1), [y + 0.27] * len(scores), "|", color=color, ms=6)
         title = f"{level}, {len(study.levels[level])} questions"
         panel.set(title=title, xlabel="accuracy, %", ylim=(len(arms) - 0.4, -0.6))
+        panel.set_yticks(range(len(arms)), arms)
         panel.grid(False, axis="y")
-    panels[0].set_yticks(range(len(arms)), arms)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
+
+    return Panels(
+        [partial(draw_level, level=level) for level in study.levels],
+        size=(2.9, 0.9 + 0.32 * len(arms)),
+        per_row=len(study.levels),
+        shared=True,
+        shared_x=True,
+        legend_columns=2,
+        margin=2,
+    )
 
 
 def advantage_share_figure(study: Study) -> Figure | None:
@@ -125,7 +143,7 @@ def noise_figure(study: Study) -> Figure | None:
     return figure
 
 
-FIGURES: Mapping[str, Callable[[Study], Figure | None]] = {
+FIGURES: Mapping[str, Callable[[Study], Figure | Panels | None]] = {
     "curves": learning_curves,
     "checkpoints": checkpoint_curves,
     "accuracy": accuracy_figure,

@@ -30,6 +30,7 @@ from rlvid.study.measures import (
     measure_rows,
 )
 from rlvid.study.noise_rows import NoiseCellRow, NoiseGainRow, NoiseResponseRow, noise_sections
+from rlvid.study.notebook import render_html
 from rlvid.study.rows import (
     AccuracyRow,
     ArmRow,
@@ -51,6 +52,7 @@ from rlvid.study.study import Study, read_study
 Section = tuple[str, list[Table | Text]]  # a title, and tables with words about them
 
 WIDE = 100  # columns of a terminal from which on differences are drawn
+NOTEBOOK_WIDTH = 200  # columns; wide tables scroll there
 PIPED_WIDTH = 140  # columns where there is no terminal
 NEXT_STEPS = """\
 in each      samples/, eval/, metrics.jsonl: every completion, question and step
@@ -147,6 +149,10 @@ class Report:
             for part in parts:
                 console.print("", part, sep="\n")
         console.print()
+
+    def _repr_html_(self) -> str:
+        """Return the tables as HTML, which a notebook shows."""
+        return render_html(self.question or self.name, self._progress, self.sections(NOTEBOOK_WIDTH))
 
     def sections(self, width: int) -> Iterator[Section]:
         """Yield a title, and tables with words about them, for `width` columns: at least 80.

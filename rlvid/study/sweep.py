@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from rlvid.config import load
 from rlvid.data import benchmark
+from rlvid.study.panels import Panels
 from rlvid.study.stats import accuracy_interval
 from rlvid.study.study import Study
 from rlvid.study.style import line_styles
@@ -19,7 +20,7 @@ NUMBERED = re.compile(r"(\d+(?:\.\d+)?) +(\S.*)")  # "25 % of data"
 MIN_POINTS = 3  # levels of an axis that make a line
 
 
-def sweep_figure(study: Study) -> Figure | None:
+def sweep_figure(study: Study) -> Panels | None:
     """Draw a row for each numeric axis, a column for each level of questions, a line for each choice on other axes.
 
     Returns None if no axis is numeric.
@@ -27,17 +28,16 @@ def sweep_figure(study: Study) -> Figure | None:
     axes = numeric_axes(study)
     if not axes or not study.levels:
         return None
-    figure = Figure(figsize=(1.5 + 2.6 * len(study.levels), 0.6 + 2.6 * len(axes)), layout="constrained")
-    grid = figure.subplots(len(axes), len(study.levels), sharey=True, squeeze=False)
-    for panels, (axis, numbers) in zip(grid, axes.items(), strict=True):
+    panels = []
+    for axis, numbers in axes.items():
         unit = next(match[2] for match in map(NUMBERED.fullmatch, numbers) if match)
         samples = training_samples(study, axis)
-        for panel, level in zip(panels, study.levels, strict=True):
-            _draw_panel(panel, study, axis, samples or numbers, level)
-            panel.set_xlabel("training samples" if samples else unit)
-        panels[0].set_ylabel("accuracy, %")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
+        label = "training samples" if samples else unit
+        for level in study.levels:
+            panels.append(
+                partial(_draw_panel, study=study, axis=axis, numbers=samples or numbers, level=level, label=label)
+            )
+    return Panels(panels, size=(2.6, 2.6), per_row=len(study.levels), shared=True, legend_columns=3, margin=0.9)
 
 
 def numeric_axes(study: Study) -> dict[str, dict[str, float]]:
@@ -84,12 +84,15 @@ def training_samples(study: Study, axis: str) -> dict[str, float]:
     return {level: max(1, round(fraction * total)) for level, fraction in fractions.items()}
 
 
-def _draw_panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, float], level: str) -> None:
-    """Draw accuracies on one level of questions against the numbers of an axis, with their intervals."""
+def _draw_panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, float], level: str, label: str) -> None:
+    """Draw accuracies on one level of questions against the numbers of an axis, with their intervals.
+
+    `label` is that of the x axis.
+    """
     control_scores = study.column(study.control, level, "correct")
     if control_scores is not None:
-        label = f"{study.control}, the control"
-        panel.axhline(100 * control_scores.mean(), color="0.4", lw=1, ls="--", label=label)
+        name = f"{study.control}, the control"
+        panel.axhline(100 * control_scores.mean(), color="0.4", lw=1, ls="--", label=name)
     for (name, arms), (color, dash) in zip(sweep_lines(study, axis).items(), line_styles(), strict=False):
         points = []
         for axis_level, number in numbers.items():
@@ -102,6 +105,6 @@ def _draw_panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, floa
             panel.plot([number, number], ends, color=color, lw=1.2, alpha=0.6)
         if points:
             panel.plot(*zip(*points, strict=True), dash, marker="o", ms=5, color=color, label=name)
-    panel.set(title=f"{level}, {len(study.levels[level])} questions", xscale="log")
+    panel.set(title=f"{level}, {len(study.levels[level])} questions", xscale="log", xlabel=label, ylabel="accuracy, %")
     panel.set_xticks(list(numbers.values()), [f"{number:g}" for number in numbers.values()])
     panel.minorticks_off()

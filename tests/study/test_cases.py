@@ -126,3 +126,15 @@ def test_the_command_compares_two_run_folders(runs, tmp_path, capsys):
         with pytest.raises(UserError) as error:
             api.compare(folder, runs[1])
         assert message in str(error.value)
+
+
+def test_without_a_pattern_the_questions_that_one_run_alone_got_right_are_shown(runs, tmp_path, capsys):
+    selected = api.compare(*runs)
+    assert ids(selected) == ["q2", "q4"]
+    assert "2 of 2 shown: a wrong, b right or a right, b wrong" in capsys.readouterr().out
+    assert len(api.compare(*runs, patterns=())) == 4
+    assert ids(api.compare(*runs, patterns="both right")) == ["q1"]
+    alike = runs[0], runs[0]
+    assert ids(api.compare(*alike)) == ["q2", "q3"], "both wrong, where the runs are right on the same questions"
+    write_jsonl(tmp_path / "c" / "eval" / "L1.jsonl", [answer_row("q1", "A")])
+    assert ids(api.compare(tmp_path / "c", tmp_path / "c")) == ["q1"], "and all, where nothing is wrong"

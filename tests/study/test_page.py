@@ -19,7 +19,8 @@ DRIVER = shutil.which("chromedriver")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = '</script><script>window.broken=1</script><img src=x onerror="window.broken=1">{{ 7*7 }} & "quotes"'
 SCREENSHOTS = Path(__file__).parents[1] / "artefacts"
-WINDOW_WIDTHS = {"phone": 390, "desk": 1280}
+AXE = Path(__file__).parents[2] / ".venv" / "axe-core" / "axe.min.js"
+WINDOW_WIDTHS = {"phone": 390, "tablet": 768, "desk": 1280}
 
 needs_browser = pytest.mark.skipif(
     not (DRIVER and BROWSER), reason="no chromium and chromedriver; apt install chromium-driver"
@@ -276,8 +277,7 @@ def test_everything_is_readable_on_a_phone(browser, page):
     open_nodes = "[...document.querySelectorAll('.open, .open *')]"
     assert js(browser, f"{open_nodes}.filter(e => e.getBoundingClientRect().right > 390).length") == 0
     assert js(browser, "document.documentElement.scrollWidth") <= 390
-    verdicts = js(browser, "[...document.querySelectorAll('td.verdict')].map(e => e.getBoundingClientRect().right)")
-    assert verdicts and max(verdicts) <= 390
+    no_overlap(browser, "#comparisons tbody tr")
     figures = "[...document.querySelectorAll('figure svg')]"
     scale = "svg.getBoundingClientRect().width / svg.viewBox.baseVal.width"
     sizes = f"[...svg.querySelectorAll('text')].map(t => parseFloat(getComputedStyle(t).fontSize) * {scale})"
@@ -287,6 +287,102 @@ def test_everything_is_readable_on_a_phone(browser, page):
     rows = "[...document.querySelectorAll('#comparisons tbody tr')].filter(r => r.querySelector('svg'))"
     differences = js(browser, f"{rows}.map(r => r.children[1].textContent)")
     assert [label.split()[0] for label in labels] == differences
+
+
+def no_overlap(browser, rows):
+    """Assert that in a row no cell covers another one, and that all are inside the window."""
+    cells = """[...document.querySelectorAll(arguments[0])].map(row =>
+        [...row.children].filter(cell => cell.textContent || cell.querySelector('svg')).map(cell => {
+          const range = document.createRange(); range.selectNodeContents(cell);
+          const box = range.getBoundingClientRect();
+          return [box.left, box.top, box.right, box.bottom]; }))"""
+    boxes_by_row = browser.execute_script(f"return {cells}", rows)
+    assert boxes_by_row
+    for boxes in boxes_by_row:
+        assert all(left >= 0 and right <= 390 for left, _, right, _ in boxes), boxes
+        for number, (left, top, right, bottom) in enumerate(boxes):
+            for other_left, other_top, other_right, other_bottom in boxes[number + 1 :]:
+                apart = right <= other_left + 1 or other_right <= left + 1
+                assert apart or bottom <= other_top + 1 or other_bottom <= top + 1, boxes
+
+
+@needs_browser
+def test_on_a_phone_filters_are_folded_and_curves_are_whole(browser, page):
+    open_page(browser, page, 390)
+    assert not js(browser, "document.getElementById('case-filters').open")
+    assert js(browser, "document.getElementById('case-pattern').getBoundingClientRect().height > 0")
+    several = (
+        "[...document.querySelectorAll('.panels')].filter(p => p.children.length > 1).flatMap(p => [...p.children])"
+    )
+    assert js(browser, f"{several}.length") and js(browser, f"{several}.every(p => p.scrollWidth <= p.clientWidth)")
+    open_page(browser, page, 1280)
+    assert js(browser, "document.getElementById('case-filters').open")
+
+
+@needs_browser
+def test_what_differs_and_comparisons_come_first_and_the_contents_stay(browser, page):
+    for width in WINDOW_WIDTHS.values():
+        open_page(browser, page, width)
+        order = js(browser, "[...document.querySelectorAll('section')].map(section => section.id)")
+        assert order[:3] == ["settings", "comparisons", "accuracy"]
+        js(browser, "void document.getElementById('runs').scrollIntoView()")
+        assert js(browser, "document.querySelector('nav').getBoundingClientRect().top") == 0
+        js(browser, "void window.scrollTo(0, 0)")
+    weights = js(
+        browser, "[...document.querySelectorAll('#accuracy td .bold')].map(e => getComputedStyle(e).fontWeight)"
+    )
+    assert weights and set(weights) == {"600"}, "means are bold"
+    quiet = js(browser, "[...document.querySelectorAll('#accuracy td .dim')].map(e => getComputedStyle(e).color)")
+    assert quiet and js(browser, "getComputedStyle(document.body).color") not in quiet, "intervals are not"
+
+
+@needs_browser
+def test_a_picture_is_enlarged_by_click_and_by_keyboard(browser, page):
+    open_page(browser, page, 390)
+    width = js(browser, "document.querySelector('.panel svg').getBoundingClientRect().width")
+    js(browser, "void document.querySelector('.panel').focus()")
+    browser.switch_to.active_element.send_keys("\n")
+    assert js(browser, "document.querySelector('#enlarged').open")
+    assert js(browser, "document.querySelector('#enlarged svg').getBoundingClientRect().width") > 1.5 * width
+    browser.switch_to.active_element.send_keys(selenium.Keys.ESCAPE)
+    assert not js(browser, "document.querySelector('#enlarged').open")
+    js(browser, "document.querySelector('.panel svg').dispatchEvent(new Event('click'))")
+    click(browser, "#enlarged-close")
+    assert not js(browser, "document.querySelector('#enlarged').open")
+
+
+@needs_browser
+def test_the_common_stem_of_questions_is_said_once(browser, page):
+    open_page(browser, page)
+    stems = text_of(browser, "case-stems")
+    assert stems.startswith("… stands for “Considering ")
+    shown = js(browser, "[...document.querySelectorAll('.case .what')].map(e => [e.textContent, e.title])")
+    assert sum(text.startswith("… ") for text, _ in shown) > len(shown) / 2
+    for text, whole in shown:
+        assert whole.endswith(text.removeprefix("… ")) and (
+            text == whole or whole.removesuffix(text[2:]).strip() in stems
+        )
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", WINDOW_WIDTHS.values(), ids=WINDOW_WIDTHS)
+def test_a_page_meets_wcag_aa(browser, page, width, dark):
+    """By axe-core, with a case and an enlarged picture open too."""
+    if not AXE.is_file():
+        pytest.skip("no axe-core")
+    open_page(browser, page, width, dark)
+    click(browser, ".case")
+    js_until_true(browser, "document.querySelector('.open')")
+    browser.execute_script(AXE.read_text())
+    for opened in (False, True):
+        if opened:
+            js(browser, "document.querySelector('.panel svg').dispatchEvent(new Event('click'))")
+        violations = browser.execute_async_script("""
+            const done = arguments[0], tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+            axe.run(document, {runOnly: tags}).then(found => done(found.violations.map(
+              violation => `${violation.id}: ${violation.nodes[0].html.slice(0, 200)}`)));""")
+        assert violations == []
 
 
 @needs_browser

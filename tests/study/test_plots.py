@@ -9,7 +9,7 @@ import pytest
 from rlvid.config import load
 from rlvid.data.seed_bench_r1 import load as load_prompts
 from rlvid.study.curves import checkpoint_curves, learning_curves, mean_over_seeds, panel_titles
-from rlvid.study.plots import advantage_share_figure
+from rlvid.study.plots import accuracy_figure, advantage_share_figure
 from rlvid.study.study import read_study
 from rlvid.study.sweep import numeric_axes, sweep_figure, sweep_lines, training_samples
 from rlvid.utils.files import write_jsonl
@@ -86,7 +86,7 @@ def test_numbers_of_frames_and_sizes_are_both_drawn(tmp_path):
         assert write_run(tmp_path / cell.folder, *cell.overrides, right=("10" * 20,)) == cell.id
     rows = [(cell.arm, cell.seed, cell.folder, cell.id, cell.axis_levels) for cell in cells]
     write_grid(tmp_path, rows, control=grid.control)
-    panels = sweep_figure(read_study(tmp_path)).axes
+    panels = sweep_figure(read_study(tmp_path)).together().axes
     assert [panel.get_xlabel() for panel in panels] == ["frames", "% size"]
     for panel, ticks in zip(panels, ("2 4 8", "50 100 150"), strict=True):
         assert " ".join(tick.get_text() for tick in panel.get_xticklabels()) == ticks
@@ -108,7 +108,7 @@ def test_checkpoint_curves_start_at_the_untrained_control(tmp_path):
         write_jsonl(tmp_path / arm / "metrics.jsonl", rows)
     write_grid(tmp_path, cells)
     study = read_study(tmp_path)
-    [panel] = checkpoint_curves(study).axes
+    [panel] = checkpoint_curves(study).together().axes
     [sft] = [line for line in panel.lines if line.get_label() == "sft"]
     assert sft.get_xydata().tolist() == [[0, 25], [10, 30], [20, 40]]
     assert not [line for line in panel.lines if line.get_label() in ("base", "once")]
@@ -132,3 +132,26 @@ def test_advantage_shares_are_of_arms_that_explore_and_fit_the_panel(tmp_path):
     low, high = panel.get_xlim()
     assert low < 0 and high > 1, "no marker is cut off"
     assert {x for line in panel.lines for x in line.get_xdata()} == {0.0, 1.0}
+
+
+def test_steps_have_whole_ticks_together_and_apart(study_folder):
+    for seed in (0, 1):
+        rows = [{"step": step, "reward": 0.1 * step, "frac_reward_zero_std": 0.5} for step in range(1, 6)]
+        write_jsonl(study_folder / f"a{seed}" / "metrics.jsonl", rows)
+    curves = learning_curves(read_study(study_folder))
+    *apart, legend = curves.apart()
+    for figure in (curves.together(), *apart):
+        figure.set_size_inches(3, 3)
+        panel = figure.axes[0]
+        if panel.get_xlabel() == "step":
+            assert all(tick == int(tick) for tick in panel.get_xticks()), panel.get_xticks()
+    assert apart[0].axes[0].get_title() == "reward" and len(apart) == len(curves.draw)
+    assert [text.get_text() for text in legend.legends[0].get_texts()] == ["grpo"]
+
+
+def test_panels_apart_have_the_limits_and_labels_of_the_one_figure(study_folder):
+    accuracy = accuracy_figure(read_study(study_folder))
+    together = accuracy.together()
+    for figure, panel in zip(accuracy.apart(), together.axes, strict=False):
+        assert figure.axes[0].get_xlim() == panel.get_xlim() and figure.axes[0].get_title() == panel.get_title()
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["base", "grpo"]

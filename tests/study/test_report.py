@@ -1,11 +1,14 @@
 """The numbers of printed reports on run folders whose right answers are known."""
 
 import json
+import xml.etree.ElementTree
+from dataclasses import replace
 
 import pytest
 from scipy.stats import binomtest
 
 from rlvid.study.comparison import compare_arms, fit_seed_model
+from rlvid.study.report import build_report
 from rlvid.study.stats import permutation_test
 from rlvid.study.study import read_study
 from rlvid.study.tables import format_needed
@@ -180,3 +183,15 @@ def test_the_design_is_printed(study_folder):
     assert line_starting(text, "seeds").split() == ["seeds", "0", "1", "·", "base:", "0"]
     assert line_starting(text, "questions").split() == ["questions", "L1:", "100", "·", "L2:", "100"]
     assert line_starting(text, "compared: grpo").split()[-2:] == ["with", "base"]
+
+
+def test_a_notebook_shows_a_report_as_tables_with_drawn_intervals(study_folder):
+    report = build_report(read_study(study_folder))
+    html = report._repr_html_()
+    body = xml.etree.ElementTree.fromstring(html.replace("<br>", "<br/>"))  # well-formed
+    assert [heading.text for heading in body.iter("h4")] == [title for title, _ in report.sections(200)]
+    cells = ["".join(cell.itertext()).strip() for cell in body.iter("td")]
+    assert {f"{100 * row.difference.value:+.1f}" for row in report.comparisons} <= set(cells)
+    assert len(list(body.iter("svg"))) == len(report.comparisons)
+    hostile = replace(report, question="<script>alert(1)</script>", arms=[replace(report.arms[0], arm="<b>x</b>")])
+    assert "<script>" not in hostile._repr_html_() and "<b>x" not in hostile._repr_html_()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
 from io import StringIO
@@ -25,8 +26,9 @@ from rich.text import Text
 from rlvid.study.page import run_details
 from rlvid.study.page.attention import attention_data
 from rlvid.study.page.cases import case_data
-from rlvid.study.plots import make_figures
-from rlvid.study.report import build_report
+from rlvid.study.plots import make_page_figures
+from rlvid.study.report import Section, build_report
+from rlvid.study.segments import styled_segments
 from rlvid.study.strip import Strip
 from rlvid.study.study import read_study
 from rlvid.utils.files import write_text
@@ -58,8 +60,8 @@ def save_page(runs: Path, path: Path) -> Path:
         UserError: there are no runs.
     """
     study = read_study(runs)
-    sections = build_report(study).sections(UNLIMITED_WIDTH)
-    figures = make_figures(study) if study.levels else {}
+    sections = sorted(build_report(study).sections(UNLIMITED_WIDTH), key=_section_order)
+    figures = make_page_figures(study) if study.levels else {}
     data = case_data(study) | attention_data(study)
     loader = FileSystemLoader(Path(__file__).parent)
     templates = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -67,7 +69,10 @@ def save_page(runs: Path, path: Path) -> Path:
         study=study,
         done=sum(run.done for run in study.runs),
         sections=[(title, [_template_block(part) for part in parts]) for title, parts in sections],
-        figures=[(FIGURE_TITLES[name], to_svg(figure, name)) for name, figure in figures.items()],
+        figures=[
+            (FIGURE_TITLES[name], f"{_css_width(panels[0]):.0f}", _panels_to_svg(panels, name))
+            for name, panels in figures.items()
+        ],
         setting_differences=_template_block(run_details.setting_differences(study)),
         common_settings=run_details.common_settings(study),
         alarms=run_details.alarms(study),
@@ -84,8 +89,29 @@ def pack(value: Any) -> str:
     return base64.b64encode(gzip.compress(json.dumps(value).encode(), GZIP_LEVEL, mtime=0)).decode()
 
 
-def to_svg(figure: Figure, name: str) -> str:
-    """Return a figure as an SVG element with text as text, in the colors of the page's theme."""
+def _section_order(section: Section) -> int:
+    """What was compared comes first, then accuracies; the design, which says how, comes last."""
+    order = {"Comparisons": 0, "Accuracy": 1, "Design": 3}
+    return order.get(section[0], 2)
+
+
+def _panels_to_svg(panels: Sequence[Figure], name: str) -> list[str]:
+    titles = [panel.axes[0].get_title() if panel.axes else "legend" for panel in panels]
+    return [to_svg(panel, f"{name}-{i}", titles[i] or FIGURE_TITLES[name]) for i, panel in enumerate(panels)]
+
+
+def _css_width(figure: Figure) -> float:
+    return figure.get_figwidth() * CSS_PIXELS_PER_INCH
+
+
+def to_svg(figure: Figure, name: str, title: str) -> str:
+    """Return a figure as an SVG element with text as text, in the colors of the page's theme.
+
+    Args:
+        figure: a figure.
+        name: of the figure; ids inside of the SVG differ between names.
+        title: for readers who do not see it.
+    """
     file = StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
@@ -93,9 +119,8 @@ def to_svg(figure: Figure, name: str) -> str:
     for color, theme_color in THEME_COLORS.items():
         svg = svg.replace(color, theme_color)
     after_tag_name = svg[svg.index("<svg") + len("<svg") :]
-    min_width = MIN_FIGURE_SCALE * figure.get_figwidth() * CSS_PIXELS_PER_INCH
-    title = escape(FIGURE_TITLES[name])
-    return f'<svg role="img" aria-label="{title}" style="--min-width: {min_width:.0f}px"{after_tag_name}'
+    min_width = MIN_FIGURE_SCALE * _css_width(figure)
+    return f'<svg role="img" aria-label="{escape(title)}" style="--min-width: {min_width:.0f}px"{after_tag_name}'
 
 
 def _template_block(part: Table | Text) -> dict[str, Any]:
@@ -122,5 +147,9 @@ def _template_cell(value: Any) -> dict[str, Any]:
         on_strip = [50 + 50 * number / value.reach for number in (low, mean, high)]
         label = f"{100 * mean:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
         return {"text": "", "style": value.color, "strip": on_strip, "label": label}
-    text = value if isinstance(value, Text) else Text.from_markup(str(value))
-    return {"text": text.plain, "style": str(text.style)}
+    segments = styled_segments(value)
+    styles = {style for text, style in segments if text.strip()}
+    text = "".join(text for text, _ in segments)
+    if len(styles) < 2:
+        return {"text": text, "style": next(iter(styles), "")}
+    return {"text": text, "style": "", "segments": segments}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from itertools import zip_longest
@@ -28,6 +30,9 @@ QuestionKey = tuple[str, str]  # level and id
 Answers = Mapping[QuestionKey, Row]  # of one run
 
 QUESTIONS_PER_CHUNK = 100  # whose texts are unpacked at the same time
+MAX_STEMS = 5  # beginnings that questions share
+STEM_SHARE = 20
+MIN_STEM = 20  # characters
 MAX_CLIPS = 60  # of the most disputed questions
 MISSING, NO_ANSWER = " ", "-"  # marks in the index; page.js knows them too
 
@@ -50,9 +55,11 @@ def case_data(study: Study) -> dict[str, Any]:
     columns = [*sorted(key for key in keys if key.startswith("rewards/")), "length"]
     clips, clip_problem = _read_clips(study, runs[0], disputed_questions(questions, answers))
     some_answer = [next(of_run[question] for of_run in answers if question in of_run) for question in questions]
+    stems = common_stems([row.get("question", "") for row in some_answer])
     index = {
         "runs": [{"name": _run_name(run), **_marks(questions, row)} for run, row in zip(runs, answers, strict=True)],
-        "questions": [_question(level, row) for (level, _), row in zip(questions, some_answer, strict=True)],
+        "questions": [_question(level, row, stems) for (level, _), row in zip(questions, some_answer, strict=True)],
+        "stems": stems,
         "columns": [column.removeprefix("rewards/") for column in columns],
         "clips": list(clips),
         "clip_problem": clip_problem,
@@ -89,13 +96,42 @@ def _run_name(run: Run) -> str:
     return f"{run.arm}, seed {run.seed}"
 
 
-def _question(level: str, row: Row) -> dict[str, Any]:
+def common_stems(questions: Sequence[str]) -> list[str]:
+    """Return the beginnings, in whole words, that many questions share, the longest first.
+
+    A beginning has at least `MIN_STEM` characters and begins at least one question in `STEM_SHARE`; it is as long as
+    half of the questions that share it allow, and never a whole question.
+
+    >>> common_stems([f"Considering the progress, what is next to {act}?" for act in ("make soup", "wash up", "eat")])
+    ['Considering the progress, what is next to ']
+    """
+    stems: list[str] = []
+    left = list(questions)
+    while len(stems) < MAX_STEMS:
+        stem, sharing = "", left
+        while True:
+            words = Counter(match[0] for one in sharing if (match := re.match(r"\S+\s+", one[len(stem) :])))
+            word, count = max(words.items(), key=lambda item: item[1], default=("", 0))
+            if count < max(2, len(questions) / STEM_SHARE, len(sharing) / 2):
+                break
+            stem += word
+            sharing = [one for one in sharing if one.startswith(stem)]
+        if len(stem) < MIN_STEM:
+            break
+        stems.append(stem)
+        left = [one for one in left if not one.startswith(stem)]
+    return sorted(stems, key=len, reverse=True)
+
+
+def _question(level: str, row: Row, stems: Sequence[str]) -> dict[str, Any]:
+    text = row.get("question", "")
     return {
         "id": row["id"],
         "level": level,
         "domain": row.get("domain", ""),
         "gold": row["gold"],
-        "question": row.get("question", ""),
+        "question": text,
+        "cut": next((len(stem) for stem in stems if text.startswith(stem)), 0),  # characters that its stem takes
     }
 
 

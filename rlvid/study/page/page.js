@@ -25,6 +25,18 @@ byId("theme").onclick = () => {
   root.dataset.theme = dark ? "light" : "dark";
 };
 
+// A phone shows the filters of the cases folded.
+if (matchMedia("(max-width: 36rem)").matches && byId("case-filters")) byId("case-filters").open = false;
+
+// A picture is enlarged by a click or Enter, and closed by Escape, the button or a click.
+for (const svg of document.querySelectorAll(".panel svg")) {
+  const enlarge = () => { byId("enlarged").lastElementChild.replaceChildren(svg.cloneNode(true)); byId("enlarged").showModal(); };
+  svg.parentElement.tabIndex = 0;
+  svg.onclick = enlarge;
+  svg.parentElement.onkeydown = event => { if (event.key === "Enter") enlarge(); };
+}
+byId("enlarged-close").onclick = byId("enlarged").lastElementChild.onclick = () => byId("enlarged").close();
+
 // Attention: one frame at a time, for all runs side by side.
 async function showAttention() {
   const recorded = await unpack("attention");
@@ -172,11 +184,13 @@ async function showCases() {
     const right = run.correct[i] === "1";
     return make("span", {className: right ? "green" : "red"}, `${run.answers[i]} ${right ? "✓" : "✗"}`);
   };
+  const shortQuestion = question => (question.cut ? "… " : "") + question.question.slice(question.cut);
+  byId("case-stems").textContent = index.stems.length ? `… stands for ${index.stems.map(stem => `“${stem.trim()}”`).join(" or ")}` : "";
   const listItem = i => {
     const question = index.questions[i];
     const button = make("button", {type: "button", className: "case", ariaExpanded: "false"},
       make("span", {className: "where" + (hasClip.has(i) ? " clip" : "")}, `${question.level} ${question.id}`),
-      make("span", {className: "what"}, question.question),
+      make("span", {className: "what", title: question.question}, shortQuestion(question)),
       answerMark(index.runs[a.value], i), answerMark(index.runs[b.value], i));
     button.onclick = async () => {
       const open = button.ariaExpanded === "true";

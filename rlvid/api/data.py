@@ -1,0 +1,60 @@
+"""Write, download and check benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def write_kitchen(folder: str | Path, seed: int = 0) -> None:
+    """Write the embedded benchmark, whose clips are drawn, in the layout of SEED-Bench-R1."""
+    from rlvid.data import kitchen
+
+    kitchen.write(Path(folder), seed)
+
+
+def write_kitchen_long(folder: str | Path, seed: int = 0) -> None:
+    """Write the embedded transfer benchmark, of longer films, in the layout of LongVideoBench."""
+    from rlvid.data import kitchen_long
+
+    kitchen_long.write(Path(folder), seed)
+
+
+def download_data(name: str, folder: str | Path) -> None:
+    """Download a published benchmark from the hub; its licence is printed first. Resumable.
+
+    Args:
+        name: "seed_bench_r1", "longvideobench", "mvbench", "tempcompass", "mmvu" or "video_mme".
+        folder: where to.
+    """
+    from rlvid.data.hub import download
+
+    download(name, Path(folder))
+
+
+def check_data(name: str | Path) -> int:
+    """Read all records of a benchmark, decode all of its media, and print what is wrong.
+
+    Args:
+        name: a folder, a TOML file, or an embedded benchmark, see `rlvid list benchmarks`.
+
+    Returns:
+        The number of problems.
+    """
+    from rlvid.data.check import check_benchmark
+
+    return check_benchmark(str(name))
+
+
+def write_pairs(run: str | Path, file: str | Path) -> int:
+    """Write the best and the worst completion of each group of a run's samples as JSON lines, for offline DPO.
+
+    Args:
+        run: a run folder.
+        file: the JSONL file to write.
+
+    Returns:
+        The number of pairs.
+    """
+    from rlvid.data.preferences import write_pairs_of_run
+
+    return write_pairs_of_run(Path(run), Path(file))

@@ -1,0 +1,205 @@
+"""What `rlvid list` lists: names with a line each, and what there is to know about each name.
+
+The line of a plug-in is the first line of its docstring. Its fields are those of a dataclass, inherited ones too, or
+the keyword-only parameters of a function.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import tomli_w
+
+from rlvid.api.sources import PluginField, SourceFile
+from rlvid.config import Config, ConfigKey, config_keys
+from rlvid.errors import UserError
+from rlvid.registry import available, suggest
+from rlvid.utils.plugin_source import module_file
+
+
+@dataclass(frozen=True)
+class Description:
+    """A name that a config or a reward can use."""
+
+    name: str
+    text: str  # one line
+    source: str  # file:line
+    fields: Mapping[str, PluginField] = field(default_factory=dict)
+    documentation: str = ""  # all that its source says about it
+    usage: str = ""  # a command or a line that uses it
+
+
+def list_plugins(kind: str) -> list[Description]:
+    """Describe every plug-in of a folder; `kind` is "rewards" or "algorithms"."""
+    return [_describe_plugin(kind, name) for name in available(kind)]
+
+
+def _describe_plugin(kind: str, name: str) -> Description:
+    file = SourceFile(module_file(f"{kind}.{name}"))
+    node = file.find(name)
+    fields = file.fields(node)
+    text = file.first_line or (ast.get_docstring(node) or "").partition("\n")[0]
+    usage = f"rlvid train nano rewards.{name}=0.1" if kind == "rewards" else f"rlvid train nano algorithm={name}"
+    own = {
+        item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+    }
+    if example := next((field for field in fields if field in own or kind == "rewards"), None):
+        prefix = f"rewards.{name}" if kind == "rewards" else "algorithm"
+        usage += f" {prefix}.{example}={_in_toml(fields[example].default)}"
+    source = f"{kind}/{file.path.name}:{node.lineno}"
+    return Description(name, text, source, fields, file.documentation(node), usage)
+
+
+def list_presets() -> list[Description]:
+    """Describe the shipped presets by the comment in their first line."""
+    rows = []
+    for path in sorted((module_file("experiments").parent / "presets").glob("*.toml")):
+        content = path.read_text()
+        text = content.partition("\n")[0].lstrip("# ")
+        usage = f"rlvid train {path.stem}        all keys with their defaults: rlvid config {path.stem}"
+        rows.append(Description(path.stem, text, f"presets/{path.name}", documentation=content, usage=usage))
+    return rows
+
+
+def list_views() -> list[Description]:
+    """Describe the altered views of a clip."""
+    from rlvid.video.views import VIEWS
+
+    source = f"video/{module_file('rlvid.video.views').name}"
+    texts = {name: inspect.getdoc(view) or "" for name, view in VIEWS.items()}
+    return [
+        Description(
+            name,
+            text.partition("\n")[0],
+            source,
+            documentation=text,
+            usage=f"rlvid eval RUN 'eval.views=[\"{name}\"]'        in a reward: needs view:{name}",
+        )
+        for name, text in texts.items()
+    ]
+
+
+def list_noises() -> list[Description]:
+    """Describe every kind of noise, with its fields."""
+    from rlvid.noise.apply import NOISES
+
+    rows = []
+    for name, kind in NOISES.items():
+        file = SourceFile(module_file(kind.__module__))
+        node = file.find(kind.__name__)
+        text, fields = inspect.getdoc(kind) or "", file.fields(node)
+        rate = " noise.rate=0.2" if "rate" in fields else ""
+        usage = f"rlvid train nano noise.kind={name}{rate}"
+        source = f"noise/{file.path.name}:{node.lineno}"
+        rows.append(Description(name, text.partition("\n")[0], source, fields, text, usage))
+    return rows
+
+
+def list_benchmarks() -> list[Description]:
+    """Describe the values that `data` and `eval.transfer` can have in a config."""
+    known = (
+        ("kitchen", "the embedded benchmark: short mp4 clips of a cook, levels L1 to L3", "kitchen"),
+        ("kitchen_long", "the embedded transfer benchmark: longer films, levels 15s and 60s", "kitchen_long"),
+        ("FOLDER", "the layout of SEED-Bench-R1, recognized by annotations/", "seed_bench_r1"),
+        ("FOLDER", "the layout of LongVideoBench, recognized by lvb_val.json; levels 15s to 3600s", "longvideobench"),
+        ("FILE.toml", "any questions with options, by a map of their fields", "multiple_choice"),
+    )
+    rows = []
+    for name, text, module in known:
+        file = SourceFile(module_file(f"rlvid.data.{module}"))
+        documentation = ast.get_docstring(file.tree) or ""
+        usage = f"rlvid train nano data={name}        check it first: rlvid data check {name}"
+        rows.append(Description(name, text, f"data/{module}.py", documentation=documentation, usage=usage))
+    return rows
+
+
+def list_evidence() -> list[Description]:
+    """Describe every kind of evidence, by the `@evidence(...)` decorators in the source."""
+    file = SourceFile(module_file("rlvid.trainer.evidence_kinds"))
+    rows = []
+    for node in file.definitions():
+        for call in node.decorator_list:
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == "evidence":
+                name = ast.literal_eval(call.args[0])
+                options = {str(option.arg): PluginField("", ast.unparse(option.value)) for option in call.keywords}
+                text = ast.get_docstring(node) or ""
+                need = f"{name}:shuffled" if name == "view" else name
+                usage = f'needs = frozenset({{"{need}"}}), then group.evidence["{need}"] in a reward'
+                source = f"trainer/{file.path.name}:{node.lineno}"
+                rows.append(Description(name, text.partition("\n")[0], source, options, text, usage))
+    return rows
+
+
+LISTS: dict[str, Callable[[], list[Description]]] = {
+    "rewards": lambda: list_plugins("rewards"),
+    "algorithms": lambda: list_plugins("algorithms"),
+    "presets": list_presets,
+    "benchmarks": list_benchmarks,
+    "evidence": list_evidence,
+    "noise": list_noises,
+    "views": list_views,
+}
+
+
+def list_names(what: str, name: str = "") -> list[Description]:
+    """Return what a config or a reward can name, with description, fields, source and an example of its use.
+
+    Args:
+        what: "rewards", "algorithms", "presets", "benchmarks", "evidence", "noise" or "views".
+        name: only the rows of this name; usually one, several for names such as FOLDER.
+
+    Raises:
+        UserError: for an unknown list, or a name that is not in it.
+    """
+    if what not in LISTS:
+        raise UserError(f"no list {what!r}.{suggest(what, LISTS)}")
+    rows = LISTS[what]()
+    wanted = "view" if what == "evidence" and name.startswith("view:") else name
+    if wanted and not any(row.name == wanted for row in rows):
+        raise UserError(f"rlvid list {what}: no {name!r}.{suggest(name, {row.name for row in rows})}")
+    return [row for row in rows if wanted in ("", row.name)]
+
+
+def find_config_keys(section: str = "") -> list[ConfigKey]:
+    """Return the keys of a config, those of a section, or one key.
+
+    Args:
+        section: "" for all, or a section such as "train", or a key such as "train.max_steps".
+
+    Raises:
+        UserError: for an unknown section or key.
+    """
+    keys = list(config_keys(Config()))
+    found = [key for key in keys if section in ("", key.name, key.name.partition(".")[0])]
+    if not found:
+        sections = {key.name.partition(".")[0] for key in keys}
+        raise UserError(
+            f"no section {section!r} in a config.{suggest(section, sections)}"
+            if "." not in section
+            else f"no key {section!r} in a config.{suggest(section, [key.name for key in keys])}"
+        )
+    return found
+
+
+def default_in_toml(value: Any) -> str:
+    """Write a default as it would stand in a TOML file; plug-ins by name."""
+    if isinstance(value, tuple):
+        return "[" + ", ".join(default_in_toml(item) for item in value) + "]"
+    if hasattr(value, "name"):  # a Plugin
+        return str(value.name)
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").strip()
+
+
+def _in_toml(expression: str) -> str:
+    """Turn the source of a default into a value of the command line: None is "", strings need no quotes there."""
+    try:
+        value = ast.literal_eval(expression)
+    except ValueError:
+        return "VALUE"
+    if value is None:
+        return "VALUE"
+    return value if isinstance(value, str) and value else default_in_toml(value)
