@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -21,9 +20,8 @@ from rlvid.study.comparison import fit_seed_model, interaction_name, planned_con
 from rlvid.study.contrasts import COST_WORDS, Weights
 from rlvid.study.sequential import AdaptiveGrid, Look
 from rlvid.study.study import STATE_FILE, read_adaptive, read_study
+from rlvid.utils.console import wide_console
 from rlvid.utils.files import write_text
-
-PIPED_WIDTH = 140  # columns where there is no terminal
 
 Runner = Callable[[Mapping[str, int]], tuple[int, list[Cell]]]  # arm -> seeds; runs them, returns exit code and cells
 
@@ -58,9 +56,7 @@ def run_until_decided(
     """
     state = _begin(out, planned_contrasts(pairs, interactions), margin, max_seeds)
     costs = {interaction_name(*arms) for arms in interactions}
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
+    console = wide_console()
     while (seeds := state.next_seeds()) is not None:
         code, cells = run(_seeds_per_arm(state, arms, unseeded, seeds))
         if code:

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -21,9 +20,9 @@ from rlvid.grids.cell import Cell
 from rlvid.registry import own_fields
 from rlvid.study.runs import flatten_config
 from rlvid.study.settings import SettingRow, setting_table
+from rlvid.utils.console import wide_console
 
 SEEDS = ("seed", "noise.seed")
-PIPED_WIDTH = 140  # columns where there is no terminal
 TRAINING = ("algorithm.", "rewards.", "train.", "noise.", "cold_start.")  # without effect on an untrained model
 
 
@@ -76,9 +75,7 @@ def report_differences(rows: Sequence[SettingRow], strict: bool) -> Iterator[Tab
 
 def print_parts(parts: Sequence[Table | Text], stderr: bool = False) -> None:
     """Print tables and lines, a blank line after each; wide where there is no terminal."""
-    console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal:
-        console.width = PIPED_WIDTH
+    console = wide_console(stderr=stderr)
     for part in parts:
         console.print(part, "")
 

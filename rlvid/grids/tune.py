@@ -14,7 +14,6 @@ from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from rlvid.errors import UserError
@@ -27,11 +26,11 @@ from rlvid.grids.tuned import Tuned
 from rlvid.registry import suggest
 from rlvid.study.runs import Run
 from rlvid.study.stats import wilson_interval
+from rlvid.utils.console import wide_console
 
 LEVEL = "dev"
 EVALUATION: Settings = {"eval.splits": [LEVEL], "eval.transfer": [], "eval.views": [], "eval.limit": 0}
 MOST_SEEDS = 100  # seeds that an adaptive grid may come to use; the tuning seed is none of them
-PIPED_WIDTH = 140  # columns where there is no terminal
 
 
 @dataclass(frozen=True)
@@ -118,10 +117,7 @@ def tune(
     path = script.parent / "tuned" / f"{grid.name}-{stem}.toml"
     tuned = Tuned(path, how | {"arms": choose(results, grid.tune_as)})
     tuned.write()
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
-    console.print("", results_table(results, tuned), f"\nwritten: {path}", highlight=False, markup=False)
+    wide_console().print("", results_table(results, tuned), f"\nwritten: {path}", highlight=False, markup=False)
     return 0
 
 

@@ -48,12 +48,12 @@ from rlvid.study.rows import (
 )
 from rlvid.study.settings import ChangedPlugin, SettingRow, changed_plugins, settings_section
 from rlvid.study.study import Study, read_study
+from rlvid.utils.console import wide_console
 
 Section = tuple[str, list[Table | Text]]  # a title, and tables with words about them
 
 WIDE = 100  # columns of a terminal from which on differences are drawn
 NOTEBOOK_WIDTH = 200  # columns; wide tables scroll there
-PIPED_WIDTH = 140  # columns where there is no terminal
 NEXT_STEPS = """\
 in each      samples/, eval/, metrics.jsonl: every completion, question and step
 try next     rlvid train nano algorithm=dr_grpo       another algorithm: rlvid list algorithms
@@ -141,7 +141,7 @@ class Report:
 
     def print(self, console: Console | None = None) -> None:
         """Print the tables; where there is no terminal, nothing is cut or coloured."""
-        console = _unless_piped(console)
+        console = wide_console(console)
         title = Text(self.question or self.name, style="bold")
         subtitle = self._progress if self.runs_done is None else f"{self.name}: {self._progress}"
         console.print(title, Text(subtitle, style="dim"), sep="\n")
@@ -244,7 +244,7 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> Re
     """
     study = read_study(runs)
     result = build_report(study)
-    console = _unless_piped(console)
+    console = wide_console(console)
     result.print(console)
     if plots and study.levels:
         from rlvid.study.plots import save_figures
@@ -295,11 +295,3 @@ def _most_runs(study: Study) -> int | None:
 
 def _dim(words: str) -> Text:
     return Text(words, style="dim")
-
-
-def _unless_piped(console: Console | None) -> Console:
-    """Return the console; where it is no terminal, a wide one without colours."""
-    console = console or Console()
-    if console.is_terminal:
-        return console
-    return Console(file=console.file, width=PIPED_WIDTH, highlight=False)

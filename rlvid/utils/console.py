@@ -1,0 +1,20 @@
+"""The console that tables are printed to."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+PIPED_WIDTH = 140  # columns where there is no terminal, so that no table is cut
+
+
+def wide_console(console: Console | None = None, stderr: bool = False) -> Console:
+    """Return a console for tables; where it is no terminal, a wide one without colours.
+
+    Args:
+        console: the console to print to; default: stdout.
+        stderr: without `console`, print to stderr.
+    """
+    console = console or Console(stderr=stderr)
+    if console.is_terminal:
+        return console
+    return Console(file=console.file, width=PIPED_WIDTH, highlight=False)
