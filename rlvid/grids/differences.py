@@ -77,7 +77,7 @@ def print_parts(parts: Sequence[Table | Text], stderr: bool = False) -> None:
     """Print tables and lines, a blank line after each; wide where there is no terminal."""
     console = wide_console(stderr=stderr)
     for part in parts:
-        console.print(part, "")
+        console.print(part, "", soft_wrap=isinstance(part, Text))
 
 
 def to_json(rows: Sequence[SettingRow]) -> list[dict[str, Any]]:

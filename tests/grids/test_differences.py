@@ -88,7 +88,7 @@ def test_the_report_lists_the_differences_and_the_plugins_that_changed(tmp_path,
     Path("my_grpo.py").write_text(MY_GRPO % "")
     grid = Grid("x", "Which?", (0,), "grpo", arms={"grpo": {}, "mine": {"algorithm": "./my_grpo.py"}})
     cells, out = grid.cells("nano"), tmp_path / "runs"
-    grid._write_grid_file(out, cells, 0.03)
+    grid.write_grid_file(out, cells, tuning="")
     assert "differences" in json.loads((out / "grid.json").read_text())
     run = out / cells[1].folder
     run.mkdir()
@@ -105,7 +105,7 @@ def test_a_changed_plugin_file_is_another_cell(tmp_path, monkeypatch):
     grid = Grid("x", "?", (0,), "mine", arms={"mine": {"algorithm": "./my_grpo.py"}, "grpo": {}})
     Path("my_grpo.py").write_text(MY_GRPO % "")
     mine, grpo = grid.cells("nano")
-    grid._write_grid_file(tmp_path / "runs", [mine, grpo], 0.03)
+    grid.write_grid_file(tmp_path / "runs", [mine, grpo], tuning="")
     assert other_runs_note([mine, grpo], tmp_path / "runs") == ""
     Path("my_grpo.py").write_text(MY_GRPO % "\n    beta: float = 1.0")
     mine_now, grpo_now = grid.cells("nano")

@@ -214,7 +214,7 @@ COMMANDS = [
     (["report", "/no/such/runs"], "no folder /no/such/runs"),
     (["report", "DIR"], "no runs in"),
     (["list", "config", "trian"], "no section 'trian' in a config. Did you mean 'train'?"),
-    (["list", "views", "train"], "takes no section"),
+    (["list", "views", "train"], "no 'train'. Known: blank"),
     (["data", "get", "seedbench", "DIR"], "no data set 'seedbench'. Did you mean 'seed_bench_r1'?"),
     (["data", "check", "/no/such/folder"], "/no/such/folder: no such folder"),
     (["data", "kitchen", "READONLY/out"], "READONLY"),
