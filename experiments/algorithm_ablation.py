@@ -1,9 +1,12 @@
 """Which algorithm learns most from the same prompts and the same random numbers?
 
-All RL arms have the same prompts and the learning rate that was chosen for GRPO. They differ in the number of updates:
-"gspo" makes four per batch and "grpo, 2 iterations" two; the others make one.
+All RL arms have the same prompts and 40 steps of them; SFT has 40 steps, too. Each arm has its own learning rate, chosen
+on the level dev from the same two candidates. They differ in the number of updates: "gspo" makes four per batch and
+"grpo, 2 iterations" two; the others make one. The primary endpoint is accuracy on all levels, the first 400 questions of
+each; --set eval.limit=0 asks all.
 
-rlvid grid experiments/algorithm_ablation.py --jobs 2
+rlvid tune experiments/algorithm_ablation.py --jobs 2       # two learning rates for each arm, on dev
+rlvid grid experiments/algorithm_ablation.py --jobs 2 --until decided --max-seeds 5
 """
 
 from rlvid.grids import Grid
@@ -24,6 +27,8 @@ GRID = Grid(
     unseeded=("base",),
     seeds=(0, 1, 2),
     control="grpo",
+    settings={"train.max_steps": 40, "eval.limit": 400},
+    tune={"train.learning_rate": (1e-4, 3e-4)},
     comparisons=(("grpo", "base"), ("sft", "grpo"), *((name, "grpo") for name in FAMILY)),
 )
 
