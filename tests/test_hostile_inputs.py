@@ -9,7 +9,7 @@ import pytest
 from rlvid.__main__ import main, print_error
 from rlvid.registry import build
 from rlvid.reward import RewardMix
-from rlvid.trainer.loop import assign_credit
+from rlvid.trainer.credit import assign_credit
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.mistakes import explain
 from tests.helpers import mistakes

@@ -39,8 +39,9 @@ from rlvid.policy.sampler import Sampler
 from rlvid.policy.types import ModelInputs
 from rlvid.registry import build
 from rlvid.reward import RewardMix
-from rlvid.trainer.loop import assign_credit, learn
+from rlvid.trainer.credit import assign_credit
 from rlvid.trainer.rollout import Rollout
+from rlvid.trainer.update import update_policy
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.logging import silence_libraries
 from rlvid.video.views import Clip
@@ -139,7 +140,7 @@ class PackedStep:
         batch = assign_credit(self.algorithm, step).to(self.policy.device)
         with self.timed("learn"):
             credited = replace(forward_rollout, batch=batch)
-            learn(self.state, self.algorithm, self.accelerator, credited, train, self.backoff)
+            update_policy(self.state, self.algorithm, self.accelerator, credited, train, self.backoff)
         return self.seconds
 
     def sample(self, inputs: Sequence[ModelInputs], seed: str) -> list[Group]:

@@ -115,7 +115,9 @@ def prompts_of_step(prompts: list[Prompt], step: int, count: int, seed: int) -> 
     return chosen
 
 
-def spare_prompts(prompts: list[Prompt], drawn: Sequence[Prompt], count: int, step: int, seed: int) -> list[Prompt]:
+def replacement_prompts(
+    prompts: list[Prompt], drawn: Sequence[Prompt], count: int, step: int, seed: int
+) -> list[Prompt]:
     """Return up to `count` further prompts for a step, none of which is in `drawn`.
 
     Their order depends on the seed and the step alone. So the prompts of later steps do not depend on the number of

@@ -99,7 +99,7 @@ def summarize_noise(noise: Noise, prompts: Sequence[Prompt], manifest: Sequence[
         form, or None. Verdict noise changes no prompt, so its `changed`, `dropped` and `rate` are None; a run
         logs `noise/changed` and `noise/youden_j` from its own verdicts.
     """
-    summary: dict[str, Any] = {"prompts": len(prompts), "reward": noise.corrupted_reward}
+    summary: dict[str, Any] = {"prompts": len(prompts), "reward": noise.noisy_reward}
     if isinstance(noise, VerdictNoise):
         summary |= {"changed": None, "dropped": None, "rate": None}
     else:

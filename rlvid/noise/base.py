@@ -56,11 +56,11 @@ class Noise:
     def check_rewards(self, columns: Collection[str]) -> None:
         """Raise UserError, before the first step, if the noise cannot corrupt any of these reward columns."""
 
-    def corrupt_verdicts(self, column: str, groups: Sequence[Group], step: int) -> None:
+    def corrupt_rewards(self, column: str, groups: Sequence[Group], step: int) -> None:
         """Change one reward column of a training step's groups in place, before any other reward reads it."""
 
     @property
-    def corrupted_reward(self) -> str:
+    def noisy_reward(self) -> str:
         """The reward whose verdicts are wrong; "" if the noise is not in the verdicts but in the evidence."""
         return ""
 

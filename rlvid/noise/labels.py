@@ -54,7 +54,7 @@ class LabelNoise(Noise):
         raise NotImplementedError
 
     @property
-    def corrupted_reward(self) -> str:
+    def noisy_reward(self) -> str:
         """The accuracy reward, which compares answers with the label."""
         return "accuracy"
 

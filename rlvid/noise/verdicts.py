@@ -27,7 +27,7 @@ class VerdictNoise(Noise):
     column: str = "accuracy"
 
     @property
-    def corrupted_reward(self) -> str:
+    def noisy_reward(self) -> str:
         return self.column
 
     def check_rewards(self, columns: Collection[str]) -> None:
@@ -35,7 +35,7 @@ class VerdictNoise(Noise):
         if self.column not in columns:
             raise UserError(f"noise.column: no reward {self.column!r} in the mix: {', '.join(columns)}")
 
-    def corrupt_verdicts(self, column: str, groups: Sequence[Group], step: int) -> None:
+    def corrupt_rewards(self, column: str, groups: Sequence[Group], step: int) -> None:
         """Change each completion's verdict in place, if `column` is the noisy one."""
         if column != self.column:
             return

@@ -90,7 +90,7 @@ class TrainState:
                 parameter.grad /= torch.distributed.get_world_size()
 
     @contextmanager
-    def gathered(self, *models: nn.Module | None) -> Iterator[None]:
+    def gathered_parameters(self, *models: nn.Module | None) -> Iterator[None]:
         """Gather the full weights of some models on every rank, under ZeRO-3.
 
         Inside the context, each rank may run as many forward passes as it likes, without the others.

@@ -105,7 +105,7 @@ def save(
     optimizer_state = state.optimizer_state()
     values = counters.state_dict() | {"step": step, "scheduler": scheduler.state_dict()}
     moving_reference = state.reference if state.reference and state.reference.is_ema else None
-    with state.gathered(state.policy, moving_reference):
+    with state.gathered_parameters(state.policy, moving_reference):
         if folder.is_main:
             _write_atomically(folder.path / "checkpoints" / f"step-{step:06d}", state, optimizer_state, values)
             _remove_old(folder.path, config.train.save_total_limit, counters.best)

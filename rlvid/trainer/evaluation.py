@@ -182,12 +182,12 @@ def answer_batch(
     seed: str,
 ) -> list[Row]:
     """One row per question, in order; the processes share the batch. Evidence is made for the unaltered view only."""
-    indices, readable, inputs = prefetch(prompts)
-    groups = sample(readable, inputs, seed) if readable else []
+    indices, my_prompts, inputs = prefetch(prompts)  # this process's share, without unreadable clips
+    groups = sample(my_prompts, inputs, seed) if my_prompts else []
     if view_name:
         provider.mix.score_text_only(groups)
     else:
-        provider(EvidenceRequest(groups, inputs, seed))
+        provider.attach(EvidenceRequest(groups, inputs, seed))
         provider.mix(groups)
     mine = [(index, result_row(group)) for index, group in zip(indices, groups, strict=True)]
     rows = dict(gather_object(mine))

@@ -2,7 +2,7 @@
 
 A reward names the kinds that it reads in `needs`. Each kind is one function in evidence_kinds.py, registered there by
 `@evidence("NAME", requires=...)`; `rlvid list evidence` prints them. Before the first step a run refuses kinds that do
-not exist or that its data cannot give. Evidence is laid on `group.evidence["NAME"]` and written to `samples/`.
+not exist or that its data cannot give. Evidence is kept in `group.evidence["NAME"]` and written to `samples/`.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["EVIDENCE_KINDS", "EvidenceProvider", "EvidenceRequest", "check_evide
 
 @dataclass(frozen=True)
 class EvidenceProvider(EvidenceSources):
-    """Lays the evidence that a reward mix needs on groups."""
+    """Makes the evidence that a reward mix needs and attaches it to groups."""
 
-    def __call__(self, request: EvidenceRequest) -> None:
-        """Lay all evidence that the mix needs on the request's groups."""
+    def attach(self, request: EvidenceRequest) -> None:
+        """Write each kind of evidence that the mix needs into `group.evidence` of the request's groups."""
         for need in self.mix.required_evidence if request.groups else ():
             kind, _, argument = need.partition(":")  # such as "view:shuffled"
             with self.timer(kind):

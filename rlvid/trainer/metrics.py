@@ -123,7 +123,7 @@ class MetricAccumulator:
         self.sums[name] = self.sums.get(name, zero) + value.detach().double().cpu()
         self.counts[name] = self.counts.get(name, zero) + (zero if count is None else count.double().cpu())
 
-    def add_mismatch(self, batch: Batch, logps: Tensor) -> None:
+    def add_sampler_difference(self, batch: Batch, logps: Tensor) -> None:
         """Add |trainer - sampler log-prob| before the first update, under TRL's name.
 
         It is the price of other kernels, precisions and paddings; without a bug it is small.

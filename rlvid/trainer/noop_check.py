@@ -72,7 +72,7 @@ def channel_warning(algorithm: Algorithm, noise: Noise, kind: str) -> str | None
     corrections. None without noise in the verdicts, and for algorithms without an assumption about them.
     """
     assumed = getattr(algorithm, "assumed_errors", None)
-    if assumed is None or noise.corrupted_reward != getattr(algorithm, "outcome", ""):
+    if assumed is None or noise.noisy_reward != getattr(algorithm, "outcome", ""):
         return None
     name = algorithm_name(algorithm)
     if assumed == "verdicts" and noise.errs_for_whole_groups:

@@ -101,12 +101,19 @@ class Rollout:
     def to_step(
         self,
         number: int,
-        mix: Mapping[str, float],
+        reward_weights: Mapping[str, float],
         token_inputs: Mapping[str, Tensor],
         memory: dict,
         noisy_reward: str = "",
     ) -> Step:
         """What an algorithm gets to see: rewards, labels and (B, T) token tensors of all processes. A collective.
+
+        Args:
+            number: of the training step.
+            reward_weights: reward -> its weight in this step.
+            token_inputs: what the method of that name returned: this process's (b, t) tensors.
+            memory: what the algorithm keeps from step to step; it may change it.
+            noisy_reward: the reward that verdict noise changed, "" without.
 
         Rewards that record their scores before a gate as evidence `agreement/NAME` pass these on, except for
         `noisy_reward`: the noise in its verdicts comes after them, and no algorithm may look behind it.
@@ -119,13 +126,13 @@ class Rollout:
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).float()  # (B, T)
         zeros = torch.zeros_like(mask)
         return Step(
-            columns={name: _column(records, name, number) for name in mix},
+            columns={name: _column(records, name, number) for name in reward_weights},
             agreements={
                 name: _to_tensor([record.evidence[f"agreement/{name}"] for record in records])
-                for name in mix
+                for name in reward_weights
                 if name != noisy_reward and all(f"agreement/{name}" in record.evidence for record in records)
             },
-            reward_weights=mix,
+            reward_weights=reward_weights,
             batch=Batch(mask, zeros, zeros, **gathered),
             ids=[record.id for record in records],
             labels=[record.gold for record in records],

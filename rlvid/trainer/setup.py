@@ -52,6 +52,24 @@ class TrainerSetup:
     """The parts of a run. `Trainer` in loop.py adds the steps.
 
     Used as a context manager: the folder's lock, the progress display and the SIGTERM handler last as long as it does.
+
+    Attributes:
+        config, algorithm, accelerator: the settings, the algorithm, and accelerate's `Accelerator`.
+        mix: the rewards that are trained on, with their weights.
+        eval_mix: `mix` plus the rewards that evaluation only measures (`eval.rewards`).
+        noise: errors that are put into the training data or the rewards.
+        plan: (step, its prompts) for each step that is left; empty if the run had finished before.
+        prompts, levels: the training prompts, and the held-out ones by level.
+        prefetch: prompts -> model inputs of this process's share, prepared one step ahead.
+        sample: prompts and model inputs -> groups of completions.
+        evidence: puts what rewards read beyond the text into `group.evidence`.
+        policy, reference: the model that is trained; the frozen model that a KL or evidence needs, or None.
+        state: the policy, the reference and the optimizer, as accelerate prepared them for one or more processes.
+        scheduler: of the learning rate.
+        backoff: the number of tokens per forward pass, halved where memory runs out.
+        judge: a language model behind an endpoint, or None if no reward needs one.
+        evaluation, folder, counters, timer, display, sigterm: the held-out questions; what is written; running totals;
+            seconds per phase; progress on the screen; whether SIGTERM was received.
     """
 
     def __init__(self, config: Config, folder: Path) -> None:
@@ -82,11 +100,14 @@ class TrainerSetup:
         )
         self.sigterm = SigtermHandler()
         self.backoff = OOMBackoff("tokens", config.train.max_tokens_per_forward)
-        self.plan: list[tuple[int, list[Prompt]]] = []  # (step, its prompts) for each step that is left
+        self.plan: list[tuple[int, list[Prompt]]] = []
 
     @classmethod
     def open(cls, config: Config, folder: Path, resume: bool) -> Self:
-        """A trainer whose folder is claimed; `with` it, the rest is built. A finished run has an empty plan."""
+        """Return a trainer that has claimed the run's folder. Its `with` statement builds the rest.
+
+        Raises UserError if the config cannot run, or if the folder is in use or holds another run.
+        """
         trainer = cls(config, folder)
         trainer.folder.claim(resume)
         return trainer
@@ -108,8 +129,16 @@ class TrainerSetup:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
+    @property
+    def scoring_models(self) -> tuple[Policy, Reference | None]:
+        """The models that sampling and evidence run: the policy, and the reference if evidence needs it.
+
+        `eval_mix` decides this for training, too: it holds all rewards of `mix`.
+        """
+        return self.policy, self.reference if needs_reference(self.eval_mix) else None
+
     def cold_start(self) -> Path:
-        """Train the weights that the run starts from; returns their folder."""
+        """Train the weights that the run starts from; return their folder. `Trainer` does this."""
         raise NotImplementedError
 
     def _load_data(self) -> None:
@@ -174,7 +203,7 @@ class TrainerSetup:
         """Samplers, evidence, evaluation; the plan of the steps that are left, whose clips are decoded ahead."""
         config, train = self.config, self.config.train
         self.sample = SAMPLERS[self.algorithm.completion_source](self.policy, train, self.timer)
-        self.provider = EvidenceProvider(
+        self.evidence = EvidenceProvider(
             mix=self.mix,
             policy=self.policy,
             reference=self.reference,
@@ -187,7 +216,7 @@ class TrainerSetup:
         self.evaluation = Evaluation(
             config.eval,
             train,
-            replace(self.provider, mix=self.eval_mix),
+            replace(self.evidence, mix=self.eval_mix),
             self.levels,
             self.folder,
             self.timer,
@@ -200,7 +229,7 @@ class TrainerSetup:
             for step in range(last + 1, train.max_steps + 1)
         ]
         planned = [prompts for _, prompts in self.plan]
-        with self.state.gathered(self.policy):
+        with self.state.gathered_parameters(self.policy):
             self._decode_ahead(chain(*planned, *self.levels.values()))
         self.prefetch = PromptPrefetcher(
             self.policy,

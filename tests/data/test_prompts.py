@@ -4,7 +4,7 @@ import pytest
 
 from rlvid.config import load
 from rlvid.data.benchmark import load_level
-from rlvid.data.prompts import prompts_of_step, spare_prompts, subset
+from rlvid.data.prompts import prompts_of_step, replacement_prompts, subset
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 
@@ -49,8 +49,8 @@ def test_every_epoch_shows_each_prompt_once_in_an_order_of_its_own():
 
 def test_spare_prompts_are_new_and_do_not_depend_on_how_many_are_taken():
     drawn = PROMPTS[:4]
-    three = spare_prompts(PROMPTS, drawn, 3, step=2, seed=0)
+    three = replacement_prompts(PROMPTS, drawn, 3, step=2, seed=0)
     assert len(three) == 3 and not {prompt.id for prompt in three} & {prompt.id for prompt in drawn}
-    assert spare_prompts(PROMPTS, drawn, 5, step=2, seed=0)[:3] == three
-    assert len(spare_prompts(PROMPTS, drawn, 100, step=2, seed=0)) == 6, "no prompt is given twice"
-    assert spare_prompts(PROMPTS, drawn, -1, step=2, seed=0) == []
+    assert replacement_prompts(PROMPTS, drawn, 5, step=2, seed=0)[:3] == three
+    assert len(replacement_prompts(PROMPTS, drawn, 100, step=2, seed=0)) == 6, "no prompt is given twice"
+    assert replacement_prompts(PROMPTS, drawn, -1, step=2, seed=0) == []

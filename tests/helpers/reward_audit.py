@@ -153,7 +153,7 @@ def auroc_of_policy_rewards(pairs: Sequence[Pair]) -> dict[str, str]:
     groups = group_by_question(pairs)
     for start in track(range(0, len(groups), 16), "policy", transient=True):
         part = groups[start : start + 16]
-        provider(EvidenceRequest(part, [policy.encode(group.prompt) for group in part], "audit"))
+        provider.attach(EvidenceRequest(part, [policy.encode(group.prompt) for group in part], "audit"))
     scores = {"consistency_reanswer": list(chain(*build("rewards", "consistency_reanswer", gated=False)(groups)))}
     for name, reward in {"as published": ConsistencyLikelihood(), "gain": ConsistencyLikelihood(gain=True)}.items():
         scores[f"consistency_likelihood, {name}"] = [

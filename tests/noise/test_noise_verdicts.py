@@ -48,7 +48,7 @@ def make_groups(count=1000, size=4, verdicts=None):
 def noisy_verdicts(noise, step=1, **fields):
     """(P, G): the accuracy verdicts of `make_groups(**fields)` under noise."""
     groups = make_groups(**fields)
-    noise.corrupt_verdicts("accuracy", groups, step=step)
+    noise.corrupt_rewards("accuracy", groups, step=step)
     assert all(group["format"] == [1.0] * len(group) for group in groups)
     return np.array([group["accuracy"] for group in groups], dtype=float)
 
@@ -65,9 +65,9 @@ def test_every_kind_has_a_test_here():
 def test_the_hash_alone_decides(name):
     noise = make_noise(name, **STRONG[name])
     forward, backward = make_groups(40), make_groups(40)[::-1]
-    noise.corrupt_verdicts("accuracy", forward, step=3)
+    noise.corrupt_rewards("accuracy", forward, step=3)
     for group in backward[1::2] + backward[::2]:  # another order, and one group at a time
-        noise.corrupt_verdicts("accuracy", [group], step=3)
+        noise.corrupt_rewards("accuracy", [group], step=3)
     assert [group["accuracy"] for group in forward] == [group["accuracy"] for group in backward[::-1]]
     if name != "length_bias":
         assert (noisy_verdicts(noise) != noisy_verdicts(make_noise(name, seed=1, **STRONG[name]))).any()
@@ -77,7 +77,7 @@ def test_the_hash_alone_decides(name):
 def test_none_stays_none_and_the_prompts_stay_clean(name):
     noise = make_noise(name, **STRONG[name])
     groups = make_groups(50, verdicts=[None, 1.0, None, 0.0])
-    noise.corrupt_verdicts("accuracy", groups, step=1)
+    noise.corrupt_rewards("accuracy", groups, step=1)
     assert all([value is None for value in group["accuracy"]] == [True, False, True, False] for group in groups)
     prompts = [group.prompt for group in groups]
     assert apply_noise(prompts, noise) == (prompts, [])
@@ -102,8 +102,8 @@ def test_the_rates_that_a_run_counts_agree_with_the_closed_form(name):
     noise, counters = make_noise(name, **STRONG[name]), Counters()
     for step in range(1, 6):
         groups = make_groups()
-        noise.corrupt_verdicts("accuracy", groups, step=step)
-        metrics = counters.update_verdicts(make_records(groups), noise.corrupted_reward)
+        noise.corrupt_rewards("accuracy", groups, step=step)
+        metrics = counters.update_verdicts(make_records(groups), noise.noisy_reward)
     assert metrics["noise/false_positive_rate"] == pytest.approx(0.3, abs=0.03)
     assert metrics["noise/false_negative_rate"] == pytest.approx(0.2 if name == "verifier" else 0.3, abs=0.03)
     assert metrics["noise/youden_j"] == pytest.approx(noise.youden_j(4), abs=0.04)
@@ -115,7 +115,7 @@ def test_the_rates_that_a_run_counts_under_wrong_labels_agree_with_the_closed_fo
     groups = [Group(prompt, make_groups(1)[0].completions) for prompt in noisy]
     for group in groups:
         group.columns["accuracy"] = [float(c.answer == group.prompt.answer) for c in group]
-    metrics = Counters().update_verdicts(make_records(groups), noise.corrupted_reward)
+    metrics = Counters().update_verdicts(make_records(groups), noise.noisy_reward)
     assert metrics["noise/false_negative_rate"] == pytest.approx(0.3, abs=0.03)
     assert metrics["noise/false_positive_rate"] == pytest.approx(0.1, abs=0.02)
     assert metrics["noise/youden_j"] == pytest.approx(noise.youden_j(4), abs=0.04) == pytest.approx(0.6, abs=0.04)
@@ -130,10 +130,10 @@ def test_changed_verdicts_are_counted_in_the_noisy_column(name, column):
     for step in (1, 2):
         groups = make_groups(500)
         before += [value for group in groups for value in group[column]]
-        noise.corrupt_verdicts("accuracy", groups, step=step)
-        noise.corrupt_verdicts("format", groups, step=step)
+        noise.corrupt_rewards("accuracy", groups, step=step)
+        noise.corrupt_rewards("format", groups, step=step)
         after += [value for group in groups for value in group[column]]
-        metrics = counters.update_verdicts(make_records(groups), noise.corrupted_reward)
+        metrics = counters.update_verdicts(make_records(groups), noise.noisy_reward)
     assert metrics["noise/changed"] == np.mean(np.array(before) != np.array(after)) > 0.1
     assert ("noise/youden_j" in metrics) == ("noise/false_positive_rate" in metrics) == (column == "accuracy")
     summary = summarize_noise(noise, [group.prompt for group in groups], [])
@@ -147,7 +147,7 @@ def test_changed_verdicts_are_counted_in_the_noisy_column(name, column):
 )
 def test_evidence_noise_has_no_j(name, fields):
     noise, groups = make_noise(name, **fields), make_groups(10)
-    assert Counters().update_verdicts(make_records(groups), noise.corrupted_reward) == {}
+    assert Counters().update_verdicts(make_records(groups), noise.noisy_reward) == {}
     assert summarize_noise(noise, [group.prompt for group in groups], [])["youden_j"] is None
 
 
@@ -174,7 +174,7 @@ def test_a_persistent_verifier_repeats_its_errors_and_a_fresh_one_does_not():
     equal_texts = Group(Prompt("s", "?", OPTIONS, "A"), [Completion("<answer>B</answer>")] * 8)
     for noise in (persistent, fresh):
         equal_texts.columns["accuracy"] = [0.0] * 8
-        noise.corrupt_verdicts("accuracy", [equal_texts], step=1)
+        noise.corrupt_rewards("accuracy", [equal_texts], step=1)
         assert len(set(equal_texts["accuracy"])) == 1  # equal texts of a step get equal verdicts
 
 
@@ -218,7 +218,7 @@ def test_only_the_column_of_the_noise_is_corrupted_and_it_must_be_in_the_mix():
     [group] = make_groups(1)
     noise = make_noise("gaussian", sigma=1.0, column="format")
     for column in ("accuracy", "format"):
-        noise.corrupt_verdicts(column, [group], step=1)
+        noise.corrupt_rewards(column, [group], step=1)
     assert group["accuracy"] == [1.0, 0.0, 0.0, 0.0] and group["format"] != [1.0] * 4
     with pytest.raises(UserError, match=r"noise\.column: no reward 'acuracy' in the mix: accuracy, format"):
         make_noise("gaussian", column="acuracy").check_rewards(["accuracy", "format"])

@@ -209,8 +209,8 @@ def test_on_policy_training_needs_one_forward_pass(monkeypatch, tmp_path):
 def test_the_mismatch_is_measured_on_unpadded_tokens_before_the_first_update():
     metrics, mask = MetricAccumulator(), torch.tensor([[1.0, 1.0], [1.0, 0.0]])
     batch = Batch(mask, mask, mask, sampled_logps=torch.tensor([[-1.0, -2.0], [-3.0, 0.0]]))
-    metrics.add_mismatch(batch, torch.tensor([[-1.5, -2.0], [-2.0, -9.0]]))
-    metrics.add_mismatch(replace(batch, old_logps=batch.sampled_logps), torch.full((2, 2), -7.0))
+    metrics.add_sampler_difference(batch, torch.tensor([[-1.5, -2.0], [-2.0, -9.0]]))
+    metrics.add_sampler_difference(replace(batch, old_logps=batch.sampled_logps), torch.full((2, 2), -7.0))
     metrics.add_sum("loss", torch.zeros(()))
     metrics.add_grad_norm(torch.zeros(()))
     means = metrics.means(Accelerator())

@@ -89,7 +89,7 @@ def test_the_token_that_holds_the_letter_is_found_in_any_tokenizer(joined, share
 def test_answer_likelihood_separates_reasoning_and_video(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
     source = provider(policy, "answer_likelihood", "answer_probs")
-    source(EvidenceRequest(made, encoded, "s"))
+    source.attach(EvidenceRequest(made, encoded, "s"))
     for group, seen in zip(made, encoded, strict=True):
         likelihood, probs = group.evidence["answer_likelihood"], group.evidence["answer_probs"]
         assert likelihood[2] is None and probs[2] is None  # it did not think
@@ -104,7 +104,7 @@ def test_answer_likelihood_separates_reasoning_and_video(policy, prompts):
 
 def test_reanswer_reshuffles_the_options(policy, prompts):
     made, encoded = groups(policy, prompts[:4])
-    provider(policy, "reanswer")(EvidenceRequest(made, encoded, "s"))
+    provider(policy, "reanswer").attach(EvidenceRequest(made, encoded, "s"))
     for group in made:
         order = reshuffled_options(group.prompt)
         assert sorted(order) == [0, 1, 2, 3] and all(place != original for place, original in enumerate(order))
@@ -119,23 +119,23 @@ def test_reanswer_reshuffles_the_options(policy, prompts):
 def test_views_are_sampled_with_the_same_seed_and_scored(policy, prompts):
     made, encoded = groups(policy, prompts[:2])
     source, corrupted = provider(policy, "view:shuffled", "view:text_only"), []
-    source(EvidenceRequest(made, encoded, "s", corrupt=lambda column, gs: corrupted.append(column)))
+    source.attach(EvidenceRequest(made, encoded, "s", corrupt=lambda column, gs: corrupted.append(column)))
     once = [group.evidence["view:shuffled"] for group in made]
     assert [len(group) for group in once] == [3, 3] and "accuracy" in corrupted and "needy" not in once[0].columns
     assert all(set(g["accuracy"]) <= {0.0, 1.0} for g in once)
-    source(EvidenceRequest(made, encoded, "s"))
+    source.attach(EvidenceRequest(made, encoded, "s"))
     again, blind = ([group.evidence[f"view:{name}"] for group in made] for name in ("shuffled", "text_only"))
     assert [c.tokens for g in once for c in g] == [c.tokens for g in again for c in g]
     assert [c.logps for g in once for c in g] != [c.logps for g in blind for c in g]
     hide = lambda prompt, clip: Clip()  # noqa: E731 (noise that hides the clip hides it under a view, too)
-    provider(policy, "view:shuffled")(EvidenceRequest(made, encoded, "s", alter_clip=hide))
+    provider(policy, "view:shuffled").attach(EvidenceRequest(made, encoded, "s", alter_clip=hide))
     assert [c.logps for g in blind for c in g] == [c.logps for m in made for c in m.evidence["view:shuffled"]]
 
 
 def test_ref_logps_equal_the_reference_models(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
     source = provider(policy, "ref_logps")
-    source(EvidenceRequest(made, encoded, "s"))
+    source.attach(EvidenceRequest(made, encoded, "s"))
     with torch.no_grad():
         expected = source.reference(encoded, made, 1.0).logps.tolist()
     rows = [row for group in made for row in group.evidence["ref_logps"]]

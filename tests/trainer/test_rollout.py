@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlvid.distributed import shard_prompts
 from rlvid.registry import build
-from rlvid.trainer.loop import assign_credit
+from rlvid.trainer.credit import assign_credit
 from rlvid.trainer.rollout import Rollout, minibatches, pad_rows
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl

@@ -1,0 +1,45 @@
+"""Credit: the advantage and the weight of each token of a step, from its rewards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from rlvid.algorithm import Algorithm
+from rlvid.trainer.algorithm_errors import algorithm_errors, check_shape
+from rlvid.trainer.rollout import Rollout, minibatches
+from rlvid.types import Batch, Step
+
+
+@dataclass(frozen=True)
+class CreditedStep:
+    """A step after `assign_credit`."""
+
+    step: Step  # what the algorithm was given: rewards, labels and token tensors of all processes
+    batch: Batch  # what it returned: advantages and token weights of all processes, (B, T)
+    rollout: Rollout  # this process's groups, with their rows of the batch
+
+
+def assign_credit(algorithm: Algorithm, step: Step) -> Batch:
+    """Return the step's batch with (B, T) advantages and token weights.
+
+    Every process computes them for the whole step, and weights are fixed on each whole minibatch. So the gradient
+    depends neither on micro-batches nor on the number of processes.
+
+    Raises:
+        UserError: if one of the algorithm's methods raises, or returns something else than tensors of these shapes.
+    """
+    groups = len(step.ids)
+    with algorithm_errors(algorithm, f"at step {step.number}"):
+        algorithm.observe(step)  # may keep something in step.memory
+        batch = algorithm.credit(step)
+        check_shape("advantages", batch.advantages, step.batch.mask.shape)
+        if algorithm.mask_truncated_completions and step.finished is not None:
+            batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
+        chosen = [part for part in minibatches(range(groups), groups, algorithm.num_minibatches) if part]
+        masks = [batch.select_groups(part, groups).mask for part in chosen]
+        weights = [algorithm.weights(mask) for mask in masks]
+        for weight, mask in zip(weights, masks, strict=True):
+            check_shape("weights", weight, mask.shape)
+    return replace(batch, weights=torch.cat(weights))

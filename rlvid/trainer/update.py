@@ -1,0 +1,119 @@
+"""The policy update: the optimizer steps of one training step.
+
+Shapes: B completions of this process's micro-batch, T completion tokens.
+
+The gradient of a minibatch is accumulated over micro-batches. Who averages it over processes, and who calls the
+optimizer, depends on how the policy was prepared:
+
+    one process   nothing to average              `optimizer.step()`
+    DDP           `state.all_reduce_gradients()`  `optimizer.step()`
+    DeepSpeed     DeepSpeed, in its backward pass DeepSpeed, in the backward pass of the last micro-batch;
+                                                  accelerate makes `optimizer.step()` do nothing
+
+DDP could average during the last backward pass, but then a process that runs out of memory there could not try again.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+from accelerate import Accelerator
+
+from rlvid.algorithm import Algorithm
+from rlvid.config import TrainConfig
+from rlvid.policy.deepspeed import TrainState
+from rlvid.policy.logprobs import sync_logit_chunks
+from rlvid.policy.oom import OOMBackoff
+from rlvid.trainer.algorithm_errors import algorithm_name, check_shape
+from rlvid.trainer.metrics import MetricAccumulator
+from rlvid.trainer.rollout import Rollout, minibatches
+
+
+def update_policy(
+    state: TrainState,
+    algorithm: Algorithm,
+    accelerator: Accelerator,
+    rollout: Rollout,
+    config: TrainConfig,
+    backoff: OOMBackoff,
+) -> dict[str, float]:
+    """Learn from a credited rollout: `num_iterations` passes over it, one optimizer step per minibatch.
+
+    Returns:
+        The means of the update's metrics: loss, gradient norm, entropy, and what the algorithm logs.
+
+    Raises:
+        UserError: if not even one group fits in memory.
+    """
+    learner, optimizer, metrics = state.learner, state.optimizer, MetricAccumulator()
+    parts = minibatches(rollout.group_indices, len(rollout.records), algorithm.num_minibatches)
+    parts *= algorithm.num_iterations
+    if len(parts) > 1:
+        # The first optimizer step moves the policy away from the one that sampled. The ratio pi / pi_old of all
+        # optimizer steps has the log-probs from before the first one in its denominator. With one step it is 1.
+        with state.gathered_parameters(state.policy):
+            rollout = rollout.with_old_logps(state.policy, config.temperature, backoff)
+    learner.train()  # for gradient checkpointing; the model has no dropout
+    for part in parts:  # positions in this process's list of groups
+        minibatch = rollout.select(part)
+        metrics.add(_backward_within_memory(state, algorithm, accelerator, minibatch, config.temperature, backoff))
+        state.all_reduce_gradients()
+        metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    learner.eval()
+    return metrics.means(accelerator) | {"learning_rate": optimizer.param_groups[0]["lr"]}
+
+
+def _backward_within_memory(
+    state: TrainState,
+    algorithm: Algorithm,
+    accelerator: Accelerator,
+    minibatch: Rollout,
+    temperature: float,
+    backoff: OOMBackoff,
+) -> MetricAccumulator:
+    """Accumulate a minibatch's gradient. If memory runs out on any rank, all ranks repeat it in smaller micro-batches.
+
+    Raises UserError if a micro-batch of one group does not fit.
+    """
+    longest = minibatch.longest_row
+    for budget in backoff.sizes(longest * len(minibatch.groups), smallest=longest):
+        with backoff.attempt(budget):
+            metrics = accumulate_gradient(state, algorithm, accelerator, minibatch, temperature, budget)
+        if not state.any_rank_out_of_memory(backoff.failed):
+            return metrics
+        state.learner.zero_grad()
+    raise AssertionError("unreachable: sizes() yields until it raises")
+
+
+def accumulate_gradient(
+    state: TrainState,
+    algorithm: Algorithm,
+    accelerator: Accelerator,
+    minibatch: Rollout,
+    temperature: float,
+    budget: int,
+) -> MetricAccumulator:
+    """Run forward and backward passes over a minibatch, in micro-batches of at most `budget` tokens.
+
+    Every rank runs equally many, because their collectives must match: a rank that has fewer adds dummy micro-batches
+    of weight 0.
+    """
+    learner, metrics, micro_batches = state.learner, MetricAccumulator(), list(minibatch.micro_batches(budget))
+    logit_chunks = sync_logit_chunks(state.policy, [micro.tokens for micro in micro_batches])  # one per micro-batch
+    micro_batches += [minibatch.dummy()] * (len(logit_chunks) - len(micro_batches))
+    for i, (micro, chunks) in enumerate(zip(micro_batches, logit_chunks, strict=True)):
+        accelerator.sync_gradients = i == len(micro_batches) - 1  # where it is set, DeepSpeed takes its optimizer step
+        with learner.no_sync() if state.is_ddp else nullcontext():
+            output = learner(micro.inputs, micro.groups, temperature, chunks)
+            batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
+            losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
+            check_shape(f"{algorithm_name(algorithm)}.loss", losses, batch.mask.shape)
+            loss = (losses * batch.weights).sum()
+            accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
+        metrics.add_tokens(batch.mask, {"entropy": output.entropy} | quantities)
+        if algorithm.completion_source == "policy":  # demonstrations have no log-probs of a sampler
+            metrics.add_sampler_difference(batch, output.logps)
+        metrics.add_sum("loss", loss)
+    return metrics
