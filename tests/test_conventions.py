@@ -60,6 +60,11 @@ def test_every_data_file_is_in_the_wheel() -> None:
     assert all((ROOT / path).with_name("__init__.py").is_file() for path in FILES), "a folder is a package"
 
 
+def test_the_changelog_is_at_most_120_columns_wide() -> None:
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    assert not [i for i, line in enumerate(lines, 1) if len(line) > 120]
+
+
 def described(readme: str) -> dict[str, str]:
     """Return path -> description, from the annotated tree in a README.
 
