@@ -25,6 +25,12 @@ def commands(verb, *words):
     ]
 
 
+@pytest.mark.fast
+def test_the_readme_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 150 and max(map(len, lines)) <= 120
+
+
 def test_every_command_is_one_that_rlvid_knows():
     assert len(COMMANDS) >= 15
     for command in COMMANDS:
