@@ -85,7 +85,7 @@ def uses_deepspeed() -> bool:
 
 
 def missing_ranks_error(ddp_timeout: int) -> UserError:
-    """The error of a process that has waited in vain for the others to start."""
+    """The error to raise where the other processes did not start in time."""
     rank, count, address = (os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"))
     return UserError(
         f"process {rank} of {count} waited train.ddp_timeout = {ddp_timeout} s for {count} processes to start at "

@@ -55,7 +55,7 @@ def evaluation_config(
         changes.append("eval.transfer=[]")
     config = replace(load(preset, [*changes, *overrides]), noise=NoiseConfig())
     if preset == "qwen2_vl_7b":
-        _say_what_is_assumed(str(model), config)
+        _print_assumed_settings(str(model), config)
     return config
 
 
@@ -132,7 +132,7 @@ def _assignment(key: str, value: Any) -> str:
     return f"{key}={tomli_w.dumps({'x': value}, multiline_strings=False).partition('=')[2].strip()}".replace("\n", "")
 
 
-def _say_what_is_assumed(model: str, config: Config) -> None:
+def _print_assumed_settings(model: str, config: Config) -> None:
     """Print that a model without settings of its own is evaluated as the paper does."""
     video = config.video
     print(

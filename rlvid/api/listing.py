@@ -29,7 +29,7 @@ class Description:
     text: str  # one line
     source: str  # file:line
     fields: Mapping[str, PluginField] = field(default_factory=dict)
-    documentation: str = ""  # all that its source says about it
+    documentation: str = ""  # its docstrings in full
     usage: str = ""  # a command or a line that uses it
 
 

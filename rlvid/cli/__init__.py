@@ -1,1 +1,1 @@
-"""The command line: `parser.py` declares the commands, `commands.py` runs them, `listing.py` is `rlvid list`."""
+"""The command line: `parser.py` declares the commands, `commands.py` runs them, `tables.py` renders lists."""

@@ -1,4 +1,4 @@
-"""One function per command: take the parsed arguments, call rlvid/api.py, and return an exit code or None for 0."""
+"""One function per command: take parsed arguments, call rlvid.api, and return an exit code or None for 0."""
 
 from __future__ import annotations
 

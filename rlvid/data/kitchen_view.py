@@ -137,11 +137,11 @@ def _draw_frame(
     in_pot = [item for item in scene.pot(moves) if item != flying]
     for position, item in enumerate(scene.shelf):
         if item and item not in in_pot and item != flying:
-            _stamp(frame, item, *_shelf_centre(position))
+            _stamp(frame, item, *_shelf_center(position))
     if in_pot:
         _stamp(frame, in_pot[-1], *POT)
     if flying:
-        is_left = _shelf_centre(scene.shelf.index(flying))[1] < SIZE // 2
+        is_left = _shelf_center(scene.shelf.index(flying))[1] < SIZE // 2
         _stamp(frame, flying, POT[0], 21 if is_left else 49)
     if door is not None:
         frame[: 2 * CELL, door * SIZE // 2 : (door + 1) * SIZE // 2] = frame[CELL - 1, 0] * 1.4
@@ -149,7 +149,7 @@ def _draw_frame(
     return noisy.clip(0, 255).astype(np.uint8)
 
 
-def _shelf_centre(position: int) -> tuple[int, int]:
+def _shelf_center(position: int) -> tuple[int, int]:
     """Return the row and the column of the centre of a shelf position."""
     board, cell = divmod(position, SHELF_SLOTS // 2)
     return board * CELL + 6, cell * CELL + 7

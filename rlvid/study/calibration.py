@@ -133,7 +133,7 @@ def is_false(words: str, true: float, margin: float) -> bool:
 
 
 def fixed(scenario: Scenario, scores: Scores, share: float = SHARE) -> Outcome:
-    """What a fixed grid's family says, against the truth."""
+    """Compare the verdicts of a grid with fixed seeds with the true differences."""
     pairs = {f"{a} - {b}": (a, b) for a, b in scenario.comparisons()}
     model, margin = SeedModel.fit(scores, videos(scenario), [BASE]), scenario.margin / 100
     contrasts = {name: difference(*pair) for name, pair in pairs.items()}
@@ -147,7 +147,7 @@ def fixed(scenario: Scenario, scores: Scores, share: float = SHARE) -> Outcome:
 
 
 def adaptive(scenario: Scenario, scores: Scores, share: float = SHARE) -> Outcome:
-    """What an adaptive grid says in the end, against the truth."""
+    """Compare the final verdicts of an adaptive grid with the true differences."""
     pairs = {f"{a} - {b}": (a, b) for a, b in scenario.comparisons()}
     margin = scenario.margin / 100
     grid = AdaptiveGrid({name: difference(*pair) for name, pair in pairs.items()}, margin, share=share)

@@ -24,7 +24,7 @@ UNDECIDED = "undecided"
 ONE_SEED = "one seed: these runs only"
 NO_GAIN = "no gain to keep"
 COST_WORDS = {"better": "costs more", "worse": "costs less"}  # of an interaction, whose sign is that of a cost
-MOST_SEEDS = 100  # beyond so many more seeds per arm a plan says never
+MOST_SEEDS = 100  # a plan that would need more seeds per arm than this is given up
 MOST_QUESTIONS = 1000.0  # times the present questions, likewise
 
 
@@ -51,7 +51,7 @@ class Result:
     level: str
     difference: float
     interval: tuple[float, float]  # all of the family's hold together with 1 - alpha
-    alone: tuple[float, float]  # the plain 95 % interval, for who looks at this contrast only
+    alone: tuple[float, float]  # the plain 95 % interval, as if this were the only contrast
     p: float  # adjusted for the family: below the family's alpha if and only if `interval` excludes 0
     verdict: str
     alpha: float  # the contrast's part of the family's error rate

@@ -1,4 +1,4 @@
-"""Published counts: how many of how many questions each arm got right, where nobody published which ones.
+"""Published counts: how many questions each arm got right, without which ones they were.
 
 A TOML file has `of` (level -> questions) and `right` (arm -> level -> right answers). Optional are `question`, a title;
 `source`, where the counts are from; `comparisons`, pairs of arms (default: each arm with the first one); and

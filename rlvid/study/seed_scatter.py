@@ -21,8 +21,8 @@ import numpy as np
 from scipy.special import ndtr
 
 TAU = np.concatenate([[0.0], np.geomspace(0.004, 0.4, 31)])  # (K,)
-RHO = np.array([0.0, 0.25, 0.5, 0.75, 0.95])  # (R,) all alike likely
-_MEDIANS = np.geomspace(0.0025, 0.08, 16)  # of a grid's tau, all alike likely
+RHO = np.array([0.0, 0.25, 0.5, 0.75, 0.95])  # (R,) equally likely a priori
+_MEDIANS = np.geomspace(0.0025, 0.08, 16)  # of a grid's tau, equally likely a priori
 _SPREADS = {0.15: 0.4, 0.4: 0.3, 0.8: 0.2, 1.2: 0.1}  # SD of log tau between arms -> its prior probability
 _ODD, _ODD_SPREAD = 0.2, 1.5  # share of arms that are not like the others, and the SD of their log tau
 _FACTORS = np.geomspace(1 / 16, 16, 33)  # possible multipliers of tau^2 on a level

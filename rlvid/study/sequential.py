@@ -64,7 +64,7 @@ class Boundary:
         self._nodes, self._mass = np.zeros(1), np.ones(1)  # positions of B at t, and the probability at each
 
     def level(self, t: float) -> float:
-        """Two-sided level of a test at information `t`, without going there: 0 if there is nothing to spend."""
+        """Two-sided level of a test at information `t`; 0 if no error is left to spend. Changes nothing."""
         due = self.spending(self.alpha, min(t, 1.0)) - self.spent
         if t - self.t < _LEAST_STEP or due <= 1e-15:
             return 0.0
@@ -98,7 +98,7 @@ class Boundary:
 
 @lru_cache(maxsize=1)
 def _gauss_legendre() -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights on [-1, 1]."""
+    """Nodes and weights of Gauss-Legendre quadrature on [-1, 1]."""
     nodes, weights = np.polynomial.legendre.leggauss(_NODES)
     return nodes, weights
 
@@ -136,7 +136,7 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Of the last look."""
+        """The verdict of the last look."""
         return self.looks[-1].verdict if self.looks else UNDECIDED
 
     def look(self, model: SeedModel, seeds: int) -> Look:

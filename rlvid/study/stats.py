@@ -44,7 +44,7 @@ def wilson_interval(correct: float, total: float, confidence: float = CONFIDENCE
 
 
 def difference_of_proportions(correct: int, total: int, other_correct: int, other_total: int) -> tuple[Interval, float]:
-    """Compare two proportions that are not paired: different questions, or nobody recorded which were right.
+    """Compare two proportions that are not paired: different questions, or unrecorded answers.
 
     Returns:
         The difference with Newcombe's interval (1998, method 10, from both Wilson intervals), and the two-sided p-value

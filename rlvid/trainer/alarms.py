@@ -28,7 +28,7 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Alarm:
-    """What is wrong, in words, and the id of a sample that shows it."""
+    """A sign that a run learns the wrong thing: its kind, a sentence, and the id of a sample that shows it."""
 
     kind: str
     says: str
@@ -52,7 +52,7 @@ def detect_alarms(
 
 
 def collapse(records: Sequence[GroupRecord]) -> list[Alarm]:
-    """One thought for most questions. Each question counts once per thought: agreement within a group is no sign."""
+    """The alarm that most questions get the same thought. Each question counts once, however often it gets it."""
     thoughts = [{t for text in r.completions if (t := extract_thought(text))} for r in records]
     counts = Counter(t for per_question in thoughts for t in per_question)
     [(commonest, count)] = counts.most_common(1) or [("", 0)]
@@ -63,7 +63,7 @@ def collapse(records: Sequence[GroupRecord]) -> list[Alarm]:
 
 
 def truncation(metrics: Metrics, records: Sequence[GroupRecord]) -> list[Alarm]:
-    """`train.max_completion_length` may be too small, or the policy no longer ends its completions."""
+    """The alarm that most completions are cut off: the limit is too small, or the policy no longer ends them."""
     share = metrics["completions/clipped_ratio"]
     if share <= MAJORITY:
         return []

@@ -16,9 +16,13 @@ from rlvid.utils.mistakes import explain, first_line
 
 @contextmanager
 def algorithm_errors(algorithm: Algorithm, when: str) -> Iterator[None]:
-    """Turn an error in or after a method of an algorithm into a UserError of one line.
+    """Turn an error of an algorithm's methods, or of a check of their results, into a UserError of one line.
 
-    `when` is such as "at step 3". Errors of memory pass.
+    Args:
+        algorithm: its class and the place of its definition are in the message.
+        when: for the message, such as "at step 3".
+
+    Out-of-memory errors are not changed: `OOMBackoff` handles them.
     """
     try:
         yield
@@ -30,13 +34,13 @@ def algorithm_errors(algorithm: Algorithm, when: str) -> Iterator[None]:
 
 
 def check_shape(name: str, value: Any, shape: Sequence[int]) -> None:
-    """Raise UserError unless a value is a tensor of a shape."""
+    """Raise UserError unless `value` is a tensor of this shape; `name` is for the message."""
     if not isinstance(value, Tensor):
         raise UserError(f"{name} must be a tensor of shape {tuple(shape)}, not {type(value).__name__}")
     if value.shape != tuple(shape):
         raise UserError(f"{name} must be a tensor of shape {tuple(shape)}, not {tuple(value.shape)}")
 
 
-def algorithm_name(algorithm: Algorithm) -> str:
-    """Return CLASS at FILE:LINE."""
+def name_and_location(algorithm: Algorithm) -> str:
+    """Return the class of an algorithm and where it is defined: "GRPO at algorithms/grpo.py:14"."""
     return f"{type(algorithm).__name__} at {location(algorithm)}"

@@ -40,7 +40,7 @@ from rlvid.utils.files import find_damage, wrap_read_errors, wrap_write_errors, 
 def restore_weights(folder: RunFolder, policy: Policy, reference: Reference | None) -> None:
     """Load the weights of the run's last intact checkpoint, if there is one. A collective."""
     if folder.is_main:
-        set_damaged_aside(folder.path)
+        rename_damaged(folder.path)
     folder.wait()
     if saved := checkpoints(folder.path):
         with wrap_read_errors(path := saved[-1]):
@@ -68,7 +68,7 @@ def restore_training_state(folder: RunFolder, counters: Counters, state: TrainSt
     return step
 
 
-def set_damaged_aside(run_path: Path) -> None:
+def rename_damaged(run_path: Path) -> None:
     """Rename checkpoints whose files have changed since they were written, so that the last intact one is resumed."""
     for path in reversed(checkpoints(run_path)):
         damage = find_damage(path)
@@ -79,7 +79,7 @@ def set_damaged_aside(run_path: Path) -> None:
 
 
 def checkpoint_is_due(config: Config, step: int, evaluated: bool, ending: bool) -> bool:
-    """After each evaluation, every `save_steps` steps, after the last step, and when the run is asked to end."""
+    """Whether to save: after an evaluation, every `save_steps` steps, after the last step, and after a SIGTERM."""
     return evaluated or ending or step % config.train.save_steps == 0 or step == config.train.max_steps
 
 

@@ -43,7 +43,9 @@ class Counters:
         return {"num_tokens": self.tokens, "num_prompts": self.drawn, "data/decode_failures": int(failures)}
 
     def update_verdicts(self, records: Sequence[GroupRecord], noisy_reward: str) -> dict[str, float]:
-        """Count how noisy the verdicts so far were, against clean labels and verdicts that nothing else sees.
+        """Count how noisy the verdicts so far were, measured against the clean ones, which nothing else sees.
+
+        A verdict is what a reward gives for one completion, such as 0 or 1 of the accuracy reward.
 
         `noise/changed` is the share of the verdicts of `noisy_reward` that verdict noise changed. Where the accuracy
         reward is noisy, `noise/false_positive_rate` is what a wrong answer earned on average,
@@ -51,7 +53,7 @@ class Counters:
         the clean gradient in the expected noisy one.
 
         Returns:
-            The rates so far; nothing where they cannot be told yet.
+            The rates so far; without those that need a right and a wrong answer, as long as there is none.
         """
         counts = self.verdicts
         for record in records:

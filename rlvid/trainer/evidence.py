@@ -1,4 +1,4 @@
-"""Evidence: what rewards read beyond the text, made because some reward needs it, once for all rewards.
+"""Evidence: what rewards read beyond the text, such as replies to an altered video. Each kind is made once per step.
 
 A reward names the kinds that it reads in `needs`. Each kind is one function in evidence_kinds.py, registered there by
 `@evidence("NAME", requires=...)`; `rlvid list evidence` prints them. Before the first step a run refuses kinds that do

@@ -22,7 +22,7 @@ from rlvid.video.views import Clip
 
 @dataclass(frozen=True)
 class EvidenceRequest:
-    """Groups that evidence is wanted for, and how they were made."""
+    """Groups for which evidence is to be made, and how they were sampled."""
 
     groups: Sequence[Group]
     inputs: Sequence[ModelInputs]  # one per group

@@ -57,7 +57,7 @@ class Trainer(TrainerSetup):
         by further ones.
         """
         drawn = list(prompts)
-        with self.state.gathered_parameters(*self.scoring_models):
+        with self.state.gathered_parameters(*self.rollout_models):  # under ZeRO-3; elsewhere every process has them
             rollout = self._sample_and_score(number, prompts)
             for _ in range(1, self.algorithm.max_num_gen_batches):
                 missing = len(prompts) - len(rollout.informative)
@@ -133,7 +133,7 @@ class Trainer(TrainerSetup):
         metrics |= self.algorithm.extra_metrics(credited.batch)
         metrics |= self.counters.update(records, num_drawn, self.accelerator)
         if self.config.noise.kind:
-            metrics |= self.counters.update_verdicts(records, self.noise.noisy_reward)
+            metrics |= self.counters.update_verdicts(records, self.noise.noisy_reward)  # how much is wrong so far
         if number == settings.max_steps or (settings.eval_steps and number % settings.eval_steps == 0):
             metrics |= self._evaluate(number)  # before the alarms, which compare its accuracy with earlier ones
         alarms = self._alarms(number, metrics, credited.rollout) if self.folder.is_main else []
@@ -146,7 +146,7 @@ class Trainer(TrainerSetup):
 
     def _evaluate(self, number: int) -> dict[str, float]:
         """Answer the held-out questions; return accuracy and rewards of each level."""
-        with self.state.gathered_parameters(*self.scoring_models):
+        with self.state.gathered_parameters(*self.rollout_models):
             return self.evaluation.run(number)
 
     def _alarms(self, number: int, metrics: dict[str, float], rollout: Rollout) -> list[Alarm]:

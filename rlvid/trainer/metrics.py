@@ -88,10 +88,11 @@ def advantage_shares(algorithm: Algorithm, step: Step, batch: Batch) -> dict[str
 
 
 def label_repair_metrics(records: Sequence[GroupRecord], labels: Sequence[str | None]) -> dict[str, float]:
-    """How well an algorithm refined its labels, compared with the clean ones that it never sees.
+    """How well an algorithm repaired wrong labels, measured against the clean ones, which it never sees.
 
-    `labels/changed`: the share of prompts whose label it changed; `labels/precision`: the share of those that are now
-    right; `labels/recall`: the share of wrong labels that are now right. Empty where it kept all labels.
+    An algorithm such as OLR replaces a label by a stable majority of the answers. `labels/changed`: the share of
+    prompts whose label it changed; `labels/precision`: the share of those that are now right; `labels/recall`: the
+    share of wrong labels that are now right. Empty if it kept all labels.
     """
     pairs = list(zip(records, labels, strict=True))
     changed = [label == r.clean for r, label in pairs if label not in (r.gold, None)]
@@ -118,7 +119,7 @@ class MetricAccumulator:
             self.add_sum(name, (value.detach().nan_to_num() * counted).sum(), counted.sum())
 
     def add_sum(self, name: str, value: Tensor, count: Tensor | None = None) -> None:
-        """Add a number that is summed over micro-batches and processes, and the number of tokens that it is of."""
+        """Add a value to a sum over micro-batches and processes. With `count`, of tokens, the result is a mean."""
         zero = torch.zeros((), dtype=torch.float64)
         self.sums[name] = self.sums.get(name, zero) + value.detach().double().cpu()
         self.counts[name] = self.counts.get(name, zero) + (zero if count is None else count.double().cpu())
@@ -126,7 +127,7 @@ class MetricAccumulator:
     def add_sampler_difference(self, batch: Batch, logps: Tensor) -> None:
         """Add |trainer - sampler log-prob| before the first update, under TRL's name.
 
-        It is the price of other kernels, precisions and paddings; without a bug it is small.
+        Sampler and trainer use other kernels, precisions and paddings, so it is not 0; if it is large, one has a bug.
         """
         assert batch.sampled_logps is not None
         trainer_logps = logps.detach() if batch.old_logps is None else batch.old_logps
@@ -141,7 +142,7 @@ class MetricAccumulator:
         self.maxima |= {name: max(value, self.maxima.get(name, 0.0)) for name, value in other.maxima.items()}
 
     def add_grad_norm(self, norm: Tensor) -> None:
-        """Count an optimizer step, whose gradient has this norm before clipping."""
+        """Count one optimizer step and keep the norm of its gradient before clipping."""
         self.norms.append(float(norm))
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Prompts as model inputs, one step ahead: while a step is learnt from, a thread prepares the next one."""
+"""Prepare the model inputs of the next step in a thread, while the current step is trained on."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ config.toml           the resolved config      metrics.jsonl    one object per s
 environment.json      versions, machine        timing.jsonl     seconds per phase: never the same, so kept apart
 status.json           state, step and phase    samples/         every completion of every step, with its rewards
 checkpoints/step-N/   see checkpoint.py        eval/            LEVEL.jsonl, one object per question
-noise_manifest.jsonl  samples that noise changed        noise.json    its realised rates, and Youden's J where known
+noise_manifest.jsonl  samples that noise changed        noise.json    its measured rates, and Youden's J where known
 skipped.jsonl         clips that could not be read      alarms.jsonl  signs that the run learns the wrong thing
 plugins/              a copy of each plug-in file from outside, NAME-HASH.py; config.toml has the hashes
 """
@@ -139,7 +139,7 @@ class RunFolder:
             raise
 
     def peer_failure_error(self) -> UserError:
-        """The error of a process that waited for another one in vain: rank, step and phase."""
+        """The error to raise where another process has ended or is late; names rank, step and phase of this one."""
         return UserError(
             f"process {self.rank} of {self.world_size}, after step {self.logged_step}, in phase {self.timer.phase!r}, "
             "waited for the other processes, and one of them ended "

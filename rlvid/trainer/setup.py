@@ -130,7 +130,7 @@ class TrainerSetup:
         self._stack.__exit__(kind, error, trace)
 
     @property
-    def scoring_models(self) -> tuple[Policy, Reference | None]:
+    def rollout_models(self) -> tuple[Policy, Reference | None]:
         """The models that sampling and evidence run: the policy, and the reference if evidence needs it.
 
         `eval_mix` decides this for training, too: it holds all rewards of `mix`.
@@ -149,7 +149,7 @@ class TrainerSetup:
             self.display.warn(message)
         if config.model == "nano" and config.data not in EMBEDDED:
             self.display.warn(
-                f"the model nano knows the embedded kitchen and nothing else: on {config.data} it guesses"
+                f"the model nano was trained on the embedded kitchen only: on {config.data} expect accuracy by chance"
             )
         self.prompts = self._training_prompts() if config.train.max_steps else []
         self.levels: Mapping[str, Sequence[Prompt]] = held_out_prompts(

@@ -24,7 +24,7 @@ from rlvid.config import TrainConfig
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.logprobs import sync_logit_chunks
 from rlvid.policy.oom import OOMBackoff
-from rlvid.trainer.algorithm_errors import algorithm_name, check_shape
+from rlvid.trainer.algorithm_errors import check_shape, name_and_location
 from rlvid.trainer.metrics import MetricAccumulator
 from rlvid.trainer.rollout import Rollout, minibatches
 
@@ -109,7 +109,7 @@ def accumulate_gradient(
             output = learner(micro.inputs, micro.groups, temperature, chunks)
             batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
             losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
-            check_shape(f"{algorithm_name(algorithm)}.loss", losses, batch.mask.shape)
+            check_shape(f"{name_and_location(algorithm)}.loss", losses, batch.mask.shape)
             loss = (losses * batch.weights).sum()
             accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
         metrics.add_tokens(batch.mask, {"entropy": output.entropy} | quantities)
