@@ -12,4 +12,4 @@ from rlvid.__main__ import main
 
 if __name__ == "__main__":
     code = main(["bench", "step", "--against", "trl", "rows", "reference", *sys.argv[1:]])
-    raise SystemExit(code or main(["bench", "sweep", "--pairs", "1", *sys.argv[1:]]))
+    raise SystemExit(code or main(["bench", "sweep", "--repeats", "1", *sys.argv[1:]]))

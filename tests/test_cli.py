@@ -36,6 +36,7 @@ from tests.helpers.runs import TINY, rlvid
         (["list", "algoritms"], "no list 'algoritms'. Did you mean 'algorithms'?"),
         (["data", "chek", "kitchen"], "no action 'chek'. Did you mean 'check'?"),
         (["bench", "setp"], "no benchmark 'setp'. Did you mean 'step'?"),
+        (["bench", "step", "--seen", "image"], "bench: no option '--seen'; it is called --media"),
         ([], "no command given"),
         (["train"], "train: the following arguments are required: preset. See rlvid train --help"),
         (["audit", "a", "b"], "audit: one argument too many: 'b'"),

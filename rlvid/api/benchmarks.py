@@ -17,10 +17,10 @@ def measure_speed(
     what: str = "step",
     preset: str = "20m",
     against: str | Sequence[str] = ("trl",),
-    pairs: int = 5,
+    repeats: int = 5,
     groups: int = 1,
     lora_r: int = 0,
-    seen: str = "video",
+    media: str = "video",
     out: str | Path = "runs/bench",
 ) -> dict[str, Any]:
     """Measure seconds and memory on this machine, and print the tables.
@@ -31,10 +31,10 @@ def measure_speed(
             "decode" (clips per second, beside plain decord).
         preset: the model: "20m", "2b" or "7b", with random weights.
         against: the other implementations of "step": "trl", "rows", "reference".
-        pairs: measured steps of each implementation, after one warm-up step.
+        repeats: measured steps of each implementation, after one warm-up step.
         groups: groups of a step.
         lora_r: rank of a LoRA adapter to train; 0 trains all weights.
-        seen: "video" (16 frames and an image), or "image" (one image with as many visual tokens).
+        media: "video" (16 frames and an image), or "image" (one image with as many visual tokens).
         out: the folder for the results.
 
     Returns:
@@ -49,24 +49,24 @@ def measure_speed(
     from rlvid.bench import compare, throughput
     from rlvid.bench.workload import MEDIA, Workload
 
-    if seen not in MEDIA:
-        raise UserError(f"no benchmark on {seen!r}.{suggest(seen, MEDIA)}")
+    if media not in MEDIA:
+        raise UserError(f"no benchmark on {media!r}.{suggest(media, MEDIA)}")
     console, folder = Console(), Path(out)
-    workload = Workload(preset, groups, lora_r=lora_r, **MEDIA[seen])
+    workload = Workload(preset, groups, lora_r=lora_r, **MEDIA[media])
     if what == "step":
         in_parallel = not torch.cuda.is_available()  # a GPU may not hold several implementations at once
-        result = compare.compare_steps(workload, ["ours", *as_list(against)], pairs, folder, in_parallel)
+        result = compare.compare_steps(workload, ["ours", *as_list(against)], repeats, folder, in_parallel)
         console.print(compare.steps_table(result), "", compare.phases_table(result))
         return result
     elif what == "sweep":
-        result = compare.run_sweep(workload, pairs, folder)
+        result = compare.run_sweep(workload, repeats, folder)
         picture = compare.draw_sweep(result, folder / f"sweep-{preset}.png")
         console.print(compare.sweep_table(result), "", f"drawn: {picture}")
         return result
     elif what == "eval":
-        console.print(throughput.answering_table(workload, pairs, compare.OUTPUT_FOLDER / "models" / preset))
+        console.print(throughput.answering_table(workload, repeats, compare.OUTPUT_FOLDER / "models" / preset))
     elif what == "decode":
-        console.print(throughput.decoding_table(pairs))
+        console.print(throughput.decoding_table(repeats))
     else:
         raise UserError(f"no benchmark {what!r}.{suggest(what, BENCHES)}")
     return {}

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 
 from rlvid.api.listing import list_plugins
 from rlvid.config import Config, config_keys
-from rlvid.utils.renamed import RENAMED
+from rlvid.utils.renamed import RENAMED, renamed_hint
 
 GRID_HELP = ". Options of a grid stand after its script: rlvid grid SCRIPT --help"
 
@@ -25,6 +25,15 @@ def config_hint(option: str, value: str) -> str:
 def grid_hint(option: str, value: str) -> str:
     """Say where the options of a grid stand: they are parsed by the grid of the script."""
     return GRID_HELP
+
+
+def bench_hint(option: str, value: str) -> str:
+    """Return the new name of an old option of `rlvid bench`.
+
+    >>> bench_hint("--seen", "image")
+    '; it is called --media'
+    """
+    return renamed_hint("option", option)
 
 
 def _exact_key(name: str) -> str:

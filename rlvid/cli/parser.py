@@ -10,7 +10,7 @@ from typing import Any
 from rlvid import api
 from rlvid.api.listing import LISTS
 from rlvid.cli import commands, completion
-from rlvid.cli.hints import config_hint, grid_hint
+from rlvid.cli.hints import bench_hint, config_hint, grid_hint
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.utils.arguments import ArgumentParser
@@ -176,13 +176,14 @@ def _bench(group: Any) -> None:
     one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, metavar="BENCHMARK", help=what)
     one.add_argument("--preset", default="20m", help="20m (a laptop), 2b or 7b (a GPU; random weights)")
     one.add_argument("--against", nargs="*", default=["trl"], metavar="NAME", help="some of trl, rows, reference")
-    one.add_argument("--pairs", type=int, default=5, help="measured steps of each, after a warm-up step (default: 5)")
+    one.add_argument("--repeats", type=int, default=5, help="measured steps of each, after a warm-up step (default: 5)")
     one.add_argument("--groups", type=int, default=1, help="groups of a step (default: 1)")
     one.add_argument("--lora-r", type=int, default=0, help="train a LoRA adapter of this rank instead of all weights")
     one.add_argument(
-        "--seen", default="video", help="video (16 frames and an image), or image (one, with as many tokens)"
+        "--media", default="video", help="video (16 frames and an image), or image (one, with as many tokens)"
     )
     one.add_argument("--out", default="runs/bench", metavar="DIR")
+    one.option_hint = bench_hint
 
 
 def _list(group: Any) -> None:

@@ -14,6 +14,7 @@ RENAMED: dict[str, dict[str, str]] = {
         "within": "equivalence_margin",
     },
     "reward": {"coin": "random"},
+    "option": {"--pairs": "--repeats", "--seen": "--media"},  # of rlvid bench
     "command": {"attend": "attention", "cases": "compare"},
     "module": {
         "rlvid.alarms": "rlvid.trainer.alarms",
