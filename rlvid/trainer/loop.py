@@ -95,16 +95,18 @@ class Trainer(TrainerSetup):
         reference = self.reference if "ref_logps" in self.algorithm.needs else None
         critic_policy = self.policy if self.policy.critic else None
         with self.state.gathered_parameters(reference, critic_policy), self.timer("reference"):
+            # Log-probs of the sampler and, if the algorithm needs them, of the reference, and the critic's values.
             token_inputs = rollout.token_inputs(self.policy, reference, self.config.train.temperature, self.backoff)
-        step = rollout.to_step(
+        step = rollout.to_step(  # from here on all processes hold the whole step
             number=number,
             reward_weights=self.mix.weights_at(number),
             token_inputs=token_inputs,
             memory=self.counters.memory,  # what the algorithm keeps from step to step
             noisy_reward=self.noise.noisy_reward,
         )
-        batch = assign_credit(self.algorithm, step)
-        return CreditedStep(step, batch, rollout.with_batch(batch, self.policy.device))
+        batch = assign_credit(self.algorithm, step)  # advantages and token weights, (B, T) each
+        my_rollout = rollout.with_batch(batch, self.policy.device)  # with this process's rows of the batch
+        return CreditedStep(step, batch, my_rollout)
 
     def update(self, number: int, credited: CreditedStep) -> dict[str, float]:
         """Take the step's optimizer steps, then step the learning-rate schedule; return the update's metrics.
@@ -131,7 +133,7 @@ class Trainer(TrainerSetup):
         metrics = step_metrics(records) | update_metrics | advantage_shares(self.algorithm, step, credited.batch)
         metrics |= label_repair_metrics(records, self.algorithm.labels(step))  # some algorithms replace wrong labels
         metrics |= self.algorithm.extra_metrics(credited.batch)
-        metrics |= self.counters.update(records, num_drawn, self.accelerator)
+        metrics |= self.counters.update(records, num_drawn, self.accelerator)  # tokens and prompts so far
         if self.config.noise.kind:
             metrics |= self.counters.update_verdicts(records, self.noise.noisy_reward)  # how much is wrong so far
         if number == settings.max_steps or (settings.eval_steps and number % settings.eval_steps == 0):
