@@ -175,14 +175,16 @@ def _bench(group: Any) -> None:
     what = f"{', '.join(api.BENCHES)} (default: step)"
     one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, metavar="BENCHMARK", help=what)
     one.add_argument("--preset", default="20m", help="20m (a laptop), 2b or 7b (a GPU; random weights)")
-    one.add_argument("--against", nargs="*", default=["trl"], metavar="NAME", help="some of trl, rows, reference")
+    one.add_argument(
+        "--against", nargs="*", default=["trl"], metavar="NAME", help="other implementations: trl, rows, reference"
+    )
     one.add_argument("--repeats", type=int, default=5, help="measured steps of each, after a warm-up step (default: 5)")
     one.add_argument("--groups", type=int, default=1, help="groups of a step (default: 1)")
     one.add_argument("--lora-r", type=int, default=0, help="train a LoRA adapter of this rank instead of all weights")
     one.add_argument(
         "--media", default="video", help="video (16 frames and an image), or image (one, with as many tokens)"
     )
-    one.add_argument("--out", default="runs/bench", metavar="DIR")
+    one.add_argument("--out", default="runs/bench", metavar="DIR", help="folder for the results (default: runs/bench)")
     one.option_hint = bench_hint
 
 
@@ -190,7 +192,7 @@ def _list(group: Any) -> None:
     one = _add(group, "list", commands.list_names, "list what a config can name, and its keys")
     lists = sorted(["config", *LISTS])
     one.add_argument("what", choices=lists, metavar="LIST", help=", ".join(lists))
-    help = "one of them, for all about it: fields, defaults, documentation, source; with config, a section or a key"
+    help = "a name from the list, to print its fields, defaults, documentation and source; config: a section or a key"
     completion.completed_by(one.add_argument("name", nargs="?", default="", help=help), completion.listed_names)
 
 
