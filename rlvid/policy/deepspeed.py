@@ -65,7 +65,7 @@ class TrainState:
 
     @property
     def is_ddp(self) -> bool:
-        """Whether this is DDP, where forward and backward passes run without the other processes, as under ZeRO not."""
+        """Whether this is DDP. Its processes run forward and backward passes alone; those of ZeRO need each other."""
         return isinstance(self.learner, DistributedDataParallel)
 
     def any_rank_out_of_memory(self, out_of_memory: bool) -> bool:

@@ -82,7 +82,7 @@ class Family:
         return [*((n, ALL_LEVELS) for n, w in self.contrasts.items() if self.model.shared_levels(_arms(w))), *single]
 
     def alphas(self) -> dict[tuple[str, str], float]:
-        """Every member's part of alpha."""
+        """Every member -> its part of the family's error rate alpha."""
         places = self.places()
         primary = sum(level == ALL_LEVELS for _, level in places)
         share = self.share if primary < len(places) else 1.0
