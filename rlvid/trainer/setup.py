@@ -149,7 +149,7 @@ class TrainerSetup:
             self.display.warn(message)
         if config.model == "nano" and config.data not in EMBEDDED:
             self.display.warn(
-                f"the model nano was trained on the embedded kitchen only: on {config.data} expect accuracy by chance"
+                f"the model nano knows the embedded kitchen and nothing else: on {config.data} it guesses"
             )
         self.prompts = self._training_prompts() if config.train.max_steps else []
         self.levels: Mapping[str, Sequence[Prompt]] = held_out_prompts(
