@@ -1,12 +1,14 @@
 """The demo: do SFT and GRPO improve the base at each level, and what do wrong labels cost them?
 
 Each level is asked the first 400 of its 1,000 questions, so that the demo takes minutes; --set eval.limit=0 asks all.
-Learning rates are those of the presets. To choose them on the level dev instead, run rlvid tune and name its file as
-Grid(tuned=...); the arms with wrong labels take the clean arms' choice.
+Learning rates were chosen on the level dev, three candidates for each arm (tuned/quickstart-nano.toml); the arms with
+wrong labels take the clean arms' choice.
 
 rlvid grid experiments/quickstart.py --jobs 2      # or: make demo
-rlvid tune experiments/quickstart.py --jobs 2      # three learning rates for each arm, on dev
+rlvid tune experiments/quickstart.py --jobs 2      # choose the learning rates again
 """
+
+from pathlib import Path
 
 from rlvid.grids import Grid
 
@@ -36,6 +38,7 @@ GRID = Grid(
     ),
     settings={"eval.limit": 400},
     tune={"train.learning_rate": (3e-5, 1e-4, 3e-4)},
+    tuned=Path(__file__).parent / "tuned/quickstart-{preset}.toml",
     tune_as={"sft, 30 % flipped": "sft, clean", "grpo, 30 % flipped": "grpo, clean"},
 )
 
