@@ -1,4 +1,4 @@
-"""The training loop, on one page: sample and score completions, compute advantages, update the policy, report.
+"""The training loop: sample and score completions, compute advantages, update the policy, report.
 
 Shapes: P prompts in a step, G completions of each, B = P*G rows, T completion tokens, all counted over all processes.
 Each of W processes takes P/W of the prompts. Advantages and token weights depend on the whole step, so every process
