@@ -1,6 +1,6 @@
 """The form of a question and the parser of replies. Every reward and every evaluation uses these.
 
-LETTERS: the letters of the options, in order. A question has at most 26.
+LETTERS: the letters of the options, in order. A question has at most 26. TAG: the tags of a reply, in any case.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ INSTRUCTION = (
     "i.e., <think> reasoning process here </think><answer> answer here </answer>. "
 )
 
-_TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
+TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 
 # The tags of a reply with one answer, everything else removed: optional reasoning, which has ended before the answer.
 # A `</think>` may come without a `<think>`, because a chat template may open the reasoning.
@@ -62,7 +62,7 @@ def parse(text: str, options: Sequence[str]) -> str | None:
     >>> print(parse("<answer>A or B</answer>", options))
     None
     """
-    tags_only = "".join(_TAG.findall(text))
+    tags_only = "".join(TAG.findall(text))
     if not _ONE_ANSWER.fullmatch(tags_only):
         return None
     block = _normalize(text.partition("<answer>")[2].partition("</answer>")[0])

@@ -25,6 +25,7 @@ from rlvid.policy.encoding import (
 from rlvid.policy.logprobs import token_logps
 from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
 from rlvid.policy.packing import packed_hidden_states, pad_completions, register_packed_attention
+from rlvid.policy.patch_embedding import use_matrix_product
 from rlvid.policy.types import ForwardOutput, ModelInputs
 from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower_is_frozen
 from rlvid.registry import model_path
@@ -88,6 +89,7 @@ class Policy(nn.Module):
         """
         model, tokenizer = _load_pretrained(name, train)
         register_packed_attention(model)
+        use_matrix_product(model)
         if train.lora_r:
             lora.add_adapter(model, lora.POLICY, train.lora_r, train.lora_alpha, seed)
         if train.freeze_vision_tower:

@@ -16,7 +16,9 @@ from functools import lru_cache
 from math import sqrt
 
 import numpy as np
-from scipy.special import chdtrc, ndtr, ndtri, stdtrit
+from scipy.special import chdtrc, ndtr, stdtrit
+
+from rlvid.utils.proportions import wilson
 
 CONFIDENCE = 0.95
 RESAMPLES = 4000
@@ -36,11 +38,7 @@ def wilson_interval(correct: float, total: float, confidence: float = CONFIDENCE
 
     Unlike the textbook (Wald) interval it is reliable near 0 and 1. `total` may be an effective sample size.
     """
-    z = ndtri((1 + confidence) / 2)
-    share = correct / total
-    center = (share + z * z / (2 * total)) / (1 + z * z / total)
-    half_width = z / (1 + z * z / total) * sqrt(share * (1 - share) / total + z * z / (4 * total * total))
-    return Interval(share, float(center - half_width), float(center + half_width))
+    return Interval(correct / total, *wilson(correct, total, confidence))
 
 
 def difference_of_proportions(correct: int, total: int, other_correct: int, other_total: int) -> tuple[Interval, float]:

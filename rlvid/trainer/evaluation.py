@@ -11,7 +11,6 @@ from typing import Any
 
 from accelerate.utils import gather_object
 from rich.table import Table
-from scipy.stats import binomtest
 
 from rlvid.config import EvalConfig, TrainConfig
 from rlvid.errors import UserError
@@ -28,6 +27,7 @@ from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl, write_jsonl
+from rlvid.utils.proportions import wilson
 from rlvid.video.views import Clip, apply_view
 
 Levels = Mapping[str, Sequence[Prompt]]
@@ -250,7 +250,7 @@ def results_table(folder: Path) -> Table | None:
         for domain in ["all", *domains] if len(domains) > 1 else domains:
             chosen = [row for row in rows if domain in ("all", row["domain"])]
             correct = sum(row["correct"] for row in chosen)
-            low, high = binomtest(correct, len(chosen)).proportion_ci(method="wilson")
+            low, high = wilson(correct, len(chosen))
             form = f"{column_mean(chosen, 'rewards/format'):.0%}" if "rewards/format" in chosen[0] else "–"
             accuracy, interval = f"{correct / len(chosen):.1%}", f"{low:.1%} to {high:.1%}"
             table.add_row(path.stem, domain, str(correct), str(len(chosen)), accuracy, interval, form)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from rlvid.answer import LETTERS
+from rlvid.answer import LETTERS, TAG
 from rlvid.judges.encoder import embed, entailment
 from rlvid.judges.logged_model import LoggedModel
 from rlvid.policy.attention import attention_shares, record_attention, token_kinds
@@ -92,6 +92,13 @@ def ref_logps(sources: EvidenceSources, request: EvidenceRequest, argument: str)
 def answer_probs(sources: EvidenceSources, request: EvidenceRequest, argument: str) -> list[Any]:
     """Per completion, each letter's probability where the answer stands, under the policy; None without a thought."""
     return letter_probs(sources, sources.policy, request.groups, request.inputs, answer_heads(request.groups))
+
+
+@evidence("forced_probs", requires=has_options)
+def forced_probs(sources: EvidenceSources, request: EvidenceRequest, argument: str) -> list[Any]:
+    """Per completion, each letter's probability after its reasoning, whether or not the reply has tags or an answer."""
+    heads = [[_completion_head(c) or answer_head(_untagged(c.text)) for c in group] for group in request.groups]
+    return letter_probs(sources, sources.policy, request.groups, request.inputs, heads)
 
 
 @evidence("answer_likelihood", requires=has_options, needs_reference=True)
@@ -200,3 +207,8 @@ def _completion_head(completion: Completion) -> str | None:
         return None
     before, tag, _ = completion.text.partition(OPEN)
     return before + tag if tag and "</think>" in before else answer_head(completion.thought)
+
+
+def _untagged(text: str) -> str:
+    """A reply up to its first answer, without tags."""
+    return TAG.sub("", text.partition(OPEN)[0]).strip()

@@ -10,8 +10,8 @@ class Nosy:
 
     needs: ClassVar[frozenset[str]] = frozenset(
         {
-            "column:format", "narrations", "embeddings", "ref_logps", "answer_probs", "answer_likelihood", "reanswer",
-            "view:shuffled", "view:text_only", "visual_attention",
+            "column:format", "narrations", "embeddings", "ref_logps", "answer_probs", "forced_probs",
+            "answer_likelihood", "reanswer", "view:shuffled", "view:text_only", "visual_attention",
         }
     )  # fmt: skip
 
@@ -26,4 +26,5 @@ class Nosy:
         assert set(evidence["view:shuffled"].columns) >= {"accuracy", "format"}
         assert 0 < evidence["visual_attention"][i] < 1
         probs = evidence["answer_probs"][i]
+        assert probs is None or evidence["forced_probs"][i] == probs
         return None if probs is None else probs["ABCD".index(group.prompt.answer)]

@@ -71,6 +71,7 @@ def group(*texts: str, prompt: Prompt = PROMPT) -> Group:
         "nli": lambda pairs: [0.9 * ("close" in premise and "close" in h) for premise, h in pairs],
         "judge": lambda prompts: ["B" if "must be closed" in p or "close the tap" in p else "A" for p in prompts],
         "answer_probs": [certain if t == GOLD else even for t in texts],
+        "forced_probs": [certain if t == GOLD else even for t in texts],
         "answer_likelihood": [
             Likelihood(certain, even, certain) if t == GOLD else Likelihood(even, even, even) for t in texts
         ],

@@ -16,6 +16,7 @@ from rlvid.judges import encoder
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.option_probs import option_letter_probs, split_at_letter
 from rlvid.policy.reference import Reference
+from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest, check_evidence
 from rlvid.trainer.evidence_kinds import reshuffled_options
@@ -86,6 +87,21 @@ def test_the_token_that_holds_the_letter_is_found_in_any_tokenizer(joined, share
     assert tokenizer.convert_ids_to_tokens(chosen) == letters
 
 
+def test_a_forced_choice_reads_the_reasoning_in_whatever_form(policy, prompts):
+    thought = "The corn went in. Next is the beet."
+    formed = f"<think>{thought}</think><answer>"
+    texts = [f"{formed}B</answer>", f"{formed}B or C</answer>", f"{thought} <answer>B", thought, f"<THINK>{thought}"]
+    made, encoded = groups(policy, prompts[:2], texts)
+    provider(policy, "forced_probs", "answer_probs")(EvidenceRequest(made, encoded, "s"))
+    for group, seen in zip(made, encoded, strict=True):
+        [[expected]] = option_letter_probs(policy, [seen], [[formed]], [4], ONE)
+        assert [probs == group.evidence["forced_probs"][0] for probs in group.evidence["forced_probs"]] == [True] * 5
+        assert group.evidence["forced_probs"][0] == pytest.approx(expected, abs=1e-5)
+        assert group.evidence["answer_probs"][2:] == [None] * 3
+        gold = LETTERS.index(group.prompt.answer)
+        assert build("rewards", "forced_choice")([group]) == [[group.evidence["forced_probs"][0][gold]] * 5]
+
+
 def test_answer_likelihood_separates_reasoning_and_video(policy, prompts):
     made, encoded = groups(policy, prompts[:3])
     source = provider(policy, "answer_likelihood", "answer_probs")
@@ -150,8 +166,8 @@ def test_every_kind_reaches_a_reward_the_samples_and_a_resumed_run(kitchen, tmp_
     metrics = read_jsonl(whole / "metrics.jsonl")
     row = read_jsonl(whole / "samples/step-000002.jsonl")[0]
     assert set(row["evidence"]) == {
-        "narrations", "ref_logps", "answer_probs", "answer_likelihood", "reanswer", "view:shuffled", "view:text_only",
-        "visual_attention",
+        "narrations", "ref_logps", "answer_probs", "forced_probs", "answer_likelihood", "reanswer", "view:shuffled",
+        "view:text_only", "visual_attention",
     }  # fmt: skip
     assert row["evidence"]["view:shuffled"]["completions"] and row["columns"]["tests/helpers/nosy.py:Nosy"]
     timing = read_jsonl(whole / "timing.jsonl")[0]
