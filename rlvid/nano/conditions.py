@@ -48,7 +48,7 @@ LOOSE = Condition(
     "loose",
     "rewards for consistency: answers follow from what was seen, conclusions of thoughts are often wrong",
     "nano/loose",
-    steps=460,
+    steps=500,
     wrong_conclusions=0.45,
 )
 GLANCING = Condition(
