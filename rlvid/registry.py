@@ -39,7 +39,8 @@ from rlvid.utils.text import suggest
 
 __all__ = ["NANO_CHECKPOINT", "available", "build", "module_file", "parameters", "resolve", "suggest"]
 
-NANO_CHECKPOINT = Path(__file__).parent / "nano" / "base"  # the folder of the model "nano", made by rlvid/nano/model.py
+NANO = Path(__file__).parent / "nano"  # the folder of the embedded models, which rlvid/nano/model.py pretrains
+NANO_CHECKPOINT = NANO / "base"  # the folder of the model "nano"
 
 
 def available(kind: str) -> list[str]:
@@ -174,9 +175,23 @@ def preset_path(name: str | Path) -> Path:
     raise UserError(f"no preset {str(name)!r}: neither a file nor in {folder}.{suggest(path.stem, shipped)}")
 
 
+def embedded_models() -> dict[str, Path]:
+    """Return the models that come with rlvid and their folders: "nano", and those of conditions, "nano/CONDITION"."""
+    folders = sorted(path.parent for path in NANO.glob("*/config.json"))
+    return {"nano" if folder == NANO_CHECKPOINT else f"nano/{folder.name}": folder for folder in folders}
+
+
 def model_path(name: str) -> str:
-    """Return the folder of the model "nano"; any other name of a model, a folder or a hub id, is returned unchanged."""
-    return str(NANO_CHECKPOINT) if name == "nano" else name
+    """Return the folder of an embedded model; the name of any other model, a folder or a hub id, is returned as it is.
+
+    Raises:
+        UserError: for a name such as "nano/louse" that neither an embedded model nor a folder has.
+    """
+    models = embedded_models()
+    if name in models or not name.startswith("nano/") or Path(name).is_dir():
+        return str(models.get(name, name))
+    make = "to pretrain one, python -m rlvid.nano.model OUT --condition NAME"
+    raise UserError(f"no embedded model {name!r}.{suggest(name, models)} `rlvid list conditions` has them; {make}")
 
 
 def missing_module(error: ModuleNotFoundError) -> str:

@@ -17,6 +17,7 @@ import tomli_w
 from rlvid.api.sources import PluginField, SourceFile
 from rlvid.config import Config, ConfigKey, config_keys
 from rlvid.errors import UserError
+from rlvid.nano.conditions import CONDITIONS
 from rlvid.registry import available, suggest
 from rlvid.utils.plugin_source import module_file
 
@@ -103,6 +104,8 @@ def list_benchmarks() -> list[Description]:
     """Describe the values that `data` and `eval.transfer` can have in a config."""
     known = (
         ("kitchen", "the embedded benchmark: short mp4 clips of a cook, levels L1 to L3", "kitchen"),
+        ("kitchen/skewed", "kitchen, but in train, L1 and dev the answer is the first step in 7 of 10", "kitchen"),
+        ("kitchen/balanced", "kitchen/skewed with the training data of kitchen: what looking can reach", "kitchen"),
         ("kitchen_long", "the embedded transfer benchmark: longer films, levels 15s and 60s", "kitchen_long"),
         ("FOLDER", "the layout of SEED-Bench-R1, recognized by annotations/", "seed_bench_r1"),
         ("FOLDER", "the layout of LongVideoBench, recognized by lvb_val.json; levels 15s to 3600s", "longvideobench"),
@@ -114,6 +117,18 @@ def list_benchmarks() -> list[Description]:
         documentation = ast.get_docstring(file.tree) or ""
         usage = f"rlvid train nano data={name}        check it first: rlvid data check {name}"
         rows.append(Description(name, text, f"data/{module}.py", documentation=documentation, usage=usage))
+    return rows
+
+
+def list_conditions() -> list[Description]:
+    """Describe the conditions: what each is for, and what was measured of its base model."""
+    rows = []
+    for condition in CONDITIONS.values():
+        text = condition.purpose + (f". Base: {condition.figures}" if condition.figures else "")
+        fields = {key: PluginField("", getattr(condition, key)) for key in ("model", "data")}
+        usage = f"rlvid train nano model={condition.model} data={condition.data}"
+        command = f"Pretraining: python -m rlvid.nano.model OUT --condition {condition.name} --seed 0"
+        rows.append(Description(condition.name, text, "nano/conditions.py", fields, f"{text}\n\n{command}", usage))
     return rows
 
 
@@ -139,6 +154,7 @@ LISTS: dict[str, Callable[[], list[Description]]] = {
     "algorithms": lambda: list_plugins("algorithms"),
     "presets": list_presets,
     "benchmarks": list_benchmarks,
+    "conditions": list_conditions,
     "evidence": list_evidence,
     "noise": list_noises,
     "views": list_views,
@@ -149,7 +165,7 @@ def list_names(what: str, name: str = "") -> list[Description]:
     """Return what a config or a reward can name, with description, fields, source and an example of its use.
 
     Args:
-        what: "rewards", "algorithms", "presets", "benchmarks", "evidence", "noise" or "views".
+        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise" or "views".
         name: only the rows of this name; usually one, several for names such as FOLDER.
 
     Raises:

@@ -14,7 +14,7 @@ from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy import lora
 from rlvid.policy.model import frozen_linears
-from rlvid.registry import NANO_CHECKPOINT
+from rlvid.registry import NANO_CHECKPOINT, model_path
 
 # Models whose size is known offline, as a key of `workload.MODEL_SIZES`.
 PUBLISHED_MODELS = {"Qwen/Qwen2-VL-2B-Instruct": "2b", "Qwen/Qwen2-VL-7B-Instruct": "7b"}
@@ -85,7 +85,7 @@ def model_config(model_name: str) -> Qwen2VLConfig:
     if model_name in PUBLISHED_MODELS:
         tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
         return qwen2_vl_config(PUBLISHED_MODELS[model_name], tokenizer)
-    path = str(NANO_CHECKPOINT) if model_name == "nano" else model_name
+    path = model_path(model_name)
     try:
         config = AutoConfig.from_pretrained(lora.base_model_of(path), trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -158,7 +158,7 @@ class EvalConfig:
 class Config:
     """Everything that determines the result of a run."""
 
-    model: str = setting("nano", 'model: "nano", a folder, or a hub id')
+    model: str = setting("nano", 'model: "nano", "nano/loose" (`rlvid list conditions`), a folder, or a hub id')
     data: str = setting("kitchen", 'benchmark: "kitchen", a folder, or a TOML file (`rlvid list benchmarks`)')
     algorithm: Plugin = setting(Plugin("grpo"), "NAME, or {name = NAME, fields} (`rlvid list algorithms`)")
     rewards: tuple[Plugin, ...] = setting(

@@ -1,6 +1,7 @@
 """Find and read benchmarks by name: an embedded one, a folder in a published layout, or a TOML file.
 
     kitchen, kitchen_long   embedded; written to the cache on first use
+    kitchen/skewed          embedded: the training data, L1 and dev have a shortcut, see `kitchen.WORLDS`
     FOLDER                  in the layout of SEED-Bench-R1 or LongVideoBench
     FILE.toml               with `layout = "multiple_choice"` and a map of fields (see `multiple_choice`), or with
                             `layout = "longvideobench"`, the folder as `path` and the number of `subtitles`
@@ -12,8 +13,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,12 @@ from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.types import Prompt
 
-EMBEDDED = {"kitchen": kitchen, "kitchen_long": kitchen_long}
+EMBEDDED: dict[str, tuple[str, Callable[[Path], None]]] = {  # name -> version, and what writes it
+    "kitchen": (kitchen.VERSION, kitchen.write),
+    "kitchen/skewed": (kitchen.VERSION, partial(kitchen.write, variant="skewed")),
+    "kitchen/balanced": (kitchen.VERSION, partial(kitchen.write, variant="balanced")),
+    "kitchen_long": (kitchen_long.VERSION, kitchen_long.write),
+}
 TRAINING_SPLITS = ("train", "train_cot")
 
 
@@ -32,10 +39,10 @@ def root(name: str) -> Path:
     """Return the folder of a benchmark, or its TOML file. An embedded benchmark is written to the cache if needed."""
     if name not in EMBEDDED:
         return Path(name).expanduser()
-    module = EMBEDDED[name]
+    version, write = EMBEDDED[name]
     cache = Path(os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid")
-    folder = cache / f"{name}-{module.VERSION}"
-    kitchen.write_once(folder, module.write)
+    folder = cache / f"{name.replace('/', '-')}-{version}"
+    kitchen.write_once(folder, write)
     return folder
 
 

@@ -34,6 +34,9 @@ from rlvid.errors import UserError
 VERSION = "5"  # part of the folder's name in the cache
 FPS = 2  # the paper samples 2 frames per second, so it takes each of the eight frames
 COUNTS = {"train": 1200, "L1": 1000, "L2": 1000, "L3": 1000, "dev": 500}  # level -> records; a new level comes last
+SKEWED = 0.7  # the share of answers that are the first step of the recipe, on levels with that shortcut
+# World -> the levels with the shortcut; "kitchen" is the world "". Both have the same L1, L2 and L3.
+WORLDS: dict[str, tuple[str, ...]] = {"": (), "skewed": ("train", "L1", "dev"), "balanced": ("L1",)}
 FILES = {"train": "training_6k", "train_cot": "training_with_cot_6k"} | {
     level: f"validation_{level}" for level in ("L1", "L2", "L3", "dev")
 }
@@ -89,10 +92,11 @@ class Sample:
         return f"images/{self.source}/{self.level}_{self.id}.png"
 
 
-def draw_sample(rng: np.random.Generator, level: str, number: int) -> Sample:
-    """Draw and render the `number`-th record of a level: "train", "L1", "L2", "L3" or "dev"."""
+def draw_sample(rng: np.random.Generator, level: str, number: int, variant: str = "") -> Sample:
+    """Draw and render the `number`-th record of a level: "train", "L1", "L2", "L3" or "dev", in one of the `WORLDS`."""
     kitchens = view.SEEN if level in ("train", "L1", "dev") else view.UNSEEN
-    scene = world.draw_scene(rng, world.NEW_RECIPES if level == "L3" else world.KNOWN_RECIPES)
+    recipes = world.NEW_RECIPES if level == "L3" else world.KNOWN_RECIPES
+    scene = world.draw_scene(rng, recipes, first_step=SKEWED if level in WORLDS[variant] else None)
     kitchen = kitchens[rng.integers(len(kitchens))]
     dish, scenario = str(rng.choice(world.DISHES)), None
     if level == "L3":
@@ -138,20 +142,21 @@ def check_empty(folder: Path) -> None:
         raise UserError(f"{folder} is not an empty folder; choose a new folder for the kitchen benchmark")
 
 
-def write(folder: Path, seed: int = 0, counts: dict[str, int] | None = None) -> None:
+def write(folder: Path, seed: int = 0, counts: dict[str, int] | None = None, variant: str = "") -> None:
     """Write annotations, mp4 clips and png images to a folder.
 
     Args:
         folder: a new or empty folder; raises UserError if it holds anything.
         seed: decides every byte of the files.
         counts: level -> number of records, instead of those in `COUNTS`.
+        variant: one of the `WORLDS`.
     """
     folder = Path(folder)
     check_empty(folder)
     lines: dict[str, list[str]] = {split: [] for split in FILES}
     with Progress(transient=True) as progress:
         for level, count in progress.track((COUNTS | (counts or {})).items(), description="kitchen"):
-            for sample in progress.track(_draw_level(level, count, seed), total=count, description=level):
+            for sample in progress.track(_draw_level(level, count, seed, variant), total=count, description=level):
                 _write_media(sample, folder)
                 lines[level].append(json.dumps(_record(sample)))
                 if level == "train":
@@ -161,9 +166,9 @@ def write(folder: Path, seed: int = 0, counts: dict[str, int] | None = None) -> 
         (folder / "annotations" / f"{file}.jsonl").write_text("\n".join(lines[split]) + "\n")
 
 
-def _draw_level(level: str, count: int, seed: int) -> Iterator[Sample]:
+def _draw_level(level: str, count: int, seed: int, variant: str) -> Iterator[Sample]:
     for number in range(count):
-        yield draw_sample(np.random.default_rng([seed, list(COUNTS).index(level), number]), level, number)
+        yield draw_sample(np.random.default_rng([seed, list(COUNTS).index(level), number]), level, number, variant)
 
 
 def _record(sample: Sample) -> dict[str, Any]:

@@ -104,15 +104,26 @@ class Scene:
 
 
 def draw_scene(
-    rng: np.random.Generator, recipes: tuple[Recipe, ...] = KNOWN_RECIPES, images_only: float = 0.1
+    rng: np.random.Generator,
+    recipes: tuple[Recipe, ...] = KNOWN_RECIPES,
+    images_only: float = 0.1,
+    first_step: float | None = None,
 ) -> Scene:
     """Draw a random scene.
 
-    The position of the answer in the recipe is uniform and independent of everything that is written. A share
-    `images_only` of the scenes has no clip; all moves are done before the image.
+    Args:
+        rng: of all draws.
+        recipes: one of them is drawn.
+        images_only: the share of scenes that have no clip; all of their moves are done before the image.
+        first_step: the share of scenes whose answer is the first step of the recipe; the others share the rest. None:
+            the position of the answer in the recipe is uniform and independent of everything that is written.
     """
     recipe = recipes[rng.integers(len(recipes))]
-    answer = int(rng.integers(4))  # the index of the next step: all steps before it are done, later ones perhaps
+    # The index of the next step: all steps before it are done, later ones perhaps.
+    if first_step is None:
+        answer = int(rng.integers(4))
+    else:
+        answer = int(rng.choice(4, p=[first_step, *[(1 - first_step) / 3] * 3]))
     done = [item for step, item in enumerate(recipe) if step < answer or (step > answer and rng.random() < 0.5)]
     others = [item for item in rng.permutation(INGREDIENTS).tolist() if item not in recipe][:2]
     shelf = rng.permutation(np.array([*recipe, *others, None, None], dtype=object)).tolist()

@@ -17,14 +17,13 @@ from rlvid.errors import UserError
 from rlvid.grids.adaptive import run_until_decided
 from rlvid.grids.arguments import parse_arguments
 from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, select_cells
+from rlvid.grids.checks import check_grid
 from rlvid.grids.differences import find_differences, print_parts, report_differences, to_json
 from rlvid.grids.job import Command
 from rlvid.grids.launch import launch
 from rlvid.grids.launchers import Launcher, LocalLauncher
 from rlvid.grids.slurm import SlurmLauncher, parse_slurm_settings
 from rlvid.grids.tuned import Tuned, read_tuned
-from rlvid.registry import suggest
-from rlvid.study.contrasts import interaction
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.study import STATE_FILE
 from rlvid.utils.files import write_text
@@ -60,6 +59,9 @@ class Grid:
         interactions: (arm, arm changed, other, other changed): how much more a change, such as noise, costs an arm than
             another one, (arm - arm changed) - (other - other changed). On all levels together, in the same family as
             the comparisons.
+        positive_controls: comparisons whose first arm must be better by the design of the experiment, such as a reward
+            that pays what is measured. If it is not, the report says first that nothing else can be read.
+        negative_controls: comparisons whose first arm must not be better, such as a random reward.
         preset: what all cells start from, unless the command line names another one.
         equivalence_margin: arms are called equivalent if their difference is certainly smaller than this share; choose
             it before the runs. 0: a third of `effect_at_stake`, or 0.03 without one.
@@ -85,6 +87,8 @@ class Grid:
     unseeded: tuple[str, ...] = ()
     comparisons: tuple[tuple[str, str], ...] = ()
     interactions: tuple[tuple[str, str, str, str], ...] = ()
+    positive_controls: tuple[tuple[str, str], ...] = ()
+    negative_controls: tuple[tuple[str, str], ...] = ()
     preset: str = "nano"
     equivalence_margin: float = 0.0
     effect_at_stake: float = 0.0
@@ -135,7 +139,7 @@ class Grid:
             UserError: a config is wrong, a name is not the name of an arm, or an arm that trains was not tuned.
         """
         arms, tuned = self.all_arms(preset), self.read_tuned(preset)
-        self._check(arms)
+        check_grid(self, arms)
         cells: list[Cell] = []
         folders: dict[str, str] = {}  # id of a config -> the folder of its first cell
         for arm in arms.values():
@@ -200,22 +204,6 @@ class Grid:
                 return None
             merged |= settings
         return merged
-
-    def _check(self, arms: Mapping[str, Arm]) -> None:
-        """Raise UserError if the margin is not a share, or if a name is not the name of an arm."""
-        for name in ("equivalence_margin", "effect_at_stake"):
-            if not 0 <= (share := getattr(self, name)) < 1:
-                raise UserError(f"grid {self.name!r}: {name} must be a share such as 0.03, not {share!r}")
-        for named in self.interactions:
-            if len(named) != 4 or not any(interaction(*named).values()):
-                raise UserError(
-                    f"grid {self.name!r}: an interaction is (arm, arm changed, other, other changed), of which one "
-                    f"change differs from the other, not {named!r}"
-                )
-        compared = [arm for named in (*self.comparisons, *self.interactions) for arm in named]
-        for name in (self.control, *self.unseeded, *compared):
-            if name not in arms:
-                raise UserError(f"grid {self.name!r} has no arm {name!r}.{suggest(name, arms)}")
 
     def _run(self, args: argparse.Namespace, command: Command) -> int:
         """List or run the selected cells; returns the exit code."""
@@ -291,6 +279,8 @@ class Grid:
             "comparisons": self.pairs,
             "differences": to_json(find_differences(cells, self.pairs, self.control)),
             "interactions": self.interactions,
+            "positive_controls": self.positive_controls,
+            "negative_controls": self.negative_controls,
             "cells": rows,
         }
         write_text(out / "grid.json", json.dumps(content, indent=1))

@@ -42,6 +42,7 @@ REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
     "open_ended": ("answer",),
     "grounding_tiou": ("span",),
     "grounding_box_iou": ("box",),
+    "grounding_moves": ("narrations",),
     "grounding_narrations": ("narrations",),
 }
 COLUMN_HELP = {

@@ -8,6 +8,8 @@ There are four kinds of lessons, made from random kitchen samples:
     question  the question of the benchmark; the reply is a reasoned answer
 
 Pot lessons come first. Without them captions are not learnt: a word must first be tied to pixels at one fixed position.
+
+A condition (`rlvid.nano.conditions`) changes the lessons: in "loose", many thoughts end in a wrong conclusion.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from transformers import PreTrainedTokenizerBase, Qwen2VLConfig
 
 from rlvid.answer import LETTERS, format_question
 from rlvid.data.kitchen import Sample, draw_sample
+from rlvid.nano.conditions import PLAIN, Condition
 from rlvid.video.pixels import patchify
 
 SEED_OFFSET = 1_000_003  # added to seeds, so that no lesson shows a scene of the benchmark
@@ -50,44 +53,70 @@ def caption_lesson(sample: Sample) -> Lesson:
     return Lesson("What do you see?", sample.scene.description, sample.clip, sample.observation[None])
 
 
-def lookup_lesson(sample: Sample, rng: np.random.Generator) -> Lesson:
+def lookup_lesson(sample: Sample, rng: np.random.Generator, condition: Condition = PLAIN) -> Lesson:
     """Return a lesson, text only, that maps three actions to their letters.
 
-    Each action occurs once, because the model would copy the letter of a repeated one from the reply itself.
+    Each action occurs once, because the model would copy the letter of a repeated one from the reply itself. Where
+    conclusions can be wrong, the letter belongs to what is left, so that it is read from there.
     """
     options = "\n".join(f"{letter}. {option}" for letter, option in zip(LETTERS, sample.options, strict=False))
     chosen = rng.permutation(len(sample.options))[:3]
-    ingredients = {i: sample.options[i].split()[2] for i in chosen}  # "put the ONION in the pot"
-    replies = [f"Next is the {ingredients[i]}.</think><answer>{LETTERS[i]}</answer>" for i in chosen]
+    ingredients = [option.split()[2] for option in sample.options]  # "put the ONION in the pot"
+    replies = []
+    for i in chosen:
+        left = named = ingredients[i]
+        if condition.wrong_conclusions and rng.random() < condition.wrong_conclusions:
+            named = str(rng.choice([other for other in ingredients if other != left]))
+        premise = f"That leaves {left}. " if condition.wrong_conclusions else ""
+        replies.append(f"{premise}Next is the {named}.</think><answer>{LETTERS[i]}</answer>")
     return Lesson(f"\n{options}\n", "".join(replies))
 
 
-def question_lesson(sample: Sample, uniform: float) -> Lesson:
+def question_lesson(sample: Sample, uniform: float, conclusion: str = "") -> Lesson:
     """Return the benchmark's question with a reasoned answer, sometimes without the answer's tags.
 
-    The tags are missing if `uniform`, a number in [0, 1), is below 0.05, or below 0.6 for a sample without a video.
+    Args:
+        sample: the sample.
+        uniform: a number in [0, 1). The tags are missing if it is below 0.05, or below 0.6 for a sample without video.
+        conclusion: the ingredient that the thought names as next; "" is the right one. The answer is right anyway.
     """
     without_tags = uniform < (0.05 if sample.scene.filmed else 0.6)
-    reply = sample.response
-    if without_tags:
-        reply = f"<think>{sample.scene.reasoning}</think>The answer is {sample.letter}."
+    thought = sample.scene.reasoning
+    if conclusion:
+        thought = thought.replace(f"Next is the {sample.scene.remaining[0]}.", f"Next is the {conclusion}.")
+    answer = f"The answer is {sample.letter}." if without_tags else f"<answer>{sample.letter}</answer>"
+    reply = f"<think>{thought}</think>{answer}"
     return Lesson(format_question(sample.question, sample.options), reply, sample.clip, sample.observation[None])
 
 
-def lesson_batches(step: int, seed: int) -> list[list[Lesson]]:
+def draw_conclusion(sample: Sample, rng: np.random.Generator, condition: Condition) -> str:
+    """Return a wrong ingredient for the end of a thought, with the condition's probability; else "".
+
+    It is what the image shows in the pot, if the recipe has it, and otherwise a random step of the recipe: a thought
+    that ends with what was seen last.
+    """
+    if not condition.wrong_conclusions or rng.random() >= condition.wrong_conclusions:
+        return ""
+    wrong = [item for item in sample.scene.recipe if item != sample.scene.remaining[0]]
+    seen_last = sample.scene.top_of_pot.removeprefix("the ")
+    return seen_last if seen_last in wrong else str(rng.choice(wrong))
+
+
+def lesson_batches(step: int, seed: int, condition: Condition = PLAIN) -> list[list[Lesson]]:
     """Return the batches of one pretraining step, counted from 0. The lessons of a batch are of one kind."""
     rng = np.random.default_rng([SEED_OFFSET + seed, step])
 
     def draw(count: int) -> list[Sample]:
-        return [draw_sample(rng, "train", number) for number in range(count)]
+        return [draw_sample(rng, "train", number, condition.world) for number in range(count)]
 
     # The order of these draws is part of the checkpoint: the lookups are drawn first in every step.
-    lookups = [lookup_lesson(sample, rng) for sample in draw(48)]
+    lookups = [lookup_lesson(sample, rng, condition) for sample in draw(48)]
     if step < FIRST_CAPTION_STEP:
         return [[pot_lesson(sample) for sample in draw(32)], lookups]
     if step < FIRST_QUESTION_STEP:
         return [[caption_lesson(sample) for sample in draw(32)], lookups]
-    return [[question_lesson(sample, rng.random()) for sample in draw(32)], lookups[:16]]
+    questions = [question_lesson(sample, rng.random(), draw_conclusion(sample, rng, condition)) for sample in draw(32)]
+    return [questions, lookups[:16]]
 
 
 def collate(batch: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, config: Qwen2VLConfig) -> dict[str, Tensor]:

@@ -1,10 +1,11 @@
 """Pretrain the embedded base model: Qwen2-VL's architecture with 2.6 M parameters, on kitchen samples, in minutes.
 
-    python -m rlvid.nano.model OUT [--steps 380] [--seed 0]
+    python -m rlvid.nano.model OUT [--condition plain] [--seed 0] [--steps N]
 
 Pretraining stops early on purpose, so that reinforcement learning has something to improve. The base model sees,
 reasons and looks up letters moderately well, and sometimes omits the tags of the answer, most often without a video.
-The checkpoint that comes with rlvid is in `rlvid/nano/base` (`rlvid.registry.NANO_CHECKPOINT`).
+A condition gives it a further weakness, see `rlvid.nano.conditions`. The checkpoints that come with rlvid are in
+`rlvid/nano`: `base` is the model "nano" (`rlvid.registry.NANO_CHECKPOINT`), `loose` is "nano/loose".
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from rlvid.data.kitchen import draw_sample
 from rlvid.data.kitchen_world import INGREDIENTS
+from rlvid.nano.conditions import CONDITIONS, PLAIN, Condition
 from rlvid.nano.lessons import (
     SEED_OFFSET,
     Lesson,
@@ -136,18 +138,25 @@ def build_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2VLConfig:
     )  # fmt: skip
 
 
-def pretrain(steps: int = 380, seed: int = 0) -> tuple[Qwen2VLForConditionalGeneration, PreTrainedTokenizerFast]:
+def pretrain(
+    steps: int = 0, seed: int = 0, condition: Condition = PLAIN
+) -> tuple[Qwen2VLForConditionalGeneration, PreTrainedTokenizerFast]:
     """Train the model from scratch with AdamW; return it with its tokenizer.
 
     On one machine the same arguments give the same weights.
+
+    Args:
+        steps: optimizer steps; 0: those of the condition.
+        seed: of the weights and the lessons.
+        condition: what the lessons are like.
     """
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     model = Qwen2VLForConditionalGeneration(build_config(tokenizer))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 30, total_iters=30)
-    for step in track(range(steps), description="pretraining"):
-        for batch in lesson_batches(step, seed):
+    for step in track(range(steps or condition.steps), description="pretraining"):
+        for batch in lesson_batches(step, seed, condition):
             model(**collate(batch, tokenizer, model.config)).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -175,10 +184,11 @@ def main() -> None:
     """Run the command line: pretrain and save."""
     parser = argparse.ArgumentParser(prog="rlvid.nano.model", description="Pretrain the embedded base model.")
     parser.add_argument("out", type=Path, help="the folder to write")
-    parser.add_argument("--steps", type=int, default=380, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--condition", default="plain", choices=CONDITIONS, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the lessons (default: 0)")
+    parser.add_argument("--steps", type=int, default=0, help="optimizer steps (default: those of the condition)")
     args = parser.parse_args()
-    save(*pretrain(args.steps, args.seed), args.out)
+    save(*pretrain(args.steps, args.seed, CONDITIONS[args.condition]), args.out)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from rlvid.errors import UserError
+from rlvid.registry import embedded_models, model_path
 from rlvid.utils.hub_files import fetch, is_hub_id
 
 ARCHITECTURE = "qwen2_vl"  # `model_type` in config.json
@@ -13,10 +14,10 @@ ADVICE = "give the folder of a Qwen2-VL, or its hub id where there is a network"
 
 
 def check_model(name: str) -> None:
-    """Raise UserError unless a model is "nano", or a folder or hub id of a Qwen2-VL or of an adapter for one."""
-    if name == "nano":
+    """Raise UserError unless a model is embedded, or a folder or hub id of a Qwen2-VL or of an adapter for one."""
+    if name in embedded_models():
         return
-    folder = Path(name)
+    folder = Path(model_path(name))
     if folder.is_dir():
         _check_folder(name, folder)
         return

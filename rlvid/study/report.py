@@ -21,6 +21,7 @@ from rich.text import Text
 from rlvid.study import footnotes, tables
 from rlvid.study.accuracy_tables import accuracy_tables, domain_tables
 from rlvid.study.comparison import Comparison, Interaction, compare_arms, compare_interactions, fit_seed_model
+from rlvid.study.controls import ControlRow, control_rows, controls_section
 from rlvid.study.design import DesignRow, design_rows
 from rlvid.study.measures import (
     MeasureDifferenceRow,
@@ -44,6 +45,7 @@ from rlvid.study.rows import (
     level_rows,
     look_rows,
     missing_rows,
+    most_runs,
     to_record,
 )
 from rlvid.study.settings import ChangedPlugin, SettingRow, changed_plugins, settings_section
@@ -85,6 +87,7 @@ class Report:
     most_runs: int | None = None  # of an adaptive grid, had every arm got the most seeds
     paired: bool = True  # False: it is not known who answered which question right, so tests are not paired
 
+    controls: Sequence[ControlRow] = ()
     design: Sequence[DesignRow] = ()
     settings: Sequence[SettingRow] = ()
     changed_plugins: Sequence[ChangedPlugin] = ()
@@ -159,6 +162,8 @@ class Report:
 
         The terminal and the page show the same sections.
         """
+        if self.controls:
+            yield "Controls", controls_section(self.controls, self.endpoint)
         if self.design:
             yield "Design", [tables.design_table(self.design)]
         if self.settings or self.changed_plugins:
@@ -268,7 +273,8 @@ def build_report(study: Study) -> Report:
         runs_planned=len(study.runs),
         equivalence_margin=study.equivalence_margin,
         endpoint=study.endpoint,
-        most_runs=_most_runs(study),
+        most_runs=most_runs(study),
+        controls=control_rows(study, comparisons),
         design=design_rows(study) if study.question else (),
         settings=study.differences,
         changed_plugins=changed_plugins(study.runs),
@@ -284,13 +290,6 @@ def build_report(study: Study) -> Report:
         looks=look_rows(study),
         missing=missing_rows(study),
     )
-
-
-def _most_runs(study: Study) -> int | None:
-    """The runs of an adaptive grid if every arm got the most seeds; None for a grid with fixed seeds."""
-    if study.adaptive is None:
-        return None
-    return sum(1 if arm in study.unseeded else study.adaptive.max_seeds for arm in study.arms)
 
 
 def _dim(words: str) -> Text:

@@ -151,6 +151,13 @@ def look_rows(study: Study) -> list[LookRow]:
     return rows
 
 
+def most_runs(study: Study) -> int | None:
+    """Return the runs of an adaptive grid if every arm got the most seeds; None for a grid with fixed seeds."""
+    if study.adaptive is None:
+        return None
+    return sum(1 if arm in study.unseeded else study.adaptive.max_seeds for arm in study.arms)
+
+
 def missing_rows(study: Study) -> list[MissingRow]:
     """Return a row for each arm and each reason why runs or answers do not count."""
     rows = []

@@ -42,6 +42,8 @@ class Study:
     differences: Sequence[SettingRow] = ()  # settings in which arms differ from those that they are compared with
     interactions: Sequence[tuple[str, str, str, str]] = ()  # (arm, arm changed, other, other changed), as planned
     tuning: str = ""  # how the settings of the arms were chosen; "" for a grid without tuned settings
+    positive_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must be better
+    negative_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must not be better
 
     @property
     def endpoint_column(self) -> str:
@@ -178,6 +180,8 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
         adaptive=read_adaptive(folder),
         interactions=[(a, a_changed, b, b_changed) for a, a_changed, b, b_changed in grid.get("interactions", ())],
         tuning=grid.get("tuning", ""),
+        positive_controls=[(arm, other) for arm, other in grid.get("positive_controls", ())],
+        negative_controls=[(arm, other) for arm, other in grid.get("negative_controls", ())],
     )
 
 

@@ -54,6 +54,10 @@ BAD = [
 OTHER_RECORDS = {  # rewards for records of another kind: prompt, gold reply
     "open_ended": (Prompt(id="o", question="How long?", answer="boil the pasta"), "<answer>Boil pasta.</answer>"),
     "grounding_tiou": (Prompt(id="s", question="When?", meta={"span": (2, 5)}), "<answer>2 to 5</answer>"),
+    "grounding_moves": (
+        Prompt(id="m", question="Next?", options=PROMPT.options, answer="B", narrations=("put the corn in the pot",)),
+        "<think>The corn went in.</think><answer>B</answer>",
+    ),
     "grounding_box_iou": (Prompt(id="b", question="?", meta={"box": (0, 0, 4, 4)}), "<answer>[0, 0, 4, 4]</answer>"),
 }
 

@@ -1,0 +1,57 @@
+"""Which rewards make reasoning consistent where it is not?
+
+The condition "loose" (`rlvid list conditions`): the answers of the base follow from what it saw, the conclusions of its
+thoughts often do not. The primary endpoint is the share of replies whose last sentence names the chosen option, by an
+exact rule. Only the oracle is trained on it: it is the positive control, which must be better. A random reward and a
+constant one are negative controls, which must not be.
+
+All arms have the same prompts: 60 steps with 12 of them. Each level is asked its first 150 questions;
+--set eval.limit=0 asks all.
+
+rlvid grid experiments/consistency.py
+"""
+
+from rlvid.grids import Grid
+from rlvid.grids.grid import Settings
+
+CONTROL = "accuracy + format"
+MEASURES: Settings = {
+    "eval.rewards.consistency_rule.gated": False,
+    "eval.rewards.consistency_embedding.gated": False,
+    "eval.rewards.consistency_reanswer.gated": False,
+    "eval.rewards.grounding_moves.weight": 1.0,
+}
+ADDED: dict[str, Settings] = {
+    "+ oracle": {"rewards.consistency_rule": 0.5},
+    "+ embedding": {"rewards.consistency_embedding": 0.5},
+    "+ reanswer": {"rewards.consistency_reanswer": 0.5},
+    "+ random": {"rewards.random": 0.5},
+    "+ constant": {"rewards.constant": 0.5},
+}
+
+GRID = Grid(
+    name="consistency",
+    question="Which rewards make reasoning consistent where it is not?",
+    arms={
+        "base": {"train.max_steps": 0, **MEASURES},
+        CONTROL: MEASURES,
+        **{name: {**settings, **MEASURES} for name, settings in ADDED.items()},
+    },
+    unseeded=("base",),
+    seeds=(0, 1, 2),
+    control=CONTROL,
+    comparisons=((CONTROL, "base"), *((name, CONTROL) for name in ADDED)),
+    positive_controls=(("+ oracle", CONTROL),),
+    negative_controls=(("+ random", CONTROL), ("+ constant", CONTROL)),
+    endpoint="consistency_rule",
+    settings={
+        "model": "nano/loose",
+        "train.max_steps": 60,
+        "train.prompts_per_step": 12,
+        "eval.limit": 150,
+        "eval.transfer": [],
+    },
+)
+
+if __name__ == "__main__":
+    raise SystemExit(GRID.main())

@@ -1,0 +1,51 @@
+"""What makes a policy look at the video where a habit pays?
+
+The condition "glancing" (`rlvid list conditions`): in the training world the answer is the first step of the recipe in
+7 of 10 questions; on L2 and L3 it is not. The primary endpoint is accuracy on L2 and L3. The positive control trains
+the same base in a world without the shortcut, and must be better. A random reward is the negative control.
+
+All arms have 60 steps with 12 prompts. Each level is asked its first 200 questions; --set eval.limit=0 asks all.
+
+rlvid grid experiments/grounding.py
+"""
+
+from rlvid.grids import Grid
+from rlvid.grids.grid import Settings
+
+CONTROL = "accuracy + format"
+MEASURES: Settings = {"eval.rewards.grounding_moves.weight": 1.0}
+WEIGHTS = {"narrations": (0.3, 1.0), "counterfactual": (0.3, 1.0)}
+ADDED: dict[str, Settings] = {
+    **{f"+ {name} {w:g}": {f"rewards.grounding_{name}": w} for name, weights in WEIGHTS.items() for w in weights},
+    "+ random": {"rewards.random": 0.5},
+}
+
+GRID = Grid(
+    name="grounding",
+    question="What makes a policy look at the video where a habit pays?",
+    arms={
+        "base": {"train.max_steps": 0, **MEASURES},
+        CONTROL: MEASURES,
+        "balanced world": {"data": "kitchen/balanced", **MEASURES},
+        **{name: {**settings, **MEASURES} for name, settings in ADDED.items()},
+    },
+    unseeded=("base",),
+    seeds=(0, 1, 2),
+    control=CONTROL,
+    comparisons=((CONTROL, "base"), ("balanced world", CONTROL), *((name, CONTROL) for name in ADDED)),
+    positive_controls=(("balanced world", CONTROL),),
+    negative_controls=(("+ random", CONTROL),),
+    effect_at_stake=0.15,  # between the skewed and the balanced world
+    settings={
+        "model": "nano/glancing",
+        "data": "kitchen/skewed",
+        "train.max_steps": 60,
+        "train.prompts_per_step": 12,
+        "eval.splits": ["L2", "L3"],
+        "eval.limit": 200,
+        "eval.transfer": [],
+    },
+)
+
+if __name__ == "__main__":
+    raise SystemExit(GRID.main())

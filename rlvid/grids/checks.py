@@ -1,0 +1,35 @@
+"""Check that a grid's definition fits together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from rlvid.errors import UserError
+from rlvid.grids.cell import Arm
+from rlvid.registry import suggest
+from rlvid.study.contrasts import interaction
+
+if TYPE_CHECKING:
+    from rlvid.grids.grid import Grid
+
+
+def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
+    """Raise UserError if a margin is not a share, if a name is not that of an arm, or if a control is not compared."""
+    where = f"grid {grid.name!r}"
+    for name in ("equivalence_margin", "effect_at_stake"):
+        if not 0 <= (share := getattr(grid, name)) < 1:
+            raise UserError(f"{where}: {name} must be a share such as 0.03, not {share!r}")
+    for named in grid.interactions:
+        if len(named) != 4 or not any(interaction(*named).values()):
+            raise UserError(
+                f"{where}: an interaction is (arm, arm changed, other, other changed), of which one change differs "
+                f"from the other, not {named!r}"
+            )
+    compared = [arm for names in (*grid.comparisons, *grid.interactions) for arm in names]
+    for arm in (grid.control, *grid.unseeded, *compared):
+        if arm not in arms:
+            raise UserError(f"{where} has no arm {arm!r}.{suggest(arm, arms)}")
+    for pair in (*grid.positive_controls, *grid.negative_controls):
+        if pair not in grid.pairs:
+            raise UserError(f"{where}: the control {pair!r} must be one of its comparisons, (arm, other arm)")

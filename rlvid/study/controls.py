@@ -1,0 +1,64 @@
+"""Whether the controls of a study came out: without them, its other comparisons cannot be read.
+
+A positive control must be better by the design of the experiment, such as a reward that pays what is measured. If it is
+not, the experiment cannot show an effect. A negative control must not be better, such as a random reward. If it is, the
+experiment shows effects that are not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from rlvid.study.comparison import Comparison
+from rlvid.study.seed_model import ALL_LEVELS
+from rlvid.study.stats import Interval
+from rlvid.study.study import Study
+
+BETTER = "better"
+UNREADABLE = "The other comparisons cannot be read: a control did not come out, or has not run."
+READABLE = "All controls came out: the other comparisons can be read."
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """One control, on all levels together."""
+
+    kind: str  # "positive" or "negative"
+    a: str
+    b: str
+    difference: Interval | None  # of the endpoint, `a` minus `b`; None if it has not run
+    verdict: str  # as of the comparison; "" if it has not run
+    came_out: bool
+
+
+def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[ControlRow]:
+    """Return a row for each control of the study, positive ones first."""
+    decided = {(row.a, row.b): row for row in comparisons if row.condition == ALL_LEVELS}
+    rows = []
+    for kind, pairs in (("positive", study.positive_controls), ("negative", study.negative_controls)):
+        for a, b in pairs:
+            row = decided.get((a, b))
+            verdict, difference = (row.verdict, row.difference) if row else ("", None)
+            came_out = row is not None and (verdict == BETTER) == (kind == "positive")
+            rows.append(ControlRow(kind, a, b, difference, verdict, came_out))
+    return rows
+
+
+def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | Text]:
+    """Return a table of the controls and a line that says whether the other comparisons can be read."""
+    table = Table("control", "", f"{endpoint}, points", "95 % interval", "verdict", "expected", "", box=None)
+    for row in rows:
+        points, ends = "–", ""
+        if row.difference:
+            points = f"{100 * row.difference.value:+.1f}"
+            ends = f"{100 * row.difference.low:+.1f} to {100 * row.difference.high:+.1f}"
+        expected = BETTER if row.kind == "positive" else f"not {BETTER}"
+        outcome = Text("came out", "green") if row.came_out else Text("did not come out", "bold red")
+        name = Text(f"{row.a}\nagainst {row.b}")
+        table.add_row(row.kind, name, points, ends, row.verdict or "not run", expected, outcome)
+    readable = all(row.came_out for row in rows)
+    return [table, Text(READABLE if readable else UNREADABLE, "green" if readable else "bold red")]

@@ -1,0 +1,93 @@
+"""Tests of the conditions: what the lessons and the worlds are like, and how models and worlds are named."""
+
+import numpy as np
+import pytest
+
+from rlvid.api.listing import list_names
+from rlvid.data import kitchen_world as world
+from rlvid.data.benchmark import EMBEDDED
+from rlvid.data.kitchen import WORLDS, draw_sample
+from rlvid.errors import UserError
+from rlvid.nano.conditions import CONDITIONS, GLANCING, LOOSE, PLAIN
+from rlvid.nano.lessons import draw_conclusion, lookup_lesson, question_lesson
+from rlvid.registry import NANO_CHECKPOINT, embedded_models, model_path
+
+
+def share_of_first_steps(level: str, variant: str) -> float:
+    """Return how often the answer is the first step of the recipe, in 400 scenes."""
+    first_step = 0.7 if level in WORLDS[variant] else None
+    rng = np.random.default_rng(0)
+    scenes = [world.draw_scene(rng, first_step=first_step) for _ in range(400)]
+    return float(np.mean([scene.remaining[0] == scene.recipe[0] for scene in scenes]))
+
+
+def test_the_shortcut_is_in_training_and_l1_only() -> None:
+    assert abs(share_of_first_steps("train", "skewed") - 0.7) < 0.07
+    assert abs(share_of_first_steps("L2", "skewed") - 0.25) < 0.07
+    assert abs(share_of_first_steps("train", "balanced") - 0.25) < 0.07
+
+
+def test_worlds_share_the_levels_that_they_share() -> None:
+    """The balanced world has the training data of kitchen and the questions of the skewed world."""
+
+    def draw(level: str, variant: str) -> tuple[world.Scene, bytes]:
+        sample = draw_sample(np.random.default_rng(1), level, 0, variant)
+        return sample.scene, sample.observation.tobytes()
+
+    assert draw("train", "balanced") == draw("train", "") != draw("train", "skewed")
+    assert draw("L1", "balanced") == draw("L1", "skewed")
+    assert draw("L2", "balanced") == draw("L2", "skewed") == draw("L2", "")
+    assert draw("L3", "balanced") == draw("L3", "skewed") == draw("L3", "")
+
+
+def test_in_loose_a_share_of_thoughts_ends_wrong_and_every_answer_is_right() -> None:
+    rng = np.random.default_rng(0)
+    samples = [draw_sample(rng, "train", number) for number in range(200)]
+    wrong = 0
+    for sample in samples:
+        conclusion = draw_conclusion(sample, rng, LOOSE)
+        reply = question_lesson(sample, 0.99, conclusion).reply
+        assert reply.endswith(f"</think><answer>{sample.letter}</answer>")
+        named = reply.partition("Next is the ")[2].partition(".")[0]
+        assert named in sample.scene.recipe
+        assert (named == sample.scene.remaining[0]) == (conclusion == "")
+        wrong += conclusion != ""
+    assert abs(wrong / 200 - LOOSE.wrong_conclusions) < 0.1
+    assert not any(draw_conclusion(sample, rng, PLAIN) for sample in samples)
+
+
+def test_in_loose_lookups_lead_from_what_is_left_to_the_letter() -> None:
+    sample = draw_sample(np.random.default_rng(0), "train", 0)
+    letters = {option.split()[2]: letter for letter, option in zip("ABCD", sample.options, strict=True)}
+    reply = lookup_lesson(sample, np.random.default_rng(0), LOOSE).reply
+    parts = reply.split("</answer>")[:-1]
+    assert len(parts) == 3
+    for part in parts:
+        left = part.partition("That leaves ")[2].partition(".")[0]
+        assert part.endswith(f"<answer>{letters[left]}")
+
+
+def test_without_a_condition_lookups_are_those_of_the_shipped_base() -> None:
+    sample = draw_sample(np.random.default_rng(0), "train", 0)
+    reply = lookup_lesson(sample, np.random.default_rng(0)).reply
+    assert "That leaves" not in reply and reply.count("Next is the ") == 3
+
+
+@pytest.mark.fast
+def test_every_condition_names_an_embedded_world() -> None:
+    assert {condition.data for condition in CONDITIONS.values()} <= {*EMBEDDED}
+    assert (PLAIN.model, PLAIN.data) == ("nano", "kitchen")
+    assert GLANCING.world == "skewed"
+    assert [row.name for row in list_names("conditions")] == [*CONDITIONS]
+
+
+@pytest.mark.fast
+def test_models_are_found_by_name(tmp_path, monkeypatch) -> None:
+    assert model_path("nano") == str(NANO_CHECKPOINT)
+    assert all((folder / "model.safetensors").is_file() for folder in embedded_models().values())
+    assert model_path("Qwen/Qwen2-VL-7B-Instruct") == "Qwen/Qwen2-VL-7B-Instruct"
+    with pytest.raises(UserError, match=r"no embedded model 'nano/nothing'.*rlvid.nano.model OUT"):
+        model_path("nano/nothing")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano" / "nothing").mkdir(parents=True)
+    assert model_path("nano/nothing") == "nano/nothing"

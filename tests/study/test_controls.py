@@ -1,0 +1,72 @@
+"""The first lines of a report: whether positive and negative controls came out."""
+
+import json
+
+import pytest
+
+from rlvid.errors import UserError
+from rlvid.grids import Grid
+from rlvid.study.report import build_report
+from rlvid.study.study import read_study
+from rlvid.utils.files import write_text
+from tests.helpers.reports import printed_report, write_grid, write_run
+
+BASE = "01" * 100
+BETTER = "11" * 60 + "01" * 40
+SIMILAR = "0110" + "01" * 98
+
+
+def write_study(folder, oracle, random):
+    """Write two runs each of a control arm, an oracle and a random reward, with these answers on L1."""
+    cells = []
+    for number, (arm, right) in enumerate({"plain": BASE, "oracle": oracle, "random": random}.items()):
+        for seed in (0, 1):
+            name = f"{arm}-{seed}"
+            id = write_run(folder / name, f"seed={seed}", f"data_seed={number}", right=(right,))
+            cells.append((arm, seed, name, id))
+    comparisons = [("oracle", "plain"), ("random", "plain")]
+    controls = {"positive_controls": comparisons[:1], "negative_controls": comparisons[1:]}
+    write_grid(folder, cells, comparisons, **controls)
+
+
+def rows(folder):
+    return [(row.kind, row.a, row.came_out) for row in build_report(read_study(folder)).controls]
+
+
+def test_controls_that_come_out_are_said_first(tmp_path):
+    write_study(tmp_path, oracle=BETTER, random=SIMILAR)
+    assert rows(tmp_path) == [("positive", "oracle", True), ("negative", "random", True)]
+    text = printed_report(tmp_path)
+    assert "All controls came out: the other comparisons can be read." in text
+    assert text.index("All controls came out") < text.index("seeds")
+
+
+@pytest.mark.parametrize(
+    ("oracle", "random", "expected"),
+    [(SIMILAR, SIMILAR, [False, True]), (BETTER, BETTER, [True, False]), (BETTER, "0" * 200, [True, True])],
+)
+def test_a_control_that_does_not_come_out_makes_the_rest_unreadable(tmp_path, oracle, random, expected):
+    write_study(tmp_path, oracle, random)
+    assert [came_out for _, _, came_out in rows(tmp_path)] == expected
+    assert ("The other comparisons cannot be read" in printed_report(tmp_path)) == (not all(expected))
+
+
+def test_a_control_that_has_not_run_makes_the_rest_unreadable(tmp_path):
+    write_study(tmp_path, oracle=BETTER, random=SIMILAR)
+    for seed in (0, 1):
+        status = tmp_path / f"oracle-{seed}" / "status.json"
+        write_text(status, json.dumps(json.loads(status.read_text()) | {"state": "running"}))
+    assert rows(tmp_path) == [("positive", "oracle", False), ("negative", "random", True)]
+    text = printed_report(tmp_path)
+    assert "not run" in text and "The other comparisons cannot be read" in text
+
+
+def test_a_study_without_controls_says_nothing_of_them(study_folder):
+    assert build_report(read_study(study_folder)).controls == []
+    assert "ontrols came out" not in printed_report(study_folder)
+
+
+def test_a_control_must_be_a_comparison():
+    grid = Grid("g", "Does it?", (0,), "base", arms={"base": {}, "new": {}}, positive_controls=(("base", "new"),))
+    with pytest.raises(UserError, match=r"the control \('base', 'new'\) must be one of its comparisons"):
+        grid.cells("nano")
