@@ -138,7 +138,7 @@ def _known_fields(kind: str, ref: str, copy: str) -> dict[str, Field]:
 def own_fields(kind: str, ref: str, copy: str = "") -> frozenset[str]:
     """Return the fields that a plug-in declares itself, without those that its class inherits."""
     if kind in ("rewards", "algorithms") and ref in available(kind):
-        return read_plugin(kind, ref).own
+        return frozenset(name for name, field in read_plugin(kind, ref).fields.items() if field.own)
     plugin = resolve(kind, ref, copy)
     return frozenset(inspect.get_annotations(plugin) if inspect.isclass(plugin) else parameters(plugin))
 

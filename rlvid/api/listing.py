@@ -14,12 +14,11 @@ from typing import Any
 
 import tomli_w
 
-from rlvid.api.sources import PluginField, SourceFile
 from rlvid.config import Config, ConfigKey, config_keys
 from rlvid.errors import UserError
 from rlvid.nano.conditions import CONDITIONS
 from rlvid.registry import available, suggest
-from rlvid.utils.plugin_source import module_file
+from rlvid.utils.plugin_source import PluginField, module_file, read_plugin, read_source
 
 
 @dataclass(frozen=True)
@@ -40,19 +39,13 @@ def list_plugins(kind: str) -> list[Description]:
 
 
 def _describe_plugin(kind: str, name: str) -> Description:
-    file = SourceFile(module_file(f"{kind}.{name}"))
-    node = file.find(name)
-    fields = file.fields(node)
-    text = file.first_line or (ast.get_docstring(node) or "").partition("\n")[0]
+    plugin = read_plugin(kind, name)
     usage = f"rlvid train nano rewards.{name}=0.1" if kind == "rewards" else f"rlvid train nano algorithm={name}"
-    own = {
-        item.target.id for item in node.body if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
-    }
-    if example := next((field for field in fields if field in own or kind == "rewards"), None):
+    if example := next((key for key, field in plugin.fields.items() if field.own or kind == "rewards"), None):
         prefix = f"rewards.{name}" if kind == "rewards" else "algorithm"
-        usage += f" {prefix}.{example}={_in_toml(fields[example].default)}"
-    source = f"{kind}/{file.path.name}:{node.lineno}"
-    return Description(name, text, source, fields, file.documentation(node), usage)
+        usage += f" {prefix}.{example}={_in_toml(plugin.fields[example].default)}"
+    source = f"{kind}/{plugin.file}:{plugin.line}"
+    return Description(name, plugin.text, source, plugin.fields, plugin.documentation, usage)
 
 
 def list_presets() -> list[Description]:
@@ -90,13 +83,12 @@ def list_noises() -> list[Description]:
 
     rows = []
     for name, kind in NOISES.items():
-        file = SourceFile(module_file(kind.__module__))
-        node = file.find(kind.__name__)
-        text, fields = inspect.getdoc(kind) or "", file.fields(node)
-        rate = " noise.rate=0.2" if "rate" in fields else ""
+        parsed = read_source(kind.__module__).plugin(kind.__name__)
+        text = inspect.getdoc(kind) or ""
+        rate = " noise.rate=0.2" if "rate" in parsed.fields else ""
         usage = f"rlvid train nano noise.kind={name}{rate}"
-        source = f"noise/{file.path.name}:{node.lineno}"
-        rows.append(Description(name, text.partition("\n")[0], source, fields, text, usage))
+        source = f"noise/{parsed.file}:{parsed.line}"
+        rows.append(Description(name, text.partition("\n")[0], source, parsed.fields, text, usage))
     return rows
 
 
@@ -113,8 +105,7 @@ def list_benchmarks() -> list[Description]:
     )
     rows = []
     for name, text, module in known:
-        file = SourceFile(module_file(f"rlvid.data.{module}"))
-        documentation = ast.get_docstring(file.tree) or ""
+        documentation = read_source(f"rlvid.data.{module}").documentation
         usage = f"rlvid train nano data={name}        check it first: rlvid data check {name}"
         rows.append(Description(name, text, f"data/{module}.py", documentation=documentation, usage=usage))
     return rows
@@ -134,7 +125,7 @@ def list_conditions() -> list[Description]:
 
 def list_evidence() -> list[Description]:
     """Describe every kind of evidence, by the `@evidence(...)` decorators in the source."""
-    file = SourceFile(module_file("rlvid.trainer.evidence_kinds"))
+    file = read_source("rlvid.trainer.evidence_kinds")
     rows = []
     for node in file.definitions():
         for call in node.decorator_list:

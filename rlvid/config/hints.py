@@ -62,4 +62,4 @@ def first_leaf(key: str, value: Any) -> str:
 
 def _algorithms_with(field: str) -> list[str]:
     """Return the shipped algorithms that have a field."""
-    return [name for name in available("algorithms") if field in read_plugin("algorithms", name).defaults]
+    return [name for name in available("algorithms") if field in read_plugin("algorithms", name).fields]

@@ -39,9 +39,8 @@ def learning_curves(study: Study) -> Panels | None:
         return None
 
     def draw_metric(panel: Axes, key: str, title: str) -> None:
-        smoothing = 0 if key.startswith("eval/") else SMOOTHING
         for arm, runs in arms.items():
-            _draw_curve(panel, [metric_series(run, key) for run in runs], arm, *arm_style(study, arm), smoothing)
+            _draw_curve(panel, [metric_series(run, key) for run in runs], arm, *arm_style(study, arm), SMOOTHING)
         panel.set_title(title)
         step_axis(panel)
 
@@ -50,20 +49,19 @@ def learning_curves(study: Study) -> Panels | None:
             _draw_accuracy_by_length(panel, runs, *arm_style(study, arm))
         panel.set(title="accuracy against length; dot: last step", xlabel=METRIC_TITLES[LENGTH])
 
-    titles = panel_titles(study, [run for runs in arms.values() for run in runs])
+    titles = panel_titles([run for runs in arms.values() for run in runs])
     panels = [partial(draw_metric, key=key, title=title) for key, title in titles.items()]
     return Panels([*panels, draw_accuracy_by_length], size=(3.25, 2.6), per_row=PANELS_PER_ROW)
 
 
-def panel_titles(study: Study, runs: Sequence[Run]) -> dict[str, str]:
+def panel_titles(runs: Sequence[Run]) -> dict[str, str]:
     """Return metric -> title of a panel, of the metrics that change in any of the runs.
 
-    They are `METRIC_TITLES`, then each other reward, then the accuracy on each level.
+    They are `METRIC_TITLES`, then each other reward. `checkpoint_curves` draws the accuracy on each level.
     """
     keys = dict.fromkeys(key for run in runs for row in run.metrics for key in row)
     rewards = [key for key in keys if re.fullmatch("rewards/.+/mean", key) and key not in METRIC_TITLES]
     titles = METRIC_TITLES | {key: f"reward: {key.split('/')[1]}" for key in rewards}
-    titles |= {f"eval/{level}/accuracy": f"{level} accuracy" for level in study.levels}
     return {
         key: title for key, title in titles.items() if any(len({*metric_series(run, key)[:, 1]}) > 1 for run in runs)
     }

@@ -73,5 +73,5 @@ class Panels:
 
 def step_axis(panel: Axes) -> None:
     """Give a panel whose x axis counts steps whole ticks only, and its label."""
-    panel.xaxis.set_major_locator(MaxNLocator(nbins="auto", integer=True, min_n_ticks=1))
+    panel.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     panel.set_xlabel("step")

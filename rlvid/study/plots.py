@@ -91,7 +91,7 @@ def advantage_share_figure(study: Study) -> Figure | None:
     rewards = list(dict.fromkeys(reward for run_shares in runs for reward in run_shares))
     if len(rewards) < 2:
         return None
-    figure = Figure(figsize=(7.5, 1.2 + 0.32 * len(arms)), layout="constrained")
+    figure = Figure(figsize=(5, 1.5 + 0.32 * len(arms)), layout="constrained")
     panel = figure.subplots()
     for reward, color, marker in zip(rewards, cycle(COLORS), cycle(MARKERS), strict=False):
         points = [
@@ -101,10 +101,10 @@ def advantage_share_figure(study: Study) -> Figure | None:
             if reward in run_shares
         ]
         panel.plot(*zip(*points, strict=True), marker, color=color, ms=5, alpha=0.7, label=reward, clip_on=False)
-    panel.set(xlabel="how far the advantages move without the reward, |A - A'|² / |A|²; a dot for each seed")
+    panel.set(xlabel="how far the advantages move without the reward,\n|A - A'|² / |A|²; a dot for each seed")
     panel.set(xlim=(min(0, panel.get_xlim()[0]), None), ylim=(len(arms) - 0.4, -0.6))
     panel.set_yticks(range(len(arms)), list(arms))
-    figure.legend(loc="outside right upper")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -125,7 +125,7 @@ def noise_figure(study: Study) -> Figure | None:
         return None
     noises = dict.fromkeys(cell.noise for response in responses for cell in response.cells)
     marker_of = dict(zip(noises, cycle(MARKERS), strict=False))
-    figure = Figure(figsize=(7.5, 4.5), layout="constrained")
+    figure = Figure(figsize=(5, 4.5), layout="constrained")
     panel = figure.subplots()
     for response, (color, dash) in zip(responses, line_styles(), strict=False):
         youden_j, accuracy = ([p.youden_j for p in response.points], [100 * p.accuracy for p in response.points])
@@ -139,7 +139,7 @@ def noise_figure(study: Study) -> Figure | None:
         panel.plot([], [], marker, color="0.4", label=noise)
     panel.set(xlabel="Youden's J: share of the clean gradient that is left", ylabel="accuracy, mean over levels, %")
     panel.invert_xaxis()  # clean on the left, more noise to the right
-    figure.legend(*panel.get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(*panel.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

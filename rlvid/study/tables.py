@@ -136,8 +136,8 @@ def noise_cell_table(rows: Sequence[NoiseCellRow]) -> Table:
                 done_of(row.seeds, row.planned_seeds),
                 *map(_rate, (row.false_positive_rate, row.false_negative_rate, row.youden_j)),
                 *(NONE if value is None else f"{100 * value:.1f}" for value in row.level_accuracy.values()),
-                f"{100 * row.accuracy.value:.1f}",
-                _ends(row.accuracy),
+                f"[bold]{100 * row.accuracy.value:.1f}[/]",
+                f"[dim]{_ends(row.accuracy)}[/]",
             )
         table.add_section()
     return table
@@ -239,4 +239,5 @@ def _signed_ends(interval: Interval) -> str:
 
 
 def _measure(interval: Interval, sign: str = "") -> str:
-    return f"{interval.value:{sign}.2f}  {interval.low:{sign}.2f} to {interval.high:{sign}.2f}"
+    ends = f"{interval.low:{sign}.2f} to {interval.high:{sign}.2f}"
+    return f"[bold]{interval.value:{sign}.2f}[/]  [dim]{ends}[/]"

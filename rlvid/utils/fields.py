@@ -51,12 +51,12 @@ def fields_of(plugin: Callable[..., Any]) -> dict[str, Field]:
 def parsed_fields(source: PluginSource) -> dict[str, Field] | None:
     """Return the fields of a plug-in from its source, or None if a default there is no literal."""
     fields = {}
-    for name, text in source.defaults.items():
+    for name, parsed in source.fields.items():
         try:
-            default = inspect.Parameter.empty if text == REQUIRED else ast.literal_eval(text)
+            default = inspect.Parameter.empty if parsed.default == REQUIRED else ast.literal_eval(parsed.default)
         except ValueError:
             return None
-        fields[name] = Field(default, source.annotations[name])
+        fields[name] = Field(default, parsed.type)
     return fields
 
 

@@ -12,7 +12,7 @@ from rlvid.api import attention, train
 from rlvid.policy.attention import TOKEN_KINDS
 from rlvid.study.page import save_page
 from rlvid.utils.files import read_jsonl, write_jsonl
-from tests.helpers.reports import edit_answers, write_run
+from tests.helpers.reports import edit_answers, write_grid, write_run
 
 selenium = pytest.importorskip("selenium.webdriver")
 DRIVER = shutil.which("chromedriver")
@@ -20,6 +20,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 HOSTILE = '</script><script>window.broken=1</script><img src=x onerror="window.broken=1">{{ 7*7 }} & "quotes"'
 SCREENSHOTS = Path(__file__).parents[1] / "artefacts"
 AXE = Path(__file__).parents[2] / ".venv" / "axe-core" / "axe.min.js"
+A4_WIDTH = 718  # CSS pixels between the margins that browsers print with
 WINDOW_WIDTHS = {"phone": 390, "tablet": 768, "desk": 1280}
 
 needs_browser = pytest.mark.skipif(
@@ -51,6 +52,25 @@ def page(tmp_path_factory):
     write_jsonl(runs / "s0" / "alarms.jsonl", [alarm])
     write_jsonl(runs / "s0" / "samples" / "step-000003.jsonl", [{"id": "q", "completions": ["harmless", HOSTILE]}])
     return save_page(runs, runs / "page.html")
+
+
+@pytest.fixture(scope="module")
+def many_arms(tmp_path_factory):
+    """The page of a grid of twelve arms, in two of which a setting differs that no arm names."""
+    runs, cells = tmp_path_factory.mktemp("many") / "runs", []
+    for arm in range(12):
+        for seed in (0, 1):
+            name, right = f"a{arm}-s{seed}", tuple(f"{mark:06b}" * 8 for mark in (21 + arm, 37 + arm, 42 + arm))
+            id = write_run(runs / name, f"train.learning_rate={1 + arm}e-5", f"seed={seed}", right=right)
+            cells.append((f"algorithm {arm}, 20 % wrong labels", seed, name, id))
+    control, *others = dict.fromkeys(cell[0] for cell in cells)
+    differences = [
+        {"arm": arm, "other": control, "key": "train.learning_rate", "value": "1", "other_value": "2", "named": n > 1}
+        for n, arm in enumerate(others)
+    ]
+    comparisons = [(arm, control) for arm in others]
+    write_grid(runs, cells, comparisons, differences=differences, equivalence_margin=0.03)
+    return save_page(runs, runs / "many.html")
 
 
 @pytest.fixture(scope="module")
@@ -325,6 +345,8 @@ def test_what_differs_and_comparisons_come_first_and_the_contents_stay(browser, 
         open_page(browser, page, width)
         order = js(browser, "[...document.querySelectorAll('section')].map(section => section.id)")
         assert order[:3] == ["settings", "comparisons", "accuracy"]
+        links = js(browser, "[...document.querySelectorAll('nav a')].map(link => link.textContent)")
+        assert links[:3] == ["Settings", "Comparisons", "Accuracy"]
         js(browser, "void document.getElementById('runs').scrollIntoView()")
         assert js(browser, "document.querySelector('nav').getBoundingClientRect().top") == 0
         js(browser, "void window.scrollTo(0, 0)")
@@ -334,6 +356,76 @@ def test_what_differs_and_comparisons_come_first_and_the_contents_stay(browser, 
     assert weights and set(weights) == {"600"}, "means are bold"
     quiet = js(browser, "[...document.querySelectorAll('#accuracy td .dim')].map(e => getComputedStyle(e).color)")
     assert quiet and js(browser, "getComputedStyle(document.body).color") not in quiet, "intervals are not"
+
+
+@needs_browser
+def test_many_arms_are_folded_but_not_what_nobody_named(browser, many_arms):
+    open_page(browser, many_arms)
+    assert not js(browser, "document.querySelector('#settings details').open")
+    alerts = js(browser, "[...document.querySelectorAll('#settings > .wide tbody tr')].map(row => row.textContent)")
+    assert len(alerts) == 2 and all("train.learning_rate 1 (2), not named" in alert for alert in alerts)
+    names = js(browser, "[...document.querySelectorAll('#comparisons tr.heading')].map(row => row.textContent.trim())")
+    assert names[0] == "algorithm 1, 20 % wrong labels against algorithm 0, 20 % wrong labels" and len(names) == 11
+    shown = (
+        "[...document.querySelectorAll('#comparisons tbody tr:not(.heading)')].filter(r => r.offsetHeight).map(row =>"
+        " row.firstElementChild.textContent.trim())"
+    )
+    assert js(browser, shown) == ["all levels"] * 11
+    js(browser, "void document.querySelector('.unfold').focus()")
+    browser.switch_to.active_element.send_keys("\n")
+    assert js(browser, shown) == ["all levels", "L1", "L2", "L3"] * 11
+    assert js(browser, "document.querySelector('.unfold').ariaPressed") == "true"
+    verdicts = js(browser, "[...document.querySelectorAll('#comparisons td.verdict')].map(cell => cell.textContent)")
+    said = js(browser, "document.querySelector('header').textContent").partition("On all levels together: ")[2]
+    counts = {words.split(" ", 1)[1]: int(words.split()[0]) for words in said.partition("\n")[0].split(", ")}
+    assert counts == {verdict: verdicts[::4].count(verdict) for verdict in set(verdicts[::4])}
+
+
+@needs_browser
+@pytest.mark.parametrize("width", WINDOW_WIDTHS.values(), ids=WINDOW_WIDTHS)
+def test_the_pinned_column_hides_nothing(browser, many_arms, width):
+    """Each table is scrolled to its end: the first column still stands there, and the last one beside it."""
+    open_page(browser, many_arms, width)
+    ends = js(
+        browser,
+        """[...document.querySelectorAll('.wide')].filter(wide => wide.offsetHeight).map(wide => {
+          wide.scrollLeft = 1e6;
+          const row = [...wide.querySelectorAll('tbody tr:not(.heading)')].find(row => row.offsetHeight);
+          if (getComputedStyle(row).display === 'flex') return null;  // a card does not scroll
+          const [first, last] = [row.cells[0], row.cells[row.cells.length - 1]].map(e => e.getBoundingClientRect());
+          const frame = wide.getBoundingClientRect();
+          return [first.left - frame.left, last.left - first.right, frame.right - last.right]; })""",
+    )
+    tables = [end for end in ends if end]
+    assert tables
+    for at_left, beside, inside in tables:
+        assert abs(at_left) <= 1 and beside >= -1 and inside >= -1
+
+
+@needs_browser
+def test_nothing_is_cut_in_print_and_folded_parts_are_printed(browser, page, many_arms):
+    for printed in (page, many_arms):
+        open_page(browser, printed, A4_WIDTH)
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        js(browser, "void dispatchEvent(new Event('beforeprint'))")
+        assert js(browser, "document.querySelectorAll('details:not([open])').length") == 0
+        assert js(browser, "[...document.querySelectorAll('tr.detail')].every(row => row.offsetHeight)")
+        parts = "[...document.querySelectorAll('td, th, .panel svg, p')]"
+        assert js(browser, f"{parts}.filter(e => e.getBoundingClientRect().right > {A4_WIDTH} + 1).length") == 0
+        js(browser, "void dispatchEvent(new Event('afterprint'))")
+        assert js(browser, "document.querySelectorAll('details:not([open])').length") > 0
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@needs_browser
+def test_everything_that_can_be_used_is_reached_by_tab(browser, page):
+    open_page(browser, page)
+    usable = "a[href], button:not(:disabled), select:not(:disabled), input:not(:disabled), summary, .panel, .tokens"
+    js(browser, f"window.left = new Set([...document.querySelectorAll('{usable}')].filter(e => e.offsetHeight))")
+    for _ in range(js(browser, "left.size") + 40):  # scrollable tables are reached too
+        selenium.ActionChains(browser).send_keys(selenium.Keys.TAB).perform()
+        js(browser, "left.delete(document.activeElement)")
+    assert js(browser, "[...left].map(e => e.outerHTML.slice(0, 100))") == []
 
 
 @needs_browser
@@ -367,22 +459,24 @@ def test_the_common_stem_of_questions_is_said_once(browser, page):
 @needs_browser
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", WINDOW_WIDTHS.values(), ids=WINDOW_WIDTHS)
-def test_a_page_meets_wcag_aa(browser, page, width, dark):
-    """By axe-core, with a case and an enlarged picture open too."""
+def test_a_page_meets_wcag_aa(browser, page, many_arms, width, dark):
+    """By axe-core, with all parts unfolded, and a case and an enlarged picture open too."""
     if not AXE.is_file():
         pytest.skip("no axe-core")
-    open_page(browser, page, width, dark)
-    click(browser, ".case")
-    js_until_true(browser, "document.querySelector('.open')")
-    browser.execute_script(AXE.read_text())
-    for opened in (False, True):
-        if opened:
-            js(browser, "document.querySelector('.panel svg').dispatchEvent(new Event('click'))")
-        violations = browser.execute_async_script("""
-            const done = arguments[0], tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
-            axe.run(document, {runOnly: tags}).then(found => done(found.violations.map(
-              violation => `${violation.id}: ${violation.nodes[0].html.slice(0, 200)}`)));""")
-        assert violations == []
+    for each in (page, many_arms):
+        open_page(browser, each, width, dark)
+        js(browser, "void document.querySelectorAll('details').forEach(details => { details.open = true; })")
+        click(browser, ".case")
+        js_until_true(browser, "document.querySelector('.open')")
+        browser.execute_script(AXE.read_text())
+        for opened in (False, True):
+            if opened:
+                js(browser, "document.querySelector('.panel svg').dispatchEvent(new Event('click'))")
+            violations = browser.execute_async_script("""
+                const done = arguments[0], tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"];
+                axe.run(document, {runOnly: tags}).then(found => done(found.violations.map(
+                  violation => `${violation.id}: ${violation.nodes[0].html.slice(0, 200)}`)));""")
+            assert violations == []
 
 
 @needs_browser

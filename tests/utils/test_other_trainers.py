@@ -12,7 +12,7 @@ from rlvid.utils.plugin_source import read_plugin
 
 KEYS = {key.name for key in config_keys(Config())} | {"--out DIR", "--resume", "rewards.NAME.weight"}
 PLUGINS = [read_plugin("algorithms", name) for name in available("algorithms")]
-FIELDS = {f"algorithm.{field}" for plugin in PLUGINS for field in plugin.defaults}
+FIELDS = {f"algorithm.{field}" for plugin in PLUGINS for field in plugin.fields}
 
 
 @pytest.mark.parametrize("ours", [row[0] for row in NAMES] + [*ALIASES.values()])

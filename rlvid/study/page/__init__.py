@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 from importlib.metadata import version
@@ -20,16 +21,13 @@ from typing import Any
 import matplotlib
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
-from rich.table import Table
-from rich.text import Text
 
 from rlvid.study.page import run_details
 from rlvid.study.page.attention import attention_data
+from rlvid.study.page.blocks import ALL_LEVELS, is_long, to_block
 from rlvid.study.page.cases import case_data
 from rlvid.study.plots import make_page_figures
-from rlvid.study.report import Section, build_report
-from rlvid.study.segments import styled_segments
-from rlvid.study.strip import Strip
+from rlvid.study.report import Report, build_report
 from rlvid.study.study import read_study
 from rlvid.utils.files import write_text
 
@@ -41,6 +39,8 @@ FIGURE_TITLES = {
     "noise": "Accuracy under noise, against Youden's J",
     "shares": "How far the advantages move without each reward",
 }
+FIRST = ("Comparisons", "Accuracy")  # sections that come first and are never folded
+SETTINGS = "In which settings arms differ"  # the section of a report that stands above all others on the page
 UNLIMITED_WIDTH = 10_000  # columns of a report; wide tables scroll on the page
 CSS_PIXELS_PER_INCH = 96
 MIN_FIGURE_SCALE = 0.7  # a figure is never drawn smaller, so that its text can be read
@@ -60,7 +60,12 @@ def save_page(runs: Path, path: Path) -> Path:
         UserError: there are no runs.
     """
     study = read_study(runs)
-    sections = sorted(build_report(study).sections(UNLIMITED_WIDTH), key=_section_order)
+    report = build_report(study)
+    sections = [
+        (title, [to_block(part) for part in parts])
+        for title, parts in sorted(report.sections(UNLIMITED_WIDTH), key=lambda section: _order(section[0]))
+        if title != SETTINGS
+    ]
     figures = make_page_figures(study) if study.levels else {}
     data = case_data(study) | attention_data(study)
     loader = FileSystemLoader(Path(__file__).parent)
@@ -68,12 +73,13 @@ def save_page(runs: Path, path: Path) -> Path:
     page = templates.get_template("page.html").render(
         study=study,
         done=sum(run.done for run in study.runs),
-        sections=[(title, [_template_block(part) for part in parts]) for title, parts in sections],
+        verdicts=_count_verdicts(report),
+        sections=[(title, blocks, title not in FIRST and is_long(blocks)) for title, blocks in sections],
         figures=[
             (FIGURE_TITLES[name], f"{_css_width(panels[0]):.0f}", _panels_to_svg(panels, name))
             for name, panels in figures.items()
         ],
-        setting_differences=_template_block(run_details.setting_differences(study)),
+        settings=run_details.settings(study, report),
         common_settings=run_details.common_settings(study),
         alarms=run_details.alarms(study),
         environment=run_details.environment(study),
@@ -89,10 +95,15 @@ def pack(value: Any) -> str:
     return base64.b64encode(gzip.compress(json.dumps(value).encode(), GZIP_LEVEL, mtime=0)).decode()
 
 
-def _section_order(section: Section) -> int:
+def _order(title: str) -> int:
     """What was compared comes first, then accuracies; the design, which says how, comes last."""
-    order = {"Comparisons": 0, "Accuracy": 1, "Design": 3}
-    return order.get(section[0], 2)
+    return {**{name: place for place, name in enumerate(FIRST)}, "Design": 9}.get(title, 5)
+
+
+def _count_verdicts(report: Report) -> str:
+    """Return how often each verdict was reached on all levels together, such as "1 better, 2 undecided"."""
+    counts = Counter(row.verdict for row in report.comparisons if row.condition == ALL_LEVELS)
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 
 def _panels_to_svg(panels: Sequence[Figure], name: str) -> list[str]:
@@ -121,35 +132,3 @@ def to_svg(figure: Figure, name: str, title: str) -> str:
     after_tag_name = svg[svg.index("<svg") + len("<svg") :]
     min_width = MIN_FIGURE_SCALE * _css_width(figure)
     return f'<svg role="img" aria-label="{escape(title)}" style="--min-width: {min_width:.0f}px"{after_tag_name}'
-
-
-def _template_block(part: Table | Text) -> dict[str, Any]:
-    """Return a table or a text as page.html's macro `block` expects it."""
-    if isinstance(part, Text):
-        return {"words": part.plain, "style": str(part.style)}
-    columns = [_template_cell(column.header) | {"right": column.justify == "right"} for column in part.columns]
-    for heading, column in zip(columns, part.columns, strict=True):
-        strips = [cell for cell in column.cells if isinstance(cell, Strip)]
-        if strips:
-            heading["text"] += f", ±{100 * strips[0].reach:.1f}"
-    cells_by_row = zip(*(column.cells for column in part.columns), strict=True)
-    rows = [
-        {"cells": [_template_cell(cell) for cell in cells], "style": str(row.style or ""), "end": row.end_section}
-        for row, cells in zip(part.rows, cells_by_row, strict=True)
-    ]
-    return {"title": part.title or "", "columns": columns, "rows": rows}
-
-
-def _template_cell(value: Any) -> dict[str, Any]:
-    """Return text and style of a cell; for a `Strip`, the ends and the value of its interval, from 0 to 100."""
-    if isinstance(value, Strip):
-        low, mean, high = value.interval.low, value.interval.value, value.interval.high
-        on_strip = [50 + 50 * number / value.reach for number in (low, mean, high)]
-        label = f"{100 * mean:+.1f} points, 95 % interval {100 * low:+.1f} to {100 * high:+.1f}"
-        return {"text": "", "style": value.color, "strip": on_strip, "label": label}
-    segments = styled_segments(value)
-    styles = {style for text, style in segments if text.strip()}
-    text = "".join(text for text, _ in segments)
-    if len(styles) < 2:
-        return {"text": text, "style": next(iter(styles), "")}
-    return {"text": text, "style": "", "segments": segments}

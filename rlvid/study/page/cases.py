@@ -32,7 +32,7 @@ Answers = Mapping[QuestionKey, Row]  # of one run
 QUESTIONS_PER_CHUNK = 100  # whose texts are unpacked at the same time
 MAX_STEMS = 5  # beginnings that questions share
 STEM_SHARE = 20
-MIN_STEM = 20  # characters
+MIN_STEM = 40  # characters
 MAX_CLIPS = 60  # of the most disputed questions
 MISSING, NO_ANSWER = " ", "-"  # marks in the index; page.js knows them too
 
@@ -107,18 +107,19 @@ def common_stems(questions: Sequence[str]) -> list[str]:
     """
     stems: list[str] = []
     left = list(questions)
-    while len(stems) < MAX_STEMS:
+    while len(stems) < MAX_STEMS and left:
         stem, sharing = "", left
         while True:
             words = Counter(match[0] for one in sharing if (match := re.match(r"\S+\s+", one[len(stem) :])))
             word, count = max(words.items(), key=lambda item: item[1], default=("", 0))
-            if count < max(2, len(questions) / STEM_SHARE, len(sharing) / 2):
+            if count < max(2, len(questions) / STEM_SHARE, len(sharing) / 2 if stem else 0):
                 break
             stem += word
             sharing = [one for one in sharing if one.startswith(stem)]
-        if len(stem) < MIN_STEM:
+        if not stem:
             break
-        stems.append(stem)
+        if len(stem) >= MIN_STEM:
+            stems.append(stem)
         left = [one for one in left if not one.startswith(stem)]
     return sorted(stems, key=len, reverse=True)
 

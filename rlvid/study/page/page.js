@@ -28,12 +28,33 @@ byId("theme").onclick = () => {
 // A phone shows the filters of the cases folded.
 if (matchMedia("(max-width: 36rem)").matches && byId("case-filters")) byId("case-filters").open = false;
 
+// Rows of single levels, in a long table of comparisons.
+for (const button of document.querySelectorAll(".unfold")) {
+  button.onclick = () => {
+    const folded = button.nextElementSibling.classList.toggle("folded");
+    button.ariaPressed = String(!folded);
+  };
+}
+
+// What is folded is printed too.
+let foldedDetails = [];
+addEventListener("beforeprint", () => {
+  foldedDetails = [...document.querySelectorAll("details:not([open])")];
+  for (const details of foldedDetails) details.open = true;
+});
+addEventListener("afterprint", () => { for (const details of foldedDetails) details.open = false; });
+
 // A picture is enlarged by a click or Enter, and closed by Escape, the button or a click.
 for (const svg of document.querySelectorAll(".panel svg")) {
   const enlarge = () => { byId("enlarged").lastElementChild.replaceChildren(svg.cloneNode(true)); byId("enlarged").showModal(); };
-  svg.parentElement.tabIndex = 0;
+  const panel = svg.parentElement;
+  Object.assign(panel, {tabIndex: 0, role: "button", title: "enlarge"});
   svg.onclick = enlarge;
-  svg.parentElement.onkeydown = event => { if (event.key === "Enter") enlarge(); };
+  panel.onkeydown = event => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();  // else the same key presses the button that now has the focus
+    enlarge();
+  };
 }
 byId("enlarged-close").onclick = byId("enlarged").lastElementChild.onclick = () => byId("enlarged").close();
 
@@ -207,7 +228,7 @@ async function showCases() {
     const [first, second, ...others] = chosenFirst.filter(run => completions[run]);
     const completionNodes = run => [make("b", {}, `${index.runs[run].name}: `), answerMark(index.runs[run], i),
       make("p", {className: `reply ${index.runs[run].correct[i] === "1" ? "right-answer" : "wrong-answer"}`}, completions[run].text),
-      make("p", {className: "words dim"}, Object.entries(completions[run].rewards).map(([name, reward]) => `${name} ${reward}`).join("   "))];
+      make("p", {className: "words dim"}, Object.entries(completions[run].rewards).map(([name, reward]) => `${name} ${reward}`).join(" · "))];
     const optionItems = options.map((option, n) => make("li", {className: letterOf(n) === question.gold ? "gold" : ""}, `${letterOf(n)} ${option}`));
     const more = make("details", {}, make("summary", {}, `${others.length} more runs`), ...others.flatMap(completionNodes));
     const panel = make("div", {className: "open"}, make("div", {className: "texts"},

@@ -3,32 +3,62 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
-
+from rlvid.study.page.blocks import to_block
+from rlvid.study.report import Report
 from rlvid.study.runs import Row, Run, flatten_config
+from rlvid.study.settings import SettingRow, setting_table, settings_section
 from rlvid.study.study import Study
 from rlvid.utils.files import read_json, read_jsonl
 
 SEED_KEYS = ("seed", "noise.seed")
+MAX_OPEN = 8  # rows of a table of settings that is not folded
 
 
-def setting_differences(study: Study) -> Table:
-    """Return a table of arms and the settings, other than seeds, in which they differ."""
+def settings(study: Study, report: Report) -> dict[str, Any]:
+    """Return what the section about settings shows.
+
+    Returns:
+        alerts: blocks that are never folded: settings that no arm's definition names, and changed plug-in files.
+        table: a block: in which settings arms differ from those that they are compared with.
+        summary: of the table.
+        is_open: whether the table is not folded.
+    """
+    rows = report.settings or _differences_from_control(study)
+    table = setting_table(rows)
+    is_open = len(table.rows) <= MAX_OPEN
+    unnamed = [row for row in rows if not row.named]
+    alerts = settings_section(unnamed, report.changed_plugins)
+    if is_open and unnamed:
+        alerts = alerts[1:]  # without the table of these settings, since the one below has them in colour
+    count, arms = len({row.key for row in rows}), len(table.rows)
+    return {
+        "alerts": [to_block(part) for part in alerts],
+        "table": to_block(table),
+        "summary": f"{count} settings of {arms} arms; in brackets the value of the arm that it is compared with",
+        "is_open": is_open,
+    }
+
+
+def _differences_from_control(study: Study) -> list[SettingRow]:
+    """Return the settings, other than seeds, in which arms without a grid's definition differ from the control."""
     configs: dict[str, dict[str, Any]] = {}  # of the first run of each arm
     for run in study.runs:
         if run.arm not in configs and (config := _read_config(run)) is not None:
             configs[run.arm] = config
-    keys = dict.fromkeys(key for config in configs.values() for key in config if key not in SEED_KEYS)
-    differing = [key for key in keys if len({repr(config.get(key)) for config in configs.values()}) > 1]
-    table = Table("arm", *map(escape, differing))
-    for arm, config in configs.items():
-        table.add_row(Text(arm), *(Text(str(config.get(key, ""))) for key in differing))
-    return table
+    control = configs.get(study.control, {})
+    return [
+        SettingRow(arm, study.control, key, _shown(config, key), _shown(control, key), named=True)
+        for arm, config in configs.items()
+        for key in dict.fromkeys([*config, *control])
+        if key not in SEED_KEYS and config.get(key) != control.get(key)
+    ]
+
+
+def _shown(config: Mapping[str, Any], key: str) -> str | None:
+    return str(config[key] if config[key] != "" else '""') if key in config else None
 
 
 def common_settings(study: Study) -> list[tuple[str, str]]:
