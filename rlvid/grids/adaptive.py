@@ -1,8 +1,8 @@
 """Adaptive grids: only arms whose comparisons are still open get more seeds. `rlvid grid EXPERIMENT --until decided`.
 
 After 2, 3, 4, 5, 6 and 8 seeds of every open arm there is a look at all comparisons on all levels (see
-`study.sequential`). Each look is written to `adaptive.json` in the grid's folder, so a grid that is killed continues
-with the same looks.
+`study.sequential`). `adaptive.json` in the grid's folder has the settings, written before the first run, and each look,
+so a grid that is killed at any moment continues as it was planned.
 """
 
 from __future__ import annotations
@@ -65,13 +65,13 @@ def run_until_decided(
         if model is None:
             raise UserError(f"{out}: no finished run answered any question, so nothing can be compared")
         looks = state.look(model, seeds)
-        write_text(out / STATE_FILE, json.dumps(state.to_json(), indent=1))
+        _save(out, state)
         console.print("", look_table(looks, seeds, len({cell.id for cell in cells}), costs))
     return 0
 
 
 def _begin(out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds: int) -> AdaptiveGrid:
-    """The saved state of the grid in a folder, or that of a new one."""
+    """The saved state of the grid in a folder, or that of a new one, which is saved before there is any run."""
     state = read_adaptive(out)
     if state is None:
         if (out / "grid.json").is_file():
@@ -79,14 +79,20 @@ def _begin(out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds
                 f"{out} holds a grid with fixed seeds, which cannot be made adaptive after its results were seen: "
                 "give another --out"
             )
-        return AdaptiveGrid(contrasts, margin=margin, max_seeds=max_seeds)
+        return _save(out, AdaptiveGrid(contrasts, margin=margin, max_seeds=max_seeds))
     settings = (dict(state.contrasts), state.margin, state.max_seeds)
     if settings != (dict(contrasts), margin, max_seeds):
         raise UserError(
             f"{out} holds an adaptive grid with other comparisons, --margin or --max-seeds (its margin is "
-            f"{100 * (state.margin or 0):g} points, its most seeds {state.max_seeds}): they cannot be changed after "
-            "the first look; give another --out"
+            f"{100 * (state.margin or 0):g} points, its most seeds {state.max_seeds}): they cannot be changed once "
+            "it has begun; give another --out"
         )
+    return state
+
+
+def _save(out: Path, state: AdaptiveGrid) -> AdaptiveGrid:
+    """Write the state to the grid's folder and return it."""
+    write_text(out / STATE_FILE, json.dumps(state.to_json(), indent=1))
     return state
 
 

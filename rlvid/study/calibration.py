@@ -225,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     parser.add_argument("--only", default="", help="only tables whose name contains this")
     parser.add_argument("--share", type=float, default=SHARE, help="of alpha for all levels together")
-    parser.add_argument("--seed", type=int, default=2026)
+    parser.add_argument("--seed", type=int, default=2027)
     args = parser.parse_args(argv)
     start = time.monotonic()
     chosen = {table: cases for table, cases in groups().items() if args.only in table}

@@ -160,15 +160,13 @@ def cost_row(model: SeedModel, result: Result, a: str, b: str, condition: str = 
 
 
 def _as_decided(study: Study, result: Result) -> Result:
-    """The result; on all levels of an adaptive grid, as the last look at it decided it."""
-    look = _last_look(study, result.name) if result.level == ALL_LEVELS else None
-    return _at_look(result, look) if look else result
-
-
-def _last_look(study: Study, name: str) -> Look | None:
-    """The last look of an adaptive grid at a contrast; None for a grid with fixed seeds."""
-    comparison = study.adaptive.comparisons.get(name) if study.adaptive else None
-    return comparison.looks[-1] if comparison and comparison.looks else None
+    """The result; on all levels of an adaptive grid, as the last look at it decided it: before the first, undecided."""
+    comparison = study.adaptive.comparisons.get(result.name) if study.adaptive else None
+    if comparison is None or result.level != ALL_LEVELS:
+        return result
+    if not comparison.looks:
+        return replace(result, interval=(-1.0, 1.0), p=1.0, verdict=UNDECIDED)
+    return _at_look(result, comparison.looks[-1])
 
 
 def _at_look(result: Result, look: Look) -> Result:

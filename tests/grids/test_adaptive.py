@@ -78,9 +78,28 @@ def test_a_grid_killed_between_two_looks_continues_with_the_same_looks(tmp_path)
     assert [call["equal"] for call in calls] == sorted({call["equal"] for call in calls}), "no look is repeated"
 
 
+def test_a_grid_killed_before_its_first_look_continues(tmp_path):
+    """The runs may be there and grid.json with them; until a look is made, a report decides nothing."""
+    accuracy, calls = {"base": 0.4, "better": 0.75, "equal": 0.42}, []
+
+    class Killed(Exception):
+        pass
+
+    def run(seeds):
+        runner(tmp_path, accuracy, calls)(seeds)
+        raise Killed
+
+    with pytest.raises(Killed):
+        run_until_decided(tmp_path, PAIRS, ARMS, UNSEEDED, 0.05, 8, run)
+    rows = [row for row in report(tmp_path, plots=False).comparisons if row.condition == "all levels"]
+    assert [(row.verdict, row.difference.low, row.p) for row in rows] == [("undecided", -1, 1)] * 2
+    assert until_decided(tmp_path, accuracy, calls) == 0
+    assert [call["equal"] for call in calls[:2]] == [2, 2], "the look of the first runs is made, not skipped"
+
+
 def test_a_failed_cell_ends_without_a_look(tmp_path):
     assert run_until_decided(tmp_path, PAIRS, ARMS, UNSEEDED, 0.05, 8, lambda seeds: (1, [])) == 1
-    assert not (tmp_path / STATE_FILE).exists()
+    assert not any(json.loads((tmp_path / STATE_FILE).read_text())["looks"].values())
 
 
 def test_a_grid_begun_with_fixed_seeds_cannot_become_adaptive(tmp_path):
