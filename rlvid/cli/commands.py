@@ -25,7 +25,6 @@ def train(args: argparse.Namespace) -> None:
     if args.plan is not None:
         api.estimate_memory(args.preset, args.overrides, args.plan)
         return
-    api.check_config(args.preset, args.overrides)  # what is wrong comes before what is told about the run
     folder = api.run_folder(args.preset, args.overrides, args.out)
     _print_main(f"run folder  {folder}")
     api.train(args.preset, args.overrides, args.out, args.resume)
