@@ -7,6 +7,7 @@ import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,14 @@ def _assignment(key: str, value: Any) -> str:
 def _print_assumed_settings(model: str, config: Config) -> None:
     """Print that a model without settings of its own is evaluated as the paper does."""
     video = config.video
-    print(
+    _print_once(
         f"rlvid: {model} holds no config.toml or {SETTINGS}: it is measured with the preset qwen2_vl_7b, that is up to "
         f"{video.max_frames} frames of {video.resized_height}x{video.resized_width}, "
-        f"{config.train.max_completion_length} tokens. Give others as overrides",
-        file=sys.stderr,
+        f"{config.train.max_completion_length} tokens. Give others as overrides"
     )
+
+
+@cache
+def _print_once(words: str) -> None:
+    """Print words on stderr the first time that they are said in this process."""
+    print(words, file=sys.stderr)

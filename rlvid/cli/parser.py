@@ -83,7 +83,7 @@ def _tune(group: Any) -> None:
     one.add_argument("--jobs", type=int, metavar="N", help="trials run at a time (default: one per GPU, or 1)")
     one.add_argument("--out", metavar="DIR", help="folder of the trials (default: runs/tune-NAME-PRESET)")
     one.add_argument(
-        "--set", action="append", default=[], metavar="key=value", help="override a config key in all trials"
+        "--set", nargs="+", action="extend", default=[], metavar="key=value", help="override config keys in all trials"
     )
 
 

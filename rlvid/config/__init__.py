@@ -16,7 +16,7 @@ from rlvid.config.sections import (
     TrainConfig,
     VideoConfig,
 )
-from rlvid.config.setting import ConfigKey, config_keys
+from rlvid.config.setting import ConfigKey, config_keys, flatten_config
 
 __all__ = [
     "COPIES",
@@ -32,6 +32,7 @@ __all__ = [
     "TrainConfig",
     "VideoConfig",
     "config_keys",
+    "flatten_config",
     "from_table",
     "load",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, TypeVar
 
@@ -87,3 +87,14 @@ def config_keys(section: Any, prefix: str = "") -> Iterator[ConfigKey]:
             yield ConfigKey(f"{prefix}{item.name}", str(item.type), value, meaning, limits)
         elif is_dataclass(value):
             yield from config_keys(value, f"{prefix}{item.name}.")
+
+
+def flatten_config(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested tables as one table with dotted keys: {"train": {"seed": 1}} -> {"train.seed": 1}."""
+    leaves: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            leaves |= flatten_config(value, f"{prefix}{key}.")
+        else:
+            leaves[f"{prefix}{key}"] = value
+    return leaves

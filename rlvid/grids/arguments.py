@@ -25,10 +25,11 @@ def parse_arguments(name: str, question: str, preset: str, argv: Sequence[str] |
     add("--out", type=Path, metavar="DIR", help=f"(default: runs/{name}, or runs/{name}-PRESET)")
     add(
         "--set",
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         metavar="key=value",
-        help="override a config key in all cells, unless their arm sets it",
+        help="override config keys in all cells, unless their arm sets them",
     )
     add("--only", nargs="+", metavar="ARM", help='run only the arms that match a pattern, such as "grpo, *"')
     add("--launcher", choices=["local", "slurm"], default="local", help="where cells run (default: local)")

@@ -14,11 +14,10 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.config import Plugin, load
+from rlvid.config import Plugin, flatten_config, load
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
 from rlvid.registry import own_fields
-from rlvid.study.runs import flatten_config
 from rlvid.study.settings import SettingRow, setting_table
 from rlvid.utils.console import wide_console
 

@@ -81,17 +81,6 @@ def _natural_key(name: str) -> list[str]:
     return [part.zfill(9) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def flatten_config(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables as one table with dotted keys: {"train": {"seed": 1}} -> {"train.seed": 1}."""
-    leaves: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            leaves |= flatten_config(value, f"{prefix}{key}.")
-        else:
-            leaves[f"{prefix}{key}"] = value
-    return leaves
-
-
 def last_line(path: Path) -> str:
     """Return the last line of a log that is not blank, or "" if there is none."""
     lines = path.read_text(errors="replace").splitlines() if path.is_file() else []

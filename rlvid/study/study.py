@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from rlvid.config import flatten_config
 from rlvid.errors import UserError
 from rlvid.study.power import EQUIVALENCE_MARGIN
-from rlvid.study.runs import Row, Run, flatten_config, order_levels
+from rlvid.study.runs import Row, Run, order_levels
 from rlvid.study.sequential import AdaptiveGrid
 from rlvid.study.settings import SettingRow
 from rlvid.utils.files import read_json

@@ -154,6 +154,11 @@ class SavedReplies:
 
     def __init__(self, policy: Policy, folder: Path, levels: Levels) -> None:
         self.tokenizer = policy.tokenizer
+        if any(folder.glob("step-*.jsonl")):
+            raise UserError(
+                f"eval.completions: {folder} holds completions of training, not an evaluation: give RUN/eval. They "
+                "lie there in groups with the values of all rewards of the run; rlvid.score scores texts"
+            )
         self.rows = {(level, row["id"]): row for level in levels for row in read_jsonl(folder / f"{level}.jsonl")}
         for level, prompts in levels.items():
             missing = [prompt.id for prompt in prompts if (level, prompt.id) not in self.rows]

@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import sys
+import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -28,7 +29,7 @@ from typing import IO, Any
 import torch
 from accelerate import Accelerator
 
-from rlvid.config import COPIES, Config
+from rlvid.config import COPIES, Config, flatten_config
 from rlvid.distributed import is_peer_failure
 from rlvid.errors import UserError
 from rlvid.trainer.alarms import Alarm
@@ -93,7 +94,10 @@ class RunFolder:
         if status and not holds_results(self.path):  # of a start that failed: it leaves no claim
             status = None
         if status and status["id"] != run_id:
-            raise UserError(f"{self.path} holds run {status['id']} and this config is run {run_id}: give another --out")
+            differs = self._differing_settings()
+            raise UserError(
+                f"{self.path} holds run {status['id']} and this config is run {run_id}{differs}: give another --out"
+            )
         if status and not resume:
             raise UserError(
                 f"{self.path} holds this run already ({status['state']}): continue it with --resume, or give --out"
@@ -112,6 +116,22 @@ class RunFolder:
         if self.config.report_to:
             self.accelerator.init_trackers("rlvid", config={"id": run_id, "toml": self.toml})
         self.wait()
+
+    def _differing_settings(self) -> str:
+        """Return in which settings this config differs from that in the folder, as a message continues, or ""."""
+        if not (saved_file := self.path / "config.toml").is_file():
+            return ""
+        saved, now = (flatten_config(tomllib.loads(text)) for text in (saved_file.read_text(), self.toml))
+        keys = [key for key in {**saved, **now} if saved.get(key) != now.get(key)]
+        keys.sort(key=lambda key: not key.startswith("plugins."))
+        words = [
+            f"{key.removeprefix('plugins.')} has changed"
+            if key.startswith("plugins.") and key in saved and key in now
+            else f"{key} is {now.get(key, 'not set')}, there {saved.get(key, 'not set')}"
+            for key in keys[:2]
+        ]
+        more = [f"and {len(keys) - 2} more"] if len(keys) > 2 else []
+        return f" ({'; '.join([*words, *more])})" if keys else ""
 
     def _copy_plugins(self) -> None:
         """Copy each plug-in file from outside to plugins/NAME-HASH.py; config.toml holds the hashes."""

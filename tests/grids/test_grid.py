@@ -180,6 +180,12 @@ def test_a_dry_run_lists_the_cells_and_runs_none(start_grid, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+def test_settings_of_all_cells_may_stand_after_one_set_or_several(start_grid):
+    settings = ["--set", "train.save_steps=7", "train.top_p=0.5", "--set", "train.warmup_steps=9"]
+    out, err = start_grid("--dry-run", *settings, env=os.environ | {"COLUMNS": "400"}).communicate(timeout=30)
+    assert out.count("train.save_steps=7 train.top_p=0.5 train.warmup_steps=9") == 5, err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -87,7 +87,7 @@ def test_a_start_that_failed_leaves_no_claim(kitchen, tmp_path, monkeypatch):
     assert read_json(Path("run/status.json"))["state"] == "failed"
     api.train("nano", [*TINY, "eval.transfer=[]"], "run")
     assert read_json(Path("run/status.json"))["state"] == "done"
-    with pytest.raises(UserError, match="holds run"):
+    with pytest.raises(UserError, match=r"holds run .*seed is 1, there 0"):
         api.train("nano", [*TINY, "seed=1"], "run")
 
 
@@ -95,7 +95,7 @@ def test_a_changed_plugin_file_is_another_run(run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree(run, "run")
     Path("mine.py").write_text(REWARD.replace("0.5", "5.0"))
-    with pytest.raises(UserError, match="holds run"):
+    with pytest.raises(UserError, match=r"holds run .* \(mine.py has changed; .*\): give another --out"):
         settings = [*TINY, MINE, f"data={run.parent / 'data'}", "eval.transfer=[]", "train.max_completion_length=24"]
         api.train("nano", settings, "run", resume=True)
 

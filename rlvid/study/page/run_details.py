@@ -6,9 +6,10 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlvid.config import flatten_config
 from rlvid.study.page.blocks import to_block
 from rlvid.study.report import Report
-from rlvid.study.runs import Row, Run, flatten_config
+from rlvid.study.runs import Row, Run
 from rlvid.study.settings import SettingRow, setting_table, settings_section
 from rlvid.study.study import Study
 from rlvid.utils.files import read_json, read_jsonl
