@@ -69,7 +69,7 @@ LOOSE = Condition(
 )
 GLANCING = Condition(
     "glancing",
-    "rewards for grounding: answers follow a habit that holds in training and L1, and not in L2 and L3",
+    "rewards for grounding: answers follow a habit that holds in training and L1, not in L2 and L3; pretrain its base",
     "nano/glancing",
     data="kitchen/skewed",
     steps=440,
