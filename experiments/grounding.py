@@ -6,7 +6,10 @@ the same base in a world without the shortcut, and must be better. A random rewa
 
 All arms have 60 steps with 12 prompts. Each level is asked its first 200 questions; --set eval.limit=0 asks all.
 
-rlvid grid experiments/grounding.py
+The base does not come with rlvid yet. To pretrain it and to run the grid:
+
+python -m rlvid.nano.model runs/glancing --condition glancing
+rlvid grid experiments/grounding.py --set model=runs/glancing
 """
 
 from rlvid.grids import Grid

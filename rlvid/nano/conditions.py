@@ -3,8 +3,9 @@
 A condition is for an experiment what a model organism is for a drug: in it, an effect is there to be found. Each names
 a base model, `model`, and a benchmark, `data`, as a config does. `rlvid list conditions` shows them.
 
-    plain   the model "nano": reasons consistently, so a reward for consistency has little to improve
-    loose   the model "nano/loose": the answer follows from what was seen, the conclusion of the thought often does not
+    plain     the model "nano": reasons consistently, so a reward for consistency has little to improve
+    loose     the model "nano/loose": answers follow from what was seen, the conclusions of thoughts often do not
+    glancing  the world "kitchen/skewed": a habit pays in training and on L1. Its base does not come with rlvid
 
 Each base is pretrained by `python -m rlvid.nano.model OUT --condition NAME --seed SEED`.
 """
@@ -26,7 +27,9 @@ class Condition:
         steps: of pretraining.
         world: of the lessons, one of `rlvid.data.kitchen.WORLDS`.
         wrong_conclusions: the share of lessons whose thought ends in a wrong conclusion before the right answer.
-        figures: what was measured of the base model.
+        accuracy: per cent of L1, L2 and L3 that the base answers right (400 questions each).
+        consistency: per cent of L1, L2 and L3 where its thought ends with the option that it chooses, by
+            `consistency_rule`.
     """
 
     name: str
@@ -36,13 +39,24 @@ class Condition:
     steps: int = 380
     world: str = ""
     wrong_conclusions: float = 0.0
-    figures: str = ""
+    accuracy: tuple[float, ...] = ()
+    consistency: tuple[float, ...] = ()
+
+    @property
+    def figures(self) -> str:
+        """The base model's figures in words, "" if there are none."""
+        if not self.accuracy:
+            return ""
+        right, consistent = (" / ".join(map(str, row)) for row in (self.accuracy, self.consistency))
+        return f"{right} % right and {consistent} % consistent on L1 / L2 / L3"
 
 
 PLAIN = Condition(
     "plain",
     "negative control: rewards for consistency and grounding have little to improve",
     "nano",
+    accuracy=(52.0, 47.2, 45.2),
+    consistency=(95.2, 94.0, 91.5),
 )
 LOOSE = Condition(
     "loose",
@@ -50,10 +64,12 @@ LOOSE = Condition(
     "nano/loose",
     steps=500,
     wrong_conclusions=0.45,
+    accuracy=(47.5, 41.5, 38.0),
+    consistency=(31.8, 36.2, 38.5),
 )
 GLANCING = Condition(
     "glancing",
-    "rewards for grounding: answers follow a habit that holds in training and L1, and not in L2 and L3",
+    "rewards for grounding: answers follow a habit that holds in training and L1, not in L2 and L3; pretrain its base",
     "nano/glancing",
     data="kitchen/skewed",
     steps=440,

@@ -1,15 +1,24 @@
 """Tests of the conditions: what the lessons and the worlds are like, and how models and worlds are named."""
 
+from contextlib import nullcontext
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
+from rewards.consistency_rule import ConsistencyRule
 from rlvid.api.listing import list_names
+from rlvid.config import load
 from rlvid.data import kitchen_world as world
 from rlvid.data.benchmark import EMBEDDED
 from rlvid.data.kitchen import WORLDS, draw_sample
+from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.errors import UserError
 from rlvid.nano.conditions import CONDITIONS, GLANCING, LOOSE, PLAIN
 from rlvid.nano.lessons import draw_conclusion, lookup_lesson, question_lesson
+from rlvid.policy.model import Policy
+from rlvid.policy.sampler import Sampler
 from rlvid.registry import NANO_CHECKPOINT, embedded_models, model_path
 
 
@@ -91,3 +100,18 @@ def test_models_are_found_by_name(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nano" / "nothing").mkdir(parents=True)
     assert model_path("nano/nothing") == "nano/nothing"
+
+
+@pytest.mark.parametrize("condition", [condition for condition in CONDITIONS.values() if condition.accuracy])
+def test_base_figures_are_those_of_the_checkpoint(condition, kitchen) -> None:
+    """Greedy decoding on 64 questions of L1: the figures lie in the 99.9 % intervals."""
+    config = load("nano", [f"model={condition.model}", "train.num_generations=2"])
+    policy = Policy.load(config.model, config.train, config.video)
+    prompts = load_split(kitchen, "L1")[:64]
+    greedy = replace(config.train, temperature=0.0, num_generations=1)
+    groups = Sampler(policy, greedy, nullcontext)(prompts, [policy.encode(prompt) for prompt in prompts], "0")
+    right = sum(group.completions[0].answer == group.prompt.answer for group in groups)
+    consistent = sum(row[0] or 0 for row in ConsistencyRule(gated=False).agreement(groups))
+    for count, figure in ((right, condition.accuracy[0]), (consistent, condition.consistency[0])):
+        interval = binomtest(int(count), 64).proportion_ci(0.999)
+        assert interval.low < figure / 100 < interval.high, (condition.name, count, figure)
