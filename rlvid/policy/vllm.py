@@ -33,6 +33,8 @@ class VLLMSampler:
     """Samples completions as `Sampler` does, with the policy's vLLM engine."""
 
     def __init__(self, policy: Policy, config: TrainConfig, timer: PhaseTimer) -> None:
+        if not policy.family.runs_in_vllm:
+            raise UserError(f"train.use_vllm: {policy.family.name} has not been tried with vLLM; turn it off")
         self.policy, self.config, self.timer = policy, config, timer
         self.engine = Engine.of(policy, config)
 

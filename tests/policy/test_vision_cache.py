@@ -61,7 +61,7 @@ def count_media(prompts):
 def embed(policy, prompts):
     """The input embeddings of all prompts."""
     with torch.no_grad(), policy.precision():
-        return torch.cat(policy.embed([policy.encode(prompt) for prompt in prompts]))
+        return torch.cat(policy.embed([policy.encode(prompt) for prompt in prompts]).tokens)
 
 
 @pytest.mark.parametrize(("dtype", "bytes_per_value"), [("float32", 4), ("bfloat16", 2)])
