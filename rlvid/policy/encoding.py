@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerBase
 
 from rlvid.errors import UserError
 from rlvid.policy.families import Family, Segment
-from rlvid.types import Prompt
 from rlvid.video.pixels import patchify
 from rlvid.video.read import Clock
 
@@ -22,7 +21,7 @@ VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"  # a video in a chat
 
 
 def media_segments(
-    kinds: Sequence[str], grids: Tensor, clock: Clock | None, family: Family, prompt: Prompt
+    kinds: Sequence[str], grids: Tensor, clock: Clock | None, family: Family, sample: str
 ) -> list[list[Segment]]:
     """Return the segments of each video or image.
 
@@ -31,7 +30,7 @@ def media_segments(
         grids: (M, 3), in visual tokens.
         clock: of the video's frames; None if unknown.
         family: the model's.
-        prompt: named in errors.
+        sample: the id of the prompt, for errors.
 
     Raises:
         UserError: if the model reads the times of frames and they are unknown.
@@ -42,12 +41,10 @@ def media_segments(
             for kind, (t, h, w) in zip(kinds, grids.tolist(), strict=True)
         ]
     except UserError as error:
-        raise UserError(f"sample {prompt.id}: {prompt.video}: {error}") from error
+        raise UserError(f"sample {sample}: {error}") from error
 
 
-def chat_token_ids(
-    tokenizer: PreTrainedTokenizerBase, prompt: Prompt, media: Mapping[str, Sequence[Segment]]
-) -> list[int]:
+def chat_token_ids(tokenizer: PreTrainedTokenizerBase, text: str, media: Mapping[str, Sequence[Segment]]) -> list[int]:
     """Return the tokens of a prompt in the chat template, with one placeholder for each segment.
 
     As in the published processors, a video's segments take the place of its start token, placeholder and end token
@@ -55,10 +52,10 @@ def chat_token_ids(
 
     Args:
         tokenizer: with the chat template.
-        prompt: its text comes after the media.
+        text: of the message; it comes after the media.
         media: "video" and "image" -> segments.
     """
-    content = [{"type": kind} for kind in media] + [{"type": "text", "text": prompt.text}]
+    content = [{"type": kind} for kind in media] + [{"type": "text", "text": text}]
     chat = tokenizer.apply_chat_template(
         [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
@@ -69,7 +66,7 @@ def chat_token_ids(
 
 
 def expand_placeholders(
-    token_ids: Sequence[int], segments: Sequence[Segment], config: Any, prompt: Prompt
+    token_ids: Sequence[int], segments: Sequence[Segment], config: Any, sample: str
 ) -> tuple[Tensor, Tensor]:
     """Repeat the placeholder of each segment once per visual token.
 
@@ -77,7 +74,7 @@ def expand_placeholders(
         token_ids: a prompt's tokens, with one placeholder for each segment.
         segments: of all videos and images.
         config: the model's.
-        prompt: named in errors.
+        sample: the id of the prompt, for errors.
 
     Returns:
         (L,) token ids, and (L,) kinds: `TEXT_KIND`, `IMAGE_KIND` or `VIDEO_KIND`.
@@ -87,7 +84,7 @@ def expand_placeholders(
     """
     kind_of = {config.image_token_id: IMAGE_KIND, config.video_token_id: VIDEO_KIND}
     if sum(token in kind_of for token in token_ids) != len(segments):
-        raise UserError(f"sample {prompt.id}: its text contains a reserved vision token; remove it from the record")
+        raise UserError(f"sample {sample}: its text contains a reserved vision token; remove it from the record")
     visual_tokens = iter(prod(segment.grid) for segment in segments)
     expanded: list[int] = []
     for token in token_ids:

@@ -150,10 +150,10 @@ class Policy(nn.Module):
         media = {kind: frames for kind, frames in available.items() if frames is not None}
         config = self.model.config
         pixel_values, grids = media_patches(list(media.values()), self.family, self.device)
-        by_medium = media_segments(list(media), merged_grid(grids, config), clip.clock, self.family, prompt)
+        by_medium = media_segments(list(media), merged_grid(grids, config), clip.clock, self.family, prompt.id)
         segments = [segment for medium in by_medium for segment in medium]
-        token_ids = chat_token_ids(self.tokenizer, prompt, dict(zip(media, by_medium, strict=True)))
-        input_ids, kinds = expand_placeholders(token_ids, segments, config, prompt)
+        token_ids = chat_token_ids(self.tokenizer, prompt.text, dict(zip(media, by_medium, strict=True)))
+        input_ids, kinds = expand_placeholders(token_ids, segments, config, prompt.id)
         position_ids, next_position = mrope_position_ids(kinds, segments, uses_transformers_positions(config))
         return ModelInputs(
             input_ids=input_ids.to(self.device),

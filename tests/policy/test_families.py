@@ -150,7 +150,9 @@ def test_cached_features_are_those_of_the_tower(model_folder, policy, prompts, t
 def test_pixels_matter_and_times_matter_where_the_family_reads_them(policy, prompts):
     policy.check_pixels_matter(prompts[0])
     clip = policy.frames(prompts[0])
-    slower = replace(clip, clock=clip.clock._replace(times=clip.clock.times * 3, sampled_fps=clip.clock.sampled_fps / 3))
+    slower = replace(
+        clip, clock=clip.clock._replace(times=clip.clock.times * 3, sampled_fps=clip.clock.sampled_fps / 3)
+    )
     group = [Group(prompts[0], [Completion("", (11, 12, 13))])]
     with torch.no_grad():
         logps, other = (policy([policy.encode(prompts[0], shown)], group).logps for shown in (clip, slower))
