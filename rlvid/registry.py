@@ -174,9 +174,16 @@ def preset_path(name: str | Path) -> Path:
     raise UserError(f"no preset {str(name)!r}: neither a file nor in {folder}.{suggest(path.stem, shipped)}")
 
 
+def embedded_models() -> dict[str, Path]:
+    """Return the models that come with rlvid, name -> folder: "nano", and "nano/FAMILY" for each other family."""
+    folders = sorted(config.parent for config in NANO_CHECKPOINT.parent.glob("*/config.json"))
+    others = {f"nano/{folder.name}": folder for folder in folders if folder != NANO_CHECKPOINT}
+    return {"nano": NANO_CHECKPOINT, **others}
+
+
 def model_path(name: str) -> str:
-    """Return the folder of the model "nano"; any other name of a model, a folder or a hub id, is returned unchanged."""
-    return str(NANO_CHECKPOINT) if name == "nano" else name
+    """Return the folder of an embedded model; any other name, a folder or a hub id, is returned unchanged."""
+    return str(embedded_models().get(name, name))
 
 
 def missing_module(error: ModuleNotFoundError) -> str:

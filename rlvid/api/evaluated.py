@@ -14,6 +14,7 @@ import tomli_w
 
 from rlvid.config import COPIES, Config, NoiseConfig, load
 from rlvid.errors import UserError
+from rlvid.registry import embedded_models
 from rlvid.utils.files import read_json, write_text
 
 SETTINGS = "rlvid.toml"  # in an exported folder: the config of the run that it comes from
@@ -45,7 +46,7 @@ def evaluation_config(
         preset = run / "config.toml"
         changes = [*_paths_of_run(run), *changes, *_reference_overrides(run, checkpoints[-1] if checkpoints else path)]
     else:
-        preset = "nano" if str(model) == "nano" else "qwen2_vl_7b"
+        preset = "nano" if str(model) in embedded_models() else "qwen2_vl_7b"
 
     if data:
         changes.append(f'data="{data}"')
@@ -79,7 +80,7 @@ def existing_path(model: str | Path) -> Path:
     """Return the path of a run, a checkpoint or a model. UserError if it is a path, not a hub id, and missing."""
     path = Path(model)
     cannot_be_hub_id = path.is_absolute() or path.parent.is_dir()
-    if not path.exists() and cannot_be_hub_id and str(model) != "nano":
+    if not path.exists() and cannot_be_hub_id and str(model) not in embedded_models():
         raise UserError(f"no run, checkpoint or model folder {str(model)!r}; a hub id is OWNER/NAME")
     return path
 

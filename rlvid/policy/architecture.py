@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rlvid.errors import UserError
 from rlvid.policy.families import check_config
+from rlvid.registry import embedded_models
 from rlvid.utils.hub_files import fetch, is_hub_id
 
 ADVICE = "give the folder of a model, or its hub id where there is a network"
@@ -16,9 +17,9 @@ def check_model(name: str) -> None:
     """Raise UserError unless a model is one that rlvid trains, or an adapter for one.
 
     Args:
-        name: "nano", a folder, or a hub id.
+        name: an embedded model, a folder, or a hub id.
     """
-    if name == "nano":
+    if name in embedded_models():
         return
     folder = Path(name)
     if folder.is_dir():

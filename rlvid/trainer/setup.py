@@ -27,6 +27,7 @@ from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import SAMPLERS
+from rlvid.registry import embedded_models
 from rlvid.reward import RewardMix
 from rlvid.trainer import checkpoint
 from rlvid.trainer.counters import Counters
@@ -118,9 +119,9 @@ class TrainerSetup:
         noop = noop_warning(self.algorithm, self.mix.weights, config.train.num_generations)
         for message in filter(None, (noop, channel_warning(self.algorithm, self.noise, config.noise.kind))):
             self.display.warn(message)
-        if config.model == "nano" and config.data not in EMBEDDED:
+        if config.model in embedded_models() and config.data not in EMBEDDED:
             self.display.warn(
-                f"the model nano knows the embedded kitchen and nothing else: on {config.data} it guesses"
+                f"the model {config.model} knows the embedded kitchen and nothing else: on {config.data} it guesses"
             )
         self.prompts = self._training_prompts() if config.train.max_steps else []
         self.levels: Mapping[str, Sequence[Prompt]] = held_out_prompts(

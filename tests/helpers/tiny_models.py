@@ -22,8 +22,8 @@ VISION_OF_FAMILY = {
 }
 
 
-def tiny_config(model_type, text=(), **changes):
-    """The config of a tiny model; `text` changes its language model."""
+def tiny_config(model_type, text=(), vision=(), **changes):
+    """The config of a tiny model; `text` and `vision` change its parts."""
     tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
     token_id = tokenizer.convert_tokens_to_ids
     ids = {"eos_token_id": token_id("<|im_end|>"), "pad_token_id": token_id("<|endoftext|>"), "bos_token_id": None}
@@ -31,7 +31,7 @@ def tiny_config(model_type, text=(), **changes):
     return AutoConfig.for_model(
         model_type,
         text_config=TEXT | ids | initializer | {"vocab_size": len(tokenizer)} | dict(text),
-        vision_config=VISION | initializer | VISION_OF_FAMILY[model_type],
+        vision_config=VISION | initializer | VISION_OF_FAMILY[model_type] | dict(vision),
         image_token_id=token_id("<|image_pad|>"),
         video_token_id=token_id("<|video_pad|>"),
         vision_start_token_id=token_id("<|vision_start|>"),
