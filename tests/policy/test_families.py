@@ -12,6 +12,8 @@ from rlvid.policy.critic import CRITIC_KINDS
 from rlvid.policy.decoding import CudaGraphCache, SharedPrefixCache
 from rlvid.policy.families import FAMILIES
 from rlvid.policy.mrope import TRANSFORMERS_POSITIONS
+from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.option_probs import option_letter_probs
 from rlvid.types import Completion, Group
 from rlvid.video.views import Clip
 from tests.helpers.packed_rows import (
@@ -22,6 +24,7 @@ from tests.helpers.packed_rows import (
     perturb,
     random_completions,
     score_packed,
+    score_separately,
 )
 from tests.helpers.policies import add_critic, load_policy, policy_of
 from tests.helpers.sampling import encode_all, generate_greedily, make_sampler
@@ -109,6 +112,20 @@ def test_greedy_decoding_equals_transformers_generate(greedy_policy, mixed_promp
         sampler = make_sampler(policy, cache_type, temperature=0.0, num_generations=2)
         for group, tokens in zip(sampler(mixed_prompts, inputs, "seed"), expected, strict=True):
             assert [list(completion.tokens) for completion in group] == [tokens, tokens]
+
+
+def test_option_probabilities_equal_those_of_writing_each_letter(policy, media):
+    """What evidence is made of, for prompts with and without media in one batch."""
+    head, letters = "<think>The corn went in.</think><answer>", "ABCD"
+    inputs = [policy.encode(*row) for row in media]
+    with torch.no_grad():
+        found = option_letter_probs(policy, inputs, [[head]] * len(inputs), [4] * len(inputs), OOMBackoff("tokens"))
+        for prompt, [probs] in zip(inputs, found, strict=True):
+            written = [policy.tokenizer(f"{head}{letter}</answer>")["input_ids"] for letter in letters]
+            shared = written[0][:-1]
+            assert all(ids[:-1] == shared for ids in written), "the letter is the last token"
+            logps = score_separately(policy, [prompt], [written], temperature=1.0).logps[:, len(shared)]
+            assert probs == pytest.approx(logps.softmax(0).tolist(), abs=1e-5)
 
 
 def test_recorded_attention_equals_eager_attention(policy, prompts):
