@@ -4,6 +4,7 @@ Heavy modules are imported inside the functions, so that importing this package 
 """
 
 from rlvid.api.benchmarks import BENCHES, bench
+from rlvid.api.parity_table import parity
 from rlvid.api.runs import check_config, estimate_memory, evaluate, export, train
 from rlvid.api.studies import attention, audit, compare, grid, report, tune, watch
 
@@ -18,6 +19,7 @@ __all__ = [
     "evaluate",
     "export",
     "grid",
+    "parity",
     "report",
     "train",
     "tune",
