@@ -176,7 +176,7 @@ def preset_path(name: str | Path) -> Path:
 
 
 def embedded_models() -> dict[str, Path]:
-    """Return the models that come with rlvid and their folders: "nano", and those of conditions, "nano/CONDITION"."""
+    """Return the models that come with rlvid and their folders: "nano", and "nano/NAME" for families and conditions."""
     folders = sorted(path.parent for path in NANO.glob("*/config.json"))
     return {"nano" if folder == NANO_CHECKPOINT else f"nano/{folder.name}": folder for folder in folders}
 

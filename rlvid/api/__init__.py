@@ -6,6 +6,7 @@ Heavy modules are imported inside the functions, so that importing this package 
 from rlvid.api.benchmarks import BENCHES, measure_speed
 from rlvid.api.data import check_data, download_data, write_kitchen, write_kitchen_long, write_pairs
 from rlvid.api.listing import list_names
+from rlvid.api.parity_table import parity
 from rlvid.api.runs import check_config, estimate_memory, evaluate, evaluation_folder, export, run_folder, train
 from rlvid.api.studies import attention, audit, compare, grid, report, tune, watch
 
@@ -24,6 +25,7 @@ __all__ = [
     "grid",
     "list_names",
     "measure_speed",
+    "parity",
     "report",
     "run_folder",
     "train",

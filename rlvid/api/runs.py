@@ -123,7 +123,7 @@ def evaluate(
     An evaluation is a run with 0 steps, and its folder has the layout of a run folder.
 
     Args:
-        model: a run folder, one of its checkpoints, or any Qwen2-VL folder or hub id. A run, and what `export` wrote,
+        model: a run folder, one of its checkpoints, or any model's folder or hub id. A run, and what `export` wrote,
             is evaluated with its own config; "nano" with the preset `nano`, and other models with the preset
             `qwen2_vl_7b`, which a line on stderr says.
         data: a benchmark, see `rlvid list benchmarks`; by default that of the config.

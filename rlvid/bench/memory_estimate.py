@@ -24,6 +24,7 @@ from rlvid.bench.parameter_counts import ParameterCounts, count_parameters
 from rlvid.bench.token_memory import StepShape, learning_items, sampling_items, vllm_item
 from rlvid.config import Config, TrainConfig
 from rlvid.errors import UserError
+from rlvid.policy.families import family_of
 from rlvid.policy.optimizer import check_num_processes
 from rlvid.reward import RewardMix
 from rlvid.trainer.evidence import needs_reference
@@ -80,7 +81,7 @@ def estimate(
     mix = RewardMix.build(config.rewards).with_measures(config.eval.rewards)
     with_reference = "ref_logps" in algorithm.needs or needs_reference(mix)
 
-    shape = StepShape.of(train, config.video, algorithm, devices.num_processes)
+    shape = StepShape.of(train, config.video, algorithm, devices.num_processes, family_of(counts.config))
     items = [*_model_state(train, counts, devices, mixed_precision, with_reference)]
     items += learning_items(train, counts, shape, mixed_precision)
     if algorithm.completion_source == "policy" and train.use_vllm:

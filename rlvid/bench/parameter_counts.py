@@ -7,24 +7,22 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig
 
-from rlvid.bench.workload import qwen2_vl_config
+from rlvid.bench.published_models import PUBLISHED_MODELS, published_config
 from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy import lora
+from rlvid.policy.families import check_config
 from rlvid.policy.model import frozen_linears
-from rlvid.registry import NANO_CHECKPOINT, model_path
-
-# Models whose size is known offline, as a key of `workload.MODEL_SIZES`.
-PUBLISHED_MODELS = {"Qwen/Qwen2-VL-2B-Instruct": "2b", "Qwen/Qwen2-VL-7B-Instruct": "7b"}
+from rlvid.registry import model_path
 
 
 @dataclass(frozen=True)
 class ParameterCounts:
     """Numbers of parameters. The first four add up to all parameters; the others are parts of them."""
 
-    config: Qwen2VLConfig
+    config: PretrainedConfig
     language: int  # the language model without its embeddings
     vision: int  # the vision tower
     embeddings: int  # and the head, where it is not tied to them
@@ -43,11 +41,11 @@ def count_parameters(model_name: str, train: TrainConfig, seed: int = 0) -> Para
     """Count the parameters of a model with the adapter and the frozen parts of a `[train]` section.
 
     Raises:
-        UserError: if the model does not exist or is not a Qwen2-VL.
+        UserError: if the model does not exist or is not of a known family.
     """
     config = model_config(model_name)
     with torch.device("meta"):
-        model = Qwen2VLForConditionalGeneration(config)
+        model = AutoModelForImageTextToText.from_config(config)
     total = _numel(model.parameters())
     language_and_embeddings = _numel(model.model.language_model.parameters())
     vision = _numel(model.model.visual.parameters())
@@ -76,23 +74,20 @@ def count_parameters(model_name: str, train: TrainConfig, seed: int = 0) -> Para
     )
 
 
-def model_config(model_name: str) -> Qwen2VLConfig:
-    """Return the configuration of a model: a published one, "nano", a folder, or a hub id.
+def model_config(model_name: str) -> PretrainedConfig:
+    """Return the configuration of a model: a published one, an embedded one, a folder, or a hub id.
 
     Raises:
-        UserError: if there is none, or if it is not that of a Qwen2-VL.
+        UserError: if there is none, or if it is not that of a known family.
     """
     if model_name in PUBLISHED_MODELS:
-        tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
-        return qwen2_vl_config(PUBLISHED_MODELS[model_name], tokenizer)
-    path = model_path(model_name)
+        return published_config(model_name)
     try:
-        config = AutoConfig.from_pretrained(lora.base_model_of(path), trust_remote_code=False)
+        config = AutoConfig.from_pretrained(lora.base_model_of(model_path(model_name)), trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"model {model_name!r}: no config.json in such a folder or on the hub: {reason}") from error
-    if not isinstance(config, Qwen2VLConfig):
-        raise UserError(f"model {model_name!r} is a {config.model_type}, not a Qwen2-VL")
+    check_config(model_name, config.to_dict())
     return config
 
 

@@ -4,8 +4,8 @@ Symbols in the formulas:
 
     h   hidden size of the language model         P   tokens of a prompt, visual ones included
     m   hidden size of its MLPs                   T   tokens of a completion, at most
-    e   hidden size of the vision tower           G   completions per group
-                                                  N   tokens of a micro-batch
+    a   heads of its attention, times their size  G   completions per group
+    e   hidden size of the vision tower           N   tokens of a micro-batch
 """
 
 from __future__ import annotations
@@ -13,16 +13,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
+
+import numpy as np
 
 from rlvid.algorithm import Algorithm
 from rlvid.bench.memory_items import BF16, FP32, LEARNING, MemoryItem, Phase
 from rlvid.bench.parameter_counts import ParameterCounts
 from rlvid.config import TrainConfig, VideoConfig
 from rlvid.errors import UserError
+from rlvid.policy.families import Family
 from rlvid.policy.logprobs import MAX_LOGITS
-from rlvid.video.resize import IMAGE_FACTOR
+from rlvid.video.read import Clock
+from rlvid.video.resize import target_size
 
 TEXT_TOKENS = 200  # of a question, its options and the chat template: in the paper 930 tokens less 729 visual ones
+SEGMENT_TOKENS = 8  # of a segment after the first: its start, its end and its time, "<12.3 seconds>"
 PATCHES_PER_TOKEN = 4  # patches of the vision tower that are merged into one visual token
 
 
@@ -42,10 +48,12 @@ class StepShape:
     sampled_rows: int  # completions that are sampled together
 
     @classmethod
-    def of(cls, train: TrainConfig, video: VideoConfig, algorithm: Algorithm, num_processes: int) -> StepShape:
+    def of(
+        cls, train: TrainConfig, video: VideoConfig, algorithm: Algorithm, num_processes: int, family: Family
+    ) -> StepShape:
         """Return the shape of the steps of a run, whose groups are shared by `num_processes` devices."""
-        visual = visual_tokens(video)
-        prompt = TEXT_TOKENS + visual
+        visual = visual_tokens(video, family)
+        prompt = TEXT_TOKENS + time_tokens(video, family) + visual
         completions = train.num_generations if algorithm.completion_source == "policy" else 1
         packed_row = prompt + completions * train.max_completion_length
         return cls(
@@ -83,16 +91,17 @@ def learning_items(
 ) -> Iterator[MemoryItem]:
     """Yield what the forward pass of one micro-batch keeps for its backward pass."""
     text, vision = counts.config.text_config, counts.config.vision_config
-    h, m, e, ratio = text.hidden_size, text.intermediate_size, vision.embed_dim, vision.mlp_ratio
+    h, m, a = text.hidden_size, text.intermediate_size, text.num_attention_heads * _head_size(text)
+    e, inner = _vision_width(vision), _vision_inner(vision)
     # Bytes that one layer keeps: inputs and outputs of norms, projections, attention and MLP, then keys and values.
     if mixed_precision:  # products in bfloat16; the residual stream and the norms in float32
-        layer = (32 * h + 8 * m) * shape.tokens + 4 * h * shape.keys
-        block = (22 + 6 * ratio) * e * shape.patches
-        layer_formula = "32 h + 8 m"
+        layer = (24 * h + 8 * a + 8 * m) * shape.tokens + 4 * a * shape.keys
+        block = (22 * e + 2 * inner) * shape.patches
+        layer_formula = "24 h + 8 a + 8 m"
     else:
-        layer = FP32 * ((9 * h + 4 * m) * shape.tokens + 2 * h * shape.keys)
-        block = FP32 * (9 + 3 * ratio) * e * shape.patches
-        layer_formula = "36 h + 16 m"
+        layer = FP32 * ((6 * h + 3 * a + 4 * m) * shape.tokens + 2 * a * shape.keys)
+        block = FP32 * (9 * e + inner) * shape.patches
+        layer_formula = "24 h + 12 a + 16 m"
     if train.lora_r or train.freeze_vision_tower:  # no gradient reaches the vision tower
         block = 0
 
@@ -153,12 +162,38 @@ def vllm_item(
 def _cached_numbers_per_token(counts: ParameterCounts) -> int:
     """Return how many keys and values all layers of the language model cache for one token."""
     text = counts.config.text_config
-    head_size = text.hidden_size // text.num_attention_heads
-    return 2 * text.num_key_value_heads * head_size * text.num_hidden_layers
+    return 2 * text.num_key_value_heads * _head_size(text) * text.num_hidden_layers
 
 
-def visual_tokens(video: VideoConfig) -> int:
+def _head_size(text: Any) -> int:
+    """The size of an attention head of a language model, by its config."""
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
+def _vision_width(vision: Any) -> int:
+    """The hidden size of a vision tower, by its config, where it may have another name."""
+    return getattr(vision, "embed_dim", None) or vision.hidden_size
+
+
+def _vision_inner(vision: Any) -> int:
+    """How many numbers an MLP of a vision tower keeps for a patch: of a plain one three times its size."""
+    if hasattr(vision, "mlp_ratio"):
+        return 3 * vision.mlp_ratio * vision.embed_dim
+    is_gated = vision.hidden_act == "silu"  # SwiGLU
+    return (4 if is_gated else 3) * vision.intermediate_size
+
+
+def visual_tokens(video: VideoConfig, family: Family) -> int:
     """Return the visual tokens of a prompt with `max_frames` frames and an image, all at the largest size."""
-    pixels = (video.resized_height or 0) * (video.resized_width or 0) or video.max_pixels
-    tokens_per_frame_pair = pixels // IMAGE_FACTOR**2  # two frames, or one image
+    pixels = video.max_pixels
+    if video.resized_height and video.resized_width:
+        height, width = target_size(video.resized_height, video.resized_width, video, family.image_factor)
+        pixels = height * width
+    tokens_per_frame_pair = pixels // family.image_factor**2  # two frames, or one image
     return tokens_per_frame_pair * (video.max_frames // 2 + 1)
+
+
+def time_tokens(video: VideoConfig, family: Family) -> int:
+    """Return about how many tokens a family writes between the frames of a video with `max_frames` frames."""
+    clock = Clock(np.arange(video.max_frames) / video.fps, video.fps)
+    return SEGMENT_TOKENS * (len(family.video_segments((video.max_frames // 2, 1, 1), clock)) - 1)

@@ -45,6 +45,11 @@ def evaluate(args: argparse.Namespace) -> None:
     _print_main(_next_steps(folder))
 
 
+def parity(args: argparse.Namespace) -> int:
+    """Compare what trainer, sampler and published processor see; 1 if anything differs."""
+    return int(not api.parity(args.model, args.data, args.overrides))
+
+
 def grid(args: argparse.Namespace) -> int:
     """Run the cells of an experiment."""
     return api.grid(args.script, args.arguments)

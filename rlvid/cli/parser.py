@@ -53,12 +53,20 @@ def _config(group: Any) -> None:
 
 
 def _eval(group: Any) -> None:
-    one = _add(group, "eval", commands.evaluate, "evaluate a run, a checkpoint, or any Qwen2-VL folder or hub id")
+    one = _add(group, "eval", commands.evaluate, "evaluate a run, a checkpoint, or any model's folder or hub id")
     one.add_argument("model", help="a run folder, a checkpoint, a model folder or a hub id")
     _add_overrides(one, "eval.batch_size=8")
     one.add_argument("--data", help="benchmark, see `rlvid list benchmarks` (default: that of the run)")
     one.add_argument("--split", nargs="+", default=(), metavar="LEVEL", help="levels such as L1 L2 L3")
     one.add_argument("--out", metavar="DIR", help="folder for the results (default: runs/eval-NAME-ID)")
+
+
+def _parity(group: Any) -> None:
+    says = "compare what trainer, sampler and published processor see of a few prompts of each kind"
+    one = _add(group, "parity", commands.parity, says)
+    one.add_argument("model", help="a run folder, a checkpoint, a model folder or a hub id")
+    one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as video.max_frames=8")
+    one.add_argument("--data", help="benchmark, see `rlvid list benchmarks` (default: that of the run)")
 
 
 def _grid(group: Any) -> None:
@@ -204,6 +212,7 @@ def _completion(group: Any) -> None:
 COMMANDS: dict[str, Callable[[Any], None]] = {
     "train": _train,
     "eval": _eval,
+    "parity": _parity,
     "grid": _grid,
     "tune": _tune,
     "report": _report,

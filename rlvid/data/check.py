@@ -37,10 +37,11 @@ from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.utils.text import plain_words, same_text
 from rlvid.video.decode import Decoder, FrameReader
-from rlvid.video.read import BadVideo, ReaderError, check_file, read_image, read_with_decord, read_with_pyav
+from rlvid.video.read import BadVideo, Frames, ReaderError, check_file, read_image, read_with_decord, read_with_pyav
 
 MAX_SHOWN = 20  # problems of each kind that are printed; all are counted
 DECODE_TIMEOUT = 30.0  # seconds that a file may take to decode
+NO_FRAMES = Frames(np.empty(0), None)
 
 
 @dataclass(frozen=True)
@@ -203,16 +204,16 @@ def _check_media(kind: str, origins: Mapping[str, str], readers: Sequence[FrameR
     decoder.close()
 
 
-def _decode_only(reader: FrameReader, path: str, video: VideoConfig) -> np.ndarray:
+def _decode_only(reader: FrameReader, path: str, video: VideoConfig) -> Frames:
     """Read a file and return no frames, so that they need not be sent from the decoding process."""
     reader(path, video)
-    return np.empty(0)
+    return NO_FRAMES
 
 
-def _read_image_only(path: str, video: VideoConfig) -> np.ndarray:
+def _read_image_only(path: str, video: VideoConfig) -> Frames:
     """Read an image and return no pixels. Raises ReaderError if it cannot be read."""
     try:
         read_image("", path)
     except BadVideo as error:
         raise ReaderError(error.reason) from error
-    return np.empty(0)
+    return NO_FRAMES

@@ -21,16 +21,23 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedTokenizerBase, Qwen2VLConfig
+from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 from rlvid.answer import LETTERS, format_question
+from rlvid.config import VideoConfig
 from rlvid.data.kitchen import Sample, draw_sample
 from rlvid.nano.conditions import PLAIN, Condition
-from rlvid.video.pixels import patchify
+from rlvid.policy.encoding import chat_token_ids, expand_placeholders, media_patches, media_segments, merged_grid
+from rlvid.policy.families import Family, family_of
+from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
+from rlvid.video.read import Clock
+from rlvid.video.resize import resize
 
 SEED_OFFSET = 1_000_003  # added to seeds, so that no lesson shows a scene of the benchmark
 FIRST_CAPTION_STEP, FIRST_QUESTION_STEP = 30, 225  # steps from 0: first pot lessons, then captions, then questions
 IGNORED = -100  # the label of tokens without a loss, as in transformers
+FRAME_SIZE = VideoConfig(resized_height=56, resized_width=56)
+FRAME_RATES = (2.0, 2.0, 1.0, 4.0)  # frames per second of a batch's clips, in turn, for models that read times
 
 
 @dataclass(frozen=True)
@@ -119,56 +126,78 @@ def lesson_batches(step: int, seed: int, condition: Condition = PLAIN) -> list[l
     return [questions, lookups[:16]]
 
 
-def collate(batch: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, config: Qwen2VLConfig) -> dict[str, Tensor]:
+def collate(batch: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> dict[str, Tensor]:
     """Return the model's keyword arguments for a batch of lessons.
 
-    Rows are padded on the right to the longest one, L tokens. `labels` are set on the tokens of the replies only.
+    Prompts are encoded as in a run. Rows are padded on the right to the longest one, L tokens. `labels` are set on the
+    tokens of the replies only.
 
     Returns:
-        (B, L) `input_ids`, `attention_mask`, `labels` and `mm_token_type_ids` (0 text, 1 image, 2 video); and for each
-        kind of media in the batch its patches, (N, 1176) float32, and its grids, one row (t, h, w) per video or image.
+        (B, L) `input_ids`, `attention_mask`, `labels` and `mm_token_type_ids` (0 text, 1 image, 2 video); (3, B, L)
+        `position_ids`; and for each kind of media in the batch its patches, (N, values per patch) float32, and its
+        grids, one row (t, h, w) per video or image.
     """
-    rows, labels = [], []
-    patches: dict[str, list[Tensor]] = {"video": [], "image": []}
-    grids: dict[str, list[Tensor]] = {"video": [], "image": []}
-    for lesson in batch:
-        prompt, media = _render_prompt(lesson, tokenizer)
-        for kind, (lesson_patches, grid) in media.items():
-            patches[kind].append(lesson_patches)
-            grids[kind].append(torch.tensor(grid))
-        prompt_ids = tokenizer.encode(prompt)
-        reply_ids = tokenizer.encode(f"{lesson.reply}<|im_end|>")
-        rows.append(torch.tensor(prompt_ids + reply_ids))
-        labels.append(torch.tensor([IGNORED] * len(prompt_ids) + reply_ids))
-    input_ids = pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
+    family = family_of(config)
+    rows = [
+        _encode(lesson, FRAME_RATES[i % len(FRAME_RATES)], tokenizer, config, family) for i, lesson in enumerate(batch)
+    ]
+    input_ids = pad_sequence([row.input_ids for row in rows], batch_first=True, padding_value=tokenizer.pad_token_id)
     is_image, is_video = input_ids == config.image_token_id, input_ids == config.video_token_id
+    positions = pad_sequence([row.position_ids.T for row in rows], batch_first=True)  # (B, L, 3)
     tensors = {
         "input_ids": input_ids,
-        "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
-        "labels": pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        "attention_mask": pad_sequence([torch.ones_like(row.input_ids) for row in rows], batch_first=True),
+        "labels": pad_sequence([row.labels for row in rows], batch_first=True, padding_value=IGNORED),
         "mm_token_type_ids": is_image.int() + 2 * is_video.int(),
+        "position_ids": positions.permute(2, 0, 1),
     }
     for kind, name in (("video", "pixel_values_videos"), ("image", "pixel_values")):
-        if patches[kind]:
-            tensors[name] = torch.cat(patches[kind])
-            tensors[f"{kind}_grid_thw"] = torch.stack(grids[kind])
+        media = [row.media[kind] for row in rows if kind in row.media]
+        if media:
+            tensors[name] = torch.cat([patches for patches, _ in media])
+            tensors[f"{kind}_grid_thw"] = torch.cat([grid for _, grid in media])
     return tensors
 
 
-def _render_prompt(lesson: Lesson, tokenizer: PreTrainedTokenizerBase) -> tuple[str, dict[str, tuple[Tensor, tuple]]]:
-    """Return the chat up to the reply, and the patches and the grid of each medium ("video", "image").
+@dataclass(frozen=True)
+class EncodedLesson:
+    """The prompt and the reply of a lesson, L tokens."""
 
-    The chat holds one placeholder token for each visual token, which is a block of 2 x 2 patches.
-    """
+    input_ids: Tensor  # (L,)
+    position_ids: Tensor  # (3, L)
+    labels: Tensor  # (L,)
+    media: dict[str, tuple[Tensor, Tensor]]  # "video", "image" -> patches, and the grid, (1, 3)
+
+
+def _encode(
+    lesson: Lesson,
+    frames_per_second: float,
+    tokenizer: PreTrainedTokenizerBase,
+    config: PretrainedConfig,
+    family: Family,
+) -> EncodedLesson:
     media = {
-        kind: patchify(torch.from_numpy(frames))
+        kind: media_patches([resize(frames, FRAME_SIZE, family.image_factor)], family, torch.device("cpu"))
         for kind, frames in (("video", lesson.video), ("image", lesson.image))
         if frames is not None
     }
-    content = [{"type": kind} for kind in media] + [{"type": "text", "text": lesson.text}]
-    chat = tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+    clock = None if lesson.video is None else lesson_clock(len(lesson.video), frames_per_second)
+    grids = torch.cat([torch.zeros(0, 3, dtype=torch.long), *(grid for _, grid in media.values())])
+    by_medium = media_segments(list(media), merged_grid(grids, config), clock, family, "lesson")
+    segments = [segment for medium in by_medium for segment in medium]
+    token_ids = chat_token_ids(tokenizer, lesson.text, dict(zip(media, by_medium, strict=True)))
+    prompt_ids, kinds = expand_placeholders(token_ids, segments, config, "lesson")
+    positions, next_position = mrope_position_ids(kinds, segments, uses_transformers_positions(config))
+    reply_ids = torch.tensor(tokenizer.encode(f"{lesson.reply}<|im_end|>"))
+    reply_positions = torch.arange(len(reply_ids)).expand(3, -1) + next_position
+    return EncodedLesson(
+        input_ids=torch.cat([prompt_ids, reply_ids]),
+        position_ids=torch.cat([positions, reply_positions], dim=1),
+        labels=torch.cat([torch.full_like(prompt_ids, IGNORED), reply_ids]),
+        media=media,
     )
-    for kind, (patches, _) in media.items():
-        chat = chat.replace(f"<|{kind}_pad|>", f"<|{kind}_pad|>" * (len(patches) // 4))
-    return chat, media
+
+
+def lesson_clock(frames: int, frames_per_second: float) -> Clock:
+    """Return the clock of a clip with evenly spaced frames."""
+    return Clock(np.arange(frames) / frames_per_second, frames_per_second)

@@ -1,11 +1,12 @@
-"""Pretrain the embedded base model: Qwen2-VL's architecture with 2.6 M parameters, on kitchen samples, in minutes.
+"""Pretrain an embedded base model: a family's architecture with 2 to 3 M parameters, on kitchen samples, in minutes.
 
-    python -m rlvid.nano.model OUT [--condition plain] [--seed 0] [--steps N]
+    python -m rlvid.nano.model OUT [--family qwen2_vl] [--condition plain] [--seed 0] [--steps N]
 
 Pretraining stops early on purpose, so that reinforcement learning has something to improve. The base model sees,
 reasons and looks up letters moderately well, and sometimes omits the tags of the answer, most often without a video.
 A condition gives it a further weakness, see `rlvid.nano.conditions`. The checkpoints that come with rlvid are in
-`rlvid/nano`: `base` is the model "nano" (`rlvid.registry.NANO_CHECKPOINT`), `loose` is "nano/loose".
+`rlvid/nano`: `base` is the model "nano" (`rlvid.registry.NANO_CHECKPOINT`), a Qwen2-VL; each other folder is the model
+"nano/FOLDER", of another family or condition.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import track
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
     GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
-    Qwen2VLConfig,
-    Qwen2VLForConditionalGeneration,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -36,10 +41,12 @@ from rlvid.nano.lessons import (
     caption_lesson,
     collate,
     lesson_batches,
+    lesson_clock,
     lookup_lesson,
     pot_lesson,
     question_lesson,
 )
+from rlvid.policy.families import FAMILIES, family_of
 from rlvid.policy.mrope import TRANSFORMERS_POSITIONS
 
 SPECIAL_TOKENS = (
@@ -58,18 +65,48 @@ CHAT_TEMPLATE = """\
 {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"""
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """Train a byte-level BPE tokenizer on kitchen texts, with Qwen2-VL's special tokens and chat template.
+VISION = {"depth": 2, "num_heads": 4, "temporal_patch_size": 2, "spatial_merge_size": 2, "initializer_range": 0.05}
+SWIGLU_VISION = {**VISION, "hidden_size": 128, "intermediate_size": 256, "out_hidden_size": 192}
+# By model_type: the vision tower, the sections of the rotary embedding for time, height and width, and further keys.
+ARCHITECTURES: dict[str, tuple[dict[str, Any], list[int], dict[str, Any]]] = {
+    "qwen2_vl": (
+        {**VISION, "embed_dim": 128, "hidden_size": 192, "mlp_ratio": 2, "patch_size": 14},
+        [4, 6, 6],
+        TRANSFORMERS_POSITIONS,
+    ),
+    "qwen2_5_vl": (
+        {
+            **SWIGLU_VISION, "patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2,
+        },
+        [4, 6, 6],
+        {},
+    ),
+    "qwen3_vl": (
+        {**SWIGLU_VISION, "patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
+        [6, 5, 5],
+        {},
+    ),
+}  # fmt: skip
+TIME_UNITS = r"|<\d+|\.\d seconds>"  # a moment's time is two tokens, so that seconds are learnt apart from tenths
+
+
+def build_tokenizer(model_type: str = "qwen2_vl") -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE tokenizer on kitchen texts, with the family's special tokens and chat template.
 
     It is lossless on any text. Every ingredient is one token, and so is every line with an option and everything else
     that always occurs together, as in SuperBPE (arXiv:2503.13423). So a question has a third of the tokens that it has
     with words as tokens, and the letter of an action takes one attention step to find. Trials with words as tokens had
     not learnt this lookup within full replies (experiments/README.md).
     """
+    times = _time_texts(model_type)
     bpe = Tokenizer(models.BPE())
-    units = Regex(rf"\n[A-Z]\. [^\n]+| (?:{'|'.join(INGREDIENTS)})[,.?]?| in order to|</think><answer>[A-Z]</answer>")
+    units = rf"\n[A-Z]\. [^\n]+| (?:{'|'.join(INGREDIENTS)})[,.?]?| in order to|</think><answer>[A-Z]</answer>"
+    units += TIME_UNITS if times else ""
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(units, "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(units), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
@@ -79,7 +116,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    bpe.train_from_iterator(_tokenizer_texts(), trainer)
+    bpe.train_from_iterator([*_tokenizer_texts(), *times], trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,
         eos_token="<|im_end|>",
@@ -108,28 +145,36 @@ def _tokenizer_texts() -> Iterator[str]:
             yield lesson.reply
 
 
-def build_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2VLConfig:
-    """Return a config of Qwen2-VL's architecture with 2.6 M parameters, 0.8 M of them in the vision tower."""
+def _time_texts(model_type: str) -> list[str]:
+    """The times that a family writes between the frames of clips."""
+    vision, _, _ = ARCHITECTURES[model_type]
+    family = FAMILIES[model_type](SimpleNamespace(vision_config=SimpleNamespace(**vision)))
+    clocks = [lesson_clock(80, frames_per_second) for frames_per_second in (1.0, 2.0, 4.0, 5.0, 8.0, 10.0)]
+    segments = [segment for clock in clocks for segment in family.video_segments((40, 1, 1), clock)]
+    return [segment.text for segment in segments if segment.text]
+
+
+def build_config(tokenizer: PreTrainedTokenizerBase, model_type: str = "qwen2_vl") -> PretrainedConfig:
+    """Return a config of a family's architecture with 2 to 3 M parameters, about 0.8 M of them in the vision tower."""
 
     def token_id(name: str) -> int:
         return tokenizer.convert_tokens_to_ids(f"<|{name}|>")
 
-    rope = {"rope_type": "default", "type": "mrope", "mrope_section": [4, 6, 6], "rope_theta": 1e4}
+    vision, mrope_section, options = ARCHITECTURES[model_type]
+    rope = {"rope_type": "default", "type": "mrope", "mrope_section": mrope_section, "rope_theta": 1e4}
     # The usual 0.02 is meant for wider layers: with it, the first word tied to pixels takes twice as many steps.
     initializer = {"initializer_range": 0.05}
-    return Qwen2VLConfig(
+    return AutoConfig.for_model(
+        model_type,
         text_config={
             "vocab_size": len(tokenizer), "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 4,
-            "num_attention_heads": 6, "num_key_value_heads": 3, "max_position_embeddings": 4096,
+            "num_attention_heads": 6, "num_key_value_heads": 3, "max_position_embeddings": 4096, "head_dim": 32,
             "rope_parameters": rope, "tie_word_embeddings": True, "eos_token_id": token_id("im_end"),
             "pad_token_id": token_id("endoftext"), "bos_token_id": None, **initializer,
         },
-        vision_config={
-            "depth": 2, "embed_dim": 128, "hidden_size": 192, "num_heads": 4, "mlp_ratio": 2, "patch_size": 14,
-            "temporal_patch_size": 2, "spatial_merge_size": 2, **initializer,
-        },
+        vision_config=vision,
         **initializer,
-        **TRANSFORMERS_POSITIONS,
+        **options,
         tie_word_embeddings=True,
         image_token_id=token_id("image_pad"),
         video_token_id=token_id("video_pad"),
@@ -139,8 +184,8 @@ def build_config(tokenizer: PreTrainedTokenizerBase) -> Qwen2VLConfig:
 
 
 def pretrain(
-    steps: int = 0, seed: int = 0, condition: Condition = PLAIN
-) -> tuple[Qwen2VLForConditionalGeneration, PreTrainedTokenizerFast]:
+    steps: int = 0, seed: int = 0, condition: Condition = PLAIN, model_type: str = "qwen2_vl"
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Train the model from scratch with AdamW; return it with its tokenizer.
 
     On one machine the same arguments give the same weights.
@@ -149,10 +194,11 @@ def pretrain(
         steps: optimizer steps; 0: those of the condition.
         seed: of the weights and the lessons.
         condition: what the lessons are like.
+        model_type: the family, a key of `FAMILIES`.
     """
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer()
-    model = Qwen2VLForConditionalGeneration(build_config(tokenizer))
+    tokenizer = build_tokenizer(model_type)
+    model = AutoModelForImageTextToText.from_config(build_config(tokenizer, model_type))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 30, total_iters=30)
     for step in track(range(steps or condition.steps), description="pretraining"):
@@ -165,8 +211,8 @@ def pretrain(
     return model, tokenizer
 
 
-def save(model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a Qwen2-VL checkpoint folder: weights, configs, tokenizer and image processor.
+def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write a checkpoint folder: weights, configs, tokenizer and image processor.
 
     The weights are stored as float16 to save space; the config sets float32, so `from_pretrained` loads them as
     float32.
@@ -177,18 +223,27 @@ def save(model: Qwen2VLForConditionalGeneration, tokenizer: PreTrainedTokenizerF
     model.config.dtype = torch.float32
     model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    Qwen2VLImageProcessorPil(min_pixels=56 * 56, max_pixels=56 * 56).save_pretrained(folder)
+    family = family_of(model.config)
+    pixels = (4 * family.vision.patch_size) ** 2  # two visual tokens a side
+    Qwen2VLImageProcessorPil(
+        min_pixels=pixels,
+        max_pixels=pixels,
+        patch_size=family.vision.patch_size,
+        image_mean=list(family.mean),
+        image_std=list(family.std),
+    ).save_pretrained(folder)
 
 
 def main() -> None:
     """Run the command line: pretrain and save."""
     parser = argparse.ArgumentParser(prog="rlvid.nano.model", description="Pretrain the embedded base model.")
     parser.add_argument("out", type=Path, help="the folder to write")
+    parser.add_argument("--family", choices=FAMILIES, default="qwen2_vl", help="model_type (default: %(default)s)")
     parser.add_argument("--condition", default="plain", choices=CONDITIONS, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the lessons (default: 0)")
     parser.add_argument("--steps", type=int, default=0, help="optimizer steps (default: those of the condition)")
     args = parser.parse_args()
-    save(*pretrain(args.steps, args.seed, CONDITIONS[args.condition]), args.out)
+    save(*pretrain(args.steps, args.seed, CONDITIONS[args.condition], args.family), args.out)
 
 
 if __name__ == "__main__":

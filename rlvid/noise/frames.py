@@ -52,7 +52,7 @@ class Frames(Noise):
             return clip
         order = sorted(range(len(clip.video)), key=lambda i: uniform_hash(self.seed, "frames", prompt.id, i))
         damage = FRAME_DAMAGES[self.how]
-        return Clip(damage(clip.video, order, self.severity - 1), clip.image)
+        return replace(clip, video=damage(clip.video, order, self.severity - 1))
 
 
 # A frame damage gets the video, (T, H, W, 3) uint8, a random order of its T frames, and the severity counted from 0.

@@ -1,4 +1,4 @@
-"""Check that a model is a Qwen2-VL that can be had, in a second, before anything heavy is imported or loaded."""
+"""Check that a model is of a known family and can be had, in a second, before anything heavy is imported or loaded."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import json
 from pathlib import Path
 
 from rlvid.errors import UserError
+from rlvid.policy.families import check_config
 from rlvid.registry import embedded_models, model_path
 from rlvid.utils.hub_files import fetch, is_hub_id
 
-ARCHITECTURE = "qwen2_vl"  # `model_type` in config.json
-ADVICE = "give the folder of a Qwen2-VL, or its hub id where there is a network"
+ADVICE = "give the folder of a model, or its hub id where there is a network"
 
 
 def check_model(name: str) -> None:
-    """Raise UserError unless a model is embedded, or a folder or hub id of a Qwen2-VL or of an adapter for one."""
+    """Raise UserError unless a model is one that rlvid trains, or an adapter for one.
+
+    Args:
+        name: an embedded model, a folder, or a hub id.
+    """
     if name in embedded_models():
         return
     folder = Path(model_path(name))
@@ -23,7 +27,7 @@ def check_model(name: str) -> None:
         return
     if not is_hub_id(name):
         raise UserError(f"model {name!r}: no such folder. Paths are relative to {Path.cwd()}; a hub id is OWNER/NAME")
-    _check_type(name, json.loads(fetch(name, "config.json", "model", ADVICE)))
+    check_config(name, json.loads(fetch(name, "config.json", "model", ADVICE)))
 
 
 def _check_folder(name: str, folder: Path) -> None:
@@ -35,7 +39,7 @@ def _check_folder(name: str, folder: Path) -> None:
     if not config.is_file():
         hint = "; it is a run: give one of its checkpoints" if (folder / "config.toml").is_file() else ""
         raise UserError(f"model {name!r}: the folder holds no config.json, so it is no Hugging Face model{hint}")
-    _check_type(name, _read(name, config))
+    check_config(name, _read(name, config))
 
 
 def _read(name: str, file: Path) -> dict[str, object]:
@@ -46,9 +50,3 @@ def _read(name: str, file: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise UserError(f"model {name!r}: {file} must hold one JSON object")
     return content
-
-
-def _check_type(name: str, config: dict[str, object]) -> None:
-    found = config.get("model_type", "model without model_type")
-    if found != ARCHITECTURE:
-        raise UserError(f"model {name!r} is a {found}, and rlvid trains Qwen2-VL only (model_type {ARCHITECTURE!r})")

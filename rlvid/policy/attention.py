@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from rlvid.policy.model import Policy
-from rlvid.policy.packing import Packing
+from rlvid.policy.packing import UNUSED_MASK, Packing
 from rlvid.policy.types import ModelInputs
 
 TOKENS_AT_ONCE = 64
@@ -88,10 +88,10 @@ def record_attention(
     recorder = AttentionRecorder(**vars(packing), prompt_tokens=prompt_length, layers=layers, heads=heads)
     positions = torch.arange(len(token_ids), device=device).expand(3, -1) + prompt.next_position
     with policy.precision():
-        embeds = [*policy.embed([prompt]), policy.model.get_input_embeddings()(token_ids)]
         language_model(
-            inputs_embeds=torch.cat(embeds)[None],
-            attention_mask=dict.fromkeys(language_model.config.layer_types, recorder),
+            **policy.embed([prompt]).model_arguments([policy.model.get_input_embeddings()(token_ids)]),
+            attention_mask=UNUSED_MASK,
+            attend_with=recorder,
             position_ids=torch.cat([prompt.position_ids, positions], dim=1)[:, None],
             use_cache=False,
         )

@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache, StaticCache
 
 from rlvid.policy.model import Policy
+from rlvid.policy.packing import UNUSED_MASK
 
 # (query, key, value) -> attention, and the log-sum-exp of its scores
 attention_with_lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -100,7 +101,7 @@ class SharedPrefixCache:
 
     def decode(self, tokens: Tensor) -> Tensor:
         """(R,) the next token of each row -> (R, hidden), the states after them."""
-        hidden = decode_step(self.policy, self.completion_cache, tokens, self, self.positions)
+        hidden = decode_step(self.policy, self.completion_cache, tokens, UNUSED_MASK, self.positions, attend_with=self)
         self.positions = self.positions + 1
         return hidden
 
@@ -253,8 +254,9 @@ def decode_step(
     policy: Policy,
     cache: DynamicCache | StaticCache,
     tokens: Tensor,
-    mask: Tensor | SharedPrefixCache,
+    mask: Tensor,
     positions: Tensor,
+    attend_with: SharedPrefixCache | None = None,
 ) -> Tensor:
     """Run one token of each row through the language model.
 
@@ -262,16 +264,16 @@ def decode_step(
         policy: its language model and embeddings are used.
         cache: keys and values of the row's earlier tokens; those of the new ones are added.
         tokens, positions: (R,).
-        mask: (R, 1, 1, columns) bool, or a cache with an `attend` method.
+        mask: (R, 1, 1, columns) bool.
+        attend_with: computes the attention itself, without the mask.
 
     Returns:
         (R, hidden), the states after the tokens.
     """
-    language_model = policy.model.model.language_model
-    layer_types = language_model.config.layer_types
-    return language_model(
+    return policy.model.model.language_model(
         inputs_embeds=policy.model.get_input_embeddings()(tokens[:, None]),
-        attention_mask=dict.fromkeys(layer_types, mask) if isinstance(mask, SharedPrefixCache) else mask,
+        attention_mask=mask,
+        attend_with=attend_with,
         position_ids=positions.expand(3, -1)[:, :, None],
         past_key_values=cache,
         use_cache=True,

@@ -1,39 +1,80 @@
-"""Turn a prompt's text and frames into what a Qwen2-VL reads: token ids, patches and grids."""
+"""Turn a prompt's text and frames into what a model reads: token ids, patches and grids."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, Qwen2VLConfig
+from transformers import PreTrainedTokenizerBase
 
 from rlvid.errors import UserError
-from rlvid.types import Prompt
+from rlvid.policy.families import Family, Segment
 from rlvid.video.pixels import patchify
+from rlvid.video.read import Clock
 
 TEXT_KIND, IMAGE_KIND, VIDEO_KIND = 0, 1, 2  # of a token
+VIDEO_BLOCK = "<|vision_start|><|video_pad|><|vision_end|>"  # a video in a chat template
 
 
-def chat_token_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, media_kinds: Sequence[str]) -> list[int]:
-    """Return the tokens of a prompt in the chat template, with one placeholder for each "video" or "image"."""
-    content = [{"type": kind} for kind in media_kinds] + [{"type": "text", "text": prompt.text}]
-    return tokenizer.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True, return_dict=False
+def media_segments(
+    kinds: Sequence[str], grids: Tensor, clock: Clock | None, family: Family, sample: str
+) -> list[list[Segment]]:
+    """Return the segments of each video or image.
+
+    Args:
+        kinds: "video" or "image", for each of M media.
+        grids: (M, 3), in visual tokens.
+        clock: of the video's frames; None if unknown.
+        family: the model's.
+        sample: the id of the prompt, for errors.
+
+    Raises:
+        UserError: if the model reads the times of frames and they are unknown.
+    """
+    try:
+        return [
+            family.video_segments((t, h, w), clock) if kind == "video" else [Segment((t, h, w))]
+            for kind, (t, h, w) in zip(kinds, grids.tolist(), strict=True)
+        ]
+    except UserError as error:
+        raise UserError(f"sample {sample}: {error}") from error
+
+
+def chat_token_ids(tokenizer: PreTrainedTokenizerBase, text: str, media: Mapping[str, Sequence[Segment]]) -> list[int]:
+    """Return the tokens of a prompt in the chat template, with one placeholder for each segment.
+
+    As in the published processors, a video's segments take the place of its start token, placeholder and end token
+    before the text is tokenized.
+
+    Args:
+        tokenizer: with the chat template.
+        text: of the message; it comes after the media.
+        media: "video" and "image" -> segments.
+    """
+    content = [{"type": kind} for kind in media] + [{"type": "text", "text": text}]
+    chat = tokenizer.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
     )
+    if "video" in media:
+        blocks = "".join(segment.text + VIDEO_BLOCK for segment in media["video"])
+        chat = chat.replace(VIDEO_BLOCK, blocks, 1)
+    return tokenizer(chat, add_special_tokens=False)["input_ids"]
 
 
 def expand_placeholders(
-    token_ids: Sequence[int], grids: Tensor, config: Qwen2VLConfig, prompt: Prompt
+    token_ids: Sequence[int], segments: Sequence[Segment], config: Any, sample: str
 ) -> tuple[Tensor, Tensor]:
-    """Repeat the placeholder of each video or image once per visual token.
+    """Repeat the placeholder of each segment once per visual token.
 
     Args:
-        token_ids: a prompt's tokens, with M placeholders.
-        grids: (M, 3), in patches.
+        token_ids: a prompt's tokens, with one placeholder for each segment.
+        segments: of all videos and images.
         config: the model's.
-        prompt: named in errors.
+        sample: the id of the prompt, for errors.
 
     Returns:
         (L,) token ids, and (L,) kinds: `TEXT_KIND`, `IMAGE_KIND` or `VIDEO_KIND`.
@@ -42,9 +83,9 @@ def expand_placeholders(
         UserError: if the prompt's own text contains a placeholder.
     """
     kind_of = {config.image_token_id: IMAGE_KIND, config.video_token_id: VIDEO_KIND}
-    if sum(token in kind_of for token in token_ids) != len(grids):
-        raise UserError(f"sample {prompt.id}: its text contains a reserved vision token; remove it from the record")
-    visual_tokens = iter(merged_grid(grids, config).prod(-1).tolist())  # of each video or image
+    if sum(token in kind_of for token in token_ids) != len(segments):
+        raise UserError(f"sample {sample}: its text contains a reserved vision token; remove it from the record")
+    visual_tokens = iter(prod(segment.grid) for segment in segments)
     expanded: list[int] = []
     for token in token_ids:
         expanded += [token] * next(visual_tokens) if token in kind_of else [token]
@@ -52,39 +93,41 @@ def expand_placeholders(
     return torch.tensor(expanded), torch.tensor(kinds, dtype=torch.int)
 
 
-def merged_grid(grids: Tensor, config: Qwen2VLConfig) -> Tensor:
+def merged_grid(grids: Tensor, config: Any) -> Tensor:
     """(M, 3) grids in patches -> (M, 3) grids in visual tokens, each of which stands for a block of patches."""
     merge = config.vision_config.spatial_merge_size
     return grids // torch.tensor([1, merge, merge], device=grids.device)
 
 
-def media_patches(media: Sequence[np.ndarray], config: Qwen2VLConfig, device: torch.device) -> tuple[Tensor, Tensor]:
+def media_patches(media: Sequence[np.ndarray], family: Family, device: torch.device) -> tuple[Tensor, Tensor]:
     """Cut frames into patches.
 
     Args:
         media: M videos, (T, H, W, 3) uint8, and images, (H, W, 3) uint8.
-        config: the model's.
+        family: the model's.
         device: where the patches are made.
 
     Returns:
         (patches, values per patch) of all media, on the device, and (M, 3) grids in patches, on the CPU.
     """
     if not media:
-        return torch.zeros(0, values_per_patch(config), device=device), torch.zeros(0, 3, dtype=torch.long)
-    vision = config.vision_config
+        return torch.zeros(0, values_per_patch(family), device=device), torch.zeros(0, 3, dtype=torch.long)
+    vision = family.vision
     patches, grids = [], []
     for frames in media:
         frames = frames.reshape(-1, *frames.shape[-3:])  # (T, H, W, 3), T = 1 for an image
         contiguous = np.ascontiguousarray(frames)  # a reversed view has negative strides, which torch does not take
         pinned = torch.tensor(contiguous, pin_memory=device.type == "cuda")
         pixels = pinned.to(device, non_blocking=True)
-        rows, grid = patchify(pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size)
+        rows, grid = patchify(
+            pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, family.mean, family.std
+        )
         patches.append(rows)
         grids.append(grid)
     return torch.cat(patches), torch.tensor(grids)
 
 
-def values_per_patch(config: Qwen2VLConfig) -> int:
+def values_per_patch(family: Family) -> int:
     """Return the number of values of a patch."""
-    vision = config.vision_config
+    vision = family.vision
     return vision.in_channels * vision.temporal_patch_size * vision.patch_size**2

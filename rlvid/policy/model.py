@@ -1,4 +1,4 @@
-"""The policy: a Qwen2-VL model, its tokenizer, and the encoding of prompts with video."""
+"""The policy: a vision-language model, its tokenizer, and the encoding of prompts with video."""
 
 from __future__ import annotations
 
@@ -8,20 +8,29 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, Qwen2VLForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rlvid.config import TrainConfig, VideoConfig
 from rlvid.distributed import uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy import lora
 from rlvid.policy.critic import Critic
+from rlvid.policy.embeds import PromptEmbeds, vision_features
 from rlvid.policy.encoding import (
     chat_token_ids,
     expand_placeholders,
     media_patches,
+    media_segments,
     merged_grid,
     values_per_patch,
 )
+from rlvid.policy.families import check_config, family_of
 from rlvid.policy.logprobs import token_logps
 from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
 from rlvid.policy.packing import packed_hidden_states, pad_completions, register_packed_attention
@@ -37,7 +46,7 @@ VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|imag
 
 
 class Policy(nn.Module):
-    """A Qwen2-VL model that scores completions, and with a critic also predicts their return.
+    """A model that scores completions, and with a critic also predicts their return.
 
     Args:
         model: with packed attention (see `packing.register_packed_attention`).
@@ -47,6 +56,7 @@ class Policy(nn.Module):
         vision_cache: features of the vision tower, if the tower is frozen.
 
     Attributes:
+        family: what is particular to the model's family.
         critic: the value head, None without one; set after construction.
         banned_token_ids: tokens that are never sampled.
     """
@@ -55,7 +65,7 @@ class Policy(nn.Module):
 
     def __init__(
         self,
-        model: Qwen2VLForConditionalGeneration,
+        model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         frames: FrameCache,
         bf16: bool = False,
@@ -63,6 +73,7 @@ class Policy(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
+        self.family = family_of(model.config)
         self.tokenizer = tokenizer
         self.frames = frames
         self.bf16 = bf16
@@ -85,7 +96,7 @@ class Policy(nn.Module):
             seed: of a new adapter's weights.
 
         Raises:
-            UserError: if there is no such Qwen2-VL model, or an adapter is to be added to an adapter.
+            UserError: if there is no such model, if its family is unknown, or an adapter is to be added to an adapter.
         """
         model, tokenizer = _load_pretrained(name, train)
         register_packed_attention(model)
@@ -100,7 +111,8 @@ class Policy(nn.Module):
         vision_cache = VisionFeatureCache(model, video, bf16) if vision_tower_is_frozen(model) else None
         if bf16 and not uses_deepspeed():  # DeepSpeed requires weights of one dtype
             cast_frozen_to_bf16(model)
-        return cls(model, tokenizer, FrameCache(video), bf16, vision_cache)
+        frames = FrameCache(video, family_of(model.config).image_factor)
+        return cls(model, tokenizer, frames, bf16, vision_cache)
 
     @property
     def device(self) -> torch.device:
@@ -115,7 +127,7 @@ class Policy(nn.Module):
         """Load the weights that `save` wrote."""
         if lora.has_adapter(self.model):
             return lora.load_adapter(self.model, folder)
-        saved = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+        saved = type(self.model).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         self.model.load_state_dict(saved.state_dict())
 
     def save(self, folder: Path) -> None:
@@ -131,19 +143,20 @@ class Policy(nn.Module):
             clip: replaces the prompt's own frames, as for an altered view; None reads them.
 
         Raises:
-            UserError: if the prompt's text contains a reserved vision token.
+            UserError: if the prompt's text contains a reserved vision token, or the model reads the times of frames and
+                they are unknown.
             BadVideo: if the frames cannot be read.
         """
         clip = self.frames(prompt) if clip is None else clip
         available = {"video": clip.video, "image": clip.image}
         media = {kind: frames for kind, frames in available.items() if frames is not None}
         config = self.model.config
-        pixel_values, grids = media_patches(list(media.values()), config, self.device)
-        token_ids = chat_token_ids(self.tokenizer, prompt, list(media))
-        input_ids, kinds = expand_placeholders(token_ids, grids, config, prompt)
-        position_ids, next_position = mrope_position_ids(
-            kinds, merged_grid(grids, config), uses_transformers_positions(config)
-        )
+        pixel_values, grids = media_patches(list(media.values()), self.family, self.device)
+        by_medium = media_segments(list(media), merged_grid(grids, config), clip.clock, self.family, prompt.id)
+        segments = [segment for medium in by_medium for segment in medium]
+        token_ids = chat_token_ids(self.tokenizer, prompt.text, dict(zip(media, by_medium, strict=True)))
+        input_ids, kinds = expand_placeholders(token_ids, segments, config, prompt.id)
+        position_ids, next_position = mrope_position_ids(kinds, segments, uses_transformers_positions(config))
         return ModelInputs(
             input_ids=input_ids.to(self.device),
             position_ids=position_ids.to(self.device),
@@ -153,8 +166,8 @@ class Policy(nn.Module):
             media=[self.vision_cache.lookup(frames) for frames in media.values()] if self.vision_cache else (),
         )
 
-    def embed(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
-        """Return (L, hidden) input embeddings for each prompt, visual tokens replaced by vision features.
+    def embed(self, prompts: Sequence[ModelInputs]) -> PromptEmbeds:
+        """Return the input embeddings of each prompt, visual tokens replaced by vision features.
 
         With gradients, a vision tower that is trained runs even if no prompt has media, on a tiny black image whose
         result is multiplied by 0: its weights then have a gradient on every rank, and collectives match.
@@ -162,14 +175,16 @@ class Policy(nn.Module):
         config = self.model.config
         token_ids = torch.cat([prompt.input_ids for prompt in prompts])
         hidden = self.model.get_input_embeddings()(token_ids)
+        is_visual = (token_ids == config.video_token_id) | (token_ids == config.image_token_id)
+        deepstack: Sequence[Tensor] = ()
         with_media = [prompt for prompt in prompts if len(prompt.grid_thw)]
         if with_media:
-            is_visual = (token_ids == config.video_token_id) | (token_ids == config.image_token_id)
-            features = self.vision_features(with_media)
+            features, *deepstack = self.vision_features(with_media).split(hidden.shape[1], dim=1)
             hidden = hidden.masked_scatter(is_visual[:, None], features.to(hidden.dtype))
         elif torch.is_grad_enabled() and not self.vision_cache:
             hidden = hidden + 0 * self._dummy_vision_forward().to(hidden.dtype)
-        return list(hidden.split([len(prompt.input_ids) for prompt in prompts]))
+        lengths = [len(prompt.input_ids) for prompt in prompts]
+        return PromptEmbeds(list(hidden.split(lengths)), list(is_visual.split(lengths)), deepstack)
 
     def forward(
         self,
@@ -220,7 +235,7 @@ class Policy(nn.Module):
             raise UserError(f"the model's scores for sample {prompt.id} do not change when its pixels are blanked")
 
     def vision_features(self, prompts: Sequence[ModelInputs]) -> Tensor:
-        """Return (visual tokens, hidden) features of all media of the prompts.
+        """Return (visual tokens, hidden * (1 + levels)) features of all media of the prompts (see `embeds`).
 
         A frozen tower encodes each video or image by itself and only once; a trained one encodes all in one call.
         """
@@ -228,31 +243,36 @@ class Policy(nn.Module):
             return torch.cat(self.vision_cache.features(prompts))
         patches = torch.cat([prompt.pixel_values for prompt in prompts])
         grids = torch.cat([prompt.grid_thw for prompt in prompts])
-        return torch.cat(list(self.model.model.get_image_features(patches, grids).pooler_output))
+        return torch.cat(vision_features(self.model, patches, grids))
 
     def _dummy_vision_forward(self) -> Tensor:
-        """(1, hidden): the vision tower's features of the smallest black image."""
-        merge = self.model.config.vision_config.spatial_merge_size
-        patches = torch.zeros(merge**2, values_per_patch(self.model.config), device=self.device)
+        """(1, hidden): the vision tower's features of the smallest black image, summed over the levels of DeepStack."""
+        merge = self.family.vision.spatial_merge_size
+        patches = torch.zeros(merge**2, values_per_patch(self.family), device=self.device)
         grid = torch.tensor([[1, merge, merge]], device=self.device)
-        return self.model.model.get_image_features(patches, grid).pooler_output[0]
+        [features] = vision_features(self.model, patches, grid)
+        return features.unflatten(1, (1 + self.family.deepstack_levels, -1)).sum(1)
 
 
-def _load_pretrained(name: str, train: TrainConfig) -> tuple[Qwen2VLForConditionalGeneration, PreTrainedTokenizerBase]:
+def _load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """A model in float32 and its tokenizer; an adapter in the folder is merged."""
     path = model_path(name)
     try:
         base = lora.base_model_of(path)
-        model = Qwen2VLForConditionalGeneration.from_pretrained(
+        check_config(name, AutoConfig.from_pretrained(base, trust_remote_code=False).to_dict())
+        model = AutoModelForImageTextToText.from_pretrained(
             base,
+            trust_remote_code=False,
             dtype=torch.float32,
             attn_implementation=train.attn_implementation,
             use_safetensors=True,  # a pickle can run code
         )
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except UserError:
+        raise
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"model {name!r} cannot be loaded as a Qwen2-VL folder or hub id: {reason}") from error
+        raise UserError(f"model {name!r} cannot be loaded as a folder or hub id: {reason}") from error
     if base != path:
         if train.lora_r:
             raise UserError(

@@ -1,24 +1,30 @@
-"""M-RoPE: the positions of a prompt's tokens in time, height and width (Qwen2-VL, arXiv:2409.12191)."""
+"""M-RoPE: the positions of a prompt's tokens in time, height and width (arXiv:2409.12191)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rlvid.policy.families import Segment
+
 # In the config.json of a model that was trained with the positions of transformers.
 TRANSFORMERS_POSITIONS = {"rlvid_text_after_media": "side"}
 
 
-def mrope_position_ids(kinds: Tensor, grids: Tensor, like_transformers: bool = False) -> tuple[Tensor, int]:
+def mrope_position_ids(
+    kinds: Tensor, segments: Sequence[Segment], like_transformers: bool = False
+) -> tuple[Tensor, int]:
     """Compute the positions of a prompt's tokens.
 
-    Text tokens count up on all three axes. A video or an image counts its steps in time, its rows and its columns from
-    the position where it begins. The text after it continues after the largest of the three, as in the published code
-    and in vLLM. transformers (5.23) continues after the larger of rows and columns; this differs only if a video has
-    more steps in time than its frames have rows and columns of tokens.
+    Text tokens count up on all three axes. A segment, which is a video, a part of it or an image, counts its steps in
+    time, its rows and its columns from the position where it begins. Steps may be a broken number of positions apart:
+    each is rounded down, in float64 as in vLLM. The text after a segment continues after the largest of its positions,
+    as in the published code and in vLLM. transformers (5.23) continues after the larger of rows and columns; this
+    differs only if a segment is longer in time than it has rows and columns.
 
     Two text tokens, a video of 3 steps with 1 row and 2 columns, and another text token:
 
@@ -29,20 +35,20 @@ def mrope_position_ids(kinds: Tensor, grids: Tensor, like_transformers: bool = F
 
     Args:
         kinds: (L,), 0 for text and another number for each kind of media.
-        grids: (M, 3), the visual tokens of each video or image in time, height and width.
+        segments: of all videos and images, with text between any two.
         like_transformers: continue as transformers does.
 
     Returns:
         (3, L) positions, and the position of the token that comes next.
     """
     parts = [torch.zeros(3, 0, dtype=torch.long)]
-    position, next_grid = 0, iter(grids.tolist())
+    position, remaining = 0, iter(segments)
     for kind, run in groupby(kinds.tolist()):
         if kind:
-            time, rows, columns = next(next_grid)
-            axes = torch.arange(time), torch.arange(rows), torch.arange(columns)
-            parts.append(position + torch.cartesian_prod(*axes).T)
-            position += max(rows, columns) if like_transformers else max(time, rows, columns)
+            (time, rows, columns), _, pace = next(remaining)
+            steps = (torch.arange(time, dtype=torch.float64) * pace).long()
+            parts.append(position + torch.cartesian_prod(steps, torch.arange(rows), torch.arange(columns)).T)
+            position += max(rows, columns) if like_transformers else max(int(steps[-1]) + 1, rows, columns)
         else:
             end = position + len(list(run))
             parts.append(torch.arange(position, end).expand(3, -1))

@@ -28,6 +28,7 @@ Attention is computed in two calls, so that no completion is ever multiplied wit
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,9 +38,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
-from transformers.models.qwen2_vl.modeling_qwen2_vl import Qwen2VLForConditionalGeneration, eager_attention_forward
 
 from rlvid.policy.types import CompletionTokens, ModelInputs
 
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 
 # The prompt part has a multiple of so many columns: kernels sum keys that do not fill a vector in another order.
 VECTOR_WIDTH = 16
+
+# The attention mask beside `attend_with`. transformers passes a mask of four dimensions on as it is; this one is empty,
+# so that attention that used it would fail and not be wrong.
+UNUSED_MASK = torch.zeros(0, 0, 0, 0, dtype=torch.bool)
 
 
 def packed_hidden_states(
@@ -63,13 +68,13 @@ def packed_hidden_states(
     embed_tokens = policy.model.get_input_embeddings()
     tokens = [torch.tensor([t for completion in group for t in completion], device=device) for group in completions]
     prompt_embeds = policy.embed(prompts)
-    row_embeds = [torch.cat([embeds, embed_tokens(ids)]) for embeds, ids in zip(prompt_embeds, tokens, strict=True)]
     row_positions = [_position_ids(*row) for row in zip(prompts, completions, strict=True)]  # (3, row's tokens) each
     packing = Packing.build([len(prompt.input_ids) for prompt in prompts], completions, device)
 
     hidden = language_model(
-        inputs_embeds=pad_sequence(row_embeds, batch_first=True),
-        attention_mask=dict.fromkeys(language_model.config.layer_types, packing),
+        **prompt_embeds.model_arguments([embed_tokens(ids) for ids in tokens]),
+        attention_mask=UNUSED_MASK,
+        attend_with=packing,
         position_ids=pad_sequence([p.T for p in row_positions], batch_first=True).permute(2, 0, 1).to(device),
         use_cache=False,
     ).last_hidden_state  # (rows, L, hidden)
@@ -109,7 +114,7 @@ def _predicting_columns(prompt_length: int, completions: Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class Packing:
-    """Where prompts and completions are in packed rows. Passed to the model in place of an attention mask.
+    """Where prompts and completions are in packed rows. Given to the model's layers as `attend_with`.
 
     Shapes: N rows of L columns; G completions in the largest group, where smaller groups count empty ones; C tokens in
     the longest completion; S columns that cover every prompt.
@@ -230,11 +235,15 @@ def _output_index(completion_index: Tensor, is_token: Tensor, row_length: int, p
     return from_prompt.scatter(0, completion_index[is_token], from_completions)
 
 
-def register_packed_attention(model: Qwen2VLForConditionalGeneration) -> None:
-    """Make a Qwen2-VL's language model accept a `Packing` in place of an attention mask."""
+def register_packed_attention(model: PreTrainedModel) -> None:
+    """Make a language model accept the keyword argument `attend_with`, such as a `Packing` (see `attend_packed`).
+
+    transformers hands keyword arguments that it does not know down to the attention function of every layer.
+    """
     config = model.model.language_model.config
     original, name = config._attn_implementation, f"{config._attn_implementation}_packed"
-    attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(original, eager_attention_forward)
+    eager = sys.modules[type(model).__module__].eager_attention_forward  # every model has one of its own
+    attention_function = ALL_ATTENTION_FUNCTIONS.get_interface(original, eager)
     ALL_ATTENTION_FUNCTIONS.register(name, partial(attend_packed, attention_function))
     ALL_MASK_ATTENTION_FUNCTIONS.register(name, ALL_MASK_ATTENTION_FUNCTIONS[original])
     config._attn_implementation = name
@@ -247,11 +256,15 @@ def attend_packed(
     key: Tensor,
     value: Tensor,
     mask: Any,
+    attend_with: Any = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    """An attention function for transformers: a mask with an `attend` method computes the attention itself."""
-    if hasattr(mask, "attend"):
-        return mask.attend(module.layer_idx, query, key, value, kwargs.get("scaling")), None
+    """An attention function for transformers: `attend_with`, if given, computes the attention itself, without a mask.
+
+    Its method is attend(layer, query, key, value, scale), as `Packing.attend`.
+    """
+    if attend_with is not None:
+        return attend_with.attend(module.layer_idx, query, key, value, kwargs.get("scaling")), None
     return original(module, query, key, value, mask, **kwargs)
 
 

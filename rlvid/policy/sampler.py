@@ -106,7 +106,7 @@ class Sampler:
             attention_mask = _pad_left([torch.ones_like(prompt.input_ids) for prompt in inputs])
             positions = _pad_left([prompt.position_ids.T for prompt in inputs])  # (P, L, 3)
             hidden = self.policy.model.model.language_model(
-                inputs_embeds=_pad_left(embeds),
+                **embeds.model_arguments(padding_side="left"),
                 attention_mask=attention_mask,
                 position_ids=positions.permute(2, 0, 1),
                 past_key_values=cache,

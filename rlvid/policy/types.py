@@ -18,7 +18,7 @@ class CachedMedia:
     """A video or an image whose features under a frozen vision tower are cached on disk."""
 
     path: Path  # the feature file
-    features: Tensor | None  # (visual tokens, hidden), or None until they are computed
+    features: Tensor | None  # (visual tokens, width), or None until they are computed
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, Qwen2VLForConditionalGeneration
+from transformers import PreTrainedModel
 
 from rlvid.config import VideoConfig
+from rlvid.policy.embeds import vision_features
+from rlvid.policy.families import family_of
 from rlvid.policy.types import CachedMedia, ModelInputs
 from rlvid.video.store import Store
 
@@ -34,13 +36,15 @@ class VisionFeatureCache:
         bf16: whether the tower runs under autocast to bfloat16.
 
     Attributes:
+        width: numbers of a visual token, hidden * (1 + levels) (see `embeds`).
         hits: number of videos and images whose features were read from the cache.
         misses: number of those that the tower encoded.
         rebuilt: number of damaged cache files that were deleted.
     """
 
-    def __init__(self, model: Qwen2VLForConditionalGeneration, video: VideoConfig, bf16: bool) -> None:
-        self.tower, self.hidden_size = model.model.get_image_features, model.config.text_config.hidden_size
+    def __init__(self, model: PreTrainedModel, video: VideoConfig, bf16: bool) -> None:
+        self.model = model
+        self.width = model.config.text_config.hidden_size * (1 + family_of(model.config).deepstack_levels)
         self.dtype = torch.bfloat16 if bf16 else torch.float32
         self.store = Store(video, "feature")
         self.tower_hash = hash_of_tower(model.model.visual)
@@ -54,7 +58,7 @@ class VisionFeatureCache:
 
     @torch.no_grad()
     def features(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
-        """Return (visual tokens, hidden) features of all videos and images of all prompts, in order.
+        """Return (visual tokens, width) features of all videos and images of all prompts, in order.
 
         What is not in the cache yet is encoded and stored.
         """
@@ -68,7 +72,8 @@ class VisionFeatureCache:
             if media.features is None:
                 self.misses += 1
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-                    media.features = self.tower(patches, grid[None]).pooler_output[0].to(self.dtype)
+                    [features] = vision_features(self.model, patches, grid[None])
+                media.features = features.to(self.dtype)
                 self._write(media.path, media.features)
             yield media.features.to(device)
 
@@ -87,14 +92,14 @@ class VisionFeatureCache:
             return None
         self.hits += 1
         self.store.touch(path)
-        return torch.frombuffer(values, dtype=self.dtype).view(-1, self.hidden_size)
+        return torch.frombuffer(values, dtype=self.dtype).view(-1, self.width)
 
     def _write(self, path: Path, features: Tensor) -> None:
         values = _to_bytes(features)
         self.store.write(path, len(values), lambda file: file.write(_digest(values) + values))
 
 
-def vision_tower_is_frozen(model: Qwen2VLForConditionalGeneration) -> bool:
+def vision_tower_is_frozen(model: PreTrainedModel) -> bool:
     """Return whether no parameter of the vision tower is trainable."""
     return not any(parameter.requires_grad for parameter in model.model.visual.parameters())
 

@@ -33,6 +33,8 @@ class VLLMSampler:
     """Samples completions as `Sampler` does, with the policy's vLLM engine."""
 
     def __init__(self, policy: Policy, config: TrainConfig, timer: PhaseTimer) -> None:
+        if not policy.family.runs_in_vllm:
+            raise UserError(f"train.use_vllm: {policy.family.name} has not been tried with vLLM; turn it off")
         self.policy, self.config, self.timer = policy, config, timer
         self.engine = Engine.of(policy, config)
 
@@ -64,7 +66,7 @@ class Engine:
     """The vLLM engine of one policy. A process has one at a time, because vLLM keeps global state.
 
     Attributes:
-        versions: of the policy's parameters when the engine last took them over.
+        fingerprint: of the policy's weights when the engine last took them over.
     """
 
     current: ClassVar[Engine | None] = None
@@ -97,17 +99,17 @@ class Engine:
             limit_mm_per_prompt={"image": 1, "video": 1},
             logprobs_mode="processed_logprobs",  # at the sampling temperature, as the learner's are
         )
-        self.versions: tuple[int, ...] = ()
+        self.fingerprint: tuple[float, ...] = ()
 
     def sync_weights(self) -> None:
         """Take over the policy's weights if they have changed, an adapter merged in."""
-        versions = tuple(parameter._version for parameter in self.model.parameters())
-        if versions != self.versions:
+        fingerprint = weights_fingerprint(self.model)
+        if fingerprint != self.fingerprint:
             self.llm.collective_rpc("reload_weights", kwargs={"weights_iterator": lora.merged_weights(self.model)})
             self.llm.apply_model(repack_tied_head)
             self.llm.reset_prefix_cache()
             self.llm.llm_engine.reset_encoder_cache()
-            self.versions = versions
+            self.fingerprint = fingerprint
 
     def sampling_params(self, config: TrainConfig) -> Any:
         """Return vLLM's parameters for sampling a group."""
@@ -122,6 +124,16 @@ class Engine:
             logprobs=0,  # of the sampled token only
             detokenize=False,
         )
+
+
+def weights_fingerprint(model: torch.nn.Module) -> tuple[float, ...]:
+    """Return numbers that change whenever a weight does: the sum of each parameter, in float64.
+
+    The version that torch counts for a parameter does not do: DeepSpeed writes weights without moving it, and vLLM then
+    samples from those of the first step.
+    """
+    sums = [parameter.detach().sum(dtype=torch.float64) for parameter in model.parameters()]
+    return tuple(torch.stack(sums).tolist())
 
 
 def repack_tied_head(model: Any) -> None:

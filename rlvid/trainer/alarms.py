@@ -5,6 +5,8 @@ truncation  most completions are cut off by the length limit
 hacking     a reward rises while accuracy falls: on a held-out level compared with the best evaluation so far, accuracy
             lower by more than two standard errors; or in training, the last ten steps compared with the best ten,
             both differences larger than three standard errors
+mismatch    completions have other log-probabilities under the learner than the sampler drew them with, on average over
+            the tokens of a step: stale weights, or other inputs. The limits are those of the parity gate
 
 A reward that pays only right answers, such as one behind a gate, falls with accuracy: it is taken per right answer.
 """
@@ -17,6 +19,8 @@ from dataclasses import dataclass
 from statistics import fmean, variance
 
 from rlvid.answer import extract_thought
+from rlvid.policy.parity import SAMPLER_TOLERANCE
+from rlvid.trainer.metrics import MISMATCH
 from rlvid.trainer.records import GroupRecord
 
 MAJORITY = 0.5
@@ -36,7 +40,11 @@ class Alarm:
 
 
 def detect_alarms(
-    metrics: Metrics, records: Sequence[GroupRecord], previous: Sequence[Metrics], level_sizes: Mapping[str, int]
+    metrics: Metrics,
+    records: Sequence[GroupRecord],
+    previous: Sequence[Metrics],
+    level_sizes: Mapping[str, int],
+    bf16: bool = False,
 ) -> list[Alarm]:
     """The alarms of a step.
 
@@ -44,8 +52,9 @@ def detect_alarms(
         metrics, records: of the step.
         previous: metrics of the steps before it.
         level_sizes: level -> number of questions, for each level that was evaluated at this step.
+        bf16: whether the model computes in bfloat16.
     """
-    alarms = [*collapse(records), *truncation(metrics, records)] if records else []
+    alarms = [*collapse(records), *truncation(metrics, records), *mismatch(metrics, bf16)] if records else []
     for level, questions in level_sizes.items():
         alarms += evaluation_hacking(level, metrics, previous, questions, records)
     return alarms + (training_hacking([*previous, metrics], records) if records else [])
@@ -69,6 +78,15 @@ def truncation(metrics: Metrics, records: Sequence[GroupRecord]) -> list[Alarm]:
         return []
     sample = next(r.id for r in records if not all(r.finished))
     return [Alarm("truncation", f"{share:.0%} of the completions are cut off by train.max_completion_length", sample)]
+
+
+def mismatch(metrics: Metrics, bf16: bool) -> list[Alarm]:
+    """What is learnt from was not sampled from these weights and inputs. Demonstrations are not sampled."""
+    difference, limit = metrics.get(f"{MISMATCH}/mean", 0.0), SAMPLER_TOLERANCE[bf16]
+    if difference <= limit:
+        return []
+    words = f"log-probabilities of the sampler and the learner differ by {difference:.2g} nats a token"
+    return [Alarm("mismatch", f"{words}, more than {limit:g}")]
 
 
 def evaluation_hacking(

@@ -157,7 +157,7 @@ class Trainer(TrainerSetup):
         sizes = {level: len(read_jsonl(self.folder.eval_path(level, number))) for level in levels}
         compared = sizes or number % WINDOW == 0
         previous = read_jsonl(self.folder.path / "metrics.jsonl") if compared else []
-        return detect_alarms(metrics, rollout.records, previous, sizes)
+        return detect_alarms(metrics, rollout.records, previous, sizes, self.policy.bf16)
 
     def finish(self) -> dict[str, float]:
         """Show the results and mark the run as done; return the last step's metrics.

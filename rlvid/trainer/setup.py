@@ -25,6 +25,7 @@ from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
+from rlvid.policy.parity import probes, require_parity
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import SAMPLERS
 from rlvid.registry import embedded_models
@@ -243,15 +244,17 @@ class TrainerSetup:
         )
 
     def _decode_ahead(self, prompts: Iterable[Prompt]) -> None:
-        """Decode into the cache what this process will need; refuse bad clips, and a model that ignores pixels."""
+        """Decode into the cache what this process will need; refuse bad clips and a model that sees something else."""
         needed = list(prompts)
         mine = {needed[i].id: needed[i] for i in prompt_share(needed, self.folder.rank, self.folder.world_size)}
         bad = self.policy.frames.warm(list(mine.values()), progress=self.folder.is_main)
         if bad and self.config.video.on_bad_video == "error":
             raise bad[0]
         unreadable = {error.sample for error in bad}
-        if len(bad) < len(mine):
-            self.policy.check_pixels_matter(next(p for p in mine.values() if p.id not in unreadable))
+        readable = [prompt for prompt in mine.values() if prompt.id not in unreadable]
+        if readable:
+            self.policy.check_pixels_matter(readable[0])
+            require_parity(self.policy, probes(readable), self.config.train)
 
 
 def build_reference(policy: Policy, config: Config) -> Reference:

@@ -1,7 +1,8 @@
 """Cache resized frames on disk, so that each clip is decoded once per machine for all epochs and runs.
 
-There is one .npy file per clip, opened memory-mapped. Its name is a hash of the video file's identity (path, size,
-modification time) and of the settings that choose and resize its frames.
+There is one file per clip: the .npy of its frames, opened memory-mapped, and after it the .npy of their clock. Its name
+is a hash of the video file's identity (path, size, modification time) and of the settings that choose and resize its
+frames.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 import numpy as np
 from rich.console import Console
@@ -19,16 +21,29 @@ from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.decode import Decoder
-from rlvid.video.read import BadVideo, check_file, read_image, read_with_decord, read_with_pyav, split_time_span
-from rlvid.video.resize import read_resized, resize
+from rlvid.video.read import (
+    BadVideo,
+    Clock,
+    Frames,
+    check_file,
+    read_image,
+    read_with_decord,
+    read_with_pyav,
+    split_time_span,
+)
+from rlvid.video.resize import IMAGE_FACTOR, read_resized, resize
 from rlvid.video.store import Store
 from rlvid.video.views import Clip
 
-READERS = partial(read_resized, read_with_decord), partial(read_resized, read_with_pyav)
+READERS = read_with_decord, read_with_pyav
 
 
 class FrameCache:
     """Returns the pixels of prompts at the size at which they are shown, from the disk cache or by decoding.
+
+    Args:
+        video: how frames are chosen and resized, and the cache's folder.
+        image_factor: pixels on each side of the model's visual tokens.
 
     Attributes:
         hits: number of clips read from the cache.
@@ -38,9 +53,10 @@ class FrameCache:
         failures: number of files that cannot be read; each is tried once.
     """
 
-    def __init__(self, video: VideoConfig) -> None:
-        self.video = video
-        self.decoder = Decoder(video, READERS)
+    def __init__(self, video: VideoConfig, image_factor: int = IMAGE_FACTOR) -> None:
+        self.video, self.image_factor = video, image_factor
+        decord, pyav = (partial(read_resized, reader, factor=image_factor) for reader in READERS)
+        self.decoder = Decoder(video, (decord, pyav))
         self.store = Store(video, "frame")
         self.hits = self.misses = self.rebuilt = 0
         self.bad_files: dict[str, str] = {}  # path -> what is wrong with it
@@ -63,7 +79,7 @@ class FrameCache:
             except BadVideo as error:
                 self.bad_files[error.path] = error.reason
                 raise
-            return Clip(video, image)
+            return Clip(image=image) if video is None else Clip(video.pixels, image, video.clock)
 
     def warm(self, prompts: Iterable[Prompt], progress: bool = False) -> list[BadVideo]:
         """Decode all videos that are not cached yet, in parallel.
@@ -107,7 +123,7 @@ class FrameCache:
         """End the decoding processes. The next video that must be decoded starts them again."""
         self.decoder.close()
 
-    def _load_video(self, sample: str, path: str) -> np.ndarray:
+    def _load_video(self, sample: str, path: str) -> Frames:
         self._raise_if_known_bad(sample, path)
         cache_path = self._cache_path(sample, path)
         cached = self._open(cache_path)
@@ -124,7 +140,7 @@ class FrameCache:
         self._raise_if_known_bad(sample, path)
         image = read_image(sample, path)
         try:
-            return resize(image[None], self.video)[0]
+            return resize(image[None], self.video, self.image_factor)[0]
         except UserError as error:
             raise BadVideo(sample, path, str(error)) from error
 
@@ -139,15 +155,18 @@ class FrameCache:
         file, video = Path(name).resolve(), self.video
         status = file.stat()
         sampling = video.fps, video.min_frames, video.max_frames, *span
-        size = video.resized_height, video.resized_width, video.min_pixels, video.max_pixels
-        return self.store.path_for(str(file), status.st_size, status.st_mtime_ns, sampling, size)
+        size = video.resized_height, video.resized_width, video.min_pixels, video.max_pixels, self.image_factor
+        return self.store.path_for("with clock", str(file), status.st_size, status.st_mtime_ns, sampling, size)
 
-    def _open(self, cache_path: Path) -> np.ndarray | None:
+    def _open(self, cache_path: Path) -> Frames | None:
         """The frames in a cache file, or None if there is none; a damaged file is deleted and counted."""
         try:
-            frames = np.load(cache_path, mmap_mode="r")
-            if frames.dtype == np.uint8 and frames.ndim == 4:
-                return frames
+            pixels = np.load(cache_path, mmap_mode="r")
+            with cache_path.open("rb") as file:
+                file.seek(pixels.offset + pixels.nbytes)
+                numbers = np.load(file)
+            if pixels.dtype == np.uint8 and pixels.ndim == 4 and numbers.shape in ((len(pixels) + 1,), (0,)):
+                return Frames(pixels, Clock(numbers[1:], float(numbers[0])) if len(numbers) else None)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -158,8 +177,13 @@ class FrameCache:
         cache_path.unlink(missing_ok=True)
         return None
 
-    def _save(self, cache_path: Path, frames: np.ndarray) -> np.ndarray:
+    def _save(self, cache_path: Path, frames: Frames) -> Frames:
         """Write decoded frames to the cache, and return them."""
+
+        def write(file: BinaryIO) -> None:
+            np.save(file, frames.pixels)
+            np.save(file, np.empty(0) if frames.clock is None else [frames.clock.sampled_fps, *frames.clock.times])
+
         self.misses += 1
-        self.store.write(cache_path, frames.nbytes, partial(np.save, arr=frames))
+        self.store.write(cache_path, frames.pixels.nbytes, write)
         return frames

@@ -19,12 +19,10 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-import numpy as np
-
 from rlvid.config import VideoConfig
-from rlvid.video.read import BadVideo, read_with_decord, read_with_pyav
+from rlvid.video.read import BadVideo, Frames, read_with_decord, read_with_pyav
 
-FrameReader = Callable[[str, VideoConfig], np.ndarray]
+FrameReader = Callable[[str, VideoConfig], Frames]
 WORKER_MEMORY = 4 << 30  # bytes a worker may allocate; sixteen frames of 8K need half of it
 
 
@@ -110,11 +108,8 @@ class Decoder:
         self.workers_started = 0
         self.idle: list[Worker] = []
 
-    def decode(self, clips: Iterable[tuple[str, str]]) -> Iterator[tuple[str, np.ndarray | BadVideo]]:
-        """Read (sample id, path) pairs; yield (path, frames or error) as soon as each clip is done.
-
-        Frames are as the reader returns them, by default (T, H, W, 3) uint8.
-        """
+    def decode(self, clips: Iterable[tuple[str, str]]) -> Iterator[tuple[str, Frames | BadVideo]]:
+        """Read (sample id, path) pairs; yield (path, frames or error) as soon as each clip is done."""
         waiting = deque(Job(sample, path) for sample, path in clips)
         busy: dict[Any, tuple[Worker, Job]] = {}  # by the worker's pipe
         try:
@@ -126,7 +121,7 @@ class Decoder:
                 for pipe in wait(list(busy)):
                     worker, job = busy.pop(pipe)
                     answer = self._receive(worker)
-                    if isinstance(answer, np.ndarray):
+                    if isinstance(answer, Frames):
                         self.fallbacks += job.reader > 0
                         yield job.path, answer
                     elif job.reader + 1 < len(self.readers):
@@ -151,7 +146,7 @@ class Decoder:
         self.workers_started += 1
         return Worker.start()
 
-    def _receive(self, worker: Worker) -> np.ndarray | str:
+    def _receive(self, worker: Worker) -> Frames | str:
         """A worker's frames or error message. A worker that died is not used again."""
         try:
             answer = worker.pipe.recv()

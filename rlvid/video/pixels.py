@@ -1,6 +1,8 @@
-"""Turn frames into the patches that the vision tower reads, as Qwen2-VL's own processors do."""
+"""Turn frames into the patches that the vision tower reads, as the models' own processors do."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from einops import rearrange, repeat
@@ -10,7 +12,14 @@ OPENAI_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # per channel, as in eve
 OPENAI_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def patchify(frames: Tensor, patch: int = 14, merge: int = 2, temporal: int = 2) -> tuple[Tensor, tuple[int, int, int]]:
+def patchify(
+    frames: Tensor,
+    patch: int = 14,
+    merge: int = 2,
+    temporal: int = 2,
+    mean: Sequence[float] = OPENAI_CLIP_MEAN,
+    std: Sequence[float] = OPENAI_CLIP_STD,
+) -> tuple[Tensor, tuple[int, int, int]]:
     """Normalise frames and cut them into patches, on the device where the frames are.
 
     A patch covers `temporal` frames and `patch` x `patch` pixels. The patches of a block of `merge` x `merge`, which
@@ -30,6 +39,7 @@ def patchify(frames: Tensor, patch: int = 14, merge: int = 2, temporal: int = 2)
         patch: pixels on each side of a patch.
         merge: patches on each side of a token.
         temporal: frames that a patch covers.
+        mean, std: of pixels from 0 to 1, per channel; pixels are normalised with them.
 
     Returns:
         The patches, (t * h * w, 3 * temporal * patch * patch) float32, and the grid (t, h, w), counted in patches.
@@ -37,9 +47,8 @@ def patchify(frames: Tensor, patch: int = 14, merge: int = 2, temporal: int = 2)
     missing = -frames.shape[0] % temporal
     if missing:
         frames = torch.cat([frames, repeat(frames[-1:], "1 h w c -> n h w c", n=missing)])
-    mean = torch.tensor(OPENAI_CLIP_MEAN, device=frames.device)
-    std = torch.tensor(OPENAI_CLIP_STD, device=frames.device)
-    pixels = (frames.float() / 255 - mean) / std
+    mean_rgb, std_rgb = torch.tensor([tuple(mean), tuple(std)], device=frames.device)
+    pixels = (frames.float() / 255 - mean_rgb) / std_rgb
     grid = pixels.shape[0] // temporal, pixels.shape[1] // patch, pixels.shape[2] // patch
     patches = rearrange(
         pixels,

@@ -7,9 +7,11 @@ that it can kill.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from math import ceil, inf
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -37,6 +39,20 @@ class BadVideo(UserError):
     def __init__(self, sample: str, path: str, reason: str) -> None:
         super().__init__(f"sample {sample}: {path}: {reason}")
         self.sample, self.path, self.reason = sample, path, reason
+
+
+class Clock(NamedTuple):
+    """When the frames of a clip are shown."""
+
+    times: np.ndarray  # (T,) float64: when each frame begins, in seconds from the clip's start
+    sampled_fps: float  # shown frames per second: T / the clip's seconds
+
+
+class Frames(NamedTuple):
+    """The shown frames of a clip."""
+
+    pixels: np.ndarray  # (T, H, W, 3) uint8
+    clock: Clock | None  # None if the frame rate is unknown
 
 
 class ReaderError(Exception):
@@ -89,19 +105,44 @@ def frame_indices_in_span(total: int, native_fps: float, video: VideoConfig, sta
     `first` and `last` are the frames nearest to `start` and `end`, in seconds; an `end` beyond the file is its last
     frame. Raises ReaderError if the frame rate is unknown, or if the file ends before `start`.
     """
+    first, count = _span_in_frames(total, native_fps, start, end)
+    return [first + i for i in frame_indices(count, native_fps, video)]
+
+
+def frame_clock(indices: Sequence[int], total: int, native_fps: float, start: float, end: float) -> Clock | None:
+    """Return when frames of a clip are shown; None if the frame rate is unknown.
+
+    The frame rate is taken as constant, and both numbers are computed as the published processors do. A clip that is
+    cut by a time span counts from its cut.
+
+    Args:
+        indices: T frames of the file.
+        total: number of frames in the file.
+        native_fps: the file's own frames per second; 0 if unknown.
+        start, end: the clip's time span in seconds.
+    """
+    if not native_fps > 0:
+        return None
+    first, count = _span_in_frames(total, native_fps, start, end)
+    times = np.array([(index - first) / native_fps for index in indices])
+    return Clock(times, len(indices) / count * native_fps)
+
+
+def _span_in_frames(total: int, native_fps: float, start: float, end: float) -> tuple[int, int]:
+    """The first frame of a time span, and the number of its frames. Raises ReaderError."""
     if (start, end) == (0.0, inf):
-        return frame_indices(total, native_fps, video)
+        return 0, total
     if not native_fps > 0:
         raise ReaderError("has no frame rate, so the frames of its time span are unknown")
     first = round(start * native_fps)
     last = int(min(round(min(end, LONGEST_VIDEO) * native_fps), total - 1))
     if last < first:
         raise ReaderError(f"lasts {total / native_fps:.1f} s: there is nothing from {start:g} to {end:g} s")
-    return [first + i for i in frame_indices(last - first + 1, native_fps, video)]
+    return first, last - first + 1
 
 
-def read_with_decord(path: str, video: VideoConfig) -> np.ndarray:
-    """Return the chosen frames of an mp4 or mov file: (T, H, W, 3) uint8, rotated as its display matrix says.
+def read_with_decord(path: str, video: VideoConfig) -> Frames:
+    """Return the chosen frames of an mp4 or mov file, rotated as its display matrix says.
 
     Raises ReaderError for files that decord reads wrongly without an error: AVI and MPEG-TS (it returns other frames
     than the chosen ones), truncated Matroska (read as if complete), and a clip cut by an edit list (frames out of
@@ -116,14 +157,15 @@ def read_with_decord(path: str, video: VideoConfig) -> np.ndarray:
     reader = decord.VideoReader(file_path, num_threads=1, fault_tol=1e-9)  # an invented frame is an error
     if reader.get_frame_timestamp([0])[0, 0] < 0:
         raise ReaderError("begins before its edit list")
-    indices = frame_indices_in_span(len(reader), reader.get_avg_fps(), video, start, end)
-    return reader.get_batch(indices).asnumpy()
+    total, native_fps = len(reader), reader.get_avg_fps()
+    indices = frame_indices_in_span(total, native_fps, video, start, end)
+    return Frames(reader.get_batch(indices).asnumpy(), frame_clock(indices, total, native_fps, start, end))
 
 
-def read_with_pyav(path: str, video: VideoConfig) -> np.ndarray:
+def read_with_pyav(path: str, video: VideoConfig) -> Frames:
     """Return the frames that `read_with_decord` would, from any container and codec that FFmpeg reads.
 
-    It decodes the file from its start, which is slower. Returns (T, H, W, 3) uint8; raises ReaderError.
+    It decodes the file from its start, which is slower. Raises ReaderError.
     """
     import av
 
@@ -131,8 +173,8 @@ def read_with_pyav(path: str, video: VideoConfig) -> np.ndarray:
     try:
         total, native_fps = _probe(file_path)
         while True:
-            wanted = set(frame_indices_in_span(total, native_fps, video, start, end))
-            frames, decoded = _decode_frames(file_path, wanted)
+            indices = frame_indices_in_span(total, native_fps, video, start, end)
+            frames, decoded = _decode_frames(file_path, set(indices))
             if decoded == total:
                 break
             if not decoded:
@@ -142,7 +184,7 @@ def read_with_pyav(path: str, video: VideoConfig) -> np.ndarray:
         raise ReaderError(f"does not decode to its end ({error.strerror}); copy it again") from error
     if len({frame.shape for frame in frames}) > 1:
         raise ReaderError("the frame size changes midway; leave this sample out")
-    return np.stack(frames)
+    return Frames(np.stack(frames), frame_clock(indices, total, native_fps, start, end))
 
 
 def _probe(path: str) -> tuple[int, float]:

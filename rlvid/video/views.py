@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rlvid.errors import UserError
 from rlvid.registry import suggest
+from rlvid.video.read import Clock
 
-MEAN_GREY = (123, 117, 104)  # 255 times CLIP's channel means, rounded: close to 0 after normalisation
+MEAN_GREY = (123, 117, 104)  # 255 times CLIP's channel means, rounded: near 0 after normalisation
 
 
 @dataclass(frozen=True)
@@ -21,10 +22,13 @@ class Clip:
     Attributes:
         video: (T, H, W, 3) uint8.
         image: (H, W, 3) uint8.
+        clock: when the frames are shown; None if unknown. It belongs to places and not to pixels: whatever is done to
+            the frames, the clock stays, so that no view or noise shows by its times.
     """
 
     video: np.ndarray | None = None
     image: np.ndarray | None = None
+    clock: Clock | None = None
 
 
 def check_views(names: Iterable[str]) -> None:
@@ -57,24 +61,24 @@ def _shuffled(clip: Clip, rng: np.random.Generator) -> Clip:
     order = original_order
     while np.array_equal(order, original_order):
         order = rng.permutation(original_order)
-    return Clip(clip.video[order], clip.image)
+    return replace(clip, video=clip.video[order])
 
 
 def _reversed(clip: Clip, rng: np.random.Generator) -> Clip:
     """The frames from last to first."""
-    return Clip(None if clip.video is None else clip.video[::-1], clip.image)
+    return clip if clip.video is None else replace(clip, video=clip.video[::-1])
 
 
 def _blank(clip: Clip, rng: np.random.Generator) -> Clip:
     """Every pixel mean grey; the shapes, and so the number of visual tokens, stay the same."""
     video = None if clip.video is None else np.full_like(clip.video, MEAN_GREY)
     image = None if clip.image is None else np.full_like(clip.image, MEAN_GREY)
-    return Clip(video, image)
+    return replace(clip, video=video, image=image)
 
 
 def _image_only(clip: Clip, rng: np.random.Generator) -> Clip:
     """The observation image without the progress video."""
-    return Clip(None, clip.image)
+    return Clip(image=clip.image)
 
 
 def _text_only(clip: Clip, rng: np.random.Generator) -> Clip:

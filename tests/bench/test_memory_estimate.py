@@ -15,18 +15,29 @@ from rlvid.bench.memory_estimate import Devices, estimate
 from rlvid.bench.memory_items import Phase
 from rlvid.bench.memory_tables import GB, machines_table
 from rlvid.bench.parameter_counts import count_parameters
-from rlvid.bench.token_memory import visual_tokens
+from rlvid.bench.token_memory import time_tokens, visual_tokens
 from rlvid.bench.workload import filler_question, write_random_model
 from rlvid.config import Plugin, load
 from rlvid.errors import UserError
+from rlvid.policy.families import FAMILIES
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
 from rlvid.types import Completion, Group, Prompt
+from rlvid.video.read import Clock
 from rlvid.video.views import Clip
 from tests.helpers.policies import policy_of
+from tests.helpers.tiny_models import write_tiny_model
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
 PROMPT_TOKENS, COMPLETION_TOKENS, FRAME_SIZE, FRAMES = 500, 40, 140, 8
+# Of a model of 20 M parameters; a family whose head size is free has wider attention than its hidden size.
+TEXT = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6, "head_dim": 96}
+ROPE = {"rope_type": "default", "rope_theta": 1e4}
+MROPE = {
+    "qwen2_5_vl": {"head_dim": 64, "rope_parameters": {**ROPE, "mrope_section": [8, 12, 12]}},
+    "qwen3_vl": {"rope_parameters": {**ROPE, "mrope_section": [16, 16, 16]}},
+}
+VISION = {"hidden_size": 256, "intermediate_size": 704, "out_hidden_size": 384, "num_heads": 4, "depth": 4}
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +64,20 @@ def small_config(model_folder, *overrides):
 def encoded_prompt(policy):
     """A prompt of exactly PROMPT_TOKENS tokens about a video and an image, and its model inputs."""
     generator = np.random.default_rng(0)
-    sizes = (FRAMES, FRAME_SIZE, FRAME_SIZE, 3), (FRAME_SIZE, FRAME_SIZE, 3)
-    clip = Clip(*(generator.integers(0, 256, size, np.uint8) for size in sizes))
+    side = round(FRAME_SIZE / policy.family.image_factor) * policy.family.image_factor
+    sizes = (FRAMES, side, side, 3), (side, side, 3)
+    clock = Clock(np.arange(FRAMES) / 2, 2.0)
+    clip = Clip(*(generator.integers(0, 256, size, np.uint8) for size in sizes), clock)
     no_question = Prompt("q", "", ("a", "b", "c", "d"), "A")
     question = filler_question(len(policy.encode(no_question, clip).input_ids), PROMPT_TOKENS)
     prompt = replace(no_question, question=question)
     return prompt, policy.encode(prompt, clip)
+
+
+def set_text_tokens(monkeypatch, config, policy):
+    """Make the estimate assume prompts of PROMPT_TOKENS tokens."""
+    others = visual_tokens(config.video, policy.family) + time_tokens(config.video, policy.family)
+    monkeypatch.setattr(token_memory, "TEXT_TOKENS", PROMPT_TOKENS - others)
 
 
 def bytes_by_name(config, devices=None, mixed_precision=True):
@@ -66,18 +85,27 @@ def bytes_by_name(config, devices=None, mixed_precision=True):
     return {item.name: item.bytes for item in estimate(config, devices or Devices(), mixed_precision).items}
 
 
+@pytest.fixture(scope="module", params=FAMILIES)
+def family_folder(request, model_folder, tmp_path_factory):
+    """A model of some 20 M parameters of each family."""
+    if request.param == "qwen2_vl":
+        return model_folder
+    folder = tmp_path_factory.mktemp("model") / request.param
+    return write_tiny_model(request.param, folder, text=TEXT | MROPE[request.param], vision=VISION)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("checkpointing", ["false", "true"])
-def test_learning_allocates_what_was_estimated(model_folder, monkeypatch, dtype, checkpointing):
+def test_learning_allocates_what_was_estimated(family_folder, monkeypatch, dtype, checkpointing):
     overrides = [
         "train.max_tokens_per_forward=1",
         f"train.dtype={dtype}",
         f"train.gradient_checkpointing={checkpointing}",
     ]
-    config = small_config(model_folder, *overrides)
+    config = small_config(family_folder, *overrides)
     policy = policy_of(config).train()
     prompt, inputs = encoded_prompt(policy)
-    monkeypatch.setattr(token_memory, "TEXT_TOKENS", PROMPT_TOKENS - visual_tokens(config.video))
+    set_text_tokens(monkeypatch, config, policy)
     group = Group(prompt, [Completion("", (5,) * COMPLETION_TOKENS) for _ in range(config.train.num_generations)])
     for parameter in policy.parameters():
         parameter.grad = torch.zeros_like(parameter)  # as after a first micro-batch of several
@@ -98,7 +126,7 @@ def test_the_key_value_cache_is_estimated_to_the_byte(model_folder, monkeypatch)
     config = small_config(model_folder, "train.max_completion_length=1", "train.prompts_per_step=2")
     policy = policy_of(config).eval()
     _, inputs = encoded_prompt(policy)
-    monkeypatch.setattr(token_memory, "TEXT_TOKENS", PROMPT_TOKENS - visual_tokens(config.video))
+    set_text_tokens(monkeypatch, config, policy)
     with torch.no_grad():
         cache = Sampler(policy, config.train, lambda phase: nullcontext())._prefill([inputs, inputs]).cache
     prompt_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
@@ -107,8 +135,20 @@ def test_the_key_value_cache_is_estimated_to_the_byte(model_folder, monkeypatch)
     assert measured * (PROMPT_TOKENS + 1) / PROMPT_TOKENS == estimated  # the prompt, and one completion token
 
 
+# As the index of each model's published weights says: its bytes, two a parameter.
+PUBLISHED_SIZES = {
+    "qwen2_vl_2b": 2_208_985_600,
+    "qwen2_vl_7b": 8_291_375_616,
+    "qwen2_5_vl_3b": 3_754_622_976,
+    "qwen2_5_vl_7b": 8_292_166_656,
+    "qwen3_vl_2b": 2_127_532_032,
+    "qwen3_vl_4b": 4_437_815_808,
+    "qwen3_vl_8b": 8_767_123_696,
+}
+
+
 def test_the_published_models_have_their_published_sizes():
-    for preset, size in (("qwen2_vl_7b", 8_291_375_616), ("qwen2_vl_2b", 2_208_985_600)):
+    for preset, size in PUBLISHED_SIZES.items():
         config = load(preset)
         assert count_parameters(config.model, config.train).all == size
 

@@ -17,7 +17,7 @@ import av
 import numpy as np
 
 from rlvid.config import VideoConfig
-from rlvid.video.read import read_with_pyav
+from rlvid.video.read import Frames, read_with_pyav
 
 
 def grey_frames(count: int, height: int = 64, width: int = 64, step: int = 8) -> np.ndarray:
@@ -97,7 +97,7 @@ def write_rotated(path: Path, source: Path, height: int) -> Path:
     return path
 
 
-def hang_on_slow(path: str, video: VideoConfig) -> np.ndarray:
+def hang_on_slow(path: str, video: VideoConfig) -> Frames:
     """A reader that never returns from files named "slow" and holds the GIL meanwhile, as decord can."""
     if Path(path).stem == "slow":
         ctypes.PyDLL(None).pause()

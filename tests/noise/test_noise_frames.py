@@ -12,6 +12,7 @@ from rlvid.noise.apply import apply_noise, build_noise, summarize_noise
 from rlvid.noise.frames import EVIDENCE_NOISES, FRAME_DAMAGES
 from rlvid.types import Prompt
 from rlvid.video.cache import FrameCache
+from rlvid.video.read import Clock
 from rlvid.video.views import MEAN_GREY, Clip
 
 SEVERITIES = (1, 2, 3, 4, 5)
@@ -64,7 +65,8 @@ def test_a_higher_severity_keeps_the_shape_and_damages_the_same_frames_and_more(
         assert (again.video == damaged[2].video).all()
 
 
-NUMBERED = Clip(np.stack([np.full((8, 8, 3), i + 1, np.uint8) for i in range(20)]))  # frame i has level i + 1
+# Frame i has level i + 1, and begins at i / 2 seconds.
+NUMBERED = Clip(np.stack([np.full((8, 8, 3), i + 1, np.uint8) for i in range(20)]), clock=Clock(np.arange(20) / 2, 2.0))
 ALL_NUMBERS = list(range(1, 21))
 DAMAGED_OF_20 = [2, 4, 6, 9, 12]  # frames of 20, by severity
 PROMPTS = [Prompt(f"s{i}", "?", video="v.mp4") for i in range(40)]
@@ -72,7 +74,9 @@ PROMPTS = [Prompt(f"s{i}", "?", video="v.mp4") for i in range(40)]
 
 def shown_numbers(prompt, **fields):
     """The levels of the frames of NUMBERED after damage; 0 for a grey frame."""
-    video = make_noise("frames", rate=1.0, **fields).corrupt_clip(prompt, NUMBERED).video
+    damaged = make_noise("frames", rate=1.0, **fields).corrupt_clip(prompt, NUMBERED)
+    assert damaged.clock is NUMBERED.clock, "the clock stays"
+    video = damaged.video
     return [0 if tuple(frame[0, 0]) == MEAN_GREY else int(frame[0, 0, 0]) for frame in video]
 
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rlvid.policy.families import Segment
 from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
 from tests.helpers.policies import load_policy
 from tests.helpers.positions import model_with_published_positions
@@ -14,29 +15,29 @@ TEXT, VIDEO = 0, 2
 
 def test_the_published_example():
     """A video of 3 x 2 x 2 visual tokens, then five text tokens: from the first Qwen2-VL in transformers."""
-    kinds, grids = torch.tensor([VIDEO] * 12 + [TEXT] * 5), torch.tensor([[3, 2, 2]])
-    positions, next_position = mrope_position_ids(kinds, grids)
+    kinds, segments = torch.tensor([VIDEO] * 12 + [TEXT] * 5), [Segment((3, 2, 2))]
+    positions, next_position = mrope_position_ids(kinds, segments)
     assert positions.tolist() == [
         [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7],
         [0, 0, 1, 1, 0, 0, 1, 1, 0, 0, 1, 1, 3, 4, 5, 6, 7],
         [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 3, 4, 5, 6, 7],
     ]
     assert next_position == 8
-    positions, next_position = mrope_position_ids(kinds, grids, like_transformers=True)
+    positions, next_position = mrope_position_ids(kinds, segments, like_transformers=True)
     assert positions[:, :12].max() == 2 and positions[:, 12:].tolist() == [[2, 3, 4, 5, 6]] * 3 and next_position == 7
 
 
 def test_the_example_of_the_docstring():
-    kinds, grids = torch.tensor([TEXT] * 2 + [VIDEO] * 6 + [TEXT]), torch.tensor([[3, 1, 2]])
-    positions, _ = mrope_position_ids(kinds, grids)
+    kinds, segments = torch.tensor([TEXT] * 2 + [VIDEO] * 6 + [TEXT]), [Segment((3, 1, 2))]
+    positions, _ = mrope_position_ids(kinds, segments)
     assert positions.tolist() == [[0, 1, 2, 2, 3, 3, 4, 4, 5], [0, 1, 2, 2, 2, 2, 2, 2, 5], [0, 1, 2, 3, 2, 3, 2, 3, 5]]
-    positions, _ = mrope_position_ids(kinds, grids, like_transformers=True)
+    positions, _ = mrope_position_ids(kinds, segments, like_transformers=True)
     assert positions[:, -1].tolist() == [4, 4, 4]
 
 
 def test_without_text_after_a_video_the_next_position_is_after_its_last_frame():
-    assert mrope_position_ids(torch.tensor([VIDEO] * 5), torch.tensor([[5, 1, 1]]), like_transformers=True)[1] == 5
-    assert mrope_position_ids(torch.tensor([TEXT] * 3), torch.zeros(0, 3, dtype=torch.long))[1] == 3
+    assert mrope_position_ids(torch.tensor([VIDEO] * 5), [Segment((5, 1, 1))], like_transformers=True)[1] == 5
+    assert mrope_position_ids(torch.tensor([TEXT] * 3), [])[1] == 3
 
 
 @pytest.fixture(scope="module", params=[56, 252])

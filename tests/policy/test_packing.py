@@ -11,16 +11,17 @@ from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.packing import Packing
 from rlvid.types import Completion, Group
 from rlvid.video.views import Clip
-from tests.helpers.packed_rows import LENGTHS, random_completions, score_packed, score_separately
+from tests.helpers.packed_rows import (
+    LENGTHS,
+    SETTINGS,
+    assert_packed_equals_separate,
+    perturb,
+    random_completions,
+    score_packed,
+)
 from tests.helpers.policies import add_critic, load_policy, policy_of
 
 VOCABULARY = 753  # of nano
-SETTINGS = {
-    "full": [],
-    "frozen vision": ["train.freeze_vision_tower=true"],
-    "lora": ["train.lora_r=4"],
-    "gradient checkpointing": ["train.gradient_checkpointing=true"],
-}
 
 
 @pytest.fixture(scope="module")
@@ -39,42 +40,6 @@ def completions():
 @pytest.fixture(scope="module")
 def inputs(policy, media):
     return [policy.encode(prompt, clip) for prompt, clip in media]
-
-
-def perturb(policy):
-    """Move heads and adapters away from zero, where they start; returns the policy."""
-    torch.manual_seed(3)
-    with torch.no_grad():
-        for name, parameter in policy.named_parameters():
-            if "lora_B" in name or name.startswith("critic"):
-                parameter.normal_(std=0.1)
-    return policy
-
-
-def outputs_and_gradients(policy, score, inputs, completions):
-    """What a form of scoring returns, and every parameter's gradient of a random loss over all of it."""
-    random = torch.Generator().manual_seed(1)
-    policy.zero_grad(set_to_none=True)
-    outputs = score(policy, inputs, completions)
-    loss = sum((x * torch.rand(x.shape, generator=random)).sum() for x in outputs)
-    loss.backward()
-    gradients = {name: p.grad.clone() for name, p in policy.named_parameters() if p.grad is not None}
-    policy.zero_grad(set_to_none=True)
-    return [x.detach() for x in outputs], gradients
-
-
-def assert_packed_equals_separate(policy, inputs, completions, tolerance=1e-5):
-    """Both forms have the same outputs and the same gradient of every trainable parameter."""
-    packed, packed_gradients = outputs_and_gradients(policy, score_packed, inputs, completions)
-    separate, gradients = outputs_and_gradients(policy, score_separately, inputs, completions)
-    for ours, expected in zip(packed, separate, strict=True):
-        assert (ours - expected).abs().max() < tolerance * max(1, expected.abs().max())
-    trainable = {name for name, parameter in policy.named_parameters() if parameter.requires_grad}
-    assert packed_gradients.keys() == gradients.keys() == trainable
-    largest = max(gradient.norm() for gradient in gradients.values())
-    for name, expected in gradients.items():
-        error = (packed_gradients[name] - expected).norm()
-        assert error <= tolerance * max(expected.norm(), 1e-4 * largest), name
 
 
 @pytest.mark.parametrize("setting", SETTINGS)

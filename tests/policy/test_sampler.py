@@ -1,6 +1,5 @@
 """Sampling: equal to transformers' own `generate`, and the properties of the random numbers."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -10,27 +9,15 @@ import torch
 from accelerate import Accelerator
 
 from rlvid import api
-from rlvid.config import load
 from rlvid.policy.decoding import CudaGraphCache, LowPrecision, SharedPrefixCache
 from rlvid.policy.model import Policy
-from rlvid.policy.sampler import Sampler, sample_tokens, seeded_uniforms
+from rlvid.policy.sampler import sample_tokens, seeded_uniforms
 from rlvid.trainer.metrics import MetricAccumulator
 from rlvid.types import Batch
+from tests.helpers.sampling import encode_all, generate_greedily, make_sampler
 
 # A cache that is full, and moves its rows to a new one, every five tokens.
 SmallCudaGraphCache = partial(CudaGraphCache, free_columns=5)
-
-
-def make_sampler(policy, cache_type=SharedPrefixCache, **changes):
-    """A sampler of 4 completions of at most 24 tokens, with changes to the `[train]` section."""
-    train = replace(load("nano").train, max_completion_length=24, num_generations=4)
-    sampler = Sampler(policy, replace(train, **changes), lambda phase: nullcontext())
-    sampler.cache_type = cache_type
-    return sampler
-
-
-def encode_all(policy, prompts):
-    return [policy.encode(prompt) for prompt in prompts]
 
 
 def completions_of(groups):
@@ -42,27 +29,6 @@ def mixed_prompts(prompts):
     """Prompts with video and image, image only, video only, and neither: of different lengths in one batch."""
     both, image = prompts[0], prompts[-1]
     return [both, image, replace(both, id="v", image=None), replace(image, id="t", image=None), *prompts[1:4]]
-
-
-def generate_greedily(policy, prompt, inputs):
-    """The tokens of transformers' own greedy completion."""
-    input_ids, config = inputs.input_ids[None], policy.model.config
-    names = {"video": ("pixel_values_videos", "video_grid_thw"), "image": ("pixel_values", "image_grid_thw")}
-    kinds = [kind for kind, path in (("video", prompt.video), ("image", prompt.image)) if path]
-    patches = inputs.pixel_values.split(inputs.grid_thw.prod(-1).tolist())
-    pixels = {}
-    for kind, kind_patches, grid in zip(kinds, patches, inputs.grid_thw, strict=True):
-        pixels |= dict(zip(names[kind], (kind_patches, grid[None]), strict=True))
-    output = policy.model.generate(
-        input_ids=input_ids,
-        attention_mask=torch.ones_like(input_ids),
-        mm_token_type_ids=(input_ids == config.image_token_id).int() + 2 * (input_ids == config.video_token_id).int(),
-        max_new_tokens=24,
-        do_sample=False,
-        suppress_tokens=policy.banned_token_ids,
-        **pixels,
-    )
-    return output[0, input_ids.shape[1] :].tolist()
 
 
 @pytest.fixture(scope="module")

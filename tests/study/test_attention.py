@@ -38,7 +38,7 @@ def eager_attention(policy, inputs):
     language_model.config._attn_implementation = "eager"
     try:
         with torch.no_grad():
-            embeds = [*policy.embed([inputs]), policy.model.get_input_embeddings()(ids)]
+            embeds = [*policy.embed([inputs]).tokens, policy.model.get_input_embeddings()(ids)]
             weights = language_model(
                 inputs_embeds=torch.cat(embeds)[None],
                 position_ids=torch.cat([inputs.position_ids, completion_positions], dim=1)[:, None],

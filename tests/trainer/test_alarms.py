@@ -151,3 +151,10 @@ def test_correlations_of_a_column_with_accuracy_and_length():
         [GroupRecord.of(i, g, [1.0, 1.0]) for i, g in enumerate([*alike, Group(group.prompt, list(group))])]
     )
     assert (metrics["frac_all_correct"], metrics["frac_all_incorrect"]) == (0.2, 0.6)
+
+
+def test_a_sampler_that_is_not_the_learner_raises_an_alarm():
+    apart = {**FINE, "sampling/sampling_logp_difference/mean": 0.01}
+    [alarm] = detect_alarms(apart, records([["a"]]), [], {})
+    assert alarm.kind == "mismatch" and alarm.says.endswith("differ by 0.01 nats a token, more than 0.001")
+    assert detect_alarms(apart, records([["a"]]), [], {}, bf16=True) == [], "in bfloat16 it is rounding"

@@ -51,6 +51,8 @@ def test_a_second_epoch_decodes_nothing(frames, prompts):
     assert (frames.misses, frames.hits) == (3, 3) and frames.decoder.workers_started == workers
     for decoded, cached in zip(first, second, strict=True):
         np.testing.assert_array_equal(decoded.video, cached.video)
+        assert decoded.clock.times.tolist() == cached.clock.times.tolist()
+        assert decoded.clock.sampled_fps == cached.clock.sampled_fps
         assert isinstance(cached.video, np.memmap)
     assert second[0].image.shape == (56, 56, 3) and second[0].image[0, 0].tolist() == [1, 2, 3]
 
@@ -60,7 +62,7 @@ def test_a_second_epoch_decodes_nothing(frames, prompts):
 
 
 def test_the_cache_holds_the_resized_frames(frames, prompts):
-    raw = read_with_decord(prompts[0].video, frames.video)
+    raw = read_with_decord(prompts[0].video, frames.video).pixels
     assert raw.shape == (4, 64, 64, 3)
     np.testing.assert_array_equal(frames(prompts[0]).video, resize(raw, frames.video))
 

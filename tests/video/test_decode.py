@@ -15,7 +15,7 @@ from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.video.cache import FrameCache
 from rlvid.video.decode import Decoder
-from rlvid.video.read import BadVideo, frame_indices, read_with_pyav
+from rlvid.video.read import BadVideo, Frames, frame_indices, read_with_pyav
 from tests.helpers import media
 
 GREY_TOLERANCE = 3  # levels of 255 by which lossy codecs change solid grey
@@ -29,8 +29,9 @@ def decoder():
 
 
 def decode(decoder, path):
+    """The pixels of a clip, or its error."""
     [(_, answer)] = decoder.decode([("s1", str(path))])
-    return answer
+    return answer.pixels if isinstance(answer, Frames) else answer
 
 
 def error_reason(decoder, path):
@@ -121,7 +122,7 @@ def test_fallbacks_are_counted(tmp_path):
     decoder = Decoder(VideoConfig())
     answers = dict(decoder.decode([("a", str(plain)), ("b", str(av1))]))
     decoder.close()
-    assert all(isinstance(frames, np.ndarray) for frames in answers.values())
+    assert all(isinstance(frames, Frames) for frames in answers.values())
     assert decoder.fallbacks == 1
 
 
@@ -164,7 +165,7 @@ def test_a_decoder_that_hangs_is_killed_and_the_next_clip_decodes(tmp_path, monk
     answers = dict(decoder.decode([("s1", str(slow)), ("s2", str(good))]))
     assert 0.5 < time.monotonic() - start < 10
     assert answers[str(slow)].reason == "took longer than video.decode_timeout = 0.5 s to decode"
-    assert answers[str(good)].shape == (4, 64, 64, 3)
+    assert answers[str(good)].pixels.shape == (4, 64, 64, 3)
     assert decoder.workers_started == 2  # the killed one was replaced
     decoder.close()
 

@@ -211,7 +211,7 @@ def test_frames_too_large_for_the_worker_memory_are_an_error_of_their_clip(tmp_p
     decoder.close()
     error = answers[str(bomb)]
     assert isinstance(error, BadVideo) and "\n" not in str(error)
-    assert answers[str(good)].shape == (4, 64, 64, 3)
+    assert answers[str(good)].pixels.shape == (4, 64, 64, 3)
 
 
 def test_changed_bytes_give_frames_or_an_error_of_one_line_and_never_a_crash(frames, good, tmp_path):

@@ -1,5 +1,7 @@
 """The right frames are chosen, and both video readers and Pillow return their pixels unchanged."""
 
+from math import inf
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rlvid.config import VideoConfig
-from rlvid.video.read import BadVideo, frame_indices, read_image, read_with_decord, read_with_pyav
+from rlvid.video.read import BadVideo, frame_clock, frame_indices, read_image, read_with_decord, read_with_pyav
 from tests.helpers import media
 
 
@@ -45,7 +47,25 @@ def test_an_unknown_frame_rate_takes_as_many_frames_as_allowed():
 def test_both_readers_return_the_same_pixels(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (40, 50, 80, 3), dtype=np.uint8)
     path = str(media.write_video(tmp_path / "noise.mp4", noise, g="8", bf="2"))
-    np.testing.assert_array_equal(read_with_decord(path, VideoConfig()), read_with_pyav(path, VideoConfig()))
+    decord, pyav = read_with_decord(path, VideoConfig()), read_with_pyav(path, VideoConfig())
+    np.testing.assert_array_equal(decord.pixels, pyav.pixels)
+    assert decord.clock.times.tolist() == pyav.clock.times.tolist() and len(decord.clock.times) == len(decord.pixels)
+    assert decord.clock.sampled_fps == pyav.clock.sampled_fps
+
+
+@pytest.mark.parametrize("reader", [read_with_decord, read_with_pyav])
+def test_times_are_seconds_from_the_clips_start(reader, tmp_path):
+    """40 frames at 8 per second: 5 s, of which ten frames are shown; from 1 to 3 s, 17 frames, of which four."""
+    path = str(media.write_video(tmp_path / "clip.mp4", media.grey_frames(40, step=4)))
+    whole = [0, 4, 9, 13, 17, 22, 26, 30, 35, 39]
+    times, sampled_fps = reader(path, VideoConfig()).clock
+    assert times.tolist() == [i / 8 for i in whole] and sampled_fps == 2
+    times, sampled_fps = reader(f"{path}#t=1,3", VideoConfig()).clock
+    assert times.tolist() == [0.0, 5 / 8, 11 / 8, 2.0] and sampled_fps == pytest.approx(4 / (17 / 8))
+
+
+def test_times_are_unknown_without_a_frame_rate():
+    assert frame_clock([0, 5, 9], total=10, native_fps=0.0, start=0.0, end=inf) is None
 
 
 def test_both_readers_apply_the_display_matrix(tmp_path):
@@ -55,7 +75,7 @@ def test_both_readers_apply_the_display_matrix(tmp_path):
     path = media.write_rotated(tmp_path / "rotated.mp4", flat, height=64)
     corners = {"top left": (20, 12), "top right": (20, 52), "bottom left": (100, 12), "bottom right": (100, 52)}
     for reader in (read_with_decord, read_with_pyav):
-        upright = reader(str(path), VideoConfig())
+        upright = reader(str(path), VideoConfig()).pixels
         assert upright.shape == (4, 128, 64, 3)
         white = [name for name, (y, x) in corners.items() if upright[0, y, x, 0] >= 128]
         assert white == ["top right"]

@@ -5,13 +5,14 @@ import pytest
 
 from rlvid.errors import UserError
 from rlvid.video.pixels import OPENAI_CLIP_MEAN
+from rlvid.video.read import Clock
 from rlvid.video.views import MEAN_GREY, VIEWS, Clip, apply_view, check_views
 
 
 def numbered_clip(count=8):
     """A clip whose frame i has level i everywhere, with an image of level 99."""
     video = np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None, None], (count, 4, 6, 3))
-    return Clip(video, np.full((4, 6, 3), 99, np.uint8))
+    return Clip(video, np.full((4, 6, 3), 99, np.uint8), Clock(np.arange(count) / 2, 2.0))
 
 
 def frame_order(clip):
@@ -50,6 +51,11 @@ def test_reversed_blank_and_missing_media():
     assert image_only.video is None and (image_only.image == 99).all()
     text_only = apply_view("text_only", numbered_clip(), "s1")
     assert text_only.video is None and text_only.image is None
+
+
+@pytest.mark.parametrize("name", ["shuffled", "reversed", "blank"])
+def test_the_clock_stays_when_frames_change(name):
+    assert apply_view(name, numbered_clip(), "s1").clock.times.tolist() == [i / 2 for i in range(8)]
 
 
 @pytest.mark.parametrize("name", VIEWS)
