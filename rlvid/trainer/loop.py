@@ -1,9 +1,9 @@
 """The training loop: sample and score completions, compute advantages, update the policy, report.
 
 Shapes: P prompts in a step, G completions of each, B = P*G rows, T completion tokens, all counted over all processes.
-Each of W processes takes P/W of the prompts. Advantages and token weights depend on the whole step, so every process
-computes them on the whole step. So the result of a run depends neither on the number of processes nor on the
-micro-batches.
+Each of W processes takes P/W of the prompts. A prompt's random numbers come from the run's seed, the step and its id,
+and every process computes advantages and token weights on the whole step. So the number of processes and the size of
+micro-batches change a run only by rounding: sums of floating-point numbers depend on their order.
 
 Where to read on: setup.py builds what `self` holds here, credit.py calls the algorithm for advantages, update.py calls
 it for the loss and takes the optimizer steps, and evidence.py makes what rewards read beyond the text.
@@ -39,7 +39,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     """
     with Trainer.open(config, folder, resume) as trainer:  # builds data, policy, optimizer: see setup.py
         for number, prompts in trainer.plan:
-            rollout, num_drawn = trainer.rollout(number, prompts)  # G completions of each prompt, with their rewards
+            rollout, num_drawn = trainer.rollout(number, prompts)  # G scored completions of each prompt (SFT: the data's)
             credited = trainer.compute_advantages(number, rollout)  # an advantage and a weight for each token
             update_metrics = trainer.update(number, credited)  # optimizer steps
             trainer.report(number, credited, update_metrics, num_drawn)  # metrics, evaluation, checkpoint
@@ -74,20 +74,21 @@ class Trainer(TrainerSetup):
 
         `first_index` is the number of prompts that were drawn for the step in earlier rounds.
         """
-        with self.timer("decode"):  # this process's share, without prompts whose clip cannot be read
+        with self.timer("decode"):  # this process's share; a prompt whose clip cannot be read is left out and counted
             indices, my_prompts, inputs = self.prefetch(prompts)
         seed = f"{self.config.seed}|{number}"
         groups = self.sample(my_prompts, inputs, seed) if my_prompts else []
 
         # Evidence is what rewards read beyond the text, such as completions of shuffled frames. This puts each kind
-        # that some reward needs into `group.evidence`. Noise, if any, alters the clips and the rewards.
+        # that some reward needs into `group.evidence`. Noise, if any, alters the clips, and the rewards as soon as they
+        # are computed: those that evidence is made from here, all others in `self.mix`, the weighted sum.
         corrupt_rewards = partial(self.noise.corrupt_rewards, step=number)
         self.evidence.attach(EvidenceRequest(groups, inputs, seed, self.noise.corrupt_clip, corrupt_rewards))
 
         with self.timer("reward"):
             totals = self.mix(groups, corrupt_rewards, number)  # fills `group.columns`, one for each reward
             indices = [first_index + index for index in indices]
-            fallback = dummy_group(self.policy, prompts[0])  # goes through the model where a process has no group
+            fallback = dummy_group(self.policy, prompts[0])  # for a process without a group: it joins every collective
             return Rollout.gather(indices, inputs, groups, totals, fallback)
 
     def compute_advantages(self, number: int, rollout: Rollout) -> CreditedStep:
@@ -117,10 +118,10 @@ class Trainer(TrainerSetup):
             metrics = update_policy(
                 self.state, self.algorithm, self.accelerator, credited.rollout, self.config.train, self.backoff
             )
-        self.folder.refuse_non_finite(number, metrics, credited.rollout.records)
+        self.folder.refuse_non_finite(number, metrics, credited.rollout.records)  # before anything of it is saved
         self.scheduler.step()
         if self.reference:
-            self.reference.ema_update(self.policy, number)
+            self.reference.ema_update(self.policy, number)  # only with `train.sync_ref_model`
         return metrics
 
     def report(self, number: int, credited: CreditedStep, update_metrics: dict[str, float], num_drawn: int) -> None:
