@@ -9,6 +9,7 @@ returns the data behind it:
     estimate_memory rlvid train --plan          -> an estimate of each device's memory
     grid            rlvid grid SCRIPT ...       -> the exit code
     tune            rlvid tune SCRIPT ...       -> the exit code
+    parity          rlvid parity MODEL ...      -> whether trainer, sampler and published processor agree
     report          rlvid report RUNS           -> a Report: rows of numbers; tables in a notebook
     watch           rlvid watch RUNS
     audit           rlvid audit RUN
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
         grid,
         list_names,
         measure_speed,
+        parity,
         report,
         train,
         tune,
@@ -83,6 +85,7 @@ __all__ = [
     "grid",
     "list_names",
     "measure_speed",
+    "parity",
     "report",
     "score",
     "train",

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlvid.api.arguments import as_list
 from rlvid.api.evaluated import evaluation_config
 from rlvid.errors import UserError
 
 
-def parity(model: str | Path, data: str | Path | None = None, overrides: Sequence[str] = ()) -> bool:
+def parity(model: str | Path, data: str | Path | None = None, overrides: str | Sequence[str] = ()) -> bool:
     """Print a table of the comparisons that a run makes before its first step (rlvid/policy/parity.py).
 
     Args:
         model: as of `evaluate`.
         data: a benchmark, see `rlvid list benchmarks`; by default that of the model's config.
-        overrides: TOML assignments such as `video.max_frames=8`.
+        overrides: TOML assignments such as ["video.max_frames=8"]; one alone may be a string.
 
     Returns:
         Whether nothing differs.
@@ -23,7 +24,7 @@ def parity(model: str | Path, data: str | Path | None = None, overrides: Sequenc
     from rlvid.policy.architecture import check_model
     from rlvid.utils.logging import silence_libraries
 
-    config = evaluation_config(model, data, (), overrides)
+    config = evaluation_config(model, data, (), as_list(overrides))
     check_model(config.model)
     silence_libraries()
     import torch
