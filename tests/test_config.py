@@ -23,7 +23,7 @@ def test_overrides_set_algorithm_fields_reward_weights_and_keys():
         "train.max_steps=10",
     ]
     config = load("nano.toml", [*overrides, "seed=1"])
-    assert config.algorithm == Plugin("grpo", fields={"epsilon": 0.3})
+    assert config.algorithm == Plugin("grpo", fields={"beta": 0.0, "epsilon": 0.3})
     assert Plugin("./my_reward.py:brevity", 0.1) in config.rewards and Plugin("accuracy") in config.rewards
     assert (config.train.max_steps, config.seed) == (10, 1)
 
@@ -32,6 +32,7 @@ def test_the_short_and_the_long_form_of_a_plugin_can_be_mixed():
     config = load("nano", ["rewards.format.partial=true"])
     assert Plugin("format", 0.2, {"partial": True}) in config.rewards  # with the weight of the preset
     assert load("nano", ["algorithm=sft"]).algorithm == Plugin("sft")  # without the preset's beta, a field of grpo
+    assert load("nano", ["algorithm=grpo"]).id == load("nano").id  # the same algorithm keeps the preset's beta
     assert load("nano", ["algorithm.beta=0.5"]).algorithm == Plugin("grpo", fields={"beta": 0.5})
 
 

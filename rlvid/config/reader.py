@@ -147,23 +147,29 @@ def _merge(base: dict[str, Any], change: Mapping[str, Any], path: str = "") -> N
     """Merge `change` into `base` in place. `path` is the dotted key of `base`.
 
     Tables are merged key by key; other values are replaced. If a plug-in in `base` has its short form, it becomes a
-    table first. An algorithm with another name replaces the old one with all of its fields.
+    table first. An algorithm with another name replaces the old one with all of its fields; one with the same name
+    keeps them, so that `rlvid train nano algorithm=grpo` is `rlvid train nano`.
     """
     for key, value in change.items():
         here = f"{path}.{key}".lstrip(".")
+        if here == "algorithm":
+            value = _long_form("algorithm", value)
         if isinstance(value, Mapping) and key in base:
             if here == "algorithm":
                 base[key] = _long_form("algorithm", base[key])
             elif path == "rewards":
                 base[key] = _long_form("reward", base[key])
-            replaces = here == "algorithm" and "name" in value
-            if isinstance(base[key], dict) and not replaces:
+            if isinstance(base[key], dict) and (here != "algorithm" or _is_same_algorithm(base[key], value)):
                 _merge(base[key], value, here)
                 continue
         base[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 # Plug-ins
+
+
+def _is_same_algorithm(base: Mapping[str, Any], change: Mapping[str, Any]) -> bool:
+    return change.get("name", base.get("name")) == base.get("name")
 
 
 def _long_form(kind: str, value: Any) -> Any:

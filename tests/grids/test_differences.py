@@ -45,10 +45,9 @@ def test_a_setting_that_an_algorithm_inherits_is_unnamed(tmp_path, monkeypatch):
     assert unnamed(differences(arms)) == [], "what a class declares itself is what it is named for"
 
 
-def test_the_algorithm_of_the_preset_named_again_loses_the_presets_fields():
+def test_the_algorithm_of_the_preset_named_again_keeps_the_presets_fields():
     rows = differences({"grpo": {}, "wide": {"algorithm": "grpo", "algorithm.epsilon": 0.3}})
-    assert unnamed(rows) == [("wide", "grpo", "algorithm.beta", "0.04", "0.0")]
-    assert [row.key for row in rows if row.named] == ["algorithm.epsilon"]
+    assert [(row.key, row.named) for row in rows] == [("algorithm.epsilon", True)]
 
 
 def test_what_does_not_act_on_an_untrained_arm_is_not_listed():
@@ -68,8 +67,9 @@ def test_arms_are_compared_as_planned():
 
 
 def test_strict_refuses_what_is_unnamed_and_otherwise_it_is_a_warning():
-    rows = differences({"grpo": {}, "wide": {"algorithm": "grpo", "algorithm.epsilon": 0.3}})
-    with pytest.raises(UserError, match=r"'wide' differs from 'grpo' in algorithm\.beta = 0\.04 \(there 0\.0\)"):
+    rows = differences({"grpo": {}, "qae": {"algorithm": "qae"}})
+    message = r"'qae' differs from 'grpo' in algorithm\.beta = 0\.04 \(there 0\.0\)"
+    with pytest.raises(UserError, match=message):
         list(report_differences(rows, strict=True))
     *_, warning = report_differences(rows, strict=False)
     assert "warning" in str(warning) and "--strict" in str(warning)
