@@ -1,4 +1,4 @@
-"""Tests of the embedded base model: a real Qwen2-VL checkpoint that uses the pixels and has something left to learn."""
+"""Tests of the embedded base models: real checkpoints that use the pixels and have something left to learn."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from scipy.stats import binomtest
-from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration
+from transformers import AutoConfig, AutoTokenizer, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from rlvid.config import load
@@ -18,11 +18,14 @@ from rlvid.data import kitchen_world
 from rlvid.data.kitchen import Sample, draw_sample
 from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.nano import model
-from rlvid.nano.lessons import IGNORED, caption_lesson, collate, question_lesson
+from rlvid.nano.lessons import FRAME_SIZE, IGNORED, caption_lesson, collate, lesson_clock, question_lesson
+from rlvid.policy.families import family_of
 from rlvid.policy.sampler import Sampler
-from rlvid.registry import NANO_CHECKPOINT
+from rlvid.registry import NANO_CHECKPOINT, embedded_models
 from rlvid.types import Prompt
+from rlvid.video.resize import resize
 from rlvid.video.views import Clip
+from tests.helpers.policies import load_policy
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +46,18 @@ def test_the_checkpoint_is_small_and_a_real_qwen2_vl(base, tokenizer):
     assert base.generation_config.eos_token_id == [tokenizer.eos_token_id, tokenizer.pad_token_id]
     processor = Qwen2VLImageProcessorPil.from_pretrained(NANO_CHECKPOINT)
     assert (processor.patch_size, processor.temporal_patch_size, processor.merge_size) == (14, 2, 2)
+    pixels = processor([np.zeros((56, 56, 3), np.uint8)], return_tensors="pt")
+    assert pixels["image_grid_thw"].tolist() == [[1, 4, 4]]
+
+
+@pytest.mark.parametrize("name", embedded_models())
+def test_every_embedded_model_is_small_and_of_its_family(name):
+    folder = embedded_models()[name]
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
+    config = AutoConfig.from_pretrained(folder)
+    assert config.model_type == (name.removeprefix("nano/") if name != "nano" else "qwen2_vl")
+    family, processor = family_of(config), Qwen2VLImageProcessorPil.from_pretrained(folder)
+    assert (processor.patch_size, tuple(processor.image_mean)) == (family.vision.patch_size, family.mean)
     pixels = processor([np.zeros((56, 56, 3), np.uint8)], return_tensors="pt")
     assert pixels["image_grid_thw"].tolist() == [[1, 4, 4]]
 
@@ -91,15 +106,19 @@ def samples_with_video(count: int) -> list[Sample]:
     return [sample for sample in samples if sample.clip is not None][:count]
 
 
-def test_pretraining_and_the_policy_encode_a_question_alike(base, tokenizer, policy):
-    """The tokens and the patches are equal and in the same order."""
-    [sample] = samples_with_video(1)
+@pytest.mark.parametrize("name", embedded_models())
+def test_pretraining_and_the_policy_encode_a_question_alike(name, kitchen):
+    """The tokens, the positions and the patches are equal and in the same order."""
+    policy = load_policy(f"model={name}")
+    tokenizer, [sample] = policy.tokenizer, samples_with_video(1)
     lesson = question_lesson(sample, uniform=0.99)
     prompt = Prompt("q", sample.question, sample.options, sample.letter)
-    inputs = policy.encode(prompt, Clip(lesson.video, lesson.image))
-    batch = collate([lesson], tokenizer, base.config)
+    shown = (resize(frames, FRAME_SIZE, policy.family.image_factor) for frames in (lesson.video, lesson.image))
+    inputs = policy.encode(prompt, Clip(*shown, lesson_clock(8, 2.0)))
+    batch = collate([lesson], tokenizer, policy.model.config)
     prompt_length = int((batch["labels"] == IGNORED).sum())
     assert batch["input_ids"][0, :prompt_length].tolist() == inputs.input_ids.tolist()
+    assert torch.equal(batch["position_ids"][:, 0, :prompt_length], inputs.position_ids)
     patches = torch.cat([batch["pixel_values_videos"], batch["pixel_values"]])
     assert torch.allclose(patches, inputs.pixel_values, atol=1e-5)
     assert tokenizer.decode(batch["input_ids"][0, prompt_length:]) == f"{lesson.reply}<|im_end|>"
@@ -141,8 +160,10 @@ def test_captions_name_the_filmed_ingredients():
     assert all(move.item in caption for move in sample.scene.moves[: sample.scene.filmed])
 
 
-def test_the_base_model_is_above_chance_and_can_still_improve(kitchen, policy):
+@pytest.mark.parametrize("name", embedded_models())
+def test_a_base_model_is_above_chance_and_can_still_improve(name, kitchen):
     """Greedy decoding on 96 questions of L1, read from disk as in a run."""
+    policy = load_policy(f"model={name}")
     prompts = load_split(kitchen, "L1")[:96]
     greedy = replace(load("nano").train, temperature=0.0, num_generations=1)
     groups = Sampler(policy, greedy, nullcontext)(prompts, [policy.encode(prompt) for prompt in prompts], "0")

@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 
 from rlvid import api
 from rlvid.errors import UserError
-from rlvid.registry import NANO_CHECKPOINT
+from rlvid.registry import NANO_CHECKPOINT, embedded_models
 from rlvid.trainer.evaluation import results_table
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.runs import SMALL, command, rlvid, train
@@ -107,8 +107,15 @@ def test_a_reward_and_an_algorithm_from_external_files(kitchen, tmp_path, monkey
     assert row[f"advantage_share/{name}"] > 0.01
 
 
-def test_sft_learns_the_demonstrations(kitchen, tmp_path):
-    gently = ["algorithm=sft", "train.max_steps=16", "train.prompts_per_step=32", "train.learning_rate=2e-4"]
+@pytest.mark.parametrize("model", embedded_models())
+def test_sft_learns_the_demonstrations(model, kitchen, tmp_path):
+    gently = [
+        f"model={model}",
+        "algorithm=sft",
+        "train.max_steps=16",
+        "train.prompts_per_step=32",
+        "train.learning_rate=2e-4",
+    ]
     rows = read_jsonl(train(tmp_path / "sft", *gently) / "metrics.jsonl")
     assert rows[0]["rewards/accuracy/mean"] == rows[0]["rewards/format/mean"] == 1.0
     assert fmean(row["loss"] for row in rows[-4:]) < fmean(row["loss"] for row in rows[:4])
