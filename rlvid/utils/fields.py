@@ -147,7 +147,10 @@ def check_reward(named: str, reward: Any) -> None:
     """Raise UserError unless a reward can be called with one argument, the groups."""
     if not callable(reward):
         raise UserError(f"{named} at {location(reward)} cannot be called: a class needs __call__(self, groups)")
-    function, given = (reward.func, reward.keywords) if isinstance(reward, partial) else (reward, {})
+    function: Any = reward.func if isinstance(reward, partial) else reward
+    given = reward.keywords if isinstance(reward, partial) else {}
+    if not inspect.isroutine(function):  # an object: its class may have a `__signature__`, that of its parameters
+        function = function.__call__
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # of a built-in function

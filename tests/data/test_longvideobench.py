@@ -203,7 +203,7 @@ def test_transfer_benchmarks_are_evaluated_as_further_levels(kitchen, tmp_path):
 def test_two_benchmarks_with_a_level_of_one_name_are_an_error(kitchen, films):
     with pytest.raises(UserError, match="has a level '15s', as another benchmark"):
         held_out_prompts("kitchen", ("L1",), ("kitchen_long", "kitchen_long"))
-    with pytest.raises(UserError, match=r"no level 'L1'. Known: 15s, 60s"):
+    with pytest.raises(UserError, match=r"no level 'L1'; it has 15s, 60s"):
         held_out_prompts(str(films), ("L1",))
     levels = held_out_prompts(str(films), ("60s",))
     assert {prompt.level for prompt in levels["60s"]} == {"60s"} and len(levels["60s"]) == 24

@@ -115,7 +115,7 @@ def test_confusable_flips_to_the_most_similar_option_that_does_not_mean_the_same
 
 
 def test_confusable_with_a_missing_encoder_is_refused():
-    with pytest.raises(UserError, match="text encoder '/no/such/folder' cannot be loaded"):
+    with pytest.raises(UserError, match="text encoder '/no/such/folder': no such folder"):
         corrupt([Prompt("x", "?", OPTIONS, "A")], "confusable", rate=1.0, encoder="/no/such/folder")
 
 

@@ -92,7 +92,7 @@ def test_a_forced_choice_reads_the_reasoning_in_whatever_form(policy, prompts):
     formed = f"<think>{thought}</think><answer>"
     texts = [f"{formed}B</answer>", f"{formed}B or C</answer>", f"{thought} <answer>B", thought, f"<THINK>{thought}"]
     made, encoded = groups(policy, prompts[:2], texts)
-    provider(policy, "forced_probs", "answer_probs")(EvidenceRequest(made, encoded, "s"))
+    provider(policy, "forced_probs", "answer_probs").attach(EvidenceRequest(made, encoded, "s"))
     for group, seen in zip(made, encoded, strict=True):
         [[expected]] = option_letter_probs(policy, [seen], [[formed]], [4], ONE)
         assert [probs == group.evidence["forced_probs"][0] for probs in group.evidence["forced_probs"]] == [True] * 5

@@ -67,6 +67,7 @@ def test_a_run_killed_at_any_moment_and_resumed_has_the_same_bits(uninterrupted,
 
 
 def test_two_processes_learn_what_one_learns(uninterrupted, tmp_path):
+    """Gradient norms differ by 1e-7 at step 1. After some steps such a difference may flip a sampled token."""
     out = tmp_path / "two"
     preset = Path(__file__).parents[2] / "experiments/presets/ddp.yaml"
     launcher = ("-m", "accelerate.commands.launch", "--config_file", str(preset), "--num_processes", "2")
@@ -76,9 +77,9 @@ def test_two_processes_learn_what_one_learns(uninterrupted, tmp_path):
     subprocess.run(command(*arguments, launcher=launcher), check=True, capture_output=True, timeout=300, env=on_cpu)
     assert read_json(out / "environment.json")["processes"] == 2
     one, two = (read_jsonl(folder / "metrics.jsonl") for folder in (uninterrupted, out))
-    for single, double in zip(one, two, strict=True):
-        assert single.keys() == double.keys()
-        assert double == pytest.approx(single, rel=2e-3, abs=2e-4)
+    assert [single.keys() for single in one] == [double.keys() for double in two]
+    for single, double in zip(one[:4], two[:4], strict=True):
+        assert double == pytest.approx(single, rel=1e-4, abs=1e-5)
 
 
 def test_tokens_per_forward_does_not_change_learning(uninterrupted, tmp_path):
