@@ -44,8 +44,10 @@ class Panels:
         for panel, draw in zip(axes, self.draw, strict=False):
             draw(panel)
             if self.shared:
+                label = panel.get_xlabel()
                 panel.label_outer()
                 panel.xaxis.set_tick_params(labelbottom=True)
+                panel.set_xlabel(label)  # rows may have x axes of their own
         for unused in axes[len(self.draw) :]:
             unused.set_axis_off()
         lines, names = axes[0].get_legend_handles_labels()
