@@ -82,6 +82,12 @@ def test_every_list_has_rows(what, capsys):
     assert len(capsys.readouterr().out.splitlines()) > 1
 
 
+def test_without_a_name_the_lists_are_listed(capsys):
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines[1:] if line.strip()} == {"config", *LISTS}
+
+
 @pytest.mark.parametrize("what", sorted(LISTS))
 def test_a_list_has_one_line_for_each_name(what):
     """In a pipe the line is whole and not long; in a terminal it is cut at the margin, and names never are."""

@@ -152,6 +152,17 @@ LISTS: dict[str, Callable[[], list[Description]]] = {
 }
 
 
+LIST_TEXTS = {
+    "rewards": "what a completion is scored by: rewards.NAME",
+    "algorithms": "how a policy learns from scores: algorithm",
+    "presets": "configs to start from: rlvid train PRESET",
+    "benchmarks": "what questions come from: data, eval.transfer",
+    "evidence": "what a reward can ask for besides the text",
+    "noise": "errors in labels, verdicts and frames: noise.kind",
+    "views": "altered clips: eval.views, and evidence view:NAME",
+}
+
+
 def list_names(what: str, name: str = "") -> list[Description]:
     """Return what a config or a reward can name, with description, fields, source and an example of its use.
 

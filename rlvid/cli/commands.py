@@ -141,9 +141,12 @@ def bench(args: argparse.Namespace) -> None:
 
 
 def list_names(args: argparse.Namespace) -> None:
-    """Print a list with one line for each name, or the page of one name."""
+    """Print a list with one line for each name, or the page of one name; without a list, the names of all lists."""
     console = Console()
-    if args.what == "config":
+    if args.what is None:
+        tables.print_in_full(console, tables.lists_table())
+        hint = "rlvid list LIST"
+    elif args.what == "config":
         keys = listing.find_config_keys(args.name)
         one_line_each = console.is_terminal and not args.name
         tables.print_in_full(console, tables.config_list(keys) if one_line_each else tables.config_page(keys))

@@ -199,7 +199,7 @@ def _bench(group: Any) -> None:
 def _list(group: Any) -> None:
     one = _add(group, "list", commands.list_names, "list what a config can name, and its keys")
     lists = sorted(["config", *LISTS])
-    one.add_argument("what", choices=lists, metavar="LIST", help=", ".join(lists))
+    one.add_argument("what", nargs="?", choices=lists, metavar="LIST", help=", ".join(lists))
     help = "a name from the list, to print its fields, defaults, documentation and source; config: a section or a key"
     completion.completed_by(one.add_argument("name", nargs="?", default="", help=help), completion.listed_names)
 

@@ -9,8 +9,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.api.listing import Description, default_in_toml
-from rlvid.config import ConfigKey
+from rlvid.api.listing import LIST_TEXTS, LISTS, Description, default_in_toml
+from rlvid.config import Config, ConfigKey, config_keys
 
 
 def list_table(rows: Sequence[Description]) -> Table:
@@ -19,6 +19,15 @@ def list_table(rows: Sequence[Description]) -> Table:
     table.columns[0].min_width = max(len(row.name) for row in rows)  # never cut
     for row in rows:
         table.add_row(row.name, Text(row.text))
+    return table
+
+
+def lists_table() -> Table:
+    """Render the names of all lists and how many names each has."""
+    table = _one_line_table("list", "names", "of what")
+    table.add_row("config", str(len([*config_keys(Config())])), "keys of a config: type, default, meaning")
+    for name, rows in LISTS.items():
+        table.add_row(name, str(len(rows())), LIST_TEXTS[name])
     return table
 
 

@@ -122,6 +122,10 @@ class FieldMap:
         """
         path, _, seconds = template.partition("#t=")
         names = _PLACEHOLDER.findall(path)
+        if path in record.fields:
+            raise record.error(
+                kind, f'a path is expected, and {path!r} is a field: write "{{{path}}}" in the TOML file'
+            )
         if not template or any(name in record.fields and record.fields[name] is None for name in names):
             return None
         path = _PLACEHOLDER.sub(lambda match: record.get_text(match[1]), path)

@@ -44,11 +44,10 @@ class Panels:
         for panel, draw in zip(axes, self.draw, strict=False):
             draw(panel)
             if self.shared:
-                x_label = panel.get_xlabel()
+                label = panel.get_xlabel()
                 panel.label_outer()
                 panel.xaxis.set_tick_params(labelbottom=True)
-                if not self.shared_x:  # each has an axis of its own, which keeps its label
-                    panel.set_xlabel(x_label)
+                panel.set_xlabel(label)  # rows may have x axes of their own
         for unused in axes[len(self.draw) :]:
             unused.set_axis_off()
         lines, names = axes[0].get_legend_handles_labels()

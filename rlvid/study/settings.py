@@ -44,11 +44,11 @@ class ChangedPlugin:
         )
 
 
-def setting_table(rows: Sequence[SettingRow]) -> Table:
-    """Return the settings by pair of arms; those that no definition names are yellow."""
+def setting_table(rows: Sequence[SettingRow], separator: str = "\n") -> Table:
+    """Return the settings by pair of arms; those that no definition names are yellow. `separator` is between them."""
     table = Table("arm", "compared with", "differs in", box=None, padding=(0, 2, 0, 0), title_justify="left")
     for (arm, other), settings in groupby(rows, key=lambda row: (row.arm, row.other)):
-        table.add_row(escape(arm), escape(other), "\n".join(map(_in_words, settings)))
+        table.add_row(escape(arm), escape(other), separator.join(map(_in_words, settings)))
     return table
 
 

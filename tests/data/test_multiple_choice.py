@@ -157,6 +157,7 @@ def test_where_selects_records_and_a_field_gives_their_levels(write):
         ({"candidates": ["x"] * 27}, {}, "candidates: must hold 2 to 26 options"),
         ({"candidates": ["a tap", "A tap"]}, {}, "answer: 'a tap' is none of the 2 options"),
         ({}, {"video": "videos/{clp}.mp4"}, "clp: missing; the record has question, "),
+        ({}, {"video": "clip"}, "video: a path is expected, and 'clip' is a field: write \"{clip}\" in the TOML file"),
         ({"clip": "../../x"}, {"video": "videos/{clip}.mp4"}, "video: videos/../../x.mp4 leads out of "),
         ({}, {"options": None}, "question: must hold lines 'A. ..'"),
         ({}, {"id": "sample"}, "sample: missing"),

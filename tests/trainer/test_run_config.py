@@ -110,6 +110,18 @@ def test_group_rewards_are_refused_on_the_single_replies_of_an_evaluation(run, t
     assert all("rewards/repetition" in row for row in read_jsonl(Path("third/eval/L1.jsonl")))
 
 
+def test_the_embedded_model_says_that_it_knows_the_kitchen_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text(
+        'layout = "multiple_choice"\npath = "q.jsonl"\nquestion = "q"\noptions = "o"\nanswer = "a"\n'
+    )
+    Path("q.jsonl").write_text(json.dumps({"q": "Which?", "o": ["up", "down"], "a": "A"}) + "\n")
+    overrides = ["data=mine.toml", "train.max_steps=0", "eval.splits=['mine']", "eval.transfer=[]"]
+    api.train("nano", overrides, "run")
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("the model nano knows the embedded kitchen and nothing else: on mine.toml it guesses") == 1
+
+
 def test_a_benchmark_without_the_level_is_refused_at_once_with_the_setting_that_fixes_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(

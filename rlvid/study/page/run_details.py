@@ -28,7 +28,7 @@ def settings(study: Study, report: Report) -> dict[str, Any]:
         is_open: whether the table is not folded.
     """
     rows = report.settings or _differences_from_control(study)
-    table = setting_table(rows)
+    table = setting_table(rows, " · ")
     is_open = len(table.rows) <= MAX_OPEN
     unnamed = [row for row in rows if not row.named]
     alerts = settings_section(unnamed, report.changed_plugins)
