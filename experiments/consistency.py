@@ -2,8 +2,8 @@
 
 The condition "loose" (`rlvid list conditions`): the answers of the base follow from what it saw, the conclusions of its
 thoughts often do not. The primary endpoint is the share of replies whose last sentence names the chosen option, by an
-exact rule. Only the oracle is trained on it: it is the positive control, which must be better. A random reward and a
-constant one are negative controls, which must not be.
+exact rule. Only the oracle is trained on it: it is the positive control, which must be better. A random reward is the
+negative control, which must not be. A constant one would be the control again: GRPO's baseline cancels it.
 
 All arms have the same prompts: 60 steps with 12 of them. Each level is asked its first 150 questions;
 --set eval.limit=0 asks all.
@@ -26,7 +26,6 @@ ADDED: dict[str, Settings] = {
     "+ embedding": {"rewards.consistency_embedding": 0.5},
     "+ reanswer": {"rewards.consistency_reanswer": 0.5},
     "+ random": {"rewards.random": 0.5},
-    "+ constant": {"rewards.constant": 0.5},
 }
 
 GRID = Grid(
@@ -42,7 +41,7 @@ GRID = Grid(
     control=CONTROL,
     comparisons=((CONTROL, "base"), *((name, CONTROL) for name in ADDED)),
     positive_controls=(("+ oracle", CONTROL),),
-    negative_controls=(("+ random", CONTROL), ("+ constant", CONTROL)),
+    negative_controls=(("+ random", CONTROL),),
     endpoint="consistency_rule",
     settings={
         "model": "nano/loose",

@@ -9,7 +9,7 @@ All arms have 60 steps with 12 prompts. Each level is asked its first 200 questi
 The base does not come with rlvid yet. To pretrain it and to run the grid:
 
 python -m rlvid.nano.model runs/glancing --condition glancing
-rlvid grid experiments/grounding.py --set model=runs/glancing
+rlvid grid experiments/grounding.py --set 'model="runs/glancing"'
 """
 
 from rlvid.grids import Grid

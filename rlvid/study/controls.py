@@ -14,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from rlvid.study.comparison import Comparison
+from rlvid.study.contrasts import ONE_SEED
 from rlvid.study.seed_model import ALL_LEVELS
 from rlvid.study.stats import Interval
 from rlvid.study.study import Study
 
 BETTER = "better"
-UNREADABLE = "The other comparisons cannot be read: a control did not come out, or has not run."
+UNREADABLE = "The other comparisons cannot be read: a control did not come out, or is not known."
+OUTCOMES = {True: ("came out", "green"), False: ("did not come out", "bold red"), None: ("not known", "bold yellow")}
 READABLE = "All controls came out: the other comparisons can be read."
 
 
@@ -32,7 +34,7 @@ class ControlRow:
     b: str
     difference: Interval | None  # of the endpoint, `a` minus `b`; None if it has not run
     verdict: str  # as of the comparison; "" if it has not run
-    came_out: bool
+    came_out: bool | None  # None: not known, because it has not run, or with one seed only
 
 
 def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[ControlRow]:
@@ -43,7 +45,8 @@ def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[Contro
         for a, b in pairs:
             row = decided.get((a, b))
             verdict, difference = (row.verdict, row.difference) if row else ("", None)
-            came_out = row is not None and (verdict == BETTER) == (kind == "positive")
+            known = row is not None and verdict != ONE_SEED
+            came_out = (verdict == BETTER) == (kind == "positive") if known else None
             rows.append(ControlRow(kind, a, b, difference, verdict, came_out))
     return rows
 
@@ -57,8 +60,8 @@ def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | 
             points = f"{100 * row.difference.value:+.1f}"
             ends = f"{100 * row.difference.low:+.1f} to {100 * row.difference.high:+.1f}"
         expected = BETTER if row.kind == "positive" else f"not {BETTER}"
-        outcome = Text("came out", "green") if row.came_out else Text("did not come out", "bold red")
+        outcome = OUTCOMES[row.came_out]
         name = Text(f"{row.a}\nagainst {row.b}")
-        table.add_row(row.kind, name, points, ends, row.verdict or "not run", expected, outcome)
+        table.add_row(row.kind, name, points, ends, row.verdict or "not run", expected, Text(*outcome))
     readable = all(row.came_out for row in rows)
     return [table, Text(READABLE if readable else UNREADABLE, "green" if readable else "bold red")]

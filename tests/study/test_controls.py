@@ -16,11 +16,11 @@ BETTER = "11" * 60 + "01" * 40
 SIMILAR = "0110" + "01" * 98
 
 
-def write_study(folder, oracle, random):
-    """Write two runs each of a control arm, an oracle and a random reward, with these answers on L1."""
+def write_study(folder, oracle, random, seeds=(0, 1)):
+    """Write one run per seed each of a control arm, an oracle and a random reward, with these answers on L1."""
     cells = []
     for number, (arm, right) in enumerate({"plain": BASE, "oracle": oracle, "random": random}.items()):
-        for seed in (0, 1):
+        for seed in seeds:
             name = f"{arm}-{seed}"
             id = write_run(folder / name, f"seed={seed}", f"data_seed={number}", right=(right,))
             cells.append((arm, seed, name, id))
@@ -56,7 +56,7 @@ def test_a_control_that_has_not_run_makes_the_rest_unreadable(tmp_path):
     for seed in (0, 1):
         status = tmp_path / f"oracle-{seed}" / "status.json"
         write_text(status, json.dumps(json.loads(status.read_text()) | {"state": "running"}))
-    assert rows(tmp_path) == [("positive", "oracle", False), ("negative", "random", True)]
+    assert rows(tmp_path) == [("positive", "oracle", None), ("negative", "random", True)]
     text = printed_report(tmp_path)
     assert "not run" in text and "The other comparisons cannot be read" in text
 
@@ -70,3 +70,9 @@ def test_a_control_must_be_a_comparison():
     grid = Grid("g", "Does it?", (0,), "base", arms={"base": {}, "new": {}}, positive_controls=(("base", "new"),))
     with pytest.raises(UserError, match=r"the control \('base', 'new'\) must be one of its comparisons"):
         grid.cells("nano")
+
+
+def test_one_seed_says_nothing_of_controls(tmp_path):
+    write_study(tmp_path, oracle=BETTER, random=SIMILAR, seeds=(0,))
+    assert [came_out for _, _, came_out in rows(tmp_path)] == [None, None]
+    assert "not known" in printed_report(tmp_path)
