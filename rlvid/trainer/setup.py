@@ -254,7 +254,8 @@ class TrainerSetup:
         readable = [prompt for prompt in mine.values() if prompt.id not in unreadable]
         if readable:
             self.policy.check_pixels_matter(readable[0])
-            require_parity(self.policy, probes(readable), self.config.train)
+            longest_first = [*self.policy.frames.largest(readable), *readable]
+            require_parity(self.policy, probes(longest_first), self.config.train)
 
 
 def build_reference(policy: Policy, config: Config) -> Reference:

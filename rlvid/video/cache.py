@@ -119,6 +119,12 @@ class FrameCache:
             if path in self.bad_files
         ]
 
+    def largest(self, prompts: Iterable[Prompt]) -> list[Prompt]:
+        """Return the prompt whose cached video has the most pixels; none if no video is cached."""
+        cached = [prompt for prompt in prompts if prompt.video and self._cache_path(prompt.id, prompt.video).exists()]
+        sizes = [self._cache_path(prompt.id, str(prompt.video)).stat().st_size for prompt in cached]
+        return [cached[sizes.index(max(sizes))]] if cached else []
+
     def close(self) -> None:
         """End the decoding processes. The next video that must be decoded starts them again."""
         self.decoder.close()

@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import resource
 import time
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_a_second_epoch_decodes_nothing(frames, prompts):
     another_run = FrameCache(frames.video)
     np.testing.assert_array_equal(another_run(prompts[2]).video, first[2].video)
     assert (another_run.misses, another_run.hits, another_run.decoder.workers_started) == (0, 1, 0)
+
+
+def test_the_largest_cached_video_is_known(frames, prompts):
+    dense = FrameCache(replace(frames.video, fps=8.0))
+    assert dense.largest(prompts) == []
+    dense.warm(prompts)
+    dense.close()
+    assert dense.largest([prompts[1], prompts[2], prompts[0]]) == [prompts[2]], "it has the most frames"
 
 
 def test_the_cache_holds_the_resized_frames(frames, prompts):
