@@ -90,6 +90,7 @@ def require_parity(policy: Policy, prompts: Sequence[Prompt], train: TrainConfig
 @torch.no_grad()
 def compare(policy: Policy, prompts: Sequence[Prompt], train: TrainConfig) -> Iterator[Check]:
     """Compare on each prompt; yield the comparisons as they are made. Random numbers stay as they were."""
+    policy.eval()  # as it samples in a run; the update sets it to training and back
     for prompt in prompts:
         clip = policy.frames(prompt)
         inputs = policy.encode(prompt, clip)
@@ -233,10 +234,7 @@ def sampler_difference(policy: Policy, prompt: Prompt, inputs: ModelInputs, trai
     short = replace(train, num_generations=COMPLETIONS, max_completion_length=min(TOKENS, train.max_completion_length))
     with torch.random.fork_rng(devices=()):
         [group] = make_sampler(policy, short, lambda phase: nullcontext())([prompt], [inputs], "parity")
-    training = policy.training
-    policy.eval()
     logps = policy([inputs], [group], train.temperature or 1.0).logps
-    policy.train(training)
     differences = [
         np.abs(row[: len(completion.logps)].cpu().numpy() - completion.logps)
         for row, completion in zip(logps, group, strict=True)
