@@ -178,7 +178,12 @@ def _at_look(result: Result, look: Look) -> Result:
 
 
 def exact_p(study: Study, a: str, b: str, level: str) -> float | None:
-    """The exact permutation test of two arms' right answers; None where their runs do not share the questions."""
+    """The exact permutation test of two arms' right answers.
+
+    None where their runs do not share the questions, and where another endpoint than accuracy is compared.
+    """
+    if study.endpoint != "accuracy":
+        return None
     if level == ALL_LEVELS:
         scores = [list(study.scores_on_all_levels(arm).values()) for arm in (a, b)]
         if not all(scores):

@@ -76,3 +76,11 @@ def test_one_seed_says_nothing_of_controls(tmp_path):
     write_study(tmp_path, oracle=BETTER, random=SIMILAR, seeds=(0,))
     assert [came_out for _, _, came_out in rows(tmp_path)] == [None, None]
     assert "not known" in printed_report(tmp_path)
+
+
+def test_the_exact_test_of_accuracy_is_not_shown_beside_another_endpoint(tmp_path):
+    write_study(tmp_path, oracle=BETTER, random=SIMILAR)
+    assert all(row.p_these_runs is not None for row in build_report(read_study(tmp_path)).comparisons)
+    about = json.loads((tmp_path / "grid.json").read_text())
+    write_text(tmp_path / "grid.json", json.dumps(about | {"endpoint": "format"}))
+    assert all(row.p_these_runs is None for row in build_report(read_study(tmp_path)).comparisons)
