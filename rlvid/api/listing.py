@@ -119,6 +119,8 @@ def list_conditions() -> list[Description]:
         fields = {key: PluginField("", getattr(condition, key)) for key in ("model", "data")}
         usage = f"rlvid train nano model={condition.model} data={condition.data}"
         command = f"Pretraining: python -m rlvid.nano.model OUT --condition {condition.name} --seed 0"
+        if condition.figures:
+            command = f"Figures are on L1 / L2 / L3. {command}"
         rows.append(Description(condition.name, text, "nano/conditions.py", fields, f"{text}\n\n{command}", usage))
     return rows
 
@@ -157,6 +159,7 @@ LIST_TEXTS = {
     "algorithms": "how a policy learns from scores: algorithm",
     "presets": "configs to start from: rlvid train PRESET",
     "benchmarks": "what questions come from: data, eval.transfer",
+    "conditions": "base models with a known weakness, and their worlds: model, data",
     "evidence": "what a reward can ask for besides the text",
     "noise": "errors in labels, verdicts and frames: noise.kind",
     "views": "altered clips: eval.views, and evidence view:NAME",

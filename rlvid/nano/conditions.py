@@ -44,11 +44,11 @@ class Condition:
 
     @property
     def figures(self) -> str:
-        """The base model's figures in words, "" if there are none."""
+        """The base model's figures on L1 / L2 / L3 in words, "" if there are none."""
         if not self.accuracy:
             return ""
         right, consistent = (" / ".join(map(str, row)) for row in (self.accuracy, self.consistency))
-        return f"{right} % right and {consistent} % consistent on L1 / L2 / L3"
+        return f"{right} % right, {consistent} % consistent"
 
 
 PLAIN = Condition(
@@ -60,7 +60,7 @@ PLAIN = Condition(
 )
 LOOSE = Condition(
     "loose",
-    "rewards for consistency: answers follow from what was seen, conclusions of thoughts are often wrong",
+    "rewards for consistency: answers follow what was seen, conclusions often do not",
     "nano/loose",
     steps=500,
     wrong_conclusions=0.45,

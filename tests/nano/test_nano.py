@@ -19,7 +19,7 @@ from rlvid.data.kitchen import Sample, draw_sample
 from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.nano import model
 from rlvid.nano.lessons import FRAME_SIZE, IGNORED, caption_lesson, collate, lesson_clock, question_lesson
-from rlvid.policy.families import family_of
+from rlvid.policy.families import FAMILIES, family_of
 from rlvid.policy.sampler import Sampler
 from rlvid.registry import NANO_CHECKPOINT, embedded_models
 from rlvid.types import Prompt
@@ -55,7 +55,7 @@ def test_every_embedded_model_is_small_and_of_its_family(name):
     folder = embedded_models()[name]
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8e6
     config = AutoConfig.from_pretrained(folder)
-    assert config.model_type == (name.removeprefix("nano/") if name != "nano" else "qwen2_vl")
+    assert config.model_type == (name.removeprefix("nano/") if name.removeprefix("nano/") in FAMILIES else "qwen2_vl")
     family, processor = family_of(config), Qwen2VLImageProcessorPil.from_pretrained(folder)
     assert (processor.patch_size, tuple(processor.image_mean)) == (family.vision.patch_size, family.mean)
     pixels = processor([np.zeros((56, 56, 3), np.uint8)], return_tensors="pt")

@@ -25,7 +25,7 @@ def test_a_terminal_shows_everything(study_folder, width):
     tables = text[: text.index("picture ")]
     assert max(map(len, tables.splitlines())) <= width and "…" not in text
     words = " ".join(tables.split())
-    for shown in ("[bold]Does it[/] help?", "[red]grpo[/red]", "$x^$,", "+22.0", "better", "not started"):
+    for shown in ("[bold]Does it[/] help?", "[red]grpo[/red]", "$x^$,", "+22.0", "undecided", "not started"):
         assert shown in words
     assert ("━●" in tables) == (width == 100), "where there is room, intervals are drawn"
 
