@@ -1,10 +1,10 @@
 """Cache a frozen vision tower's features on disk, so that each video or image is encoded once per machine.
 
-A feature file is named by a hash of the tower's weights, the pixels as they are shown, and the precision. So epochs,
-algorithms and the cells of a grid share files, and an altered view of a clip has files of its own. Features are stored
-in the precision in which the tower computes them, bfloat16 under autocast and float32 otherwise. Each video or image
-goes through the tower alone, because the tower may round differently in a batch: computed or read, features are the
-same bits.
+A feature file is named by a hash of the tower's weights and the computation, the pixels as they are shown, and the
+precision. So epochs, algorithms and the cells of a grid share files, and an altered view of a clip has files of its
+own. Features are stored in the precision in which the tower computes them, bfloat16 under autocast and float32
+otherwise. Each video or image goes through the tower alone, because the tower may round differently in a batch:
+computed or read, features are the same bits.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rlvid.policy.families import family_of
 from rlvid.policy.types import CachedMedia, ModelInputs
 from rlvid.video.store import Store
 
+COMPUTATION = 2  # raised where the same tower gives other bits; 2: patches are embedded by a matrix product
 DIGEST_BYTES = 16  # a file starts with a hash of so many bytes of the features after it
 
 
@@ -53,7 +54,7 @@ class VisionFeatureCache:
     def lookup(self, frames: np.ndarray) -> CachedMedia:
         """Return the cache entry of a video, (T, H, W, 3) uint8, or of an image, (H, W, 3) uint8."""
         pixel_hash = blake2b(np.ascontiguousarray(frames).data).hexdigest()
-        path = self.store.path_for(self.tower_hash, frames.shape, pixel_hash, str(self.dtype))
+        path = self.store.path_for(COMPUTATION, self.tower_hash, frames.shape, pixel_hash, str(self.dtype))
         return CachedMedia(path, self._read(path))
 
     @torch.no_grad()
