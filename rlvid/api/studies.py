@@ -100,23 +100,32 @@ def report(
     """
     from rich.console import Console
 
-    from rlvid.study import published_counts
-    from rlvid.study import report as reports
+    from rlvid.study.published_counts import build_counts_report, read_counts
+    from rlvid.study.report import build_report, print_report
+    from rlvid.study.study import read_study
 
-    if Path(runs).suffix == ".toml":
+    folder = Path(runs)
+    if is_counts := folder.suffix == ".toml":
         if html:
             raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
-        result = published_counts.report_counts(Path(runs))
+        result = build_counts_report(read_counts(folder))
     else:
-        result = reports.report(Path(runs), plots=plots)
+        result = build_report(read_study(folder))
+    written = []  # before anything is printed: printing ends early in `rlvid report RUNS --html FILE | head`
     for path, to_text in ((json, result.to_json), (csv, result.to_csv)):
         if path:
             write_text(Path(path), to_text())
-            Console().print(f"rows         {path}", soft_wrap=True, highlight=False, markup=False)
+            written.append(f"rows         {path}")
     if html:
         from rlvid.study.page import save_page
 
-        Console().print(f"page         {save_page(Path(runs), Path(html))}", soft_wrap=True)
+        written.append(f"page         {save_page(folder, Path(html))}")
+    if is_counts:
+        result.print()
+    else:
+        print_report(result, folder, plots)
+    for line in written:
+        Console().print(line, soft_wrap=True, highlight=False, markup=False)
     return result
 
 

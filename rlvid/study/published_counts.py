@@ -14,8 +14,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.comparison import Comparison
@@ -127,10 +125,3 @@ def build_counts_report(counts: PublishedCounts) -> Report:
         ],
         comparisons=compare_counts(counts),
     )
-
-
-def report_counts(path: Path, console: Console | None = None) -> Report:
-    """Print the report on a TOML file of counts. Raises UserError, see `read_counts`."""
-    result = build_counts_report(read_counts(path))
-    result.print(console)
-    return result

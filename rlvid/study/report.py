@@ -247,17 +247,21 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> Re
     Raises:
         UserError: there are no runs.
     """
-    study = read_study(runs)
-    result = build_report(study)
+    result = build_report(read_study(runs))
+    print_report(result, runs, plots, console)
+    return result
+
+
+def print_report(result: Report, runs: Path, plots: bool = True, console: Console | None = None) -> None:
+    """Print a report that was built from a folder of runs; see `report`."""
     console = wide_console(console)
     result.print(console)
-    if plots and study.levels:
+    if plots and result.levels:
         from rlvid.study.plots import save_figures
 
-        for path in save_figures(study, runs / "plots"):
+        for path in save_figures(read_study(runs), runs / "plots"):
             console.print(Text(f"picture      {path}"), soft_wrap=True)
     console.print(Text(f"run folders  {runs}\n{NEXT_STEPS}"), soft_wrap=True)
-    return result
 
 
 def build_report(study: Study) -> Report:
