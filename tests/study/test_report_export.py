@@ -108,8 +108,8 @@ def test_a_record_is_flat_and_has_no_numbers_that_json_cannot_hold():
     }
 
 
-def test_files_are_written_although_printing_ends_early(study_folder, tmp_path):
+def test_files_are_written_although_printing_ends_early(study_folder, kitchen, tmp_path):
     page, rows = tmp_path / "page.html", tmp_path / "rows.json"
     command = f"{sys.executable} -m rlvid report {study_folder} --html {page} --json {rows} | head -1"
-    subprocess.run(command, shell=True, check=True, capture_output=True, timeout=120)
-    assert page.is_file() and rows.is_file()
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120)
+    assert page.is_file() and rows.is_file(), done.stderr
