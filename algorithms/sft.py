@@ -18,9 +18,9 @@ class SFT(Algorithm):
 
     @property
     def completion_source(self) -> str:
-        """The data set."""
+        """Completions are the demonstrations of the data set; nothing is sampled."""
         return "data"
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """Return ones, (P, 1)."""
+        """Return (P, 1) ones: every demonstration is learnt with the same weight."""
         return torch.ones_like(rewards)

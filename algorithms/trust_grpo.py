@@ -33,7 +33,7 @@ class TrustGRPO(GRPO, OutcomeAlgorithm):
 
     @property
     def twin(self) -> Algorithm:
-        """GRPO, for rlvid/trainer/noop_check.py."""
+        """The algorithm without its correction, GRPO: the check before step 0 compares their credit."""
         return without_correction(self)
 
     def rewards(self, step: Step) -> Tensor:

@@ -6,5 +6,5 @@ from rlvid.types import Completion, Prompt
 
 @each
 def constant(completion: Completion, prompt: Prompt, *, value: float = 1.0) -> float:
-    """Return `value`."""
+    """Return `value` for every completion."""
     return value

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvid.answer import LETTERS
 from rlvid.reward import Column
 from rlvid.types import Group
 
@@ -28,7 +27,7 @@ class ForcedChoice:
 
     def score(self, group: Group) -> list[float | None]:
         """Return the row of a group."""
-        if group.prompt.answer is None or not group.prompt.options:
+        right = group.prompt.right_option
+        if right is None:
             return [None] * len(group)
-        gold = LETTERS.index(group.prompt.answer)
-        return [probs[gold] for probs in group.evidence["forced_probs"]]
+        return [probs[right] for probs in group.evidence["forced_probs"]]

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rlvid.answer import LETTERS
 from rlvid.reward import Column
 from rlvid.types import Group
 
@@ -30,10 +29,10 @@ class SoftAccuracy:
 
     def score(self, group: Group) -> list[float | None]:
         """Return the row of a group."""
-        if group.prompt.answer is None or not group.prompt.options:
+        right = group.prompt.right_option
+        if right is None:
             return [None] * len(group)
-        gold = LETTERS.index(group.prompt.answer)
         return [
-            probs[gold] if probs and completion.answer else 0.0
+            probs[right] if probs and completion.answer else 0.0
             for completion, probs in zip(group, group.evidence["answer_probs"], strict=True)
         ]

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rlvid.answer import extract_thought, format_question, parse
+from rlvid.answer import LETTERS, extract_thought, format_question, parse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +51,11 @@ class Prompt:
     def text(self) -> str:
         """The text that the policy reads after the pixels: question, lettered options, instruction on tags."""
         return format_question(self.question, self.options)
+
+    @property
+    def right_option(self) -> int | None:
+        """The index of the right option, from 0; None if the prompt has no options or no gold letter."""
+        return None if self.answer is None or not self.options else LETTERS.index(self.answer)
 
 
 @dataclass(frozen=True)

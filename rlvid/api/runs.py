@@ -12,6 +12,7 @@ from rlvid.api.arguments import as_list
 from rlvid.api.evaluated import evaluation_config, existing_path, write_settings
 from rlvid.api.studies import audit
 from rlvid.config import Config, load
+from rlvid.utils.console import print_main
 
 if TYPE_CHECKING:
     from rlvid.bench.memory_estimate import MemoryEstimate
@@ -62,17 +63,22 @@ def check_config(preset: str | Path, overrides: str | Sequence[str] = ()) -> Con
         UserError: for unknown keys, values out of their limits, and unknown rewards, algorithms or noise or wrong
             fields of these.
     """
+    config = load(preset, as_list(overrides))
+    _check_plugins(config)
+    return config
+
+
+def _check_plugins(config: Config) -> None:
+    """Raise UserError unless algorithm, rewards and noise can be built and do not contradict each other."""
     from rlvid.noise.apply import build_noise, refuse_half_noise
     from rlvid.trainer.noop_check import refuse_idle_correction
 
-    config = load(preset, as_list(overrides))
     algorithm = config.algorithm.build("algorithms")
     for reward in (*config.rewards, *config.eval.rewards):
         reward.build("rewards")
     refuse_half_noise(config.noise)
     build_noise(config.noise)
     refuse_idle_correction(algorithm, config.noise.kind, config.data)
-    return config
 
 
 def estimate_memory(
@@ -170,6 +176,8 @@ def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:
         check_model(reference)
     levels = [*config.eval.splits, *(["train"] if config.train.max_steps and config.data.endswith(".toml") else [])]
     check_levels(config.data, levels, config.eval.transfer)
+    _check_plugins(config)
+    print_main(f"run folder  {folder}")
     for plugin in config.plugins:
         if plugin.copy:
             print(f"rlvid: {plugin.file} has changed or is not here: {plugin.copy} is used", file=sys.stderr)

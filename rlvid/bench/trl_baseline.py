@@ -26,7 +26,7 @@ class ImageProcessor(Qwen2VLProcessor):
     """A processor that accepts a placeholder for the video processor, which needs torchvision and is not used here."""
 
     def check_argument_for_proper_class(self, name: str, argument: Any) -> type:
-        """Accept any argument."""
+        """Accept an argument of any class as the part `name` of the processor, and return its class."""
         return type(argument)
 
 
@@ -45,7 +45,7 @@ class StepOnRequest(TrainerCallback):
         self.start = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Report the step."""
+        """Report the seconds and the input tokens of the step that just ended."""
         seconds = time.perf_counter() - self.start
         tokens = state.num_input_tokens_seen - self.tokens_reported
         self.tokens_reported = state.num_input_tokens_seen

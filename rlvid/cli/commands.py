@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -12,6 +11,7 @@ from rlvid import api
 from rlvid.api import listing
 from rlvid.cli import tables
 from rlvid.cli.completion import script
+from rlvid.utils.console import print_main
 
 NEXT_STEPS = (  # command, {} being the run's folder, and what it shows
     ("rlvid audit {}", "position bias, truncation, coherence"),
@@ -26,9 +26,8 @@ def train(args: argparse.Namespace) -> None:
         api.estimate_memory(args.preset, args.overrides, args.plan)
         return
     folder = api.run_folder(args.preset, args.overrides, args.out)
-    _print_main(f"run folder  {folder}")
     api.train(args.preset, args.overrides, args.out, args.resume)
-    _print_main(_next_steps(folder))
+    print_main(_next_steps(folder))
 
 
 def config(args: argparse.Namespace) -> None:
@@ -40,9 +39,8 @@ def config(args: argparse.Namespace) -> None:
 def evaluate(args: argparse.Namespace) -> None:
     """Evaluate a model and print its accuracy per level and domain."""
     folder = api.evaluation_folder(args.model, args.data, args.split, args.overrides, args.out)
-    _print_main(f"run folder  {folder}")
     api.evaluate(args.model, args.data, args.split, args.overrides, args.out)
-    _print_main(_next_steps(folder))
+    print_main(_next_steps(folder))
 
 
 def parity(args: argparse.Namespace) -> int:
@@ -81,7 +79,7 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def attention(args: argparse.Namespace) -> None:
-    """Draw attention over frames."""
+    """Draw where runs look in the frames while they write their replies."""
     api.attention(args.runs, args.sample, args.of, args.layers, args.heads, args.out)
 
 
@@ -99,14 +97,8 @@ def _next_steps(folder: Path) -> str:
     return "\n".join(["", f"done        {folder}", *lines])
 
 
-def _print_main(text: str) -> None:
-    """Print, in the main process of several."""
-    if os.environ.get("RANK", "0") == "0":
-        print(text, flush=True)
-
-
 def write_kitchen(args: argparse.Namespace) -> None:
-    """Write the embedded benchmark."""
+    """Write the files of the embedded benchmark into a folder."""
     api.write_kitchen(args.folder, args.seed)
     Console().print(f"wrote {args.folder}")
 
@@ -118,7 +110,7 @@ def write_kitchen_long(args: argparse.Namespace) -> None:
 
 
 def get_data(args: argparse.Namespace) -> None:
-    """Download a published benchmark."""
+    """Download a published benchmark into a folder."""
     api.download_data(args.name, args.folder)
 
 

@@ -71,7 +71,7 @@ def listed_names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list
 
 
 def scripts(prefix: str, **_: Any) -> list[str]:
-    """Complete Python files."""
+    """Complete the path of an experiment script, a Python file."""
     return _paths(prefix, ".py")
 
 

@@ -4,7 +4,7 @@
 """
 
 from rlvid.config.plugins import COPIES, Plugin
-from rlvid.config.reader import from_table, load
+from rlvid.config.reader import from_table, load, parse_override
 from rlvid.config.sections import (
     VIEW_NAMES,
     ColdStartConfig,
@@ -35,4 +35,5 @@ __all__ = [
     "flatten_config",
     "from_table",
     "load",
+    "parse_override",
 ]

@@ -37,7 +37,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     path = preset_path(name)
     table = _read_file(path)
     for override in overrides:
-        change = _parse_override(override)
+        change = parse_override(override)
         for key, value in change.items():
             if value == {}:
                 raise UserError(f"override {override!r}: {key} is an empty table, which changes nothing: leave it out")
@@ -125,7 +125,7 @@ def _check_alone(table: Mapping[str, Any], where: str, base: Mapping[str, Any]) 
     _check_limits(_to_config(alone, where), where)
 
 
-def _parse_override(text: str) -> dict[str, Any]:
+def parse_override(text: str) -> dict[str, Any]:
     """Parse one override: `a.b=1` becomes {"a": {"b": 1}}. A value that is not valid TOML is a string."""
     key_part = r"""(?:"[^"]*"|'[^']*'|[^"'=])+"""  # quoted parts may hold "="
     match = re.fullmatch(rf"({key_part})=(.*)", text, re.DOTALL)

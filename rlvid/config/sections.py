@@ -55,7 +55,7 @@ class VideoConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Sampling, optimization and checkpoints."""
+    """The section [train]: how completions are sampled, the policy is optimized, and checkpoints are saved."""
 
     max_steps: int = setting(750, "optimizer steps", at_least=0)
     prompts_per_step: int = setting(8, "prompts of a step, over all processes", at_least=1)
@@ -140,7 +140,7 @@ class JudgeConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Evaluation on held-out questions."""
+    """The section [eval]: on which held-out questions a policy is evaluated, when and how."""
 
     splits: tuple[str, ...] = setting(("L1", "L2", "L3"), "levels of the benchmark to evaluate")
     transfer: tuple[str, ...] = setting((), 'further benchmarks: "kitchen_long", a folder, or a TOML file')

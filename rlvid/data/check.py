@@ -128,9 +128,9 @@ def prompt_problems(prompt: Prompt) -> Iterator[tuple[str, str]]:
     for letter, option in zip(LETTERS, prompt.options, strict=False):
         if parse(f"<answer>{option}</answer>", prompt.options) != letter:
             yield "option collision", f"a reply {option!r} would not be parsed as {letter} alone; reword the option"
-    if prompt.answer is None or not prompt.options:
+    if prompt.right_option is None:
         return
-    correct = prompt.options[LETTERS.index(prompt.answer)]
+    correct = prompt.options[prompt.right_option]
     mentioned = [option for option in prompt.options if _contains_words(prompt.question, option)]
     if mentioned == [correct]:
         yield "answer leak", f"the question holds the right option and no other one: {correct!r}"

@@ -1,17 +1,24 @@
-"""Check that a grid's definition fits together."""
+"""Check that a grid's definition fits together, and that its models are there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.grids.cell import Arm
-from rlvid.registry import suggest
+from rlvid.grids.cell import Arm, Cell
+from rlvid.registry import model_path, suggest
 from rlvid.study.contrasts import interaction
 
 if TYPE_CHECKING:
     from rlvid.grids.grid import Grid
+
+
+def check_models(cells: Sequence[Cell]) -> None:
+    """Raise UserError if a cell's model is one that should come with rlvid and does not; otherwise every cell fails."""
+    for model in dict.fromkeys(load(cell.preset, cell.overrides).model for cell in cells):
+        model_path(model)
 
 
 def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.config import Plugin, flatten_config, load
+from rlvid.config import Plugin, flatten_config, load, parse_override
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
 from rlvid.registry import own_fields
@@ -93,7 +93,7 @@ def _named(cell: Cell) -> set[str]:
     """Return the keys that the definition of an arm names; the name of an algorithm does not name its fields."""
     names: set[str] = set()
     for override in cell.overrides:
-        table = flatten_config(tomllib.loads(override))
+        table = flatten_config(parse_override(override))
         names |= {"algorithm.name" if key == "algorithm" else key for key in table}
     return names
 

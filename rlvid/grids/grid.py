@@ -17,7 +17,7 @@ from rlvid.errors import UserError
 from rlvid.grids.adaptive import run_until_decided
 from rlvid.grids.arguments import parse_arguments
 from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, select_cells
-from rlvid.grids.checks import check_grid
+from rlvid.grids.checks import check_grid, check_models
 from rlvid.grids.differences import find_differences, print_parts, report_differences, to_json
 from rlvid.grids.job import Command
 from rlvid.grids.launch import launch
@@ -218,6 +218,7 @@ class Grid:
             chosen = Text(f"settings: {tuning}" if tuning else "")
             print_parts([*notes, cell_table(selected, out), *(line for line in (chosen, note) if line.plain)])
             return 0
+        check_models(selected)
         if args.until is None:
             if (out / STATE_FILE).is_file():
                 raise UserError(

@@ -1,6 +1,8 @@
-"""The console that tables are printed to."""
+"""The console that tables are printed to, and lines of the main process."""
 
 from __future__ import annotations
+
+import os
 
 from rich.console import Console
 
@@ -18,3 +20,9 @@ def wide_console(console: Console | None = None, stderr: bool = False) -> Consol
     if console.is_terminal:
         return console
     return Console(file=console.file, width=PIPED_WIDTH, highlight=False)
+
+
+def print_main(text: str) -> None:
+    """Print text to stdout in the main process; the other processes of a run print nothing."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, flush=True)

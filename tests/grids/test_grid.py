@@ -254,3 +254,16 @@ def test_arms_have_no_kl_penalty_unless_their_name_says_so(name):
         config = load(cell.preset, cell.overrides)
         if config.algorithm.name != "dpo" and "beta" not in cell.arm:
             assert build("algorithms", config.algorithm.name, **config.algorithm.fields).beta == 0, cell.arm
+
+
+def test_a_bare_word_after_set_is_text(tmp_path, capsys):
+    grid = make_grid(unseeded=("base",))
+    assert grid.main(["--dry-run", "--out", str(tmp_path), "--set", "model=nano/loose"]) == 0
+    assert "model=nano/loose" in capsys.readouterr().out
+
+
+def test_a_model_that_should_come_with_rlvid_and_does_not_is_one_line_before_any_run(tmp_path, capsys):
+    grid = make_grid(unseeded=("base",))
+    assert grid.main(["--out", str(tmp_path / "out"), "--set", "model=nano/lose"]) == 2
+    assert "no embedded model 'nano/lose'. Did you mean 'nano/loose'?" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
