@@ -1,9 +1,9 @@
 """Which algorithm learns most from the same prompts and the same random numbers?
 
 All RL arms have the same prompts, 40 steps of them; SFT has 40 steps, too. All have the preset's learning rate, which
-was not chosen for 40 steps, nor for each arm. `rlvid tune` chooses it on the level dev, from two candidates for each arm;
-then name its file as Grid(tuned=...). Arms differ in the number of updates: "gspo" makes four per batch and "grpo, 2
-iterations" two; the others make one. The primary endpoint is accuracy on all levels, the first 400 questions of each;
+was not chosen for 40 steps, nor for each arm. `rlvid tune` chooses it on the level dev, from two candidates for each
+arm; then name its file as Grid(tuned=...). Arms differ in the number of updates: "gspo" makes four per batch and "grpo,
+2 iterations" two; the others make one. The primary endpoint is accuracy on all levels, the first 400 questions of each;
 --set eval.limit=0 asks all.
 
 rlvid tune experiments/algorithm_ablation.py --jobs 2       # two learning rates for each arm, on dev
