@@ -69,16 +69,17 @@ class AnnotationRecord:
             parts: parts of the path, relative to the root. The last one may end in `#t=START,END`, in seconds; this
                 ending is kept.
         """
-        relative = str(Path(*parts))
-        path_text, start, end = split_time_span(relative)
-        path = Path(path_text)
+        relative = Path(*parts)
+        path_text, start, end = split_time_span(str(relative))
+        path = relative if path_text == str(relative) else Path(path_text)
         if not start < end:
-            raise self.error(field, f"{relative[-60:]}: its end is not after its start")
-        if not _can_exist(self.root / path):
-            raise self.error(field, f"{str(path)[:60]}: no file can have this path: too long, or links in a circle")
-        if path.is_absolute() or ".." in path.parts or not is_inside(self.root, self.root / path):
+            raise self.error(field, f"{str(relative)[-60:]}: its end is not after its start")
+        file = self.root / path
+        if not _can_exist(file):
+            raise self.error(field, f"{path_text[:60]}: no file can have this path: too long, or links in a circle")
+        if path.is_absolute() or ".." in path.parts or not is_inside(self.root, file):
             raise self.error(field, f"{path} leads out of {self.root}; move the file into that folder")
-        return str(self.root / relative)
+        return str(file if path is relative else self.root / relative)
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,7 @@ def read_records_or_errors(file: Path, root: Path) -> Iterator[AnnotationRecord 
 
     For the format of the file see `read_json_file`. A file outside `root`, the data set's folder, is not read.
     """
+    _is_folder_inside.cache_clear()  # links may have changed since another file was read
     if not is_inside(root, file):
         yield UserError(f"{file}: leads out of {root}; move the annotation file into that folder")
         return
@@ -160,8 +162,16 @@ def is_inside(root: Path, path: Path) -> bool:
     In the cache of the Hugging Face hub, REPOSITORY/snapshots/HASH holds links to REPOSITORY/blobs. So if the root is
     such a snapshot, the blobs of the same repository count as inside.
     """
-    target = path.resolve()
-    return any(target.is_relative_to(folder) for folder in _allowed_folders(root))
+    if path.name in ("", "..") or path == root or path.is_symlink():
+        return _is_folder_inside(root, path.resolve())
+    return _is_folder_inside(root, path.parent)
+
+
+@lru_cache(maxsize=4096)
+def _is_folder_inside(root: Path, folder: Path) -> bool:
+    """Return `is_inside` of a folder, once for all of its files; `read_records_or_errors` forgets what it returned."""
+    target = folder.resolve()
+    return any(target.is_relative_to(allowed) for allowed in _allowed_folders(root))
 
 
 @lru_cache

@@ -38,13 +38,22 @@ UNEVEN = [
     "train.save_steps=1",
     "train.save_total_limit=3",
 ]
+IN_CHUNKS = """
+from algorithms.ppo import PPO
+from rlvid.policy import logprobs
+
+logprobs.MAX_LOGITS = 753 * 30  # 30 tokens at once, of groups of up to 160
+
+class InChunks(PPO):
+    pass
+"""
 SAVED = ("model", "optimizer", "reference", "critic")
 
 
-def launch(preset, out, *program):
+def launch(preset, out):
     """Run on two processes with `accelerate launch` and a preset of accelerate; returns the run's folder."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(PRESETS / f"{preset}.yaml")]
-    command += ["--num_processes", "2", "--main_process_port", "0", *(program or ("-m", "rlvid"))]
+    command += ["--num_processes", "2", "--main_process_port", "0", "-m", "rlvid"]
     command += ["train", "nano", *UNEVEN, "--out", str(out)]
     finished = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert finished.returncode == 0, finished.stderr
@@ -52,9 +61,9 @@ def launch(preset, out, *program):
     return out
 
 
-def resume_on_two(stage, out):
-    """Resume a run on two processes under a ZeRO stage, without the launcher; returns its folder."""
-    for child in several(out, *UNEVEN, "--resume", zero=stage):
+def run_on_two(stage, out, *arguments):
+    """Run on two processes under a ZeRO stage, without the launcher; returns the run's folder."""
+    for child in several(out, *UNEVEN, *arguments, zero=stage):
         code, log = child.end()
         assert code == 0, log
     return out
@@ -95,13 +104,13 @@ def single(kitchen, tmp_path_factory):
 
 @pytest.mark.parametrize("stage", [2, 3])
 def test_two_sharded_processes_train_as_one_process_does(single, stage, tmp_path):
-    run = launch(f"zero{stage}", tmp_path / "run")
+    run = launch("zero2", tmp_path / "run") if stage == 2 else run_on_two(stage, tmp_path / "run")
     assert_runs_agree(run, single)
     base, trained = load_file(NANO_CHECKPOINT / "model.safetensors"), load_tensors(single, "model")
     largest_change = max((trained[key] - base[key].float()).abs().max() for key in base)
     assert largest_change > 5e-3, "ten times the tolerance of the comparison"
 
-    resumed = resume_on_two(stage, copy_killed_in_last_step(run, tmp_path / "resumed"))
+    resumed = run_on_two(stage, copy_killed_in_last_step(run, tmp_path / "resumed"), "--resume")
     assert (resumed / "metrics.jsonl").read_bytes() == (run / "metrics.jsonl").read_bytes()
     for name in SAVED:
         tensors, expected = load_tensors(resumed, name), load_tensors(run, name)
@@ -121,14 +130,9 @@ def test_two_sharded_processes_train_as_one_process_does(single, stage, tmp_path
 
 def test_ranks_compute_their_logits_in_equally_many_chunks(single, tmp_path):
     """Otherwise one rank would wait forever for the other to gather the head's weights with it."""
-    program = tmp_path / "in_chunks.py"
-    program.write_text(
-        "from rlvid.policy import logprobs\n"
-        "logprobs.MAX_LOGITS = 753 * 30  # 30 tokens at once, of groups of up to 160\n"
-        "from rlvid.__main__ import main\n"
-        "raise SystemExit(main())\n"
-    )
-    assert_runs_agree(launch("zero3", tmp_path / "run", str(program)), single)
+    (tmp_path / "in_chunks.py").write_text(IN_CHUNKS)
+    algorithm = [f"algorithm={tmp_path}/in_chunks.py", "algorithm.num_iterations=2", "algorithm.num_minibatches=2"]
+    assert_runs_agree(run_on_two(3, tmp_path / "run", *algorithm), single)
 
 
 @pytest.mark.soak
@@ -139,7 +143,7 @@ def test_an_offloaded_optimizer_trains_the_same(single, tmp_path):
 
 
 def test_two_processes_resume_the_run_of_one(single, tmp_path):
-    assert_runs_agree(resume_on_two(3, copy_killed_in_last_step(single, tmp_path / "run")), single)
+    assert_runs_agree(run_on_two(3, copy_killed_in_last_step(single, tmp_path / "run"), "--resume"), single)
 
 
 def test_the_lock_of_a_killed_build_is_removed(tmp_path, monkeypatch, capsys):
