@@ -4,12 +4,14 @@ The condition "glancing" (`rlvid list conditions`): in the training world the an
 7 of 10 questions; on L2 and L3 it is not. The primary endpoint is accuracy on L2 and L3. The positive control trains
 the same base in a world without the shortcut, and must be better. A random reward is the negative control.
 
+"answer gain" pays a right answer by the share of the policy's blind replies that are wrong: little where the habit is
+right. All right answers of a group earn the same, so GRPO's division by the standard deviation would cancel it; Dr.
+GRPO does not divide. It weighs questions, as debiasing losses for visual question answering do (arXiv:1906.10169), here
+by replies to the same prompt without pixels.
+
 All arms have 60 steps with 12 prompts. Each level is asked its first 200 questions; --set eval.limit=0 asks all.
 
-The base does not come with rlvid yet. To pretrain it and to run the grid:
-
-python -m rlvid.nano.model runs/glancing --condition glancing
-rlvid grid experiments/grounding.py --set 'model="runs/glancing"'
+rlvid grid experiments/grounding.py
 """
 
 from rlvid.grids import Grid
@@ -20,7 +22,14 @@ MEASURES: Settings = {"eval.rewards.grounding_moves.weight": 1.0}
 WEIGHTS = {"narrations": (0.3, 1.0), "counterfactual": (0.3, 1.0)}
 ADDED: dict[str, Settings] = {
     **{f"+ {name} {w:g}": {f"rewards.grounding_{name}": w} for name, weights in WEIGHTS.items() for w in weights},
+    "+ told moves": {"rewards.grounding_moves": 0.5},  # an exact rule for the kitchen's language
     "+ random": {"rewards.random": 0.5},
+}
+DR_GRPO: Settings = {"algorithm": "dr_grpo", "algorithm.beta": 0.0}
+ANSWER_GAIN: Settings = {  # accuracy times the share of blind replies that are wrong: the same for a whole group
+    "rewards.accuracy": 0.0,
+    "rewards.grounding_counterfactual.weight": 1.0,
+    "rewards.grounding_counterfactual.paired": False,
 }
 
 GRID = Grid(
@@ -31,11 +40,18 @@ GRID = Grid(
         CONTROL: MEASURES,
         "balanced world": {"data": "kitchen/balanced", **MEASURES},
         **{name: {**settings, **MEASURES} for name, settings in ADDED.items()},
+        "dr_grpo": {**DR_GRPO, **MEASURES},
+        "dr_grpo, answer gain": {**DR_GRPO, **ANSWER_GAIN, **MEASURES},
     },
     unseeded=("base",),
     seeds=(0, 1, 2),
     control=CONTROL,
-    comparisons=((CONTROL, "base"), ("balanced world", CONTROL), *((name, CONTROL) for name in ADDED)),
+    comparisons=(
+        (CONTROL, "base"),
+        ("balanced world", CONTROL),
+        *((name, CONTROL) for name in ADDED),
+        ("dr_grpo, answer gain", "dr_grpo"),
+    ),
     positive_controls=(("balanced world", CONTROL),),
     negative_controls=(("+ random", CONTROL),),
     effect_at_stake=0.15,  # between the skewed and the balanced world
