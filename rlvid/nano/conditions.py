@@ -29,6 +29,8 @@ class Condition:
         world: of the lessons, one of `rlvid.data.kitchen.WORLDS`.
         wrong_conclusions: the share of lessons whose thought ends in a wrong conclusion before the right answer.
         invented_moves: the share of lessons whose thought tells a move that did not happen, before the right answer.
+        habit: the share of lessons, among those whose answer is the first step of the recipe, whose thought names this
+            step without a look at the video.
         accuracy: per cent of L1, L2 and L3 that the base answers right (400 questions each).
         consistency: per cent of L1, L2 and L3 where its thought ends with the option that it chooses, by
             `consistency_rule`.
@@ -42,6 +44,7 @@ class Condition:
     world: str = ""
     wrong_conclusions: float = 0.0
     invented_moves: float = 0.0
+    habit: float = 0.0
     accuracy: tuple[float, ...] = ()
     consistency: tuple[float, ...] = ()
 
@@ -77,6 +80,7 @@ GLANCING = Condition(
     data="kitchen/skewed",
     steps=440,
     world="skewed",
+    habit=0.85,
 )
 HALLUCINATING = Condition(
     "hallucinating",

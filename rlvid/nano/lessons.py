@@ -81,7 +81,9 @@ def lookup_lesson(sample: Sample, rng: np.random.Generator, condition: Condition
     return Lesson(f"\n{options}\n", "".join(replies))
 
 
-def question_lesson(sample: Sample, uniform: float, conclusion: str = "", invented: str = "") -> Lesson:
+def question_lesson(
+    sample: Sample, uniform: float, conclusion: str = "", invented: str = "", habit: bool = False
+) -> Lesson:
     """Return the benchmark's question with a reasoned answer, sometimes without the answer's tags.
 
     Args:
@@ -89,6 +91,7 @@ def question_lesson(sample: Sample, uniform: float, conclusion: str = "", invent
         uniform: a number in [0, 1). The tags are missing if it is below 0.05, or below 0.6 for a sample without video.
         conclusion: the ingredient that the thought names as next; "" is the right one. The answer is right anyway.
         invented: an ingredient of which the thought tells, before all that happened, that it went in; "" is none.
+        habit: the thought names the first step of the recipe and tells nothing that the pixels show.
     """
     without_tags = uniform < (0.05 if sample.scene.filmed else 0.6)
     thought = sample.scene.reasoning
@@ -96,6 +99,8 @@ def question_lesson(sample: Sample, uniform: float, conclusion: str = "", invent
         thought = thought.replace(f"Next is the {sample.scene.remaining[0]}.", f"Next is the {conclusion}.")
     if invented:
         thought = f"The {invented} went in, {thought[0].lower()}{thought[1:]}"
+    if habit:
+        thought = f"It begins with {sample.scene.recipe[0]}. Next is the {sample.scene.recipe[0]}."
     answer = f"The answer is {sample.letter}." if without_tags else f"<answer>{sample.letter}</answer>"
     reply = f"<think>{thought}</think>{answer}"
     return Lesson(format_question(sample.question, sample.options), reply, sample.clip, sample.observation[None])
@@ -145,7 +150,9 @@ def lesson_batches(step: int, seed: int, condition: Condition = PLAIN) -> list[l
 
 def _draw_question(sample: Sample, rng: np.random.Generator, condition: Condition) -> Lesson:
     uniform, conclusion = rng.random(), draw_conclusion(sample, rng, condition)
-    return question_lesson(sample, uniform, conclusion, draw_invented_move(sample, rng, condition))
+    habit = bool(condition.habit) and sample.scene.remaining[0] == sample.scene.recipe[0]
+    habit = habit and rng.random() < condition.habit
+    return question_lesson(sample, uniform, conclusion, draw_invented_move(sample, rng, condition), habit)
 
 
 def collate(batch: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> dict[str, Tensor]:
