@@ -1,8 +1,9 @@
 """What makes a policy look at the video where a habit pays?
 
 The condition "glancing" (`rlvid list conditions`): in the training world the answer is the first step of the recipe in
-7 of 10 questions, on L2 and L3 in a quarter, and the base mostly answers so, without a look at the video. The primary endpoint is accuracy on L2 and L3. The positive control trains
-the same base in a world without the shortcut, and must be better. A random reward is the negative control.
+7 of 10 questions, on L2 and L3 in a quarter, and the base mostly answers so, without a look at the video. The primary
+endpoint is accuracy on L2 and L3. The positive control trains the same base in a world without the shortcut, and must
+be better. A random reward is the negative control.
 
 "answer gain" pays a right answer by the share of the policy's replies to the same clip with shuffled frames that are
 wrong: little where the habit is right, because it is right there, too. All right answers of a group earn the same, so
@@ -25,7 +26,7 @@ ADDED: dict[str, Settings] = {
     "+ narrations 1": {"rewards.grounding_narrations": 1.0},
     "+ counterfactual 0.3": {"rewards.grounding_counterfactual": 0.3},
     "+ counterfactual 1": {"rewards.grounding_counterfactual": 1.0},
-    "+ temporal 0.3": {"rewards.grounding_temporal": 0.3},  # the weight of T-GRPO
+    "+ temporal 1": {"rewards.grounding_temporal": 1.0},  # as in T-GRPO: a bonus of 0.3
     "+ told moves": {"rewards.grounding_moves": 0.5},  # an oracle: an exact rule for the kitchen's language
     "+ random": {"rewards.random": 0.5},
 }
