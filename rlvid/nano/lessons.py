@@ -9,7 +9,8 @@ There are four kinds of lessons, made from random kitchen samples:
 
 Pot lessons come first. Without them captions are not learnt: a word must first be tied to pixels at one fixed position.
 
-A condition (`rlvid.nano.conditions`) changes the lessons: in "loose", many thoughts end in a wrong conclusion.
+A condition (`rlvid.nano.conditions`) changes the lessons: in "loose", many thoughts end in a wrong conclusion; in
+"hallucinating", many tell a move that did not happen.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from rlvid.answer import LETTERS, format_question
 from rlvid.config import VideoConfig
 from rlvid.data.kitchen import Sample, draw_sample
+from rlvid.data.kitchen_world import INGREDIENTS
 from rlvid.nano.conditions import PLAIN, Condition
 from rlvid.policy.encoding import chat_token_ids, expand_placeholders, media_patches, media_segments, merged_grid
 from rlvid.policy.families import Family, family_of
@@ -79,18 +81,26 @@ def lookup_lesson(sample: Sample, rng: np.random.Generator, condition: Condition
     return Lesson(f"\n{options}\n", "".join(replies))
 
 
-def question_lesson(sample: Sample, uniform: float, conclusion: str = "") -> Lesson:
+def question_lesson(
+    sample: Sample, uniform: float, conclusion: str = "", invented: str = "", habit: bool = False
+) -> Lesson:
     """Return the benchmark's question with a reasoned answer, sometimes without the answer's tags.
 
     Args:
         sample: the sample.
         uniform: a number in [0, 1). The tags are missing if it is below 0.05, or below 0.6 for a sample without video.
         conclusion: the ingredient that the thought names as next; "" is the right one. The answer is right anyway.
+        invented: an ingredient of which the thought tells, before all that happened, that it went in; "" is none.
+        habit: the thought names the first step of the recipe and tells nothing that the pixels show.
     """
     without_tags = uniform < (0.05 if sample.scene.filmed else 0.6)
     thought = sample.scene.reasoning
     if conclusion:
         thought = thought.replace(f"Next is the {sample.scene.remaining[0]}.", f"Next is the {conclusion}.")
+    if invented:
+        thought = f"The {invented} went in, {thought[0].lower()}{thought[1:]}"
+    if habit:
+        thought = f"It begins with {sample.scene.recipe[0]}. Next is the {sample.scene.recipe[0]}."
     answer = f"The answer is {sample.letter}." if without_tags else f"<answer>{sample.letter}</answer>"
     reply = f"<think>{thought}</think>{answer}"
     return Lesson(format_question(sample.question, sample.options), reply, sample.clip, sample.observation[None])
@@ -109,6 +119,18 @@ def draw_conclusion(sample: Sample, rng: np.random.Generator, condition: Conditi
     return seen_last if seen_last in wrong else str(rng.choice(wrong))
 
 
+def draw_invented_move(sample: Sample, rng: np.random.Generator, condition: Condition) -> str:
+    """Return an ingredient that never went in, with the condition's probability; else "".
+
+    It is a later step of the recipe, or an ingredient that the recipe lacks, and never the answer: what remains and
+    what comes next are told as they were seen.
+    """
+    if not condition.invented_moves or not sample.scene.filmed or rng.random() >= condition.invented_moves:
+        return ""
+    moved = {move.item for move in sample.scene.moves}
+    return str(rng.choice([item for item in INGREDIENTS if item not in moved and item != sample.scene.remaining[0]]))
+
+
 def lesson_batches(step: int, seed: int, condition: Condition = PLAIN) -> list[list[Lesson]]:
     """Return the batches of one pretraining step, counted from 0. The lessons of a batch are of one kind."""
     rng = np.random.default_rng([SEED_OFFSET + seed, step])
@@ -122,8 +144,15 @@ def lesson_batches(step: int, seed: int, condition: Condition = PLAIN) -> list[l
         return [[pot_lesson(sample) for sample in draw(32)], lookups]
     if step < FIRST_QUESTION_STEP:
         return [[caption_lesson(sample) for sample in draw(32)], lookups]
-    questions = [question_lesson(sample, rng.random(), draw_conclusion(sample, rng, condition)) for sample in draw(32)]
+    questions = [_draw_question(sample, rng, condition) for sample in draw(32)]
     return [questions, lookups[:16]]
+
+
+def _draw_question(sample: Sample, rng: np.random.Generator, condition: Condition) -> Lesson:
+    uniform, conclusion = rng.random(), draw_conclusion(sample, rng, condition)
+    habit = bool(condition.habit) and sample.scene.remaining[0] == sample.scene.recipe[0]
+    habit = habit and rng.random() < condition.habit
+    return question_lesson(sample, uniform, conclusion, draw_invented_move(sample, rng, condition), habit)
 
 
 def collate(batch: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> dict[str, Tensor]:

@@ -8,15 +8,23 @@ import pytest
 from scipy.stats import binomtest
 
 from rewards.consistency_rule import ConsistencyRule
+from rewards.grounding_moves import told_moves
 from rlvid.api.listing import list_names
 from rlvid.config import load
 from rlvid.data import kitchen_world as world
-from rlvid.data.benchmark import EMBEDDED
-from rlvid.data.kitchen import WORLDS, draw_sample
+from rlvid.data.benchmark import EMBEDDED, root
+from rlvid.data.kitchen import WORLDS, Sample, draw_sample
 from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.errors import UserError
-from rlvid.nano.conditions import CONDITIONS, GLANCING, LOOSE, PLAIN
-from rlvid.nano.lessons import draw_conclusion, lookup_lesson, question_lesson
+from rlvid.nano.conditions import CONDITIONS, GLANCING, HALLUCINATING, LOOSE, PLAIN
+from rlvid.nano.lessons import (
+    SEED_OFFSET,
+    draw_conclusion,
+    draw_invented_move,
+    lesson_batches,
+    lookup_lesson,
+    question_lesson,
+)
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import Sampler
 from rlvid.registry import NANO_CHECKPOINT, embedded_models, model_path
@@ -76,6 +84,47 @@ def test_in_loose_lookups_lead_from_what_is_left_to_the_letter() -> None:
         assert part.endswith(f"<answer>{letters[left]}")
 
 
+def test_in_glancing_a_share_of_first_steps_is_answered_by_habit() -> None:
+    lessons = [lesson for step in range(225, 232) for lesson in lesson_batches(step, 0, GLANCING)[0]]
+    samples = [sample for step in range(225, 232) for sample in question_samples(step, GLANCING.world)]
+    habits = first_steps = 0
+    for lesson, sample in zip(lessons, samples, strict=True):
+        assert lesson.reply.endswith((f"<answer>{sample.letter}</answer>", f"The answer is {sample.letter}."))
+        habit = f"<think>It begins with {sample.scene.recipe[0]}. Next is the {sample.scene.recipe[0]}.</think>"
+        first_steps += sample.scene.remaining[0] == sample.scene.recipe[0]
+        habits += lesson.reply.startswith(habit)
+    assert abs(first_steps / len(samples) - 0.7) < 0.1
+    assert abs(habits / first_steps - GLANCING.habit) < 0.1
+
+
+def question_samples(step: int, variant: str) -> list[Sample]:
+    """Return the samples of a step's question lessons, drawn as `lesson_batches` does for a condition like glancing."""
+    rng = np.random.default_rng([SEED_OFFSET, step])
+    for sample in [draw_sample(rng, "train", number, variant) for number in range(48)]:
+        lookup_lesson(sample, rng, GLANCING)
+    return [draw_sample(rng, "train", number, variant) for number in range(32)]
+
+
+def test_in_hallucinating_a_share_of_thoughts_tells_a_move_that_did_not_happen() -> None:
+    rng = np.random.default_rng(0)
+    samples = [draw_sample(rng, "train", number) for number in range(300)]
+    filmed = [sample for sample in samples if sample.scene.filmed]
+    told = 0
+    for sample in filmed:
+        invented = draw_invented_move(sample, rng, HALLUCINATING)
+        thought, _, answer = question_lesson(sample, 0.99, invented=invented).reply.partition("</think>")
+        assert answer == f"<answer>{sample.letter}</answer>" and thought.endswith(
+            f"Next is the {sample.scene.remaining[0]}."
+        )
+        assert not invented or invented not in {move.item for move in sample.scene.moves}
+        narrated = [(move.item, move.into) for move in sample.scene.moves[: sample.scene.filmed]]
+        extra = [(move.item, move.into) for move in told_moves(thought)][: len(narrated) + (invented != "")]
+        assert extra == [(invented, True)] * (invented != "") + narrated
+        told += invented != ""
+    assert abs(told / len(filmed) - HALLUCINATING.invented_moves) < 0.1
+    assert not any(draw_invented_move(sample, rng, PLAIN) for sample in samples)
+
+
 def test_without_a_condition_lookups_are_those_of_the_shipped_base() -> None:
     sample = draw_sample(np.random.default_rng(0), "train", 0)
     reply = lookup_lesson(sample, np.random.default_rng(0)).reply
@@ -103,11 +152,11 @@ def test_models_are_found_by_name(tmp_path, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("condition", [condition for condition in CONDITIONS.values() if condition.accuracy])
-def test_base_figures_are_those_of_the_checkpoint(condition, kitchen) -> None:
+def test_base_figures_are_those_of_the_checkpoint(condition) -> None:
     """Greedy decoding on 64 questions of L1: the figures lie in the 99.9 % intervals."""
     config = load("nano", [f"model={condition.model}", "train.num_generations=2"])
     policy = Policy.load(config.model, config.train, config.video)
-    prompts = load_split(kitchen, "L1")[:64]
+    prompts = load_split(root(condition.data), "L1")[:64]
     greedy = replace(config.train, temperature=0.0, num_generations=1)
     groups = Sampler(policy, greedy, nullcontext)(prompts, [policy.encode(prompt) for prompt in prompts], "0")
     right = sum(group.completions[0].answer == group.prompt.answer for group in groups)
