@@ -24,6 +24,7 @@ MEASURES: Settings = {"eval.rewards.grounding_moves.weight": 1.0}
 ADDED: dict[str, Settings] = {
     "+ narrations 0.3": {"rewards.grounding_narrations": 0.3},
     "+ narrations 1": {"rewards.grounding_narrations": 1.0},
+    "+ narrations 3": {"rewards.grounding_narrations": 3.0},
     "+ counterfactual 0.3": {"rewards.grounding_counterfactual": 0.3},
     "+ counterfactual 1": {"rewards.grounding_counterfactual": 1.0},
     "+ temporal 1": {"rewards.grounding_temporal": 1.0},  # as in T-GRPO: a bonus of 0.3
