@@ -9,7 +9,7 @@ be better. A random reward is the negative control.
 wrong: little where the habit is right, because it is right there, too. All right answers of a group earn the same, so
 GRPO's division by the standard deviation would cancel it; Dr. GRPO does not divide. So it weighs questions, as
 debiasing losses for visual question answering do with an answer from the question alone (arXiv:1906.10169). Frames are
-shuffled because a base of this size does not answer at all without pixels.
+shuffled because a base of this size hardly answers without pixels.
 
 All arms have 60 steps with 12 prompts. Each level is asked its first 200 questions; --set eval.limit=0 asks all.
 
@@ -24,6 +24,7 @@ MEASURES: Settings = {"eval.rewards.grounding_moves.weight": 1.0}
 ADDED: dict[str, Settings] = {
     "+ narrations 0.3": {"rewards.grounding_narrations": 0.3},
     "+ narrations 1": {"rewards.grounding_narrations": 1.0},
+    "+ narrations 3": {"rewards.grounding_narrations": 3.0},
     "+ counterfactual 0.3": {"rewards.grounding_counterfactual": 0.3},
     "+ counterfactual 1": {"rewards.grounding_counterfactual": 1.0},
     "+ temporal 1": {"rewards.grounding_temporal": 1.0},  # as in T-GRPO: a bonus of 0.3

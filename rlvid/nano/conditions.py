@@ -5,7 +5,7 @@ a base model, `model`, and a benchmark, `data`, as a config does. `rlvid list co
 
     plain     the model "nano": reasons consistently, so a reward for consistency has little to improve
     loose     the model "nano/loose": answers follow from what was seen, the conclusions of thoughts often do not
-    glancing  the world "kitchen/skewed": a habit pays in training and on L1. Its base does not come with rlvid
+    glancing  the world "kitchen/skewed": a habit pays in training and on L1; the model "nano/glancing" has it
     hallucinating  thoughts tell moves that did not happen, and end in what was seen. Its base does not come with rlvid
 
 Each base is pretrained by `python -m rlvid.nano.model OUT --condition NAME --seed SEED`.
@@ -75,12 +75,14 @@ LOOSE = Condition(
 )
 GLANCING = Condition(
     "glancing",
-    "rewards for grounding: answers follow a habit that holds in training and L1, not in L2 and L3; pretrain its base",
+    "rewards for grounding: answers follow a habit that pays in training and on L1, not on L2 and L3",
     "nano/glancing",
     data="kitchen/skewed",
     steps=440,
     world="skewed",
     habit=0.85,
+    accuracy=(69.2, 27.5, 27.5),
+    consistency=(94.8, 93.8, 90.8),
 )
 HALLUCINATING = Condition(
     "hallucinating",

@@ -15,9 +15,11 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from rlvid.config import load
 from rlvid.data import kitchen_world
+from rlvid.data.benchmark import root
 from rlvid.data.kitchen import Sample, draw_sample
 from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.nano import model
+from rlvid.nano.conditions import CONDITIONS
 from rlvid.nano.lessons import FRAME_SIZE, IGNORED, caption_lesson, collate, lesson_clock, question_lesson
 from rlvid.policy.families import FAMILIES, family_of
 from rlvid.policy.sampler import Sampler
@@ -161,10 +163,11 @@ def test_captions_name_the_filmed_ingredients():
 
 
 @pytest.mark.parametrize("name", embedded_models())
-def test_a_base_model_is_above_chance_and_can_still_improve(name, kitchen):
-    """Greedy decoding on 96 questions of L1, read from disk as in a run."""
+def test_a_base_model_is_above_chance_and_can_still_improve(name):
+    """Greedy decoding on 96 questions of L1, of the world of its condition, read from disk as in a run."""
+    worlds = {condition.model: condition.data for condition in CONDITIONS.values()}
     policy = load_policy(f"model={name}")
-    prompts = load_split(kitchen, "L1")[:96]
+    prompts = load_split(root(worlds.get(name, "kitchen")), "L1")[:96]
     greedy = replace(load("nano").train, temperature=0.0, num_generations=1)
     groups = Sampler(policy, greedy, nullcontext)(prompts, [policy.encode(prompt) for prompt in prompts], "0")
     correct = sum(group.completions[0].answer == group.prompt.answer for group in groups)
