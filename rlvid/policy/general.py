@@ -27,7 +27,6 @@ from torch.nn.utils.rnn import pad_sequence
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-from rlvid.distributed import uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy import lora
 from rlvid.policy.families import family_of
@@ -86,11 +85,6 @@ class GeneralPolicy(Policy):
         Raises:
             UserError: if the processor cannot be loaded, or the model cannot run on this path.
         """
-        if uses_deepspeed():
-            raise UserError(
-                f"model {source!r} runs on the general path, where ranks run different numbers of forward passes: "
-                "start it with accelerate's DDP, without DeepSpeed"
-            )
         if model.get_output_embeddings() is None:
             raise UserError(f"model {source!r}: {type(model).__name__} has no head that predicts tokens")
         try:

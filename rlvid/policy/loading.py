@@ -7,9 +7,10 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from rlvid.config import TrainConfig
+from rlvid.distributed import uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy import lora
-from rlvid.policy.families import check_config
+from rlvid.policy.families import check_config, require_packed
 from rlvid.registry import model_path
 
 
@@ -28,7 +29,10 @@ def load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, str
     path = model_path(name)
     try:
         base = lora.base_model_of(path)
-        check_config(name, AutoConfig.from_pretrained(base, trust_remote_code=False).to_dict())
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False).to_dict()
+        check_config(name, config)
+        if uses_deepspeed():  # on the general path, ranks run different numbers of forward passes
+            require_packed(name, config, "DeepSpeed")
         model = AutoModelForImageTextToText.from_pretrained(
             base,
             trust_remote_code=False,

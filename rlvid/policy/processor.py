@@ -71,13 +71,12 @@ class FrameProcessor:
         given = {name: settings[name] for name in (*names, "max_image_size") if name in settings}
         if "size" not in given and "video_sampling" in settings:  # an older form
             given["size"] = settings["video_sampling"]["video_size"]
-        self.merge_size, self.temporal_patch_size = (
-            (defaults | given).get(name) for name in ("merge_size", "temporal_patch_size")
-        )
+        self.settings = defaults | given
+        self.merge_size, self.temporal_patch_size = map(self.settings.get, ("merge_size", "temporal_patch_size"))
         if hasattr(images, "do_image_splitting"):  # it resizes a frame twice, as its video processor does
             self.frames = type(images)(**given, do_image_splitting=False)
         else:
-            self.frames = PilBackend(**(defaults | given))
+            self.frames = PilBackend(**self.settings)
 
     def __call__(self, videos: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the model's arguments for one video, (T, H, W, 3) uint8, and its metadata."""
@@ -94,9 +93,9 @@ class FrameProcessor:
 
     def _patches(self, video: np.ndarray) -> dict[str, Tensor]:
         """Patches of frames that have whole numbers of visual tokens already, as `General.image_factor` says."""
-        frames, pixels = self.frames, torch.tensor(np.ascontiguousarray(video))
-        sizes = frames.patch_size, self.merge_size, self.temporal_patch_size
-        patches, grid = patchify(pixels, *sizes, frames.image_mean, frames.image_std)
+        pixels, settings = torch.tensor(np.ascontiguousarray(video)), self.settings
+        sizes = settings["patch_size"], settings["merge_size"], settings["temporal_patch_size"]
+        patches, grid = patchify(pixels, *sizes, settings["image_mean"], settings["image_std"])
         return {self.video_input.name: patches, "video_grid_thw": torch.tensor([grid])}
 
 

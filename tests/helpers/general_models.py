@@ -132,7 +132,11 @@ def general_config(model_type, tokenizer):
         text |= {"model_type": "gemma3_text", "layer_types": kinds, "sliding_window": 16, "query_pre_attn_scalar": 16}
         text |= {"final_logit_softcapping": 5.0, "tie_word_embeddings": False}
         vision |= {"vision_use_head": False}
-        changes |= {"tie_word_embeddings": False, "mm_tokens_per_image": 4, "boi_token_index": token_id(names["boi_token"])}
+        changes |= {
+            "tie_word_embeddings": False,
+            "mm_tokens_per_image": 4,
+            "boi_token_index": token_id(names["boi_token"]),
+        }
         changes |= {"eoi_token_index": token_id(names["eoi_token"])}
     if model_type == "qwen3_5":
         text |= {
