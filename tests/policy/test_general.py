@@ -26,7 +26,7 @@ from tests.helpers.packed_rows import (
 )
 from tests.helpers.policies import add_critic, load_policy, policy_of
 
-LENGTHS = [[7, 1, 4], [3, 9, 2], [5, 2, 8], [4, 6]]
+LENGTHS = [[7, 1, 4], [3, 5], [2, 6], [4, 1]]
 
 
 @pytest.fixture(scope="module", params=GENERAL)
@@ -146,7 +146,7 @@ def test_the_sampler_equals_the_learner(policy, mixed_prompts, monkeypatch, fork
     if not fork:
         monkeypatch.setattr("rlvid.policy.general_sampler.fork", lambda cache, rows: False)
     inputs = [policy.encode(prompt) for prompt in mixed_prompts]
-    sampler = sampler_of(policy, temperature=0.7, max_completion_length=24)
+    sampler = sampler_of(policy, temperature=0.7, max_completion_length=16)
     assert isinstance(sampler, GeneralSampler)
     groups = sampler(mixed_prompts, inputs, "seed")
     alone = [sampler([prompt], [row], "seed")[0] for prompt, row in zip(mixed_prompts, inputs, strict=True)]
@@ -155,8 +155,10 @@ def test_the_sampler_equals_the_learner(policy, mixed_prompts, monkeypatch, fork
     completions = [completion for group in groups for completion in group]
     assert [c.tokens for group in alone for c in group] == [c.tokens for c in completions]
     assert len({completion.tokens for completion in completions}) > len(completions) / 2
+    # A linear layer continues token by token what it begins in chunks, and rounds otherwise.
+    bar = 3e-4 if policy.model.config.model_type == "qwen3_5" else 3e-5
     for row, completion in zip(logps, completions, strict=True):
-        assert row[: len(completion.tokens)].tolist() == pytest.approx(completion.logps, abs=1e-4)
+        assert row[: len(completion.tokens)].tolist() == pytest.approx(completion.logps, abs=bar)
 
 
 def test_greedy_decoding_equals_transformers_generate(policy, mixed_prompts):
