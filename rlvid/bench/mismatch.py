@@ -15,9 +15,11 @@ python -m rlvid.bench.mismatch
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 import numpy as np
 import torch
@@ -148,9 +150,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=40)
     args = parser.parse_args(argv)
     silence_libraries()
-    results = {
-        (model, dtype): measure(model, dtype, args.steps) for model in args.models for dtype in ("float32", "bfloat16")
-    }
+    results = {}
+    for model, dtype in product(args.models, ("float32", "bfloat16")):
+        results[model, dtype] = measure(model, dtype, args.steps)
+        print(f"measured {model} in {dtype}, {args.steps} steps", file=sys.stderr)
     Console(width=160).print(table_of(results))
 
 
