@@ -168,12 +168,10 @@ def export(run: str | Path, folder: str | Path) -> None:
 
 def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:
     from rlvid.data.benchmark import check_levels
-    from rlvid.policy.architecture import check_model
+    from rlvid.policy.architecture import check_models
 
     config.to_toml()  # wrong names and fields are refused before anything heavy is imported
-    check_model(config.model)
-    if reference := config.evidence.reference:
-        check_model(reference)
+    check_models(config)
     levels = [*config.eval.splits, *(["train"] if config.train.max_steps and config.data.endswith(".toml") else [])]
     check_levels(config.data, levels, config.eval.transfer)
     _check_plugins(config)

@@ -13,7 +13,7 @@ from rlvid.bench.published_models import PUBLISHED_MODELS, published_config
 from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy import lora
-from rlvid.policy.families import check_config
+from rlvid.policy.families import check_config, require_packed
 from rlvid.policy.model import frozen_linears
 from rlvid.registry import model_path
 
@@ -88,6 +88,7 @@ def model_config(model_name: str) -> PretrainedConfig:
         reason = str(error).splitlines()[0]
         raise UserError(f"model {model_name!r}: no config.json in such a folder or on the hub: {reason}") from error
     check_config(model_name, config.to_dict())
+    require_packed(model_name, config.to_dict(), "an estimate of memory")
     return config
 
 

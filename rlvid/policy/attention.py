@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from rlvid.policy.families import require_packed
 from rlvid.policy.model import Policy
 from rlvid.policy.packing import UNUSED_MASK, Packing
 from rlvid.policy.types import ModelInputs
@@ -81,7 +82,11 @@ def record_attention(
 
     Returns:
         (T, L) float32 weights over prompt and completion tokens.
+
+    Raises:
+        UserError: for a model on the general path.
     """
+    require_packed(policy.model.name_or_path, policy.model.config.to_dict(), "attention maps")
     device, language_model = policy.device, policy.model.model.language_model
     prompt_length, token_ids = len(prompt.input_ids), torch.tensor(tokens, device=device)
     packing = Packing.build([prompt_length], [[tokens]], device)

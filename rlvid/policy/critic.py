@@ -31,7 +31,7 @@ class Critic(nn.Module):
     def __init__(self, kind: str, model: PreTrainedModel, lora_r: int = 0, lora_alpha: int = 32, seed: int = 0) -> None:
         super().__init__()
         self.kind = kind
-        self.head = nn.Linear(model.config.text_config.hidden_size, 1, dtype=torch.float32)
+        self.head = nn.Linear(model.config.get_text_config().hidden_size, 1, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         if kind == "adapter":

@@ -21,7 +21,7 @@ MAX_LOGITS = 2**26  # the most logits that exist at once: 256 MB in float32
 
 def num_logit_chunks(policy: Policy, num_tokens: int) -> int:
     """Return how many chunks of at most `MAX_LOGITS` logits the logits of some tokens are computed in."""
-    tokens_per_chunk = max(1, MAX_LOGITS // policy.model.lm_head.out_features)
+    tokens_per_chunk = max(1, MAX_LOGITS // policy.model.get_output_embeddings().out_features)
     return -(-num_tokens // tokens_per_chunk)  # rounded up
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlvid.policy.families import family_of
 from rlvid.utils.hashing import uniform_hash
 
 POLICY, CRITIC = "default", "critic"  # names of adapters
@@ -37,7 +38,7 @@ def add_adapter(model: PreTrainedModel, name: str, rank: int, alpha: int, seed: 
         seed: the initial weights depend on it and on the name alone, not on the process or on earlier random numbers.
     """
     model.requires_grad_(False)
-    lora_config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=LINEAR_LAYERS)
+    lora_config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=linear_layers(model))
     with warnings.catch_warnings(), torch.random.fork_rng(devices=()):  # peft draws weights on the CPU
         warnings.filterwarnings("ignore", "Already found a `peft_config`")  # the critic's is a second one, on purpose
         torch.default_generator.manual_seed(int(2**53 * uniform_hash("lora", name, seed)))
@@ -45,6 +46,19 @@ def add_adapter(model: PreTrainedModel, name: str, rank: int, alpha: int, seed: 
     model.set_adapter(POLICY)
     for parameter in adapter_parameters(model):
         parameter.requires_grad_(True)
+
+
+def linear_layers(model: PreTrainedModel) -> str | list[str]:
+    """Return the linear layers of the language model, as a pattern or by their names."""
+    if family_of(model.config).packs_rows:
+        return LINEAR_LAYERS
+    decoder = model.get_decoder()
+    [prefix] = [name for name, module in model.named_modules() if module is decoder]
+    adapted = [
+        name for name, module in decoder.named_modules() if isinstance(module, BaseTunerLayer)
+    ]  # by the policy's
+    linear = [name for name, module in decoder.named_modules() if isinstance(module, nn.Linear)]
+    return [f"{prefix}.{name}" for name in adapted or linear]
 
 
 def base_model_of(path: str) -> str:

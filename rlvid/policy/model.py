@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import (
-    AutoConfig,
-    AutoModelForImageTextToText,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlvid.config import TrainConfig, VideoConfig
 from rlvid.distributed import uses_deepspeed
@@ -30,14 +23,14 @@ from rlvid.policy.encoding import (
     merged_grid,
     values_per_patch,
 )
-from rlvid.policy.families import check_config, family_of
+from rlvid.policy.families import family_of
+from rlvid.policy.loading import cannot_be_loaded, load_pretrained
 from rlvid.policy.logprobs import token_logps
 from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
 from rlvid.policy.packing import packed_hidden_states, pad_completions, register_packed_attention
 from rlvid.policy.patch_embedding import use_matrix_product
-from rlvid.policy.types import ForwardOutput, ModelInputs
-from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower_is_frozen
-from rlvid.registry import model_path
+from rlvid.policy.types import CompletionTokens, ForwardOutput, ModelInputs
+from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower, vision_tower_is_frozen
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import FrameCache
 from rlvid.video.views import Clip, apply_view
@@ -98,21 +91,37 @@ class Policy(nn.Module):
         Raises:
             UserError: if there is no such model, if its family is unknown, or an adapter is to be added to an adapter.
         """
-        model, tokenizer = _load_pretrained(name, train)
-        register_packed_attention(model)
-        use_matrix_product(model)
+        model, path = load_pretrained(name, train)
+        family = family_of(model.config)
+        if family.packs_rows:
+            register_packed_attention(model)
+            use_matrix_product(model)
         if train.lora_r:
             lora.add_adapter(model, lora.POLICY, train.lora_r, train.lora_alpha, seed)
         if train.freeze_vision_tower:
-            model.model.visual.requires_grad_(False)
+            vision_tower(model).requires_grad_(False)
         if train.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         bf16 = train.dtype == "bfloat16" or (train.dtype == "auto" and torch.cuda.is_available())
-        vision_cache = VisionFeatureCache(model, video, bf16) if vision_tower_is_frozen(model) else None
+        vision_cache = None
+        if family.packs_rows and vision_tower_is_frozen(model):
+            vision_cache = VisionFeatureCache(model, video, bf16)
         if bf16 and not uses_deepspeed():  # DeepSpeed requires weights of one dtype
             cast_frozen_to_bf16(model)
-        frames = FrameCache(video, family_of(model.config).image_factor)
+        frames = FrameCache(video, family.image_factor)
+        if not family.packs_rows:
+            from rlvid.policy.general import GeneralPolicy  # it derives from this class
+
+            return GeneralPolicy.of(model, path, frames, bf16)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+        except (OSError, ValueError) as error:
+            raise cannot_be_loaded(name, error) from error
         return cls(model, tokenizer, frames, bf16, vision_cache)
+
+    def with_model(self, model: PreTrainedModel) -> Policy:
+        """Return a policy that differs from this one in its model alone; it has no critic."""
+        return Policy(model, self.tokenizer, self.frames, self.bf16, self.vision_cache)
 
     @property
     def device(self) -> torch.device:
@@ -218,9 +227,23 @@ class Policy(nn.Module):
                     hidden, _ = packed_hidden_states(self, prompts, completions)
             return ForwardOutput(logps, entropy, pad_completions(self.critic(hidden), lengths))
 
+    def last_token_logits(
+        self, prompts: Sequence[ModelInputs], completions: CompletionTokens, temperature: float
+    ) -> Tensor:
+        """Return the logits that predict the last token of each completion of all groups, (B, V) (see `logits`)."""
+        with self.precision():
+            hidden, tokens = packed_hidden_states(self, prompts, completions)
+            lengths = torch.tensor([len(tokens) for group in completions for tokens in group], device=tokens.device)
+            last = lengths.cumsum(0) - 1  # of each completion, among the tokens of all
+            return self.logits(hidden[last], temperature)
+
     def logits(self, hidden: Tensor, temperature: float) -> Tensor:
         """(..., hidden) -> (..., V) float32 logits at a temperature; those of banned tokens are -inf."""
-        logits = self.model.lm_head(hidden).float() / temperature
+        return self.sampling_logits(self.model.lm_head(hidden), temperature)
+
+    def sampling_logits(self, logits: Tensor, temperature: float) -> Tensor:
+        """(..., V) logits of the model -> those that are sampled from, in float32: see `logits`."""
+        logits = logits.float() / temperature
         logits[..., self.banned_token_ids] = -torch.inf
         return logits
 
@@ -252,34 +275,6 @@ class Policy(nn.Module):
         grid = torch.tensor([[1, merge, merge]], device=self.device)
         [features] = vision_features(self.model, patches, grid)
         return features.unflatten(1, (1 + self.family.deepstack_levels, -1)).sum(1)
-
-
-def _load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A model in float32 and its tokenizer; an adapter in the folder is merged."""
-    path = model_path(name)
-    try:
-        base = lora.base_model_of(path)
-        check_config(name, AutoConfig.from_pretrained(base, trust_remote_code=False).to_dict())
-        model = AutoModelForImageTextToText.from_pretrained(
-            base,
-            trust_remote_code=False,
-            dtype=torch.float32,
-            attn_implementation=train.attn_implementation,
-            use_safetensors=True,  # a pickle can run code
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
-    except UserError:
-        raise
-    except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"model {name!r} cannot be loaded as a folder or hub id: {reason}") from error
-    if base != path:
-        if train.lora_r:
-            raise UserError(
-                f"model {path!r} is a LoRA adapter. To add another, merge it first: rlvid export {path} FOLDER"
-            )
-        model = lora.merge(model, path)
-    return model, tokenizer
 
 
 def cast_frozen_to_bf16(model: PreTrainedModel) -> None:

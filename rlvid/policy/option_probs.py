@@ -13,7 +13,6 @@ from rlvid.answer import LETTERS
 from rlvid.policy.batching import map_micro_batches
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
-from rlvid.policy.packing import packed_hidden_states
 from rlvid.policy.types import ModelInputs
 
 OPEN, CLOSE = "<answer>", "</answer>"
@@ -59,11 +58,8 @@ def option_letter_probs(
     def letter_logits(indices: Sequence[int]) -> list[Tensor]:
         """For each group of a micro-batch, (heads, V) logits of the letter's token."""
         chosen = [completions[index] for index in indices]
-        with policy.precision():
-            hidden, tokens = packed_hidden_states(policy, [prompts[index] for index in indices], chosen)
-            lengths = torch.tensor([len(tokens) for group in chosen for tokens in group], device=tokens.device)
-            last = lengths.cumsum(0) - 1  # of each completion, among the tokens of all
-            return list(policy.logits(hidden[last], 1.0).split([len(group) for group in chosen]))
+        last = policy.last_token_logits([prompts[index] for index in indices], chosen, 1.0)
+        return list(last.split([len(group) for group in chosen]))
 
     logits = map_micro_batches(prompts, completions, backoff, letter_logits)
     results = []

@@ -36,7 +36,7 @@ class Reference(nn.Module):
         model = policy.model if self.shares_base else deepcopy(policy.model).float().requires_grad_(False).eval()
         if policy.bf16 and not self.shares_base and not self.is_ema and not uses_deepspeed():
             cast_frozen_to_bf16(model)
-        self.policy = Policy(model, policy.tokenizer, policy.frames, policy.bf16, policy.vision_cache)
+        self.policy = policy.with_model(model)
 
     def forward(self, prompts: Sequence[ModelInputs], groups: Sequence[Group], temperature: float) -> ForwardOutput:
         """As `Policy.forward`, with the reference's weights."""

@@ -148,7 +148,8 @@ class Sampler:
             )
             last_step = uniforms.shape[1] - 1
             for step in range(uniforms.shape[1]):
-                token, logps[rows, step] = self._next_token(hidden, uniforms[rows, step])
+                logits = self.policy.logits(hidden, self.config.temperature or 1.0)
+                token, logps[rows, step] = self._next_token(logits, uniforms[rows, step])
                 tokens[rows, step] = token
                 active &= token != end_token
                 if step == last_step or not active.any():
@@ -158,9 +159,9 @@ class Sampler:
                 hidden = cache.decode(token[remaining])
         return tokens, logps
 
-    def _next_token(self, hidden: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, hidden) states and (R,) uniforms -> (R,) tokens and log-probabilities at the sampling temperature."""
-        logps = self.policy.logits(hidden, self.config.temperature or 1.0).log_softmax(-1)
+    def _next_token(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        """(R, V) logits and (R,) uniforms -> (R,) tokens and log-probabilities at the sampling temperature."""
+        logps = logits.log_softmax(-1)
         token = sample_tokens(logps, uniforms, self.config.top_p) if self.config.temperature else logps.argmax(-1)
         return token, logps.gather(-1, token[:, None])[:, 0]
 
@@ -174,11 +175,15 @@ class Sampler:
 
 
 def make_sampler(policy: Policy, config: TrainConfig, timer: PhaseTimer) -> SampleFn:
-    """Return a sampler of the policy: vLLM with `train.use_vllm`, else `Sampler`."""
+    """Return a sampler of the policy: `Sampler`, vLLM's with `train.use_vllm`, or that of the general path."""
     if config.use_vllm:
         from rlvid.policy.vllm import VLLMSampler
 
         return VLLMSampler(policy, config, timer)
+    if not policy.family.packs_rows:
+        from rlvid.policy.general_sampler import GeneralSampler
+
+        return GeneralSampler(policy, config, timer)
     return Sampler(policy, config, timer)
 
 

@@ -1,12 +1,13 @@
-"""What goes into the model and what comes out: `ModelInputs`, `CachedMedia` and `ForwardOutput`."""
+"""What goes into the model and what comes out: `ModelInputs`, `ProcessorInputs`, `CachedMedia` and `ForwardOutput`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 # Token ids of completions: groups -> completions of a group -> ids.
@@ -31,6 +32,23 @@ class ModelInputs:
     pixel_values: Tensor  # (patches, values per patch): the patches of the video come before those of the image
     grid_thw: Tensor  # (M, 3): patches of each video or image in time, height and width
     media: Sequence[CachedMedia] = ()  # M entries if the vision tower is frozen, else none
+
+
+@dataclass(frozen=True)
+class ProcessorInputs(ModelInputs):
+    """One prompt on the general path: what the model's own processor made of it.
+
+    Positions, patches and grids are the model's own affair. Their fields are empty, so that code for packed rows fails
+    on them and is not wrong.
+    """
+
+    arguments: Mapping[str, Tensor] = field(default_factory=dict)  # of the model's forward pass, except input_ids
+
+    @classmethod
+    def of(cls, input_ids: Tensor, arguments: Mapping[str, Tensor]) -> ProcessorInputs:
+        """Return the inputs of a prompt of token ids, (L,), with the model's other arguments."""
+        empty = torch.zeros(0)
+        return cls(input_ids, empty, -1, empty, torch.zeros(0, 3, dtype=torch.long), (), arguments)
 
 
 class ForwardOutput(NamedTuple):

@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlvid.config import VideoConfig
+from rlvid.errors import UserError
 from rlvid.policy.embeds import vision_features
 from rlvid.policy.families import family_of
 from rlvid.policy.types import CachedMedia, ModelInputs
@@ -48,7 +49,7 @@ class VisionFeatureCache:
         self.width = model.config.text_config.hidden_size * (1 + family_of(model.config).deepstack_levels)
         self.dtype = torch.bfloat16 if bf16 else torch.float32
         self.store = Store(video, "feature")
-        self.tower_hash = hash_of_tower(model.model.visual)
+        self.tower_hash = hash_of_tower(vision_tower(model))
         self.hits = self.misses = self.rebuilt = 0
 
     def lookup(self, frames: np.ndarray) -> CachedMedia:
@@ -100,9 +101,17 @@ class VisionFeatureCache:
         self.store.write(path, len(values), lambda file: file.write(_digest(values) + values))
 
 
+def vision_tower(model: PreTrainedModel) -> PreTrainedModel:
+    """Return the part of a model that encodes pixels. Raises UserError if transformers does not name it."""
+    tower = model.get_encoder(modality="image")
+    if tower in (model, model.base_model):
+        raise UserError(f"{type(model).__name__} names no vision tower that train.freeze_vision_tower could freeze")
+    return tower
+
+
 def vision_tower_is_frozen(model: PreTrainedModel) -> bool:
     """Return whether no parameter of the vision tower is trainable."""
-    return not any(parameter.requires_grad for parameter in model.model.visual.parameters())
+    return not any(parameter.requires_grad for parameter in vision_tower(model).parameters())
 
 
 def hash_of_tower(tower: PreTrainedModel) -> str:

@@ -20,7 +20,9 @@ from torch import Tensor
 from rlvid.config import Config, load
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
+from rlvid.policy.architecture import check_model
 from rlvid.policy.attention import TOKEN_KINDS, attention_shares, find_sinks, record_attention, token_kinds
+from rlvid.policy.families import require_packed
 from rlvid.policy.model import Policy
 from rlvid.policy.types import ModelInputs
 from rlvid.registry import suggest
@@ -143,6 +145,7 @@ def record_run(
     prompt = _find_prompt(config, row["level"], row["id"])
     if prompt is None:
         raise UserError(f"{run} has an answer to {sample!r}, but its data, {config.data!r}, no longer contains it")
+    require_packed(config.model, check_model(config.model), "attention maps")
     policy = load_last_weights(run, config)
     text_config = policy.model.config.text_config
     _check_indices("layer", layers, text_config.num_hidden_layers, run)

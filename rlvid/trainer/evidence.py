@@ -14,6 +14,8 @@ from rlvid.config import EvidenceConfig
 from rlvid.errors import UserError
 from rlvid.judges.encoder import entailment, load_encoder
 from rlvid.judges.endpoint import Judge
+from rlvid.policy.architecture import check_model
+from rlvid.policy.families import require_packed
 from rlvid.registry import suggest
 from rlvid.reward import RewardMix
 from rlvid.trainer import evidence_kinds  # registers the kinds
@@ -55,6 +57,14 @@ def check_evidence_names(mix: RewardMix) -> None:
             raise UserError(
                 f"reward {reward!r} needs {need!r}, which is no kind of evidence.{suggest(need, known_evidence())}"
             )
+
+
+def check_evidence_of_model(mix: RewardMix, model: str) -> None:
+    """Raise UserError if a reward needs evidence that this model cannot give, by its config.json."""
+    for reward, needs in mix.needs.items():
+        for need in sorted(needs):
+            if EVIDENCE_KINDS[need.partition(":")[0]].needs_packed:
+                require_packed(model, check_model(model), f"reward {reward!r} needs {need!r}")
 
 
 def check_evidence(mix: RewardMix, prompts: Sequence[Prompt]) -> None:

@@ -138,7 +138,7 @@ def reanswer(sources: EvidenceSources, request: EvidenceRequest, argument: str) 
     ]
 
 
-@evidence("visual_attention")
+@evidence("visual_attention", needs_packed=True)
 def visual_attention(sources: EvidenceSources, request: EvidenceRequest, argument: str) -> list[Any]:
     """Per completion, the share of its attention on pixels: mean over layers, heads, tokens; None without pixels."""
 

@@ -74,13 +74,17 @@ class EvidenceKind:
     function: Function
     requires: Requirement
     needs_reference: bool
+    needs_packed: bool
 
 
 EVIDENCE_KINDS: dict[str, EvidenceKind] = {}
 
 
 def evidence(
-    name: str, requires: Requirement = lambda prompts, argument: True, needs_reference: bool = False
+    name: str,
+    requires: Requirement = lambda prompts, argument: True,
+    needs_reference: bool = False,
+    needs_packed: bool = False,
 ) -> Callable[[Function], Function]:
     """Register a function as the kind of evidence `name`.
 
@@ -88,10 +92,11 @@ def evidence(
         name: what rewards put into `needs`.
         requires: whether any of the training prompts can give it.
         needs_reference: whether a reference model has to be loaded for it.
+        needs_packed: whether models on the general path cannot give it (see `rlvid.policy.families`).
     """
 
     def register(function: Function) -> Function:
-        EVIDENCE_KINDS[name] = EvidenceKind(name, function, requires, needs_reference)
+        EVIDENCE_KINDS[name] = EvidenceKind(name, function, requires, needs_reference, needs_packed)
         return function
 
     return register

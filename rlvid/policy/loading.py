@@ -1,0 +1,58 @@
+"""Load a model's weights in float32, after its config.json was checked."""
+
+from __future__ import annotations
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+
+from rlvid.config import TrainConfig
+from rlvid.distributed import uses_deepspeed
+from rlvid.errors import UserError
+from rlvid.policy import lora
+from rlvid.policy.families import check_config, require_packed
+from rlvid.registry import model_path
+
+
+def load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, str]:
+    """Return a model in float32, and the folder or hub id that its tokenizer is read from.
+
+    An adapter in the folder is merged.
+
+    Args:
+        name: an embedded model, a folder, or a hub id.
+        train: gives the attention implementation, and whether an adapter will be added.
+
+    Raises:
+        UserError: if there is no such model, if rlvid does not train it, or an adapter is to be added to an adapter.
+    """
+    path = model_path(name)
+    try:
+        base = lora.base_model_of(path)
+        config = AutoConfig.from_pretrained(base, trust_remote_code=False).to_dict()
+        check_config(name, config)
+        if uses_deepspeed():  # on the general path, ranks run different numbers of forward passes
+            require_packed(name, config, "DeepSpeed")
+        model = AutoModelForImageTextToText.from_pretrained(
+            base,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            attn_implementation=train.attn_implementation,
+            use_safetensors=True,  # a pickle can run code
+        )
+    except UserError:
+        raise
+    except (OSError, ValueError, SafetensorError) as error:
+        raise cannot_be_loaded(name, error) from error
+    if base != path:
+        if train.lora_r:
+            raise UserError(
+                f"model {path!r} is a LoRA adapter. To add another, merge it first: rlvid export {path} FOLDER"
+            )
+        model = lora.merge(model, path)
+    return model, path
+
+
+def cannot_be_loaded(name: str, error: Exception) -> UserError:
+    """Return the error for a model, or a part of one, that is not there or is damaged."""
+    return UserError(f"model {name!r} cannot be loaded as a folder or hub id: {str(error).splitlines()[0]}")
