@@ -6,7 +6,6 @@ a base model, `model`, and a benchmark, `data`, as a config does. `rlvid list co
     plain     the model "nano": reasons consistently, so a reward for consistency has little to improve
     loose     the model "nano/loose": answers follow from what was seen, the conclusions of thoughts often do not
     glancing  the world "kitchen/skewed": a habit pays in training and on L1; the model "nano/glancing" has it
-    hallucinating  thoughts tell moves that did not happen, and end in what was seen. Its base does not come with rlvid
 
 Each base is pretrained by `python -m rlvid.nano.model OUT --condition NAME --seed SEED`.
 """
@@ -28,7 +27,6 @@ class Condition:
         steps: of pretraining.
         world: of the lessons, one of `rlvid.data.kitchen.WORLDS`.
         wrong_conclusions: the share of lessons whose thought ends in a wrong conclusion before the right answer.
-        invented_moves: the share of lessons whose thought tells a move that did not happen, before the right answer.
         habit: the share of lessons, among those whose answer is the first step of the recipe, whose thought names this
             step without a look at the video.
         accuracy: per cent of L1, L2 and L3 that the base answers right (400 questions each).
@@ -43,7 +41,6 @@ class Condition:
     steps: int = 380
     world: str = ""
     wrong_conclusions: float = 0.0
-    invented_moves: float = 0.0
     habit: float = 0.0
     accuracy: tuple[float, ...] = ()
     consistency: tuple[float, ...] = ()
@@ -84,11 +81,4 @@ GLANCING = Condition(
     accuracy=(69.2, 27.5, 27.5),
     consistency=(94.8, 93.8, 90.8),
 )
-HALLUCINATING = Condition(
-    "hallucinating",
-    "rewards for perception: thoughts tell moves that did not happen; pretrain its base",
-    "nano/hallucinating",
-    steps=460,
-    invented_moves=0.6,
-)
-CONDITIONS = {condition.name: condition for condition in (PLAIN, LOOSE, GLANCING, HALLUCINATING)}
+CONDITIONS = {condition.name: condition for condition in (PLAIN, LOOSE, GLANCING)}

@@ -10,7 +10,7 @@ There are four kinds of lessons, made from random kitchen samples:
 Pot lessons come first. Without them captions are not learnt: a word must first be tied to pixels at one fixed position.
 
 A condition (`rlvid.nano.conditions`) changes the lessons: in "loose", many thoughts end in a wrong conclusion; in
-"hallucinating", many tell a move that did not happen.
+"glancing", many answer by habit.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from rlvid.answer import LETTERS, format_question
 from rlvid.config import VideoConfig
 from rlvid.data.kitchen import Sample, draw_sample
-from rlvid.data.kitchen_world import INGREDIENTS
 from rlvid.nano.conditions import PLAIN, Condition
 from rlvid.policy.encoding import chat_token_ids, expand_placeholders, media_patches, media_segments, merged_grid
 from rlvid.policy.families import Family, family_of
@@ -81,24 +80,19 @@ def lookup_lesson(sample: Sample, rng: np.random.Generator, condition: Condition
     return Lesson(f"\n{options}\n", "".join(replies))
 
 
-def question_lesson(
-    sample: Sample, uniform: float, conclusion: str = "", invented: str = "", habit: bool = False
-) -> Lesson:
+def question_lesson(sample: Sample, uniform: float, conclusion: str = "", habit: bool = False) -> Lesson:
     """Return the benchmark's question with a reasoned answer, sometimes without the answer's tags.
 
     Args:
         sample: the sample.
         uniform: a number in [0, 1). The tags are missing if it is below 0.05, or below 0.6 for a sample without video.
         conclusion: the ingredient that the thought names as next; "" is the right one. The answer is right anyway.
-        invented: an ingredient of which the thought tells, before all that happened, that it went in; "" is none.
         habit: the thought names the first step of the recipe and tells nothing that the pixels show.
     """
     without_tags = uniform < (0.05 if sample.scene.filmed else 0.6)
     thought = sample.scene.reasoning
     if conclusion:
         thought = thought.replace(f"Next is the {sample.scene.remaining[0]}.", f"Next is the {conclusion}.")
-    if invented:
-        thought = f"The {invented} went in, {thought[0].lower()}{thought[1:]}"
     if habit:
         thought = f"It begins with {sample.scene.recipe[0]}. Next is the {sample.scene.recipe[0]}."
     answer = f"The answer is {sample.letter}." if without_tags else f"<answer>{sample.letter}</answer>"
@@ -117,18 +111,6 @@ def draw_conclusion(sample: Sample, rng: np.random.Generator, condition: Conditi
     wrong = [item for item in sample.scene.recipe if item != sample.scene.remaining[0]]
     seen_last = sample.scene.top_of_pot.removeprefix("the ")
     return seen_last if seen_last in wrong else str(rng.choice(wrong))
-
-
-def draw_invented_move(sample: Sample, rng: np.random.Generator, condition: Condition) -> str:
-    """Return an ingredient that never went in, with the condition's probability; else "".
-
-    It is a later step of the recipe, or an ingredient that the recipe lacks, and never the answer: what remains and
-    what comes next are told as they were seen.
-    """
-    if not condition.invented_moves or not sample.scene.filmed or rng.random() >= condition.invented_moves:
-        return ""
-    moved = {move.item for move in sample.scene.moves}
-    return str(rng.choice([item for item in INGREDIENTS if item not in moved and item != sample.scene.remaining[0]]))
 
 
 def lesson_batches(step: int, seed: int, condition: Condition = PLAIN) -> list[list[Lesson]]:
@@ -152,7 +134,7 @@ def _draw_question(sample: Sample, rng: np.random.Generator, condition: Conditio
     uniform, conclusion = rng.random(), draw_conclusion(sample, rng, condition)
     habit = bool(condition.habit) and sample.scene.remaining[0] == sample.scene.recipe[0]
     habit = habit and rng.random() < condition.habit
-    return question_lesson(sample, uniform, conclusion, draw_invented_move(sample, rng, condition), habit)
+    return question_lesson(sample, uniform, conclusion, habit)
 
 
 def collate(batch: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> dict[str, Tensor]:

@@ -8,7 +8,6 @@ import pytest
 from scipy.stats import binomtest
 
 from rewards.consistency_rule import ConsistencyRule
-from rewards.grounding_moves import told_moves
 from rlvid.api.listing import list_names
 from rlvid.config import load
 from rlvid.data import kitchen_world as world
@@ -16,11 +15,10 @@ from rlvid.data.benchmark import EMBEDDED, root
 from rlvid.data.kitchen import WORLDS, Sample, draw_sample
 from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.errors import UserError
-from rlvid.nano.conditions import CONDITIONS, GLANCING, HALLUCINATING, LOOSE, PLAIN
+from rlvid.nano.conditions import CONDITIONS, GLANCING, LOOSE, PLAIN
 from rlvid.nano.lessons import (
     SEED_OFFSET,
     draw_conclusion,
-    draw_invented_move,
     lesson_batches,
     lookup_lesson,
     question_lesson,
@@ -103,26 +101,6 @@ def question_samples(step: int, variant: str) -> list[Sample]:
     for sample in [draw_sample(rng, "train", number, variant) for number in range(48)]:
         lookup_lesson(sample, rng, GLANCING)
     return [draw_sample(rng, "train", number, variant) for number in range(32)]
-
-
-def test_in_hallucinating_a_share_of_thoughts_tells_a_move_that_did_not_happen() -> None:
-    rng = np.random.default_rng(0)
-    samples = [draw_sample(rng, "train", number) for number in range(300)]
-    filmed = [sample for sample in samples if sample.scene.filmed]
-    told = 0
-    for sample in filmed:
-        invented = draw_invented_move(sample, rng, HALLUCINATING)
-        thought, _, answer = question_lesson(sample, 0.99, invented=invented).reply.partition("</think>")
-        assert answer == f"<answer>{sample.letter}</answer>" and thought.endswith(
-            f"Next is the {sample.scene.remaining[0]}."
-        )
-        assert not invented or invented not in {move.item for move in sample.scene.moves}
-        narrated = [(move.item, move.into) for move in sample.scene.moves[: sample.scene.filmed]]
-        extra = [(move.item, move.into) for move in told_moves(thought)][: len(narrated) + (invented != "")]
-        assert extra == [(invented, True)] * (invented != "") + narrated
-        told += invented != ""
-    assert abs(told / len(filmed) - HALLUCINATING.invented_moves) < 0.1
-    assert not any(draw_invented_move(sample, rng, PLAIN) for sample in samples)
 
 
 def test_without_a_condition_lookups_are_those_of_the_shipped_base() -> None:
