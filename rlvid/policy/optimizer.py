@@ -50,7 +50,8 @@ def check_config(train: TrainConfig, algorithm: Algorithm, algorithm_name: str, 
     critic = algorithm.critic_settings[0] if algorithm.critic_settings else ""
     if critic and critic not in CRITIC_KINDS:
         raise UserError(f"algorithm.critic must be one of {', '.join(CRITIC_KINDS)}, not {critic!r}")
-    if critic == "adapter" and (not train.lora_r or train.gradient_checkpointing):
+    trains = bool(train.max_steps)  # an evaluation has no critic
+    if trains and critic == "adapter" and (not train.lora_r or train.gradient_checkpointing):
         raise UserError(
             'algorithm.critic = "adapter" needs a frozen base model and no gradient checkpointing: '
             'set train.lora_r and train.gradient_checkpointing=false, or choose "detached" or "shared"'

@@ -193,7 +193,7 @@ class TrainerSetup:
         self.reference: Reference | None = None
         if algorithm_needs_reference or needs_reference(self.eval_mix):
             self.reference = build_reference(self.policy, config)
-        if self.algorithm.critic_settings:
+        if self.algorithm.critic_settings and train.max_steps:
             kind, _ = self.algorithm.critic_settings
             critic = Critic(kind, self.policy.model, train.lora_r, train.lora_alpha, config.seed)
             self.policy.critic = critic.to(self.accelerator.device)

@@ -35,4 +35,5 @@ def test_the_table_counts_alarms(capsys):
     table = table_of({("nano", "float32"): StepMeans({"nothing": [1e-7, 2e-3]}, 3e-3)})
     Console(width=160).print(table)
     row = capsys.readouterr().out.splitlines()[-1].split()
-    assert row == ["nano", "float32", "nothing", "1.0e-07", "2.0e-03", "3.0e-03", "0.001", "1", "of", "2", "(9", "to", "91", "%)"]
+    assert row[:7] == ["nano", "float32", "nothing", "1.0e-07", "2.0e-03", "3.0e-03", "0.001"]
+    assert row[7:] == ["1", "of", "2", "(9", "to", "91", "%)"]

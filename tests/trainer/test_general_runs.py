@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from rlvid.__main__ import main
 from tests.helpers.general_models import GENERAL, write_general_model
+from tests.helpers.processes import Child, several
 
 SHORT = [
     "train.max_steps=1", "train.prompts_per_step=3", "train.num_generations=3", "train.max_completion_length=10",
@@ -66,3 +67,19 @@ def test_an_adapter_and_a_critic_with_an_adapter_of_its_own_train(kitchen, tmp_p
     assert main(["eval", str(run), "--out", str(tmp_path / "eval")]) == 0
     ours, again = ((part / "eval" / "L1.jsonl").read_text() for part in (run, tmp_path / "eval"))
     assert ours == again
+
+
+def test_two_processes_learn_as_one(kitchen, tmp_path):
+    """Under DDP, with ranks whose prompts need different numbers of forward passes."""
+    folder = write_general_model("gemma3", tmp_path / "gemma3")
+    settings = [f"model={folder}", "train.max_steps=1", "train.num_generations=3", "train.max_completion_length=8"]
+    settings += ["rewards.random=1.0", "eval.limit=1", "train.max_tokens_per_forward=600"]
+    for child in (Child(tmp_path / "one", *settings), *several(tmp_path / "two", *settings)):
+        code, log = child.end()
+        assert code == 0, log
+    one, two = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("one", "two"))
+    assert one["grad_norm"] > 0 and two["reward"] == one["reward"] and two["num_tokens"] == one["num_tokens"]
+    for key in ("loss", "grad_norm", "entropy", "eval/L1/accuracy"):
+        assert two[key] == pytest.approx(one[key], rel=1e-4, abs=1e-6), key
+    ours, theirs = (weights(tmp_path / name / "checkpoints" / "step-000001") for name in ("one", "two"))
+    assert max(float((weight - theirs[name]).abs().max()) for name, weight in ours.items()) < 3e-4
