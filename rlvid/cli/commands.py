@@ -43,6 +43,22 @@ def evaluate(args: argparse.Namespace) -> None:
     print_main(_next_steps(folder))
 
 
+def probe(args: argparse.Namespace) -> int:
+    """Print what a reward pays for; with --strict 1 if a block failed."""
+    result = api.probe(
+        args.reward,
+        args.overrides,
+        on=args.on,
+        model=args.model,
+        thresholds=args.threshold,
+        weight=args.weight,
+        timeout=args.timeout,
+        json=args.json,
+    )
+    result.print()
+    return int(args.strict and bool(result.failed))
+
+
 def parity(args: argparse.Namespace) -> int:
     """Compare what trainer, sampler and published processor see; 1 if anything differs."""
     return int(not api.parity(args.model, args.data, args.overrides))
