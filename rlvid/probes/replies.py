@@ -58,13 +58,19 @@ def shipped_replies() -> Replies:
     return Replies(groups, "the shipped groups: nano and nano/loose on the embedded kitchen", "tokens", "kitchen")
 
 
-def saved_replies(path: Path, benchmark: str = "", prompts: Mapping[str, Prompt] | None = None) -> Replies:
+def saved_replies(
+    path: Path,
+    benchmark: str = "",
+    prompts: Mapping[str, Prompt] | None = None,
+    at_most: int | None = MAX_GROUPS,
+) -> Replies:
     """Return the groups in the `samples/` of a run, or in a file.
 
     Args:
         path: a run folder, its `samples/`, or a JSON-lines file.
         benchmark: the data of the run.
         prompts: id -> prompt of that data; a group whose id is in it gets this prompt, with narrations and media.
+        at_most: so many groups, evenly spaced over the lines; None: all.
 
     Raises:
         UserError: if there is nothing to read, or a line lacks what a group needs.
@@ -74,7 +80,8 @@ def saved_replies(path: Path, benchmark: str = "", prompts: Mapping[str, Prompt]
     rows = [(row, f"{file}:{number}") for file in files for number, row in enumerate(_lines(file), 1)]
     if not rows:
         raise UserError(f"{path}: no groups of completions: give a run with samples/, or a file of JSON lines")
-    kept = [rows[i * len(rows) // min(len(rows), MAX_GROUPS)] for i in range(min(len(rows), MAX_GROUPS))]
+    count = min(len(rows), at_most or len(rows))
+    kept = [rows[i * len(rows) // count] for i in range(count)]
     groups = tuple(_group(row, where, prompts or {}) for row, where in kept)
     of = f"{len(groups)} of {len(rows)} groups" if len(groups) < len(rows) else f"{len(groups)} groups"
     tokens = "tokens" if all("tokens" in row or "lengths" in row for row, _ in kept) else "words"
