@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rlvid.video.views import Clip
 
 VIEWS = ("blank", "shuffled", "reversed")
+CLAIMS = ("narrations", "view:", "visual_attention")  # evidence of rewards about the video
 MAX_GROUPS = 24
 Numbers = Mapping[str, Any]
 
@@ -77,14 +78,20 @@ def measure_counterfactuals(
     return {"groups": len(chosen), "true": _means(true_values, right), "conditions": conditions}
 
 
-def judge_counterfactuals(numbers: Numbers, checks: Checks) -> Block:
-    """Return the block: with another clip the reward must move, and right replies must not gain."""
+def judge_counterfactuals(numbers: Numbers, needs: frozenset[str], checks: Checks) -> Block:
+    """Return the block: with another clip the reward must move, and right replies must not gain.
+
+    A reward that reads no view, no narrations and no attention does not claim to be about the video: it is not judged.
+    """
     if not numbers:
         return skipped("video", "no reply has a video or narrations")
     conditions = numbers["conditions"]
     name = "twin" if "twin" in conditions else "other"
     other = conditions[name]
     what = "the twin clip (another option is right)" if name == "twin" else "the clip of another question"
+    if not any(need.startswith(CLAIMS) for need in needs):
+        text = f"not judged, it is not about the video: {what} moves values by {other['size']:.1%} of the range"
+        return replace(skipped("video", text), numbers=numbers)
     text = f"it does not react to the video: {what} moves values by {other['size']:.1%} of the range"
     findings = checks.at_least("video.min_move", other["size"], text)
     rise = -other["fall_right"] if other["p_rise"] < 0.01 else 0.0

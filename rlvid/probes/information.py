@@ -42,17 +42,18 @@ def measure_information(scored: Scored, with_interval: bool = True) -> Numbers:
 def measure_reliability(subject: Subject, scored: Scored) -> Numbers:
     """Return the shares of replies that get another value: scored again, in another order, and with white space around.
 
-    The order changes between groups and within them. White space changes no token. Values differ if they are further
-    apart than rounding, or with white space than 5 % of the reward's range.
+    The order changes between groups and, without replies to altered views, within them. White space changes no token.
+    Values differ if they are further apart than rounding, or with white space than 5 % of the reward's range.
     """
     count = WITH_POLICY if subject.evidence.needs_policy else RELIABILITY_GROUPS
     groups, first = scored.groups[:count], scored.column[:count]
-    turned = [Group(g.prompt, list(g.completions)[::-1]) for g in groups[::-1]]
+    step = 1 if any(need.startswith("view:") for need in subject.needs) else -1  # views pair completions by position
+    turned = [Group(g.prompt, list(g.completions)[::step]) for g in groups[::-1]]
     padded = [
         Group(g.prompt, [Completion(PADDING[0] + c.text + PADDING[1], c.tokens, finished=c.finished) for c in g])
         for g in groups
     ]
-    in_first_order = [row[::-1] for row in subject.score(turned)[::-1]]
+    in_first_order = [row[::step] for row in subject.score(turned)[::-1]]
     known = flat(scored.column)
     scale = float(np.nanmax(known) - np.nanmin(known))
     return {

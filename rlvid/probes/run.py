@@ -145,7 +145,7 @@ def _tricks_and_video(
     stage("other videos")
     kitchen = replies.benchmark == "kitchen"
     found = measure_counterfactuals(subject, scored.groups, scale, kitchen, lambda count: None)
-    return tricks, judge_counterfactuals(found, checks)
+    return tricks, judge_counterfactuals(found, subject.needs, checks)
 
 
 @contextmanager

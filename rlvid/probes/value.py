@@ -46,7 +46,9 @@ def judge_value(numbers: Numbers, checks: Checks) -> Block:
     """Return the block. Without a value, or with one value only, a reward has nothing to say."""
     count, summary = numbers["replies"], numbers["summary"]
     applied = f"it applies to {numbers['applied']:.0%} of {count} replies"
-    findings = checks.at_least("value.min_applied", numbers["applied"], f"{applied}: the others are paid nothing")
+    if not numbers["applied"]:
+        applied = f"it applies to none of the {count} replies"
+    findings = checks.at_least("value.min_applied", numbers["applied"], applied)
     if numbers["applied"]:
         only = f"every reply earns {summary['mean']:.3g}" if numbers["distinct"] == 1 else "too few different values"
         findings += checks.at_least("value.min_distinct", numbers["distinct"], f"{only}: nothing to learn from")

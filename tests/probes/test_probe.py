@@ -63,7 +63,7 @@ def trl_reward(completions, answer, options, **kwargs):
     return [float(f"<answer>{a}</answer>" in text) for text, a in zip(texts, answer)]
 
 async def slow_trl(prompts, completions, solution, **kwargs):
-    return [None if a is None else float(a in c[0]["content"]) for c, a in zip(completions, solution)]
+    return [float(f"<answer>{a}</answer>" in c[0]["content"]) for c, a in zip(completions, solution)]
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None, scale=1.0):
     assert extra_info["options"]
@@ -94,13 +94,16 @@ def foreign(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("ref", ["trl_reward", "compute_score", "easyr1", "easyr1_batch"])
+@pytest.mark.parametrize("ref", ["trl_reward", "slow_trl", "compute_score", "easyr1", "easyr1_batch"])
 def test_rewards_of_other_trainers_are_accuracy_here_too(foreign, ref):
     result = probe(f"./foreign.py:{ref}" if ref != "easyr1" else "foreign:easyr1")
     assert result["information"].numbers["correlations"]["accuracy"] > 0.99
-    form = {"trl_reward": "TRL's reward_func", "compute_score": "verl's compute_score"}.get(
-        ref, "EasyR1's compute_score"
-    )
+    forms = {
+        "trl_reward": "TRL's reward_func",
+        "slow_trl": "TRL's reward_func",
+        "compute_score": "verl's compute_score",
+    }
+    form = forms.get(ref, "EasyR1's compute_score")
     assert form in result.where and f"{foreign.name}" not in result.reward
     assert result["groups"].numbers["is_accuracy"] and not result["groups"].failed
 
