@@ -20,7 +20,7 @@ COLORS = {"gamed": "red", "blind": "yellow", "caught": "green"}
 TITLES = {"groups": "in groups", "video": "video"}
 BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 22  # of a bar, in characters
-QUOTED = 96
+QUOTED = 72
 SHOWN_CORRELATIONS = 6
 Numbers = Mapping[str, Any]
 
