@@ -9,6 +9,7 @@ returns the data behind it:
     estimate_memory rlvid train --plan          -> an estimate of each device's memory
     grid            rlvid grid SCRIPT ...       -> the exit code
     tune            rlvid tune SCRIPT ...       -> the exit code
+    probe           rlvid probe REWARD ...      -> what a reward pays for: a ProbeResult, as data and in a notebook
     parity          rlvid parity MODEL ...      -> whether trainer, sampler and published processor agree
     report          rlvid report RUNS           -> a Report: rows of numbers; tables in a notebook
     watch           rlvid watch RUNS
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         list_names,
         measure_speed,
         parity,
+        probe,
         report,
         train,
         tune,
@@ -86,6 +88,7 @@ __all__ = [
     "list_names",
     "measure_speed",
     "parity",
+    "probe",
     "report",
     "score",
     "train",

@@ -40,7 +40,8 @@ LAYERS = (
     ("nano",),
     ("trainer",),
     ("study",),
-    ("grids", "bench", "interop"),
+    ("interop",),
+    ("grids", "bench", "probes"),
     ("api",),
     ("rlvid",),  # rlvid/__init__.py
     ("cli",),

@@ -7,6 +7,7 @@ from rlvid.api.benchmarks import BENCHES, measure_speed
 from rlvid.api.data import check_data, download_data, write_kitchen, write_kitchen_long, write_pairs
 from rlvid.api.listing import list_names
 from rlvid.api.parity_table import parity
+from rlvid.api.probing import probe
 from rlvid.api.runs import check_config, estimate_memory, evaluate, evaluation_folder, export, run_folder, train
 from rlvid.api.studies import attention, audit, compare, grid, report, tune, watch
 
@@ -26,6 +27,7 @@ __all__ = [
     "list_names",
     "measure_speed",
     "parity",
+    "probe",
     "report",
     "run_folder",
     "train",

@@ -138,10 +138,15 @@ def evaluate(
         out: the folder for the results; by default runs/eval-NAME-ID.
 
     Returns:
-        Metrics such as `eval/L1/accuracy`.
+        Metrics such as `eval/L1/accuracy`. With `eval.completions=RUN/samples` no question is answered: the groups of
+        training are scored again, and metrics are such as `samples/format/mean`.
     """
+    from rlvid.probes.rescoring import is_samples, rescore
+
     config = evaluation_config(model, data, as_list(splits), as_list(overrides))
     folder = evaluation_folder(model, data, splits, overrides, out)
+    if config.eval.completions and is_samples(config.eval.completions):
+        return rescore(config, folder)
     metrics = _train(config, folder, resume=True)
     if os.environ.get("RANK", "0") == "0":
         audit(folder)

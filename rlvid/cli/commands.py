@@ -40,7 +40,24 @@ def evaluate(args: argparse.Namespace) -> None:
     """Evaluate a model and print its accuracy per level and domain."""
     folder = api.evaluation_folder(args.model, args.data, args.split, args.overrides, args.out)
     api.evaluate(args.model, args.data, args.split, args.overrides, args.out)
-    print_main(_next_steps(folder))
+    scored_again = not (folder / "eval").is_dir()  # of samples/: there are no answers to audit or compare
+    print_main(f"\nwrote       {folder}/samples" if scored_again else _next_steps(folder))
+
+
+def probe(args: argparse.Namespace) -> int:
+    """Print what a reward pays for; with --strict 1 if a block failed."""
+    result = api.probe(
+        args.reward,
+        args.overrides,
+        on=args.on,
+        model=args.model,
+        thresholds=args.threshold,
+        weight=args.weight,
+        timeout=args.timeout,
+        json=args.json,
+    )
+    result.print()
+    return int(args.strict and bool(result.failed))
 
 
 def parity(args: argparse.Namespace) -> int:

@@ -62,6 +62,11 @@ def overrides(prefix: str, **_: Any) -> list[str]:
     return [f"{name}=" for name in [*keys, *(f"rewards.{reward}" for reward in available("rewards"))]]
 
 
+def rewards(prefix: str, **_: Any) -> list[str]:
+    """Complete names of rewards and Python files."""
+    return [*available("rewards"), *_paths(prefix, ".py")]
+
+
 def listed_names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """Complete names of the list that the command line names."""
     if parsed_args.what == "config":

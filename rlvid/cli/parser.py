@@ -69,6 +69,25 @@ def _parity(group: Any) -> None:
     one.add_argument("--data", help="benchmark, see `rlvid list benchmarks` (default: that of the run)")
 
 
+def _probe(group: Any) -> None:
+    says = "find out what a reward pays for, before a run: its values, what they say, groups, tricks, other videos"
+    one = _add(group, "probe", commands.probe, says)
+    reward = "a name, ./file.py:f or module:f; also a reward_func of TRL and a compute_score of verl or EasyR1"
+    completion.completed_by(one.add_argument("reward", help=reward), completion.rewards)
+    options = "the reward's options such as sentences=2; with a dot, config keys such as judge.model=NAME"
+    one.add_argument("overrides", nargs="*", default=[], metavar="key=value", help=options)
+    on = "replies: a run folder with samples/, or a file of JSON lines (default: the shipped groups)"
+    one.add_argument("--on", metavar="RUN|FILE", help=on)
+    one.add_argument("--model", help="the policy that evidence is computed with (default: that of the run, or nano)")
+    one.add_argument(
+        "--threshold", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="such as tricks.max_gain=0.2"
+    )
+    one.add_argument("--weight", type=float, default=1.0, help="of the reward beside accuracy of weight 1 (default: 1)")
+    one.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="of one call (default: 30)")
+    one.add_argument("--json", metavar="FILE", help="also write the result as JSON")
+    one.add_argument("--strict", action="store_true", help="exit code 1 if a block failed, for CI")
+
+
 def _grid(group: Any) -> None:
     one = _add(group, "grid", commands.grid, "run all cells of an experiment; finished cells are skipped")
     one.option_hint = grid_hint
@@ -212,6 +231,7 @@ def _completion(group: Any) -> None:
 COMMANDS: dict[str, Callable[[Any], None]] = {
     "train": _train,
     "eval": _eval,
+    "probe": _probe,
     "parity": _parity,
     "grid": _grid,
     "tune": _tune,

@@ -150,7 +150,7 @@ class EvalConfig:
     top_p: float = setting(1.0, "nucleus sampling: the probability mass that is kept")
     seed: int = setting(0, "seed of the sampling, at a temperature above 0")
     rewards: tuple[Plugin, ...] = setting((), "rewards that are measured but not trained on: NAME = {fields}")
-    completions: str = setting("", "folder of a finished evaluation (RUN/eval) whose completions are scored again")
+    completions: str = setting("", "RUN/eval, whose completions are scored again; or RUN/samples, in groups")
     views: tuple[str, ...] = setting((), "altered views to evaluate as well", choices=VIEW_NAMES)
 
 

@@ -218,14 +218,17 @@ def _read_runs(folder: Path) -> Study:
 
 
 def _name_by_differences(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """Return a name for each run: the settings, other than the seed, in which the flat configs differ."""
+    """Return a name for each run: the settings, other than the seed, in which the flat configs differ.
+
+    Runs that have none of these settings, such as a reward that only others have, are named like the first of them.
+    """
     keys = dict.fromkeys(key for config in configs.values() for key in config if key != "seed")
     differing = [key for key in keys if _differs(key, list(configs.values()))]
-    names = {}
-    for path, config in configs.items():
-        settings = [f"{key}={config[key]}" for key in differing if key in config]
-        names[path] = " ".join(settings) or next(iter(configs)).name
-    return names
+    names = {
+        path: " ".join(f"{key}={config[key]}" for key in differing if key in config) for path, config in configs.items()
+    }
+    unnamed = next((path.name for path, name in names.items() if not name), "")
+    return {path: name or unnamed for path, name in names.items()}
 
 
 def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:

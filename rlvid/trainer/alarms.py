@@ -135,6 +135,22 @@ def training_hacking(rows: Sequence[Metrics], records: Sequence[GroupRecord]) ->
     return alarms
 
 
+def unpaid_rewards(rows: Sequence[Metrics], weights: Mapping[str, float]) -> list[str]:
+    """A warning for each reward of the mix that paid nothing in a whole run.
+
+    Args:
+        rows: the metrics of all steps.
+        weights: reward -> its weight; rewards of weight 0 are only measured.
+    """
+    steps, warnings = [row for row in rows if "reward" in row], []
+    for name in (name for name, weight in weights.items() if weight and steps):
+        means = [row[key] for row in steps if (key := f"rewards/{name}/mean") in row]
+        if not any(means) and not any(row.get(f"rewards/{name}/std") for row in steps):
+            why = "was 0 for every completion" if means else "applied to no completion"
+            warnings.append(f"reward {name!r} paid nothing in the whole run: it {why}; rlvid probe shows what it pays")
+    return warnings
+
+
 def rewards_of_right_answers_only(records: Sequence[GroupRecord]) -> set[str]:
     """The rewards that paid nothing for any wrong answer of a step; empty if no answer is wrong."""
     names = records[0].columns.keys() if records else ()

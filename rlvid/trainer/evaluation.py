@@ -142,7 +142,7 @@ def refuse_group_rewards(mix: RewardMix, levels: Levels, rows: Sequence[Row]) ->
             if alone != beside:
                 raise UserError(
                     f"eval.completions: reward {name!r} compares the completions of a group, and an evaluation has one "
-                    "for each question: leave this reward out; samples/ of the run has its values in groups"
+                    "for each question: leave it out, or give eval.completions=RUN/samples to rlvid eval"
                 )
 
 
@@ -156,8 +156,8 @@ class SavedReplies:
         self.tokenizer = policy.tokenizer
         if any(folder.glob("step-*.jsonl")):
             raise UserError(
-                f"eval.completions: {folder} holds completions of training, not an evaluation: give RUN/eval. They "
-                "lie there in groups with the values of all rewards of the run; rlvid.score scores texts"
+                f"eval.completions: {folder} holds groups of training, not an evaluation: give RUN/eval; "
+                "rlvid eval RUN scores such groups"
             )
         self.rows = {(level, row["id"]): row for level in levels for row in read_jsonl(folder / f"{level}.jsonl")}
         for level, prompts in levels.items():

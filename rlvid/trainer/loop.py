@@ -19,7 +19,7 @@ from pathlib import Path
 from rlvid.config import ColdStartConfig, Config, EvalConfig, Plugin
 from rlvid.data.prompts import replacement_prompts
 from rlvid.trainer import checkpoint
-from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms
+from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms, unpaid_rewards
 from rlvid.trainer.credit import CreditedStep, assign_credit
 from rlvid.trainer.evaluation import results_table
 from rlvid.trainer.evidence import EvidenceRequest
@@ -169,6 +169,9 @@ class Trainer(TrainerSetup):
             metrics = self._evaluate(0)
             self.folder.log(0, metrics, [], [], self.judge.costs() if self.judge else {})
         self.display.results(results_table(self.folder.path / "eval"))
+        if self.folder.is_main:
+            for message in unpaid_rewards(read_jsonl(self.folder.path / "metrics.jsonl"), self.mix.weights):
+                self.display.warn(message)
         return self.folder.finish()
 
     def cold_start(self) -> Path:

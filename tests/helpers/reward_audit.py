@@ -2,11 +2,11 @@
 
 python -m tests.helpers.reward_audit [--nli CROSS_ENCODER] [--judge URL --model NAME]
 
-The first table holds the mean of each reward over the replies of tests/helpers/hacks.py, by trick. The second holds the
-AUROC of consistency rewards on the reported half of tests/helpers/reasoning_pairs.py: the probability that a pair whose
-answer follows from its reasoning scores above one whose answer does not. Neither depends on whether answers are right:
-rewards are computed without `gated`. Without --judge, a rule behind a real endpoint judges the tricks (`literal_judge`)
-and the judge's cells of the second table are empty; without --nli, those of the cross-encoder are.
+The first table holds the mean of each reward over the replies of rlvid/probes/trick_replies.py, by trick. The second
+holds the AUROC of consistency rewards on the reported half of rlvid/probes/reasoning_pairs.py: the probability that a
+pair whose answer follows from its reasoning scores above one whose answer does not. Neither depends on whether answers
+are right: rewards are computed without `gated`. Without --judge, a rule behind a real endpoint judges the tricks
+(`literal_judge`) and the judge's cells of the second table are empty; without --nli, those of the cross-encoder are.
 """
 
 from __future__ import annotations
@@ -28,19 +28,20 @@ from scipy.stats import bootstrap, rankdata
 from rewards._words import lemmas, sentences
 from rewards.consistency_likelihood import ConsistencyLikelihood
 from rlvid.config import JudgeConfig, load
+from rlvid.data import seed_bench_r1
 from rlvid.data.benchmark import root
 from rlvid.judges.encoder import embed, entailment
 from rlvid.judges.endpoint import Judge
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.reference import Reference
+from rlvid.probes.reasoning_pairs import Pair, generated_pairs, handwritten_pairs, split_halves
+from rlvid.probes.trick_replies import Reply, next_steps
 from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest
 from rlvid.types import Group
-from tests.helpers import hacks
 from tests.helpers.judge_server import JudgeServer
 from tests.helpers.policies import policy_of
-from tests.helpers.reasoning_pairs import Pair, generated_pairs, handwritten_pairs, split_halves
 
 HACK_COLUMNS = {  # heading: reward and its options
     "accuracy": ("accuracy", {}),
@@ -70,10 +71,10 @@ def literal_judge(prompt: str, times_asked: int) -> str:
     return named[0] if len(named) == 1 else "NONE"
 
 
-def mean_rewards(replies: Sequence[hacks.Reply], judge: TextModel, nli: TextModel | None) -> list[float]:
+def mean_rewards(replies: Sequence[Reply], judge: TextModel, nli: TextModel | None) -> list[float]:
     """Return the mean of each column's reward over replies, without those to which it does not apply."""
     columns = HACK_COLUMNS | (NLI_COLUMN if nli else {})
-    groups = hacks.groups(replies)
+    groups = next_steps().groups(replies)
     for group in groups:
         group.evidence = {"embeddings": embed, "narrations": group.prompt.narrations, "judge": judge, "nli": nli}
     RewardMix({column: build("rewards", name, **options) for column, (name, options) in columns.items()}, {})(groups)
@@ -88,9 +89,9 @@ def hack_table(nli: TextModel | None = None, judge: TextModel | None = None) -> 
             table = hack_table(nli, Judge(JudgeConfig(server.url, "literal", cache_dir=cache)))
             server.shutdown()
         return table
-    honest = mean_rewards(hacks.HONEST, judge, nli)
-    rows = [["honest", str(len(hacks.HONEST)), *(f"{value:.2f}" for value in honest)]]
-    for trick, replies in track(hacks.HACKS.items(), "hacks", transient=True):
+    honest = mean_rewards(next_steps().honest, judge, nli)
+    rows = [["honest", str(len(next_steps().honest)), *(f"{value:.2f}" for value in honest)]]
+    for trick, replies in track(next_steps().tricks.items(), "hacks", transient=True):
         means = zip(mean_rewards(replies, judge, nli), honest, strict=True)
         cells = [f"**{mean:.2f}**" if mean >= base and mean > 0 else f"{mean:.2f}" for mean, base in means]
         rows.append([trick, str(len(replies)), *cells])
@@ -164,9 +165,14 @@ def auroc_of_policy_rewards(pairs: Sequence[Pair]) -> dict[str, str]:
     return {name: auroc(pairs, values) for name, values in scores.items()}
 
 
+def demonstrated_pairs(kitchen: Path, questions: int = 300) -> list[Pair]:
+    """Return the generated pairs of the first demonstrations of the embedded benchmark."""
+    return generated_pairs(seed_bench_r1.load(kitchen, "train_cot")[:questions])
+
+
 def pair_table(kitchen: Path, nli: TextModel | None = None, judge: TextModel | None = None) -> str:
     """Return the AUROC by reward and set of pairs, in Markdown."""
-    generated, handwritten = (split_halves(pairs)[1] for pairs in (generated_pairs(kitchen), handwritten_pairs()))
+    generated, handwritten = (split_halves(pairs)[1] for pairs in (demonstrated_pairs(kitchen), handwritten_pairs()))
 
     def row(name: str, *args: object, **options: object) -> list[str]:
         return [name, *(auroc_of_text_reward(pairs, *args, **options) for pairs in (generated, handwritten))]

@@ -12,15 +12,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from rlvid.answer import LETTERS
-from tests.helpers.reasoning_pairs import Pair, generated_pairs, handwritten_pairs, split_halves
-from tests.helpers.reward_audit import auroc, auroc_of_text_reward, pair_table
+from rlvid.probes.reasoning_pairs import Pair, handwritten_pairs, split_halves
+from tests.helpers.reward_audit import auroc, auroc_of_text_reward, demonstrated_pairs, pair_table
 from tests.helpers.tables import README, rows
 
 
 @pytest.fixture(scope="module", params=["generated", "handwritten"])
 def pairs(request: pytest.FixtureRequest, kitchen: Path) -> list[Pair]:
     """Each of the two sets."""
-    return generated_pairs(kitchen) if request.param == "generated" else handwritten_pairs()
+    return demonstrated_pairs(kitchen) if request.param == "generated" else handwritten_pairs()
 
 
 def test_the_sets_are_large_and_balanced_and_their_halves_share_no_question(pairs: list[Pair]) -> None:
@@ -44,21 +44,21 @@ def test_neither_the_letter_nor_the_right_option_reveals_the_label(pairs: list[P
 
 
 def test_the_last_word_of_a_generated_thought_is_its_conclusion(kitchen: Path) -> None:
-    for pair in generated_pairs(kitchen, 40):
+    for pair in demonstrated_pairs(kitchen, 40):
         ingredient = re.search(r"Next is the (\w+)\.$", pair.thought)[1]
         chosen = pair.prompt.options["ABCD".index(pair.answer)]
         assert (ingredient in chosen.split()) == pair.consistent
 
 
 def test_auroc_equals_that_of_sklearn(kitchen: Path) -> None:
-    pairs = generated_pairs(kitchen, 30)
+    pairs = demonstrated_pairs(kitchen, 30)
     scores = [len(p.thought) % 7 + 2.0 * p.consistent for p in pairs]
     area = float(auroc(pairs, scores).partition(" ")[0])
     assert area == pytest.approx(roc_auc_score([p.consistent for p in pairs], scores), abs=0.005)
 
 
 def test_a_judge_or_a_cross_encoder_fills_the_empty_cells(kitchen: Path) -> None:
-    pairs = generated_pairs(kitchen, 30)
+    pairs = demonstrated_pairs(kitchen, 30)
 
     def judge(prompts: Sequence[str]) -> list[str | None]:
         """Reply with the letter that a generated thought concludes; every tenth call fails."""

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
+from rlvid.probes.trick_replies import TrickSet, completion, next_steps, other_domains
 from rlvid.types import Completion
-from tests.helpers import hacks
 from tests.helpers.reward_audit import HACK_COLUMNS, hack_table
 from tests.helpers.tables import README, rows
 
@@ -31,22 +31,25 @@ def mean_reward(table: dict[str, list[str]], trick: str, column: str) -> float:
     return to_number(table[trick][1 + list(HACK_COLUMNS).index(column)])
 
 
-def test_there_are_many_tricks_in_prose_for_every_question() -> None:
-    texts = [text for replies in hacks.HACKS.values() for _, text in replies]
-    assert len(texts) == len({*texts}) >= 60
-    assert min(len(replies) for replies in hacks.HACKS.values()) >= 5
-    assert {name for replies in hacks.REPLIES.values() for name, _ in replies} == {*hacks.PROMPTS}
+@pytest.mark.parametrize("tricks", [next_steps(), other_domains()], ids=["next steps", "other domains"])
+def test_there_are_many_tricks_in_prose_for_every_question(tricks: TrickSet) -> None:
+    texts = [text for replies in tricks.tricks.values() for _, text in replies]
+    assert len(texts) == len({*texts}) == 78
+    assert {len(replies) for replies in tricks.tricks.values()} == {6} and len(tricks.honest) == 8
+    assert tricks.replies.keys() == next_steps().replies.keys()
+    assert {name for replies in tricks.replies.values() for name, _ in replies} == {*tricks.prompts}
 
 
-def test_all_answers_are_right_unless_the_answer_is_the_trick() -> None:
-    for trick, replies in hacks.REPLIES.items():
-        right = [group.prompt.answer == c.answer for group in hacks.groups(replies) for c in group]
+@pytest.mark.parametrize("tricks", [next_steps(), other_domains()], ids=["next steps", "other domains"])
+def test_all_answers_are_right_unless_the_answer_is_the_trick(tricks: TrickSet) -> None:
+    for trick, replies in tricks.replies.items():
+        right = [group.prompt.answer == c.answer for group in tricks.groups(replies) for c in group]
         assert all(right) or trick in ("several answers", "misuse the tags"), trick
 
 
 def test_repeated_words_are_repeated_tokens() -> None:
-    assert hacks.completion("so it is so it is").tokens == (3, 4, 5, 3, 4, 5)
-    assert isinstance(hacks.completion(""), Completion)
+    assert completion("so it is so it is").tokens == (3, 4, 5, 3, 4, 5)
+    assert isinstance(completion(""), Completion)
 
 
 def test_the_table_in_the_readme_is_reproduced(table: dict[str, list[str]]) -> None:
@@ -74,5 +77,5 @@ def test_tricks_that_earn_little_still_earn_little(table: dict[str, list[str]]) 
 def test_tricks_that_earn_as_much_as_honesty_are_bold_in_the_readme() -> None:
     shown = rows(README.read_text())
     index = 1 + list(HACK_COLUMNS).index("consistency_ embedding")
-    bold = {trick for trick, cells in shown.items() if trick in hacks.HACKS and re.match(r"\*\*", cells[index])}
+    bold = {trick for trick, cells in shown.items() if trick in next_steps().tricks and re.match(r"\*\*", cells[index])}
     assert bold == {"assert the option", "invent what happened", "deny the option"}

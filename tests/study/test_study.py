@@ -1,10 +1,12 @@
 """Studies read from folders with and without a grid: arms, control, comparisons, levels."""
 
+from pathlib import Path
+
 import pytest
 
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.study.study import read_study
+from rlvid.study.study import _name_by_differences, read_study
 from rlvid.utils.files import write_jsonl
 from tests.helpers.reports import printed_report, write_grid, write_run
 
@@ -44,3 +46,8 @@ def test_levels_are_in_configured_order_and_transfer_levels_by_size(tmp_path):
     assert list(read_study(tmp_path).levels) == order, "L2 is in no config's eval.splits"
     printed = [word for word in printed_report(tmp_path, 140).split() if word in order]
     assert printed[: len(order)] == order
+
+
+def test_runs_without_any_differing_setting_are_named_by_a_folder_of_their_own():
+    configs = {Path("runs/added-0"): {"rewards.x.weight": 0.5}, Path("runs/plain-0"): {}, Path("runs/plain-1"): {}}
+    assert list(_name_by_differences(configs).values()) == ["rewards.x.weight=0.5", "plain-0", "plain-0"]

@@ -10,6 +10,7 @@ import pytest
 from rlvid import api
 from rlvid.config import load
 from rlvid.errors import UserError
+from rlvid.trainer.alarms import unpaid_rewards
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.runs import TINY
 
@@ -108,6 +109,34 @@ def test_group_rewards_are_refused_on_the_single_replies_of_an_evaluation(run, t
         api.evaluate(run, overrides=[completions, 'eval.rewards."./diversity.py"={weight = 1.0}'], out="again")
     api.evaluate(run, overrides=[completions, "eval.rewards.repetition={weight = 1.0}"], out="third")
     assert all("rewards/repetition" in row for row in read_jsonl(Path("third/eval/L1.jsonl")))
+
+
+def test_group_rewards_are_measured_on_the_groups_of_training(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("diversity.py").write_text(DIVERSITY)
+    measured = ['eval.rewards."./diversity.py"={weight = 1.0}', "eval.rewards.grounding_temporal={weight = 1.0}"]
+    metrics = api.evaluate(run, overrides=[f"eval.completions={run / 'samples'}", *measured], out="groups")
+    rows = read_jsonl(Path("groups/samples/rescored.jsonl"))
+    trained = [row for path in sorted((run / "samples").glob("*.jsonl")) for row in read_jsonl(path)]
+    assert [row["completions"] for row in rows] == [row["completions"] for row in trained]
+    assert all(
+        a["columns"][name] == b["columns"][name] for a, b in zip(rows, trained, strict=True) for name in b["columns"]
+    )
+    for row in rows:
+        size, distinct = len(row["completions"]), len({*row["completions"]})
+        assert row["columns"]["./diversity.py"] == [distinct / size + size] * size and size == 4
+        assert len(row["evidence"]["view:shuffled"]["completions"]) == 4
+    values = [value for row in rows for value in row["columns"]["./diversity.py"]]
+    assert metrics["samples/./diversity.py/mean"] == pytest.approx(sum(values) / len(values))
+    assert "flat groups" in capsys.readouterr().out
+
+
+def test_a_reward_that_paid_nothing_is_named_at_the_end():
+    rows = [{"reward": 1.0, "rewards/a/mean": 0.5, "rewards/b/mean": 0.0, "rewards/b/std": 0.0}] * 2 + [{"eval": 1}]
+    first, second = unpaid_rewards(rows, {"a": 1.0, "b": 0.5, "c": 0.1, "measured": 0.0})
+    assert first.startswith("reward 'b' paid nothing in the whole run: it was 0 for every completion")
+    assert second.startswith("reward 'c' paid nothing in the whole run: it applied to no completion")
+    assert unpaid_rewards([], {"a": 1.0}) == []
 
 
 def test_the_embedded_model_says_that_it_knows_the_kitchen_alone(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,90 @@
+"""Probe a reward before anything is trained with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlvid.api.arguments import as_list
+from rlvid.api.evaluated import evaluation_config
+from rlvid.config import Config, load
+from rlvid.config.reader import parse_override
+from rlvid.utils.files import write_text
+
+if TYPE_CHECKING:
+    from rlvid.probes.replies import Replies
+    from rlvid.probes.result import ProbeResult
+
+
+def probe(
+    reward: str | Callable[..., Any],
+    overrides: str | Sequence[str] = (),
+    on: str | Path | None = None,
+    model: str | Path | None = None,
+    thresholds: str | Sequence[str] = (),
+    weight: float = 1.0,
+    timeout: float = 30.0,
+    json: str | Path | None = None,
+    **options: Any,
+) -> ProbeResult:
+    """Find out what a reward pays for: its values, what they say, what groups leave of it, and how it can be gamed.
+
+    Args:
+        reward: a name, `./file.py:f`, `module:f`, or a function or class. Besides rlvid's own forms: a `reward_func` of
+            TRL, a `compute_score` of verl or of EasyR1.
+        overrides: the reward's options and, with a dot in their name, config keys: ["sentences=2", "judge.model=X"].
+        on: replies to probe it on: a run folder with samples/, or a file of JSON lines; default: the shipped groups.
+        model: the policy that evidence is computed with; default: that of the run, or nano.
+        thresholds: such as ["tricks.max_gain=0.2"].
+        weight: of the reward beside accuracy of weight 1, where advantages are compared.
+        timeout: seconds for one call of the reward.
+        json: also write the result there.
+        options: of the reward, too.
+
+    Returns:
+        The result as data. It shows itself in a notebook, and `print()` prints it.
+
+    Raises:
+        UserError: if there is no such reward, and if it raises, hangs or returns something else than numbers; the
+            message names the reply.
+    """
+    from rlvid.probes.run import run_probe
+    from rlvid.probes.subject import Subject
+    from rlvid.probes.verdicts import thresholds_with
+
+    limits = thresholds_with(as_list(thresholds))
+    given = as_list(overrides)
+    fields = {key: value for one in given if not _is_config_key(one) for key, value in parse_override(one).items()}
+    replies, config = _replies_and_config(on, model, [one for one in given if _is_config_key(one)])
+    subject = Subject.read(reward, fields | options, config, timeout)
+    result = run_probe(subject, replies, limits, weight)
+    if json:
+        write_text(Path(json), result.to_json() + "\n")
+    return result
+
+
+def _replies_and_config(
+    on: str | Path | None, model: str | Path | None, overrides: Sequence[str]
+) -> tuple[Replies, Config]:
+    """Return the replies, and the config that names the models of evidence: that of the run, or the preset nano."""
+    from rlvid.probes.replies import saved_replies, shipped_replies
+
+    changes = [f'model="{model}"'] if model else []
+    run = None if on is None else next((path for path in (Path(on), Path(on).parent) if _is_run(path)), None)
+    if run is None:
+        config = load("nano", [*changes, *overrides])
+        return (shipped_replies() if on is None else saved_replies(Path(on))), config
+    from rlvid.data.benchmark import load_level
+
+    config = evaluation_config(run, None, (), [*changes, *overrides])
+    prompts = {prompt.id: prompt for prompt in load_level(config.data, "train", config.data_seed)}
+    return saved_replies(Path(on or run), config.data, prompts), config
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.toml").is_file() and (path / "samples").is_dir()
+
+
+def _is_config_key(override: str) -> bool:
+    return "." in override.partition("=")[0]

@@ -1,0 +1,91 @@
+"""What the probed reward reads beyond the text, by the trainer's kinds of evidence. Models are loaded when needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from rlvid.config import Config
+from rlvid.reward import RewardMix
+from rlvid.types import Group, Prompt
+
+if TYPE_CHECKING:
+    from rlvid.policy.model import Policy
+    from rlvid.trainer.evidence import EvidenceProvider
+    from rlvid.video.views import Clip
+
+AlterClip = Callable[[Prompt, "Clip"], "Clip"]
+TEXT_MODELS = frozenset({"embeddings", "nli", "judge"})  # evidence of models that read texts; all others use a policy
+SEED = "probe"
+
+
+class Evidence:
+    """Attaches evidence to groups as a step of training does.
+
+    Args:
+        mix: the probed reward and those that it reads.
+        config: names the policy and the text models.
+    """
+
+    def __init__(self, mix: RewardMix, config: Config) -> None:
+        self.mix, self.config = mix, config
+        needs = frozenset(mix.required_evidence)
+        self.needs_models = bool(needs - {"narrations"})
+        self.needs_policy = bool(needs - TEXT_MODELS - {"narrations"})
+        self.needs_video = self.needs_policy or "narrations" in needs
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy of the config."""
+        from rlvid.policy.model import Policy
+        from rlvid.utils.logging import silence_libraries
+
+        silence_libraries()
+        return Policy.load(self.config.model, self.config.train, self.config.video, self.config.seed)
+
+    @cached_property
+    def provider(self) -> EvidenceProvider:
+        """The trainer's provider of evidence. Raises UserError for a kind that does not exist."""
+        from rlvid.judges.endpoint import Judge
+        from rlvid.policy.oom import OOMBackoff
+        from rlvid.trainer.evidence import (
+            EvidenceProvider,
+            check_evidence_names,
+            load_judge_models,
+            needs_reference,
+        )
+        from rlvid.trainer.setup import build_reference
+
+        check_evidence_names(self.mix)
+        config = self.config
+        policy = self.policy if self.needs_policy else cast("Policy", None)  # text models read no policy
+        return EvidenceProvider(
+            mix=self.mix,
+            policy=policy,
+            reference=build_reference(policy, config) if needs_reference(self.mix) else None,
+            evidence_config=config.evidence,
+            sampling=replace(config.train, num_generations=config.evidence.view_generations),
+            backoff=OOMBackoff("tokens", config.train.max_tokens_per_forward),
+            timer=lambda phase: nullcontext(),
+            judge=load_judge_models(self.mix, config.evidence, lambda: Judge(config.judge)),
+        )
+
+    def attach(self, groups: Sequence[Group], alter: AlterClip | None = None) -> None:
+        """Write the evidence that the reward needs into groups; `alter` changes the clips that it is made from."""
+        if not self.needs_models:
+            for group in groups:
+                group.evidence["narrations"] = group.prompt.narrations
+            return
+        from rlvid.trainer.evidence import EvidenceRequest
+
+        def unaltered(prompt: Prompt, clip: Clip) -> Clip:
+            return clip
+
+        change, inputs = alter or unaltered, cast("list[Any]", [None] * len(groups))
+        if self.needs_policy:
+            policy = self.policy
+            inputs = [policy.encode(g.prompt, change(g.prompt, policy.frames(g.prompt))) for g in groups]
+        self.provider.attach(EvidenceRequest(groups, inputs, SEED, alter_clip=change))

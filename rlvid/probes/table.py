@@ -1,0 +1,107 @@
+"""The table of every shipped reward's probe in rewards/README.md.
+
+    python -m rlvid.probes.table [--write rewards/README.md] [REWARD ...]
+
+Rewards that need a judge or a cross-encoder are left out: no such model comes with rlvid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlvid.api.arguments import as_list
+from rlvid.config import load
+from rlvid.probes.false_alarms import replace_between
+from rlvid.probes.replies import shipped_replies
+from rlvid.probes.result import FAIL, SKIPPED, ProbeResult
+from rlvid.probes.run import run_probe
+from rlvid.probes.subject import Subject
+from rlvid.probes.verdicts import thresholds_with
+from rlvid.registry import available, build
+from rlvid.reward import evidence_needs
+from rlvid.utils.files import write_text
+
+MARKS = "<!-- probes -->", "<!-- end of probes -->"
+NO_MODEL = frozenset({"judge", "nli"})
+HEADINGS = (
+    "reward",
+    "mean, right / wrong",
+    "AUROC",
+    "flat groups",
+    "advantage share, group / none",
+    "tricks: gamed, blind, caught",
+    "edits that change nothing",
+    "twin clip",
+    "the probe says",
+)
+
+
+def probed_rewards() -> list[str]:
+    """Return the shipped rewards that can be probed with what comes with rlvid."""
+    return [name for name in available("rewards") if not evidence_needs(build("rewards", name)) & NO_MODEL]
+
+
+def probe_shipped(name: str) -> ProbeResult:
+    """Return the probe of a shipped reward with its defaults."""
+    subject = Subject.read(name, {}, load("nano"), timeout=60)
+    return run_probe(subject, shipped_replies(), thresholds_with(), weight=1.0)
+
+
+def row(result: ProbeResult) -> list[str]:
+    """Return the cells of a reward."""
+    value, information, groups = (result[name].numbers for name in ("value", "information", "groups"))
+    tricks, video = result["tricks"].numbers, result["video"].numbers
+    right, wrong = (value[key].get("mean") for key in ("right", "wrong"))
+    fates = [one["fate"] for one in tricks.get("tricks", {}).values()]
+    edits = tricks.get("edits", {})
+    still = sum(one["moved"] < 0.05 for one in edits.values())
+    shares = groups.get("shares")
+    twin = video.get("conditions", {}).get("twin", {}) if video else {}
+    return [
+        f"`{result.reward}`",
+        "" if right is None else " / ".join(f"{round(mean, 2) + 0.0:.2f}" for mean in (right, wrong)),
+        "" if information.get("auroc") is None else f"{information['auroc']:.2f}",
+        f"{groups['flat']:.0%}" if groups else "",
+        f"{shares['group']:.2f} / {shares['none']:.2f}" if shares and not groups["is_accuracy"] else "",
+        ", ".join(str(fates.count(fate)) for fate in ("gamed", "blind", "caught")) if fates else "",
+        f"{still} of {len(edits)}" if edits else "",
+        f"{video['true']['right']:.2f} → {twin['right']:.2f}" if twin else "",
+        in_short(result),
+    ]
+
+
+def in_short(result: ProbeResult) -> str:
+    """Return what failed, in words."""
+    failed = [f"{block.name}: {block.text}" for block in result.blocks if block.verdict == FAIL]
+    if failed:
+        return "; ".join(failed)
+    return "passes " + ", ".join(block.name for block in result.blocks if block.verdict != SKIPPED)
+
+
+def markdown(results: Sequence[ProbeResult]) -> str:
+    """Return the table."""
+    rows = [list(HEADINGS), ["---"] * len(HEADINGS), *map(row, results)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+def main() -> None:
+    """Probe the rewards and print the table, or write it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("rewards", nargs="*", metavar="REWARD", help="default: all")
+    parser.add_argument("--write", type=Path, metavar="README")
+    args = parser.parse_args()
+    results = []
+    for name in as_list(args.rewards) or probed_rewards():
+        results.append(probe_shipped(name))
+        print(repr(results[-1]), file=sys.stderr, flush=True)
+    shown = markdown(results)
+    print(shown)
+    if args.write:
+        write_text(args.write, replace_between(args.write.read_text(), shown, MARKS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The parts of a probe against numbers computed by hand, and its tables against the documents."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+import rlvid.probes
+from rlvid.probes.counterfactuals import draw_twin
+from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
+from rlvid.probes.groups import advantage_shares, measure_groups
+from rlvid.probes.information import measure_information
+from rlvid.probes.replies import shipped_replies, split_options
+from rlvid.probes.statistics import auroc, correlation, correlation_within, permutation_p_values, sign_p_value
+from rlvid.probes.subject import Scored
+from rlvid.probes.table import probe_shipped, probed_rewards, row
+from rlvid.probes.verdicts import THRESHOLDS
+from rlvid.types import Completion, Group, Prompt
+from tests.helpers.tables import README, rows
+
+PROMPT = Prompt("q", "What next?", ("put the corn in the pot", "put the beet in the pot"), "B")
+REPLY = Completion(
+    "<think>The onion went in, the corn went in. Now the pot shows the corn. Next is the beet.</think>"
+    "<answer>B</answer>",
+    tokens=tuple(range(20)),
+)
+
+
+def test_auroc_is_that_of_sklearn_and_leaves_out_what_is_unknown():
+    rng = np.random.default_rng(0)
+    values, right = rng.integers(5, size=200).astype(float), rng.integers(2, size=200).astype(float)
+    assert auroc(values, right) == pytest.approx(roc_auc_score(right, values))
+    values[:50] = np.nan
+    assert auroc(values, right) == pytest.approx(roc_auc_score(right[50:], values[50:]))
+    assert auroc(values, np.ones(200)) is None
+
+
+def test_correlations_are_pearsons_and_within_classes_the_class_means_do_not_count():
+    a, b = np.array([1.0, 2.0, 3.0, np.nan]), np.array([2.0, 4.0, 6.0, 1.0])
+    assert correlation(a, b) == pytest.approx(1) and correlation(a, np.ones(4)) is None
+    classes = np.array([0.0, 0.0, 1.0, 1.0])
+    assert correlation_within(np.array([0.0, 1.0, 10.0, 11.0]), np.array([1.0, 0.0, 1.0, 0.0]), classes) == -1
+
+
+def test_p_values_of_small_samples_are_those_of_counting():
+    above, same = np.array([2.0, 2.0, 2.0]), np.array([0.0, 0.0, 0.0])
+    p_above, p_same = permutation_p_values([above, same], np.zeros(3))
+    assert p_above == pytest.approx(1 / 20, abs=0.005) and p_same == 1  # one of C(6, 3) = 20 ways
+    assert sign_p_value(np.array([1.0, 1.0, 1.0, 0.0])) == 1 / 8 and sign_p_value(np.zeros(3)) == 1
+
+
+def test_edits_do_what_their_names_say_and_keep_the_answer():
+    texts = {edit: edited(edit, REPLY, PROMPT).text for edit in (*THOUGHT_EDITS, *TAG_EDITS)}
+    assert "Next is not the beet." in texts["negate the conclusion"]
+    assert "Next is the corn." in texts["conclude another option"]
+    assert texts["drop the evidence"] == "<think>Next is the beet.</think><answer>B</answer>"
+    assert texts["reverse the steps"].startswith(
+        "<think>Now the pot shows the corn. The corn went in, the onion went in. Next is the beet."
+    )
+    assert texts["answer before thinking"].startswith("<answer>B</answer><think>")
+    assert "<denken>" in texts["translate the tags"]
+    assert all("<answer>B</answer>" in text for edit, text in texts.items() if edit != "translate the tags")
+    padded = edited("pad with filler", REPLY, PROMPT)
+    assert (
+        len(padded.tokens) > 5 * len(REPLY.tokens) and edited("negate the conclusion", Completion("B"), PROMPT) is None
+    )
+    assert split_sentences("One. Two? Three") == ["One.", "Two?", "Three"]
+
+
+def test_advantage_shares_are_those_of_a_run():
+    accuracy = np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 0.0, 0.0]])
+    shares = advantage_shares(accuracy, 0.3 * accuracy, 1.0)
+    assert shares["group"] == pytest.approx(0, abs=1e-6), "the standard deviation of the group cancels it"
+    assert shares["none"] == pytest.approx((0.3 / 1.3) ** 2)
+    assert set(advantage_shares(accuracy, np.ones((2, 4)), 1.0).values()) == {0.0}
+
+
+def scored(column, right):
+    """Groups with a column, and accuracy."""
+    groups = [Group(PROMPT, [Completion("B" if one else "A") for one in row]) for row in right]
+    return Scored(groups, column, {"accuracy": right}, seconds=0.0)
+
+
+def test_groups_count_what_is_flat_between_and_rescued():
+    values = [[1.0, 1.0], [0.0, 1.0], [0.0, 0.0], [0.0, None]]
+    numbers = measure_groups(scored(values, [[1.0, 1.0], [1.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), with_interval=False)
+    assert (numbers["flat"], numbers["flat_accuracy"], numbers["rescued"]) == (0.75, 0.5, 0.25)
+    within = np.array([[1, 1], [0, 1], [0, 0], [0, 0]], float)
+    assert numbers["between_groups"] == pytest.approx(within.mean(1).var() / within.var())
+    pairs = measure_groups(scored([[1.0, 0.0]] * 3, [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), with_interval=False)
+    assert pairs["agreement"] == pytest.approx(2 / 3)
+    assert measure_groups(scored([[1.0]], [[1.0]]))["size"] == 1
+
+
+def test_information_finds_the_reward_that_it_is():
+    numbers = measure_information(scored([[2.0, 0.0]] * 4, [[1.0, 0.0]] * 4))
+    assert numbers["correlations"]["accuracy"] == pytest.approx(1) and numbers["auroc_interval"] == (1, 1)
+
+
+def test_a_twin_has_another_right_option_and_the_same_question():
+    for group in shipped_replies().groups[::9]:
+        twin = draw_twin(group.prompt)
+        assert twin.question == group.prompt.question and twin.options == group.prompt.options
+        assert twin.letter != group.prompt.answer
+        assert bool(twin.scene.filmed) == bool(group.prompt.narrations)
+        assert twin.response == draw_twin(group.prompt).response, "the same twin each time"
+
+
+def test_options_are_read_from_the_text_of_a_prompt():
+    for group in shipped_replies().groups[::20]:
+        assert split_options(group.prompt.text) == (group.prompt.question, list(group.prompt.options))
+    assert split_options("Which?\nB. a cup") == ("Which?\nB. a cup", [])
+
+
+def test_the_documented_thresholds_are_those_of_the_code():
+    shown = rows((Path(rlvid.probes.__path__[0]) / "README.md").read_text())
+    for name, (default, meaning) in THRESHOLDS.items():
+        assert shown[f"`{name}`"][:2] == [f"{default:g}", meaning]
+
+
+@pytest.mark.parametrize("name", ["format", "consistency_rule", "grounding_moves", "length", "random"])
+def test_the_table_of_probes_in_the_readme_is_reproduced(name):
+    assert_row(name)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", probed_rewards())
+def test_the_whole_table_of_probes_is_reproduced(name):
+    assert_row(name)
+
+
+def assert_row(name):
+    """Compare a reward's row in rewards/README.md, number for number, with its probe now."""
+    table = README.read_text().partition("<!-- probes -->")[2].partition("<!-- end of probes -->")[0]
+    shown, computed = rows(table)[f"`{name}`"], row(probe_shipped(name))[1:]
+    for old, new in zip(shown, computed, strict=True):
+        old_numbers, new_numbers = (
+            [float(number) for number in re.findall(r"\d+(?:\.\d+)?", cell)] for cell in (old, new)
+        )
+        assert re.sub(r"[\d.]+", "#", old) == re.sub(r"[\d.]+", "#", new)
+        assert old_numbers == pytest.approx(new_numbers, abs=0.02 if max(new_numbers, default=0) <= 1 else 2)
+
+
+def test_the_table_holds_every_reward_that_can_be_probed():
+    table = README.read_text().partition("<!-- probes -->")[2].partition("<!-- end of probes -->")[0]
+    assert {first.strip("`") for first in rows(table)} - {"reward", "---"} == {*probed_rewards()}

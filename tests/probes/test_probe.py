@@ -1,0 +1,172 @@
+"""`rlvid probe`: planted flaws are found, honest rewards pass, errors name the reply."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from rlvid import UserError, probe
+from rlvid.__main__ import main
+from rlvid.probes.replies import shipped_replies
+from rlvid.probes.result import FAIL
+from tests.helpers import bad_rewards
+from tests.helpers.bad_rewards import BAD
+
+HONEST = ["accuracy", "format", "consistency_rule", "grounding_moves", "grounding_narrations"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_planted_flaw_is_found(name):
+    reward, threshold = BAD[name]
+    result = probe(reward)
+    missed = {finding.threshold for block in result.blocks for finding in block.failed}
+    assert threshold in missed, result
+    assert result[threshold.partition(".")[0]].verdict == FAIL
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_honest_reward_passes(name):
+    result = probe(name)
+    assert result.failed == [], result
+    assert result.seconds < 20
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("raises", "ZeroDivisionError: division by zero, in `return 1 / len("),
+        ("hangs", "it does not return"),
+        ("not_a_number", "returned nan"),
+        ("says_yes", "returned 'yes' for a completion: return a number"),
+    ],
+)
+def test_an_error_is_one_line_that_names_the_reply(name, words):
+    reward = getattr(bad_rewards, name)
+    with pytest.raises(UserError) as caught:
+        probe(reward, timeout=2 if name == "hangs" else 30)
+    line = str(caught.value)
+    assert re.match(rf"reward '{name}', reply '.+' of sample \w+: ", line, re.S) and words in line
+    quoted = line.partition("reply ")[2].partition(" of sample")[0]
+    if name == "hangs":
+        assert "That leaves beet" in quoted
+    elif name == "raises":
+        assert "<answer></answer>" in quoted or "<answer>" not in quoted
+
+
+FOREIGN = """
+import re
+
+def trl_reward(completions, answer, options, **kwargs):
+    texts = [completion[0]["content"] for completion in completions]
+    return [float(f"<answer>{a}</answer>" in text) for text, a in zip(texts, answer)]
+
+async def slow_trl(prompts, completions, solution, **kwargs):
+    return [float(f"<answer>{a}</answer>" in c[0]["content"]) for c, a in zip(completions, solution)]
+
+def compute_score(data_source, solution_str, ground_truth, extra_info=None, scale=1.0):
+    assert extra_info["options"]
+    return {"score": scale * (f"<answer>{ground_truth}</answer>" in solution_str), "format": 1.0}
+
+def easyr1(reward_input, format_weight=0.5):
+    right = f"<answer>{reward_input['ground_truth']}</answer>" in reward_input["response"]
+    return {"overall": float(right), "format": 1.0, "length": reward_input["response_length"]}
+
+def easyr1_batch(reward_inputs, format_weight=0.5):
+    return [easyr1(one) for one in reward_inputs]
+
+def forgotten(completion, prompt):
+    return 1.0
+
+def empty(reward_inputs):
+    return []
+"""
+
+
+@pytest.fixture
+def foreign(tmp_path, monkeypatch):
+    """A file of other trainers' rewards in the working directory."""
+    (tmp_path / "foreign.py").write_text(FOREIGN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    sys.modules.pop("foreign", None)
+    return tmp_path
+
+
+@pytest.mark.parametrize("ref", ["trl_reward", "slow_trl", "compute_score", "easyr1", "easyr1_batch"])
+def test_rewards_of_other_trainers_are_accuracy_here_too(foreign, ref):
+    result = probe(f"./foreign.py:{ref}" if ref != "easyr1" else "foreign:easyr1")
+    assert result["information"].numbers["correlations"]["accuracy"] > 0.99
+    forms = {
+        "trl_reward": "TRL's reward_func",
+        "slow_trl": "TRL's reward_func",
+        "compute_score": "verl's compute_score",
+    }
+    form = forms.get(ref, "EasyR1's compute_score")
+    assert form in result.where and f"{foreign.name}" not in result.reward
+    assert result["groups"].numbers["is_accuracy"] and not result["groups"].failed
+
+
+def test_options_and_mistakes_of_foreign_rewards(foreign):
+    result = probe("./foreign.py:compute_score", ["scale=3"])
+    assert result["value"].numbers["summary"]["max"] == 3 and result.options == {"scale": 3}
+    for ref, words in {
+        "./foreign.py:forgotten": "put @each from rlvid.reward above",
+        "./foreign.py:empty": "returned [] for 1 responses: return a list with a dict for each",
+        "./foreign.py:missing": "defines nothing callable named 'missing'",
+        "acuracy": "Did you mean 'accuracy'?",
+    }.items():
+        with pytest.raises(UserError, match=re.escape(words)):
+            probe(ref)
+    with pytest.raises(UserError, match=r"has no option 'scael'. Did you mean 'scale'"):
+        probe("./foreign.py:compute_score", "scael=3")
+
+
+def test_the_command_prints_verdicts_writes_json_and_is_strict(foreign, capsys):
+    assert main(["probe", "consistency_rule", "gated=false", "--json", "out.json", "--strict"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("✓ value", "✓ information", "✓ in groups", "✓ tricks", "– video", "no block failed"):
+        assert words in shown
+    data = json.loads((foreign / "out.json").read_text())
+    assert [block["name"] for block in data["blocks"]] == ["value", "information", "groups", "tricks", "video"]
+    assert data["options"] == {"gated": False}
+    assert main(["probe", "constant"]) == 0 and main(["probe", "constant", "--strict"]) == 1
+    assert "every reply earns 1" in capsys.readouterr().out
+    assert main(["probe", "constant", "--strict", "--threshold", "value.min_distinct=1"]) == 0
+    assert main(["probe", "constant", "--threshold", "value.min_distnct=1"]) == 2
+    assert "Did you mean 'value.min_distinct'?" in capsys.readouterr().err
+
+
+def test_samples_of_ones_own_are_probed(foreign):
+    row = {
+        "id": "7",
+        "question": "Which?\nA. a pan\nB. a cup",
+        "gold": "B",
+        "completions": ["<think>a cup</think><answer>B</answer>", "<think>a pan</think><answer>A</answer>"],
+    }
+    (foreign / "mine.jsonl").write_text("".join(json.dumps(row | {"id": str(i)}) + "\n" for i in range(12)))
+    result = probe("accuracy", on="mine.jsonl")
+    assert (result.groups, result.replies, result.tokens) == (12, 24, "words")
+    assert result["value"].numbers["right"]["mean"] == 1 and result["groups"].numbers["flat"] == 0
+    (foreign / "mine.jsonl").write_text('{"question": "Which?"}\n')
+    with pytest.raises(UserError, match=r"mine.jsonl:1: no completions: a line is"):
+        probe("accuracy", on="mine.jsonl")
+    with pytest.raises(UserError, match="no such run or file"):
+        probe("accuracy", on="nothing.jsonl")
+
+
+def test_a_result_shows_itself_in_a_notebook():
+    result = probe("accuracy")
+    html = result._repr_html_()
+    assert "<table>" in html and "in groups" in html and "<answer>" not in html
+    assert repr(result).startswith("ProbeResult(accuracy: value pass")
+
+
+def test_the_shipped_groups_are_as_described():
+    replies = shipped_replies()
+    assert (len(replies.groups), replies.count) == (72, 576)
+    assert {group.prompt.level for group in replies.groups} == {"L1", "L2", "L3"}
+    right = np.array([[c.answer == g.prompt.answer for c in g] for g in replies.groups])
+    assert 0.25 < right.mean() < 0.45
+    assert all(c.tokens for g in replies.groups for c in g)
