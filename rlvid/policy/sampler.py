@@ -76,7 +76,9 @@ class Sampler:
 
     def _sample_batch(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
         count, length = self.config.num_generations, self.config.max_completion_length
-        uniforms = torch.cat([seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts])  # (B, T)
+        uniforms = torch.zeros(len(prompts) * count, length, dtype=torch.float64)  # (B, T)
+        if self.config.temperature:  # greedy decoding needs no random numbers
+            uniforms = torch.cat([seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts])
         with self.policy.precision():
             prefilled = prefill(self.policy, inputs, self.timer)
             tokens, logps = self._decode(prefilled, uniforms.to(self.policy.device))
