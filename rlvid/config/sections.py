@@ -145,7 +145,12 @@ class EvalConfig:
     splits: tuple[str, ...] = setting(("L1", "L2", "L3"), "levels of the benchmark to evaluate")
     transfer: tuple[str, ...] = setting((), 'further benchmarks: "kitchen_long", a folder, or a TOML file')
     limit: int = setting(0, "number of questions of each level, from the first; 0 is all")
-    batch_size: int = setting(16, "questions of a batch, over all processes", at_least=1)
+    batch_size: int = setting(
+        16,
+        "questions of a batch, over all processes; pixels, keys and values of all of them are in memory, prefill "
+        "takes them in chunks",
+        at_least=1,
+    )
     temperature: float = setting(0.0, "sampling temperature; 0 is greedy decoding", at_least=0)
     top_p: float = setting(1.0, "nucleus sampling: the probability mass that is kept")
     seed: int = setting(0, "seed of the sampling, at a temperature above 0")

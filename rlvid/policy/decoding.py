@@ -92,9 +92,12 @@ class SharedPrefixCache:
         return remaining
 
     def _drop_finished_prompts(self) -> None:
-        """Drop the prompts without a row, and renumber the slots: prompt 1 becomes prompt 0 if all of 0 has ended."""
+        """Drop the prompts without a row, and renumber the slots: prompt 1 becomes prompt 0 if all of 0 has ended.
+
+        They stay until they are a quarter of all prompts, because the others are copied.
+        """
         remaining, prompt_of_row = torch.unique(self.slots // self.count, return_inverse=True)
-        if len(remaining) < len(self.prompt_layers[0][0]):
+        if 4 * len(remaining) <= 3 * len(self.prompt_layers[0][0]):
             self.slots = prompt_of_row * self.count + self.slots % self.count
             self.prompt_layers = [(keys[remaining], values[remaining]) for keys, values in self.prompt_layers]
             self.padding_bias = None if self.padding_bias is None else self.padding_bias[remaining]

@@ -30,6 +30,7 @@ from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
 from rlvid.policy.packing import packed_hidden_states, pad_completions, register_packed_attention
 from rlvid.policy.patch_embedding import use_matrix_product
 from rlvid.policy.types import CompletionTokens, ForwardOutput, ModelInputs
+from rlvid.policy.vision_attention import use_segment_attention
 from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower, vision_tower_is_frozen
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import FrameCache
@@ -96,6 +97,7 @@ class Policy(nn.Module):
         if family.packs_rows:
             register_packed_attention(model)
             use_matrix_product(model)
+            use_segment_attention(model)
         if train.lora_r:
             lora.add_adapter(model, lora.POLICY, train.lora_r, train.lora_alpha, seed)
         if train.freeze_vision_tower:
@@ -126,7 +128,7 @@ class Policy(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.model.device
+        return self.model.get_input_embeddings().weight.device
 
     def precision(self) -> torch.autocast:
         """Return the context of every forward pass: autocast to bfloat16, or plain float32."""
@@ -160,18 +162,19 @@ class Policy(nn.Module):
         available = {"video": clip.video, "image": clip.image}
         media = {kind: frames for kind, frames in available.items() if frames is not None}
         config = self.model.config
-        pixel_values, grids = media_patches(list(media.values()), self.family, self.device)
+        device = self.device
+        pixel_values, grids = media_patches(list(media.values()), self.family, device)
         by_medium = media_segments(list(media), merged_grid(grids, config), clip.clock, self.family, prompt.id)
         segments = [segment for medium in by_medium for segment in medium]
         token_ids = chat_token_ids(self.tokenizer, prompt.text, dict(zip(media, by_medium, strict=True)))
         input_ids, kinds = expand_placeholders(token_ids, segments, config, prompt.id)
         position_ids, next_position = mrope_position_ids(kinds, segments, uses_transformers_positions(config))
         return ModelInputs(
-            input_ids=input_ids.to(self.device),
-            position_ids=position_ids.to(self.device),
+            input_ids=input_ids.to(device),
+            position_ids=position_ids.to(device),
             next_position=next_position,
             pixel_values=pixel_values,
-            grid_thw=grids.to(self.device),
+            grid_thw=grids.to(device),
             media=[self.vision_cache.lookup(frames) for frames in media.values()] if self.vision_cache else (),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -46,15 +47,22 @@ def mrope_position_ids(
     for kind, run in groupby(kinds.tolist()):
         if kind:
             (time, rows, columns), _, pace = next(remaining)
-            steps = (torch.arange(time, dtype=torch.float64) * pace).long()
-            parts.append(position + torch.cartesian_prod(steps, torch.arange(rows), torch.arange(columns)).T)
-            position += max(rows, columns) if like_transformers else max(int(steps[-1]) + 1, rows, columns)
+            grid = _grid_positions(time, rows, columns, pace)
+            parts.append(position + grid)
+            position += max(rows, columns) if like_transformers else max(int(grid[0, -1]) + 1, rows, columns)
         else:
             end = position + len(list(run))
             parts.append(torch.arange(position, end).expand(3, -1))
             position = end
     positions = torch.cat(parts, dim=1)
     return positions, int(positions.max()) + 1
+
+
+@lru_cache(maxsize=1024)
+def _grid_positions(time: int, rows: int, columns: int, pace: float) -> Tensor:
+    """(3, time * rows * columns): the positions of a segment that begins at 0. Not to be changed in place."""
+    steps = (torch.arange(time, dtype=torch.float64) * pace).long()
+    return torch.cartesian_prod(steps, torch.arange(rows), torch.arange(columns)).T
 
 
 def uses_transformers_positions(config: Any) -> bool:

@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-from transformers import DynamicCache
 
 from rlvid.config import TrainConfig
 from rlvid.errors import UserError
-from rlvid.policy.decoding import CudaGraphCache, LowPrecisionDynamicCache, SharedPrefixCache
+from rlvid.policy.decoding import CudaGraphCache, SharedPrefixCache
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.prefill import PhaseTimer, Prefilled, prefill
 from rlvid.policy.types import ModelInputs
 from rlvid.types import Completion, Group, Prompt
 
-PhaseTimer = Callable[[str], AbstractContextManager[None]]  # name of a phase -> context that times it
 SampleFn = Callable[[Sequence[Prompt], Sequence[ModelInputs], str], list[Group]]  # (prompts, inputs, seed) -> groups
 
 
@@ -50,16 +46,6 @@ class DemonstrationSampler:
 
     def _completion(self, text: str) -> Completion:
         return Completion(text, (*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id))
-
-
-@dataclass(frozen=True)
-class Prefilled:
-    """P prompts after prefill, padded on the left to L tokens."""
-
-    cache: DynamicCache  # keys and values
-    hidden: Tensor  # (P, hidden): the state after the last token
-    attention_mask: Tensor  # (P, L): 1 on tokens, 0 on padding
-    next_positions: Tensor  # (P,): the position of the first completion token
 
 
 class Sampler:
@@ -90,30 +76,14 @@ class Sampler:
 
     def _sample_batch(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
         count, length = self.config.num_generations, self.config.max_completion_length
-        uniforms = torch.cat([seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts])  # (B, T)
+        uniforms = torch.zeros(len(prompts) * count, length, dtype=torch.float64)  # (B, T)
+        if self.config.temperature:  # greedy decoding needs no random numbers
+            uniforms = torch.cat([seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts])
         with self.policy.precision():
-            prefilled = self._prefill(inputs)
+            prefilled = prefill(self.policy, inputs, self.timer)
             tokens, logps = self._decode(prefilled, uniforms.to(self.policy.device))
         completions = [self._completion(*row) for row in zip(tokens.tolist(), logps.tolist(), strict=True)]
         return [Group(prompt, completions[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
-
-    def _prefill(self, inputs: Sequence[ModelInputs]) -> Prefilled:
-        """Run all prompts through the model once."""
-        with self.timer("vision"):
-            embeds = self.policy.embed(inputs)
-        with self.timer("prefill"):
-            cache = LowPrecisionDynamicCache(config=self.policy.model.config.text_config)
-            attention_mask = _pad_left([torch.ones_like(prompt.input_ids) for prompt in inputs])
-            positions = _pad_left([prompt.position_ids.T for prompt in inputs])  # (P, L, 3)
-            hidden = self.policy.model.model.language_model(
-                **embeds.model_arguments(padding_side="left"),
-                attention_mask=attention_mask,
-                position_ids=positions.permute(2, 0, 1),
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
-        next_positions = torch.tensor([prompt.next_position for prompt in inputs], device=hidden.device)
-        return Prefilled(cache, hidden, attention_mask, next_positions)
 
     def _decode(self, prefilled: Prefilled, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """Decode `num_generations` completions of each prompt, one token per step.
@@ -227,7 +197,3 @@ def sample_tokens(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor
     threshold = torch.minimum(uniforms * total, below_total)
     token = torch.searchsorted(cdf, threshold[:, None], right=True)
     return (token if order is None else order.gather(-1, token))[:, 0]
-
-
-def _pad_left(rows: list[Tensor]) -> Tensor:
-    return pad_sequence(rows, batch_first=True, padding_side="left")

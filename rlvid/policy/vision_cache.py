@@ -25,7 +25,7 @@ from rlvid.policy.families import family_of
 from rlvid.policy.types import CachedMedia, ModelInputs
 from rlvid.video.store import Store
 
-COMPUTATION = 2  # raised where the same tower gives other bits; 2: patches are embedded by a matrix product
+COMPUTATION = 3  # raised where the same tower may give other bits; 3: one attention call for all segments
 DIGEST_BYTES = 16  # a file starts with a hash of so many bytes of the features after it
 
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from rlvid.config import EvalConfig, TrainConfig
 from rlvid.errors import UserError
+from rlvid.policy.cpu_linear import onednn_linears
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import SampleFn, make_sampler
 from rlvid.policy.types import ModelInputs
@@ -188,7 +189,8 @@ def answer_batch(
 ) -> list[Row]:
     """One row per question, in order; the processes share the batch. Evidence is made for the unaltered view only."""
     indices, my_prompts, inputs = prefetch(prompts)  # this process's share, without unreadable clips
-    groups = sample(my_prompts, inputs, seed) if my_prompts else []
+    with onednn_linears(provider.policy):
+        groups = sample(my_prompts, inputs, seed) if my_prompts else []
     if view_name:
         provider.mix.score_text_only(groups)
     else:

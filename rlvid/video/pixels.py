@@ -47,12 +47,13 @@ def patchify(
     missing = -frames.shape[0] % temporal
     if missing:
         frames = torch.cat([frames, repeat(frames[-1:], "1 h w c -> n h w c", n=missing)])
-    mean_rgb, std_rgb = torch.tensor([tuple(mean), tuple(std)], device=frames.device)
-    pixels = (frames.float() / 255 - mean_rgb) / std_rgb
-    grid = pixels.shape[0] // temporal, pixels.shape[1] // patch, pixels.shape[2] // patch
-    patches = rearrange(
-        pixels,
+    grid = frames.shape[0] // temporal, frames.shape[1] // patch, frames.shape[2] // patch
+    cut = rearrange(
+        frames,
         "(t tp) (h mh ph) (w mw pw) c -> (t h w mh mw) (c tp ph pw)",  # here h and w count blocks of patches
         tp=temporal, mh=merge, mw=merge, ph=patch, pw=patch,
     )  # fmt: skip
-    return patches, grid
+    # The columns of a patch are its channels, one after the other.
+    columns = cut.shape[1] // len(mean)
+    means, stds = torch.tensor([tuple(mean), tuple(std)], device=frames.device).repeat_interleave(columns, dim=1)
+    return cut.float().div_(255).sub_(means).div_(stds), grid

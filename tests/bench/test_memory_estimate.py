@@ -1,6 +1,5 @@
 """The memory estimate against what torch allocates in real steps, and its arithmetic over devices."""
 
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,12 +19,13 @@ from rlvid.bench.workload import filler_question, write_random_model
 from rlvid.config import Plugin, load
 from rlvid.errors import UserError
 from rlvid.policy.families import FAMILIES
+from rlvid.policy.prefill import prefill
 from rlvid.policy.reference import Reference
-from rlvid.policy.sampler import Sampler
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.read import Clock
 from rlvid.video.views import Clip
 from tests.helpers.policies import policy_of
+from tests.helpers.sampling import no_timer
 from tests.helpers.tiny_models import write_tiny_model
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -128,7 +128,7 @@ def test_the_key_value_cache_is_estimated_to_the_byte(model_folder, monkeypatch)
     _, inputs = encoded_prompt(policy)
     set_text_tokens(monkeypatch, config, policy)
     with torch.no_grad():
-        cache = Sampler(policy, config.train, lambda phase: nullcontext())._prefill([inputs, inputs]).cache
+        cache = prefill(policy, [inputs, inputs], no_timer).cache
     prompt_bytes = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
     measured = prompt_bytes * config.train.num_generations
     estimated = bytes_by_name(config, mixed_precision=False)["key-value cache"]

@@ -1,5 +1,6 @@
 """A grid on a real Slurm with one node; without Slurm, only its task in submitit's local executor is tested."""
 
+import json
 import os
 import shutil
 import socket
@@ -13,8 +14,9 @@ import pytest
 
 from rlvid.errors import UserError
 from rlvid.grids.slurm import SlurmLauncher, SlurmTask
+from rlvid.study.study import STATE_FILE
 from rlvid.utils.files import read_jsonl
-from tests.helpers.grids import FAILING, wait_until
+from tests.helpers.grids import FAILING, start_adaptive_grid_in, wait_until
 
 SLURM_CONF = """
 ClusterName=one
@@ -153,6 +155,22 @@ def test_a_cell_that_fails_three_times_is_reported(start_grid, slurm):
     failed = [line for line in err.splitlines() if line.startswith("failed: ") and "output.log" in line]
     assert len(failed) == 2 and all("is too high (3 attempts)" in line for line in failed), err
     assert "1 of 3 runs done" in err
+
+
+@needs_slurm
+def test_each_look_of_an_adaptive_grid_submits_only_the_runs_that_it_adds(tmp_path, grid_folder, slurm):
+    grid = start_adaptive_grid_in(tmp_path, *ON_SLURM, "--jobs", "4", "--max-seeds", "3")
+    out, err = grid.communicate(timeout=200)
+    assert grid.returncode == 0, err
+    looks = json.loads((grid_folder / STATE_FILE).read_text())["looks"]
+    seeds = {name: [look["seeds"] for look in made] for name, made in looks.items()}
+    better, equal = seeds["better | base"], seeds["equal | base"]
+    assert len(equal) > 1 and better == equal[: len(better)], "one comparison is open for longer"
+    assert looks["better | base"][-1]["verdict"] == "better" and better[-1] < equal[-1] == 3
+    assert out.count("look after") == len(equal)
+    starts = Counter(row["folder"] for row in read_jsonl(grid_folder / "starts.jsonl"))
+    assert len(starts) == 1 + better[-1] + equal[-1] and set(starts.values()) == {1}, "no cell is run twice"
+    assert not queued_jobs()
 
 
 @needs_slurm

@@ -59,6 +59,55 @@ if __name__ == "__main__":
 WORKING = "{'train.learning_rate': 0.5}"  # settings of the level "high"
 FAILING = "{'train.learning_rate': 666.0}"
 
+# A cell of an adaptive grid answers 400 questions, of which it gets a share of `train.temperature` right.
+ADAPTIVE_CELL_SCRIPT = """
+import argparse, json
+from pathlib import Path
+import numpy as np
+from rlvid.config import load
+from rlvid.utils.files import append_jsonl, write_jsonl, write_text
+
+parser = argparse.ArgumentParser()
+parser.add_argument("preset")
+parser.add_argument("overrides", nargs="*")
+parser.add_argument("--out", type=Path)
+parser.add_argument("--resume", action="store_true")
+args = parser.parse_args()
+config = load(args.preset, args.overrides)
+append_jsonl(args.out.parent / "starts.jsonl", {"folder": args.out.name})
+write_text(args.out / "config.toml", config.to_toml())
+right = np.random.default_rng([config.seed, int(100 * config.train.temperature)]).random((2, 400))
+for level, row in zip(("L1", "L2"), right < config.train.temperature):
+    answers = [{"id": f"{level}-{i}", "gold": "A", "correct": bool(x), "length": 30} for i, x in enumerate(row)]
+    write_jsonl(args.out / "eval" / f"{level}.jsonl", answers)
+status = {"state": "done", "id": config.id, "step": 2, "steps": 2, "phase": "", "message": "", "updated": "2026-01-02"}
+write_text(args.out / "status.json", json.dumps(status))
+"""
+
+ADAPTIVE_GRID_SCRIPT = """
+from rlvid.grids import Grid
+
+accuracies = {"base": 0.4, "better": 0.75, "equal": 0.42}
+GRID = Grid(
+    name="counting",
+    question="Which is better?",
+    arms={arm: {"train.temperature": share} for arm, share in accuracies.items()},
+    unseeded=("base",),
+    seeds=(0, 1),
+    control="base",
+)
+if __name__ == "__main__":
+    raise SystemExit(GRID.main(command=("train.py",)))
+"""
+
+
+def start_adaptive_grid_in(folder, *arguments):
+    """Start the script of an adaptive grid of three arms as a process; runs go to FOLDER/runs/counting."""
+    (folder / "train.py").write_text(ADAPTIVE_CELL_SCRIPT)
+    (folder / "counting.py").write_text(ADAPTIVE_GRID_SCRIPT)
+    command = [sys.executable, "counting.py", "--until", "decided", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
 
 def start_grid_in(folder, *arguments, long_steps=3, step_seconds=0.01, high=WORKING, **options):
     """Start the grid script as a process.

@@ -13,9 +13,14 @@ from rlvid.policy.sampler import Sampler
 def make_sampler(policy, cache_type=SharedPrefixCache, **changes):
     """A sampler of 4 completions of at most 24 tokens, with changes to the `[train]` section."""
     train = replace(load("nano").train, max_completion_length=24, num_generations=4)
-    sampler = Sampler(policy, replace(train, **changes), lambda phase: nullcontext())
+    sampler = Sampler(policy, replace(train, **changes), no_timer)
     sampler.cache_type = cache_type
     return sampler
+
+
+def no_timer(phase):
+    """A timer of phases that does nothing."""
+    return nullcontext()
 
 
 def encode_all(policy, prompts):

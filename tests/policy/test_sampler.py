@@ -11,10 +11,11 @@ from accelerate import Accelerator
 from rlvid import api
 from rlvid.policy.decoding import CudaGraphCache, LowPrecision, SharedPrefixCache
 from rlvid.policy.model import Policy
+from rlvid.policy.prefill import prefill
 from rlvid.policy.sampler import sample_tokens, seeded_uniforms
 from rlvid.trainer.metrics import MetricAccumulator
 from rlvid.types import Batch
-from tests.helpers.sampling import encode_all, generate_greedily, make_sampler
+from tests.helpers.sampling import encode_all, generate_greedily, make_sampler, no_timer
 
 # A cache that is full, and moves its rows to a new one, every five tokens.
 SmallCudaGraphCache = partial(CudaGraphCache, free_columns=5)
@@ -59,7 +60,7 @@ def test_both_caches_sample_the_same_completions(policy, mixed_prompts, cache_ty
 
 
 def test_a_prompts_cache_is_stored_once_and_dropped_with_its_last_completion(policy, prompts):
-    prefilled = make_sampler(policy)._prefill(encode_all(policy, prompts[:3]))
+    prefilled = prefill(policy, encode_all(policy, prompts[:3]), no_timer)
     cache = SharedPrefixCache(policy, prefilled.cache, prefilled.attention_mask, prefilled.next_positions, count=4)
     assert {len(keys) for keys, _ in cache.prompt_layers} == {3}
     active = torch.ones(12, dtype=torch.bool)
@@ -94,7 +95,7 @@ def test_a_half_precision_cache_changes_no_bit_under_autocast(policy, prompts, m
     inputs = encode_all(policy, prompts)
     half = completions_of(make_sampler(autocast)(prompts, inputs, "7"))
     with torch.no_grad(), autocast.precision():
-        prefilled = make_sampler(autocast)._prefill(inputs)
+        prefilled = prefill(autocast, inputs, no_timer)
     assert prefilled.cache.layers[0].keys.dtype == torch.bfloat16
     monkeypatch.setattr(LowPrecision, "update", lambda self, *args: super(LowPrecision, self).update(*args))
     full = completions_of(make_sampler(autocast)(prompts, inputs, "7"))

@@ -1,0 +1,65 @@
+"""Prefill: chunks and the shortened last layer change nothing that is read later."""
+
+import pytest
+import torch
+
+from rlvid.policy.prefill import _chunks, last_token_only, prefill
+from tests.helpers.policies import load_policy
+from tests.helpers.sampling import encode_all, no_timer
+
+
+@pytest.fixture(scope="module", params=["nano", "nano/qwen2_5_vl", "nano/qwen3_vl"])
+def family_policy(request, kitchen):
+    return load_policy(f"model={request.param}")
+
+
+@torch.no_grad()
+def test_the_last_layer_gives_the_last_state_and_all_keys_and_values(family_policy, prompts):
+    inputs = encode_all(family_policy, prompts)
+    short = prefill(family_policy, inputs, no_timer)
+    language_model = family_policy.model.model.language_model
+    layer, embeds = language_model.layers[-1], family_policy.embed(inputs)
+    assert "forward" not in vars(layer), "outside of prefill the layer is its class's"
+    positions = [prompt.position_ids.T for prompt in inputs]
+    padded = torch.nn.utils.rnn.pad_sequence(positions, batch_first=True, padding_side="left")
+    full = language_model(
+        **embeds.model_arguments(padding_side="left"),
+        attention_mask=short.attention_mask,
+        position_ids=padded.permute(2, 0, 1),
+        use_cache=True,
+    )
+    torch.testing.assert_close(short.hidden, full.last_hidden_state[:, -1], rtol=1e-4, atol=1e-4)
+    for one, other in zip(short.cache.layers, full.past_key_values.layers, strict=True):
+        assert torch.equal(one.keys, other.keys) and torch.equal(one.values, other.values)
+
+
+@torch.no_grad()
+def test_chunks_give_what_one_batch_gives(policy, prompts):
+    inputs = encode_all(policy, prompts)  # of several lengths
+    one, several = (prefill(policy, inputs, no_timer, max_tokens) for max_tokens in (4096, 120))
+    mask = one.attention_mask.bool()
+    assert torch.equal(several.attention_mask, one.attention_mask) and not mask.all()
+    assert torch.equal(several.next_positions, one.next_positions)
+    torch.testing.assert_close(several.hidden, one.hidden, rtol=1e-4, atol=1e-4)
+    for layer, expected in zip(several.cache.layers, one.cache.layers, strict=True):
+        for name in ("keys", "values"):
+            x, y = (getattr(each, name).transpose(1, 2)[mask] for each in (layer, expected))
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
+
+
+def test_a_chunk_is_as_large_as_its_budget_allows(policy, prompts):
+    inputs = encode_all(policy, prompts)
+    lengths = [len(prompt.input_ids) for prompt in inputs]
+    for budget in (1, max(lengths), 2 * max(lengths), 10_000):
+        chunks = list(_chunks(inputs, budget))
+        assert [prompt for chunk in chunks for prompt in chunk] == inputs, "in order, each once"
+        padded = [len(chunk) * max(len(prompt.input_ids) for prompt in chunk) for chunk in chunks]
+        assert all(size <= budget or len(chunk) == 1 for size, chunk in zip(padded, chunks, strict=True))
+        assert len(chunks) == {1: len(inputs), 10_000: 1}.get(budget, len(chunks))
+
+
+def test_an_error_leaves_the_layer_as_it_was(policy):
+    language_model = policy.model.model.language_model
+    with pytest.raises(ZeroDivisionError), last_token_only(language_model):
+        1 / 0  # noqa: B018
+    assert "forward" not in vars(language_model.layers[-1])
