@@ -25,6 +25,7 @@ ADDED: dict[str, Settings] = {
     "+ oracle": {"rewards.consistency_rule": 0.5},
     "+ embedding": {"rewards.consistency_embedding": 0.5},
     "+ reanswer": {"rewards.consistency_reanswer": 0.5},
+    "+ likelihood": {"rewards.consistency_likelihood": 0.5},
     "+ random": {"rewards.random": 0.5},
 }
 
