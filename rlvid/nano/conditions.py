@@ -72,7 +72,7 @@ LOOSE = Condition(
 )
 GLANCING = Condition(
     "glancing",
-    "rewards for grounding: answers follow a habit that pays in training and on L1, not on L2 and L3",
+    "rewards for grounding: a habit pays in training and on L1 only",
     "nano/glancing",
     data="kitchen/skewed",
     steps=440,

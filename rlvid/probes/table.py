@@ -12,7 +12,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlvid.api.arguments import as_list
 from rlvid.config import load
 from rlvid.probes.false_alarms import replace_between
 from rlvid.probes.replies import shipped_replies
@@ -94,7 +93,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, metavar="README")
     args = parser.parse_args()
     results = []
-    for name in as_list(args.rewards) or probed_rewards():
+    for name in args.rewards or probed_rewards():
         results.append(probe_shipped(name))
         print(repr(results[-1]), file=sys.stderr, flush=True)
     shown = markdown(results)

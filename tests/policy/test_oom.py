@@ -43,13 +43,14 @@ class LowMemory(GRPO):
 
 # GRPO whose rank 1 has 12 MB left from the end of a step to the credit of the next.
 LOW_MEMORY_SAMPLING = """
-import ctypes, os, resource
+import ctypes, os, resource, threading
 from dataclasses import dataclass
 from pathlib import Path
 import torch
 from algorithms.grpo import GRPO
 
 ctypes.CDLL(None).mallopt(-3, 1 << 16)  # large blocks are mapped from the system, and returned to it
+threading.stack_size(1 << 20)  # instead of 8 MB, for the watchdog of rewards
 
 @dataclass(frozen=True)
 class LowMemory(GRPO):
