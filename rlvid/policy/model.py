@@ -128,7 +128,7 @@ class Policy(nn.Module):
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return self.model.device  # under ZeRO-3, to read one weight in a forward pass would gather it on this rank alone
+        return self.model.device  # to read a weight in a forward pass would gather it under ZeRO-3
 
     def precision(self) -> torch.autocast:
         """Return the context of every forward pass: autocast to bfloat16, or plain float32."""
