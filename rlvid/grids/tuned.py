@@ -62,7 +62,7 @@ class Tuned:
         return text
 
     def write(self) -> None:
-        """Write the file."""
+        """Write the table as TOML to its path, under a header that says not to edit it."""
         write_text(self.path, HEADER + tomli_w.dumps(dict(self.table)))
 
 

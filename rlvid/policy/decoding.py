@@ -25,7 +25,7 @@ class LowPrecision:
     """Stores keys and values in the precision that autocast would cast them to: the same bits in half the memory."""
 
     def update(self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """As `transformers.Cache.update`."""
+        """Append keys and values, (B, heads, T, D), to a layer as `transformers.Cache.update` does; return all."""
         return super().update(cast_to_autocast(keys), cast_to_autocast(values), *args, **kwargs)  # type: ignore[misc]
 
 

@@ -94,7 +94,7 @@ class GeneralPolicy(Policy):
         return cls(model, processor, frames, bf16)
 
     def with_model(self, model: PreTrainedModel) -> Policy:
-        """As `Policy.with_model`."""
+        """Return a policy that differs from this one in its model alone; it has no critic."""
         return GeneralPolicy(model, self.processor, self.frames, self.bf16)
 
     def save(self, folder: Path) -> None:
@@ -103,7 +103,7 @@ class GeneralPolicy(Policy):
         self.processor.save(folder)
 
     def encode(self, prompt: Prompt, clip: Clip | None = None) -> ProcessorInputs:
-        """As `Policy.encode`, by the model's own processor."""
+        """Return a prompt as the model's own processor writes it, on the model's device; `clip` replaces its pixels."""
         arguments = self.processor(prompt, self.frames(prompt) if clip is None else clip)
         arguments.pop("attention_mask", None)  # of a prompt without padding
         on_device = {name: value.to(self.device) for name, value in arguments.items()}
@@ -116,7 +116,10 @@ class GeneralPolicy(Policy):
         temperature: float = 1.0,
         logit_chunks: int | None = None,
     ) -> ForwardOutput:
-        """As `Policy.forward`; `logit_chunks` is not used, since a forward pass has few enough logits."""
+        """Return log-probabilities, entropies and values of the B completions of all groups, each (B, T).
+
+        As in `Policy.forward`, but `logit_chunks` is not used, since a forward pass has few enough logits.
+        """
         rows = list(self._rows(prompts, [[completion.tokens for completion in group] for group in groups]))
         with self.precision():
             outputs = [self._in_turn(len(rows), self._score, part, temperature) for part in rows]
@@ -129,7 +132,7 @@ class GeneralPolicy(Policy):
     def last_token_logits(
         self, prompts: Sequence[ModelInputs], completions: CompletionTokens, temperature: float
     ) -> Tensor:
-        """As `Policy.last_token_logits`."""
+        """Return the logits that predict the last token of each completion of all groups, (B, V) in float32."""
         parts = []
         with self.precision():
             for rows in self._rows(prompts, completions):

@@ -53,7 +53,7 @@ def demonstration(prompt: Prompt) -> str:
 
 
 def main() -> None:
-    """Write the file."""
+    """Sample the groups of replies that come with rlvid, and write them as JSON lines."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("file", nargs="?", type=Path, default=SHIPPED)
     file = parser.parse_args().file

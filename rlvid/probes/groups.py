@@ -73,7 +73,7 @@ def advantage_shares(accuracy: np.ndarray, values: np.ndarray, weight: float) ->
 
 
 def judge_groups(numbers: Numbers, checks: Checks) -> Block:
-    """Return the block."""
+    """Return the block "groups": what `measure_groups` counted, judged by its thresholds."""
     if numbers["size"] < 2:
         return skipped("groups", "the replies are not in groups: give the samples/ of a run, not an evaluation")
     text = f"{numbers['flat']:.0%} of the groups are flat: they give no credit"

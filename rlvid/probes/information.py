@@ -83,7 +83,7 @@ def measure_coherence(subject: Subject, scored: Scored) -> Numbers:
 
 
 def judge_information(numbers: Numbers, checks: Checks) -> Block:
-    """Return the block."""
+    """Return the block "information": what was measured about right and wrong replies, judged by its thresholds."""
     area, bounds = numbers["auroc"], numbers.get("auroc_interval")
     findings = []
     if bounds:

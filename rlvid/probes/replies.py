@@ -47,7 +47,7 @@ class Replies:
 
     @property
     def count(self) -> int:
-        """The number of replies."""
+        """The number of replies in all groups."""
         return sum(map(len, self.groups))
 
 

@@ -41,7 +41,7 @@ class Block:
 
     @property
     def failed(self) -> tuple[Finding, ...]:
-        """The findings that failed."""
+        """The findings of this block that crossed their threshold."""
         return tuple(finding for finding in self.findings if finding.failed)
 
 
@@ -79,11 +79,11 @@ class ProbeResult:
         return [block.name for block in self.blocks if block.verdict == FAIL]
 
     def to_json(self) -> str:
-        """Return everything as JSON."""
+        """Return the whole result, numbers and findings of every block, as indented JSON text."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False)
 
     def print(self) -> None:
-        """Print the report."""
+        """Print the report of all blocks to the terminal, as `rlvid probe` does."""
         from rlvid.probes.render import print_result
 
         print_result(self)

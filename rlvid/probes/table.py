@@ -81,7 +81,7 @@ def in_short(result: ProbeResult) -> str:
 
 
 def markdown(results: Sequence[ProbeResult]) -> str:
-    """Return the table."""
+    """Return probes of several rewards as a Markdown table, one row each, with the columns `HEADINGS`."""
     rows = [list(HEADINGS), ["---"] * len(HEADINGS), *map(row, results)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 

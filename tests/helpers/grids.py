@@ -4,13 +4,7 @@ import subprocess
 import sys
 import time
 
-# With a learning rate above 1 a cell fails; the temperature is the number of seconds that a step takes.
-CELL_SCRIPT = """
-import argparse, json, os, sys, time
-from pathlib import Path
-from rlvid.config import load
-from rlvid.utils.files import append_jsonl, read_jsonl, write_text
-
+READ_COMMAND_LINE = """
 parser = argparse.ArgumentParser()
 parser.add_argument("preset")
 parser.add_argument("overrides", nargs="*")
@@ -18,7 +12,18 @@ parser.add_argument("--out", type=Path)
 parser.add_argument("--resume", action="store_true")
 args = parser.parse_args()
 config = load(args.preset, args.overrides)
-environment = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
+"""
+
+# With a learning rate above 1 a cell fails; the temperature is the number of seconds that a step takes.
+CELL_SCRIPT = (
+    """
+import argparse, json, os, sys, time
+from pathlib import Path
+from rlvid.config import load
+from rlvid.utils.files import append_jsonl, read_jsonl, write_text
+"""
+    + READ_COMMAND_LINE
+    + """environment = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES")}
 append_jsonl(args.out.parent / "starts.jsonl", {"folder": args.out.name, "pid": os.getpid(), **environment})
 
 def write_status(state, phase):
@@ -36,6 +41,7 @@ for step in range(first_step, config.train.max_steps + 1):
 write_status("done", "")
 append_jsonl(args.out.parent / "ends.jsonl", {"folder": args.out.name})
 """
+)
 
 GRID_SCRIPT = """
 from rlvid.grids import Grid
@@ -60,21 +66,16 @@ WORKING = "{'train.learning_rate': 0.5}"  # settings of the level "high"
 FAILING = "{'train.learning_rate': 666.0}"
 
 # A cell of an adaptive grid answers 400 questions, of which it gets a share of `train.temperature` right.
-ADAPTIVE_CELL_SCRIPT = """
+ADAPTIVE_CELL_SCRIPT = (
+    """
 import argparse, json
 from pathlib import Path
 import numpy as np
 from rlvid.config import load
 from rlvid.utils.files import append_jsonl, write_jsonl, write_text
-
-parser = argparse.ArgumentParser()
-parser.add_argument("preset")
-parser.add_argument("overrides", nargs="*")
-parser.add_argument("--out", type=Path)
-parser.add_argument("--resume", action="store_true")
-args = parser.parse_args()
-config = load(args.preset, args.overrides)
-append_jsonl(args.out.parent / "starts.jsonl", {"folder": args.out.name})
+"""
+    + READ_COMMAND_LINE
+    + """append_jsonl(args.out.parent / "starts.jsonl", {"folder": args.out.name})
 write_text(args.out / "config.toml", config.to_toml())
 right = np.random.default_rng([config.seed, int(100 * config.train.temperature)]).random((2, 400))
 for level, row in zip(("L1", "L2"), right < config.train.temperature):
@@ -83,6 +84,7 @@ for level, row in zip(("L1", "L2"), right < config.train.temperature):
 status = {"state": "done", "id": config.id, "step": 2, "steps": 2, "phase": "", "message": "", "updated": "2026-01-02"}
 write_text(args.out / "status.json", json.dumps(status))
 """
+)
 
 ADAPTIVE_GRID_SCRIPT = """
 from rlvid.grids import Grid
