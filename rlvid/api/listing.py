@@ -96,6 +96,7 @@ def list_benchmarks() -> list[Description]:
     """Describe the values that `data` and `eval.transfer` can have in a config."""
     known = (
         ("kitchen", "the embedded benchmark: short mp4 clips of a cook, levels L1 to L3", "kitchen"),
+        ("kitchen/small", "the first records of each level of kitchen, for tests and first tries", "kitchen"),
         ("kitchen/skewed", "kitchen, but in train, L1 and dev the answer is the first step in 7 of 10", "kitchen"),
         ("kitchen/balanced", "kitchen/skewed with the training data of kitchen: what looking can reach", "kitchen"),
         ("kitchen_long", "the embedded transfer benchmark: longer films, levels 15s and 60s", "kitchen_long"),

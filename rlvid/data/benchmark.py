@@ -1,6 +1,7 @@
 """Find and read benchmarks by name: an embedded one, a folder in a published layout, or a TOML file.
 
     kitchen, kitchen_long   embedded; written to the cache on first use
+    kitchen/small           embedded: the first records of each level of kitchen, for tests and first tries
     kitchen/skewed          embedded: the training data, L1 and dev have a shortcut, see `kitchen.WORLDS`
     FOLDER                  in the layout of SEED-Bench-R1 or LongVideoBench
     FILE.toml               with `layout = "multiple_choice"` and a map of fields (see `multiple_choice`), or with
@@ -28,6 +29,7 @@ from rlvid.types import Prompt
 
 EMBEDDED: dict[str, tuple[str, Callable[[Path], None]]] = {  # name -> version, and what writes it
     "kitchen": (kitchen.VERSION, kitchen.write),
+    "kitchen/small": (kitchen.VERSION, partial(kitchen.write, counts=kitchen.SMALL_COUNTS)),
     "kitchen/skewed": (kitchen.VERSION, partial(kitchen.write, variant="skewed")),
     "kitchen/balanced": (kitchen.VERSION, partial(kitchen.write, variant="balanced")),
     "kitchen_long": (kitchen_long.VERSION, kitchen_long.write),

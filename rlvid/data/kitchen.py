@@ -34,6 +34,7 @@ from rlvid.errors import UserError
 VERSION = "5"  # part of the folder's name in the cache
 FPS = 2  # the paper samples 2 frames per second, so it takes each of the eight frames
 COUNTS = {"train": 1200, "L1": 1000, "L2": 1000, "L3": 1000, "dev": 500}  # level -> records; a new level comes last
+SMALL_COUNTS = {"train": 120, "L1": 24, "L2": 24, "L3": 24, "dev": 24}  # of kitchen/small: the first of each level
 SKEWED = 0.7  # the share of answers that are the first step of the recipe, on levels with that shortcut
 # World -> the levels with the shortcut; "kitchen" is the world "". Both have the same L1, L2 and L3.
 WORLDS: dict[str, tuple[str, ...]] = {"": (), "skewed": ("train", "L1", "dev"), "balanced": ("L1",)}

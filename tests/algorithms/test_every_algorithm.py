@@ -11,14 +11,15 @@ from tests.helpers.steps import NOISE_CHANNELS
 
 TINY = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32", "train.max_steps=2"]
 TINY += ["train.save_steps=1", "eval.splits=['L1']", "eval.limit=1", "rewards.format=0.2"]
-SAME_PROMPTS = [*TINY, "train.data_fraction=0.0034", "train.num_generations=16", "train.max_steps=3"]
+SAME_PROMPTS = [*TINY, "train.data_fraction=0.034", "train.num_generations=16", "train.max_steps=3"]
 ESTIMATE = ["algorithm.estimate=true", "noise.kind=verifier", "noise.fresh=true"]
-ESTIMATE += ["noise.false_positives=0.3", "noise.false_negatives=0.2", "train.data_fraction=0.0008"]  # one prompt
+ESTIMATE += ["noise.false_positives=0.3", "noise.false_negatives=0.2", "data=kitchen"]
+ESTIMATE += ["train.data_fraction=0.0008"]  # one prompt, whose completions differ in their verdicts
 WITH_MEMORY = dict.fromkeys(NOISE_CHANNELS, ESTIMATE) | {
     "olr": ["algorithm.warmup_steps=0", "algorithm.share=0.2", "noise.kind=symmetric", "noise.rate=0.9"],
     "soft_label": [],
 }
-WITH_MEMORY["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.01", "train.prompts_per_step=12"]
+WITH_MEMORY["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.1", "train.prompts_per_step=12"]
 
 
 @pytest.mark.parametrize("name", available("algorithms"))

@@ -16,7 +16,7 @@ from rlvid.types import Prompt
 from rlvid.video.read import read_with_pyav
 from tests.helpers.media import hang_on_slow, write_truncated
 
-COUNTS = {"train": 8, "L1": 14, "L2": 2, "L3": 2}
+COUNTS = {"train": 8, "L1": 14, "L2": 2, "L3": 2, "dev": 1}
 
 
 @pytest.fixture

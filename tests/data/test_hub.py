@@ -161,7 +161,7 @@ def test_the_error_about_a_gated_data_set_is_one_line_with_what_to_do(serve, tmp
 
 def test_a_snapshot_in_the_cache_of_huggingface_hub_can_be_read_and_checked(serve, tmp_path, capsys):
     """In the layout that the library makes, every file of a snapshot is a link to ../../blobs."""
-    kitchen.write(tmp_path / "written", counts={"train": 2, "L1": 2, "L2": 1, "L3": 1})
+    kitchen.write(tmp_path / "written", counts={"train": 2, "L1": 2, "L2": 1, "L3": 1, "dev": 1})
     files = {str(p.relative_to(tmp_path / "written")): p.read_bytes() for p in (tmp_path / "written").rglob("*.*")}
     address, _ = serve(files)
     snapshot = snapshot_download("TencentARC/SEED-Bench-R1", repo_type="dataset", cache_dir=tmp_path, endpoint=address)

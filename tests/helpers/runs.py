@@ -7,7 +7,9 @@ import sys
 
 from rlvid import api
 
+DATA = "data=kitchen/small"  # quick to load
 SMALL = [
+    DATA,
     "train.prompts_per_step=4",
     "train.max_completion_length=40",
     "train.learning_rate=1e-3",
@@ -16,6 +18,7 @@ SMALL = [
     "eval.transfer=[]",
 ]
 TINY = [
+    DATA,
     "train.prompts_per_step=4",
     "train.num_generations=4",
     "train.max_completion_length=32",

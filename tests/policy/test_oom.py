@@ -14,6 +14,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limi
 
 OUT_OF_MEMORY = "DefaultCPUAllocator: can't allocate memory: you tried to allocate 7 bytes"
 ONE_LARGE_STEP = [
+    "data=kitchen",
     "train.max_steps=1",
     "train.prompts_per_step=24",
     "train.num_generations=8",

@@ -186,7 +186,7 @@ def test_evaluating_a_run_uses_the_reference_of_its_training(kitchen, tmp_path, 
         "frozen": [],
         "average": ["train.sync_ref_model=true", "train.ref_model_sync_steps=1", "train.ref_model_mixup_alpha=0.5"],
         "adapter": ["train.lora_r=4"],
-        "cold start": ["cold_start.max_steps=1", "cold_start.prompts_per_step=4", "cold_start.learning_rate=1e-3"],
+        "cold start": ["cold_start.max_steps=1", "cold_start.prompts_per_step=4", "cold_start.learning_rate=3e-4"],
     }
     out = train(tmp_path / "run", *TINY, "rewards.consistency_likelihood=1", "train.max_steps=2", *how[kind])
     again = [f"eval.completions={out / 'eval'}"]

@@ -141,7 +141,7 @@ def test_a_run_stopped_sixty_times_equals_an_uninterrupted_one(uninterrupted, tm
 
 
 @pytest.mark.parametrize(
-    "where, size", [("samples", "40k"), ("checkpoints", "50m")], ids=["while logging", "while saving"]
+    "where, size", [("(samples|status)", "40k"), ("checkpoints", "50m")], ids=["while logging", "while saving"]
 )
 def test_a_full_disk_ends_the_run_in_one_line_and_loses_nothing(uninterrupted, disk, where, size):
     out = disk(f"size={size}") / "run"
