@@ -41,7 +41,9 @@ class Rollout:
     groups: Sequence[Group]
     records: Sequence[GroupRecord]
     dummy_group: tuple[ModelInputs, Group]  # for forward passes of a process that has no group left
-    batch: Batch = field(default_factory=lambda: Batch(*[torch.zeros(0, 0)] * 3))  # this process's rows, once credited
+    batch: Batch = field(  # this process's rows, once credited
+        default_factory=lambda: Batch(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, 0))
+    )
 
     @classmethod
     def gather(

@@ -17,6 +17,7 @@ ESTIMATE += ["noise.false_positives=0.3", "noise.false_negatives=0.2", "train.da
 WITH_MEMORY = dict.fromkeys(NOISE_CHANNELS, ESTIMATE) | {
     "olr": ["algorithm.warmup_steps=0", "algorithm.share=0.2", "noise.kind=symmetric", "noise.rate=0.9"],
     "soft_label": [],
+    "ema_grpo": [],
 }
 WITH_MEMORY["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.01", "train.prompts_per_step=12"]
 
