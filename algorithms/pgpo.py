@@ -19,8 +19,8 @@ class PGPO(DAPO):
     the threshold, else 1 + boost (I - threshold) / (1 - threshold), scaled so that the completion's weights sum to its
     length. Where log(1 + S) of a completion ranges over less than 1e-6, all w are 1.
 
-    The formula is taken from an unofficial re-implementation: the authors had released no training code when this was
-    written. They cut the attention to all visual tokens; our view "blank" keeps the tokens and makes their pixels grey.
+    After an unofficial re-implementation, since we know of no training code of the authors. It cuts the attention to
+    all visual tokens; our view "blank" keeps the tokens and makes their pixels grey. The floor is ours.
     """
 
     view: str = "blank"

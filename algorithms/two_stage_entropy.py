@@ -18,8 +18,8 @@ class TwoStageEntropy(GRPO):
     means over tokens. A positive c raises entropy and a negative one lowers it. The last step of the first stage is
     `switch` times the run's number of steps, rounded: 0 is the second stage alone, 1 the first alone.
 
-    The switch at 80 % is the paper's, which compared it on its test sets. We do not know its coefficients: ours are not
-    tuned. Entropy is changed in flat groups, too.
+    After third-party notes on the paper, since we know of no code of its authors: the form and the switch at 80 % are
+    from there. We do not know the paper's coefficients; ours are not tuned. Entropy is changed in flat groups, too.
     """
 
     first_coef: float = 0.01

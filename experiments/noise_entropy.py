@@ -1,8 +1,8 @@
 """Does entropy in two stages, first up and then down, help against wrong labels?
 
-arXiv:2511.07738 reports that raising entropy first and lowering it later beats GRPO under label noise, also where all
-labels are wrong. A gain there is learning without labels, from form or self-confidence. So the random reward is trained
-on, too, with and without the two stages, and the format reward alone, which all arms have.
+The method is that of arXiv:2511.07738, after third-party notes: there it gains under label noise, also where all labels
+are wrong. A gain there is learning without labels, from form or self-confidence. So the random reward is trained on,
+too, with and without the two stages, and the format reward alone, which all arms have.
 
 Named before any run:
 
@@ -13,9 +13,8 @@ Named before any run:
   compared with GRPO on the random reward: what the stages gain there, they do not gain from labels.
 - Margin of equivalence: 3 points.
 
-The coefficients are ours, 0.01, and the switch is the paper's, 80 % of the steps; neither was tuned here. The published
-switch was compared on the paper's test sets. All arms have 60 steps with 12 prompts and no KL. Each level is asked its
-first 200 questions; --set eval.limit=0 asks all.
+The coefficients are ours, 0.01, and the switch at 80 % of the steps is from these notes; neither was tuned here. All
+arms have 60 steps with 12 prompts and no KL. Each level is asked its first 200 questions; --set eval.limit=0 asks all.
 
 rlvid grid experiments/noise_entropy.py
 """

@@ -35,7 +35,11 @@ def test_credit_by_a_view_takes_one_file_under_40_lines(tmp_path):
     assert seen.needs == {"old_logps", "view_logps:blank"}
     old_logps, view_logps = torch.zeros(2, 3), torch.tensor([[-3.0, 0.0, 0.0], [-1e-5, 0.0, 0.0]])
     batch = toy.make_batch(
-        seen, torch.tensor([[1.0, 0.0]]).double(), torch.ones(2, 3), old_logps=old_logps, view_logps={"blank": view_logps}
+        seen,
+        torch.tensor([[1.0, 0.0]]).double(),
+        torch.ones(2, 3),
+        old_logps=old_logps,
+        view_logps={"blank": view_logps},
     )
     advantage = build("algorithms", "grpo").advantages(torch.tensor([[1.0, 0.0]]))[0, 0]
     assert torch.allclose(batch.advantages, advantage * torch.tensor([[3.0, 0, 0], [-1, -1, -1]]))
