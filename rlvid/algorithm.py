@@ -55,7 +55,7 @@ class Algorithm:
 
     @property
     def needs(self) -> frozenset[str]:
-        """The token tensors that the trainer must provide beyond the mask: `ref_logps` with a KL penalty."""
+        """What to read about each token (rlvid/trainer/token_inputs.py): `ref_logps` with a KL penalty."""
         return frozenset({"ref_logps"} if self.beta else ())
 
     @property

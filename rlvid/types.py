@@ -126,20 +126,24 @@ class Group:
 class Batch:
     """A step's completions as tensors. Every tensor is (B, T), except `pair_weights`; rows are in group order.
 
-    `mask`, `advantages` and `weights` are always present. The others are present where an algorithm needs them.
+    `mask`, `advantages` and `weights` are always present. The others are present where an algorithm needs them (see
+    rlvid/trainer/token_inputs.py).
     """
 
     mask: Tensor  # 1.0 on completion tokens, 0.0 on padding
     advantages: Tensor
     weights: Tensor  # each token's share of the loss of its optimizer step
     sampled_logps: Tensor | None = None  # log-probabilities under the sampler, at sampling time
-    old_logps: Tensor | None = None  # log-probabilities before the first optimizer step; None if there is only one
+    old_logps: Tensor | None = None  # log-probabilities before the first optimizer step; None in a loss if it is alone
+    old_entropy: Tensor | None = None  # the policy's entropy before the first optimizer step, at temperature 1
     ref_logps: Tensor | None = None  # log-probabilities under the reference
     old_values: Tensor | None = None  # the critic's value before each token, before the first optimizer step
     targets: Tensor | None = None  # what the loss regresses to or measures from: PPO's returns, KTO's KL divergence
     pair_weights: Tensor | None = None  # (B, G): the weight of the preference of a row over each member of its group
     entropy: Tensor | None = None  # the current policy's entropy; set by every forward pass
     values: Tensor | None = None  # the current critic's values; set by every forward pass
+    view_logps: Mapping[str, Tensor] = field(default_factory=dict)  # view of the clip -> as `old_logps`, under it
+    tag_masks: Mapping[str, Tensor] = field(default_factory=dict)  # tag -> 1.0 on the tokens of its blocks
 
     def select_groups(self, indices: Sequence[int], groups: int) -> Batch:
         """Return the rows of the groups at `indices`, of a batch of `groups` groups.
@@ -171,8 +175,13 @@ class Batch:
         return self._map(lambda name, tensor: tensor.to(device))
 
     def _map(self, change: Callable[[str, Tensor], Tensor]) -> Batch:
-        tensors = {name: tensor for name, tensor in vars(self).items() if tensor is not None}
-        return replace(self, **{name: change(name, tensor) for name, tensor in tensors.items()})
+        changed: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Mapping):
+                changed[name] = {key: change(name, tensor) for key, tensor in value.items()}
+            elif value is not None:
+                changed[name] = change(name, value)
+        return replace(self, **changed)
 
 
 @dataclass
@@ -192,6 +201,8 @@ class Step:
     finished: Tensor | None = None  # (P, G) bool: not cut off at the length limit
     agreements: Mapping[str, Tensor] = field(default_factory=dict)  # gated reward -> (P, G) its scores before the gate
     number: int = 1  # the step's number, from 1
+    max_steps: int = 1  # the number of the run's last step
+    domains: Sequence[str] = ()  # (P,) the domain of each prompt, such as its kind of task; "" where there is none
     memory: dict[str, Any] = field(default_factory=dict)
 
     def without_reward(self, name: str) -> Step:

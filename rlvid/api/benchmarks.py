@@ -21,6 +21,7 @@ def measure_speed(
     groups: int = 1,
     lora_r: int = 0,
     media: str = "video",
+    needs: str | Sequence[str] = ("view_logps:patches",),
     out: str | Path = "runs/bench",
 ) -> dict[str, Any]:
     """Measure seconds and memory on this machine, and print the tables.
@@ -30,11 +31,12 @@ def measure_speed(
             completions, prompt length and completion length), "eval" (questions per second, batched and one by one) or
             "decode" (clips per second, beside plain decord).
         preset: the model: "20m", "2b" or "7b", with random weights.
-        against: the other implementations of "step": "trl", "rows", "reference".
+        against: the other implementations of "step": "trl", "views", "rows", "reference".
         repeats: measured steps of each implementation, after one warm-up step.
         groups: groups of a step.
         lora_r: rank of a LoRA adapter to train; 0 trains all weights.
         media: "video" (16 frames and an image), or "image" (one image with as many visual tokens).
+        needs: what the implementation "views" computes for each token besides, as an algorithm's `needs`.
         out: the folder for the results.
 
     Returns:
@@ -52,7 +54,7 @@ def measure_speed(
     if media not in MEDIA:
         raise UserError(f"no benchmark on {media!r}.{suggest(media, MEDIA)}")
     console, folder = Console(), Path(out)
-    workload = Workload(preset, groups, lora_r=lora_r, **MEDIA[media])
+    workload = Workload(preset, groups, lora_r=lora_r, needs=tuple(as_list(needs)), **MEDIA[media])
     if what == "step":
         in_parallel = not torch.cuda.is_available()  # a GPU may not hold several implementations at once
         result = compare.compare_steps(workload, ["ours", *as_list(against)], repeats, folder, in_parallel)

@@ -136,7 +136,7 @@ def list_evidence() -> list[Description]:
                 name = ast.literal_eval(call.args[0])
                 options = {str(option.arg): PluginField("", ast.unparse(option.value)) for option in call.keywords}
                 text = ast.get_docstring(node) or ""
-                need = f"{name}:shuffled" if name == "view" else name
+                need = {"view": "view:shuffled", "view_logps": "view_logps:blank"}.get(name, name)
                 usage = f'needs = frozenset({{"{need}"}}), then group.evidence["{need}"] in a reward'
                 source = f"trainer/{file.path.name}:{node.lineno}"
                 rows.append(Description(name, text.partition("\n")[0], source, options, text, usage))
@@ -180,7 +180,7 @@ def list_names(what: str, name: str = "") -> list[Description]:
     if what not in LISTS:
         raise UserError(f"no list {what!r}.{suggest(what, LISTS)}")
     rows = LISTS[what]()
-    wanted = "view" if what == "evidence" and name.startswith("view:") else name
+    wanted = name.partition(":")[0] if what in ("evidence", "views") else name  # without the view or its strength
     if wanted and not any(row.name == wanted for row in rows):
         raise UserError(f"rlvid list {what}: no {name!r}.{suggest(name, {row.name for row in rows})}")
     return [row for row in rows if wanted in ("", row.name)]

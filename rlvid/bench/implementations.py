@@ -3,6 +3,7 @@
     python -m rlvid.bench.implementations NAME MODEL_FOLDER WORKLOAD_AS_JSON
 
 ours        rlvid: the prompt and its video go through the model once per group
+views       as `ours`, with what `Workload.needs` names for each token besides, such as log-probs under a view
 rows        the same loop with the prompt repeated for each completion, in sampling, reference and learning
 reference   SEED-Bench-R1's scheme (arXiv:2503.24376): as `rows`, and one `generate` call per completion
 trl         TRL's GRPOTrainer, on nine images, since it takes no video
@@ -41,6 +42,7 @@ from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer.credit import assign_credit
 from rlvid.trainer.rollout import Rollout
+from rlvid.trainer.token_inputs import TokenInputs
 from rlvid.trainer.update import update_policy
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.logging import silence_libraries
@@ -114,6 +116,9 @@ class PackedStep:
         learner, optimizer = self.accelerator.prepare(self.policy, optimizer)
         self.state = TrainState.create(self.policy, learner, optimizer, self.reference)
         self.backoff = OOMBackoff("tokens", self.config.train.max_tokens_per_forward)
+        self.token_inputs = TokenInputs(
+            self.algorithm.needs, self.policy, self.reference, self.config.train.temperature, self.backoff
+        )
         self.number = 0  # of the last step
         self.tokens = 0
         self.seconds: dict[str, float] = {}
@@ -135,7 +140,7 @@ class PackedStep:
         rollout = Rollout.gather(range(len(groups)), inputs, groups, self.mix(groups), dummy_group)
         forward_rollout = self.forward_rollout(rollout)
         with self.timed("reference"):
-            token_inputs = forward_rollout.token_inputs(self.policy, self.reference, train.temperature, self.backoff)
+            token_inputs = self.token_inputs(forward_rollout)
         step = rollout.to_step(self.number, self.mix.weights, token_inputs, {})
         batch = assign_credit(self.algorithm, step).to(self.policy.device)
         with self.timed("learn"):
@@ -159,6 +164,19 @@ class PackedStep:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+
+class ViewsStep(PackedStep):
+    """The step of `PackedStep` with further token tensors, whose seconds are among those of the reference."""
+
+    def __init__(self, folder: Path, workload: Workload) -> None:
+        super().__init__(folder, workload)
+        clips = {prompt.id: clip for prompt, clip in zip(self.prompts, self.clips, strict=True)}
+        self.token_inputs = replace(
+            self.token_inputs,
+            needs=self.algorithm.needs | {*workload.needs},
+            alter_clip=lambda prompt, clip: clips[prompt.id],  # the prompts have no files
+        )
 
 
 class SeparateRowsStep(PackedStep):
@@ -236,7 +254,12 @@ def generate_inputs(policy: Policy, prompt: ModelInputs) -> dict[str, Any]:
     return arguments
 
 
-STEPS: dict[str, type[PackedStep]] = {"ours": PackedStep, "rows": SeparateRowsStep, "reference": PaperStep}
+STEPS: dict[str, type[PackedStep]] = {
+    "ours": PackedStep,
+    "views": ViewsStep,
+    "rows": SeparateRowsStep,
+    "reference": PaperStep,
+}
 
 
 def peak_memory() -> int:

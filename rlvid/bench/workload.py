@@ -16,7 +16,7 @@ from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT, suggest
 
 # The implementations that `rlvid bench step` can compare; see implementations.py.
-IMPLEMENTATIONS = ("ours", "rows", "reference", "trl")
+IMPLEMENTATIONS = ("ours", "views", "rows", "reference", "trl")
 
 FILLER = " carrot"  # a word of one token, repeated to reach a prompt length
 KL_BETA = 0.04  # the same for all implementations: weight of the KL divergence from the reference,
@@ -39,6 +39,7 @@ class Workload:
     frames: int = 16  # of the video; 0 means no video
     frame_size: int = 252  # height and width in pixels of the frames and of the image
     lora_r: int = 0  # rank of a LoRA adapter; 0 trains all weights
+    needs: tuple[str, ...] = ("view_logps:patches",)  # what the implementation "views" computes besides, each step
 
 
 # What a prompt shows: a video and an image, or one image with as many visual tokens.

@@ -145,7 +145,7 @@ def write_pairs(args: argparse.Namespace) -> None:
 def bench(args: argparse.Namespace) -> None:
     """Run a benchmark of speed and memory, and print its tables."""
     api.measure_speed(
-        args.what, args.preset, args.against, args.repeats, args.groups, args.lora_r, args.media, args.out
+        args.what, args.preset, args.against, args.repeats, args.groups, args.lora_r, args.media, args.needs, args.out
     )
 
 

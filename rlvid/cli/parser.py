@@ -203,7 +203,18 @@ def _bench(group: Any) -> None:
     one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, metavar="BENCHMARK", help=what)
     one.add_argument("--preset", default="20m", help="20m (a laptop), 2b or 7b (a GPU; random weights)")
     one.add_argument(
-        "--against", nargs="*", default=["trl"], metavar="NAME", help="other implementations: trl, rows, reference"
+        "--against",
+        nargs="*",
+        default=["trl"],
+        metavar="NAME",
+        help="others: trl, views, rows, reference",
+    )
+    one.add_argument(
+        "--needs",
+        nargs="+",
+        default=["view_logps:patches"],
+        metavar="NEED",
+        help="what `views` adds to a step, as an algorithm's `needs` (default: view_logps:patches)",
     )
     one.add_argument("--repeats", type=int, default=5, help="measured steps of each, after a warm-up step (default: 5)")
     one.add_argument("--groups", type=int, default=1, help="groups of a step (default: 1)")

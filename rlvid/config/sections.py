@@ -18,7 +18,7 @@ from rlvid.config.setting import setting
 from rlvid.registry import check_name, complete_fields
 
 # The altered views of a clip, made by rlvid/video/views.py.
-VIEW_NAMES = ("shuffled", "reversed", "blank", "image_only", "text_only")
+VIEW_NAMES = ("shuffled", "reversed", "blank", "image_only", "text_only", "patches", "noise")
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from rlvid.reward import RewardMix
 from rlvid.trainer import evidence_kinds  # registers the kinds
 from rlvid.trainer.evidence_registry import EVIDENCE_KINDS, EvidenceRequest, EvidenceSources
 from rlvid.types import Prompt
-from rlvid.video.views import VIEWS
+from rlvid.video.views import VIEWS, check_views
 
 __all__ = ["EVIDENCE_KINDS", "EvidenceProvider", "EvidenceRequest", "check_evidence", "evidence_kinds"]
 
@@ -45,15 +45,22 @@ def needs_reference(mix: RewardMix) -> bool:
     return any(EVIDENCE_KINDS[need.partition(":")[0]].needs_reference for need in mix.required_evidence)
 
 
+OF_VIEWS = ("view", "view_logps")  # the kinds that take the name of a view after a colon
+
+
 def known_evidence() -> list[str]:
-    """Every name that a reward may put into `needs`, views spelled out."""
-    return sorted({*EVIDENCE_KINDS, *(f"view:{name}" for name in VIEWS)} - {"view"})
+    """Every name that a reward may put into `needs`, views spelled out; those with a strength are not among them."""
+    return sorted({*EVIDENCE_KINDS, *(f"{kind}:{name}" for kind in OF_VIEWS for name in VIEWS)} - {*OF_VIEWS})
 
 
 def check_evidence_names(mix: RewardMix) -> None:
     """Raise UserError if a reward needs a kind of evidence that does not exist."""
     for reward, needs in mix.needs.items():
         for need in sorted(needs - {*known_evidence()}):
+            kind, _, view = need.partition(":")
+            if kind in OF_VIEWS and view.partition(":")[0] in VIEWS:
+                check_views([view])  # a view with a strength, such as patches:0.6
+                continue
             raise UserError(
                 f"reward {reward!r} needs {need!r}, which is no kind of evidence.{suggest(need, known_evidence())}"
             )

@@ -20,11 +20,13 @@ from rlvid.policy.attention import attention_shares, record_attention, token_kin
 from rlvid.policy.batching import map_micro_batches
 from rlvid.policy.model import Policy
 from rlvid.policy.option_probs import OPEN, option_letter_probs
+from rlvid.policy.reference import Reference
 from rlvid.policy.types import ModelInputs
 from rlvid.trainer.evidence_registry import EvidenceRequest, EvidenceSources, evidence
+from rlvid.trainer.token_inputs import view_inputs
 from rlvid.types import Completion, Group, Likelihood, Prompt
 from rlvid.utils.hashing import uniform_hash
-from rlvid.video.views import Clip, apply_view
+from rlvid.video.views import Clip
 
 # For each completion of each group, the text up to where its answer's letter stands; None without a thought.
 Heads = Sequence[Sequence[str | None]]
@@ -77,15 +79,18 @@ def judge(sources: EvidenceSources, request: EvidenceRequest, argument: str) -> 
 def ref_logps(sources: EvidenceSources, request: EvidenceRequest, argument: str) -> list[Any]:
     """Per completion, a tuple of its tokens' log-probabilities under the reference at the sampling temperature."""
     assert sources.reference is not None
-    reference, temperature = sources.reference, sources.sampling.temperature or 1.0
-    tokens = [[c.tokens for c in group] for group in request.groups]
+    return completion_logps(sources, sources.reference, request.groups, request.inputs)
 
-    def score(chosen: Sequence[int]) -> list[Any]:
-        groups, inputs = [request.groups[i] for i in chosen], [request.inputs[i] for i in chosen]
-        rows = iter(reference(inputs, groups, temperature).logps.tolist())
-        return [[tuple(next(rows)[: len(c.tokens)]) for c in group] for group in groups]
 
-    return map_micro_batches(request.inputs, tokens, sources.backoff, score)
+@evidence("view_logps", requires=has_frames_to_reorder)
+@torch.no_grad()
+def view_logps(sources: EvidenceSources, request: EvidenceRequest, view: str) -> list[Any]:
+    """`view_logps:NAME`: per completion, a tuple of its tokens' log-probabilities under an altered view of the clip.
+
+    They are those of the policy that sampled the completions, at the sampling temperature. See `view_inputs`.
+    """
+    inputs, _ = view_inputs(sources.policy, [group.prompt for group in request.groups], view, request.alter_clip)
+    return completion_logps(sources, sources.policy, request.groups, inputs)
 
 
 @evidence("answer_probs", requires=has_options)
@@ -159,12 +164,26 @@ def altered_view(sources: EvidenceSources, request: EvidenceRequest, view_name: 
 
     They are sampled with the same seed as the request's completions, and judged by the same verifier.
     """
-    policy, prompts = sources.policy, [group.prompt for group in request.groups]
-    clips = [request.alter_clip(prompt, policy.frames(prompt)) for prompt in prompts]
-    inputs = [policy.encode(p, apply_view(view_name, clip, p.id)) for p, clip in zip(prompts, clips, strict=True)]
+    prompts = [group.prompt for group in request.groups]
+    inputs, _ = view_inputs(sources.policy, prompts, view_name, request.alter_clip)
     groups = sources.sample_view(prompts, inputs, request.seed)
     sources.mix.score_text_only(groups, request.corrupt)
     return groups
+
+
+def completion_logps(
+    sources: EvidenceSources, model: Policy | Reference, groups: Sequence[Group], inputs: Sequence[ModelInputs]
+) -> list[Any]:
+    """Per completion, a tuple of its tokens' log-probabilities under a model, at the sampling temperature."""
+    temperature = sources.sampling.temperature or 1.0
+    tokens = [[c.tokens for c in group] for group in groups]
+
+    def score(chosen: Sequence[int]) -> list[Any]:
+        part = [groups[i] for i in chosen]
+        rows = iter(model([inputs[i] for i in chosen], part, temperature).logps.tolist())
+        return [[tuple(next(rows)[: len(c.tokens)]) for c in group] for group in part]
+
+    return map_micro_batches(inputs, tokens, sources.backoff, score)
 
 
 def letter_probs(

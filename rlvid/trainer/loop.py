@@ -26,6 +26,7 @@ from rlvid.trainer.evidence import EvidenceRequest
 from rlvid.trainer.metrics import advantage_shares, label_repair_metrics, step_metrics
 from rlvid.trainer.rollout import Rollout, dummy_group
 from rlvid.trainer.setup import TrainerSetup
+from rlvid.trainer.token_inputs import needs_policy
 from rlvid.trainer.update import update_policy
 from rlvid.types import Prompt
 from rlvid.utils.files import read_jsonl
@@ -93,17 +94,19 @@ class Trainer(TrainerSetup):
 
     def compute_advantages(self, number: int, rollout: Rollout) -> CreditedStep:
         """Turn rewards into an advantage and a weight for every token of the step."""
-        reference = self.reference if "ref_logps" in self.algorithm.needs else None
-        critic_policy = self.policy if self.policy.critic else None
-        with self.state.gathered_parameters(reference, critic_policy), self.timer("reference"):
-            # Log-probs of the sampler and, if the algorithm needs them, of the reference, and the critic's values.
-            token_inputs = rollout.token_inputs(self.policy, reference, self.config.train.temperature, self.backoff)
+        needs = self.algorithm.needs
+        reference = self.reference if "ref_logps" in needs else None
+        scoring_policy = self.policy if self.policy.critic or needs_policy(needs) else None
+        with self.state.gathered_parameters(reference, scoring_policy), self.timer("reference"):
+            # Log-probs of the sampler and what else the algorithm needs, such as those of the reference.
+            token_inputs = self.token_inputs(rollout)
         step = rollout.to_step(  # from here on all processes hold the whole step
             number=number,
             reward_weights=self.mix.weights_at(number),
             token_inputs=token_inputs,
             memory=self.counters.memory,  # what the algorithm keeps from step to step
             noisy_reward=self.noise.noisy_reward,
+            max_steps=self.config.train.max_steps,
         )
         batch = assign_credit(self.algorithm, step)  # advantages and token weights, (B, T) each
         my_rollout = rollout.with_batch(batch, self.policy.device)  # with this process's rows of the batch

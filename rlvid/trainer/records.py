@@ -18,6 +18,7 @@ class GroupRecord:
     id: str
     question: str
     gold: str | None
+    domain: str
     clean: str | None  # the right answer before label noise; only reported, never rewarded
     completions: tuple[str, ...]
     answers: tuple[str | None, ...]
@@ -35,6 +36,7 @@ class GroupRecord:
             id=group.prompt.id,
             question=group.prompt.text,
             gold=group.prompt.answer,
+            domain=group.prompt.domain,
             clean=group.prompt.meta.get("clean_answer", group.prompt.answer),
             completions=tuple(c.text for c in group),
             answers=tuple(c.answer for c in group),

@@ -41,7 +41,9 @@ class Rollout:
     groups: Sequence[Group]
     records: Sequence[GroupRecord]
     dummy_group: tuple[ModelInputs, Group]  # for forward passes of a process that has no group left
-    batch: Batch = field(default_factory=lambda: Batch(*[torch.zeros(0, 0)] * 3))  # this process's rows, once credited
+    batch: Batch = field(  # this process's rows, once credited
+        default_factory=lambda: Batch(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, 0))
+    )
 
     @classmethod
     def gather(
@@ -105,15 +107,17 @@ class Rollout:
         token_inputs: Mapping[str, Tensor],
         memory: dict,
         noisy_reward: str = "",
+        max_steps: int = 1,
     ) -> Step:
         """What an algorithm gets to see: rewards, labels and (B, T) token tensors of all processes. A collective.
 
         Args:
             number: of the training step.
             reward_weights: reward -> its weight in this step.
-            token_inputs: what the method of that name returned: this process's (b, t) tensors.
+            token_inputs: this process's (b, t) tensors, from `rlvid.trainer.token_inputs`.
             memory: what the algorithm keeps from step to step; it may change it.
             noisy_reward: the reward that verdict noise changed, "" without.
+            max_steps: the number of the run's last step.
 
         Rewards that record their scores before a gate as evidence `agreement/NAME` pass these on, except for
         `noisy_reward`: the noise in its verdicts comes after them, and no algorithm may look behind it.
@@ -133,12 +137,21 @@ class Rollout:
                 if name != noisy_reward and all(f"agreement/{name}" in record.evidence for record in records)
             },
             reward_weights=reward_weights,
-            batch=Batch(mask, zeros, zeros, **gathered),
+            batch=Batch(
+                mask,
+                zeros,
+                zeros,
+                view_logps=_named(gathered, "view_logps"),
+                tag_masks=_named(gathered, "tag_mask"),
+                **{name: tensor for name, tensor in gathered.items() if ":" not in name},
+            ),
             ids=[record.id for record in records],
             labels=[record.gold for record in records],
             answers=[record.answers for record in records],
             finished=torch.tensor([record.finished for record in records]),
             number=number,
+            max_steps=max_steps,
+            domains=[record.domain for record in records],
             memory=memory,
         )
 
@@ -185,23 +198,6 @@ class Rollout:
             return ForwardOutput(*[torch.zeros(0, self.batch.mask.shape[1])] * 3)
         return ForwardOutput(*(pad_rows(rows) for rows in zip(*outputs, strict=True)))
 
-    def token_inputs(
-        self, policy: Policy, reference: nn.Module | None, temperature: float, backoff: OOMBackoff
-    ) -> dict[str, Tensor]:
-        """(B, T) tensors that credit may need: `sampled_logps`, and with a reference or a critic their outputs.
-
-        A demonstration's `sampled_logps` are 0. Reference log-probabilities that a reward already needed are reused.
-        """
-        rows = [torch.tensor([c.logps or [0.0] * len(c.tokens)]) for group in self.groups for c in group]
-        tensors = {"sampled_logps": pad_rows(rows)}
-        if reference and self.groups and "ref_logps" in self.groups[0].evidence:
-            tensors["ref_logps"] = pad_rows([torch.tensor([r]) for g in self.groups for r in g.evidence["ref_logps"]])
-        elif reference:
-            tensors["ref_logps"] = self.score_no_grad(reference, temperature, backoff).logps
-        if policy.critic:
-            tensors["old_values"] = self.score_no_grad(policy, temperature, backoff).values
-        return tensors
-
 
 def _column(records: Sequence[GroupRecord], name: str, step: int) -> Tensor:
     """(P, G) float64 rewards, NaN where the reward does not apply."""
@@ -210,6 +206,11 @@ def _column(records: Sequence[GroupRecord], name: str, step: int) -> Tensor:
     if largest > torch.finfo(torch.float32).max:
         raise UserError(f"step {step}: reward {name!r} explodes, its size reached {largest:.3g}: bound it")
     return column
+
+
+def _named(tensors: Mapping[str, Tensor], kind: str) -> dict[str, Tensor]:
+    """The tensors of a kind by the name after the colon: "view_logps:blank" as "blank"."""
+    return {name.partition(":")[2]: tensor for name, tensor in tensors.items() if name.startswith(f"{kind}:")}
 
 
 def _to_tensor(rows: Sequence[Sequence[float | None]]) -> Tensor:

@@ -46,6 +46,7 @@ from rlvid.trainer.noop_check import channel_warning, noop_warning, refuse_idle_
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
+from rlvid.trainer.token_inputs import TokenInputs, check_needs
 from rlvid.types import Prompt
 from rlvid.utils.files import wrap_read_errors, write_jsonl, write_text
 from rlvid.video.views import check_views
@@ -66,6 +67,7 @@ class TrainerSetup:
         prefetch: prompts -> model inputs of this process's share, prepared one step ahead.
         sample: prompts and model inputs -> groups of completions.
         evidence: puts what rewards read beyond the text into `group.evidence`.
+        token_inputs: what the algorithm reads about each token.
         policy, reference: the model that is trained; the frozen model that a KL or evidence needs, or None.
         state: the policy, the reference and the optimizer, as accelerate prepared them for one or more processes.
         scheduler: of the learning rate.
@@ -85,6 +87,7 @@ class TrainerSetup:
         self.algorithm: Algorithm = config.algorithm.build("algorithms")
         self.mix = RewardMix.build(config.rewards, config.train.reward_timeout)
         self.eval_mix = self.mix.with_measures(config.eval.rewards)
+        check_needs(config.algorithm.name, self.algorithm.needs)
         check_evidence_names(self.eval_mix)
         check_evidence_of_model(self.eval_mix, config.model)
         check_views(config.eval.views)
@@ -216,6 +219,15 @@ class TrainerSetup:
             backoff=self.backoff,
             timer=self.timer,
             judge=self.judge,
+        )
+        self.token_inputs = TokenInputs(
+            self.algorithm.needs,
+            self.policy,
+            self.reference,
+            train.temperature,
+            self.backoff,
+            self.noise.corrupt_clip,
+            self.timer,
         )
         self.evaluation = Evaluation(
             config.eval,

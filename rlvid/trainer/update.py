@@ -16,6 +16,7 @@ DDP could average during the last backward pass, but then a process that runs ou
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 from accelerate import Accelerator
 
@@ -51,8 +52,11 @@ def update_policy(
     if len(parts) > 1:
         # The first optimizer step moves the policy away from the one that sampled. The ratio pi / pi_old of all
         # optimizer steps has the log-probs from before the first one in its denominator. With one step it is 1.
-        with state.gathered_parameters(state.policy):
-            rollout = rollout.with_old_logps(state.policy, config.temperature, backoff)
+        if rollout.batch.old_logps is None:  # else they were needed for credit already
+            with state.gathered_parameters(state.policy):
+                rollout = rollout.with_old_logps(state.policy, config.temperature, backoff)
+    else:
+        rollout = replace(rollout, batch=replace(rollout.batch, old_logps=None))
     learner.train()  # for gradient checkpointing; the model has no dropout
     for part in parts:  # positions in this process's list of groups
         minibatch = rollout.select(part)

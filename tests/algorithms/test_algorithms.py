@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from algorithms._robust import NoiseChannel
+from algorithms.grpo import GRPO
 from rlvid.algorithm import KL, Algorithm
 from rlvid.errors import UserError
 from rlvid.registry import available, build
@@ -23,6 +24,12 @@ EXCEPTIONS = {  # (contract, algorithm that does not keep it): why
     ("flat", "forward"): "its weights take the place of a baseline",
     ("flat", "ppo"): "the critic takes the place of a baseline",
     ("shift", "max_rl"): "it divides by the group's mean",
+    ("flat loss", "sft"): "every demonstration is imitated",
+    ("flat loss", "reinforce"): "the baseline is the mean of the step, not of the group",
+    ("flat loss", "forward"): "its weights take the place of a baseline",
+    ("flat loss", "ppo"): "the critic takes the place of a baseline",
+    ("flat loss", "papo"): "it pays for tokens that depend on the pixels, whatever the reward",
+    ("flat loss", "two_stage_entropy"): "it changes the entropy everywhere",
 }
 RAGGED_MASK = (torch.arange(6) < torch.tensor([6, 2, 4, 1, 3, 5, 6, 2])[:, None]).float()  # 2 groups of 4 rows
 
@@ -46,13 +53,16 @@ def credit_of(name, order=None, shift=0.0, flat=False):
     order = torch.arange(6).expand(4, 6) if order is None else order
     rows = (order + 6 * torch.arange(4)[:, None]).flatten()
     tensors["old_values"] += shift
+    seen = toy.token_tensors(algorithm.needs, lambda: -torch.rand(24, 5, generator=generator))
     step = toy.make_step(
-        right.double().gather(1, order), mask[rows], labels=labels, reward_weights={"accuracy": 1.0, "judge": 0.5},
+        right.double().gather(1, order), mask[rows], algorithm.needs, labels=labels,
+        reward_weights={"accuracy": 1.0, "judge": 0.5},
         answers=[[row[i] for i in indices] for row, indices in zip(letters, order.tolist(), strict=True)],
         memory={
             "verdict_counts": {"A": {"10,8": 20, "10,1": 20}, "B": {"10,9": 20, "10,2": 20}}, "refined": {"q0": "B"}
         },
-        **{name: tensor[rows] for name, tensor in tensors.items()},
+        **{name: tensor[rows] for name, tensor in (tensors | seen).items() if name != "view_logps"},
+        view_logps={view: tensor[rows] for view, tensor in seen["view_logps"].items()},
     )  # fmt: skip
     step.columns["judge"] = judged.double().gather(1, order) + 2 * shift
     algorithm.observe(step)
@@ -74,6 +84,19 @@ def test_a_flat_group_gets_no_credit(name):
     assert credit.isfinite().all() and credit[:2].abs().sum() > 0
     assert (credit[2:].abs().max() < 1e-6) == (("flat", name) not in EXCEPTIONS)
     assert credit_of(name, flat=True).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_flat_group_has_no_gradient_but_that_of_the_kl(name):
+    """The credit of a flat group may be 0 and its loss not. With pairs, `beta` is no KL, and is left as it is."""
+    algorithm = build("algorithms", name)
+    algorithm = replace(algorithm, beta=0.0) if isinstance(algorithm, GRPO) else algorithm
+    logps, mask = (-torch.rand(4, 3)).requires_grad_(), torch.ones(4, 3)
+    batch = toy.make_batch(algorithm, torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.float64), mask)
+    batch = batch.with_outputs(3, entropy=-logps.exp() * logps, values=torch.rand(4, 3))
+    losses, _ = algorithm.loss(logps, batch)
+    gradient = torch.autograd.grad((losses * batch.weights).sum(), logps, allow_unused=True)[0]
+    assert (gradient is None or not gradient.any()) == (("flat loss", name) not in EXCEPTIONS)
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -18,6 +18,7 @@ ESTIMATE += ["train.data_fraction=0.0008"]  # one prompt, whose completions diff
 WITH_MEMORY = dict.fromkeys(NOISE_CHANNELS, ESTIMATE) | {
     "olr": ["algorithm.warmup_steps=0", "algorithm.share=0.2", "noise.kind=symmetric", "noise.rate=0.9"],
     "soft_label": [],
+    "ema_grpo": [],
 }
 WITH_MEMORY["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.1", "train.prompts_per_step=12"]
 

@@ -6,12 +6,14 @@ quiz questions, G completions, T tokens and W words; Q takes the place of P.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from rlvid.algorithm import Algorithm
+from rlvid.trainer.token_inputs import arguments
 from rlvid.types import Batch, Step
 
 LETTERS = "ABCDEFGH"
@@ -63,14 +65,22 @@ class ToyPolicy(nn.Module):
         return self.logits.softmax(-1)[:, 0].gather(-1, self.right[:, None]).mean().item()
 
 
-def make_step(rewards: Tensor, mask: Tensor, **fields) -> Step:
+def token_tensors(needs: Collection[str], make: Callable[[], Tensor]) -> dict:
+    """Return what an algorithm reads about tokens before the update, as fields of a Batch made by `make`."""
+    tensors = {name: make() for name in ("old_logps", "old_entropy") if name in needs}
+    return tensors | {"view_logps": {view: make() for view in arguments(needs, "view_logps")}}
+
+
+def make_step(rewards: Tensor, mask: Tensor, needs: Collection[str] = (), **fields) -> Step:
     """Return a Step like the trainer's, from (P, G) accuracies and a (B, T) mask.
 
     A completion that earns more than 0.5 has answered A, which is right; the others have answered B. Token tensors that
-    are not given are 0.
+    are not given are 0; those before the update are there if they are in `needs`.
     """
     zeros = torch.zeros_like(mask)
     tensors = {name: fields.pop(name, zeros) for name in ("sampled_logps", "ref_logps", "old_values")}
+    for name, tensor in token_tensors(needs, lambda: zeros).items():
+        tensors[name] = fields.pop(name, tensor)
     defaults = {
         "ids": [f"q{i}" for i in range(len(rewards))],
         "labels": ["A"] * len(rewards),
@@ -83,7 +93,7 @@ def make_step(rewards: Tensor, mask: Tensor, **fields) -> Step:
 
 def make_batch(algorithm: Algorithm, rewards: Tensor, mask: Tensor, **fields) -> Batch:
     """Return the batch of such a step with advantages and token weights."""
-    step = make_step(rewards, mask, **fields)
+    step = make_step(rewards, mask, algorithm.needs, **fields)
     algorithm.observe(step)
     return credit_and_weigh(algorithm, step)
 
@@ -92,6 +102,13 @@ def credit_and_weigh(algorithm: Algorithm, step: Step) -> Batch:
     """Return the step's batch with advantages and token weights, as in the trainer with one minibatch."""
     batch = algorithm.credit(step)
     return replace(batch, weights=algorithm.weights(batch.mask))
+
+
+def toy_inputs(policy: ToyPolicy, reference: ToyPolicy, tokens: Tensor, needs: Collection[str]) -> dict:
+    """Return what an algorithm reads before the update. Under a view, the toy knows what it knew before it learnt."""
+    before = reference(tokens)
+    known = {"old_logps": policy(tokens), "old_entropy": policy.entropy(tokens.shape[1])}
+    return token_tensors(needs, lambda: before) | {name: known[name] for name in known if name in needs}
 
 
 def train_toy(
@@ -105,8 +122,9 @@ def train_toy(
         with torch.no_grad():
             old_logps, group_size = policy(tokens), tokens.shape[1]
             step = make_step(
-                policy.rewards(tokens), torch.ones_like(old_logps), sampled_logps=old_logps, number=number,
-                ref_logps=reference(tokens), old_values=policy.values(group_size), memory=memory,
+                policy.rewards(tokens), torch.ones_like(old_logps), algorithm.needs, sampled_logps=old_logps,
+                number=number, max_steps=steps, memory=memory, ref_logps=reference(tokens),
+                old_values=policy.values(group_size), **toy_inputs(policy, reference, tokens, algorithm.needs),
                 labels=[LETTERS[word] for word in policy.right],
                 answers=[[LETTERS[word] for word in row] for row in tokens[..., 0]],
             )  # fmt: skip

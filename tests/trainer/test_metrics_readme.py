@@ -33,6 +33,8 @@ def test_every_metric_of_a_run_is_documented_and_every_document_is_of_a_metric(t
         "labels/precision",
         "labels/recall",
         "noise/changed",
-    }  # rewards and noise of their own
+        "credit/selected",
+        "credit/dependence",
+    }  # algorithms, rewards and noise of their own
     never = {name for name in NAMES if not any(matches(name, metric) for metric in seen)}
     assert never <= elsewhere

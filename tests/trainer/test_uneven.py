@@ -30,11 +30,32 @@ def benchmark(kitchen, tmp_path_factory):
     return root / "uneven.toml"
 
 
+FACTS = """
+from dataclasses import replace
+from algorithms.grpo import GRPO
+
+class Facts(GRPO):
+    needs = frozenset({"ref_logps", "old_logps", "old_entropy", "view_logps:blank", "view_logps:shuffled",
+                       "tag_mask:think"})
+
+    def credit(self, step):
+        batch = super().credit(step)
+        changes = [(batch.old_logps - batch.view_logps[view]).abs() for view in ("blank", "shuffled")]
+        factors = 1 + sum(changes) + batch.old_entropy + batch.tag_masks["think"]
+        return replace(batch, advantages=batch.advantages * factors)
+"""
+
+
 def settings(benchmark):
-    """Two prompts a step, one per process, so that the unreadable clip leaves one process without work."""
+    """Two prompts a step, one per process, so that the unreadable clip leaves one process without work.
+
+    The algorithm reads everything that there is to read about tokens.
+    """
+    (benchmark.parent / "facts.py").write_text(FACTS)
     return (
         f"data={benchmark}", "train.prompts_per_step=2", "train.max_steps=4", "train.num_generations=4",
-        "video.on_bad_video=skip", "train.ddp_timeout=60", "algorithm.beta=0.04",
+        "video.on_bad_video=skip", "train.ddp_timeout=60", f"algorithm={benchmark.parent}/facts.py",
+        "algorithm.beta=0.04",
     )  # fmt: skip
 
 

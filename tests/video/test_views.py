@@ -6,7 +6,7 @@ import pytest
 from rlvid.errors import UserError
 from rlvid.video.pixels import OPENAI_CLIP_MEAN
 from rlvid.video.read import Clock
-from rlvid.video.views import MEAN_GREY, VIEWS, Clip, apply_view, check_views
+from rlvid.video.views import MEAN_GREY, VIEWS, Clip, apply_view, check_views, diffusion_kept, same_pixels
 
 
 def numbered_clip(count=8):
@@ -53,7 +53,49 @@ def test_reversed_blank_and_missing_media():
     assert text_only.video is None and text_only.image is None
 
 
-@pytest.mark.parametrize("name", ["shuffled", "reversed", "blank"])
+def bright_clip(size=56):
+    return Clip(np.full((4, size, size, 3), 200, np.uint8), np.full((size, size, 3), 200, np.uint8))
+
+
+def test_patches_are_black_squares_in_the_same_places_of_all_frames():
+    seen = apply_view("patches", bright_clip(), "s1")
+    assert (seen.video == seen.video[:1]).all() and {*np.unique(seen.video)} == {0, 200}
+    squares = seen.video[0, ::14, ::14, 0].repeat(14, 0).repeat(14, 1)
+    np.testing.assert_array_equal(seen.video[0, ..., 0], squares)
+    assert (seen.image != seen.video[0]).any(), "the image has squares of its own"
+    shares = [(apply_view("patches:0.6", bright_clip(), f"s{i}").image == 0).mean() for i in range(200)]
+    assert np.mean(shares) == pytest.approx(0.6, abs=0.03)
+    fewer, more = (apply_view(f"patches:{p}", bright_clip(), "s1").image == 0 for p in (0.3, 0.6))
+    assert (more | ~fewer).all(), "a higher probability blackens the same squares and more"
+    odd = apply_view("patches", bright_clip(20), "s1")
+    assert odd.video.shape == (4, 20, 20, 3) and odd.video.dtype == np.uint8
+    assert (apply_view("patches:0", bright_clip(), "s1").video == 200).all()
+
+
+def test_noise_has_the_size_of_a_diffusion_step():
+    assert [1 - diffusion_kept(k) for k in (450, 500)] == pytest.approx([0.413**2, 0.505**2], abs=1e-3)
+    grey = Clip(np.full((4, 64, 64, 3), 128, np.uint8), np.full((64, 64, 3), 128, np.uint8))
+    for step in (100, 250):  # where few pixels are cut off at black or white
+        noisy = apply_view(f"noise:{step}", grey, "s1").video / 255
+        assert noisy.std() == pytest.approx((1 - diffusion_kept(step)) ** 0.5, rel=0.03)
+        assert noisy.mean() == pytest.approx(diffusion_kept(step) ** 0.5 * 128 / 255, abs=0.01)
+    assert (apply_view("noise", grey, "s1").video != apply_view("noise:500", grey, "s2").video).any()
+    assert (apply_view("noise", grey, "s1").image == apply_view("noise:500", grey, "s1").image).all()
+
+
+@pytest.mark.parametrize("view", ["patches:x", "patches:1.1", "noise:-1", "noise:nan", "blank:0.5"])
+def test_a_strength_that_a_view_does_not_take_is_refused(view):
+    with pytest.raises(UserError, match="strength"):
+        apply_view(view, bright_clip(), "s1")
+
+
+def test_two_clips_show_the_same_or_not():
+    clip, image = numbered_clip(), Clip(None, numbered_clip().image)
+    assert same_pixels(image, apply_view("shuffled", image, "s1")) and same_pixels(clip, numbered_clip())
+    assert not same_pixels(clip, apply_view("shuffled", clip, "s1")) and not same_pixels(clip, image)
+
+
+@pytest.mark.parametrize("name", ["shuffled", "reversed", "blank", "patches", "noise"])
 def test_the_clock_stays_when_frames_change(name):
     assert apply_view(name, numbered_clip(), "s1").clock.times.tolist() == [i / 2 for i in range(8)]
 
