@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from struct import pack, unpack
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -21,6 +22,8 @@ TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 # The tags of a reply with one answer, everything else removed: optional reasoning, which has ended before the answer.
 # A `</think>` may come without a `<think>`, because a chat template may open the reasoning.
 _ONE_ANSWER = re.compile(r"(?:(?:</?think>)*</think>)?<answer></answer>")
+
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 # A letter, with brackets or emphasis around it, and the text after it: "(b)", "b.", "b**: open tap".
 _LETTER_AND_TEXT = re.compile(r"[(\[*]*([a-z])\b[)\]*.:]*\s*(.*)")
@@ -62,20 +65,63 @@ def parse(text: str, options: Sequence[str]) -> str | None:
     >>> print(parse("<answer>A or B</answer>", options))
     None
     """
-    tags_only = "".join(TAG.findall(text))
-    if not _ONE_ANSWER.fullmatch(tags_only):
+    answer = _normalize(block(text) or "")
+    named = [letter for letter, option in zip(LETTERS, options, strict=False) if _names(answer, letter, option)]
+    return named[0] if answer and len(named) == 1 else None
+
+
+def block(text: str) -> str | None:
+    """Return the text of the only `<answer>` block, or None where `parse` would read no answer for its tags."""
+    if not _ONE_ANSWER.fullmatch("".join(TAG.findall(text))):
         return None
-    block = _normalize(text.partition("<answer>")[2].partition("</answer>")[0])
-    named = [letter for letter, option in zip(LETTERS, options, strict=False) if _names(block, letter, option)]
-    return named[0] if block and len(named) == 1 else None
+    return text.partition("<answer>")[2].partition("</answer>")[0]
 
 
-def _names(block: str, letter: str, option: str) -> bool:
+def parse_number(text: str) -> float | None:
+    """Return a text that is one number as a float, or None. Commas between digits, as in "1,000", are removed.
+
+    >>> parse_number(" 1,234.5 "), parse_number("3 m"), parse_number("nan")
+    (1234.5, None, None)
+    """
+    plain = text.strip().replace(",", "")
+    return float(plain) if _NUMBER.fullmatch(plain) else None
+
+
+def mean_relative_accuracy(number: float, gold: float, inequality: str = "<=") -> float:
+    """Return the mean relative accuracy (MRA) of a number, as VSI-Bench defines it (arXiv:2412.14171), from 0 to 1.
+
+    It is the share of the thresholds 0.5, 0.55, .., 0.95 for which the relative error is within 1 - threshold. Video-R1
+    requires `error < 1 - threshold` in single precision, lmms-eval `error <= 1 - threshold` in double precision; both
+    are computed as their code does, so that rounding falls on the same side.
+
+    Args:
+        number: the answer.
+        gold: the true number.
+        inequality: "<" for Video-R1's, "<=" for lmms-eval's.
+
+    >>> mean_relative_accuracy(7.5, 10, "<"), mean_relative_accuracy(7.5, 10, "<=")
+    (0.5, 0.6)
+    """
+    if inequality == "<":
+        error = _single(_single(abs(_single(number) - _single(gold))) / _single(abs(_single(gold)) + _single(1e-8)))
+        return sum(error < _single(1 - _single(0.5 + 0.05 * i)) for i in range(10)) / 10
+    if gold == 0:  # lmms-eval divides by zero: an infinite error, or no number
+        return 0.0
+    error = abs(number - gold) / abs(gold)
+    return sum(error <= 1 - (i * ((0.95 - 0.5) / 9) + 0.5) for i in range(10)) / 10
+
+
+def _single(value: float) -> float:
+    """Return a number rounded to single precision."""
+    return float(unpack("f", pack("f", value))[0])
+
+
+def _names(answer: str, letter: str, option: str) -> bool:
     """Whether a normalized answer is the text of this option, its letter, or its letter followed by its text."""
     option_text = _normalize(option)
-    if block == option_text:
+    if answer == option_text:
         return True
-    match = _LETTER_AND_TEXT.fullmatch(block)
+    match = _LETTER_AND_TEXT.fullmatch(answer)
     if match is None or match[1] != letter.lower():
         return False
     return _normalize(match[2]) in ("", option_text)

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rlvid.answer import LETTERS, extract_thought, format_question, parse
+from rlvid.answer import LETTERS, extract_thought
+from rlvid.protocols import DEFAULT, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,11 +47,17 @@ class Prompt:
     demonstration: str | None = None  # a reply with reasoning to imitate, where the data set has one
     rejected: str | None = None  # a reply that is worse than the demonstration
     meta: Mapping[str, Any] = field(default_factory=dict)  # anything else, such as "span" or "box"
+    protocol: Protocol = field(default=DEFAULT, repr=False)  # of the evaluation: wording, and how replies are read
 
     @cached_property
     def text(self) -> str:
         """The text that the policy reads after the pixels: question, lettered options, instruction on tags."""
-        return format_question(self.question, self.options)
+        return self.protocol.format(self.question, self.options, self.kind)
+
+    @property
+    def kind(self) -> str:
+        """The kind of a question without options: "numerical", "regression", or "free_form", the default."""
+        return str(self.meta.get("kind", "free_form"))
 
     @property
     def right_option(self) -> int | None:
@@ -62,7 +69,7 @@ class Prompt:
 class Completion:
     """One reply of the policy to a prompt.
 
-    `options` are the prompt's. A `Group` sets them, so that `answer` is parsed against them.
+    `options` and `protocol` are the prompt's. A `Group` sets them, so that `answer` is parsed against them.
     """
 
     text: str
@@ -70,11 +77,15 @@ class Completion:
     logps: tuple[float, ...] = ()  # log-probability of each token when it was sampled
     finished: bool = True  # False: cut off at the length limit
     options: tuple[str, ...] = ()
+    protocol: Protocol = field(default=DEFAULT, repr=False, compare=False)
 
     @cached_property
     def answer(self) -> str | None:
-        """The letter of the one option that the reply names, or None (see `rlvid.answer.parse`)."""
-        return parse(self.text, self.options)
+        """The letter of the one option that the reply names, or None (see `rlvid.answer.parse`).
+
+        In an evaluation under another `eval.protocol` it is the letter that this protocol reads.
+        """
+        return self.protocol.answer(self.text, self.options)
 
     @cached_property
     def thought(self) -> str | None:
@@ -110,7 +121,8 @@ class Group:
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.completions = [replace(completion, options=self.prompt.options) for completion in self.completions]
+        own = {"options": self.prompt.options, "protocol": self.prompt.protocol}
+        self.completions = [replace(completion, **own) for completion in self.completions]
 
     def __iter__(self) -> Iterator[Completion]:
         return iter(self.completions)

@@ -29,6 +29,7 @@ LAYERS = (
     ("errors",),
     ("utils",),
     ("answer", "registry"),
+    ("protocols",),
     ("types",),
     ("config",),
     ("reward", "algorithm", "distributed"),

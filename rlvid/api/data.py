@@ -23,7 +23,7 @@ def download_data(name: str, folder: str | Path) -> None:
     """Download a published benchmark from the hub; its licence is printed first. Resumable.
 
     Args:
-        name: "seed_bench_r1", "longvideobench", "mvbench", "tempcompass", "mmvu" or "video_mme".
+        name: such as "seed_bench_r1", "vsi_bench" or "video_mme"; `rlvid data get --help` lists all.
         folder: where to.
     """
     from rlvid.data.hub import download

@@ -20,7 +20,15 @@ from rlvid.utils.files import read_json, write_text
 
 SETTINGS = "rlvid.toml"  # in an exported folder: the config of the run that it comes from
 # Keys that may hold a path. One that is relative was meant from the folder in which the run was started.
-PATHS = ("model", "data", "evidence.encoder", "evidence.nli", "evidence.reference", "algorithm.preferences")
+PATHS = (
+    "model",
+    "data",
+    "eval.protocol",
+    "evidence.encoder",
+    "evidence.nli",
+    "evidence.reference",
+    "algorithm.preferences",
+)
 
 
 def evaluation_config(

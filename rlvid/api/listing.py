@@ -17,6 +17,8 @@ import tomli_w
 from rlvid.config import Config, ConfigKey, config_keys
 from rlvid.errors import UserError
 from rlvid.nano.conditions import CONDITIONS
+from rlvid.protocols import EXTRACTIONS, PROTOCOLS
+from rlvid.protocols.base import DENOMINATORS
 from rlvid.registry import available, suggest
 from rlvid.utils.plugin_source import PluginField, module_file, read_plugin, read_source
 
@@ -143,6 +145,29 @@ def list_evidence() -> list[Description]:
     return rows
 
 
+def list_protocols() -> list[Description]:
+    """Describe the protocols of an evaluation: prompt, settings, parser and denominator, each with its source."""
+    rows = []
+    for name, protocol in PROTOCOLS.items():
+        rules = f"parser: {EXTRACTIONS[protocol.extraction].text}\ndenominator: {DENOMINATORS[protocol.denominator]}"
+        example = protocol.format("QUESTION", ("OPTION", "OPTION"))
+        differs = f"differs from it: {protocol.differences}" if protocol.differences else ""
+        parts = (
+            protocol.text,
+            f"source: {protocol.source}",
+            *filter(None, [differs]),
+            rules,
+            f"A prompt:\n\n{example}",
+        )
+        toml = f"As TOML, for a copy with changes:\n\n{protocol.to_toml()}"
+        usage = f"rlvid eval RUN eval.protocol={name}"
+        fields = {key: PluginField("", default_in_toml(value)) for key, value in protocol.settings.items() if value}
+        rows.append(
+            Description(name, protocol.text, "protocols/published.py", fields, "\n\n".join((*parts, toml)), usage)
+        )
+    return rows
+
+
 LISTS: dict[str, Callable[[], list[Description]]] = {
     "rewards": lambda: list_plugins("rewards"),
     "algorithms": lambda: list_plugins("algorithms"),
@@ -151,6 +176,7 @@ LISTS: dict[str, Callable[[], list[Description]]] = {
     "conditions": list_conditions,
     "evidence": list_evidence,
     "noise": list_noises,
+    "protocols": list_protocols,
     "views": list_views,
 }
 
@@ -163,6 +189,7 @@ LIST_TEXTS = {
     "conditions": "base models with a known weakness, and their worlds: model, data",
     "evidence": "what a reward can ask for besides the text",
     "noise": "errors in labels, verdicts and frames: noise.kind",
+    "protocols": "how questions are put and replies are read: eval.protocol",
     "views": "altered clips: eval.views, and evidence view:NAME",
 }
 
@@ -171,7 +198,8 @@ def list_names(what: str, name: str = "") -> list[Description]:
     """Return what a config or a reward can name, with description, fields, source and an example of its use.
 
     Args:
-        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise" or "views".
+        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise", "protocols" or
+            "views".
         name: only the rows of this name; usually one, several for names such as FOLDER.
 
     Raises:

@@ -35,7 +35,9 @@ def parity(model: str | Path, data: str | Path | None = None, overrides: str | S
     from rlvid.policy.model import Policy
     from rlvid.policy.parity import compare, probes
 
-    levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
+    levels = held_out_prompts(
+        config.data, config.eval.splits, config.eval.transfer, config.eval.limit, config.eval.protocol
+    )
     prompts = probes([prompt for level in levels.values() for prompt in level])
     if not prompts:
         raise UserError(f"{config.data}: no held-out prompts to compare on")

@@ -11,6 +11,7 @@ from rlvid import api
 from rlvid.api.listing import LISTS
 from rlvid.cli import commands, completion
 from rlvid.cli.hints import bench_hint, config_hint, grid_hint
+from rlvid.data.hub import DATASETS
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.utils.arguments import ArgumentParser
@@ -182,7 +183,7 @@ def _data(group: Any) -> None:
     one.add_argument("--seed", type=int, default=0)
 
     one = _add(actions, "get", commands.get_data, "download a published benchmark from the hub; resumable")
-    one.add_argument("name", help="seed_bench_r1, longvideobench, mvbench, tempcompass, mmvu or video_mme")
+    one.add_argument("name", help=", ".join(DATASETS))
     one.add_argument("folder")
 
     one = _add(

@@ -2,6 +2,7 @@
 
 1. A preset is a TOML file. With `extends = "PARENT"`, its keys are merged over those of its parent.
 2. Overrides such as `train.max_steps=10` are merged over the preset, in order.
+   Where a preset or the overrides set `eval.protocol`, the protocol's settings come right before their other keys.
 3. The merged table becomes a `Config`. Unknown keys, wrong types and values out of their limits raise UserError.
 """
 
@@ -20,6 +21,7 @@ from rlvid.config.plugins import Plugin, with_saved_copy
 from rlvid.config.sections import Config, check_names
 from rlvid.config.setting import config_keys
 from rlvid.errors import UserError
+from rlvid.protocols import protocol_settings
 from rlvid.registry import preset_path
 
 
@@ -36,8 +38,10 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     """
     path = preset_path(name)
     table = _read_file(path)
-    for override in overrides:
-        change = parse_override(override)
+    changes = [(override, parse_override(override)) for override in overrides]
+    for _, change in changes:
+        _merge_protocol(table, change)
+    for override, change in changes:
         for key, value in change.items():
             if value == {}:
                 raise UserError(f"override {override!r}: {key} is an empty table, which changes nothing: leave it out")
@@ -108,8 +112,17 @@ def _read_file(path: Path, children: tuple[Path, ...] = ()) -> dict[str, Any]:
         beside = path.parent / parent
         base = _read_file(beside if beside.is_file() else preset_path(parent), (*children, path))
     _check_alone(table, str(path), base)
+    _merge_protocol(base, table)
     _merge(base, table)
     return base
+
+
+def _merge_protocol(base: dict[str, Any], change: Mapping[str, Any]) -> None:
+    """Merge the settings of the protocol that a change names, if it names one, into `base` in place."""
+    section = change.get("eval")
+    name = section.get("protocol") if isinstance(section, Mapping) else None
+    if isinstance(name, str):
+        _merge(base, protocol_settings(name))
 
 
 def _check_alone(table: Mapping[str, Any], where: str, base: Mapping[str, Any]) -> None:

@@ -142,6 +142,11 @@ class JudgeConfig:
 class EvalConfig:
     """The section [eval]: on which held-out questions a policy is evaluated, when and how."""
 
+    protocol: str = setting(
+        "rlvid",
+        "wording, parser and denominator (`rlvid list protocols`), or a TOML file; it also sets keys of [eval] and "
+        "[video], which keys given beside it override",
+    )
     splits: tuple[str, ...] = setting(("L1", "L2", "L3"), "levels of the benchmark to evaluate")
     transfer: tuple[str, ...] = setting((), 'further benchmarks: "kitchen_long", a folder, or a TOML file')
     limit: int = setting(0, "number of questions of each level, from the first; 0 is all")
@@ -153,6 +158,7 @@ class EvalConfig:
     )
     temperature: float = setting(0.0, "sampling temperature; 0 is greedy decoding", at_least=0)
     top_p: float = setting(1.0, "nucleus sampling: the probability mass that is kept")
+    max_completion_length: int = setting(0, "maximum number of tokens; 0: train.max_completion_length", at_least=0)
     seed: int = setting(0, "seed of the sampling, at a temperature above 0")
     rewards: tuple[Plugin, ...] = setting((), "rewards that are measured but not trained on: NAME = {fields}")
     completions: str = setting("", "RUN/eval, whose completions are scored again; or RUN/samples, in groups")
@@ -189,10 +195,10 @@ class Config:
     def id(self) -> str:
         """Twelve hex digits: a hash of the resolved config and of the files that it names.
 
-        Runs with equal ids are the same run. Hashed files are plug-ins, preference pairs and benchmarks that are given
-        by path. Raises UserError if one is missing, or if a plug-in does not exist.
+        Runs with equal ids are the same run. Hashed files are plug-ins, preference pairs, and benchmarks and protocols
+        that are given by path. Raises UserError if one is missing, or if a plug-in does not exist.
         """
-        named = [self.data, *self.eval.transfer]
+        named = [self.data, *self.eval.transfer, self.eval.protocol]
         paths = [Path(name).expanduser() for name in named if name.endswith(".toml")]
         if preferences := self.algorithm.fields.get("preferences"):
             paths.append(Path(preferences))

@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.data import kitchen, kitchen_long, longvideobench, seed_bench_r1
+from rlvid.data.computed_fields import check_computed
 from rlvid.data.multiple_choice import FieldMap
 from rlvid.data.records import AnnotationFile
 from rlvid.errors import UserError
+from rlvid.protocols.base import KINDS
 from rlvid.registry import suggest
 from rlvid.types import Prompt
 
@@ -101,13 +103,13 @@ def load_levels(name: str, data_seed: int = 0) -> dict[str, list[Prompt]]:
 
 
 def annotation_files(name: str, data_seed: int = 0) -> dict[str, AnnotationFile]:
-    """Return the annotation files of a benchmark that exist, by split; one file without splits is "questions".
+    """Return the annotation files of a benchmark that exist, by split; files without splits are "questions" and more.
 
     Raises:
         UserError: if there is no such benchmark, or if its layout is unknown.
     """
     if name.endswith(".toml"):
-        return {"questions": _from_toml(root(name))}
+        return _from_toml(root(name))
     folder = root(name)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder.{suggest(name, EMBEDDED)}")
@@ -123,8 +125,8 @@ def annotation_files(name: str, data_seed: int = 0) -> dict[str, AnnotationFile]
     return existing
 
 
-def _from_toml(file: Path) -> AnnotationFile:
-    """Return the annotation file that a TOML file describes."""
+def _from_toml(file: Path) -> dict[str, AnnotationFile]:
+    """Return the annotation files that a TOML file describes."""
     try:
         table = tomllib.loads(file.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -132,16 +134,20 @@ def _from_toml(file: Path) -> AnnotationFile:
     folder, layout = file.parent.resolve(), table.pop("layout", None)
     if layout == "longvideobench":
         _check_keys(file, table, {"path": str, "subtitles": int})
-        return longvideobench.annotation_file(folder / table.get("path", "."), table.get("subtitles", 0))
+        return {"questions": longvideobench.annotation_file(folder / table.get("path", "."), table.get("subtitles", 0))}
     if layout != "multiple_choice":
         raise UserError(f'{file}: layout must be "multiple_choice" or "longvideobench", not {layout!r}')
-    types: dict[str, type] = {f.name: dict if f.name == "where" else str for f in fields(FieldMap)}
-    if isinstance(table.get("options"), list):
-        types["options"], table["options"] = tuple, tuple(table["options"])
+    types: dict[str, type] = {f.name: dict if f.name in ("where", "computed") else str for f in fields(FieldMap)}
+    for key in ("options", "path"):
+        if isinstance(table.get(key), list):
+            types[key], table[key] = tuple, tuple(map(str, table[key]))
     _check_keys(file, table, types)
     if missing := {"path", "question", "answer"} - table.keys():
         raise UserError(f"{file}: needs {' and '.join(sorted(missing))}; see rlvid/data/multiple_choice.py")
-    return FieldMap(**table).annotation_file(folder, default_level=file.stem)
+    if table.get("kind", "free_form") not in KINDS[1:]:
+        raise UserError(f"{file}: kind must be one of {', '.join(KINDS[1:])}, not {table['kind']!r}")
+    check_computed(file, table.get("computed", {}))
+    return FieldMap(**table).annotation_files(folder, default_level=file.stem)
 
 
 def _check_keys(file: Path, table: dict[str, Any], types: dict[str, type]) -> None:

@@ -10,7 +10,7 @@ The kinds of problems:
                         the right option
     option collision    a reply with the text of an option would not be parsed as this option alone
 
-Problems of whole levels, such as contamination, are in check_levels.py.
+Problems of whole levels are in check_levels.py; what training and evaluation share is in contamination.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from rich.table import Table
 from rlvid.answer import LETTERS, parse
 from rlvid.config import VideoConfig
 from rlvid.data import benchmark
-from rlvid.data.check_levels import Located, level_problems, missing_levels
+from rlvid.data.check_levels import level_problems, missing_levels
+from rlvid.data.contamination import Located
 from rlvid.data.records import AnnotationFile, AnnotationRecord, duplicate_error, read_records_or_errors
 from rlvid.data.seed_bench_r1 import PUBLISHED_LEVELS
 from rlvid.errors import UserError

@@ -19,6 +19,7 @@ class HubDataset:
     repository: str
     licence: str
     next_step: str
+    size: str = ""  # of what is downloaded, where it is known
 
     @property
     def page(self) -> str:
@@ -40,7 +41,7 @@ DATASETS = {
     "mvbench": HubDataset(
         "OpenGVLab/MVBench",
         "annotations MIT; each source of the videos has a licence of its own",
-        "unpack video/*.zip; mvbench*.toml explain how two of its tasks are read",
+        "unpack video/*.zip; mvbench.toml reads 14 of its 20 tasks and mvbench_seconds.toml 4 more",
     ),
     "tempcompass": HubDataset(
         "lmms-lab/TempCompass",
@@ -51,6 +52,34 @@ DATASETS = {
         "lmms-lab/MMVU",
         "none on its page: ask the owners before you share anything",
         "unpack videos.zip; mmvu.toml explains how to convert its parquet file to lines",
+        "videos.zip 0.9 GB",
+    ),
+    "vsi_bench": HubDataset(
+        "nyu-visionx/VSI-Bench",
+        "Apache-2.0 on its page; its videos come from ScanNet, ScanNet++ and ARKitScenes, with licences of their own",
+        "unpack scannet.zip, scannetpp.zip and arkitscenes.zip; vsi_bench.toml explains how to convert its parquet",
+        "5.7 GB",
+    ),
+    "video_mmmu": HubDataset(
+        "lmms-lab/VideoMMMU",
+        "none on its page: ask the owners before you share anything",
+        "unpack its videos, so that Art/ID.mp4, Science/ID.mp4 and so on exist; video_mmmu*.toml explain how to "
+        "convert its three parquet files to lines",
+    ),
+    "video_holmes": HubDataset(
+        "TencentARC/Video-Holmes",
+        "Apache-2.0, for academic purposes only; the videos belong to their owners",
+        "unpack videos.zip, so that videos_cropped/ID.mp4 exist",
+    ),
+    "egoplan": HubDataset(
+        "EgoLife-v1/EgoPlan",
+        "none on its page: ask the owners before you share anything; videos of EPIC-Kitchens and Ego4D under theirs",
+        "unpack the videos, so that ID.mp4 exist; egoplan.toml explains how to convert its parquet file to lines",
+    ),
+    "egoplan2": HubDataset(
+        "nv-njb/egoplan-bench2",
+        "read its page; the videos come from Ego4D",
+        "see egoplan2.toml, which explains how to convert its parquet files to lines",
     ),
     "video_mme": HubDataset(
         "lmms-lab/Video-MME",
@@ -72,7 +101,8 @@ def download(name: str, folder: Path, console: Console | None = None) -> None:
     from huggingface_hub.errors import HTTPError
 
     dataset, console = DATASETS[name], console or Console()
-    console.print(f"{dataset.page}\nlicence: {dataset.licence}", highlight=False, soft_wrap=True)
+    size = f"\nsize: {dataset.size}" if dataset.size else ""
+    console.print(f"{dataset.page}\nlicence: {dataset.licence}{size}", highlight=False, soft_wrap=True)
     try:
         # The revision is looked up first: without network, `snapshot_download` alone would accept an incomplete folder.
         revision = HfApi().dataset_info(dataset.repository).sha

@@ -1,12 +1,16 @@
 """Read any benchmark with questions and options, given a TOML file that maps its fields.
 
     layout = "multiple_choice"
-    path = "questions.jsonl"            # or .json with one array; relative to the TOML file, as are all media
+    path = "questions.jsonl"            # or .json with one array; relative to the TOML file, as are all media;
+                                        # a list of files: each record has the name of its own as the field "file"
     question = "question"
     options = "candidates"              # a field with a list or a table {A = .., B = ..}, or a list of fields;
                                         # not set: the lines "A. .." of the question; []: there are no options
+    no_option = "N/A"                   # in a list of fields: the text in place of an option that is missing
     answer = "answer"                   # a letter, an index from 0, the text of an option, or "B. text";
                                         # without options any text or number (rewards/open_ended.py)
+    kind = "regression"                 # of the questions without options, whose field of options is null or empty:
+                                        # "free_form", "numerical" or "regression" (rewards/mra.py)
     video = "videos/{video_id}.mp4"     # a path with fields of the record in braces; `image` has the same form;
                                         # with the seconds that the question is about: ".mp4#t={start},{end}"
     id = "question_id"                  # not set: the record's number in the file
@@ -14,9 +18,14 @@
     domain = "category"                 # a field
     span = "when"                       # a field with [start, end] in seconds (rewards/grounding_tiou.py)
     box = "bbox"                        # a field with [x1, y1, x2, y2] (rewards/grounding_box_iou.py)
-    where = {question_type = "multiple-choice"}    # only records with these values are used
+    where = {question_type = "multiple-choice"}    # only records with these values are used; a list: one of them
+    [computed]                          # further fields, made of those of the record
+    goal = "What next in order to {task_goal}?"
+    subject = {from = "id", pattern = "[^_]+_(.+)_[0-9]+"}            # the first group of the pattern
+    folder = {from = "subject", values = {Art = ["Music", "Design"]}} # the name of the list that holds the value
 
-A record without a video has null in a field of `video`. A mapped field that a record lacks is an error.
+A record without a video has null in a field of `video`. A mapped field that a record lacks is an error. A field's name
+may hold spaces: "{video ID}".
 """
 
 from __future__ import annotations
@@ -27,23 +36,26 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rlvid.answer import LETTERS, parse
+from rlvid.answer import LETTERS, parse, parse_number
+from rlvid.data.computed_fields import PLACEHOLDER, fill, with_computed
 from rlvid.data.records import AnnotationFile, AnnotationRecord, split_lettered_options
+from rlvid.protocols.base import NUMERIC
 from rlvid.types import Prompt
 from rlvid.video.read import split_time_span
 
 _LETTERED = re.compile(r"\s*\(?([A-Z])[.):]\s*(.*)", re.DOTALL)  # "A. open tap", "(A) open tap"
-_PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
 @dataclass(frozen=True)
 class FieldMap:
     """Which field of a benchmark's records holds what; see the module's docstring. "" means not set."""
 
-    path: str
+    path: str | tuple[str, ...]
     question: str
     answer: str
     options: str | tuple[str, ...] = ""
+    no_option: str = ""
+    kind: str = ""
     video: str = ""
     image: str = ""
     id: str = ""
@@ -52,18 +64,26 @@ class FieldMap:
     span: str = ""
     box: str = ""
     where: Mapping[str, Any] = field(default_factory=dict)
+    computed: Mapping[str, Any] = field(default_factory=dict)
 
-    def annotation_file(self, root: Path, default_level: str) -> AnnotationFile:
-        """Return the file of questions under a root, and its conversion to prompts."""
+    def annotation_files(self, root: Path, default_level: str) -> dict[str, AnnotationFile]:
+        """Return the files of questions under a root and their conversion to prompts, as split -> file.
+
+        The first split is "questions".
+        """
 
         def to_prompt(record: AnnotationRecord) -> Prompt | None:
             return self.to_prompt(record, default_level)
 
-        return AnnotationFile(root / self.path, root, to_prompt, self.id or "line")
+        paths = (self.path,) if isinstance(self.path, str) else self.path
+        files = [AnnotationFile(root / path, root, to_prompt, self.id or "line") for path in paths]
+        return {f"questions {file.path.name}" if i else "questions": file for i, file in enumerate(files)}
 
     def to_prompt(self, record: AnnotationRecord, default_level: str) -> Prompt | None:
         """Convert a record to a prompt, or to None if `where` excludes it. Raises UserError with file, line, field."""
-        if any(record.fields.get(key) != value for key, value in self.where.items()):
+        several_files = isinstance(self.path, tuple)
+        record = with_computed(record, self.computed, several_files)
+        if not all(_is_one_of(record.fields.get(key), value) for key, value in self.where.items()):
             return None
         question = record.get(self.question)
         if self.options == "":
@@ -72,8 +92,11 @@ class FieldMap:
             options = self._options(record)
         video = self._media(record, "video", self.video)
         meta = {"video_id": Path(split_time_span(video)[0]).stem} if video else {}
+        if not options and self.kind:
+            meta["kind"] = self.kind
+        number = f"{record.fields['file']}-{record.number}" if several_files else str(record.number)
         return Prompt(
-            id=record.get_text(self.id) if self.id else str(record.number),
+            id=record.get_text(self.id) if self.id else number,
             question=question,
             options=options,
             answer=self._answer(record, options),
@@ -85,10 +108,18 @@ class FieldMap:
         )
 
     def _options(self, record: AnnotationRecord) -> tuple[str, ...]:
-        """Return the options from several fields, or from one field with a list or a table."""
+        """Return the options from several fields, or from one field with a list or a table.
+
+        Where the map says what kind of questions have no options, a field that is null or empty is such a question.
+        """
         if isinstance(self.options, tuple):
-            return tuple(record.get_text(option) for option in self.options)
+            texts = [record.get_text(option) for option in self.options]
+            while self.no_option and texts and texts[-1] == self.no_option:
+                texts.pop()
+            return tuple(texts)
         value = record.fields.get(self.options)
+        if self.kind and self.options in record.fields and not _any_text(value):
+            return ()
         options = list(value.values()) if isinstance(value, dict) else record.get(self.options, list)
         while options and options[-1] in (None, ""):  # a table from A to E may hold fewer options
             options = options[:-1]
@@ -103,7 +134,10 @@ class FieldMap:
         """Return the letter of the right option; without options, the answer's text."""
         value = record.fields.get(self.answer)
         if not options:
-            return str(value) if type(value) is float else record.get_text(self.answer)
+            text = str(value) if type(value) is float else record.get_text(self.answer)
+            if self.kind in NUMERIC and parse_number(text) is None:
+                raise record.error(self.answer, f"must be a number, not {text[:60]!r}")
+            return text
         if type(value) is int and 0 <= value < len(options):
             return LETTERS[value]
         letter = parse(f"<answer>{value}</answer>", options) if isinstance(value, str) else None
@@ -121,16 +155,16 @@ class FieldMap:
         None without a template, or if one of the fields is null. The seconds in `#t={start},{end}` must be numbers.
         """
         path, _, seconds = template.partition("#t=")
-        names = _PLACEHOLDER.findall(path)
+        names = PLACEHOLDER.findall(path)
         if path in record.fields:
             raise record.error(
                 kind, f'a path is expected, and {path!r} is a field: write "{{{path}}}" in the TOML file'
             )
         if not template or any(name in record.fields and record.fields[name] is None for name in names):
             return None
-        path = _PLACEHOLDER.sub(lambda match: record.get_text(match[1]), path)
+        path = fill(record, path)
         if seconds:
-            path += "#t=" + _PLACEHOLDER.sub(lambda match: str(record.get(match[1], float)), seconds)
+            path += "#t=" + PLACEHOLDER.sub(lambda match: str(record.get(match[1], float)), seconds)
             if split_time_span(path)[0] == path:
                 raise record.error(kind, f"{path[-60:]} must end in #t=START,END, with seconds from 0")
         return record.media_path(kind, path)
@@ -150,6 +184,16 @@ class FieldMap:
                 raise record.error(name, f"{kind} must be {size} numbers, each end after its start, not {numbers}")
             regions[kind] = numbers
         return regions
+
+
+def _is_one_of(value: Any, wanted: Any) -> bool:
+    return value in wanted if isinstance(wanted, list) else value == wanted
+
+
+def _any_text(value: Any) -> bool:
+    """Return whether a field of options holds an option."""
+    options = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return any(option not in (None, "") for option in options)
 
 
 def strip_letters(options: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rlvid.data.preferences import attach_preferences
 from rlvid.errors import UserError
 from rlvid.noise.apply import apply_noise, summarize_noise
 from rlvid.noise.base import Noise
+from rlvid.protocols import DEFAULT, load_protocol
 from rlvid.types import Prompt
 from rlvid.utils.hashing import uniform_hash
 
@@ -74,7 +76,7 @@ def subset(prompts: list[Prompt], fraction: float, seed: int) -> list[Prompt]:
 
 
 def held_out_prompts(
-    data: str, splits: Sequence[str], transfer: Sequence[str] = (), limit: int = 0
+    data: str, splits: Sequence[str], transfer: Sequence[str] = (), limit: int = 0, protocol: str = "rlvid"
 ) -> dict[str, list[Prompt]]:
     """Return the questions of each held-out level, in the order of the file and without noise.
 
@@ -83,9 +85,11 @@ def held_out_prompts(
         splits: its levels.
         transfer: further benchmarks, all levels of which are added.
         limit: the maximal number of questions per level, counted from the first one; 0 means all.
+        protocol: as in the config's `eval.protocol`.
 
     Raises:
-        UserError: if a level does not exist, or if two benchmarks have a level of the same name.
+        UserError: if a level does not exist, if two benchmarks have a level of the same name, or if the protocol has no
+            wording for a question.
     """
     levels = {level: load_level(data, level) for level in splits}
     for other in transfer:
@@ -96,7 +100,13 @@ def held_out_prompts(
                 "remove one of the two benchmarks"
             )
         levels |= more
-    return {level: prompts[: limit or None] for level, prompts in levels.items()}
+    rules = load_protocol(protocol)
+    chosen = {level: prompts[: limit or None] for level, prompts in levels.items()}
+    if rules != DEFAULT:
+        chosen = {level: [replace(prompt, protocol=rules) for prompt in prompts] for level, prompts in chosen.items()}
+        for prompt in chain(*chosen.values()):
+            assert prompt.text  # raises where the protocol has no wording
+    return chosen
 
 
 def prompts_of_step(prompts: list[Prompt], step: int, count: int, seed: int) -> list[Prompt]:

@@ -158,7 +158,9 @@ def record_run(
 
 def _find_prompt(config: Config, level: str, question: str) -> Prompt | None:
     """Return a held-out question by level and id."""
-    levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
+    levels = held_out_prompts(
+        config.data, config.eval.splits, config.eval.transfer, config.eval.limit, config.eval.protocol
+    )
     prompts = {(prompt.level, prompt.id): prompt for prompts in levels.values() for prompt in prompts}
     return prompts.get((level, question))
 

@@ -1,4 +1,4 @@
-"""Audit the answers of a run: leniency, truncation, collapse, position bias, coherence, altered views, pass@k.
+"""Audit the answers of a run: leniency, parsers, truncation, collapse, position bias, coherence, altered views, pass@k.
 
 Everything is read from the run's `eval/` and, for groups of completions, from its `samples/`; no model is run, and
 torch is not imported. Rewards in `eval.rewards` and views in `eval.views` are evaluated by the run so that they can be
@@ -8,7 +8,6 @@ accuracy.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,8 +19,10 @@ import numpy as np
 from rich.console import Group
 from rich.table import Table
 
-from rlvid.answer import LETTERS, extract_thought
+from rlvid.answer import extract_thought
 from rlvid.errors import UserError
+from rlvid.protocols.extraction import lenient
+from rlvid.study.extractions import extraction_rows, extraction_table
 from rlvid.study.pass_at_k import format_mean, group_table
 from rlvid.study.stats import stuart_maxwell_test, wilson_interval
 from rlvid.utils.files import read_jsonl
@@ -50,6 +51,8 @@ def audit(run: Path) -> Group:
     }
     rewards = consistency_rewards(levels)
     tables = [measure_table(levels, views), position_table(levels)]
+    if read := extraction_rows(levels):
+        tables.append(extraction_table(read))
     tables += [coherence_table(levels, reward) for reward in rewards]
     if groups := group_table(run):
         tables.append(groups)
@@ -175,13 +178,9 @@ def training_rewards(config: Path) -> set[str]:
 
 
 def is_right_leniently(row: Mapping[str, Any]) -> bool:
-    """Return whether a lenient parser finds the right answer.
-
-    It takes the first letter that stands alone after the last `<answer>`, or without that tag the last one.
-    """
-    _, tag, after_tag = row["completion"].rpartition("<answer>")
-    letters = re.findall(rf"\b[{LETTERS[:8]}]\b", after_tag)  # without the tag, after_tag is the whole completion
-    return bool(letters) and letters[0 if tag else -1] == row["gold"]
+    """Return whether a lenient parser finds the right answer; see `rlvid.protocols.extraction.lenient`."""
+    letter = lenient(row["completion"], row.get("options", ()))
+    return letter is not None and letter == row["gold"]
 
 
 def _has_most_common_thought(rows: Rows) -> list[bool]:

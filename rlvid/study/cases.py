@@ -21,6 +21,7 @@ from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.audit import AGREEMENT_PREFIX, COHERENT_FROM
+from rlvid.study.protocols import common_protocol
 from rlvid.study.runs import Row, configured_levels, order_levels
 from rlvid.utils.files import read_jsonl
 
@@ -73,7 +74,8 @@ def compare_runs(a: Path, b: Path) -> list[QuestionPair]:
     """Return the questions that both runs answered, level by level, in the order of the first run.
 
     Raises:
-        UserError: a folder is not a run with a finished evaluation, or no question was answered by both.
+        UserError: a folder is not a run with a finished evaluation, no question was answered by both, or the runs were
+            evaluated under different protocols.
     """
     for run in (a, b):
         if not run.is_dir():
@@ -81,6 +83,7 @@ def compare_runs(a: Path, b: Path) -> list[QuestionPair]:
             raise UserError(f"no run {str(run)!r}.{suggest(run.name, siblings)}")
         if not list((run / "eval").glob("*.jsonl")):
             raise UserError(f"{run} has no finished evaluation (eval/LEVEL.jsonl): give a run folder")
+    common_protocol({str(a): a, str(b): b})
     pairs = []
     files = {path.stem: path for path in (a / "eval").glob("*.jsonl")}
     for level in order_levels(files, configured_levels(a)):

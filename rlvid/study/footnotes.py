@@ -5,6 +5,12 @@ from __future__ import annotations
 from rlvid.study.noise_response import J_TOLERANCE
 from rlvid.study.seed_model import ASSUMPTIONS
 
+NEXT_STEPS = """\
+in each      samples/, eval/, metrics.jsonl: every completion, question and step
+try next     rlvid train nano algorithm=dr_grpo       another algorithm: rlvid list algorithms
+             rlvid train nano rewards.accuracy=0.5    another reward: rlvid list rewards, or yours
+             rlvid grid experiments/noise_robustness.py --jobs 2"""
+
 ACCURACIES = (
     "Each accuracy has its 95 % interval. With one seed it is Wilson's, which covers new questions only; with several "
     "seeds a bootstrap that also resamples seeds, which is rough with fewer than five. Questions about one video are "

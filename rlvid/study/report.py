@@ -32,6 +32,7 @@ from rlvid.study.measures import (
 )
 from rlvid.study.noise_rows import NoiseCellRow, NoiseGainRow, NoiseResponseRow, noise_sections
 from rlvid.study.notebook import render_html
+from rlvid.study.protocols import protocol_in_words
 from rlvid.study.rows import (
     AccuracyRow,
     ArmRow,
@@ -56,11 +57,6 @@ Section = tuple[str, list[Table | Text]]  # a title, and tables with words about
 
 WIDE = 100  # columns of a terminal from which on differences are drawn
 NOTEBOOK_WIDTH = 200  # columns; wide tables scroll there
-NEXT_STEPS = """\
-in each      samples/, eval/, metrics.jsonl: every completion, question and step
-try next     rlvid train nano algorithm=dr_grpo       another algorithm: rlvid list algorithms
-             rlvid train nano rewards.accuracy=0.5    another reward: rlvid list rewards, or yours
-             rlvid grid experiments/noise_robustness.py --jobs 2"""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -85,6 +81,7 @@ class Report:
     equivalence_margin: float
     endpoint: str = "accuracy"  # what is compared
     most_runs: int | None = None  # of an adaptive grid, had every arm got the most seeds
+    protocol: str = ""  # of the evaluations, with settings that differ from it; "" for published counts
     paired: bool = True  # False: it is not known who answered which question right, so tests are not paired
 
     controls: Sequence[ControlRow] = ()
@@ -108,11 +105,12 @@ class Report:
     missing: Sequence[MissingRow] = ()
 
     def __repr__(self) -> str:
-        return f"Report({self.name!r})" if self.runs_done is None else f"Report({self.name!r}: {self._progress})"
+        done = "" if self.runs_done is None else f": {self.runs_done} of {self.runs_planned} runs done"
+        return f"Report({self.name!r}{done})"
 
     @property
     def _progress(self) -> str:
-        return self.source if self.runs_done is None else f"{self.runs_done} of {self.runs_planned} runs done"
+        return self.source or f"{self.runs_done} of {self.runs_planned} runs done, protocol {self.protocol}"
 
     def to_records(self) -> dict[str, list[dict[str, Any]]]:
         """Return section -> rows as flat dicts, see `rows.to_record`; empty tables are left out."""
@@ -261,11 +259,12 @@ def print_report(result: Report, runs: Path, plots: bool = True, console: Consol
 
         for path in save_figures(read_study(runs), runs / "plots"):
             console.print(Text(f"picture      {path}"), soft_wrap=True)
-    console.print(Text(f"run folders  {runs}\n{NEXT_STEPS}"), soft_wrap=True)
+    console.print(Text(f"run folders  {runs}\n{footnotes.NEXT_STEPS}"), soft_wrap=True)
 
 
 def build_report(study: Study) -> Report:
-    """Compute the rows of all tables."""
+    """Compute the rows of all tables. Raises UserError if runs were evaluated under different protocols."""
+    protocol = protocol_in_words({run.folder.name: run.folder for run in study.runs if run.done})
     model = fit_seed_model(study)
     comparisons = compare_arms(study, model)
     measured = measure_keys(study) if study.levels else []
@@ -278,6 +277,7 @@ def build_report(study: Study) -> Report:
         equivalence_margin=study.equivalence_margin,
         endpoint=study.endpoint,
         most_runs=most_runs(study),
+        protocol=protocol,
         controls=control_rows(study, comparisons),
         design=design_rows(study) if study.question else (),
         settings=study.differences,

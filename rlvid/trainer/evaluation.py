@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from accelerate.utils import gather_object
-from rich.table import Table
 
 from rlvid.config import EvalConfig, TrainConfig
 from rlvid.errors import UserError
@@ -18,17 +17,18 @@ from rlvid.policy.cpu_linear import onednn_linears
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import SampleFn, make_sampler
 from rlvid.policy.types import ModelInputs
+from rlvid.protocols.base import NUMERIC
 from rlvid.reward import RewardMix
 from rlvid.trainer.counters import Counters
 from rlvid.trainer.display import Display
 from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest
 from rlvid.trainer.prefetch import PromptPrefetcher
 from rlvid.trainer.records import evidence_to_json
+from rlvid.trainer.results import column_mean
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl, write_jsonl
-from rlvid.utils.proportions import wilson
 from rlvid.video.views import Clip, apply_view
 
 Levels = Mapping[str, Sequence[Prompt]]
@@ -61,20 +61,28 @@ class Evaluation:
     def run(self, step: int) -> dict[str, float]:
         """Write `eval/LEVEL.jsonl` and `eval/views/VIEW/LEVEL.jsonl`; return the metrics. A collective.
 
-        The metrics are `eval/LEVEL/accuracy`, `eval/LEVEL/REWARD` and `eval/LEVEL/VIEW/accuracy`. An interrupted
-        evaluation is resumed: whole batches that are in a level's file are kept. The answer to a question whose clip
+        The metrics are `eval/LEVEL/accuracy`, `eval/LEVEL/REWARD` and `eval/LEVEL/VIEW/accuracy`, and where answers are
+        numbers `eval/LEVEL/score`. Accuracies leave out what the protocol's denominator does. An interrupted evaluation
+        is resumed: whole batches that are in a level's file are kept. The answer to a question whose clip
         cannot be read counts as wrong, and its row says why.
         """
         metrics: dict[str, float] = {}
         sampling = replace(
-            self.train_config, num_generations=1, temperature=self.config.temperature, top_p=self.config.top_p
+            self.train_config,
+            num_generations=1,
+            temperature=self.config.temperature,
+            top_p=self.config.top_p,
+            max_completion_length=self.config.max_completion_length or self.train_config.max_completion_length,
         )
         provider = replace(self.provider, sampling=sampling)
         views = ("", *self.config.views)  # "" is the clip itself
         samplers = {name: self._sampler(provider.policy, sampling, name) for name in views}
         for view_name, (level, prompts) in product(views, self.levels.items()):
             rows = self._answer_level(provider, samplers[view_name], level, prompts, view_name, step)
-            metrics["/".join(filter(None, ("eval", level, view_name, "accuracy")))] = column_mean(rows, "correct")
+            accuracy = column_mean([row for row in rows if not row.get("excluded")], "correct")
+            metrics["/".join(filter(None, ("eval", level, view_name, "accuracy")))] = accuracy
+            if not view_name and any("score" in row for row in rows):
+                metrics[f"eval/{level}/score"] = column_mean(rows, "score")
             if not view_name:
                 rewards = [name for name in provider.mix.rewards if name != "accuracy"]
                 metrics |= {f"eval/{level}/{name}": column_mean(rows, f"rewards/{name}") for name in rewards}
@@ -207,23 +215,32 @@ def altered_clip(view_name: str, prompt: Prompt, clip: Clip) -> Clip:
 
 
 def result_row(group: Group) -> Row:
-    """A question and its one completion as a line of `eval/LEVEL.jsonl`."""
-    (completion,) = group
-    row = question_fields(group.prompt) | {
+    """A question and its one completion as a line of `eval/LEVEL.jsonl`.
+
+    A question whose answer is a number has a "score" from 0 to 1, and is correct if the score is 1. "excluded" marks a
+    question that the protocol's denominator leaves out.
+    """
+    (completion,), prompt = group, group.prompt
+    row = question_fields(prompt) | {
         "completion": completion.text,
         "answer": completion.answer,
-        "correct": completion.answer == group.prompt.answer,
+        "correct": completion.answer == prompt.answer,
         "finished": completion.finished,
         "length": len(completion.tokens),
         **{f"rewards/{name}": column[0] for name, column in group.columns.items()},
     }
+    if prompt.kind in NUMERIC and prompt.answer is not None:
+        score = prompt.protocol.score(completion.text, prompt.answer, prompt.kind)
+        row |= {"score": score, "correct": score == 1}
+    if not prompt.protocol.counts(completion.text):
+        row["excluded"] = 1
     evidence = evidence_to_json(group.evidence)
     return row | ({"evidence": evidence} if evidence else {})
 
 
 def unreadable_row(prompt: Prompt) -> Row:
     """The line of a question whose clip could not be read; skipped.jsonl says why."""
-    return question_fields(prompt) | {
+    row = question_fields(prompt) | {
         "completion": "",
         "answer": None,
         "correct": False,
@@ -231,6 +248,9 @@ def unreadable_row(prompt: Prompt) -> Row:
         "length": 0,
         "unread": 1,
     }
+    if prompt.kind in NUMERIC:
+        row["score"] = 0.0
+    return row | ({} if prompt.protocol.counts("", unread=True) else {"excluded": 1})
 
 
 def question_fields(prompt: Prompt) -> Row:
@@ -244,27 +264,3 @@ def question_fields(prompt: Prompt) -> Row:
         "options": prompt.options,
         "gold": prompt.answer,
     }
-
-
-def results_table(folder: Path) -> Table | None:
-    """Accuracy by level and domain in an `eval/` folder, with Wilson's 95 % intervals; None if the folder is empty."""
-    table = Table(
-        "level", "domain", "correct", "of", "accuracy", "95 % interval", "well-formed", box=None, pad_edge=False
-    )
-    for path in sorted(folder.glob("*.jsonl")):
-        rows = read_jsonl(path)
-        domains = sorted({row["domain"] for row in rows})
-        for domain in ["all", *domains] if len(domains) > 1 else domains:
-            chosen = [row for row in rows if domain in ("all", row["domain"])]
-            correct = sum(row["correct"] for row in chosen)
-            low, high = wilson(correct, len(chosen))
-            form = f"{column_mean(chosen, 'rewards/format'):.0%}" if "rewards/format" in chosen[0] else "–"
-            accuracy, interval = f"{correct / len(chosen):.1%}", f"{low:.1%} to {high:.1%}"
-            table.add_row(path.stem, domain, str(correct), str(len(chosen)), accuracy, interval, form)
-    return table if table.rows else None
-
-
-def column_mean(rows: Sequence[Mapping[str, Any]], key: str) -> float:
-    """The mean of a column over the rows that have it; 0 if none has."""
-    values = [row[key] for row in rows if row.get(key) is not None]
-    return sum(values) / len(values) if values else 0.0

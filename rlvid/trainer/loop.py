@@ -21,9 +21,9 @@ from rlvid.data.prompts import replacement_prompts
 from rlvid.trainer import checkpoint
 from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms, unpaid_rewards
 from rlvid.trainer.credit import CreditedStep, assign_credit
-from rlvid.trainer.evaluation import results_table
 from rlvid.trainer.evidence import EvidenceRequest
 from rlvid.trainer.metrics import advantage_shares, label_repair_metrics, step_metrics
+from rlvid.trainer.results import results_table
 from rlvid.trainer.rollout import Rollout, dummy_group
 from rlvid.trainer.setup import TrainerSetup
 from rlvid.trainer.token_inputs import needs_policy

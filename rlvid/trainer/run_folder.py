@@ -7,6 +7,7 @@ checkpoints/step-N/   see checkpoint.py        eval/            LEVEL.jsonl, one
 noise_manifest.jsonl  samples that noise changed        noise.json    its measured rates, and Youden's J where known
 skipped.jsonl         clips that could not be read      alarms.jsonl  signs that the run learns the wrong thing
 plugins/              a copy of each plug-in file from outside, NAME-HASH.py; config.toml has the hashes
+protocol.toml         the protocol of the evaluation in full, see rlvid/protocols
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from accelerate import Accelerator
 from rlvid.config import COPIES, Config, flatten_config
 from rlvid.distributed import is_peer_failure
 from rlvid.errors import UserError
+from rlvid.protocols import RECORD, load_protocol, record
 from rlvid.trainer.alarms import Alarm
 from rlvid.trainer.counters import Counters
 from rlvid.trainer.records import GroupRecord
@@ -110,6 +112,7 @@ class RunFolder:
                 for name in LEFT_BY_A_START:
                     (self.path / name).unlink(missing_ok=True)
             write_text(self.path / "config.toml", self.toml)
+            write_text(self.path / RECORD, record(load_protocol(self.config.eval.protocol)))
             self._copy_plugins()
             write_text(self.path / "environment.json", json.dumps(environment(self.accelerator), indent=1))
             self.write_status("running", "load")

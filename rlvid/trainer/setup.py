@@ -160,7 +160,7 @@ class TrainerSetup:
             )
         self.prompts = self._training_prompts() if config.train.max_steps else []
         self.levels: Mapping[str, Sequence[Prompt]] = held_out_prompts(
-            config.data, config.eval.splits, config.eval.transfer, config.eval.limit
+            config.data, config.eval.splits, config.eval.transfer, config.eval.limit, config.eval.protocol
         )
         check_evidence(self.mix, self.prompts)
         for message in self.mix.inapplicable_rewards(self.prompts):

@@ -119,7 +119,7 @@ def test_files_are_downloaded_once_after_the_licence_is_printed(serve, tmp_path)
     done = download("mvbench", tmp_path / "MVBench", address)
     assert done.returncode == 0, done.stderr
     assert {name: (tmp_path / "MVBench" / name).read_bytes() for name in files} == files
-    assert (tmp_path / "MVBench" / "mvbench.toml").read_text().startswith("# One task of MVBench")
+    assert (tmp_path / "MVBench" / "mvbench.toml").read_text().startswith("# Fourteen of the twenty tasks of MVBench")
     assert (tmp_path / "MVBench" / "mvbench_seconds.toml").is_file()
     assert done.stdout.index("licence: annotations MIT") < done.stdout.index("downloaded ")
     assert len(file_requests(log)) == 2 and all(f"/{SHA}/" in path for path, _ in file_requests(log))

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from rlvid.video.cache import FrameCache
 from tests.helpers import media
 from tests.helpers.runs import TINY, train
 
-EXAMPLES = Path(__file__).parents[2] / "experiments" / "benchmarks"
 FIELDS = {"path": "q.jsonl", "question": "question", "options": "candidates", "answer": "answer"}
 RECORD = {"question": "What opens?", "candidates": ["a door", "a tap", "a jar"], "answer": "a tap", "clip": "v"}
 
@@ -219,54 +217,6 @@ def test_the_id_of_a_run_depends_on_the_contents_of_the_toml_file(write):
     before = load("nano", overrides).id
     write(RECORD, level="question")
     assert load("nano", overrides).id != before != load("nano").id
-
-
-PUBLISHED = {  # benchmark -> a record with its published fields
-    "mvbench": {"video": "v.mp4", "question": "q?", "candidates": ["yes", "no", "not sure"], "answer": "no"},
-    "mvbench_seconds": {
-        "video": "v.mp4",
-        "question": "q?",
-        "candidates": ["yes", "no"],
-        "answer": "no",
-        "start": 2.5,
-        "end": 11,
-    },
-    "tempcompass": {"video_id": "1", "question": "q?\nA. up\nB. down", "answer": "B. down", "dim": "direction"},
-    "mmvu": {
-        "id": "validation_0",
-        "video_path": "videos/Art/0.mp4",
-        "question": "q?",
-        "question_type": "multiple-choice",
-        "choices": {"A": "one", "B": "two", "C": "three", "D": "four", "E": "five"},
-        "answer": "B",
-    },
-    "video_mme": {
-        "videoID": "abc",
-        "question_id": "001-1",
-        "duration": "short",
-        "domain": "Knowledge",
-        "question": "q?",
-        "options": ["A. one.", "B. two.", "C. three.", "D. four."],
-        "answer": "B",
-    },
-}
-
-
-@pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_the_toml_files_of_the_repository_read_published_records(name, tmp_path):
-    text = (EXAMPLES / f"{name}.toml").read_text()
-    assert len([line for line in text.splitlines() if line and line[0] != "#"]) <= 10
-    (tmp_path / f"{name}.toml").write_text(text)
-    annotations = benchmark.annotation_files(str(tmp_path / f"{name}.toml"))["questions"]
-    annotations.path.parent.mkdir(parents=True, exist_ok=True)
-    record = PUBLISHED[name]
-    annotations.path.write_text(json.dumps([record] if annotations.path.suffix == ".json" else record))
-    [prompt] = annotations.prompts()
-    assert prompt.answer == "B" and ".mp4" in prompt.video and not prompt.options[0].startswith("A. ")
-
-
-def test_every_toml_file_of_the_repository_is_tested():
-    assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(PUBLISHED)
 
 
 REGION_RECORD = {"question": "When?", "answer": "a tap", "when": [2, 5.5], "where": [0, 8, 10, 20]}

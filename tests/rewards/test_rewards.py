@@ -53,6 +53,7 @@ BAD = [
 
 OTHER_RECORDS = {  # rewards for records of another kind: prompt, gold reply
     "open_ended": (Prompt(id="o", question="How long?", answer="boil the pasta"), "<answer>Boil pasta.</answer>"),
+    "mra": (Prompt(id="n", question="How many chairs?", answer="8"), "<answer>8</answer>"),
     "grounding_tiou": (Prompt(id="s", question="When?", meta={"span": (2, 5)}), "<answer>2 to 5</answer>"),
     "grounding_moves": (
         Prompt(id="m", question="Next?", options=PROMPT.options, answer="B", narrations=("put the corn in the pot",)),

@@ -18,7 +18,7 @@ from scipy.stats import binomtest
 from rlvid import api
 from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT, embedded_models
-from rlvid.trainer.evaluation import results_table
+from rlvid.trainer.results import results_table
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.runs import SMALL, command, rlvid, train
 

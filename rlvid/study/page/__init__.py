@@ -73,6 +73,7 @@ def save_page(runs: Path, path: Path) -> Path:
     page = templates.get_template("page.html").render(
         study=study,
         done=sum(run.done for run in study.runs),
+        protocol=report.protocol,
         verdicts=_count_verdicts(report),
         sections=[(title, blocks, title not in FIRST and is_long(blocks)) for title, blocks in sections],
         figures=[

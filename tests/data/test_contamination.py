@@ -1,0 +1,73 @@
+"""What training and evaluation share: found by content and by words, and not where a benchmark only uses templates."""
+
+import itertools
+
+import pytest
+
+from rlvid.data.contamination import Located, NearDuplicates, contamination
+from rlvid.types import Prompt
+
+QUESTION = "Which of the red boxes on the left side of the large table falls down first?"
+OPTIONS = ("the upper one", "the lower one", "none of them")
+
+
+def located(name, question=QUESTION, options=OPTIONS, answer="A", video=None):
+    """A question with its place, NAME:1."""
+    return Located(Prompt(name, question, options, answer, video=None if video is None else str(video)), f"{name}:1")
+
+
+@pytest.fixture
+def clips(tmp_path):
+    """Three clips: a, b with the same content, and c of the same size with another."""
+    for name, content in {"a": b"11", "b": b"11", "c": b"22"}.items():
+        (tmp_path / f"{name}.mp4").write_bytes(content)
+    return {name: tmp_path / f"{name}.mp4" for name in "abc"}
+
+
+def test_a_question_or_a_clip_that_training_has_too_is_found_by_content(clips):
+    training = [located("t", video=clips["a"])]
+    found = [
+        list(contamination(training, [held_out]))
+        for held_out in (
+            located("h", options=OPTIONS[::-1], answer="C", video=clips["b"]),
+            located("h", question="And who takes it away?", video=clips["b"]),
+            located("h", question="And who takes it away?", video=clips["a"]),
+            located("h", video=clips["c"]),
+        )
+    ]
+    assert [[kind for kind, _ in problems] for problems in found] == [["contamination"], *[["shared clip"]] * 2, []]
+    assert found[0][0][1] == "h:1: the question and its media are in training too: t:1"
+
+
+@pytest.mark.parametrize(
+    ("change", "kinds"),
+    [
+        ({"question": QUESTION.replace("Which", "WHICH").replace("large ", "")}, ["near-duplicate"]),
+        ({"question": f"{QUESTION} Say it."}, []),  # 2 words more than 15
+        ({"question": QUESTION.replace("red boxes", "blue cups")}, []),
+        ({"answer": "B", "question": f"So: {QUESTION}"}, []),  # another answer
+    ],
+)
+def test_a_question_of_nearly_the_same_words_is_found(change, kinds):
+    assert [kind for kind, _ in contamination([located("t")], [located("h", **change)])] == kinds
+
+
+def test_the_same_words_about_another_clip_or_of_a_template_are_no_problem(clips, tmp_path):
+    other = located("h", question=f"So: {QUESTION}", video=clips["c"])
+    assert not list(contamination([located("t", video=clips["a"])], [other]))
+    (tmp_path / "small").mkdir()
+    (tmp_path / "small/a.mp4").write_bytes(b"1")  # the same clip encoded anew: its name stays
+    small = located("h", question=f"So: {QUESTION}", video=tmp_path / "small/a.mp4")
+    assert [kind for kind, _ in contamination([located("t", video=clips["a"])], [small])] == ["near-duplicate"]
+    template = [located("t1"), located("t2", question=QUESTION.upper())]
+    assert not list(contamination(template, [located("h", question=f"So: {QUESTION}")]))
+
+
+def test_the_index_finds_what_comparing_all_pairs_finds():
+    words = [f"w{i}" for i in range(12)]
+    texts = [frozenset(words) - set(left_out) for left_out in itertools.combinations(words[:6], 2)]
+    texts.append(frozenset(words))
+    for text in (*texts, frozenset([*words, "more"])):
+        for other in texts:
+            near = len(text & other) >= 0.9 * len(text | other)
+            assert (NearDuplicates([other]).only(text) == 0) is near

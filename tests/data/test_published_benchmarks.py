@@ -1,0 +1,191 @@
+"""The TOML files of experiments/benchmarks/ on records in each set's published layout, with one small real clip."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+
+import pyarrow
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from rlvid.data import benchmark, check
+from rlvid.data.convert import convert, main
+from rlvid.errors import UserError
+from rlvid.utils.files import read_jsonl
+from tests.helpers import media
+
+EXAMPLES = Path(__file__).parents[2] / "experiments" / "benchmarks"
+CHOICES = {"choice_a": "open tap", "choice_b": "wash pan", "choice_c": "cut onion", "choice_d": "dry hands"}
+DIRECTIONS = ("easy", "medium", "hard")
+
+VSI = {"id": 0, "dataset": "scannet", "scene_name": "scene0144_01", "question": "q?", "options": None}
+VSI_RECORDS = [
+    VSI | {"id": i, "question_type": kind, "ground_truth": value}
+    for i, (kind, value) in enumerate({"object_counting": "4", "room_size_estimation": "19.6"}.items())
+] + [
+    VSI | {"id": 9 + i, "question_type": f"object_rel_direction_{kind}", "options": options, "ground_truth": "B"}
+    for i, (kind, options) in enumerate(zip(DIRECTIONS, (["A. left", "B. right"],) * 3, strict=True))
+]
+MMMU = {"id": "validation_Art_Theory_7", "question": "q?", "options": ["one", "two", "three"], "answer": "B"}
+MMMU |= {"question_type": "multiple-choice"}
+OPEN = MMMU | {"id": "validation_Math_12", "question_type": "open", "options": [], "answer": "3.5"}
+HOLMES = {"video ID": "GEJ2Ck4ym4U", "Question": "Why?", "Options": {k: f"option {k}" for k in "ABCDEF"}, "Answer": "B"}
+HOLMES |= {"Question Type": "TCI", "Question ID": 17, "Explanation": "Because."}
+LVB = {"id": "q_1", "question": "q?", "option0": "no", "option1": "yes", "option2": "N/A", "option3": "N/A"}
+LVB |= {"option4": "N/A", "correct_choice": 1, "duration_group": 600, "question_category": "E3E", "video_path": "v.mp4"}
+MVBENCH = {"video": "v.mp4", "question": "q?", "candidates": ["yes", "no", "not sure"], "answer": "no"}
+TEMPCOMPASS = {"video_id": "1", "question": "q?\nA. up\nB. down", "answer": "B. down", "dim": "direction"}
+VIDEO_MME = {"videoID": "abc", "question_id": "001-1", "duration": "short", "domain": "Knowledge", "question": "q?"}
+VIDEO_MME |= {"options": ["A. one.", "B. two.", "C. three.", "D. four."], "answer": "B"}
+MMVU = {"id": "validation_0", "video_path": "videos/Art/0.mp4", "question": "q?", "question_type": "multiple-choice"}
+MMVU |= {"choices": dict(zip("ABCDE", ("one", "two", "three", "four", "five"), strict=True)), "answer": "B"}
+EGOPLAN = CHOICES | {"sample_id": 115, "task_goal": "store cereal", "golden_choice_idx": "B", "answer": "wash pan"}
+EGOPLAN2 = CHOICES | {"sample_id": "7", "task_goal": "bake bread", "domain": "Daily life", "ground_truth": "B"}
+EGOPLAN2 |= {"video_file": "videos/7.mp4", "formatted_question": "..."}
+
+PUBLISHED = {  # TOML file -> its file of records, its records, the levels, and the videos that these name
+    "vsi_bench": (
+        "test.jsonl",
+        VSI_RECORDS,
+        {"object_counting", "room_size_estimation", *(f"object_rel_direction_{kind}" for kind in DIRECTIONS)},
+        {"scannet/scene0144_01.mp4"},
+    ),
+    "video_mmmu": (
+        "Perception.jsonl",
+        [MMMU, OPEN],
+        {"video_mmmu"},
+        {"Art/validation_Art_Theory_7.mp4", "Science/validation_Math_12.mp4"},
+    ),
+    "video_mmmu_adaptation": (
+        "Adaptation.jsonl",
+        [MMMU | {"image": "images/image/1.png"}],
+        {"video_mmmu_adaptation"},
+        {"Art/validation_Art_Theory_7.mp4"},
+    ),
+    "video_holmes": ("test_Video-Holmes.json", [HOLMES], {"TCI"}, {"videos_cropped/GEJ2Ck4ym4U.mp4"}),
+    "longvideobench": ("validation.jsonl", [LVB], {"600s"}, {"videos/v.mp4"}),
+    "mvbench": (
+        "json/object_existence.json",
+        [MVBENCH],
+        {"object_existence"},
+        {"video/clevrer/video_validation/v.mp4"},
+    ),
+    "mvbench_seconds": (
+        "json/action_sequence.json",
+        [MVBENCH | {"start": 0.5, "end": 2}],
+        {"action_sequence"},
+        {"video/star/Charades_v1_480/v.mp4#t=0.5,2.0"},
+    ),
+    "tempcompass": ("multi-choice.jsonl", [TEMPCOMPASS], {"tempcompass"}, {"videos/1.mp4"}),
+    "mmvu": ("validation.jsonl", [MMVU, {"question_type": "open-ended"} | MMVU], {"mmvu"}, {"videos/Art/0.mp4"}),
+    "video_mme": ("test.jsonl", [VIDEO_MME], {"short"}, {"data/abc.mp4"}),
+    "egoplan": ("validation.jsonl", [EGOPLAN], {"egoplan"}, {"115.mp4"}),
+    "egoplan2": ("train.jsonl", [EGOPLAN2], {"Daily life"}, {"videos/7.mp4"}),
+}
+PUBLISHED["mmvu"][1][1]["question_type"] = "open-ended"
+PUBLISHED["mmvu"][1][1]["video_path"] = "videos/Art/1.mp4"
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """The one clip of all benchmarks: 24 frames of 3 s."""
+    return media.write_video(tmp_path_factory.mktemp("clip") / "v.mp4", media.grey_frames(24), fps=8)
+
+
+def write_published(name, folder, clip):
+    """Write a TOML file, its set's records and clips into a folder; returns the file. Of a list of files it has one."""
+    file, records, _, videos = PUBLISHED[name]
+    text = (EXAMPLES / f"{name}.toml").read_text()
+    head, _, rest = text.partition("path = [")
+    if rest:
+        text = f'{head}path = ["{file}"]\n{rest.partition("]")[2].lstrip()}'
+    (folder / f"{name}.toml").write_text(text)
+    path = folder / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = "\n".join(map(json.dumps, records))
+    path.write_text(json.dumps(records) if path.suffix == ".json" else lines)
+    for video in videos:
+        target = folder / video.partition("#")[0]
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.hardlink_to(clip)
+    return str(folder / f"{name}.toml")
+
+
+@pytest.mark.parametrize("name", sorted(PUBLISHED))
+def test_a_toml_file_of_the_repository_reads_published_records(name, tmp_path, clip):
+    _, _, levels, videos = PUBLISHED[name]
+    read = benchmark.load_levels(write_published(name, tmp_path, clip))
+    prompts = [prompt for level in read.values() for prompt in level]
+    assert set(read) == levels and {p.video for p in prompts} == {f"{tmp_path}/{video}" for video in videos}
+    assert all(p.answer == "B" and not p.options[0].startswith("A. ") for p in prompts if p.options)
+    assert all("{" not in p.question for p in prompts)
+
+
+def test_every_toml_file_of_the_repository_is_tested():
+    assert {path.stem for path in EXAMPLES.glob("*.toml")} == set(PUBLISHED)
+
+
+def test_lists_of_files_name_them_all(tmp_path):
+    """All files of MVBench's lists are read, each with a folder of videos."""
+    for name, count in (("mvbench", 14), ("mvbench_seconds", 4)):
+        (tmp_path / f"{name}.toml").write_text((EXAMPLES / f"{name}.toml").read_text())
+        files = benchmark.annotation_files(str(tmp_path / f"{name}.toml")).values()
+        for file in files:
+            file.path.parent.mkdir(exist_ok=True)
+            file.path.write_text(json.dumps([MVBENCH | {"start": 0, "end": 1}] * 2))
+        levels = benchmark.load_levels(str(tmp_path / f"{name}.toml"))
+        assert len(files) == len(levels) == count
+        ids = [prompt.id for prompts in levels.values() for prompt in prompts]
+        assert len(set(ids)) == 2 * count and f"{next(iter(levels))}-1" in ids
+
+
+def test_questions_without_options_are_numbers_or_texts(tmp_path, clip):
+    """VSI-Bench's are numbers, scored by the mean relative accuracy; Video-MMMU's are texts."""
+    levels = benchmark.load_levels(write_published("vsi_bench", tmp_path, clip))
+    [room] = levels["room_size_estimation"]
+    assert (room.options, room.answer, room.kind) == ((), "19.6", "regression")
+    assert levels["object_rel_direction_easy"][0].kind == "free_form"  # it has options: the kind does not matter
+    _, open_question = benchmark.load_levels(write_published("video_mmmu", tmp_path, clip))["video_mmmu"]
+    assert (open_question.options, open_question.answer, open_question.kind) == ((), "3.5", "free_form")
+    (tmp_path / "test.jsonl").write_text(json.dumps(VSI_RECORDS[0] | {"ground_truth": "four"}))
+    with pytest.raises(UserError, match=r"test\.jsonl:1: ground_truth: must be a number, not 'four'"):
+        benchmark.load_levels(str(tmp_path / "vsi_bench.toml"))
+
+
+def test_other_oddities_of_published_sets(tmp_path, clip):
+    """A question with a video and an image; options in fields of which some are not there; a question that is made."""
+    [adaptation] = benchmark.load_levels(write_published("video_mmmu_adaptation", tmp_path, clip)).values()
+    assert adaptation[0].image == f"{tmp_path}/images/image/1.png" and adaptation[0].domain == "Art"
+    [[lvb]] = benchmark.load_levels(write_published("longvideobench", tmp_path, clip)).values()
+    assert lvb.options == ("no", "yes")
+    [[holmes]] = benchmark.load_levels(write_published("video_holmes", tmp_path, clip)).values()
+    assert (holmes.id, holmes.question, len(holmes.options)) == ("17", "Why?", 6)
+    (tmp_path / "ego").mkdir()
+    [[ego]] = benchmark.load_levels(write_published("egoplan", tmp_path / "ego", clip)).values()
+    assert ego.question.endswith("what action should I take next in order to store cereal?")
+
+
+def test_the_clips_of_a_published_layout_are_decoded(tmp_path, clip):
+    findings = check.find_problems(write_published("vsi_bench", tmp_path, clip))
+    assert not findings.problems and len(findings.videos) == 1 and findings.levels.total() == 5
+
+
+def test_parquet_files_become_lines_and_their_images_files(tmp_path, capsys):
+    data = BytesIO()
+    Image.new("RGB", (4, 3), "red").save(data, "PNG")
+    stored = {"bytes": data.getvalue(), "path": "a.png"}
+    rows = [MMMU | {"image": stored, "keyframes": [stored, stored]}, MMMU | {"image": None, "keyframes": []}]
+    parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "test.parquet")
+    assert main([str(tmp_path / "test.parquet"), str(tmp_path / "Adaptation.jsonl")]) == 0
+    first, second = read_jsonl(tmp_path / "Adaptation.jsonl")
+    assert first["options"] == MMMU["options"] and second["image"] is None
+    assert first["image"] == "images/image/1.png" and len(first["keyframes"]) == 2
+    with Image.open(tmp_path / first["keyframes"][1]) as image:
+        assert image.size == (4, 3)
+    bad = pyarrow.Table.from_pylist([{"image": {"bytes": b"no image", "path": ""}}])
+    parquet.write_table(bad, tmp_path / "bad.parquet")
+    with pytest.raises(UserError, match="record 1: image: bytes that are no image"):
+        convert([tmp_path / "bad.parquet"], tmp_path / "bad.jsonl")
+    assert main([str(tmp_path / "none.parquet"), str(tmp_path / "x.jsonl")]) == 2
+    assert "none.parquet: cannot be read as parquet" in capsys.readouterr().err
