@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,6 +19,11 @@ from rlvid.utils.hashing import uniform_hash
 from rlvid.utils.text import plain_words
 
 PARTICLES = {"away", "back", "down", "in", "off", "on", "out", "over", "up"}
+# The words of every question of SEED-Bench-R1, besides the goal: they name no option.
+QUESTION_FORM = (
+    "Considering the progress shown in the video and my current observation shown in the image, "
+    "what action should I take next in order to"
+)
 
 
 @dataclass(frozen=True)
@@ -148,6 +154,50 @@ class ClassDependent(LabelNoise):
 
 
 @dataclass(frozen=True)
+class FirstNamed(LabelNoise):
+    """The option that the question names first, if it is wrong: an annotator who reads the goal and skips the video.
+
+    Instance-dependent noise (arXiv:2012.05458): all wrong labels follow one rule, so they do not average out, and a
+    policy that answers by the rule is paid for it. In the kitchen the option is the first step of the recipe. A label
+    stays where this option is right, or where the question names none (`first_named`). Ours.
+
+    `drop_suspects` leaves out every sample whose label is then the option named first, right or wrong: a filter that
+    knows the rule, and no label.
+
+    J = 1 - rate for any number of options, if the option named first is right as often as any other.
+    """
+
+    drop_suspects: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.drop and self.drop_suspects:
+            raise ValueError("drop leaves out wrong labels and drop_suspects more than these: set one of the two")
+
+    def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
+        """Return the training prompts with noisy labels; with `drop` or `drop_suspects`, without some of them."""
+        noisy = super().corrupt_prompts(prompts)
+        return [prompt for prompt in noisy if prompt.answer != first_named(prompt)] if self.drop_suspects else noisy
+
+    def choose_letter(self, prompt: Prompt, wrong: list[str]) -> str | None:
+        letter = first_named(prompt)
+        return letter if letter in wrong else None
+
+    @property
+    def errs_for_whole_groups(self) -> bool:
+        """Whether any label is wrong."""
+        return super().errs_for_whole_groups and not self.drop_suspects
+
+    def flip_rate(self, num_options: int) -> float:
+        """`rate` times the share of labels that are not the option named first."""
+        return self.rate * (num_options - 1) / num_options
+
+    def youden_j(self, num_options: int = 4) -> float:
+        """1 - rate: right answers are not paid in a share rate (C - 1) / C of the samples. 1 where these are left out."""
+        return 1.0 if self.drop_suspects else super().youden_j(num_options)
+
+
+@dataclass(frozen=True)
 class Unproducible(LabelNoise):
     """The letter after the last option's, so that no answer is paid: OLR's inactive noise (arXiv:2604.03993)."""
 
@@ -169,6 +219,23 @@ def meaning(text: str) -> tuple[list[str], list[str]]:
     split = re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)  # hyphens within words, but no minus signs
     lemmas = [lemmatize(word, lang="en").casefold() for word in plain_words(split)]
     return [w for w in lemmas if w not in PARTICLES], sorted(w for w in lemmas if w in PARTICLES)
+
+
+def first_named(prompt: Prompt) -> str | None:
+    """Return the letter of the option that the question names first, or None if it names no option.
+
+    A word names an option if no other option has it, in its dictionary form. Words of `QUESTION_FORM` name none.
+
+    >>> options = ("put the corn in the pot", "put the beet in the pot")
+    >>> first_named(Prompt("1", "What should I do next in order to make a soup of beet, then corn?", options))
+    'B'
+    """
+    words = [set(meaning(option)[0]) for option in prompt.options]
+    counts = Counter(word for option in words for word in option)
+    form = set(meaning(QUESTION_FORM)[0])
+    naming = (word for word in meaning(prompt.question)[0] if counts[word] == 1 and word not in form)
+    first = next(naming, None)
+    return None if first is None else LETTERS[[first in option for option in words].index(True)]
 
 
 def wrong_letters(prompt: Prompt) -> list[str]:
@@ -208,5 +275,6 @@ LABEL_NOISES: dict[str, type[Noise]] = {
     "symmetric": Symmetric,
     "confusable": Confusable,
     "class_dependent": ClassDependent,
+    "first_named": FirstNamed,
     "unproducible": Unproducible,
 }

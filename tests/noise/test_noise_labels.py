@@ -20,6 +20,7 @@ REQUIRED_FIELDS = {  # kind -> fields besides `rate`
     "symmetric": {},
     "confusable": {},
     "class_dependent": {"to": "A"},
+    "first_named": {},
     "unproducible": {},
 }
 ANSWERS = [Completion(f"<answer>{letter}</answer>") for letter in "ABCD"]
