@@ -150,7 +150,8 @@ def auroc_of_text_reward(
 
 def auroc_of_policy_rewards(pairs: Sequence[Pair], model: str = "nano") -> dict[str, str]:
     """Return the AUROC of rewards that need a policy: the embedded base or another, which is also its own reference."""
-    config = load("nano", [f'model="{model}"'])
+    dtype = "float32" if model == "nano" else "bfloat16"  # a larger model takes too long in float32
+    config = load("nano", [f'model="{model}"', f'train.dtype="{dtype}"'])
     policy = policy_of(config)
     provider = EvidenceProvider(
         mix=RewardMix({name: build("rewards", name) for name in POLICY_REWARDS}, {}),
