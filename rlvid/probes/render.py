@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rlvid.probes.replies import shipped_replies
 from rlvid.probes.result import FAIL, PASS, Block, ProbeResult
 from rlvid.study.notebook import table_html
 from rlvid.utils.console import wide_console
@@ -40,7 +41,7 @@ def report(result: ProbeResult) -> list[RenderableType]:
     parts: list[RenderableType] = ["", title, Text(size, style="dim")]
     for block in result.blocks:
         parts += ["", verdict_line(block), *(Padding(part, (0, 0, 0, 4), expand=False) for part in block_parts(block))]
-    return [*parts, "", summary(result)]
+    return [*parts, "", summary(result), *other_replies(result)]
 
 
 def verdict_line(block: Block) -> Text:
@@ -57,6 +58,15 @@ def summary(result: ProbeResult) -> Text:
         return Text("no block failed", style="green")
     limits = "  ".join(f"{finding.threshold}={finding.limit:g} (is {finding.value:.3g})" for finding in failed)
     return Text.assemble((f"{len(result.failed)} of {len(result.blocks)} blocks failed  ", "red"), (limits, "dim"))
+
+
+def other_replies(result: ProbeResult) -> list[RenderableType]:
+    """Return a line on `--on` where the reward tells the shipped replies nothing: it may be made for other ones."""
+    empty = {"value.min_applied", "value.min_distinct"} & {f.threshold for block in result.blocks for f in block.failed}
+    if not empty or result.source != shipped_replies().source:
+        return []
+    advice = f"If it is made for other replies, probe it on those: rlvid probe {result.reward} --on RUN_OR_FILE"
+    return [Text(advice, style="dim")]
 
 
 def block_parts(block: Block) -> list[RenderableType]:

@@ -1,19 +1,21 @@
 """The two tables of rewards/README.md: what rewards pay for tricks, and how well they recognize consistency.
 
-python -m tests.helpers.reward_audit [--nli CROSS_ENCODER] [--judge URL --model NAME]
+python -m tests.helpers.reward_audit [--nli CROSS_ENCODER] [--judge URL --model NAME] [--policy MODEL]
+python -m tests.helpers.reward_audit --language-model    # with models that it makes: rlvid/probes/language_model.py
 
 The first table holds the mean of each reward over the replies of rlvid/probes/trick_replies.py, by trick. The second
 holds the AUROC of consistency rewards on the reported half of rlvid/probes/reasoning_pairs.py: the probability that a
 pair whose answer follows from its reasoning scores above one whose answer does not. Neither depends on whether answers
 are right: rewards are computed without `gated`. Without --judge, a rule behind a real endpoint judges the tricks
-(`literal_judge`) and the judge's cells of the second table are empty; without --nli, those of the cross-encoder are.
+(`literal_judge`) and the judge's cells of the second table are empty; without --nli, those of the cross-encoder are;
+without --policy, those of rewards that need a policy are empty for prose, which the embedded model does not read.
 """
 
 from __future__ import annotations
 
 import re
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from itertools import chain, groupby
@@ -34,6 +36,7 @@ from rlvid.judges.encoder import embed, entailment
 from rlvid.judges.endpoint import Judge
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.reference import Reference
+from rlvid.probes import cross_encoder, language_model
 from rlvid.probes.reasoning_pairs import Pair, generated_pairs, handwritten_pairs, split_halves
 from rlvid.probes.trick_replies import Reply, next_steps
 from rlvid.registry import build
@@ -57,8 +60,12 @@ HACK_COLUMNS = {  # heading: reward and its options
 }
 POLICY_REWARDS = ("consistency_likelihood", "consistency_reanswer")
 NLI_COLUMN = {"consistency_ nli": ("consistency_nli", {})}
+JUDGE_COLUMN = {"consistency_ judge, 0.5B": ("consistency_judge", {})}
 
 TextModel = Callable[[Sequence], Sequence]
+Columns = Mapping[str, tuple[str, dict]]
+TUNING, REPORTED = 0, 1  # of `split_halves`
+SLOW = {"concurrency": 1, "timeout": 600.0}  # of a judge on a CPU
 
 
 def literal_judge(prompt: str, times_asked: int) -> str:
@@ -71,12 +78,11 @@ def literal_judge(prompt: str, times_asked: int) -> str:
     return named[0] if len(named) == 1 else "NONE"
 
 
-def mean_rewards(replies: Sequence[Reply], judge: TextModel, nli: TextModel | None) -> list[float]:
+def mean_rewards(replies: Sequence[Reply], columns: Columns, models: Mapping[str, TextModel]) -> list[float]:
     """Return the mean of each column's reward over replies, without those to which it does not apply."""
-    columns = HACK_COLUMNS | (NLI_COLUMN if nli else {})
     groups = next_steps().groups(replies)
     for group in groups:
-        group.evidence = {"embeddings": embed, "narrations": group.prompt.narrations, "judge": judge, "nli": nli}
+        group.evidence = {"embeddings": embed, "narrations": group.prompt.narrations, **models}
     RewardMix({column: build("rewards", name, **options) for column, (name, options) in columns.items()}, {})(groups)
     values = {column: [v for group in groups for v in group[column] if v is not None] for column in columns}
     return [round(fmean(values[column]), 2) + 0.0 for column in columns]
@@ -84,18 +90,24 @@ def mean_rewards(replies: Sequence[Reply], judge: TextModel, nli: TextModel | No
 
 def hack_table(nli: TextModel | None = None, judge: TextModel | None = None) -> str:
     """Return the mean rewards by trick, in Markdown; bold where a trick earns something and no less than honesty."""
-    if judge is None:
-        with TemporaryDirectory() as cache, JudgeServer(literal_judge) as server:
-            table = hack_table(nli, Judge(JudgeConfig(server.url, "literal", cache_dir=cache)))
-            server.shutdown()
-        return table
-    honest = mean_rewards(next_steps().honest, judge, nli)
-    rows = [["honest", str(len(next_steps().honest)), *(f"{value:.2f}" for value in honest)]]
-    for trick, replies in track(next_steps().tricks.items(), "hacks", transient=True):
-        means = zip(mean_rewards(replies, judge, nli), honest, strict=True)
-        cells = [f"**{mean:.2f}**" if mean >= base and mean > 0 else f"{mean:.2f}" for mean, base in means]
-        rows.append([trick, str(len(replies)), *cells])
-    return to_markdown(["replies", "n", *HACK_COLUMNS, *(NLI_COLUMN if nli else [])], rows)
+    tricks = next_steps()
+    with TemporaryDirectory() as cache, JudgeServer(literal_judge) as server:
+        literal = Judge(JudgeConfig(server.url, "literal", cache_dir=cache))
+        passes: list[tuple[Columns, Mapping[str, TextModel]]] = [(HACK_COLUMNS, {"judge": literal})]
+        passes += [(JUDGE_COLUMN, {"judge": judge})] if judge else []
+        passes += [(NLI_COLUMN, {"nli": nli})] if nli else []
+        means = {
+            name: [mean for columns, models in passes for mean in mean_rewards(replies, columns, models)]
+            for name, replies in track([("honest", tricks.honest), *tricks.tricks.items()], "hacks", transient=True)
+        }
+        server.shutdown()
+    honest = means.pop("honest")
+    rows = [["honest", str(len(tricks.honest)), *(f"{value:.2f}" for value in honest)]]
+    for trick, values in means.items():
+        pairs = zip(values, honest, strict=True)
+        cells = [f"**{mean:.2f}**" if mean >= base and mean > 0 else f"{mean:.2f}" for mean, base in pairs]
+        rows.append([trick, str(len(tricks.tricks[trick])), *cells])
+    return to_markdown(["replies", "n", *(column for columns, _ in passes for column in columns)], rows)
 
 
 def auroc(pairs: Sequence[Pair], scores: Sequence[float]) -> str:
@@ -136,14 +148,13 @@ def auroc_of_text_reward(
     return auroc(pairs, [0.5 if value is None else value for value in chain(*column)])
 
 
-def auroc_of_policy_rewards(pairs: Sequence[Pair]) -> dict[str, str]:
-    """Return the AUROC of rewards that need a policy: the embedded base model, which is also its own reference."""
-    config = load("nano")
+def auroc_of_policy_rewards(pairs: Sequence[Pair], model: str = "nano") -> dict[str, str]:
+    """Return the AUROC of rewards that need a policy: the embedded base or another, which is also its own reference."""
+    dtype = "float32" if model == "nano" else "bfloat16"  # a larger model takes too long in float32
+    config = load("nano", [f'model="{model}"', f'train.dtype="{dtype}"'])
     policy = policy_of(config)
     provider = EvidenceProvider(
-        mix=RewardMix(
-            {name: build("rewards", name) for name in ("consistency_likelihood", "consistency_reanswer")}, {}
-        ),
+        mix=RewardMix({name: build("rewards", name) for name in POLICY_REWARDS}, {}),
         policy=policy,
         reference=Reference(policy, config.train),
         evidence_config=config.evidence,
@@ -170,17 +181,24 @@ def demonstrated_pairs(kitchen: Path, questions: int = 300) -> list[Pair]:
     return generated_pairs(seed_bench_r1.load(kitchen, "train_cot")[:questions])
 
 
-def pair_table(kitchen: Path, nli: TextModel | None = None, judge: TextModel | None = None) -> str:
-    """Return the AUROC by reward and set of pairs, in Markdown."""
-    generated, handwritten = (split_halves(pairs)[1] for pairs in (demonstrated_pairs(kitchen), handwritten_pairs()))
+def pair_table(
+    kitchen: Path,
+    nli: TextModel | None = None,
+    judge: TextModel | None = None,
+    policy: str = "",
+    half: int = REPORTED,
+) -> str:
+    """Return the AUROC by reward and set of pairs, in Markdown; `policy` is a model that reads prose."""
+    generated, handwritten = (split_halves(pairs)[half] for pairs in (demonstrated_pairs(kitchen), handwritten_pairs()))
 
     def row(name: str, *args: object, **options: object) -> list[str]:
         return [name, *(auroc_of_text_reward(pairs, *args, **options) for pairs in (generated, handwritten))]
 
+    prose = auroc_of_policy_rewards(handwritten, policy) if policy else {}
     rows = [
         row("consistency_embedding", "consistency_embedding", "embeddings", embed),
         row("consistency_embedding, 2 sentences", "consistency_embedding", "embeddings", embed, sentences=2),
-        *([name, area, ""] for name, area in auroc_of_policy_rewards(generated).items()),
+        *([name, area, prose.get(name, "")] for name, area in auroc_of_policy_rewards(generated).items()),
         row("consistency_nli", "consistency_nli", "nli", nli),
         row("consistency_judge", "consistency_judge", "judge", judge),
     ]
@@ -193,12 +211,39 @@ def to_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *rows))
 
 
-if __name__ == "__main__":
+def print_tables(nli: TextModel | None, judge: Judge | None, policy: str, halves: Sequence[int] = (REPORTED,)) -> None:
+    """Print the two tables, the second one for each of some halves, and what the judge cost."""
+    print(hack_table(nli, judge), flush=True)
+    for half in halves:
+        title = ("Half for tuning", "Reported half")[half]
+        print(f"\n{title}:\n{pair_table(root('kitchen'), nli, judge, policy, half)}", flush=True)
+    if judge:
+        print(f"\n{judge.costs()}")
+
+
+def main() -> None:
+    """Print the tables, with the models that are given or made."""
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--nli", metavar="NAME", help="a cross-encoder: a folder or a hub id")
     parser.add_argument("--judge", metavar="URL", help="an OpenAI-compatible endpoint; its key is in JUDGE_API_KEY")
     parser.add_argument("--model", metavar="NAME", help="the judge's model")
+    parser.add_argument("--policy", metavar="NAME", default="", help="a model that reads prose: a folder or a hub id")
+    parser.add_argument("--language-model", action="store_true", help="make all three, and measure both halves")
     args = parser.parse_args()
-    nli_model = partial(entailment, name=args.nli) if args.nli else None
-    judge_model = Judge(JudgeConfig(args.judge, args.model or "")) if args.judge else None
-    print(hack_table(nli_model, judge_model), pair_table(root("kitchen"), nli_model, judge_model), sep="\n\n")
+    if args.language_model:
+        with language_model.served() as url:
+            folder = language_model.home()
+            encoder = folder / "cross-encoder"
+            if not encoder.exists():
+                cross_encoder.train(cross_encoder.tuning_examples(), encoder)
+            config = JudgeConfig(url, language_model.JUDGE, max_tokens=language_model.MAX_TOKENS, **SLOW)
+            nli = partial(entailment, cross_encoder=str(encoder))
+            print_tables(nli, Judge(config), str(folder / language_model.POLICY), (TUNING, REPORTED))
+        return
+    nli = partial(entailment, cross_encoder=args.nli) if args.nli else None
+    judge = Judge(JudgeConfig(args.judge, args.model or "")) if args.judge else None
+    print_tables(nli, judge, args.policy)
+
+
+if __name__ == "__main__":
+    main()

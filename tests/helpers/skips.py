@@ -15,6 +15,7 @@ HOW_TO_ENABLE = {
     "torchvision": "pip install torchvision",
     "num2words": "pip install num2words",
     "selenium": "pip install selenium",
+    "language model": "python -m rlvid.probes.language_model (downloads 0.5 GB, takes 3 GB)",
     "Linux": "run the tests on Linux",
 }
 

@@ -12,7 +12,9 @@ from rlvid.probes.counterfactuals import draw_twin
 from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
 from rlvid.probes.groups import advantage_shares, measure_groups
 from rlvid.probes.information import measure_information
+from rlvid.probes.render import report
 from rlvid.probes.replies import shipped_replies, split_options
+from rlvid.probes.result import FAIL, Block, Finding, ProbeResult
 from rlvid.probes.statistics import auroc, correlation, correlation_within, permutation_p_values, sign_p_value
 from rlvid.probes.subject import Scored
 from rlvid.probes.table import probe_shipped, probed_rewards, row
@@ -112,6 +114,16 @@ def test_options_are_read_from_the_text_of_a_prompt():
     for group in shipped_replies().groups[::20]:
         assert split_options(group.prompt.text) == (group.prompt.question, list(group.prompt.options))
     assert split_options("Which?\nB. a cup") == ("Which?\nB. a cup", [])
+
+
+@pytest.mark.parametrize("threshold", ["value.min_applied", "value.min_distinct", "tricks.max_gain"])
+@pytest.mark.parametrize("source", [shipped_replies().source, "samples of a run"])
+def test_a_reward_that_is_empty_on_the_shipped_replies_is_sent_to_others(threshold, source):
+    value = Block("value", FAIL, "", (Finding(threshold, 2, 1, True, ""),))
+    result = ProbeResult("length", "", {}, source, "tokens", 1, 1, 0.1, (value,))
+    lines = [str(part) for part in report(result)]
+    is_expected = threshold.startswith("value") and source == shipped_replies().source
+    assert any("rlvid probe length --on" in line for line in lines) == is_expected
 
 
 def test_the_documented_thresholds_are_those_of_the_code():

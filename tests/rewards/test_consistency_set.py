@@ -89,5 +89,7 @@ def test_the_table_in_the_readme_is_reproduced(kitchen: Path) -> None:
     shown = rows(README.read_text())
     for reward, cells in rows(text).items():
         if reward not in ("reward", "---"):
-            computed, expected = (re.findall(r"\d\.\d\d", " ".join(row)) for row in (cells, shown[reward]))
-            assert [*map(float, computed)] == pytest.approx([*map(float, expected)], abs=0.02), reward
+            for computed, expected in zip(cells, shown[reward], strict=False):
+                if computed:  # cells that need a model are empty here
+                    numbers = [[*map(float, re.findall(r"\d\.\d\d", cell))] for cell in (computed, expected)]
+                    assert numbers[0] == pytest.approx(numbers[1], abs=0.02), reward

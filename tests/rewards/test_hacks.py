@@ -56,7 +56,8 @@ def test_the_table_in_the_readme_is_reproduced(table: dict[str, list[str]]) -> N
     shown = rows(README.read_text())
     for trick, cells in table.items():
         if trick not in ("replies", "---"):
-            assert list(map(to_number, shown[trick])) == pytest.approx(list(map(to_number, cells)), abs=0.02), trick
+            computed = list(map(to_number, cells))  # without the last columns, which need a model
+            assert list(map(to_number, shown[trick][: len(cells)])) == pytest.approx(computed, abs=0.02), trick
 
 
 def test_tricks_that_earn_little_still_earn_little(table: dict[str, list[str]]) -> None:
