@@ -36,7 +36,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import embedding, scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
@@ -79,13 +79,13 @@ def packed_hidden_states(
         use_cache=False,
     ).last_hidden_state  # (rows, L, hidden)
 
-    rows, columns = [], []
+    columns: list[int] = []  # among the columns of all rows, row after row
     for row, (prompt, group) in enumerate(zip(prompts, completions, strict=True)):
-        predicting = _predicting_columns(len(prompt.input_ids), group)
-        rows += [row] * len(predicting)
-        columns += predicting
-    row, column = torch.tensor([rows, columns], device=device)
-    return hidden[row, column], torch.cat(tokens)
+        first = row * hidden.shape[1]
+        columns += [first + column for column in _predicting_columns(len(prompt.input_ids), group)]
+    # A prompt's last column occurs once for each completion. The backward pass of `hidden[columns]` would add up their
+    # gradients with atomic operations, in an order that changes from run to run; that of an embedding keeps the order.
+    return embedding(torch.tensor(columns, device=device), hidden.flatten(0, 1)), torch.cat(tokens)
 
 
 def _position_ids(prompt: ModelInputs, completions: Sequence[Sequence[int]]) -> Tensor:
