@@ -193,7 +193,7 @@ class FirstNamed(LabelNoise):
         return self.rate * (num_options - 1) / num_options
 
     def youden_j(self, num_options: int = 4) -> float:
-        """1 - rate: right answers are not paid in a share rate (C - 1) / C of the samples. 1 where these are left out."""
+        """1 - rate, since right answers are not paid in rate (C - 1) / C of the samples; 1 where these are left out."""
         return 1.0 if self.drop_suspects else super().youden_j(num_options)
 
 

@@ -114,9 +114,7 @@ GRID = Grid(name="small", question="?", seeds=(0,), control="sft", arms={{"sft":
     written = [path.name for path in (tmp_path / "runs").rglob("*/eval/**/*.jsonl")]
     assert written == ["dev.jsonl"] * 2
     table = tomllib.loads((tmp_path / "tuned" / "small-nano.toml").read_text())
-    assert table["questions"] == 3 and table["command"].startswith(
-        f"rlvid tune {script} --set data=kitchen/small"
-    )
+    assert table["questions"] == 3 and table["command"].startswith(f"rlvid tune {script} --set data=kitchen/small")
     assert "chosen" in capsys.readouterr().out
 
 
