@@ -32,7 +32,7 @@ class VideoKTR(GRPO):
     """
 
     share: float = 0.2
-    criteria: tuple[str, ...] = CRITERIA
+    criteria: tuple[str, ...] = ("visual", "temporal", "entropy")
     selection: str = "top"  # or "random"
     absolute: bool = False
     visual_view: str = "blank"
