@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -115,7 +116,7 @@ def write_clip(path: Path, seed: int) -> Path:
 def time_variants(variants: Variants, repeats: int) -> dict[str, list[float]]:
     """Run the variants in turn, `repeats` times after one turn to warm up; returns the seconds of each."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
-    with Progress(transient=True) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("bench", total=len(variants) * (repeats + 1))
         for turn in range(repeats + 1):
             for name, run in variants.items():

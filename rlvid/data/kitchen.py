@@ -24,6 +24,7 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image
+from rich.console import Console
 from rich.progress import Progress
 
 from rlvid.answer import LETTERS, format_question
@@ -155,7 +156,7 @@ def write(folder: Path, seed: int = 0, counts: dict[str, int] | None = None, var
     folder = Path(folder)
     check_empty(folder)
     lines: dict[str, list[str]] = {split: [] for split in FILES}
-    with Progress(transient=True) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         for level, count in progress.track((COUNTS | (counts or {})).items(), description="kitchen"):
             for sample in progress.track(_draw_level(level, count, seed, variant), total=count, description=level):
                 _write_media(sample, folder)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import Progress
 
 from rlvid.data import kitchen_view as view
@@ -61,7 +62,7 @@ def write(folder: Path, seed: int = 0, films: int = FILMS) -> None:
     for name in ("videos", "subtitles"):
         (folder / name).mkdir(parents=True)
     records = []
-    with Progress(transient=True) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         plan = [(group, number) for group in LENGTHS for number in range(films)]
         for group, number in progress.track(plan, description="films"):
             records += _write_film(folder, np.random.default_rng([seed, group, number]), group, number)

@@ -275,4 +275,4 @@ def test_rewards_for_texts_spans_and_boxes_are_trained_on(kitchen, tmp_path, cap
 
 def test_a_warning_before_training_names_a_reward_that_never_applies(kitchen, tmp_path, capsys):
     train(tmp_path / "run", *TINY, "rewards.grounding_tiou=1", "rewards.open_ended=0", "eval.splits=[]")
-    assert "'grounding_tiou' applies to none of the 1200 samples" in " ".join(capsys.readouterr().err.split())
+    assert "'grounding_tiou' applies to none of the 120 samples" in " ".join(capsys.readouterr().err.split())
