@@ -9,7 +9,7 @@ from rlvid.api.listing import list_names
 from rlvid.api.parity_table import parity
 from rlvid.api.probing import probe
 from rlvid.api.runs import check_config, estimate_memory, evaluate, evaluation_folder, export, run_folder, train
-from rlvid.api.studies import attention, audit, compare, grid, report, tune, watch
+from rlvid.api.studies import attention, audit, compare, credit, grid, report, tune, watch
 
 __all__ = [
     "BENCHES",
@@ -18,6 +18,7 @@ __all__ = [
     "check_config",
     "check_data",
     "compare",
+    "credit",
     "download_data",
     "estimate_memory",
     "evaluate",

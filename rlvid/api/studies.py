@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlvid.grids import Grid
     from rlvid.study.cases import QuestionPair
     from rlvid.study.report import Report
+    from rlvid.study.token_credit import TokenCredit
 
 
 def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
@@ -184,6 +185,31 @@ def compare(
     selected = select_questions(pairs, chosen, as_list(levels), as_list(domains), as_list(where))
     Console().print("", render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit, chosen))
     return selected
+
+
+def credit(run: str | Path, sample: str = "", step: int = 0, html: str | Path | None = None) -> list[TokenCredit]:
+    """Print what each token of a training step's completions depended on, and the credit that it got.
+
+    Args:
+        run: a run folder.
+        sample: the id of a prompt of the step; "" is the first one whose completions earned different rewards.
+        step: of the run; 0 is the last one.
+        html: also write the coloured text there, as a page.
+
+    Returns:
+        The completions of the prompt, see `rlvid.study.token_credit`.
+    """
+    from rich.console import Console
+
+    from rlvid.study.token_credit import render, token_credit
+
+    completions = token_credit(Path(run), sample, step)
+    console = Console(record=html is not None)
+    console.print("", render(completions))
+    if html is not None:
+        console.save_html(str(html))
+        console.print(f"page: {html}")
+    return completions
 
 
 def attention(

@@ -100,6 +100,11 @@ def attention(args: argparse.Namespace) -> None:
     api.attention(args.runs, args.sample, args.of, args.layers, args.heads, args.out)
 
 
+def credit(args: argparse.Namespace) -> None:
+    """Print a training step's completions coloured by what each token depended on and by its credit."""
+    api.credit(args.run, args.sample, args.step, args.html)
+
+
 def export(args: argparse.Namespace) -> None:
     """Write a Hugging Face folder."""
     api.export(args.run, args.folder)

@@ -164,6 +164,14 @@ def _attention(group: Any) -> None:
     one.add_argument("--out", metavar="DIR", help="(default: RUN/attention/ID)")
 
 
+def _credit(group: Any) -> None:
+    one = _add(group, "credit", commands.credit, "print what each token of a step depended on, and the credit it got")
+    one.add_argument("run", help="a run folder with training steps")
+    one.add_argument("--sample", default="", help="a prompt's id (default: the first one with differing rewards)")
+    one.add_argument("--step", type=int, default=0, help="of the run (default: the last one)")
+    one.add_argument("--html", metavar="FILE", help="also write a page")
+
+
 def _export(group: Any) -> None:
     one = _add(group, "export", commands.export, "write the last checkpoint as a Hugging Face folder, LoRA merged")
     one.add_argument("run", help="a run folder, a checkpoint, or an adapter")
@@ -252,6 +260,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "audit": _audit,
     "compare": _compare,
     "attention": _attention,
+    "credit": _credit,
     "export": _export,
     "config": _config,
     "data": _data,
