@@ -121,8 +121,8 @@ class Group:
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        own = {"options": self.prompt.options, "protocol": self.prompt.protocol}
-        self.completions = [replace(completion, **own) for completion in self.completions]
+        options, protocol = self.prompt.options, self.prompt.protocol
+        self.completions = [replace(one, options=options, protocol=protocol) for one in self.completions]
 
     def __iter__(self) -> Iterator[Completion]:
         return iter(self.completions)

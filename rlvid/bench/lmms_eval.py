@@ -51,7 +51,7 @@ NUMBER_REPLIES = (  # the right number is 10
 )
 CHOICES = {"choice_a": "open tap", "choice_b": "wash pan", "choice_c": "cut onion", "choice_d": "dry hands"}
 TEXTS = list(CHOICES.values())
-MADE = {  # task of lmms-eval -> map of fields, record
+MADE: dict[str, tuple[str, dict[str, Any]]] = {  # task of lmms-eval -> map of fields, record
     "videomme": ("video_mme", {"videoID": "v", "question_id": "1", "duration": "short", "domain": "Knowledge"}),
     "mvbench": ("mvbench", {"video": "v.mp4", "candidates": TEXTS, "answer": "wash pan"}),
     "tempcompass": ("tempcompass", {"video_id": "v", "dim": "action", "answer": "B. wash pan"}),

@@ -56,12 +56,12 @@ def main() -> None:
         how.append("judge")
         return "", 0.0
 
-    random.choice = draw
+    vars(random)["choice"] = draw
     results = []
     for task, record, reply in json.load(sys.stdin):
         module = importlib.import_module(f"lmms_eval.tasks.{task}.utils")
         if hasattr(module, "get_eval_result"):
-            module.get_eval_result = ask
+            vars(module)["get_eval_result"] = ask
         how.clear()
         process = getattr(module, FUNCTIONS.get(task, f"{task}_process_results"))
         out = process(dict(record), [strip(reply, tags)])
