@@ -50,9 +50,8 @@ def test_runs_under_one_protocol_are_reported_with_its_name_and_others_refused(r
     assert main(["report", str(runs / "a"), "--no-plots"]) == 0
     assert "1 of 1 runs done, protocol rlvid" in capsys.readouterr().out
     assert main(["report", str(runs / "c"), "--no-plots"]) == 0
-    assert "protocol video_r1 with video.resized_height=56, video.resized_width=56" in " ".join(
-        capsys.readouterr().out.split()
-    )
+    changed = "eval.max_completion_length=24, video.resized_height=56, video.resized_width=56"
+    assert f"protocol video_r1 with {changed}" in " ".join(capsys.readouterr().out.split())
     for command in (["report", str(runs), "--no-plots"], ["compare", str(runs / "a"), str(runs / "b")]):
         assert main(command) == 2
         [line] = capsys.readouterr().err.splitlines()
