@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from math import copysign, inf
 from struct import pack, unpack
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -105,15 +106,18 @@ def mean_relative_accuracy(number: float, gold: float, inequality: str = "<=") -
     if inequality == "<":
         error = _single(_single(abs(_single(number) - _single(gold))) / _single(abs(_single(gold)) + _single(1e-8)))
         return sum(error < _single(1 - _single(0.5 + 0.05 * i)) for i in range(10)) / 10
-    if gold == 0:  # lmms-eval divides by zero: an infinite error, or no number
-        return 0.0
+    if gold == 0:  # lmms-eval divides by zero here
+        return float(number == 0)
     error = abs(number - gold) / abs(gold)
     return sum(error <= 1 - (i * ((0.95 - 0.5) / 9) + 0.5) for i in range(10)) / 10
 
 
 def _single(value: float) -> float:
-    """Return a number rounded to single precision."""
-    return float(unpack("f", pack("f", value))[0])
+    """Return a number rounded to single precision; one that is too large for it is infinite."""
+    try:
+        return float(unpack("f", pack("f", value))[0])
+    except OverflowError:
+        return copysign(inf, value)
 
 
 def _names(answer: str, letter: str, option: str) -> bool:

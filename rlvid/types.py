@@ -122,7 +122,7 @@ class Group:
 
     def __post_init__(self) -> None:
         options, protocol = self.prompt.options, self.prompt.protocol
-        self.completions = [replace(completion, options=options, protocol=protocol) for completion in self.completions]
+        self.completions = [replace(one, options=options, protocol=protocol) for one in self.completions]
 
     def __iter__(self) -> Iterator[Completion]:
         return iter(self.completions)

@@ -115,7 +115,8 @@ def _paths_of_run(run: Path) -> list[str]:
     changes = []
     for key in PATHS:
         value = _get(table, key)
-        if isinstance(value, str) and _is_only_there(value, started_in):
+        is_name = key == "eval.protocol" and not str(value).endswith(".toml")
+        if isinstance(value, str) and not is_name and _is_only_there(value, started_in):
             changes.append(_assignment(key, str(started_in / value)))
     transfer = [str(started_in / name) if _is_only_there(name, started_in) else name for name in _transfer(table)]
     return changes + ([_assignment("eval.transfer", transfer)] if transfer != _transfer(table) else [])

@@ -19,6 +19,8 @@ from rlvid.registry import check_name, complete_fields
 
 # The altered views of a clip, made by rlvid/video/views.py.
 VIEW_NAMES = ("shuffled", "reversed", "blank", "image_only", "text_only", "patches", "noise")
+# Lines of keys that were added after the first runs. With these defaults a config keeps the id that it had before.
+LATER_DEFAULTS = ('protocol = "rlvid"\n', "max_completion_length = 0\n")
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,8 @@ class Config:
         if preferences := self.algorithm.fields.get("preferences"):
             paths.append(Path(preferences))
         digests = [file_digest(path) for path in paths]
-        return hashlib.sha256("".join([self.to_toml(), *digests]).encode()).hexdigest()[:12]
+        text = "".join(line for line in self.to_toml().splitlines(keepends=True) if line not in LATER_DEFAULTS)
+        return hashlib.sha256("".join([text, *digests]).encode()).hexdigest()[:12]
 
     def to_toml(self) -> str:
         """Return the config as TOML with every field of every plug-in; `load` reads it back to a Config of equal id.

@@ -16,9 +16,18 @@ if TYPE_CHECKING:
 
 
 def check_models(cells: Sequence[Cell]) -> None:
-    """Raise UserError if a cell's model is one that should come with rlvid and does not; otherwise every cell fails."""
-    for model in dict.fromkeys(load(cell.preset, cell.overrides).model for cell in cells):
+    """Raise UserError for cells that cannot run or could not be compared, before any of them is started.
+
+    Those are cells with a model that should come with rlvid and does not, and cells under different protocols.
+    """
+    configs = [load(cell.preset, cell.overrides) for cell in cells]
+    for model in dict.fromkeys(config.model for config in configs):
         model_path(model)
+    if len(protocols := list(dict.fromkeys(config.eval.protocol for config in configs))) > 1:
+        raise UserError(
+            f"eval.protocol: cells of one grid are evaluated under {' and '.join(protocols)}: their figures could "
+            "not be compared; set one for all"
+        )
 
 
 def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:

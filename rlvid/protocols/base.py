@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli_w
 
-from rlvid.answer import LETTERS, format_question, parse_number
+from rlvid.answer import LETTERS, format_question, mean_relative_accuracy, parse_number
 from rlvid.errors import UserError
 from rlvid.protocols.extraction import EXTRACTIONS, extract, number_of
 
@@ -97,8 +97,6 @@ class Protocol:
         "regression" is scored by the mean relative accuracy; "numerical" by equality to two decimals, where both
         numbers or neither must have a decimal point, as in Video-R1.
         """
-        from rlvid.answer import mean_relative_accuracy
-
         text = number_of(self.number, reply)
         number, true = parse_number(text or ""), parse_number(gold)
         if number is None or true is None:
@@ -126,7 +124,7 @@ class Protocol:
         return tomli_w.dumps(table, multiline_strings=True)
 
 
-def check(protocol: Protocol) -> Protocol:
+def check_protocol(protocol: Protocol) -> Protocol:
     """Return a protocol. Raises UserError for a value that does not exist."""
     allowed = {
         "extraction": tuple(EXTRACTIONS),

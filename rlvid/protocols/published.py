@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rlvid.protocols.base import DEFAULT, Protocol, check
+from rlvid.protocols.base import DEFAULT, Protocol, check_protocol
 
 TOKEN = 28 * 28  # pixels of a visual token of Qwen2-VL
 LMMS_EVAL = "lmms-eval 0.7.3"
@@ -207,4 +207,4 @@ _ALL = (
         "lmms-eval words EgoPlan's question anew, with an image that it does not pass; ours is the benchmark's own",
     ),
 )
-PROTOCOLS: dict[str, Protocol] = {protocol.name: check(protocol) for protocol in _ALL}
+PROTOCOLS: dict[str, Protocol] = {protocol.name: check_protocol(protocol) for protocol in _ALL}

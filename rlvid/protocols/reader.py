@@ -10,7 +10,7 @@ from typing import Any
 import tomli_w
 
 from rlvid.errors import UserError
-from rlvid.protocols.base import DEFAULT, Protocol, check
+from rlvid.protocols.base import DEFAULT, Protocol, check_protocol
 from rlvid.protocols.published import PROTOCOLS
 from rlvid.utils.text import suggest
 
@@ -71,7 +71,7 @@ def _read(file: Path, name: str | None) -> Protocol:
     for key in table:
         if key not in TEXTS:
             raise UserError(f"{file}: unknown key {key!r}.{suggest(key, (*TEXTS, *SECTIONS, 'prompt'))}")
-    return check(Protocol(prompt=prompt, **fields, **table))
+    return check_protocol(Protocol(prompt=prompt, **fields, **table))
 
 
 def _settings(sections: Mapping[str, Any], file: Path) -> dict[str, Any]:

@@ -144,6 +144,10 @@ class Study:
                 problems.append(f"{level} left out: {shared} of the {len(questions)} questions of other runs answered")
             elif unread := sum("unread" in row for row in answers.values()):
                 problems.append(f"{level}: {unread} clips could not be read and count as wrong; see skipped.jsonl")
+            elif excluded := sum("excluded" in row for row in answers.values()):
+                problems.append(
+                    f"{level}: {excluded} questions outside of the protocol's denominator count as wrong here"
+                )
         return problems
 
     def _reference_answers(self, level: str) -> Mapping[str, Row]:

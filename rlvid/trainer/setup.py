@@ -28,6 +28,7 @@ from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
 from rlvid.policy.parity import probes, require_parity
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import SAMPLERS
+from rlvid.protocols import load_protocol
 from rlvid.registry import embedded_models
 from rlvid.reward import RewardMix
 from rlvid.trainer import checkpoint
@@ -157,6 +158,10 @@ class TrainerSetup:
         if config.model in embedded_models() and config.data not in EMBEDDED:
             self.display.warn(
                 f"the model {config.model} knows the embedded kitchen and nothing else: on {config.data} it guesses"
+            )
+        if config.train.max_steps and load_protocol(config.eval.protocol).prompt:
+            self.display.warn(
+                f"training words its questions as SEED-Bench-R1 does, evaluation as {config.eval.protocol} does"
             )
         self.prompts = self._training_prompts() if config.train.max_steps else []
         self.levels: Mapping[str, Sequence[Prompt]] = held_out_prompts(

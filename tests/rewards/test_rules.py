@@ -6,6 +6,8 @@ import pytest
 from rewards.consistency_rule import ConsistencyRule, named_options
 from rewards.grounding_moves import GroundingMoves
 from rlvid.data import kitchen_world as world
+from rlvid.errors import UserError
+from rlvid.scoring import score
 from rlvid.types import Completion, Group, Prompt
 
 pytestmark = pytest.mark.fast
@@ -85,3 +87,20 @@ def test_every_demonstration_of_the_kitchen_has_all_of_both() -> None:
         completion = Completion(f"<think>{scene.reasoning}</think><answer>{scene.answer}</answer>")
         assert score_moves(completion, prompt) == (1 if scene.filmed else None), scene
         assert ConsistencyRule(gated=False).agreement([Group(prompt, [completion])]) == [[1]], scene
+
+
+def test_the_mean_relative_accuracy_pays_for_near_misses():
+    prompt = Prompt("q", "How many chairs?", answer="10")
+    replies = ["<answer>10</answer>", "<think>3 or 4</think><answer>7.5</answer>", "<answer>10 chairs</answer>", "10"]
+    assert score("mra", prompt, replies) == [1.0, 0.6, 0.0, 0.0]
+    assert score("mra", prompt, replies, inequality="<") == [1.0, 0.5, 0.0, 0.0]
+    assert score("mra", Prompt("q", "Who?", answer="the cook"), replies) == [None] * 4
+    assert score("mra", Prompt("q", "Which?", ("10", "20"), "A"), replies) == [None] * 4
+    assert score("mra", Prompt("q", "How warm?", answer="0"), ["<answer>0</answer>", "<answer>1</answer>"]) == [
+        1.0,
+        0.0,
+    ]
+    huge = ["<answer>1e99</answer>", "<answer>-1e999</answer>"]
+    assert score("mra", prompt, huge) == score("mra", prompt, huge, inequality="<") == [0.0, 0.0]
+    with pytest.raises(UserError, match='inequality must be "<" or "<="'):
+        score("mra", prompt, replies, inequality=">")
