@@ -120,7 +120,9 @@ def list_conditions() -> list[Description]:
     for condition in CONDITIONS.values():
         text = condition.purpose + (f". Base: {condition.figures}" if condition.figures else "")
         fields = {key: PluginField("", getattr(condition, key)) for key in ("model", "data")}
-        usage = f"rlvid train nano model={condition.model} data={condition.data}"
+        usage = " ".join(
+            ("rlvid train nano", f"model={condition.model}", f"data={condition.data}", *condition.overrides)
+        )
         command = f"Pretraining: python -m rlvid.nano.model OUT --condition {condition.name} --seed 0"
         if condition.figures:
             command = f"Figures are on L1 / L2 / L3. {command}"

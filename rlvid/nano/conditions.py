@@ -3,16 +3,18 @@
 A condition is for an experiment what a model organism is for a drug: in it, an effect is there to be found. Each names
 a base model, `model`, and a benchmark, `data`, as a config does. `rlvid list conditions` shows them.
 
-    plain     the model "nano": reasons consistently, so a reward for consistency has little to improve
-    loose     the model "nano/loose": answers follow from what was seen, the conclusions of thoughts often do not
-    glancing  the world "kitchen/skewed": a habit pays in training and on L1; the model "nano/glancing" has it
+    plain        the model "nano": reasons consistently, so a reward for consistency has little to improve
+    loose        the model "nano/loose": answers follow from what was seen, the conclusions of thoughts often do not
+    glancing     the world "kitchen/skewed": a habit pays in training and on L1; the model "nano/glancing" has it
+    hard_labels  the same model in the world "kitchen", where only wrong labels pay the habit
 
-Each base is pretrained by `python -m rlvid.nano.model OUT --condition NAME --seed SEED`.
+A condition may set further keys of a config, its `overrides`. Each base is pretrained by
+`python -m rlvid.nano.model OUT --condition NAME --seed SEED`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Condition:
         purpose: what it is for, in one line.
         model: the config's `model`.
         data: the config's `data`.
+        overrides: further config keys, as on the command line: "noise.kind=first_named".
         steps: of pretraining.
         world: of the lessons, one of `rlvid.data.kitchen.WORLDS`.
         wrong_conclusions: the share of lessons whose thought ends in a wrong conclusion before the right answer.
@@ -38,6 +41,7 @@ class Condition:
     purpose: str
     model: str
     data: str = "kitchen"
+    overrides: tuple[str, ...] = ()
     steps: int = 380
     world: str = ""
     wrong_conclusions: float = 0.0
@@ -81,4 +85,13 @@ GLANCING = Condition(
     accuracy=(69.2, 27.5, 27.5),
     consistency=(94.8, 93.8, 90.8),
 )
-CONDITIONS = {condition.name: condition for condition in (PLAIN, LOOSE, GLANCING)}
+HARD_LABELS = replace(
+    GLANCING,
+    name="hard_labels",
+    purpose="corrections for wrong labels: 30 % are wrong, and all of these pay the habit",
+    data="kitchen",
+    overrides=("noise.kind=first_named", "noise.rate=0.4"),
+    accuracy=(27.5, 27.5, 27.5),
+    consistency=(93.0, 93.8, 90.8),
+)
+CONDITIONS = {condition.name: condition for condition in (PLAIN, LOOSE, GLANCING, HARD_LABELS)}

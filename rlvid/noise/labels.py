@@ -162,7 +162,7 @@ class FirstNamed(LabelNoise):
     stays where this option is right, or where the question names none (`first_named`). Ours.
 
     `drop_suspects` leaves out every sample whose label is then the option named first, right or wrong: a filter that
-    knows the rule, and no label.
+    knows the rule, and no label, as adversarial filters leave out what a shortcut predicts (arXiv:2002.04108).
 
     J = 1 - rate for any number of options, if the option named first is right as often as any other.
     """
@@ -193,7 +193,7 @@ class FirstNamed(LabelNoise):
         return self.rate * (num_options - 1) / num_options
 
     def youden_j(self, num_options: int = 4) -> float:
-        """1 - rate, since right answers are not paid in rate (C - 1) / C of the samples; 1 where these are left out."""
+        """1 - rate: a share rate (C - 1) / C of right answers is not paid. With `drop` or `drop_suspects` J is 1."""
         return 1.0 if self.drop_suspects else super().youden_j(num_options)
 
 

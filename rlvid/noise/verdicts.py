@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rlvid.errors import UserError
 from rlvid.noise.base import Noise, check_rates
+from rlvid.noise.labels import first_named
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.hashing import uniform_hash
 
@@ -66,11 +67,16 @@ class Verifier(VerdictNoise):
 
     For verdicts of 0 and 1. By default the same text always gets the same verdict, which the policy can exploit; with
     `fresh` the errors average out. J = 1 - false_positives - false_negatives.
+
+    With `first_named` only wrong answers with the option that the question names first are paid: the rule of the label
+    noise of this name, by which errors do not average out, `fresh` or not. Other wrong answers are not paid, so that
+    J = 1 - false_positives / C - false_negatives for C options, if wrong answers are even over the options.
     """
 
     false_positives: float = 0.0
     false_negatives: float = 0.0
     fresh: bool = False
+    first_named: bool = False
 
     def __post_init__(self) -> None:
         check_rates(false_positives=self.false_positives, false_negatives=self.false_negatives)
@@ -79,11 +85,18 @@ class Verifier(VerdictNoise):
         draw = [step] if self.fresh else []
         u = uniform_hash(self.seed, "verifier", prompt.id, *draw, completion.text)
         error_rate = self.false_negatives if value > 0.5 else self.false_positives
-        return 1 - value if u < error_rate else value
+        if u >= error_rate or (value <= 0.5 and not self.can_be_paid(prompt, completion)):
+            return value
+        return 1 - value
+
+    def can_be_paid(self, prompt: Prompt, completion: Completion) -> bool:
+        """Whether a wrong answer can be paid: every one, or with `first_named` that of the option named first."""
+        return not self.first_named or (completion.answer is not None and completion.answer == first_named(prompt))
 
     def youden_j(self, num_options: int = 4) -> float:
         """How much more often right answers are paid than wrong ones."""
-        return 1 - self.false_positives - self.false_negatives
+        paid = 1 / num_options if self.first_named else 1.0  # the share of wrong answers that can be paid
+        return 1 - self.false_positives * paid - self.false_negatives
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rlvid.data.benchmark import EMBEDDED
 from rlvid.data.kitchen import WORLDS, Sample, draw_sample, write
 from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.errors import UserError
-from rlvid.nano.conditions import CONDITIONS, GLANCING, LOOSE, PLAIN
+from rlvid.nano.conditions import CONDITIONS, GLANCING, HARD_LABELS, LOOSE, PLAIN
 from rlvid.nano.lessons import (
     SEED_OFFSET,
     draw_conclusion,
@@ -23,6 +23,7 @@ from rlvid.nano.lessons import (
     lookup_lesson,
     question_lesson,
 )
+from rlvid.noise.apply import build_noise
 from rlvid.policy.model import Policy
 from rlvid.policy.sampler import Sampler
 from rlvid.registry import NANO_CHECKPOINT, embedded_models, model_path
@@ -114,6 +115,9 @@ def test_every_condition_names_an_embedded_world() -> None:
     assert {condition.data for condition in CONDITIONS.values()} <= {*EMBEDDED}
     assert (PLAIN.model, PLAIN.data) == ("nano", "kitchen")
     assert GLANCING.world == "skewed"
+    assert (HARD_LABELS.model, HARD_LABELS.data, HARD_LABELS.habit) == (GLANCING.model, "kitchen", GLANCING.habit)
+    noise = build_noise(load("nano", HARD_LABELS.overrides).noise)
+    assert (noise.flip_rate(4), noise.errs_for_whole_groups) == (pytest.approx(0.3), True)
     assert [row.name for row in list_names("conditions")] == [*CONDITIONS]
 
 

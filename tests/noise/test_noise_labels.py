@@ -6,12 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from rlvid.answer import LETTERS
 from rlvid.config import NoiseConfig
 from rlvid.data.seed_bench_r1 import load
 from rlvid.errors import UserError
 from rlvid.judges.encoder import embed
 from rlvid.noise.apply import apply_noise, build_noise, summarize_noise
-from rlvid.noise.labels import LABEL_NOISES, wrong_letters
+from rlvid.noise.labels import LABEL_NOISES, QUESTION_FORM, first_named, wrong_letters
 from rlvid.registry import build
 from rlvid.types import Completion, Group, Prompt
 
@@ -80,6 +81,7 @@ def test_j_by_hand():
     assert j("unproducible", rate=0.3) == 0.7
     assert j("class_dependent", rate=0.4, of="B") == pytest.approx(1 - 0.1 * 4 / 3)
     assert j("class_dependent", rate=0.4, to="B") == pytest.approx(0.6)
+    assert [j("first_named", num_options=n, rate=0.4) for n in (2, 4)] == pytest.approx([0.6, 0.6])
     assert j("symmetric", rate=0.3, drop=True) == j("unproducible", rate=0.3, drop=True) == 1
 
 
@@ -137,6 +139,41 @@ def test_class_dependent_flips_only_its_letters(clean):
     assert {q.answer for p, q in zip(clean, noisy, strict=True) if p.answer == "B"} == {"A", "C", "D"}
 
 
+def test_first_named_flips_to_the_first_step_of_the_recipe_only(clean):
+    noisy, manifest = corrupt(clean, "first_named", rate=1.0)
+    for before, after in zip(clean, noisy, strict=True):
+        first = before.question.split(", then ")[0].split()[-1]
+        assert before.options[LETTERS.index(after.answer)] == f"put the {first} in the pot"
+        assert after.meta.get("clean_answer") == (before.answer if before.answer != after.answer else None)
+    assert len(manifest) == sum(p.answer != q.answer for p, q in zip(clean, noisy, strict=True))
+
+
+def test_first_named_needs_a_word_of_one_option_alone_in_the_goal():
+    def first(question, *options):
+        return first_named(Prompt("s", question, options, "A"))
+
+    assert first("Cut the onions, then wash the pan.", "wash the pan", "cutting an onion") == "B"
+    assert first("I washed a pan and cut.", "open the fridge", "wash pans") == "B"  # dictionary forms
+    assert first("Which pan?", "wash the pan", "dry the pan") is None  # both options have the word
+    assert first("What now?", "wash the pan", "dry it") is None
+    assert first(f"{QUESTION_FORM} make tea?", "take the video", "make tea") == "B"  # "take" is in every question
+    kept = Prompt("s", "What now?", ("wash the pan", "dry it"), "A")
+    assert corrupt([kept], "first_named", rate=1.0) == ([kept], [])
+
+
+def test_the_filter_leaves_out_every_label_that_names_the_first_option(clean):
+    noisy, _ = corrupt(clean, "first_named", rate=0.4)
+    kept, manifest = corrupt(clean, "first_named", rate=0.4, drop_suspects=True)
+    assert kept == [prompt for prompt in noisy if prompt.answer != first_named(prompt)]
+    assert [row["id"] for row in manifest] == [p.id for p in noisy if p.answer == first_named(p)]
+    true_labels = {prompt.id: prompt.answer for prompt in clean}
+    assert all(prompt.answer == true_labels[prompt.id] for prompt in kept)  # it knows no label, and keeps right ones
+    noise = build_noise(NoiseConfig("first_named", 0, {"rate": 0.4, "drop_suspects": True}))
+    assert (noise.youden_j(4), noise.errs_for_whole_groups) == (1.0, False)
+    summary = summarize_noise(noise, clean, manifest)
+    assert (summary["changed"], summary["dropped"]) == (0, len(manifest))
+
+
 def test_under_unproducible_labels_no_answer_is_right(clean):
     for prompt in corrupt(clean[:5], "unproducible", rate=1.0)[0]:
         assert prompt.answer == "E" and prompt.meta["clean_answer"] in "ABCD"
@@ -160,6 +197,7 @@ def test_a_label_never_flips_to_an_option_with_the_same_words():
         ("symmetric", {"rate": 1.5}, r"rate must be in \[0, 1\], not 1.5"),
         ("class_dependent", {"rate": 0.1}, "name the letter"),
         ("class_dependent", {"to": "B", "of": "B"}, "name the letter"),
+        ("first_named", {"drop": True, "drop_suspects": True}, "set one of the two"),
         ("class_dependent", {"to": "b"}, "to must be a letter from A to Z, not 'b'"),
     ],
 )

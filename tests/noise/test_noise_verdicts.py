@@ -153,6 +153,7 @@ def test_evidence_noise_has_no_j(name, fields):
 
 def test_j_by_hand():
     assert make_noise("verifier", false_positives=0.1, false_negatives=0.3).youden_j() == pytest.approx(0.6)
+    assert make_noise("verifier", false_positives=0.8, first_named=True).youden_j() == pytest.approx(0.8)
     assert make_noise("group_flip", rate=0.4).youden_j() == pytest.approx(0.2)
     assert make_noise("judge_confusion", rate=0.5, levels=2).youden_j() == 0
     assert make_noise("length_bias", kappa=1.0).youden_j() is None
@@ -164,6 +165,18 @@ def test_a_verifier_errs_at_its_rates_and_a_higher_rate_adds_errors():
     assert low[:, 1:].mean() == pytest.approx(0.1, abs=0.025) and high[:, 1:].mean() == pytest.approx(0.4, abs=0.04)
     assert 1 - low[:, 0].mean() == pytest.approx(0.2, abs=0.05)
     assert (low[:, 1:] <= high[:, 1:]).all() and (low[:, 0] == high[:, 0]).all()
+
+
+def test_a_verifier_with_a_rule_pays_only_wrong_answers_with_the_option_named_first():
+    noise = make_noise("verifier", false_positives=1.0, first_named=True)
+    texts = [f"<answer>{letter}</answer>" for letter in "ABCD"] + ["no answer"]
+    for question, paid in (("Close it, then open it.", [1, 1, 0, 0, 0]), ("What now?", [1, 0, 0, 0, 0])):
+        group = Group(Prompt("s", question, OPTIONS, "A"), [Completion(text) for text in texts])
+        group.columns["accuracy"] = [1.0, 0.0, 0.0, 0.0, 0.0]
+        noise.corrupt_rewards("accuracy", [group], step=1)
+        assert group["accuracy"] == paid
+    rejecting = make_noise("verifier", false_negatives=0.2, first_named=True)
+    assert (noisy_verdicts(rejecting) == noisy_verdicts(make_noise("verifier", false_negatives=0.2))).all()
 
 
 def test_a_persistent_verifier_repeats_its_errors_and_a_fresh_one_does_not():
