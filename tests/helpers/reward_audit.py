@@ -20,6 +20,7 @@ from contextlib import nullcontext
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
+from random import Random
 from statistics import fmean
 from tempfile import TemporaryDirectory
 
@@ -135,6 +136,13 @@ def group_by_question(pairs: Sequence[Pair]) -> list[Group]:
     return [Group(rows[0].prompt, [pair.completion for pair in rows]) for rows in questions]
 
 
+def draw_questions(pairs: Sequence[Pair], count: int | None) -> list[Pair]:
+    """Return the pairs of `count` questions, drawn without replacement with seed 0, in their order; None: all."""
+    names = list(dict.fromkeys(pair.prompt.id for pair in pairs))
+    drawn = {*Random(0).sample(names, min(count, len(names)))} if count else {*names}
+    return [pair for pair in pairs if pair.prompt.id in drawn]
+
+
 def auroc_of_text_reward(
     pairs: Sequence[Pair], reward: str, evidence: str, model: TextModel | None, **options: object
 ) -> str:
@@ -187,12 +195,18 @@ def pair_table(
     judge: TextModel | None = None,
     policy: str = "",
     half: int = REPORTED,
+    judged: int | None = None,
 ) -> str:
-    """Return the AUROC by reward and set of pairs, in Markdown; `policy` is a model that reads prose."""
+    """Return the AUROC by reward and set of pairs, in Markdown.
+
+    `policy` is a model that reads prose. The judge reads `judged` questions of the embedded kitchen, or all of them.
+    """
     generated, handwritten = (split_halves(pairs)[half] for pairs in (demonstrated_pairs(kitchen), handwritten_pairs()))
 
-    def row(name: str, *args: object, **options: object) -> list[str]:
-        return [name, *(auroc_of_text_reward(pairs, *args, **options) for pairs in (generated, handwritten))]
+    drawn = draw_questions(generated, judged)
+
+    def row(name: str, *args: object, kitchen_pairs: Sequence[Pair] = generated, **options: object) -> list[str]:
+        return [name, *(auroc_of_text_reward(pairs, *args, **options) for pairs in (kitchen_pairs, handwritten))]
 
     prose = auroc_of_policy_rewards(handwritten, policy) if policy else {}
     rows = [
@@ -200,8 +214,10 @@ def pair_table(
         row("consistency_embedding, 2 sentences", "consistency_embedding", "embeddings", embed, sentences=2),
         *([name, area, prose.get(name, "")] for name, area in auroc_of_policy_rewards(generated).items()),
         row("consistency_nli", "consistency_nli", "nli", nli),
-        row("consistency_judge", "consistency_judge", "judge", judge),
+        row("consistency_judge", "consistency_judge", "judge", judge, kitchen_pairs=drawn),
     ]
+    if judge and judged:
+        rows[-1][1] += f", n = {len(drawn)}"
     headings = ["reward", f"embedded kitchen, n = {len(generated)}", f"handwritten, n = {len(handwritten)}"]
     return to_markdown(headings, rows)
 
@@ -211,12 +227,18 @@ def to_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (headings, ["---"] * len(headings), *rows))
 
 
-def print_tables(nli: TextModel | None, judge: Judge | None, policy: str, halves: Sequence[int] = (REPORTED,)) -> None:
+def print_tables(
+    nli: TextModel | None,
+    judge: Judge | None,
+    policy: str,
+    halves: Sequence[int] = (REPORTED,),
+    judged: int | None = None,
+) -> None:
     """Print the two tables, the second one for each of some halves, and what the judge cost."""
     print(hack_table(nli, judge), flush=True)
     for half in halves:
         title = ("Half for tuning", "Reported half")[half]
-        print(f"\n{title}:\n{pair_table(root('kitchen'), nli, judge, policy, half)}", flush=True)
+        print(f"\n{title}:\n{pair_table(root('kitchen'), nli, judge, policy, half, judged)}", flush=True)
     if judge:
         print(f"\n{judge.costs()}")
 
@@ -229,20 +251,22 @@ def main() -> None:
     parser.add_argument("--model", metavar="NAME", help="the judge's model")
     parser.add_argument("--policy", metavar="NAME", default="", help="a model that reads prose: a folder or a hub id")
     parser.add_argument("--language-model", action="store_true", help="make all three, and measure both halves")
+    parser.add_argument("--questions", type=int, metavar="N", help="of the embedded kitchen that the judge reads: N")
     args = parser.parse_args()
     if args.language_model:
         with language_model.served() as url:
             folder = language_model.home()
             encoder = folder / "cross-encoder"
             if not encoder.exists():
-                cross_encoder.train(cross_encoder.tuning_examples(), encoder)
+                with language_model.new_folder(encoder) as unfinished:
+                    cross_encoder.train(cross_encoder.tuning_examples(), unfinished)
             config = JudgeConfig(url, language_model.JUDGE, max_tokens=language_model.MAX_TOKENS, **SLOW)
             nli = partial(entailment, cross_encoder=str(encoder))
-            print_tables(nli, Judge(config), str(folder / language_model.POLICY), (TUNING, REPORTED))
+            print_tables(nli, Judge(config), str(folder / language_model.POLICY), (TUNING, REPORTED), args.questions)
         return
     nli = partial(entailment, cross_encoder=args.nli) if args.nli else None
     judge = Judge(JudgeConfig(args.judge, args.model or "")) if args.judge else None
-    print_tables(nli, judge, args.policy)
+    print_tables(nli, judge, args.policy, judged=args.questions)
 
 
 if __name__ == "__main__":

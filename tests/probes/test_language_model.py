@@ -75,7 +75,7 @@ def test_a_failed_step_leaves_no_folder_and_names_the_last_error(tmp_path):
     command = ["python3", "-c", "import sys; sys.exit('first\\nthe hashes do not match')"]
     with (
         pytest.raises(UserError, match=r"^the packages: the hashes do not match$"),
-        language_model._new_folder(tmp_path / "made") as out,
+        language_model.new_folder(tmp_path / "made") as out,
     ):
         (out / "half").touch()
         language_model._run(command, "the packages")
