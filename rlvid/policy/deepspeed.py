@@ -109,7 +109,10 @@ class TrainState:
                 add_hooks(self.learner)
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Return what `torch.optim.AdamW.state_dict` returns in one process, with tensors on the CPU."""
+        """Return what `torch.optim.AdamW.state_dict` returns in one process, with tensors on the CPU.
+
+        Under ZeRO only the main process, which writes it, keeps the moments; the others return none.
+        """
         if not self.stage:
             return self.optimizer.state_dict()
         from deepspeed.utils import safe_get_full_optimizer_state
@@ -119,8 +122,9 @@ class TrainState:
         step = float(next(iter(adamw.state.values()))["step"])
         moments = {}
         for index, parameter in enumerate(self._parameters()):
-            full = {name: safe_get_full_optimizer_state(parameter, name).cpu() for name in MOMENTS}
-            moments[index] = {"step": torch.tensor(step)} | full
+            full = {name: safe_get_full_optimizer_state(parameter, name) for name in MOMENTS}  # collectives
+            if torch.distributed.get_rank() == 0:
+                moments[index] = {"step": torch.tensor(step)} | {name: value.cpu() for name, value in full.items()}
         return {"state": moments, "param_groups": self._with_indices(adamw.param_groups)}
 
     def _with_indices(self, param_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

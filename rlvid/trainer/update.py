@@ -23,7 +23,7 @@ from rlvid.algorithm import Algorithm
 from rlvid.config import TrainConfig
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.logprobs import sync_logit_chunks
-from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.oom import OOMBackoff, advice_if_out_of_memory
 from rlvid.trainer.algorithm_errors import check_shape, name_and_location
 from rlvid.trainer.metrics import MetricAccumulator
 from rlvid.trainer.rollout import Rollout, minibatches
@@ -57,9 +57,10 @@ def update_policy(
     for part in parts:  # positions in this process's list of groups
         minibatch = rollout.select(part)
         metrics.add(_backward_within_memory(state, algorithm, accelerator, minibatch, config.temperature, backoff))
-        state.all_reduce_gradients()
-        metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
-        optimizer.step()
+        with advice_if_out_of_memory("taking the optimizer step"):
+            state.all_reduce_gradients()
+            metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     learner.eval()
     return metrics.means(accelerator) | {"learning_rate": optimizer.param_groups[0]["lr"]}

@@ -60,3 +60,22 @@ def test_an_error_leaves_the_layer_as_it_was(policy):
     with pytest.raises(ZeroDivisionError), last_token_only(language_model, torch.zeros(1, dtype=torch.long)):
         1 / 0  # noqa: B018
     assert "forward" not in vars(language_model.layers[-1])
+
+
+@torch.no_grad()
+def test_prompts_of_several_lengths_need_no_mask(policy, prompts, monkeypatch):
+    masks, attention = [], torch.nn.functional.scaled_dot_product_attention
+
+    def recording(*args, attn_mask=None, **kwargs):
+        masks.append(attn_mask)
+        return attention(*args, attn_mask=attn_mask, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recording)
+    prefilled = prefill(policy, encode_all(policy, prompts), no_timer)
+    assert not prefilled.attention_mask.all() and set(masks) == {None}
+
+
+def test_a_loaded_model_attends_without_cudnn(kitchen):
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    load_policy()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
