@@ -6,16 +6,15 @@ The gradient of a minibatch is accumulated over micro-batches. Who averages it o
 optimizer, depends on how the policy was prepared:
 
     one process   nothing to average              `optimizer.step()`
-    DDP           `state.all_reduce_gradients()`  `optimizer.step()`
+    several       `state.all_reduce_gradients()`  `optimizer.step()`
     DeepSpeed     DeepSpeed, in its backward pass DeepSpeed, in the backward pass of the last micro-batch;
                                                   accelerate makes `optimizer.step()` do nothing
 
-DDP could average during the last backward pass, but then a process that runs out of memory there could not try again.
+PyTorch's DDP would average during the last backward pass, but then a process that runs out of memory there could not
+try again.
 """
 
 from __future__ import annotations
-
-from contextlib import nullcontext
 
 from accelerate import Accelerator
 
@@ -106,13 +105,12 @@ def accumulate_gradient(
     micro_batches += [minibatch.dummy()] * (len(logit_chunks) - len(micro_batches))
     for i, (micro, chunks) in enumerate(zip(micro_batches, logit_chunks, strict=True)):
         accelerator.sync_gradients = i == len(micro_batches) - 1  # where it is set, DeepSpeed takes its optimizer step
-        with learner.no_sync() if state.is_ddp else nullcontext():
-            output = learner(micro.inputs, micro.groups, temperature, chunks)
-            batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
-            losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
-            check_shape(f"{name_and_location(algorithm)}.loss", losses, batch.mask.shape)
-            loss = (losses * batch.weights).sum()
-            accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
+        output = learner(micro.inputs, micro.groups, temperature, chunks)
+        batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
+        losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
+        check_shape(f"{name_and_location(algorithm)}.loss", losses, batch.mask.shape)
+        loss = (losses * batch.weights).sum()
+        accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
         metrics.add_tokens(batch.mask, {"entropy": output.entropy} | quantities)
         if algorithm.completion_source == "policy":  # demonstrations have no log-probs of a sampler
             metrics.add_sampler_difference(batch, output.logps)
