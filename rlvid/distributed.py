@@ -19,7 +19,7 @@ from types import FrameType
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, gather_object
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch.distributed import DistError
 from transformers.integrations import unset_hf_deepspeed_config
 
@@ -34,8 +34,7 @@ def make_accelerator(
 ) -> Accelerator:
     """The Accelerator of this launch: one process, data-parallel processes, or DeepSpeed's ZeRO stages.
 
-    Buffers of an unsharded model are not broadcast, so that scoring needs no communication. DeepSpeed steps the
-    optimizer and clips gradients by itself.
+    DeepSpeed steps the optimizer and clips gradients by itself.
 
     Args:
         folder: where trackers keep their files.
@@ -53,10 +52,9 @@ def make_accelerator(
         process_group = InitProcessGroupKwargs(timeout=timeout, backend="gloo")  # else accelerate counts one process
     else:
         process_group = InitProcessGroupKwargs(timeout=timeout)
-    ddp = DistributedDataParallelKwargs(broadcast_buffers=False)
     trackers = resolve_trackers(report_to)
     try:
-        accelerator = Accelerator(log_with=trackers, project_dir=folder, kwargs_handlers=[ddp, process_group])
+        accelerator = Accelerator(log_with=trackers, project_dir=folder, kwargs_handlers=[process_group])
     except RuntimeError as error:
         if is_peer_failure(error):
             raise missing_ranks_error(ddp_timeout) from error

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLProcessor, TrainerCallback
 
 from rlvid.bench.workload import KL_BETA, LEARNING_RATE, Workload, filler_question
+from rlvid.policy.loading import disable_cudnn_attention
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -68,6 +69,7 @@ def run_trl(
     """
     from trl import GRPOTrainer
 
+    disable_cudnn_attention()  # as for our own models
     peft_config = None
     if workload.lora_r:
         from peft import LoraConfig

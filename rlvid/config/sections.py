@@ -154,8 +154,8 @@ class EvalConfig:
     limit: int = setting(0, "number of questions of each level, from the first; 0 is all")
     batch_size: int = setting(
         16,
-        "questions of a batch, over all processes; pixels, keys and values of all of them are in memory, prefill "
-        "takes them in chunks",
+        "questions of a batch of each process; pixels, keys and values of all of them are in memory, prefill takes "
+        "them in chunks",
         at_least=1,
     )
     temperature: float = setting(0.0, "sampling temperature; 0 is greedy decoding", at_least=0)

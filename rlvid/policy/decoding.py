@@ -1,13 +1,12 @@
 """The caches of a rollout: keys and values of prompts and of the tokens generated so far.
 
-Both caches start from the prefilled prompts, have one row per completion, and are used alike. `drop_finished` removes
-rows that have ended, and `decode` runs one token of each row through the model. `SharedPrefixCache` is for CPUs,
-`CudaGraphCache` for GPUs. R is the number of rows at the time.
+`SharedPrefixCache` is for CPUs, `graph_cache.CudaGraphCache` for GPUs. Both start from the prefilled prompts, have one
+row per completion, and are used alike. `drop_finished` removes rows that have ended, and `decode` runs one token of
+each row through the model. R is the number of rows at the time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,7 +48,7 @@ class SharedPrefixCache:
     Two prompts of 3 and 4 tokens with count = 3 completions each, after 2 tokens; completion 1 has ended:
 
         prompts (P rows)    completions (R rows)    slots (R,)
-          . A B C             d e                     0
+          A B C .             d e                     0
                               f g                     2
           W X Y Z             u v                     3
                               s t                     4
@@ -63,7 +62,7 @@ class SharedPrefixCache:
 
     Args:
         policy: its language model decodes.
-        prompt_cache: of P prefilled prompts of up to L tokens, padded on the left.
+        prompt_cache: of P prefilled prompts of up to L tokens, padded on the right.
         attention_mask: (P, L), 1 on prompt tokens and 0 on padding.
         next_positions: (P,), the position of the first completion token.
         count: completions of each prompt.
@@ -146,111 +145,6 @@ class SharedPrefixCache:
     def _by_row(self, x: Tensor) -> Tensor:
         """(P, key heads, count * queries per key, ...) -> (R, key heads, queries per key, ...)."""
         return x.unflatten(2, (self.count, -1)).transpose(1, 2).flatten(0, 1).index_select(0, self.slots)
-
-
-class CudaGraphCache:
-    """A cache of fixed size, so that decoding every token has the same shapes and memory addresses.
-
-    On a GPU the second token is recorded as a CUDA graph, which is replayed for all others: launching kernels then
-    costs almost nothing. The first token runs without a graph, which warms up what the recording needs.
-
-    The columns of a row whose prompt is padded with one token on the left:
-
-        keys             [ . A B C | d e f | free ...   ]    prompt, generated tokens, free columns
-        attention_mask     0 1 1 1   1 1 1   0 0 0 0 0
-                                             ^ filled
-
-    Rows that have ended stay in the cache until they are half of all rows; then the others move to a new cache. They
-    also move when all `free_columns` are filled. A graph lives no longer than its rollout: the weights change, and
-    autocast's half-precision copies of them are made once for each.
-
-    Args:
-        policy: its language model decodes.
-        prompt_cache: of P prefilled prompts of up to L tokens, padded on the left.
-        attention_mask: (P, L), 1 on prompt tokens and 0 on padding.
-        next_positions: (P,), the position of the first completion token.
-        count: completions of each prompt.
-        free_columns: for how many tokens a new cache has space.
-    """
-
-    graph: torch.cuda.CUDAGraph | None
-    warmed_up: bool
-
-    def __init__(
-        self,
-        policy: Policy,
-        prompt_cache: DynamicCache,
-        attention_mask: Tensor,
-        next_positions: Tensor,
-        count: int,
-        free_columns: int = 256,
-    ) -> None:
-        self.policy, self.free_columns = policy, free_columns
-        prompt_cache.batch_repeat_interleave(count)
-        layers = [(layer.keys, layer.values) for layer in prompt_cache.layers]
-        mask, positions = (x.repeat_interleave(count, dim=0) for x in (attention_mask.bool(), next_positions))
-        self._allocate(layers, mask, positions)
-
-    def drop_finished(self, active: Tensor) -> Tensor:
-        """Drop the rows that are not active, (R,) bool, if they are half of all or more.
-
-        Returns:
-            The indices of the rows that remain; some of them may have ended.
-        """
-        remaining = active.nonzero()[:, 0]
-        if 2 * len(remaining) > len(active):
-            return torch.arange(len(active), device=active.device)
-        self._move(remaining)
-        return remaining
-
-    def decode(self, tokens: Tensor) -> Tensor:
-        """(R,) the next token of each row -> (R, hidden), the states after them; the next call overwrites them."""
-        if self.filled == self.attention_mask.shape[1]:
-            self._move(torch.arange(len(tokens), device=tokens.device))
-        self.attention_mask[:, self.filled] = True
-        self.filled += 1
-        self.tokens.copy_(tokens)  # a graph reads the tokens from this address
-        if self.graph is not None:
-            self.graph.replay()
-        elif self.warmed_up and tokens.is_cuda:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self._decode()
-            self.graph.replay()
-        else:
-            self._decode()
-            self.warmed_up = True
-        return self.hidden
-
-    def _decode(self) -> None:
-        """The work of a token. It reads and writes the same tensors every time."""
-        mask = self.attention_mask[:, None, None]
-        self.hidden = decode_step(self.policy, self.cache, self.tokens, mask, self.positions)
-        self.positions += 1
-
-    def _move(self, rows: Tensor) -> None:
-        """Move some rows to a new cache."""
-        filled = slice(self.filled)
-        layers = [(layer.keys[rows, :, filled], layer.values[rows, :, filled]) for layer in self.cache.layers]
-        self._allocate(layers, self.attention_mask[rows, filled], self.positions[rows])
-
-    def _allocate(self, layers: Sequence[tuple[Tensor, Tensor]], attention_mask: Tensor, positions: Tensor) -> None:
-        """Start a new cache of R rows.
-
-        Args:
-            layers: keys and values of each layer, (R, key heads, filled, D).
-            attention_mask: (R, filled).
-            positions: (R,), of each row's next token.
-        """
-        rows, self.filled = attention_mask.shape
-        self.attention_mask = torch.nn.functional.pad(attention_mask, (0, self.free_columns))
-        self.cache = LowPrecisionStaticCache(
-            self.policy.model.config.text_config, max_cache_len=self.filled + self.free_columns
-        )
-        for layer, (keys, values) in zip(self.cache.layers, layers, strict=True):
-            layer.update(keys, values)
-        self.positions, self.tokens = positions.clone(), positions.new_zeros(rows)
-        self.graph, self.warmed_up = None, False
 
 
 def decode_step(

@@ -16,18 +16,34 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
-from torch.nn.parallel import DistributedDataParallel
 
-from rlvid.distributed import all_reduce_max
+from rlvid.distributed import all_reduce_max, uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy.critic import split_parameters
 from rlvid.policy.oom import ADVICE
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from rlvid.policy.model import Policy
     from rlvid.policy.reference import Reference
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+def prepare(accelerator: Accelerator, policy: Policy, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
+    """Return the policy and its optimizer, prepared for the processes of this launch. A collective.
+
+    Only DeepSpeed wraps the policy. Without it, every process starts from the main process's weights, and
+    `TrainState.all_reduce_gradients` does the rest: PyTorch's DDP would keep a second copy of all gradients.
+    """
+    if uses_deepspeed():
+        return accelerator.prepare(policy, optimizer)
+    learner = accelerator.prepare_model(policy, evaluation_mode=True)  # which leaves DDP out
+    if accelerator.num_processes > 1:
+        for tensor in chain(policy.parameters(), policy.buffers()):
+            torch.distributed.broadcast(tensor.detach(), src=0)
+    return learner, accelerator.prepare_optimizer(optimizer)
 
 
 @dataclass(frozen=True)
@@ -38,7 +54,7 @@ class TrainState:
     """
 
     policy: Policy
-    learner: Any  # the policy, as accelerate wrapped it
+    learner: Any  # the policy itself, or as DeepSpeed wrapped it
     optimizer: Any  # the optimizer, as accelerate wrapped it
     reference: Reference | None
 
@@ -48,7 +64,7 @@ class TrainState:
 
         Args:
             policy: the policy itself.
-            learner, optimizer: what `Accelerator.prepare` made of the policy and its optimizer.
+            learner, optimizer: what `prepare` made of the policy and its optimizer.
             reference: not prepared; None without a reference.
         """
         state = cls(policy, learner, optimizer, reference)
@@ -65,8 +81,8 @@ class TrainState:
 
     @property
     def is_ddp(self) -> bool:
-        """Whether this is DDP. Its processes run forward and backward passes alone; those of ZeRO need each other."""
-        return isinstance(self.learner, DistributedDataParallel)
+        """Whether several processes hold all weights each, and run forward and backward passes without the others."""
+        return not self.stage and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
 
     def any_rank_out_of_memory(self, out_of_memory: bool) -> bool:
         """Return whether memory ran out on any rank, so that all ranks must repeat the minibatch.
@@ -79,7 +95,7 @@ class TrainState:
         return bool(all_reduce_max(out_of_memory)) if self.is_ddp else out_of_memory
 
     def all_reduce_gradients(self) -> None:
-        """Average gradients over the ranks under DDP, whose own reduction is off while gradients accumulate."""
+        """Average gradients over the ranks, unless DeepSpeed does."""
         if not self.is_ddp:
             return
         for parameter in self.learner.parameters():
@@ -109,7 +125,10 @@ class TrainState:
                 add_hooks(self.learner)
 
     def optimizer_state(self) -> dict[str, Any]:
-        """Return what `torch.optim.AdamW.state_dict` returns in one process, with tensors on the CPU."""
+        """Return what `torch.optim.AdamW.state_dict` returns in one process, with tensors on the CPU.
+
+        Under ZeRO only the main process, which writes it, keeps the moments; the others return none.
+        """
         if not self.stage:
             return self.optimizer.state_dict()
         from deepspeed.utils import safe_get_full_optimizer_state
@@ -119,8 +138,9 @@ class TrainState:
         step = float(next(iter(adamw.state.values()))["step"])
         moments = {}
         for index, parameter in enumerate(self._parameters()):
-            full = {name: safe_get_full_optimizer_state(parameter, name).cpu() for name in MOMENTS}
-            moments[index] = {"step": torch.tensor(step)} | full
+            full = {name: safe_get_full_optimizer_state(parameter, name) for name in MOMENTS}  # collectives
+            if torch.distributed.get_rank() == 0:
+                moments[index] = {"step": torch.tensor(step)} | {name: value.cpu() for name, value in full.items()}
         return {"state": moments, "param_groups": self._with_indices(adamw.param_groups)}
 
     def _with_indices(self, param_groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

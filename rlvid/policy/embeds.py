@@ -42,21 +42,19 @@ class PromptEmbeds:
     is_visual: list[Tensor]  # for each prompt, (L,) bool
     deepstack: Sequence[Tensor] = ()  # for each level, (visual tokens of all prompts, hidden)
 
-    def model_arguments(self, completions: Sequence[Tensor] = (), padding_side: str = "right") -> dict[str, Any]:
-        """Return the language model's arguments for one row per prompt, padded to the longest.
+    def model_arguments(self, completions: Sequence[Tensor] = ()) -> dict[str, Any]:
+        """Return the language model's arguments for one row per prompt, padded on the right to the longest.
 
-        Args:
-            completions: for each prompt, (tokens, hidden) embeddings that follow it; none: nothing follows.
-            padding_side: "right" or "left".
+        `completions` holds for each prompt the (tokens, hidden) embeddings that follow it; without it nothing follows.
         """
         rows, masks = self.tokens, self.is_visual
         if completions:
             rows = [torch.cat(row) for row in zip(rows, completions, strict=True)]
             lengths = [len(row) for row in rows]
             masks = [_extend(mask, length) for mask, length in zip(masks, lengths, strict=True)]
-        arguments: dict[str, Any] = {"inputs_embeds": pad_sequence(rows, batch_first=True, padding_side=padding_side)}
+        arguments: dict[str, Any] = {"inputs_embeds": pad_sequence(rows, batch_first=True)}
         if self.deepstack:
-            arguments["visual_pos_masks"] = pad_sequence(masks, batch_first=True, padding_side=padding_side)
+            arguments["visual_pos_masks"] = pad_sequence(masks, batch_first=True)
             arguments["deepstack_visual_embeds"] = list(self.deepstack)
         return arguments
 

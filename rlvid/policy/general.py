@@ -102,11 +102,11 @@ class GeneralPolicy(Policy):
         self.model.save_pretrained(folder)
         self.processor.save(folder)
 
-    def encode(self, prompt: Prompt, clip: Clip | None = None) -> ProcessorInputs:
-        """Return a prompt as the model's own processor writes it, on the model's device; `clip` replaces its pixels."""
+    def encode(self, prompt: Prompt, clip: Clip | None = None, device: torch.device | None = None) -> ProcessorInputs:
+        """Return a prompt as the model's own processor writes it; `clip` and `device` as in `Policy.encode`."""
         arguments = self.processor(prompt, self.frames(prompt) if clip is None else clip)
         arguments.pop("attention_mask", None)  # of a prompt without padding
-        on_device = {name: value.to(self.device) for name, value in arguments.items()}
+        on_device = {name: value.to(device or self.device) for name, value in arguments.items()}
         return ProcessorInputs.of(on_device.pop("input_ids")[0], on_device)
 
     def forward(

@@ -33,7 +33,7 @@ class GeneralSampler(Sampler):
         uniforms = seeded_uniforms(*shape, f"{seed}|{prompt.id}")
         with self.policy.precision():
             tokens, logps = self._decode_group(inputs, uniforms.to(self.policy.device))
-        return Group(prompt, [self._completion(*row) for row in zip(tokens.tolist(), logps.tolist(), strict=True)])
+        return self._group(prompt, list(zip(tokens.tolist(), logps.tolist(), strict=True)))
 
     def _decode_group(self, inputs: ProcessorInputs, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """Decode the completions of one prompt; rows that have ended leave the batch, as in `Sampler._decode`.

@@ -14,10 +14,20 @@ from rlvid.policy.families import check_config, require_packed
 from rlvid.registry import model_path
 
 
+def disable_cudnn_attention() -> None:
+    """Keep PyTorch's attention from calling cuDNN, which torch 2.11 and later would use first on H100, H200 and B200.
+
+    Reported for torch 2.13 with cuDNN 9.20: NaN gradients with a mask (pytorch#196678), and a plan of up to half a
+    second for every new shape, kept for ever. Flash attention or the memory-efficient kernel then runs. No effect
+    without a GPU.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, str]:
     """Return a model in float32, and the folder or hub id that its tokenizer is read from.
 
-    An adapter in the folder is merged.
+    An adapter in the folder is merged. From here on, attention runs without cuDNN.
 
     Args:
         name: an embedded model, a folder, or a hub id.
@@ -26,6 +36,7 @@ def load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, str
     Raises:
         UserError: if there is no such model, if rlvid does not train it, or an adapter is to be added to an adapter.
     """
+    disable_cudnn_attention()
     path = model_path(name)
     try:
         base = lora.base_model_of(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -146,12 +147,13 @@ class Policy(nn.Module):
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
-    def encode(self, prompt: Prompt, clip: Clip | None = None) -> ModelInputs:
+    def encode(self, prompt: Prompt, clip: Clip | None = None, device: torch.device | None = None) -> ModelInputs:
         """Turn a prompt into model inputs: chat template, patches and positions.
 
         Args:
             prompt: a question.
             clip: replaces the prompt's own frames, as for an altered view; None reads them.
+            device: where the inputs are made; None is the model's device.
 
         Raises:
             UserError: if the prompt's text contains a reserved vision token, or the model reads the times of frames and
@@ -162,7 +164,7 @@ class Policy(nn.Module):
         available = {"video": clip.video, "image": clip.image}
         media = {kind: frames for kind, frames in available.items() if frames is not None}
         config = self.model.config
-        device = self.device
+        device = device or self.device
         pixel_values, grids = media_patches(list(media.values()), self.family, device)
         by_medium = media_segments(list(media), merged_grid(grids, config), clip.clock, self.family, prompt.id)
         segments = [segment for medium in by_medium for segment in medium]
@@ -247,8 +249,7 @@ class Policy(nn.Module):
     def sampling_logits(self, logits: Tensor, temperature: float) -> Tensor:
         """(..., V) logits of the model -> those that are sampled from, in float32: see `logits`."""
         logits = logits.float() / temperature
-        logits[..., self.banned_token_ids] = -torch.inf
-        return logits
+        return logits.index_fill_(-1, indices_on(logits.device, *self.banned_token_ids), -torch.inf)
 
     @torch.no_grad()
     def check_pixels_matter(self, prompt: Prompt) -> None:
@@ -278,6 +279,12 @@ class Policy(nn.Module):
         grid = torch.tensor([[1, merge, merge]], device=self.device)
         [features] = vision_features(self.model, patches, grid)
         return features.unflatten(1, (1 + self.family.deepstack_levels, -1)).sum(1)
+
+
+@cache
+def indices_on(device: torch.device, *indices: int) -> Tensor:
+    """Return indices as a tensor, copied to the device only once: a GPU would wait for the copy."""
+    return torch.tensor(indices, dtype=torch.long, device=device)
 
 
 def cast_frozen_to_bf16(model: PreTrainedModel) -> None:

@@ -16,6 +16,34 @@ ADVICE = (
 )
 
 
+def find_out_of_memory(error: BaseException) -> RuntimeError | None:
+    """Return the out-of-memory error that an error is, or that it arose from; None if there is none.
+
+    An error that ends a recording of a CUDA graph hides the one that came first.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, RuntimeError) and should_reduce_batch_size(cause):
+            return cause
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+@contextmanager
+def advice_if_out_of_memory(doing: str) -> Iterator[None]:
+    """Turn an out-of-memory error of the body into a UserError of one line, where no smaller batch would help.
+
+    `doing` says what the body does.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not should_reduce_batch_size(error):
+            raise
+        reason = str(error).splitlines()[0]
+        raise UserError(f"out of memory while {doing}, which no smaller batch helps: {reason}. {ADVICE}") from error
+
+
 class OOMBackoff:
     """Finds the largest batch that fits in memory by halving.
 

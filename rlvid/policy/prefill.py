@@ -1,4 +1,8 @@
-"""Prefill: prompts run through the model once, which gives their keys and values and the state after the last token."""
+"""Prefill: prompts run through the model once, which gives their keys and values and the state after the last token.
+
+Prompts are padded on the right. No token attends to what comes after it, so prefill needs no mask: PyTorch can use its
+fastest kernels, and no row of the attention is without a key, from which some kernels make NaN.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +30,7 @@ MAX_TOKENS = 4096
 
 @dataclass(frozen=True)
 class Prefilled:
-    """P prompts after prefill, padded on the left to L tokens."""
+    """P prompts after prefill, padded on the right to L tokens."""
 
     cache: DynamicCache  # keys and values
     hidden: Tensor  # (P, hidden): the state after the last token
@@ -67,16 +71,16 @@ def _prefill_chunk(policy: Policy, inputs: Sequence[ModelInputs], timer: PhaseTi
     with timer("prefill"):
         language_model = policy.model.model.language_model
         cache = LowPrecisionDynamicCache(config=policy.model.config.text_config)
-        attention_mask = pad_left([torch.ones_like(prompt.input_ids) for prompt in inputs])
-        positions = pad_left([prompt.position_ids.T for prompt in inputs])  # (P, L, 3)
-        with last_token_only(language_model):
+        attention_mask = pad_right([torch.ones_like(prompt.input_ids) for prompt in inputs])
+        positions = pad_right([prompt.position_ids.T for prompt in inputs])  # (P, L, 3)
+        with last_token_only(language_model, attention_mask.sum(1) - 1):
             hidden = language_model(
-                **embeds.model_arguments(padding_side="left"),
-                attention_mask=attention_mask,
+                **embeds.model_arguments(),
+                attention_mask=None,
                 position_ids=positions.permute(2, 0, 1),
                 past_key_values=cache,
                 use_cache=True,
-            ).last_hidden_state[:, -1]
+            ).last_hidden_state[:, 0]
     next_positions = torch.tensor([prompt.next_position for prompt in inputs], device=hidden.device)
     return Prefilled(cache, hidden, attention_mask, next_positions)
 
@@ -87,48 +91,49 @@ def _merge(chunks: Sequence[Prefilled]) -> Prefilled:
         return chunks[0]
     first = chunks[0].cache
     for layers in zip(*(chunk.cache.layers for chunk in chunks), strict=True):
-        keys, values = (_stack_left([getattr(layer, name) for layer in layers]) for name in ("keys", "values"))
+        keys, values = (_stack_right([getattr(layer, name) for layer in layers]) for name in ("keys", "values"))
         for layer in layers:
             layer.keys, layer.values = keys, values
     return Prefilled(
         first,
         torch.cat([chunk.hidden for chunk in chunks]),
-        pad_left([row for chunk in chunks for row in chunk.attention_mask]),
+        pad_right([row for chunk in chunks for row in chunk.attention_mask]),
         torch.cat([chunk.next_positions for chunk in chunks]),
     )
 
 
-def _stack_left(parts: Sequence[Tensor]) -> Tensor:
-    """(P, heads, L, D) tensors of several lengths L -> one of all rows, padded with 0 on the left."""
+def _stack_right(parts: Sequence[Tensor]) -> Tensor:
+    """(P, heads, L, D) tensors of several lengths L -> one of all rows, padded with 0 on the right."""
     longest = max(part.shape[2] for part in parts)
-    return torch.cat([pad(part, (0, 0, longest - part.shape[2], 0)) for part in parts])
+    return torch.cat([pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts])
 
 
 @contextmanager
-def last_token_only(language_model: Any) -> Iterator[None]:
-    """Within this context the model returns the state of the last column only, (rows, 1, hidden).
+def last_token_only(language_model: Any, last: Tensor) -> Iterator[None]:
+    """Within this context the model returns the state of each row's last token only, (rows, 1, hidden).
 
     The last layer's keys and values are those of all columns, but nothing reads the results of its MLP except for the
-    last column, so they are not computed.
+    last token, so they are not computed. `last`, (rows,), is the column of that token.
     """
     layer = language_model.layers[-1]
-    layer.forward = partial(_forward_last_token, layer)
+    layer.forward = partial(_forward_last_token, layer, last)
     try:
         yield
     finally:
         del layer.forward  # the method of the class is back
 
 
-def _forward_last_token(layer: Any, hidden: Tensor, **kwargs: Any) -> Tensor:
+def _forward_last_token(layer: Any, last: Tensor, hidden: Tensor, **kwargs: Any) -> Tensor:
     """The forward of a decoder layer, (rows, L, hidden) -> (rows, 1, hidden).
 
     The layers of all families have this form: Qwen2VLDecoderLayer, Qwen2_5_VLDecoderLayer, Qwen3VLTextDecoderLayer.
     """
     attended, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden), **kwargs)
-    hidden = hidden[:, -1:] + attended[:, -1:]
+    rows = torch.arange(len(last), device=last.device)
+    hidden = hidden[rows, last][:, None] + attended[rows, last][:, None]
     return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
 
 
-def pad_left(rows: Sequence[Tensor]) -> Tensor:
-    """Stack (L, ...) tensors of several lengths L, padded with 0 on the left."""
-    return pad_sequence(list(rows), batch_first=True, padding_side="left")
+def pad_right(rows: Sequence[Tensor]) -> Tensor:
+    """Stack (L, ...) tensors of several lengths L, padded with 0 on the right."""
+    return pad_sequence(list(rows), batch_first=True)

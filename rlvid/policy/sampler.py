@@ -8,6 +8,7 @@ random numbers.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,7 +16,8 @@ from torch import Tensor
 
 from rlvid.config import TrainConfig
 from rlvid.errors import UserError
-from rlvid.policy.decoding import CudaGraphCache, SharedPrefixCache
+from rlvid.policy.decoding import SharedPrefixCache
+from rlvid.policy.graph_cache import CudaGraphCache
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.prefill import PhaseTimer, Prefilled, prefill
@@ -58,6 +60,8 @@ class Sampler:
         self.policy, self.config, self.timer = policy, config, timer
         self.backoff = OOMBackoff("prompts")
         on_cpu = policy.device.type == "cpu"
+        # How often finished rows are looked for, in tokens. A GPU would wait for the CPU each time.
+        self.finished_interval = 1 if on_cpu else 8
         self.cache_type: type[SharedPrefixCache] | type[CudaGraphCache] = (
             SharedPrefixCache if on_cpu else CudaGraphCache
         )
@@ -82,8 +86,8 @@ class Sampler:
         with self.policy.precision():
             prefilled = prefill(self.policy, inputs, self.timer)
             tokens, logps = self._decode(prefilled, uniforms.to(self.policy.device))
-        completions = [self._completion(*row) for row in zip(tokens.tolist(), logps.tolist(), strict=True)]
-        return [Group(prompt, completions[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
+        rows = list(zip(tokens.tolist(), logps.tolist(), strict=True))
+        return [self._group(prompt, rows[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
 
     def _decode(self, prefilled: Prefilled, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """Decode `num_generations` completions of each prompt, one token per step.
@@ -97,7 +101,8 @@ class Sampler:
             2      0 2 3       1 1 0                c  E  h  E
             3      0 2         ...
 
-        `CudaGraphCache` may keep rows that have ended; what is decoded for them is cut off later.
+        Rows that have ended stay in the batch until the next look for them, and `CudaGraphCache` may keep them longer;
+        what is decoded for them is cut off later.
 
         Args:
             prefilled: P prompts.
@@ -121,12 +126,15 @@ class Sampler:
                 logits = self.policy.logits(hidden, self.config.temperature or 1.0)
                 token, logps[rows, step] = self._next_token(logits, uniforms[rows, step])
                 tokens[rows, step] = token
-                active &= token != end_token
-                if step == last_step or not active.any():
+                active = active & (token != end_token)
+                if step == last_step:
                     break
-                remaining = cache.drop_finished(active)
-                rows, active = rows[remaining], active[remaining]
-                hidden = cache.decode(token[remaining])
+                if (step + 1) % self.finished_interval == 0:
+                    if not active.any():
+                        break
+                    remaining = cache.drop_finished(active)
+                    rows, active, token = rows[remaining], active[remaining], token[remaining]
+                hidden = cache.decode(token)
         return tokens, logps
 
     def _next_token(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,6 +142,18 @@ class Sampler:
         logps = logits.log_softmax(-1)
         token = sample_tokens(logps, uniforms, self.config.top_p) if self.config.temperature else logps.argmax(-1)
         return token, logps.gather(-1, token[:, None])[:, 0]
+
+    def _group(self, prompt: Prompt, rows: Sequence[tuple[list[int], list[float]]]) -> Group:
+        """Return a prompt's completions, from tokens and log-probabilities. Raises UserError if logits were NaN."""
+        completions = [self._completion(*row) for row in rows]
+        for completion in completions:
+            broken = next((i for i, logp in enumerate(completion.logps) if math.isnan(logp)), None)
+            if broken is not None:
+                raise UserError(
+                    f"sample {prompt.id}: the logits of token {broken} of a completion are NaN: the weights, or a "
+                    "kernel, are broken. Compare with train.dtype=float32, and with an earlier checkpoint"
+                )
+        return Group(prompt, completions)
 
     def _completion(self, tokens: list[int], logps: list[float]) -> Completion:
         """Cut a row after its end token. A row without one was cut off by the length limit."""
@@ -180,7 +200,7 @@ def sample_tokens(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor
             arXiv:1904.09751).
 
     Returns:
-        (B,) tokens. A token of probability 0 is never returned.
+        (B,) tokens. A token of probability 0 is never returned; where log-probabilities are NaN, it is any token.
 
     >>> logps = torch.tensor([[0.5, 0.25, 0.25]]).log().expand(3, -1)
     >>> sample_tokens(logps, torch.tensor([0.4, 0.6, 0.8])).tolist()
@@ -196,4 +216,5 @@ def sample_tokens(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor
     below_total = total.nextafter(cdf.new_zeros(()))  # rounding must not select a token after the last possible one
     threshold = torch.minimum(uniforms * total, below_total)
     token = torch.searchsorted(cdf, threshold[:, None], right=True)
+    token = token.clamp(max=logps.shape[-1] - 1)  # NaN is sorted behind the last token
     return (token if order is None else order.gather(-1, token))[:, 0]

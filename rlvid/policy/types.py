@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -33,6 +33,13 @@ class ModelInputs:
     grid_thw: Tensor  # (M, 3): patches of each video or image in time, height and width
     media: Sequence[CachedMedia] = ()  # M entries if the vision tower is frozen, else none
 
+    def to(self, device: torch.device) -> Self:
+        """Return the inputs on a device."""
+        tensors: dict[str, Any] = {
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        return replace(self, **tensors)
+
 
 @dataclass(frozen=True)
 class ProcessorInputs(ModelInputs):
@@ -43,6 +50,11 @@ class ProcessorInputs(ModelInputs):
     """
 
     arguments: Mapping[str, Tensor] = field(default_factory=dict)  # of the model's forward pass, except input_ids
+
+    def to(self, device: torch.device) -> Self:
+        """Return the inputs on a device."""
+        arguments = {name: value.to(device) for name, value in self.arguments.items()}
+        return replace(super().to(device), arguments=arguments)
 
     @classmethod
     def of(cls, input_ids: Tensor, arguments: Mapping[str, Tensor]) -> ProcessorInputs:

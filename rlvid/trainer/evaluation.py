@@ -108,7 +108,7 @@ class Evaluation:
         step: int,
     ) -> list[Row]:
         """All rows of one level under one view; those that an interrupted evaluation wrote are not made again."""
-        title, size = f"{level} {view_name}".strip(), self.config.batch_size
+        title, size = f"{level} {view_name}".strip(), self.config.batch_size * self.folder.world_size
         self.folder.write_status("running", f"eval {title}")
         path = self.folder.eval_path(level, step, view_name)
         rows = read_jsonl(path)

@@ -1,10 +1,13 @@
-"""Prepare the model inputs of the next step in a thread, while the current step is trained on."""
+"""Prepare the model inputs of the next step in a thread, while the current step is trained on.
+
+The thread works on the CPU only: a GPU has enough to do, and an allocation there by another thread could break the
+recording of a CUDA graph. Inputs are copied to the device when their step begins.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import torch
 
@@ -47,9 +50,7 @@ class PromptPrefetcher:
     ) -> None:
         self.policy, self.plan, self.on_bad_clip, self.alter_clip = policy, iter(plan), on_bad_clip, alter_clip
         self.timer, self.rank, self.world_size = timer, rank, world_size
-        device = policy.device
-        set_device = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
-        self.thread = ThreadPoolExecutor(1, "prefetch", set_device)
+        self.thread = ThreadPoolExecutor(1, "prefetch")
         self._prepare_next()
 
     def __call__(self, prompts: Sequence[Prompt]) -> tuple[list[int], list[Prompt], list[ModelInputs]]:
@@ -66,7 +67,7 @@ class PromptPrefetcher:
             else:
                 indices.append(index)
                 readable.append(prompt)
-                inputs.append(result)
+                inputs.append(result.to(self.policy.device))
         if self.policy.vision_cache:  # encode here, where this process has all weights; others may have the features
             with self.timer("vision"):
                 self.policy.vision_cache.features(inputs)
@@ -82,7 +83,8 @@ class PromptPrefetcher:
 
     def _encode(self, prompt: Prompt) -> ModelInputs | BadVideo:
         try:
-            return self.policy.encode(prompt, self.alter_clip(prompt, self.policy.frames(prompt)))
+            clip = self.alter_clip(prompt, self.policy.frames(prompt))
+            return self.policy.encode(prompt, clip, torch.device("cpu"))
         except BadVideo as error:
             return error
 

@@ -21,7 +21,7 @@ from rlvid.distributed import SigtermHandler, make_accelerator
 from rlvid.judges.endpoint import Judge
 from rlvid.noise.apply import build_noise, refuse_half_noise
 from rlvid.policy.critic import Critic
-from rlvid.policy.deepspeed import TrainState
+from rlvid.policy.deepspeed import TrainState, prepare
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
@@ -207,7 +207,7 @@ class TrainerSetup:
             self.policy.critic = critic.to(self.accelerator.device)
         checkpoint.restore_weights(self.folder, self.policy, self.reference)
         optimizer = build_adamw(self.policy, train, self.algorithm)
-        learner, optimizer = self.accelerator.prepare(self.policy, optimizer)
+        learner, optimizer = prepare(self.accelerator, self.policy, optimizer)
         self.scheduler = build_scheduler(optimizer, train)
         self.state = TrainState.create(self.policy, learner, optimizer, self.reference)
 

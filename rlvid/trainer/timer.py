@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
+
 
 class StepTimer:
     """Adds up the seconds that a step spends in each phase.
@@ -17,6 +19,8 @@ class StepTimer:
 
     Phases may nest: the seconds of an inner phase are not counted in the outer one. `phase` names the current phase; it
     keeps its value when an error passes through, so that the error can be reported with the phase that it came from.
+
+    A phase ends when the GPU, if there is one, has done its work: kernels run after the calls that launch them.
     """
 
     def __init__(self) -> None:
@@ -29,6 +33,8 @@ class StepTimer:
         start, seconds_before = time.perf_counter(), sum(self.seconds.values())
         outer, self.phase = self.phase, phase
         yield
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
         self.phase = outer
         nested = sum(self.seconds.values()) - seconds_before
         spent = time.perf_counter() - start - nested

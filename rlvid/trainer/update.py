@@ -6,16 +6,16 @@ The gradient of a minibatch is accumulated over micro-batches. Who averages it o
 optimizer, depends on how the policy was prepared:
 
     one process   nothing to average              `optimizer.step()`
-    DDP           `state.all_reduce_gradients()`  `optimizer.step()`
+    several       `state.all_reduce_gradients()`  `optimizer.step()`
     DeepSpeed     DeepSpeed, in its backward pass DeepSpeed, in the backward pass of the last micro-batch;
                                                   accelerate makes `optimizer.step()` do nothing
 
-DDP could average during the last backward pass, but then a process that runs out of memory there could not try again.
+PyTorch's DDP would average during the last backward pass, but then a process that runs out of memory there could not
+try again.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import replace
 
 from accelerate import Accelerator
@@ -24,7 +24,7 @@ from rlvid.algorithm import Algorithm
 from rlvid.config import TrainConfig
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.logprobs import sync_logit_chunks
-from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.oom import OOMBackoff, advice_if_out_of_memory
 from rlvid.trainer.algorithm_errors import check_shape, name_and_location
 from rlvid.trainer.metrics import MetricAccumulator
 from rlvid.trainer.rollout import Rollout, minibatches
@@ -61,9 +61,10 @@ def update_policy(
     for part in parts:  # positions in this process's list of groups
         minibatch = rollout.select(part)
         metrics.add(_backward_within_memory(state, algorithm, accelerator, minibatch, config.temperature, backoff))
-        state.all_reduce_gradients()
-        metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
-        optimizer.step()
+        with advice_if_out_of_memory("taking the optimizer step"):
+            state.all_reduce_gradients()
+            metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
+            optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     learner.eval()
     return metrics.means(accelerator) | {"learning_rate": optimizer.param_groups[0]["lr"]}
@@ -109,13 +110,12 @@ def accumulate_gradient(
     micro_batches += [minibatch.dummy()] * (len(logit_chunks) - len(micro_batches))
     for i, (micro, chunks) in enumerate(zip(micro_batches, logit_chunks, strict=True)):
         accelerator.sync_gradients = i == len(micro_batches) - 1  # where it is set, DeepSpeed takes its optimizer step
-        with learner.no_sync() if state.is_ddp else nullcontext():
-            output = learner(micro.inputs, micro.groups, temperature, chunks)
-            batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
-            losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
-            check_shape(f"{name_and_location(algorithm)}.loss", losses, batch.mask.shape)
-            loss = (losses * batch.weights).sum()
-            accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
+        output = learner(micro.inputs, micro.groups, temperature, chunks)
+        batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
+        losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
+        check_shape(f"{name_and_location(algorithm)}.loss", losses, batch.mask.shape)
+        loss = (losses * batch.weights).sum()
+        accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
         metrics.add_tokens(batch.mask, {"entropy": output.entropy} | quantities)
         if algorithm.completion_source == "policy":  # demonstrations have no log-probs of a sampler
             metrics.add_sampler_difference(batch, output.logps)

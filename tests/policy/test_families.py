@@ -9,8 +9,9 @@ import torch
 from rlvid.config import load
 from rlvid.policy.attention import record_attention
 from rlvid.policy.critic import CRITIC_KINDS
-from rlvid.policy.decoding import CudaGraphCache, SharedPrefixCache
+from rlvid.policy.decoding import SharedPrefixCache
 from rlvid.policy.families import FAMILIES
+from rlvid.policy.graph_cache import CudaGraphCache
 from rlvid.policy.mrope import TRANSFORMERS_POSITIONS
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.option_probs import option_letter_probs

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from rlvid.errors import UserError
-from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.oom import OOMBackoff, advice_if_out_of_memory
 from rlvid.utils.files import read_jsonl
 from tests.helpers.processes import Child, several
 from tests.helpers.runs import train
@@ -219,3 +219,13 @@ def test_a_size_that_succeeded_is_attempted_again_if_another_rank_ran_out():
             pass
         assert not backoff.failed
     assert next(sizes) == 8
+
+
+def test_without_memory_for_the_optimizer_step_a_run_ends_with_advice():
+    with (
+        pytest.raises(UserError, match=r"out of memory while taking the optimizer step, which no smaller.*Try train"),
+        advice_if_out_of_memory("taking the optimizer step"),
+    ):
+        raise RuntimeError(OUT_OF_MEMORY)
+    with pytest.raises(RuntimeError, match="shapes"), advice_if_out_of_memory("taking the optimizer step"):
+        raise RuntimeError("shapes do not fit")

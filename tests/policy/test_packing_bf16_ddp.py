@@ -4,8 +4,9 @@ import os
 from dataclasses import replace
 
 import torch
-from torch.nn.parallel import DistributedDataParallel
+from accelerate import Accelerator
 
+from rlvid.policy.deepspeed import TrainState, prepare
 from tests.helpers.packed_rows import LENGTHS, groups_of, random_completions, score_packed, score_separately
 from tests.helpers.policies import load_policy
 from tests.helpers.processes import SERVER
@@ -50,13 +51,22 @@ def sum_loss(output):
 
 
 def train_on_half(rank, port, folder):
-    """One of two processes: save the gradient of every second group, averaged over both processes."""
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    policy = load_policy()
-    learner = DistributedDataParallel(policy)
+    """One of two processes: save the gradient of every second group, averaged over both processes.
+
+    Rank 1 starts with other weights, which those of rank 0 replace.
+    """
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"}
+    accelerator, policy = Accelerator(), load_policy()
+    with torch.no_grad():
+        for parameter in policy.parameters() if rank else ():
+            parameter.zero_()
+    learner, optimizer = prepare(accelerator, policy, torch.optim.SGD(policy.parameters()))
+    assert learner is policy, "no second copy of all gradients"
+    state = TrainState.create(policy, learner, optimizer, None)
     inputs, groups = (rows[rank::2] for rows in torch.load(folder / "groups.pt", weights_only=False))
     (2 * sum_loss(learner(inputs, groups, 0.7))).backward()
+    state.all_reduce_gradients()
     torch.save({name: p.grad for name, p in policy.named_parameters()}, folder / f"{rank}.pt")
     torch.distributed.destroy_process_group()
 

@@ -20,15 +20,12 @@ def test_the_last_layer_gives_the_last_state_and_all_keys_and_values(family_poli
     language_model = family_policy.model.model.language_model
     layer, embeds = language_model.layers[-1], family_policy.embed(inputs)
     assert "forward" not in vars(layer), "outside of prefill the layer is its class's"
-    positions = [prompt.position_ids.T for prompt in inputs]
-    padded = torch.nn.utils.rnn.pad_sequence(positions, batch_first=True, padding_side="left")
+    positions = torch.nn.utils.rnn.pad_sequence([prompt.position_ids.T for prompt in inputs], batch_first=True)
     full = language_model(
-        **embeds.model_arguments(padding_side="left"),
-        attention_mask=short.attention_mask,
-        position_ids=padded.permute(2, 0, 1),
-        use_cache=True,
+        **embeds.model_arguments(), attention_mask=None, position_ids=positions.permute(2, 0, 1), use_cache=True
     )
-    torch.testing.assert_close(short.hidden, full.last_hidden_state[:, -1], rtol=1e-4, atol=1e-4)
+    last = full.last_hidden_state[torch.arange(len(inputs)), short.attention_mask.sum(1) - 1]
+    torch.testing.assert_close(short.hidden, last, rtol=1e-4, atol=1e-4)
     for one, other in zip(short.cache.layers, full.past_key_values.layers, strict=True):
         assert torch.equal(one.keys, other.keys) and torch.equal(one.values, other.values)
 
@@ -60,6 +57,25 @@ def test_a_chunk_is_as_large_as_its_budget_allows(policy, prompts):
 
 def test_an_error_leaves_the_layer_as_it_was(policy):
     language_model = policy.model.model.language_model
-    with pytest.raises(ZeroDivisionError), last_token_only(language_model):
+    with pytest.raises(ZeroDivisionError), last_token_only(language_model, torch.zeros(1, dtype=torch.long)):
         1 / 0  # noqa: B018
     assert "forward" not in vars(language_model.layers[-1])
+
+
+@torch.no_grad()
+def test_prompts_of_several_lengths_need_no_mask(policy, prompts, monkeypatch):
+    masks, attention = [], torch.nn.functional.scaled_dot_product_attention
+
+    def recording(*args, attn_mask=None, **kwargs):
+        masks.append(attn_mask)
+        return attention(*args, attn_mask=attn_mask, **kwargs)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recording)
+    prefilled = prefill(policy, encode_all(policy, prompts), no_timer)
+    assert not prefilled.attention_mask.all() and set(masks) == {None}
+
+
+def test_a_loaded_model_attends_without_cudnn(kitchen):
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    load_policy()
+    assert not torch.backends.cuda.cudnn_sdp_enabled()

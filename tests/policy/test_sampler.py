@@ -9,7 +9,9 @@ import torch
 from accelerate import Accelerator
 
 from rlvid import api
-from rlvid.policy.decoding import CudaGraphCache, LowPrecision, SharedPrefixCache
+from rlvid.errors import UserError
+from rlvid.policy.decoding import LowPrecision, SharedPrefixCache
+from rlvid.policy.graph_cache import CudaGraphCache
 from rlvid.policy.model import Policy
 from rlvid.policy.prefill import prefill
 from rlvid.policy.sampler import sample_tokens, seeded_uniforms
@@ -128,6 +130,16 @@ def test_completions_end_with_the_end_token_or_are_marked_as_cut_off(policy, pro
         assert completion.finished == (completion.tokens[-1] == policy.tokenizer.eos_token_id)
         assert not set(completion.tokens) & set(policy.banned_token_ids)
         assert "<|im_end|>" not in completion.text
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_logits_that_are_nan_are_refused_with_the_sample(policy, prompts, temperature):
+    """Pixels that are no numbers break one of two prompts."""
+    whole, broken = encode_all(policy, prompts[:2])
+    broken = replace(broken, pixel_values=torch.full_like(broken.pixel_values, torch.nan))
+    sampler = make_sampler(policy, temperature=temperature)
+    with pytest.raises(UserError, match=rf"^sample {prompts[1].id}: the logits of token 0 of a completion are NaN"):
+        sampler(prompts[:2], [whole, broken], "seed")
 
 
 def frequencies(logps, draws, top_p=1.0):

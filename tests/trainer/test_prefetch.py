@@ -70,6 +70,20 @@ def test_prefetched_inputs_equal_inputs_made_on_request(prefetcher, policy, prom
     assert set(threads[len(prompts) :]) == {"MainThread"}
 
 
+def test_the_thread_works_on_the_cpu_and_the_step_begins_on_the_device(prefetcher, prompts, monkeypatch):
+    """The device "meta" stands in for a GPU."""
+    policy = load_policy()
+    monkeypatch.setattr(type(policy), "device", torch.device("meta"))
+    prefetch = prefetcher(policy, [prompts[:2]])
+    prepared = [inputs for _, _, inputs in prefetch.future.result()]
+    _, _, inputs = prefetch(prefetch.upcoming)
+
+    def devices(rows):
+        return {value.device.type for row in rows for value in vars(row).values() if torch.is_tensor(value)}
+
+    assert devices(prepared) == {"cpu"} and devices(inputs) == {"meta"}
+
+
 def test_only_one_step_is_prefetched(prefetcher, policy, prompts):
     begun = []
     plan = (begun.append(i) or prompts[i : i + 1] for i in range(5))
