@@ -12,6 +12,7 @@ from rlvid.api.arguments import as_list
 from rlvid.api.evaluated import evaluation_config, existing_path, write_settings
 from rlvid.api.studies import audit
 from rlvid.config import Config, load
+from rlvid.errors import UserError
 from rlvid.utils.console import print_main
 
 if TYPE_CHECKING:
@@ -156,19 +157,29 @@ def evaluate(
 def export(run: str | Path, folder: str | Path) -> None:
     """Write the last checkpoint of a run as a plain Hugging Face folder; a LoRA adapter is merged into its base.
 
-    The run's settings are written beside it, as rlvid.toml, so that `evaluate` measures it as it was trained.
+    With the weights stand what another tool needs to give the run's accuracy: the processors and their sizes, the chat
+    template, how replies are decoded, and a README.md that says how to ask. The run's settings are in rlvid.toml, so
+    that `evaluate` measures it as it was trained.
 
     Args:
-        run: a run folder, a checkpoint, or an adapter.
+        run: a run folder, a checkpoint, or an adapter; of a run without steps, the model that it measured.
         folder: the folder to write.
+
+    Raises:
+        UserError: if there is no such run, or if the folder exists.
     """
     from rlvid.utils.logging import silence_libraries
 
     silence_libraries()
     from rlvid.trainer.checkpoint import export_model
 
-    export_model(existing_path(run), Path(folder))
-    write_settings(Path(run), Path(folder))
+    existing_path(run)
+    target = Path(folder)
+    if target.exists():
+        raise UserError(f"{target} exists, and its weights would stay as they are: give another folder, or remove it")
+    config = evaluation_config(run, None, (), ())
+    export_model(Path(config.model), target, config)
+    write_settings(Path(run), target)
 
 
 def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:

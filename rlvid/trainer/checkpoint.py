@@ -31,6 +31,8 @@ from rlvid.errors import UserError
 from rlvid.policy.critic import critic_parameter_names
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.model import Policy
+from rlvid.policy.model_card import model_card
+from rlvid.policy.processor_files import write_usage_files
 from rlvid.policy.reference import Reference
 from rlvid.trainer.counters import Counters
 from rlvid.trainer.run_folder import RunFolder
@@ -188,15 +190,24 @@ def export_cold_start(folder: RunFolder, cold_start: Path) -> Path:
     return cold_start / "folded"
 
 
-def export_model(source: Path, target: Path) -> Path:
+def export_model(source: Path, target: Path, config: Config | None = None) -> Path:
     """Write a model folder, a checkpoint, or a run's last checkpoint as a plain Hugging Face folder.
 
     A LoRA adapter is merged into its base. An existing `target` is left as it is.
+
+    Args:
+        source: what to read.
+        target: the folder to write.
+        config: of evaluations; with it, processors and other files that other tools need are written, too.
     """
     if not target.exists():
         part = target.with_name(f".{target.name}")
         shutil.rmtree(part, ignore_errors=True)
         weights = (checkpoints(source) or [source])[-1]
-        Policy.load(str(weights), TrainConfig(), VideoConfig()).save(part)
+        policy = Policy.load(str(weights), TrainConfig(), VideoConfig())
+        policy.save(part)
+        if config:
+            write_usage_files(part, policy, config)
+            write_text(part / "README.md", model_card(target.name, config, policy.family))
         part.rename(target)
     return target
