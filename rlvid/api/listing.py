@@ -14,6 +14,7 @@ from typing import Any
 
 import tomli_w
 
+from rlvid.bench.gpu.parts import PARTS
 from rlvid.config import Config, ConfigKey, config_keys
 from rlvid.errors import UserError
 from rlvid.nano.conditions import CONDITIONS
@@ -142,6 +143,22 @@ def list_evidence() -> list[Description]:
     return rows
 
 
+def list_parts() -> list[Description]:
+    """Describe the parts of `rlvid bench gpu`."""
+    rows = []
+    for part in PARTS:
+        fields = {
+            "limit": PluginField("seconds", f"{part.limit:g}"),
+            "presets": PluginField("", " ".join(part.presets)),
+        }
+        documentation = f"{part.text}\n\nBar: {part.bar}" if part.bar else part.text
+        usage = f"rlvid bench gpu --parts {part.name}"
+        module, _, function = part.function.rpartition(":")
+        source = f"bench/gpu/{module.rpartition('.')[2]}.py:{function}"
+        rows.append(Description(part.name, part.text, source, fields, documentation, usage))
+    return rows
+
+
 LISTS: dict[str, Callable[[], list[Description]]] = {
     "rewards": lambda: list_plugins("rewards"),
     "algorithms": lambda: list_plugins("algorithms"),
@@ -150,6 +167,7 @@ LISTS: dict[str, Callable[[], list[Description]]] = {
     "conditions": list_conditions,
     "evidence": list_evidence,
     "noise": list_noises,
+    "parts": list_parts,
     "views": list_views,
 }
 
@@ -162,6 +180,7 @@ LIST_TEXTS = {
     "conditions": "base models with a known weakness, and their worlds: model, data",
     "evidence": "what a reward can ask for besides the text",
     "noise": "errors in labels, verdicts and frames: noise.kind",
+    "parts": "what a GPU is checked and measured by: rlvid bench gpu --parts NAME",
     "views": "altered clips: eval.views, and evidence view:NAME",
 }
 
@@ -170,7 +189,8 @@ def list_names(what: str, name: str = "") -> list[Description]:
     """Return what a config or a reward can name, with description, fields, source and an example of its use.
 
     Args:
-        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise" or "views".
+        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise", "parts" or
+            "views".
         name: only the rows of this name; usually one, several for names such as FOLDER.
 
     Raises:
