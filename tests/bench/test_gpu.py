@@ -1,9 +1,6 @@
 """`rlvid bench gpu` on a CPU: one run with planted failures and real parts, and what the parts compute."""
 
 import json
-import os
-import sys
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -26,40 +23,15 @@ from rlvid.utils.logging import silence_libraries
 from tests.helpers.processes import SERVER
 
 REAL = ["shapes", "packing", "sampler", "graph", "features", "resume", "trl"]
-# Packages that no part may need; a machine with a GPU need not have them.
-MISSING = ("av", "decord", "trl", "datasets", "argcomplete", "simplemma", "math_verify", "openai")
 
-
-def raises(run):
-    run.record(before=1)
-    raise RuntimeError("planted")
-
-
-def misses_its_bar(run):
-    run.record(difference=2.0)
-    run.require(False, "2 is more than 1")
-
-
-def dies(run):
-    os._exit(9)
-
-
-def hangs(run):
-    time.sleep(100)
-
-
-def hides_packages(run):
-    """From here on, an import of these packages in this process fails."""
-    sys.modules.update(dict.fromkeys(MISSING))
-
-
+PLANTED_IN = "tests.helpers.planted_parts"
 PLANTED = [
-    parts.Part("misses", "", f"{__name__}:misses_its_bar", 60, "at most 1"),
-    parts.Part("raises", "", f"{__name__}:raises", 60, "never"),
-    parts.Part("dies", "", f"{__name__}:dies", 60, "never"),
-    parts.Part("hangs", "", f"{__name__}:hangs", 0.3, "never"),
+    parts.Part("misses", "", f"{PLANTED_IN}:misses_its_bar", 60, "at most 1"),
+    parts.Part("raises", "", f"{PLANTED_IN}:raises", 60, "never"),
+    parts.Part("dies", "", f"{PLANTED_IN}:dies", 60, "never"),
+    parts.Part("hangs", "", f"{PLANTED_IN}:hangs", 0.3, "never"),
 ]
-HIDING = parts.Part("hides", "", f"{__name__}:hides_packages", 60, "none")
+HIDING = parts.Part("hides", "", f"{PLANTED_IN}:hides_packages", 60, "none")
 
 
 @pytest.fixture(scope="module")
