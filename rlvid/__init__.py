@@ -20,6 +20,7 @@ returns the data behind it:
     list_names      rlvid list WHAT             -> names with descriptions, fields and sources
     check_data, download_data, write_kitchen, write_kitchen_long, write_pairs        rlvid data ...
     measure_speed   rlvid bench ...             -> the measurements
+    measure_gpu     rlvid bench gpu             -> what was checked and measured on a GPU
 
 A first session, of about a minute on a laptop:
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         export,
         grid,
         list_names,
+        measure_gpu,
         measure_speed,
         parity,
         probe,
@@ -88,6 +90,7 @@ __all__ = [
     "export",
     "grid",
     "list_names",
+    "measure_gpu",
     "measure_speed",
     "parity",
     "probe",

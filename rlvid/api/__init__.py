@@ -3,7 +3,7 @@
 Heavy modules are imported inside the functions, so that importing this package takes no torch.
 """
 
-from rlvid.api.benchmarks import BENCHES, measure_speed
+from rlvid.api.benchmarks import BENCHES, measure_gpu, measure_speed
 from rlvid.api.data import check_data, download_data, write_kitchen, write_kitchen_long, write_pairs
 from rlvid.api.listing import list_names
 from rlvid.api.parity_table import parity
@@ -26,6 +26,7 @@ __all__ = [
     "export",
     "grid",
     "list_names",
+    "measure_gpu",
     "measure_speed",
     "parity",
     "probe",

@@ -10,7 +10,7 @@ from rlvid.api.arguments import as_list
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 
-BENCHES = ("step", "sweep", "eval", "decode")
+BENCHES = ("step", "sweep", "eval", "decode", "gpu")
 
 
 def measure_speed(
@@ -69,6 +69,52 @@ def measure_speed(
         console.print(throughput.answering_table(workload, repeats, compare.OUTPUT_FOLDER / "models" / preset))
     elif what == "decode":
         console.print(throughput.decoding_table(repeats))
+    elif what == "gpu":
+        raise UserError("the benchmark gpu is the function measure_gpu")
     else:
         raise UserError(f"no benchmark {what!r}.{suggest(what, BENCHES)}")
     return {}
+
+
+def measure_gpu(
+    device: str = "cuda",
+    preset: str = "",
+    parts: str | Sequence[str] = (),
+    minutes: float = 10.0,
+    out: str | Path = "runs/bench",
+) -> dict[str, Any]:
+    """Check rlvid on a GPU and measure its speed, with random weights and without network; print tables.
+
+    A part that fails is recorded, and the others run. See `rlvid.bench.gpu`.
+
+    Args:
+        device: "cuda", or "cpu" to try the command itself.
+        preset: "tiny", "2b" or "7b" for all parts; "" is 2b and 7b on a GPU, and tiny on a CPU.
+        parts: names of `rlvid list parts`; none means all.
+        minutes: the budget; a part whose time limit does not fit in what is left of it is skipped.
+        out: the folder of the result, gpu.json, and of the logs.
+
+    Returns:
+        What gpu.json holds: "environment", and "cases" with the status, values and message of each part.
+
+    Raises:
+        UserError: for an unknown device, preset or part, and if there is no GPU.
+    """
+    import torch
+    from rich.console import Console
+
+    from rlvid.bench.gpu import parts as table_of_parts
+    from rlvid.bench.gpu import runner, tables
+
+    if device not in ("cuda", "cpu"):
+        raise UserError(f"no device {device!r}. Known: cuda, cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device here; to try the command on a CPU: rlvid bench gpu --device cpu --preset tiny")
+    cases = table_of_parts.planned(preset or ("tiny" if device == "cpu" else ""), as_list(parts))
+    console = Console(width=160)
+    result = runner.run_cases(cases, device, minutes, Path(out), console)
+    for table in (tables.speed_table(result), tables.efficiency_table(result)):
+        if table:
+            console.print("", table)
+    console.print("", tables.summary(result), f"wrote {Path(out) / runner.RESULT}", sep="\n")
+    return result

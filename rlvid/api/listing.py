@@ -14,6 +14,7 @@ from typing import Any
 
 import tomli_w
 
+from rlvid.bench.gpu.parts import PARTS
 from rlvid.config import Config, ConfigKey, config_keys
 from rlvid.errors import UserError
 from rlvid.nano.conditions import CONDITIONS
@@ -170,6 +171,22 @@ def list_protocols() -> list[Description]:
     return rows
 
 
+def list_parts() -> list[Description]:
+    """Describe the parts of `rlvid bench gpu`."""
+    rows = []
+    for part in PARTS:
+        fields = {
+            "limit": PluginField("seconds", f"{part.limit:g}"),
+            "presets": PluginField("", " ".join(part.presets)),
+        }
+        documentation = f"{part.text}\n\nBar: {part.bar}" if part.bar else part.text
+        usage = f"rlvid bench gpu --parts {part.name}"
+        module, _, function = part.function.rpartition(":")
+        source = f"bench/gpu/{module.rpartition('.')[2]}.py:{function}"
+        rows.append(Description(part.name, part.text, source, fields, documentation, usage))
+    return rows
+
+
 LISTS: dict[str, Callable[[], list[Description]]] = {
     "rewards": lambda: list_plugins("rewards"),
     "algorithms": lambda: list_plugins("algorithms"),
@@ -178,6 +195,7 @@ LISTS: dict[str, Callable[[], list[Description]]] = {
     "conditions": list_conditions,
     "evidence": list_evidence,
     "noise": list_noises,
+    "parts": list_parts,
     "protocols": list_protocols,
     "views": list_views,
 }
@@ -191,6 +209,7 @@ LIST_TEXTS = {
     "conditions": "base models with a known weakness, and their worlds: model, data",
     "evidence": "what a reward can ask for besides the text",
     "noise": "errors in labels, verdicts and frames: noise.kind",
+    "parts": "what a GPU is checked and measured by: rlvid bench gpu --parts NAME",
     "protocols": "how questions are put and replies are read: eval.protocol",
     "views": "altered clips: eval.views, and evidence view:NAME",
 }
@@ -200,8 +219,8 @@ def list_names(what: str, name: str = "") -> list[Description]:
     """Return what a config or a reward can name, with description, fields, source and an example of its use.
 
     Args:
-        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise", "protocols" or
-            "views".
+        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise", "parts", "protocols"
+            or "views".
         name: only the rows of this name; usually one, several for names such as FOLDER.
 
     Raises:

@@ -61,9 +61,8 @@ class LoadedWorkload:
 
 def load_workload(folder: Path, workload: Workload) -> LoadedWorkload:
     """Load the model of a folder. It never samples its end token, so all completions have the full length."""
-    config = load("nano", _config_overrides(folder, workload))
-    policy = Policy.load(config.model, config.train, config.video, config.seed)
-    policy = policy.to("cuda" if torch.cuda.is_available() else "cpu")
+    config = load("nano", workload_overrides(folder, workload))
+    policy = load_policy(config)
     policy.banned_token_ids = [*policy.banned_token_ids, policy.tokenizer.eos_token_id]
 
     generator, size = np.random.default_rng(0), workload.frame_size
@@ -79,7 +78,18 @@ def load_workload(folder: Path, workload: Workload) -> LoadedWorkload:
     return LoadedWorkload(config, policy, prompts, [clip] * workload.groups)
 
 
-def _config_overrides(folder: Path, workload: Workload) -> list[str]:
+def load_policy(config: Config) -> Policy:
+    """Load the policy of a config on the GPU, or on the CPU if there is no GPU.
+
+    Weights that the model's folder lacks are random, and made on that device (see `workload.write_weightless_model`).
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    with torch.device(device):
+        policy = Policy.load(config.model, config.train, config.video, config.seed)
+    return policy.to(device)
+
+
+def workload_overrides(folder: Path, workload: Workload) -> list[str]:
     """Return the overrides of the preset `nano` that describe a workload."""
     checkpointing = str(torch.cuda.is_available()).lower()
     return [
@@ -90,6 +100,7 @@ def _config_overrides(folder: Path, workload: Workload) -> list[str]:
         f"train.learning_rate={LEARNING_RATE}",
         f"train.lora_r={workload.lora_r}",
         f"train.gradient_checkpointing={checkpointing}",
+        f"video.max_frames={max(workload.frames, 4)}",
         f"video.resized_height={workload.frame_size}",
         f"video.resized_width={workload.frame_size}",
     ]
@@ -125,7 +136,6 @@ class PackedStep:
 
     def step(self) -> dict[str, float]:
         """Take one optimizer step; returns the seconds of each phase."""
-        train = self.config.train
         self.seconds = {}
         self.number += 1
         with self.timed("encode"):
@@ -136,17 +146,24 @@ class PackedStep:
             for prompt, group in zip(inputs, groups, strict=True)
             for completion in group
         )
+        self.learn(self.credit(inputs, groups))
+        return self.seconds
+
+    def credit(self, inputs: Sequence[ModelInputs], groups: Sequence[Group]) -> Rollout:
+        """Return the rollout of sampled groups with an advantage and a weight for each token."""
         dummy_group = inputs[0], groups[0]
         rollout = Rollout.gather(range(len(groups)), inputs, groups, self.mix(groups), dummy_group)
         forward_rollout = self.forward_rollout(rollout)
         with self.timed("reference"):
             token_inputs = self.token_inputs(forward_rollout)
         step = rollout.to_step(self.number, self.mix.weights, token_inputs, {})
-        batch = assign_credit(self.algorithm, step).to(self.policy.device)
+        return replace(forward_rollout, batch=assign_credit(self.algorithm, step).to(self.policy.device))
+
+    def learn(self, credited: Rollout) -> dict[str, float]:
+        """Take the optimizer step of a credited rollout; returns its metrics."""
         with self.timed("learn"):
-            credited = replace(forward_rollout, batch=batch)
-            update_policy(self.state, self.algorithm, self.accelerator, credited, train, self.backoff)
-        return self.seconds
+            train = self.config.train
+            return update_policy(self.state, self.algorithm, self.accelerator, credited, train, self.backoff)
 
     def sample(self, inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
         """Sample the completions of the step's prompts."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from rlvid.errors import UserError
@@ -48,8 +49,13 @@ MEDIA: dict[str, dict[str, int]] = {
     "image": {"frames": 0, "frame_size": 756},
 }
 
-# "2b" and "7b" are the sizes of Qwen/Qwen2-VL-2B-Instruct and Qwen/Qwen2-VL-7B-Instruct.
+# "2b" and "7b" are the sizes of Qwen/Qwen2-VL-2B-Instruct and Qwen/Qwen2-VL-7B-Instruct, "tiny" is about that of nano.
 MODEL_SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 4, "num_attention_heads": 6,
+        "num_key_value_heads": 3, "mrope_section": [4, 6, 6], "vocab_size": 753, "tied": True,
+        "initializer_range": 0.05, "vision": {"depth": 2, "embed_dim": 128, "num_heads": 4},
+    },
     "20m": {
         "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 8, "num_attention_heads": 6,
         "num_key_value_heads": 2, "mrope_section": [8, 12, 12], "vocab_size": 753, "tied": True,
@@ -114,6 +120,22 @@ def write_random_model(name: str, folder: Path) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
         Qwen2VLForConditionalGeneration(qwen2_vl_config(name, tokenizer)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
+    return folder
+
+
+def write_weightless_model(name: str, folder: Path) -> Path:
+    """Save a model's config, the embedded tokenizer and a single weight; returns the folder.
+
+    `from_pretrained` gives all other weights random values, on the device of a `torch.device` context: much faster for
+    billions of them than to write and to read them.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
+    tokenizer.save_pretrained(folder)
+    config = qwen2_vl_config(name, tokenizer)
+    config.architectures = [Qwen2VLForConditionalGeneration.__name__]
+    config.save_pretrained(folder)
+    norm = {"model.language_model.norm.weight": torch.ones(config.text_config.hidden_size)}
+    save_file(norm, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

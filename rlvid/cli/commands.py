@@ -147,11 +147,16 @@ def write_pairs(args: argparse.Namespace) -> None:
     Console().print(f"wrote {count} pairs to {args.file}")
 
 
-def bench(args: argparse.Namespace) -> None:
-    """Run a benchmark of speed and memory, and print its tables."""
+def bench(args: argparse.Namespace) -> int:
+    """Run a benchmark of speed and memory, and print its tables; the exit code of gpu is 1 if a check failed."""
+    if args.what == "gpu":
+        result = api.measure_gpu(args.device, args.preset, args.parts, args.minutes, args.out)
+        return int(any(row["bar"] and row["status"] == "failed" for row in result["cases"]))
+    preset = args.preset or "20m"
     api.measure_speed(
-        args.what, args.preset, args.against, args.repeats, args.groups, args.lora_r, args.media, args.needs, args.out
+        args.what, preset, args.against, args.repeats, args.groups, args.lora_r, args.media, args.needs, args.out
     )
+    return 0
 
 
 def list_names(args: argparse.Namespace) -> None:

@@ -75,6 +75,11 @@ def listed_names(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list
     return _names(parsed_args.what)
 
 
+def parts(prefix: str, **_: Any) -> list[str]:
+    """Complete names of the parts of `rlvid bench gpu`."""
+    return _names("parts")
+
+
 def scripts(prefix: str, **_: Any) -> list[str]:
     """Complete the path of an experiment script, a Python file."""
     return _paths(prefix, ".py")

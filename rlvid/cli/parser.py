@@ -206,11 +206,12 @@ def _data(group: Any) -> None:
 
 def _bench(group: Any) -> None:
     one = _add(
-        group, "bench", commands.bench, "measure seconds and memory of steps, beside TRL; also answering and decoding"
+        group, "bench", commands.bench, "measure steps beside TRL, answering and decoding; gpu: check and measure a GPU"
     )
     what = f"{', '.join(api.BENCHES)} (default: step)"
     one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, metavar="BENCHMARK", help=what)
-    one.add_argument("--preset", default="20m", help="20m (a laptop), 2b or 7b (a GPU; random weights)")
+    presets = "20m (a laptop), 2b or 7b (a GPU; random weights); of gpu also tiny (default: 20m; of gpu: 2b and 7b)"
+    one.add_argument("--preset", default="", help=presets)
     one.add_argument(
         "--against",
         nargs="*",
@@ -231,6 +232,12 @@ def _bench(group: Any) -> None:
     one.add_argument(
         "--media", default="video", help="video (16 frames and an image), or image (one, with as many tokens)"
     )
+    parts = "of gpu: the parts to run, see `rlvid list parts` (default: all)"
+    completion.completed_by(
+        one.add_argument("--parts", nargs="*", default=[], metavar="NAME", help=parts), completion.parts
+    )
+    one.add_argument("--minutes", type=float, default=10.0, help="of gpu: its budget of time (default: 10)")
+    one.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="of gpu; cpu tries the command itself")
     one.add_argument("--out", default="runs/bench", metavar="DIR", help="folder for the results (default: runs/bench)")
     one.option_hint = bench_hint
 

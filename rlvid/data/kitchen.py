@@ -21,7 +21,6 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from PIL import Image
 from rich.console import Console
@@ -225,6 +224,8 @@ def _write_media(sample: Sample, folder: Path) -> None:
 
 def encode_mp4(frames: np.ndarray, file: Path | BytesIO) -> None:
     """Write (T, H, W, 3) uint8 frames as an H.264 mp4 of 2 frames per second. The bytes depend on the frames alone."""
+    import av  # here, so that other data sets need no PyAV
+
     with av.open(file, "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "18", "preset": "ultrafast", "threads": "1"})
         stream.height, stream.width = frames.shape[1:3]
