@@ -32,8 +32,7 @@ def measure_speed(
             "decode" (clips per second, beside plain decord).
         preset: the model: "20m", "2b" or "7b", with random weights.
         against: the other implementations of "step": "trl", "views", "rows", "reference".
-        repeats: measured steps of each implementation, after one warm-up step.
-        groups: groups of a step.
+        repeats, groups: measured steps of each implementation, after one warm-up step; groups of a step.
         lora_r: rank of a LoRA adapter to train; 0 trains all weights.
         media: "video" (16 frames and an image), or "image" (one image with as many visual tokens).
         needs: what the implementation "views" computes for each token besides, as an algorithm's `needs`.

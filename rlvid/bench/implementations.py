@@ -20,17 +20,17 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 
+from rlvid.bench.loaded_workload import load_workload
 from rlvid.bench.trl_baseline import run_trl
-from rlvid.bench.workload import KL_BETA, LEARNING_RATE, Workload, filler_question
-from rlvid.config import Config, Plugin, load
+from rlvid.bench.workload import KL_BETA, Workload
+from rlvid.config import Plugin
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
@@ -44,66 +44,8 @@ from rlvid.trainer.credit import assign_credit
 from rlvid.trainer.rollout import Rollout
 from rlvid.trainer.token_inputs import TokenInputs
 from rlvid.trainer.update import update_policy
-from rlvid.types import Completion, Group, Prompt
+from rlvid.types import Completion, Group
 from rlvid.utils.logging import silence_libraries
-from rlvid.video.views import Clip
-
-
-@dataclass(frozen=True)
-class LoadedWorkload:
-    """A loaded model, and one question about one random clip for each group of the workload."""
-
-    config: Config
-    policy: Policy
-    prompts: Sequence[Prompt]
-    clips: Sequence[Clip]
-
-
-def load_workload(folder: Path, workload: Workload) -> LoadedWorkload:
-    """Load the model of a folder. It never samples its end token, so all completions have the full length."""
-    config = load("nano", workload_overrides(folder, workload))
-    policy = load_policy(config)
-    policy.banned_token_ids = [*policy.banned_token_ids, policy.tokenizer.eos_token_id]
-
-    generator, size = np.random.default_rng(0), workload.frame_size
-    video = None
-    if workload.frames:
-        video = generator.integers(0, 256, (workload.frames, size, size, 3), np.uint8)
-    clip = Clip(video, generator.integers(0, 256, (size, size, 3), np.uint8))
-
-    no_question = Prompt("empty", "", ("a", "b", "c", "d"), "A")
-    length_without = len(policy.encode(no_question, clip).input_ids)
-    question = filler_question(length_without, workload.prompt_tokens)
-    prompts = [replace(no_question, id=f"q{i}", question=question) for i in range(workload.groups)]
-    return LoadedWorkload(config, policy, prompts, [clip] * workload.groups)
-
-
-def load_policy(config: Config) -> Policy:
-    """Load the policy of a config on the GPU, or on the CPU if there is no GPU.
-
-    Weights that the model's folder lacks are random, and made on that device (see `workload.write_weightless_model`).
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    with torch.device(device):
-        policy = Policy.load(config.model, config.train, config.video, config.seed)
-    return policy.to(device)
-
-
-def workload_overrides(folder: Path, workload: Workload) -> list[str]:
-    """Return the overrides of the preset `nano` that describe a workload."""
-    checkpointing = str(torch.cuda.is_available()).lower()
-    return [
-        f"model={folder}",
-        f"train.prompts_per_step={workload.groups}",
-        f"train.num_generations={workload.num_generations}",
-        f"train.max_completion_length={workload.completion_tokens}",
-        f"train.learning_rate={LEARNING_RATE}",
-        f"train.lora_r={workload.lora_r}",
-        f"train.gradient_checkpointing={checkpointing}",
-        f"video.max_frames={max(workload.frames, 4)}",
-        f"video.resized_height={workload.frame_size}",
-        f"video.resized_width={workload.frame_size}",
-    ]
 
 
 class PackedStep:

@@ -18,7 +18,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from rlvid.bench.implementations import generate_inputs, load_workload
+from rlvid.bench.implementations import generate_inputs
+from rlvid.bench.loaded_workload import load_workload
 from rlvid.bench.workload import Workload, write_random_model
 from rlvid.config import VideoConfig
 from rlvid.policy.sampler import Sampler

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rlvid.bench.implementations import load_policy, workload_overrides
+from rlvid.bench.loaded_workload import load_policy, workload_overrides
 from rlvid.bench.workload import Workload, filler_question, write_weightless_model
 from rlvid.config import Config, load
 from rlvid.policy.model import Policy
