@@ -85,8 +85,8 @@ def token_credit(run: Path, sample: str = "", step: int = 0) -> list[TokenCredit
     step_data = rollout.to_step(number, weights, scores, memory_of(run), max_steps=config.train.max_steps)
     batch = assign_credit(algorithm, step_data)
     policy.frames.close()
-    parts = (whole.select_groups([chosen], len(rows)) for whole in (batch, step_data.batch))
-    return completions_of(policy, rollout.groups[chosen], *parts, rows[chosen]["totals"])
+    credited, scored = (whole.select_groups([chosen], len(rows)) for whole in (batch, step_data.batch))
+    return completions_of(policy, rollout.groups[chosen], credited, scored, rows[chosen]["totals"])
 
 
 def find_sample(run: Path, sample: str, step: int) -> tuple[list[Row], int, int]:
@@ -98,7 +98,7 @@ def find_sample(run: Path, sample: str, step: int) -> tuple[list[Row], int, int]
     number = step or max(paths, default=0)
     if number not in paths:
         raise UserError(f"{run} has no samples of step {number}: give a run folder with training steps")
-    rows = read_jsonl(paths[number])
+    rows: list[Row] = [*read_jsonl(paths[number])]
     for i, row in enumerate(rows):
         if row["id"] == sample or (not sample and len(set(row["totals"])) > 1):
             return rows, i, number
@@ -129,7 +129,8 @@ def saved_rollout(policy: Policy, prompts: Mapping[str, Prompt], rows: Sequence[
 def memory_of(run: Path) -> dict[str, Any]:
     """Return what the algorithm had kept at the last checkpoint, {} without one."""
     checkpoints = checkpoint.checkpoints(run)
-    return dict(read_json(checkpoints[-1] / "state.json")["memory"]) if checkpoints else {}
+    state = read_json(checkpoints[-1] / "state.json") if checkpoints else None
+    return state["memory"] if state else {}
 
 
 def completions_of(
