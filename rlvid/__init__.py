@@ -16,6 +16,7 @@ returns the data behind it:
     audit           rlvid audit RUN
     compare         rlvid compare A B           -> the selected questions with both answers
     attention       rlvid attention RUN ...     -> the path of the picture
+    credit          rlvid credit RUN ...        -> a step's completions, with each token's credit
     export          rlvid export RUN FOLDER
     list_names      rlvid list WHAT             -> names with descriptions, fields and sources
     check_data, download_data, write_kitchen, write_kitchen_long, write_pairs        rlvid data ...
