@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from rlvid.api.arguments import as_list
 
 
 def write_kitchen(folder: str | Path, seed: int = 0) -> None:
@@ -31,18 +34,19 @@ def download_data(name: str, folder: str | Path) -> None:
     download(name, Path(folder))
 
 
-def check_data(name: str | Path) -> int:
+def check_data(name: str | Path, against: str | Sequence[str] = ()) -> int:
     """Read all records of a benchmark, decode all of its media, and print what is wrong.
 
     Args:
         name: a folder, a TOML file, or an embedded benchmark, see `rlvid list benchmarks`.
+        against: other benchmarks, for evaluation, that are searched for the training questions and clips of this one.
 
     Returns:
         The number of problems.
     """
     from rlvid.data.check import check_benchmark
 
-    return check_benchmark(str(name))
+    return check_benchmark(str(name), against=as_list(against))
 
 
 def write_pairs(run: str | Path, file: str | Path) -> int:

@@ -138,7 +138,7 @@ def get_data(args: argparse.Namespace) -> None:
 
 def check_data(args: argparse.Namespace) -> int:
     """Check a benchmark; the exit code is 2 if anything is wrong with it."""
-    return 2 if api.check_data(args.name) else 0
+    return 2 if api.check_data(args.name, args.against) else 0
 
 
 def write_pairs(args: argparse.Namespace) -> None:

@@ -198,6 +198,8 @@ def _data(group: Any) -> None:
         actions, "check", commands.check_data, "read all records and decode all media; exit code 2 if any is bad"
     )
     one.add_argument("name", help="a folder, a TOML file, or an embedded benchmark: see `rlvid list benchmarks`")
+    against = "other benchmarks, for evaluation, searched for the training questions and clips of this one"
+    one.add_argument("--against", nargs="+", default=(), metavar="BENCHMARK", help=against)
 
     one = _add(actions, "pairs", commands.write_pairs, "write each group's best and worst completion of a run, for DPO")
     one.add_argument("run", help="a run folder")

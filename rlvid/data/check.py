@@ -30,8 +30,8 @@ from rich.table import Table
 from rlvid.answer import LETTERS, parse
 from rlvid.config import VideoConfig
 from rlvid.data import benchmark
-from rlvid.data.check_levels import level_problems, missing_levels
-from rlvid.data.contamination import Located
+from rlvid.data.check_levels import TRAINING, level_problems, missing_levels
+from rlvid.data.contamination import Located, contamination
 from rlvid.data.records import AnnotationFile, AnnotationRecord, duplicate_error, read_records_or_errors
 from rlvid.data.seed_bench_r1 import PUBLISHED_LEVELS
 from rlvid.errors import UserError
@@ -69,14 +69,15 @@ class Findings:
         self.problems.append(Problem(kind, "".join(printable)))
 
 
-def check_benchmark(name: str, console: Console | None = None) -> int:
+def check_benchmark(name: str, console: Console | None = None, against: Sequence[str] = ()) -> int:
     """Check a benchmark and print its problems and a table of counts; return the number of problems.
 
-    A folder in the working directory has priority over an embedded benchmark of the same name.
+    A folder in the working directory has priority over an embedded benchmark of the same name. `against` are other
+    benchmarks for evaluation: what they share with this one's training questions is a problem, too.
     """
     console = console or Console()
     name = f"./{name}" if name in benchmark.EMBEDDED and Path(name).is_dir() else name
-    findings = find_problems(name)
+    findings = find_problems(name, against)
     shown: Counter[str] = Counter()
     for problem in findings.problems:
         shown[problem.kind] += 1
@@ -94,8 +95,8 @@ def check_benchmark(name: str, console: Console | None = None) -> int:
     return len(findings.problems)
 
 
-def find_problems(name: str) -> Findings:
-    """Read every record of a benchmark, and decode each of its files once, on all cores."""
+def find_problems(name: str, against: Sequence[str] = ()) -> Findings:
+    """Read every record of a benchmark, and decode each of its files once, on all cores; see `check_benchmark`."""
     findings = Findings()
     files = benchmark.annotation_files(name)
     for file in files.values():
@@ -103,6 +104,13 @@ def find_problems(name: str) -> Findings:
     problems = missing_levels(list(files), () if "questions" in files else PUBLISHED_LEVELS)
     for kind, message in (*problems, *level_problems(findings.questions)):
         findings.add(kind, message)
+    training = [question for question in findings.questions if question.prompt.level == TRAINING]
+    if against and not training:
+        raise UserError(f"{name} has no training questions, the level {TRAINING!r}: nothing to compare with others")
+    for other in against:
+        held_out = [Located(p, f"{other}: {p.id}") for level in benchmark.load_levels(other).values() for p in level]
+        for kind, message in contamination(training, held_out):
+            findings.add(kind, message)
     video_readers = [partial(_decode_only, reader) for reader in (read_with_decord, read_with_pyav)]
     _check_media("videos", findings.videos, video_readers, findings)
     _check_media("images", findings.images, [_read_image_only], findings)

@@ -54,6 +54,11 @@ DATASETS = {
         "unpack videos.zip; mmvu.toml explains how to convert its parquet file to lines",
         "videos.zip 0.9 GB",
     ),
+    "video_r1_eval": HubDataset(
+        "Video-R1/Video-R1-eval",
+        "read its page; it holds questions alone, whose videos come from the six benchmarks",
+        "put the videos where the field path of its records says; video_r1_eval*.toml read its files",
+    ),
     "vsi_bench": HubDataset(
         "nyu-visionx/VSI-Bench",
         "Apache-2.0 on its page; its videos come from ScanNet, ScanNet++ and ARKitScenes, with licences of their own",

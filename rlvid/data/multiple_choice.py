@@ -82,8 +82,11 @@ class FieldMap:
     def to_prompt(self, record: AnnotationRecord, default_level: str) -> Prompt | None:
         """Convert a record to a prompt, or to None if `where` excludes it. Raises UserError with file, line, field."""
         several_files = isinstance(self.path, tuple)
+        own = {key: value for key, value in self.where.items() if key not in (*self.computed, "file")}
+        if not _has_values(record, own):  # first, so that nothing is computed for a record that is left out
+            return None
         record = with_computed(record, self.computed, several_files)
-        if not all(_is_one_of(record.fields.get(key), value) for key, value in self.where.items()):
+        if not _has_values(record, self.where):
             return None
         question = record.get(self.question)
         if self.options == "":
@@ -186,8 +189,12 @@ class FieldMap:
         return regions
 
 
-def _is_one_of(value: Any, wanted: Any) -> bool:
-    return value in wanted if isinstance(wanted, list) else value == wanted
+def _has_values(record: AnnotationRecord, where: Mapping[str, Any]) -> bool:
+    """Return whether each field has its value, or one of a list of values."""
+    values = {key: record.fields.get(key) for key in where}
+    return all(
+        values[key] in wanted if isinstance(wanted, list) else values[key] == wanted for key, wanted in where.items()
+    )
 
 
 def _any_text(value: Any) -> bool:

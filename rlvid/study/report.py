@@ -110,7 +110,8 @@ class Report:
 
     @property
     def _progress(self) -> str:
-        return self.source or f"{self.runs_done} of {self.runs_planned} runs done, protocol {self.protocol}"
+        done = f"{self.runs_done} of {self.runs_planned} runs done, protocol {self.protocol}"
+        return self.source if self.runs_done is None else done
 
     def to_records(self) -> dict[str, list[dict[str, Any]]]:
         """Return section -> rows as flat dicts, see `rows.to_record`; empty tables are left out."""
@@ -143,9 +144,8 @@ class Report:
     def print(self, console: Console | None = None) -> None:
         """Print the tables; where there is no terminal, nothing is cut or coloured."""
         console = wide_console(console)
-        title = Text(self.question or self.name, style="bold")
         subtitle = self._progress if self.runs_done is None else f"{self.name}: {self._progress}"
-        console.print(title, Text(subtitle, style="dim"), sep="\n")
+        console.print(Text(self.question or self.name, style="bold"), Text(subtitle, style="dim"), sep="\n")
         for _, parts in self.sections(console.width):
             for part in parts:
                 console.print("", part, sep="\n")

@@ -1,9 +1,11 @@
 """What training and evaluation share: found by content and by words, and not where a benchmark only uses templates."""
 
 import itertools
+import json
 
 import pytest
 
+from rlvid.__main__ import main
 from rlvid.data.contamination import Located, NearDuplicates, contamination
 from rlvid.types import Prompt
 
@@ -61,6 +63,23 @@ def test_the_same_words_about_another_clip_or_of_a_template_are_no_problem(clips
     assert [kind for kind, _ in contamination([located("t", video=clips["a"])], [small])] == ["near-duplicate"]
     template = [located("t1"), located("t2", question=QUESTION.upper())]
     assert not list(contamination(template, [located("h", question=f"So: {QUESTION}")]))
+
+
+def test_another_benchmark_is_searched_for_training_questions(tmp_path, capsys):
+    """As the questions of SEED-Bench-R1 are in EgoPlan-Bench: without media on disk, by their words."""
+    fields = 'layout = "multiple_choice"\npath = "q.jsonl"\nquestion = "q"\noptions = "o"\nanswer = "a"\nlevel = "l"\n'
+    for name, question, level in (("mine", QUESTION, "train"), ("theirs", f"So: {QUESTION}", "val")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "m.toml").write_text(fields)
+        records = [{"q": question, "o": OPTIONS, "a": "A", "l": level}]
+        records.append({"q": "What else can be seen on the table?", "o": ["a pan", "a cup"], "a": "B", "l": "L1"})
+        (tmp_path / name / "q.jsonl").write_text("\n".join(map(json.dumps, records)))
+    mine, theirs = (str(tmp_path / name / "m.toml") for name in ("mine", "theirs"))
+    assert main(["data", "check", mine]) == 0
+    assert main(["data", "check", mine, "--against", theirs]) == 2
+    assert f"near-duplicate: {theirs}: 1: nearly the words of a training question: " in capsys.readouterr().out
+    assert main(["data", "check", theirs, "--against", mine]) == 2
+    assert "has no training questions" in capsys.readouterr().err
 
 
 def test_the_index_finds_what_comparing_all_pairs_finds():

@@ -40,6 +40,10 @@ VIDEO_MME = {"videoID": "abc", "question_id": "001-1", "duration": "short", "dom
 VIDEO_MME |= {"options": ["A. one.", "B. two.", "C. three.", "D. four."], "answer": "B"}
 MMVU = {"id": "validation_0", "video_path": "videos/Art/0.mp4", "question": "q?", "question_type": "multiple-choice"}
 MMVU |= {"choices": dict(zip("ABCDE", ("one", "two", "three", "four", "five"), strict=True)), "answer": "B"}
+VIDEO_R1 = {"problem": "q?", "problem_type": "multiple choice", "options": ["A. up", "B. down"], "data_type": "video"}
+VIDEO_R1 |= {"path": "./MVBench/v.mp4", "solution": "<answer>B</answer>"}
+NUMBER = VIDEO_R1 | {"problem_type": "regression", "options": [], "solution": "<answer>2.4</answer>"}
+NUMBER["path"] = "./VSI/v.mp4"
 EGOPLAN = CHOICES | {"sample_id": 115, "task_goal": "store cereal", "golden_choice_idx": "B", "answer": "wash pan"}
 EGOPLAN2 = CHOICES | {"sample_id": "7", "task_goal": "bake bread", "domain": "Daily life", "ground_truth": "B"}
 EGOPLAN2 |= {"video_file": "videos/7.mp4", "formatted_question": "..."}
@@ -80,6 +84,13 @@ PUBLISHED = {  # TOML file -> its file of records, its records, the levels, and 
     "tempcompass": ("multi-choice.jsonl", [TEMPCOMPASS], {"tempcompass"}, {"videos/1.mp4"}),
     "mmvu": ("validation.jsonl", [MMVU, {"question_type": "open-ended"} | MMVU], {"mmvu"}, {"videos/Art/0.mp4"}),
     "video_mme": ("test.jsonl", [VIDEO_MME], {"short"}, {"data/abc.mp4"}),
+    "video_r1_eval": ("eval_mvbench.json", [VIDEO_R1, NUMBER], {"mvbench"}, {"MVBench/v.mp4"}),
+    "video_r1_eval_numbers": (
+        "eval_vsibench.json",
+        [VIDEO_R1, NUMBER],
+        {"video_r1_eval_numbers"},
+        {"VSI/v.mp4"},
+    ),
     "egoplan": ("validation.jsonl", [EGOPLAN], {"egoplan"}, {"115.mp4"}),
     "egoplan2": ("train.jsonl", [EGOPLAN2], {"Daily life"}, {"videos/7.mp4"}),
 }
