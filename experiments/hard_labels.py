@@ -25,9 +25,6 @@ Controls and arms, each with 40 steps of 12 prompts, 5 epochs over 96 prompts:
     noise_corrected_grpo     told the error rates that the noise has on the base's samples
     olr                      told nothing: refines labels by a stable and rising majority
 
-Without a comparison, added after the first look, as tests of the analysis: `soft_label`, told the rate as s_grpo is;
-as many symmetric wrong labels; and 7 % that follow the rule, below the rate from which the habit is paid more.
-
 `trust_grpo` weighs a judged reward, and is GRPO without one. The learning rate is 1.5e-4, so that its sum over 40 steps
 is that of the 60 steps of 1e-4 in which this base learns to look (`grounding.py`).
 
@@ -76,9 +73,6 @@ GRID = Grid(
             "algorithm.false_negatives": 0.13,
         },
         "olr": {**FIRST_NAMED, "algorithm": "olr", **NO_KL},
-        "soft_label": {**FIRST_NAMED, "algorithm": "soft_label", **NO_KL, "algorithm.eta": WRONG},
-        "grpo, symmetric": {"noise.kind": "symmetric", "noise.rate": WRONG},
-        "grpo, rate 0.1": {**FIRST_NAMED, "noise.rate": 0.1},
     },
     unseeded=("base",),
     seeds=(0, 1, 2),

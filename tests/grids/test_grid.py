@@ -243,7 +243,15 @@ def test_cells_are_selected_by_patterns_in_the_order_of_the_patterns():
         select_cells(cells, ["gropo, noisy"])
 
 
-WITHOUT_KL = ("noise_robustness", "algorithm_ablation", "reward_ablation", "base_reasoning", "consistency")
+WITHOUT_KL = (
+    "noise_robustness",
+    "algorithm_ablation",
+    "reward_ablation",
+    "base_reasoning",
+    "consistency",
+    "hard_labels",
+    "hard_verdicts",
+)
 
 
 @pytest.mark.parametrize("name", WITHOUT_KL)
