@@ -6,8 +6,7 @@
 all-MiniLM-L6-v2 gets a head with two labels and is trained on the half for tuning of the pairs that `reasoning_pairs`
 generates from the embedded kitchen: the premise is the end of a thought, the hypothesis an option as the answer, and
 the label whether the thought leads to that option. --prose adds the handwritten pairs of that half. It stands in for a
-cross-encoder that was trained on natural language inference at large, which reads other thoughts, too. Its figures
-are in rewards/README.md.
+cross-encoder that was trained on natural language inference at large. Figures: rewards/README.md.
 """
 
 from __future__ import annotations

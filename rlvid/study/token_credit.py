@@ -130,7 +130,7 @@ def memory_of(run: Path) -> dict[str, Any]:
     """Return what the algorithm had kept at the last checkpoint, {} without one."""
     checkpoints = checkpoint.checkpoints(run)
     state = read_json(checkpoints[-1] / "state.json") if checkpoints else None
-    return state["memory"] if state else {}
+    return dict(state["memory"]) if state else {}
 
 
 def completions_of(

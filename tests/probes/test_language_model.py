@@ -103,7 +103,7 @@ def needs_models(test):
 def test_the_real_graft_scores_text_as_the_original():
     original, ours = logits_of_both(MODELS / language_model.JUDGE, MODELS / language_model.POLICY)
     known = torch.isfinite(ours)
-    torch.testing.assert_close(ours[known], original[known], rtol=0, atol=1e-3)
+    torch.testing.assert_close(ours[known], original[known], rtol=0, atol=5e-3)
 
 
 @needs_models

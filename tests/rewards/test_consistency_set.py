@@ -13,7 +13,7 @@ from sklearn.metrics import roc_auc_score
 
 from rlvid.answer import LETTERS
 from rlvid.probes.reasoning_pairs import Pair, handwritten_pairs, split_halves
-from tests.helpers.reward_audit import auroc, auroc_of_text_reward, demonstrated_pairs, pair_table
+from tests.helpers.reward_audit import auroc, auroc_of_text_reward, demonstrated_pairs, draw_questions, pair_table
 from tests.helpers.tables import README, rows
 
 
@@ -48,6 +48,14 @@ def test_the_last_word_of_a_generated_thought_is_its_conclusion(kitchen: Path) -
         ingredient = re.search(r"Next is the (\w+)\.$", pair.thought)[1]
         chosen = pair.prompt.options["ABCD".index(pair.answer)]
         assert (ingredient in chosen.split()) == pair.consistent
+
+
+def test_a_part_of_the_questions_is_drawn_whole_and_always_the_same() -> None:
+    pairs = handwritten_pairs()
+    drawn = draw_questions(pairs, 5)
+    assert drawn == draw_questions(pairs, 5) and len({pair.prompt.id for pair in drawn}) == 5 and len(drawn) == 40
+    assert drawn == [pair for pair in pairs if pair in drawn], "in their order"
+    assert draw_questions(pairs, None) == draw_questions(pairs, 99) == pairs
 
 
 def test_auroc_equals_that_of_sklearn(kitchen: Path) -> None:
