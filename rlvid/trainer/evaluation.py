@@ -58,6 +58,11 @@ class Evaluation:
     counters: Counters
     display: Display
 
+    @property
+    def questions_at_once(self) -> int:
+        """The questions of a batch over all processes."""
+        return self.config.batch_size * self.folder.world_size
+
     def run(self, step: int) -> dict[str, float]:
         """Write `eval/LEVEL.jsonl` and `eval/views/VIEW/LEVEL.jsonl`; return the metrics. A collective.
 
@@ -108,7 +113,7 @@ class Evaluation:
         step: int,
     ) -> list[Row]:
         """All rows of one level under one view; those that an interrupted evaluation wrote are not made again."""
-        title, size = f"{level} {view_name}".strip(), self.config.batch_size * self.folder.world_size
+        title, size = f"{level} {view_name}".strip(), self.questions_at_once
         self.folder.write_status("running", f"eval {title}")
         path = self.folder.eval_path(level, step, view_name)
         rows = read_jsonl(path)
