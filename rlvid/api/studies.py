@@ -85,32 +85,47 @@ def report(
     html: str | Path | None = None,
     json: str | Path | None = None,
     csv: str | Path | None = None,
+    metric: str = "",
 ) -> Report:
     """Print tables and tests for a folder of runs, and draw its curves.
 
     Args:
-        runs: a folder of runs, or a TOML file of published counts, see rlvid/study/published_counts.py.
+        runs: a folder of runs; a folder with the logs of lmms-eval or VLMEvalKit, one folder for each checkpoint, see
+            rlvid/study/logs.py; or a TOML file of published counts or a folder of them, see
+            rlvid/study/published_counts.py.
         plots: draw figures into the folder.
         html: also write one page there, with figures, cases with clips, attention maps and settings.
         json: also write the rows of all tables there as JSON.
         csv: also write them there as one CSV table, whose first column names the section.
+        metric: of logs that have several.
 
     Returns:
         The rows of all tables, see `rlvid.study.report.Report`.
     """
     from rich.console import Console
 
+    from rlvid.study.claims import build_claims_report, is_counts_folder
+    from rlvid.study.logs import checkpoint_folders, read_logs
     from rlvid.study.published_counts import build_counts_report, read_counts
     from rlvid.study.report import build_report, print_report
     from rlvid.study.study import read_study
 
     folder = Path(runs)
-    if is_counts := folder.suffix == ".toml":
+    study = None
+    has_runs = True
+    if folder.suffix == ".toml" or is_counts_folder(folder):
         if html:
             raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
-        result = build_counts_report(read_counts(folder))
+        has_runs = False
+        result = build_counts_report(read_counts(folder)) if folder.is_file() else build_claims_report(folder)
+    elif checkpoint_folders(folder):
+        has_runs, study = False, read_logs(folder, metric)
+        result = build_report(study)
     else:
-        result = build_report(read_study(folder))
+        study = read_study(folder)
+        result = build_report(study)
+    if metric and (has_runs or study is None):
+        raise UserError(f"--metric is for logs of another tool, and {runs} holds none")
     written = []  # before anything is printed: printing ends early in `rlvid report RUNS --html FILE | head`
     for path, to_text in ((json, result.to_json), (csv, result.to_csv)):
         if path:
@@ -119,11 +134,12 @@ def report(
     if html:
         from rlvid.study.page import save_page
 
-        written.append(f"page         {save_page(folder, Path(html))}")
-    if is_counts:
-        result.print()
-    else:
+        assert study is not None
+        written.append(f"page         {save_page(study, Path(html))}")
+    if has_runs:
         print_report(result, folder, plots)
+    else:
+        result.print()
     for line in written:
         Console().print(line, soft_wrap=True, highlight=False, markup=False)
     return result
@@ -159,18 +175,20 @@ def compare(
     domains: str | Sequence[str] = (),
     where: str | Sequence[str] = (),
     limit: int = 5,
+    metric: str = "",
 ) -> list[QuestionPair]:
     """Print how often two runs answer the same questions correctly, and some cases with both completions.
 
     Args:
-        a: a run folder.
-        b: another run folder.
+        a: a run folder, or a folder with logs of lmms-eval or VLMEvalKit.
+        b: another one.
         patterns: such as "a wrong, b right"; () means all. None: the questions on which one run is right and the other
             wrong, or if there are none, those that both got wrong.
         levels: levels such as "L3"; none means all.
         domains: domains of the benchmark; none means all.
         where: conditions on the line of `b`, such as "length>40"; all must hold.
         limit: the number of cases to print.
+        metric: of logs that have several.
 
     Returns:
         The selected questions, each with the lines of `eval/LEVEL.jsonl` of both runs.
@@ -179,7 +197,7 @@ def compare(
 
     from rlvid.study.cases import compare_runs, render_comparison, select_questions, telling_patterns
 
-    pairs = compare_runs(Path(a), Path(b))
+    pairs = compare_runs(Path(a), Path(b), metric)
     chosen = telling_patterns(pairs) if patterns is None else as_list(patterns)
     selected = select_questions(pairs, chosen, as_list(levels), as_list(domains), as_list(where))
     Console().print("", render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit, chosen))

@@ -77,7 +77,7 @@ def tune(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> None:
     """Print the report on a folder of runs."""
-    api.report(args.runs, plots=not args.no_plots, html=args.html, json=args.json, csv=args.csv)
+    api.report(args.runs, plots=not args.no_plots, html=args.html, json=args.json, csv=args.csv, metric=args.metric)
 
 
 def watch(args: argparse.Namespace) -> None:
@@ -92,7 +92,7 @@ def audit(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Print cases on which two runs differ."""
-    api.compare(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit)
+    api.compare(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit, args.metric)
 
 
 def attention(args: argparse.Namespace) -> None:

@@ -116,11 +116,14 @@ def _tune(group: Any) -> None:
 
 def _report(group: Any) -> None:
     one = _add(group, "report", commands.report, "print tables and tests for a folder of runs, and draw its curves")
-    one.add_argument("runs", help="a folder of runs, or published counts such as experiments/paper_counts.toml")
+    one.add_argument(
+        "runs", help="a folder of runs, logs of lmms-eval or VLMEvalKit, or counts (experiments/published)"
+    )
     one.add_argument("--no-plots", action="store_true", help="draw no figures")
     one.add_argument("--html", metavar="FILE", help="also write one page: figures, attention maps, cases with clips")
     one.add_argument("--json", metavar="FILE", help="also write the rows of all tables as JSON")
     one.add_argument("--csv", metavar="FILE", help="also write them as one CSV table; its first column is the section")
+    one.add_argument("--metric", default="", metavar="NAME", help="the metric to read, of logs that have several")
 
 
 def _watch(group: Any) -> None:
@@ -139,8 +142,8 @@ def _audit(group: Any) -> None:
 
 def _compare(group: Any) -> None:
     one = _add(group, "compare", commands.compare, "show the questions on which two runs differ, side by side")
-    one.add_argument("a", help="a run folder")
-    one.add_argument("b", help="another run folder")
+    one.add_argument("a", help="a run folder, or logs of lmms-eval or VLMEvalKit")
+    one.add_argument("b", help="another one")
     pattern = "as in the table, such as 'a wrong, b right' (default: one of them is right); no value: all"
     one.add_argument("--pattern", nargs="*", help=pattern)
     one.add_argument("--level", nargs="+", default=(), help="levels such as L2 L3")
@@ -149,6 +152,7 @@ def _compare(group: Any) -> None:
         "--where", nargs="+", default=(), metavar="CONDITION", help="b meets all of these: 'length>40' 'format=1'"
     )
     one.add_argument("--limit", type=int, default=5, help="number of cases shown (default: 5)")
+    one.add_argument("--metric", default="", metavar="NAME", help="the metric to read, of logs that have several")
 
 
 def _attention(group: Any) -> None:
