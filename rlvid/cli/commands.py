@@ -11,6 +11,7 @@ from rlvid import api
 from rlvid.api import listing
 from rlvid.cli import tables
 from rlvid.cli.completion import script
+from rlvid.errors import UserError
 from rlvid.utils.console import print_main
 
 NEXT_STEPS = (  # command, {} being the run's folder, and what it shows
@@ -101,9 +102,15 @@ def attention(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write a Hugging Face folder."""
-    api.export(args.run, args.folder)
-    Console().print(f"wrote {args.folder}")
+    """Write a Hugging Face folder, a task for lmms-eval, or both."""
+    if not args.lmms_eval_task and not (args.run and args.folder):
+        raise UserError("rlvid export needs a run and a folder, or --lmms-eval-task DIR")
+    if args.folder:
+        api.export(args.run, args.folder)
+        Console().print(f"wrote {args.folder}")
+    if args.lmms_eval_task:
+        tasks = api.export_lmms_eval_task(args.lmms_eval_task, args.run, args.data, args.split)
+        Console().print(f"wrote {args.lmms_eval_task}: {', '.join(tasks)}")
 
 
 def _next_steps(folder: Path) -> str:

@@ -169,8 +169,13 @@ def _attention(group: Any) -> None:
 
 def _export(group: Any) -> None:
     one = _add(group, "export", commands.export, "write the last checkpoint as a Hugging Face folder, LoRA merged")
-    one.add_argument("run", help="a run folder, a checkpoint, or an adapter")
-    one.add_argument("folder", help="the folder to write")
+    one.add_argument("run", nargs="?", help="a run folder, a checkpoint, or an adapter")
+    one.add_argument("folder", nargs="?", help="the folder to write")
+    one.add_argument(
+        "--lmms-eval-task", metavar="DIR", help="write a benchmark as a task for lmms-eval instead, or too"
+    )
+    one.add_argument("--data", metavar="DIR", help="the benchmark of the task (default: that of the run)")
+    one.add_argument("--split", nargs="+", default=(), help="levels of the task (default: those of the run)")
 
 
 def _data(group: Any) -> None:

@@ -15,6 +15,8 @@ HOW_TO_ENABLE = {
     "torchvision": "pip install torchvision",
     "num2words": "pip install num2words",
     "selenium": "pip install selenium",
+    "lmms-eval": "pip install lmms-eval, in an environment of its own",
+    "verl": "pip install --no-deps verl",
     "Linux": "run the tests on Linux",
 }
 
