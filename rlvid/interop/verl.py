@@ -47,8 +47,8 @@ def compute_score(
         options: of the reward.
 
     Raises:
-        UserError: if the reward needs evidence, which verl does not have; if `extra_info` lacks what it reads; if the
-            answer names no option; or if the reward does not apply to the sample.
+        UserError: if the reward needs evidence, which verl does not have, or compares the replies of a group; if
+            `extra_info` lacks what it reads; if the answer names no option; or if the reward does not apply.
     """
     columns = {name: _plain_list(value) for name, value in (extra_info or {}).items()}
     return score_reply(reward, options, solution_str, columns | {"answer": ground_truth}, "extra_info")
@@ -80,6 +80,10 @@ def score_reply(
     group = Group(prompt, [Completion(reply, (0,) * length)], evidence={"narrations": prompt.narrations})
     mix([group])
     [value] = group[reward]
+    beside = Group(prompt, [*group, Completion("another reply")], evidence=group.evidence)
+    mix([beside])
+    if beside[reward][0] != value:
+        raise UserError(f"reward {reward!r} compares the replies of a group, and here one is scored at a time")
     if value is None:
         raise UserError(
             f"reward {reward!r} does not apply to this sample, and a score must be a number: {where} has "

@@ -16,7 +16,6 @@ HOW_TO_ENABLE = {
     "num2words": "pip install num2words",
     "selenium": "pip install selenium",
     "lmms-eval": "pip install lmms-eval, in an environment of its own",
-    "verl": "pip install --no-deps verl",
     "Linux": "run the tests on Linux",
 }
 

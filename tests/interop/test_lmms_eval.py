@@ -84,7 +84,7 @@ def test_lmms_eval_loads_it_and_scores_a_reply(task):
     from lmms_eval.tasks import TaskManager, get_task_dict
 
     manager = TaskManager(include_path=str(task), include_defaults=False)
-    [group] = get_task_dict(["kitchen"], manager).values()
+    [group] = get_task_dict(["kitchen"], manager, task_type="chat").values()
     assert sorted(group) == ["kitchen_l1", "kitchen_l3"]
     loaded = group["kitchen_l1"]
     docs = documents(task)

@@ -34,14 +34,6 @@ def test_compute_score_takes_what_verl_passes():
     ]
 
 
-def test_verl_itself_loads_and_calls_it():
-    pytest.importorskip("verl", reason="verl is not installed")
-    from verl.utils.reward_score import default_compute_score
-
-    theirs = list(inspect.signature(default_compute_score).parameters)[:4]
-    assert theirs == list(inspect.signature(compute_score).parameters)[:4]
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -56,6 +48,12 @@ def test_what_cannot_be_scored_is_refused(arguments, words):
     given = {"solution_str": "<answer>1 to 2</answer>", "ground_truth": "A", **arguments}
     with pytest.raises(UserError, match=words):
         compute_score("d", **given)
+
+
+def test_a_reward_that_compares_replies_is_refused(tmp_path):
+    (tmp_path / "group.py").write_text("def group(groups):\n    return [[float(len(g)) for _ in g] for g in groups]\n")
+    with pytest.raises(UserError, match="compares the replies of a group"):
+        compute_score("d", "<answer>A</answer>", "A", {"options": OPTIONS}, reward=f"{tmp_path}/group.py:group")
 
 
 def test_easyr1_scores_a_batch_and_logs_every_reward():
