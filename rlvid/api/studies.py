@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlvid.grids import Grid
     from rlvid.study.cases import QuestionPair
     from rlvid.study.report import Report
+    from rlvid.study.study import Study
 
 
 def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
@@ -104,45 +105,50 @@ def report(
     """
     from rich.console import Console
 
-    from rlvid.study.claims import build_claims_report, is_counts_folder
-    from rlvid.study.logs import checkpoint_folders, read_logs
-    from rlvid.study.published_counts import build_counts_report, read_counts
-    from rlvid.study.report import build_report, print_report
-    from rlvid.study.study import read_study
+    from rlvid.study.logs import LoggedRun
+    from rlvid.study.report import print_report
 
     folder = Path(runs)
-    study = None
-    has_runs = True
-    if folder.suffix == ".toml" or is_counts_folder(folder):
-        if html:
-            raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
-        has_runs = False
-        result = build_counts_report(read_counts(folder)) if folder.is_file() else build_claims_report(folder)
-    elif checkpoint_folders(folder):
-        has_runs, study = False, read_logs(folder, metric)
-        result = build_report(study)
-    else:
-        study = read_study(folder)
-        result = build_report(study)
-    if metric and (has_runs or study is None):
-        raise UserError(f"--metric is for logs of another tool, and {runs} holds none")
+    study, result = _read_report(folder, metric)
+    if html and study is None:
+        raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
     written = []  # before anything is printed: printing ends early in `rlvid report RUNS --html FILE | head`
     for path, to_text in ((json, result.to_json), (csv, result.to_csv)):
         if path:
             write_text(Path(path), to_text())
             written.append(f"rows         {path}")
-    if html:
+    if html and study is not None:
         from rlvid.study.page import save_page
 
-        assert study is not None
         written.append(f"page         {save_page(study, Path(html))}")
-    if has_runs:
-        print_report(result, folder, plots)
-    else:
+    if study is None or isinstance(study.runs[0], LoggedRun):
         result.print()
+    else:
+        print_report(result, folder, plots)
     for line in written:
         Console().print(line, soft_wrap=True, highlight=False, markup=False)
     return result
+
+
+def _read_report(folder: Path, metric: str) -> tuple[Study | None, Report]:
+    """Return the report on a folder or a file, and the study behind it: None for published counts."""
+    from rlvid.study.claims import build_claims_report, is_counts_folder
+    from rlvid.study.logs import checkpoint_folders, read_logs
+    from rlvid.study.published_counts import build_counts_report, read_counts
+    from rlvid.study.report import build_report
+    from rlvid.study.study import read_study
+
+    if checkpoint_folders(folder):
+        study = read_logs(folder, metric)
+        return study, build_report(study)
+    if metric:
+        raise UserError(f"--metric is for logs of another tool, and {folder} holds none")
+    if folder.suffix == ".toml":
+        return None, build_counts_report(read_counts(folder))
+    if is_counts_folder(folder):
+        return None, build_claims_report(folder)
+    study = read_study(folder)
+    return study, build_report(study)
 
 
 def watch(runs: str | Path, every: float = 2.0, once: bool = False) -> None:
