@@ -8,7 +8,16 @@ from rlvid.api.data import check_data, download_data, write_kitchen, write_kitch
 from rlvid.api.listing import list_names
 from rlvid.api.parity_table import parity
 from rlvid.api.probing import probe
-from rlvid.api.runs import check_config, estimate_memory, evaluate, evaluation_folder, export, run_folder, train
+from rlvid.api.runs import (
+    check_config,
+    estimate_memory,
+    evaluate,
+    evaluation_folder,
+    export,
+    export_lmms_eval_task,
+    run_folder,
+    train,
+)
 from rlvid.api.studies import attention, audit, compare, credit, grid, report, tune, watch
 
 __all__ = [
@@ -24,6 +33,7 @@ __all__ = [
     "evaluate",
     "evaluation_folder",
     "export",
+    "export_lmms_eval_task",
     "grid",
     "list_names",
     "measure_gpu",

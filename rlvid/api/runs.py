@@ -182,6 +182,53 @@ def export(run: str | Path, folder: str | Path) -> None:
     write_settings(Path(run), target)
 
 
+def export_lmms_eval_task(
+    folder: str | Path, run: str | Path | None = None, data: str | Path | None = None, splits: str | Sequence[str] = ()
+) -> list[str]:
+    """Write a benchmark as a task for lmms-eval, in the wording and with the frames of rlvid.
+
+    Args:
+        folder: the folder to write, for lmms-eval's `--include_path`.
+        run: a run, a checkpoint, or a model's folder, whose settings are taken; by default the paper's.
+        data: a benchmark, see `rlvid list benchmarks`; by default that of the run's config.
+        splits: levels such as ["L1", "L2"]; by default those of the config.
+
+    Returns:
+        The names of the tasks, one for each level.
+
+    Raises:
+        UserError: if the folder exists, there is no such run or benchmark, or if a question has no options.
+    """
+    from rlvid.data.prompts import held_out_prompts
+    from rlvid.interop.lmms_eval import task_name, write_task
+
+    if run is None and data is None:
+        raise UserError("a task for lmms-eval needs a run, or a benchmark: --data FOLDER")
+    overrides = [f'data="{data}"'] if data else []
+    overrides += [f"eval.splits={as_list(splits)}"] if as_list(splits) else []
+    if run is None:
+        config, factor = load("qwen2_vl_7b", [*overrides, "eval.transfer=[]"]), 28
+    else:
+        config = evaluation_config(existing_path(run), data, as_list(splits), ())
+        factor = _image_factor(config.model)
+    levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
+    tokens, temperature = config.train.max_completion_length, config.eval.temperature
+    return write_task(
+        Path(folder), task_name(Path(config.data).stem), levels, config.video, tokens, temperature, factor
+    )
+
+
+def _image_factor(model: str) -> int:
+    """Return how many pixels a visual token has on each side."""
+    from transformers import AutoConfig
+
+    from rlvid.policy.families import family_of
+    from rlvid.policy.lora import base_model_of
+    from rlvid.registry import model_path
+
+    return family_of(AutoConfig.from_pretrained(base_model_of(model_path(model)))).image_factor
+
+
 def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:
     from rlvid.data.benchmark import check_levels
     from rlvid.policy.architecture import check_models

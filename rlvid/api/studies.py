@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rlvid.grids import Grid
     from rlvid.study.cases import QuestionPair
     from rlvid.study.report import Report
+    from rlvid.study.study import Study
     from rlvid.study.token_credit import TokenCredit
 
 
@@ -86,48 +87,69 @@ def report(
     html: str | Path | None = None,
     json: str | Path | None = None,
     csv: str | Path | None = None,
+    metric: str = "",
 ) -> Report:
     """Print tables and tests for a folder of runs, and draw its curves.
 
     Args:
-        runs: a folder of runs, or a TOML file of published counts, see rlvid/study/published_counts.py.
+        runs: a folder of runs; a folder with the logs of lmms-eval or VLMEvalKit, one folder for each checkpoint, see
+            rlvid/study/logs.py; or a TOML file of published counts or a folder of them, see
+            rlvid/study/published_counts.py.
         plots: draw figures into the folder.
         html: also write one page there, with figures, cases with clips, attention maps and settings.
         json: also write the rows of all tables there as JSON.
         csv: also write them there as one CSV table, whose first column names the section.
+        metric: of logs that have several.
 
     Returns:
         The rows of all tables, see `rlvid.study.report.Report`.
     """
     from rich.console import Console
 
-    from rlvid.study.published_counts import build_counts_report, read_counts
-    from rlvid.study.report import build_report, print_report
-    from rlvid.study.study import read_study
+    from rlvid.study.logs import LoggedRun
+    from rlvid.study.report import print_report
 
     folder = Path(runs)
-    if is_counts := folder.suffix == ".toml":
-        if html:
-            raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
-        result = build_counts_report(read_counts(folder))
-    else:
-        result = build_report(read_study(folder))
+    study, result = _read_report(folder, metric)
+    if html and study is None:
+        raise UserError(f"--html makes a page of a folder of runs; {runs} holds published counts")
     written = []  # before anything is printed: printing ends early in `rlvid report RUNS --html FILE | head`
     for path, to_text in ((json, result.to_json), (csv, result.to_csv)):
         if path:
             write_text(Path(path), to_text())
             written.append(f"rows         {path}")
-    if html:
+    if html and study is not None:
         from rlvid.study.page import save_page
 
-        written.append(f"page         {save_page(folder, Path(html))}")
-    if is_counts:
+        written.append(f"page         {save_page(study, Path(html))}")
+    if study is None or isinstance(study.runs[0], LoggedRun):
         result.print()
     else:
         print_report(result, folder, plots)
     for line in written:
         Console().print(line, soft_wrap=True, highlight=False, markup=False)
     return result
+
+
+def _read_report(folder: Path, metric: str) -> tuple[Study | None, Report]:
+    """Return the report on a folder or a file, and the study behind it: None for published counts."""
+    from rlvid.study.claims import build_claims_report, is_counts_folder
+    from rlvid.study.logs import checkpoint_folders, read_logs
+    from rlvid.study.published_counts import build_counts_report, read_counts
+    from rlvid.study.report import build_report
+    from rlvid.study.study import read_study
+
+    if checkpoint_folders(folder):
+        study = read_logs(folder, metric)
+        return study, build_report(study)
+    if metric:
+        raise UserError(f"--metric is for logs of another tool, and {folder} holds none")
+    if folder.suffix == ".toml":
+        return None, build_counts_report(read_counts(folder))
+    if is_counts_folder(folder):
+        return None, build_claims_report(folder)
+    study = read_study(folder)
+    return study, build_report(study)
 
 
 def watch(runs: str | Path, every: float = 2.0, once: bool = False) -> None:
@@ -160,18 +182,20 @@ def compare(
     domains: str | Sequence[str] = (),
     where: str | Sequence[str] = (),
     limit: int = 5,
+    metric: str = "",
 ) -> list[QuestionPair]:
     """Print how often two runs answer the same questions correctly, and some cases with both completions.
 
     Args:
-        a: a run folder.
-        b: another run folder.
+        a: a run folder, or a folder with logs of lmms-eval or VLMEvalKit.
+        b: another one.
         patterns: such as "a wrong, b right"; () means all. None: the questions on which one run is right and the other
             wrong, or if there are none, those that both got wrong.
         levels: levels such as "L3"; none means all.
         domains: domains of the benchmark; none means all.
         where: conditions on the line of `b`, such as "length>40"; all must hold.
         limit: the number of cases to print.
+        metric: of logs that have several.
 
     Returns:
         The selected questions, each with the lines of `eval/LEVEL.jsonl` of both runs.
@@ -180,7 +204,7 @@ def compare(
 
     from rlvid.study.cases import compare_runs, render_comparison, select_questions, telling_patterns
 
-    pairs = compare_runs(Path(a), Path(b))
+    pairs = compare_runs(Path(a), Path(b), metric)
     chosen = telling_patterns(pairs) if patterns is None else as_list(patterns)
     selected = select_questions(pairs, chosen, as_list(levels), as_list(domains), as_list(where))
     Console().print("", render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit, chosen))

@@ -11,6 +11,7 @@ from rlvid import api
 from rlvid.api import listing
 from rlvid.cli import tables
 from rlvid.cli.completion import script
+from rlvid.errors import UserError
 from rlvid.utils.console import print_main
 
 NEXT_STEPS = (  # command, {} being the run's folder, and what it shows
@@ -77,7 +78,7 @@ def tune(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> None:
     """Print the report on a folder of runs."""
-    api.report(args.runs, plots=not args.no_plots, html=args.html, json=args.json, csv=args.csv)
+    api.report(args.runs, plots=not args.no_plots, html=args.html, json=args.json, csv=args.csv, metric=args.metric)
 
 
 def watch(args: argparse.Namespace) -> None:
@@ -92,7 +93,7 @@ def audit(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Print cases on which two runs differ."""
-    api.compare(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit)
+    api.compare(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit, args.metric)
 
 
 def attention(args: argparse.Namespace) -> None:
@@ -106,9 +107,15 @@ def credit(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write a Hugging Face folder."""
-    api.export(args.run, args.folder)
-    Console().print(f"wrote {args.folder}")
+    """Write a Hugging Face folder, a task for lmms-eval, or both."""
+    if not args.lmms_eval_task and not (args.run and args.folder):
+        raise UserError("rlvid export needs a run and a folder, or --lmms-eval-task DIR")
+    if args.folder:
+        api.export(args.run, args.folder)
+        Console().print(f"wrote {args.folder}")
+    if args.lmms_eval_task:
+        tasks = api.export_lmms_eval_task(args.lmms_eval_task, args.run, args.data, args.split)
+        Console().print(f"wrote {args.lmms_eval_task}: {', '.join(tasks)}")
 
 
 def _next_steps(folder: Path) -> str:

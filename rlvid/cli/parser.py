@@ -117,11 +117,14 @@ def _tune(group: Any) -> None:
 
 def _report(group: Any) -> None:
     one = _add(group, "report", commands.report, "print tables and tests for a folder of runs, and draw its curves")
-    one.add_argument("runs", help="a folder of runs, or published counts such as experiments/paper_counts.toml")
+    one.add_argument(
+        "runs", help="a folder of runs, logs of lmms-eval or VLMEvalKit, or counts (experiments/published)"
+    )
     one.add_argument("--no-plots", action="store_true", help="draw no figures")
     one.add_argument("--html", metavar="FILE", help="also write one page: figures, attention maps, cases with clips")
     one.add_argument("--json", metavar="FILE", help="also write the rows of all tables as JSON")
     one.add_argument("--csv", metavar="FILE", help="also write them as one CSV table; its first column is the section")
+    one.add_argument("--metric", default="", metavar="NAME", help="the metric to read, of logs that have several")
 
 
 def _watch(group: Any) -> None:
@@ -140,8 +143,8 @@ def _audit(group: Any) -> None:
 
 def _compare(group: Any) -> None:
     one = _add(group, "compare", commands.compare, "show the questions on which two runs differ, side by side")
-    one.add_argument("a", help="a run folder")
-    one.add_argument("b", help="another run folder")
+    one.add_argument("a", help="a run folder, or logs of lmms-eval or VLMEvalKit")
+    one.add_argument("b", help="another one")
     pattern = "as in the table, such as 'a wrong, b right' (default: one of them is right); no value: all"
     one.add_argument("--pattern", nargs="*", help=pattern)
     one.add_argument("--level", nargs="+", default=(), help="levels such as L2 L3")
@@ -150,6 +153,7 @@ def _compare(group: Any) -> None:
         "--where", nargs="+", default=(), metavar="CONDITION", help="b meets all of these: 'length>40' 'format=1'"
     )
     one.add_argument("--limit", type=int, default=5, help="number of cases shown (default: 5)")
+    one.add_argument("--metric", default="", metavar="NAME", help="the metric to read, of logs that have several")
 
 
 def _attention(group: Any) -> None:
@@ -174,8 +178,13 @@ def _credit(group: Any) -> None:
 
 def _export(group: Any) -> None:
     one = _add(group, "export", commands.export, "write the last checkpoint as a Hugging Face folder, LoRA merged")
-    one.add_argument("run", help="a run folder, a checkpoint, or an adapter")
-    one.add_argument("folder", help="the folder to write")
+    one.add_argument("run", nargs="?", help="a run folder, a checkpoint, or an adapter")
+    one.add_argument("folder", nargs="?", help="the folder to write")
+    one.add_argument(
+        "--lmms-eval-task", metavar="DIR", help="write a benchmark as a task for lmms-eval instead, or too"
+    )
+    one.add_argument("--data", metavar="DIR", help="the benchmark of the task (default: that of the run)")
+    one.add_argument("--split", nargs="+", default=(), help="levels of the task (default: those of the run)")
 
 
 def _data(group: Any) -> None:

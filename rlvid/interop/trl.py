@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from itertools import groupby
@@ -101,7 +101,8 @@ def from_trl(function: Callable[..., Any]) -> Callable[[Sequence[Group]], Column
     """Return a TRL reward function, plain or async, as a reward of rlvid.
 
     The function gets what TRL would pass: messages as prompts and completions, `completion_ids`, and the prompt's
-    fields as columns, with the letter of the right option as both `answer` and `solution`. Values that it logs by
+    fields and the entries of its `meta` as columns, with the letter of the right option as both `answer` and
+    `solution`. A prompt without an entry has None there. Values that it logs by
     `log_extra` are written to the samples, and those of `log_metric` to the metrics as well. None stays None.
     """
 
@@ -119,6 +120,8 @@ def from_trl(function: Callable[..., Any]) -> Callable[[Sequence[Group]], Column
                 group.evidence[f"metric/{name}"] = float(value)
 
         columns = {name: [get(group.prompt) for group, _ in rows] for name, get in TRL_COLUMNS.items()}
+        for name in dict.fromkeys(name for group in groups for name in group.prompt.meta if name not in columns):
+            columns[name] = [group.prompt.meta.get(name) for group, _ in rows]
         values = function(
             prompts=[[{"role": "user", "content": group.prompt.text}] for group, _ in rows],
             completions=[[{"role": "assistant", "content": completion.text}] for _, completion in rows],
@@ -165,13 +168,17 @@ def __getattr__(name: str) -> Callable[..., Any]:
 
 def _check_columns(reward: str, columns: dict[str, Any]) -> None:
     """Raise UserError if the data set lacks a column that a shipped reward requires."""
+    if missing := missing_column(reward, columns):
+        raise UserError(
+            f"reward {reward!r} needs the column {missing}; the data set has: {_column_names(columns)}. Rename a "
+            "column with dataset.rename_column, or add it"
+        )
+
+
+def missing_column(reward: str, columns: Iterable[str]) -> str:
+    """Return the first column that a shipped reward requires and that does not exist, with its meaning, or ""."""
     existing = {"answer" if name == "solution" else name for name in columns}
-    for column in REQUIRED_COLUMNS.get(reward, ()):
-        if column not in existing:
-            raise UserError(
-                f"reward {reward!r} needs the column {COLUMN_HELP[column]}; the data set has: "
-                f"{_column_names(columns)}. Rename a column with dataset.rename_column, or add it"
-            )
+    return next((COLUMN_HELP[name] for name in REQUIRED_COLUMNS.get(reward, ()) if name not in existing), "")
 
 
 def _column_names(columns: dict[str, Any]) -> str:
@@ -182,7 +189,7 @@ def _column_names(columns: dict[str, Any]) -> str:
 
 def _to_groups(prompts: Sequence[Any], completions: Sequence[Any], columns: dict[str, Any]) -> list[Group]:
     """Return completions as groups: a group is a run of rows with equal prompts."""
-    row_prompts = [_to_prompt(i, prompt, _row_of(columns, i)) for i, prompt in enumerate(prompts)]
+    row_prompts = [to_prompt(i, prompt, _row_of(columns, i)) for i, prompt in enumerate(prompts)]
     token_ids = columns.get("completion_ids") or [()] * len(row_prompts)
     groups = []
     for _, run in groupby(range(len(row_prompts)), key=lambda i: row_prompts[i]):
@@ -199,8 +206,11 @@ def _row_of(columns: dict[str, Any], i: int) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _to_prompt(i: int, prompt: Any, row: dict[str, Any]) -> Prompt:
-    """Return the prompt of row i. Raises UserError if its options are no list or its answer is no option."""
+def to_prompt(i: int, prompt: Any, row: dict[str, Any]) -> Prompt:
+    """Return the prompt of row i of a data set, whose columns are `row`.
+
+    Raises UserError if its options are no list or its answer is no option.
+    """
     text = _text(prompt)
     options = row.get("options") or ()
     if not isinstance(options, list | tuple):

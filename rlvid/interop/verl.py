@@ -1,10 +1,13 @@
-"""Use a reward function of verl or EasyR1 as a reward of rlvid.
+"""Use a reward function of verl or EasyR1 as a reward of rlvid, and rlvid's rewards in verl.
 
 verl       compute_score(data_source, solution_str, ground_truth, extra_info) -> a number, or a dict with "score"
 EasyR1     compute_score(reward_input) -> a dict with "overall"; or compute_score(reward_inputs) -> a list of them
 
 A `reward_input` is a dict of the response, its length in tokens and the ground truth. The ground truth is the right
 option's letter, or the answer where there are no options. (verl/workers/reward_manager, EasyR1 verl/workers/reward.)
+
+In verl: custom_reward_function.path=pkg://rlvid.interop.verl custom_reward_function.name=compute_score, or the path of
+this file, and custom_reward_function.reward_kwargs for the reward and its options. EasyR1's form is in `easyr1`.
 """
 
 from __future__ import annotations
@@ -15,12 +18,83 @@ from functools import wraps
 from typing import Any
 
 from rlvid.errors import UserError
-from rlvid.interop.trl import TRL_COLUMNS
-from rlvid.reward import Column
+from rlvid.interop.trl import TRL_COLUMNS, missing_column, to_prompt
+from rlvid.registry import build
+from rlvid.reward import Column, RewardMix
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.fields import location
 
 DATA_SOURCE = "rlvid"  # what verl takes from the column `data_source` of its data
+
+
+def compute_score(
+    data_source: Any = None,
+    solution_str: str = "",
+    ground_truth: Any = None,
+    extra_info: Mapping[str, Any] | None = None,
+    reward: str = "accuracy",
+    **options: Any,
+) -> float:
+    """Score one reply by one of rlvid's rewards, in the form of verl's `compute_score`.
+
+    Args:
+        data_source: of verl's data; not read.
+        solution_str: the reply.
+        ground_truth: the right option's letter or text; an answer where there are no options.
+        extra_info: further columns of the sample. Most rewards read `options`, a list of texts; some read `narrations`,
+            `span`, `box` or `duration`.
+        reward: the name of the reward, such as "accuracy", or "./my_reward.py:my_reward".
+        options: of the reward.
+
+    Raises:
+        UserError: if the reward needs evidence, which verl does not have, or compares the replies of a group; if
+            `extra_info` lacks what it reads; if the answer names no option; or if the reward does not apply.
+    """
+    columns = {name: _plain_list(value) for name, value in (extra_info or {}).items()}
+    return score_reply(reward, options, solution_str, columns | {"answer": ground_truth}, "extra_info")
+
+
+def score_reply(
+    reward: str, options: Mapping[str, Any], reply: str, columns: Mapping[str, Any], where: str, length: int = 0
+) -> float:
+    """Score one reply for another trainer.
+
+    Args:
+        reward: its name.
+        options: of the reward.
+        reply: the text.
+        columns: `answer`, and whatever else is known of the sample.
+        where: the user puts columns, for errors.
+        length: of the reply, in tokens; 0 if unknown.
+
+    Raises:
+        UserError: as `compute_score` does.
+    """
+    mix = RewardMix({reward: build("rewards", reward, **options)}, {reward: 1.0})
+    if needs := sorted({*mix.required_evidence} - {"narrations"}):
+        raise UserError(f"reward {reward!r} needs {', '.join(needs)}, which only rlvid's own loop provides")
+    for name in mix.rewards:
+        if column := missing_column(name, columns):
+            raise UserError(f"reward {name!r} needs {column} in {where}, which has: {', '.join(columns)}")
+    prompt = to_prompt(0, columns.get("question", ""), {k: v for k, v in columns.items() if v is not None})
+    group = Group(prompt, [Completion(reply, (0,) * length)], evidence={"narrations": prompt.narrations})
+    mix([group])
+    [value] = group[reward]
+    beside = Group(prompt, [*group, Completion("another reply")], evidence=group.evidence)
+    mix([beside])
+    if beside[reward][0] != value:
+        raise UserError(f"reward {reward!r} compares the replies of a group, and here one is scored at a time")
+    if value is None:
+        raise UserError(
+            f"reward {reward!r} does not apply to this sample, and a score must be a number: {where} has "
+            f"{', '.join(columns)}"
+        )
+    return value
+
+
+def _plain_list(value: Any) -> Any:
+    """Return an array, as verl's data holds it, as a list; any other value as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def from_verl(compute_score: Callable[..., Any]) -> Callable[..., Column]:

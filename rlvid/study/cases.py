@@ -21,6 +21,7 @@ from rlvid.answer import LETTERS
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.audit import AGREEMENT_PREFIX, COHERENT_FROM
+from rlvid.study.logs import read_answers
 from rlvid.study.protocols import common_protocol
 from rlvid.study.runs import Row, configured_levels, order_levels
 from rlvid.utils.files import read_jsonl
@@ -70,8 +71,12 @@ PATTERNS: Mapping[str, Callable[[Row, Row], bool]] = {
 }
 
 
-def compare_runs(a: Path, b: Path) -> list[QuestionPair]:
+def compare_runs(a: Path, b: Path, metric: str = "") -> list[QuestionPair]:
     """Return the questions that both runs answered, level by level, in the order of the first run.
+
+    Args:
+        a, b: run folders, or folders with the logs of another tool, see `logs`.
+        metric: of logs that have several.
 
     Raises:
         UserError: a folder is not a run with a finished evaluation, no question was answered by both, or the runs were
@@ -81,18 +86,25 @@ def compare_runs(a: Path, b: Path) -> list[QuestionPair]:
         if not run.is_dir():
             siblings = [path.name for path in run.parent.glob("*/")]
             raise UserError(f"no run {str(run)!r}.{suggest(run.name, siblings)}")
-        if not list((run / "eval").glob("*.jsonl")):
-            raise UserError(f"{run} has no finished evaluation (eval/LEVEL.jsonl): give a run folder")
-    common_protocol({str(a): a, str(b): b})
+    common_protocol({str(run): run for run in (a, b) if (run / "eval").is_dir()})
     pairs = []
-    files = {path.stem: path for path in (a / "eval").glob("*.jsonl")}
-    for level in order_levels(files, configured_levels(a)):
-        rows_of_a = read_jsonl(files[level])
-        rows_of_b = {row["id"]: row for row in read_jsonl(b / "eval" / files[level].name)}
-        pairs += [QuestionPair(level, row, rows_of_b[row["id"]]) for row in rows_of_a if row["id"] in rows_of_b]
+    answers_of_a, answers_of_b = (_read_answers(run, metric) for run in (a, b))
+    for level in order_levels(answers_of_a, configured_levels(a)):
+        rows_of_b = answers_of_b.get(level, {})
+        pairs += [QuestionPair(level, row, rows_of_b[id]) for id, row in answers_of_a[level].items() if id in rows_of_b]
     if not pairs:
         raise UserError(f"{a} and {b} have no question in common")
     return pairs
+
+
+def _read_answers(run: Path, metric: str) -> dict[str, dict[str, Row]]:
+    """Return level -> question id -> row of a run, or of a checkpoint's logs. UserError if there are none."""
+    files = sorted((run / "eval").glob("*.jsonl"))
+    answers: dict[str, dict[str, Row]] = {path.stem: {row["id"]: row for row in read_jsonl(path)} for path in files}
+    answers = answers or read_answers(run, metric)
+    if not answers:
+        raise UserError(f"{run} has no finished evaluation (eval/LEVEL.jsonl): give a run folder")
+    return answers
 
 
 def telling_patterns(pairs: Sequence[QuestionPair]) -> list[str]:

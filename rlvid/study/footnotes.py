@@ -64,6 +64,10 @@ _UNPAIRED_TEST = (
 _UNPAIRED_NEEDED = (
     " Times: how many times the questions would show the observed difference with 80 % power among as many comparisons."
 )
+COUNTED_COMPARISONS = (
+    "Points: difference of accuracy, with Newcombe's interval. p: two-sided z-test, adjusted for all claims of a file "
+    "(Holm). Times: how many times the questions would show the observed difference with 80 % power."
+)
 
 
 def comparisons(

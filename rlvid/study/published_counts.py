@@ -1,8 +1,8 @@
 """Published counts: how many questions each arm got right, without which ones they were.
 
 A TOML file has `of` (level -> questions) and `right` (arm -> level -> right answers). Optional are `question`, a title;
-`source`, where the counts are from; `comparisons`, pairs of arms (default: each arm with the first one); and
-`equivalence_margin` (default: 0.03).
+`source`, where the counts are from; `comparisons`, pairs of arms (default: each arm with the first one);
+`equivalence_margin` (default: 0.03); and `left_out`, which published rows are not here and why.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rlvid.study.report import Report
 from rlvid.study.rows import AccuracyRow, ArmRow, LevelRow
 from rlvid.study.stats import difference_of_proportions, holm_adjust, wilson_interval
 
-KEYS = ("question", "source", "of", "right", "comparisons", "equivalence_margin")
+KEYS = ("question", "source", "of", "right", "comparisons", "equivalence_margin", "left_out")
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,15 @@ class PublishedCounts:
     right: Mapping[str, Mapping[str, int]]  # arm -> level -> right answers
     comparisons: Sequence[tuple[str, str]]  # (arm, other arm)
     equivalence_margin: float = EQUIVALENCE_MARGIN
+    left_out: str = ""  # published rows without counts, and why
 
 
 def read_counts(path: Path) -> PublishedCounts:
-    """Read a TOML file of counts. Raises UserError if it cannot be read, or if the counts are impossible."""
+    """Read a TOML file of counts; one with `left_out` may have none.
+
+    Raises:
+        UserError: if it cannot be read, or if the counts are impossible.
+    """
     try:
         table = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -48,8 +53,9 @@ def read_counts(path: Path) -> PublishedCounts:
     for key in table:
         if key not in KEYS:
             raise UserError(f"{path}: unknown key {key!r}.{suggest(key, KEYS)}")
-    of, right = table.get("of"), table.get("right")
-    if not isinstance(of, dict) or not isinstance(right, dict) or not of or not right:
+    has_none = "left_out" in table and "of" not in table and "right" not in table
+    of, right = table.get("of", {}), table.get("right", {})
+    if not isinstance(of, dict) or not isinstance(right, dict) or not (has_none or (of and right)):
         raise UserError(f"{path}: needs [of], level = questions, and [right.ARM], level = right answers")
     for arm, counts in right.items():
         _check_counts(path, arm, counts, of)
@@ -61,6 +67,7 @@ def read_counts(path: Path) -> PublishedCounts:
         right=right,
         comparisons=_read_comparisons(path, table.get("comparisons"), list(right)),
         equivalence_margin=_read_margin(path, table.get("equivalence_margin", EQUIVALENCE_MARGIN)),
+        left_out=str(table.get("left_out", "")),
     )
 
 

@@ -16,6 +16,7 @@ HOW_TO_ENABLE = {
     "num2words": "pip install num2words",
     "selenium": "pip install selenium",
     "language model": "python -m rlvid.probes.language_model (downloads 0.5 GB, takes 3 GB)",
+    "lmms-eval": "pip install lmms-eval, in an environment of its own",
     "Linux": "run the tests on Linux",
 }
 

@@ -28,7 +28,7 @@ from rlvid.study.page.blocks import ALL_LEVELS, is_long, to_block
 from rlvid.study.page.cases import case_data
 from rlvid.study.plots import make_page_figures
 from rlvid.study.report import Report, build_report
-from rlvid.study.study import read_study
+from rlvid.study.study import Study, read_study
 from rlvid.utils.files import write_text
 
 FIGURE_TITLES = {
@@ -49,17 +49,17 @@ GZIP_LEVEL = 6  # 10,000 questions, 20 runs: 1.6 s; level 9 takes 18.5 s and sav
 THEME_COLORS = {"#000000": "currentColor", "#ebebeb": "var(--line)", "#666666": "var(--soft)"}
 
 
-def save_page(runs: Path, path: Path) -> Path:
+def save_page(runs: Path | Study, path: Path) -> Path:
     """Write the page of a folder of runs; returns its path.
 
     Args:
-        runs: a grid's folder, or one with run folders.
+        runs: a grid's folder, or one with run folders; or what was read from it.
         path: the HTML file to write.
 
     Raises:
         UserError: there are no runs.
     """
-    study = read_study(runs)
+    study = runs if isinstance(runs, Study) else read_study(runs)
     report = build_report(study)
     sections = [
         (title, [to_block(part) for part in parts])

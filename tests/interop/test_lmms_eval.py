@@ -1,0 +1,96 @@
+"""The task for lmms-eval: rlvid's questions, frames and parser, alone and through lmms-eval's own loader."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+from rlvid import api
+from rlvid.config import load
+from rlvid.data.benchmark import load_level
+from rlvid.errors import UserError
+from rlvid.video.cache import FrameCache
+
+
+@pytest.fixture(scope="module")
+def task(kitchen, tmp_path_factory):
+    """The folder of the embedded benchmark's task, by the settings of "nano"."""
+    folder = tmp_path_factory.mktemp("task") / "kitchen"
+    assert api.export_lmms_eval_task(folder, "nano", splits=["L1", "L3"]) == ["kitchen_l1", "kitchen_l3"]
+    return folder
+
+
+def documents(task, level="L1"):
+    return [json.loads(line) for line in (task / f"{level}.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def utils(task):
+    """The functions of the task, imported from its folder as lmms-eval does."""
+    spec = importlib.util.spec_from_file_location("utils", task / "utils.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_question_has_rlvids_words_frames_and_image(task, utils):
+    prompts, docs = load_level("kitchen", "L1"), documents(task)
+    assert [utils.doc_to_text(doc) for doc in docs] == [prompt.text for prompt in prompts]
+    assert [utils.doc_to_target(doc) for doc in docs] == [prompt.answer for prompt in prompts]
+    frames = FrameCache(load("nano", ()).video)
+    for prompt, doc in list(zip(prompts, docs, strict=True))[:8]:
+        [message] = utils.doc_to_messages(doc)
+        shown = {part["type"]: part.get("url") for part in message["content"]}
+        clip = frames(prompt)
+        assert ("video" in shown) == (clip.video is not None)
+        if clip.video is not None:
+            assert np.array_equal(np.stack([np.asarray(frame) for frame in shown["video"]]), clip.video)
+        if clip.image is not None:
+            assert np.array_equal(np.asarray(shown["image"]), clip.image)
+        assert [part["type"] for part in message["content"]][-1] == "text"
+    frames.close()
+
+
+def test_replies_are_read_as_rlvid_reads_them(task, utils):
+    doc = documents(task)[0]
+    right, wrong = doc["answer"], next(letter for letter in "ABCD" if letter != doc["answer"])
+    text = doc["options"]["ABCD".index(right)]
+    replies = {f"<answer>{right}</answer>": 1, f"<think>x</think><answer>{text}</answer>": 1}
+    replies |= {f"<answer>{wrong}</answer>": 0, right: 0, f"<answer>{right} or {wrong}</answer>": 0}
+    scores = [utils.process_results(doc, [reply])["accuracy"] for reply in replies]
+    assert [score["score"] for score in scores] == [*replies.values()]
+    assert utils.mean_score(scores) == 0.4
+
+
+def test_frames_of_long_films_and_of_parts_are_chosen_alike(utils, task):
+    from rlvid.video.read import frame_indices
+
+    video = load("nano", ()).video
+    for total in (1, 2, 3, 9, 24, 100, 1000):
+        for native_fps in (0, 8.0, 29.97):
+            assert utils.frame_indices(total, native_fps) == frame_indices(total, native_fps, video)
+
+
+def test_what_cannot_be_a_task_is_refused(task, tmp_path):
+    with pytest.raises(UserError, match="exists: give another folder"):
+        api.export_lmms_eval_task(task, "nano")
+    with pytest.raises(UserError, match="needs a run, or a benchmark"):
+        api.export_lmms_eval_task(tmp_path / "new")
+
+
+def test_lmms_eval_loads_it_and_scores_a_reply(task):
+    pytest.importorskip("lmms_eval", reason="lmms-eval is not installed")
+    from lmms_eval.tasks import TaskManager, get_task_dict
+
+    manager = TaskManager(include_path=str(task), include_defaults=False)
+    [group] = get_task_dict(["kitchen"], manager, task_type="chat").values()
+    assert sorted(group) == ["kitchen_l1", "kitchen_l3"]
+    loaded = group["kitchen_l1"]
+    docs = documents(task)
+    assert len(loaded.test_docs()) == len(docs)
+    doc = loaded.test_docs()[3]
+    assert loaded.doc_to_text(doc) == docs[3]["prompt"] and loaded.doc_to_target(doc) == docs[3]["answer"]
+    assert [part["type"] for part in loaded.doc_to_messages(doc)[0]["content"]][-1] == "text"
+    [result] = loaded.process_results(doc, [f"<answer>{doc['answer']}</answer>"]).values()
+    assert loaded.aggregation()["accuracy"]([result]) == 1.0
