@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -65,24 +66,27 @@ def run_cases(
                 outcome = run(case)
             result["cases"].append(as_row(case, outcome))
             write_text(out / RESULT, json.dumps(result, indent=1))
-            console.print(case_line(result["cases"][-1]))
+            console.print(case_line(result["cases"][-1]), soft_wrap=True)
     return result
 
 
 @contextmanager
 def workers(device: str, scratch: Path, out: Path) -> Iterator[Any]:
-    """Yield a function that runs a case, in the same process as the last one unless that failed."""
+    """Yield a function that runs a case, in the process of the last one unless that failed."""
     context = multiprocessing.get_context(START_METHOD)
     worker: Worker | None = None
     started = 0
 
     def run(case: Case) -> Outcome:
         nonlocal worker, started
+        if worker and case.part.own_process:
+            worker.stop()
+            worker = None
         if worker is None:
             started += 1
             worker = Worker(context, device, scratch, out / f"worker-{started}.log")
         outcome = worker.run(case)
-        if not outcome.reuse:
+        if not outcome.reuse or case.part.own_process:
             worker.stop()
             worker = None
         return outcome
@@ -113,7 +117,7 @@ def as_row(case: Case, outcome: Outcome) -> dict[str, Any]:
 def environment(device: str) -> dict[str, Any]:
     """Return what the figures depend on; CUDA is not initialised in this process."""
     gpu = ""
-    if device == "cuda":
+    if device == "cuda" and shutil.which("nvidia-smi"):
         command = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
         gpu = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return {
