@@ -9,8 +9,9 @@ from typing import Any
 
 from rlvid import api
 from rlvid.api.listing import LISTS
-from rlvid.cli import commands, completion
-from rlvid.cli.hints import bench_hint, config_hint, grid_hint
+from rlvid.cli import commands, completion, study_parsers
+from rlvid.cli.add_command import add_command, add_config, add_overrides
+from rlvid.cli.hints import bench_hint, grid_hint
 from rlvid.data.hub import DATASETS
 from rlvid.errors import UserError
 from rlvid.registry import suggest
@@ -24,8 +25,8 @@ def parser() -> ArgumentParser:
     top.add_argument("--version", action="version", version=f"rlvid {version('rlvid')}")
     top.add_argument("--traceback", action="store_true", help="show the whole traceback of an error; with any command")
     group = top.add_subparsers(required=True, metavar="COMMAND")
-    for add_command in COMMANDS.values():
-        add_command(group)
+    for add in COMMANDS.values():
+        add(group)
     return top
 
 
@@ -40,8 +41,8 @@ def check_command(arguments: Sequence[str]) -> None:
 
 
 def _train(group: Any) -> None:
-    one = _add(group, "train", commands.train, "train and evaluate, e.g. rlvid train nano algorithm=sft")
-    _add_config(one)
+    one = add_command(group, "train", commands.train, "train and evaluate, e.g. rlvid train nano algorithm=sft")
+    add_config(one)
     one.add_argument("--out", metavar="DIR", help="run folder (default: runs/PRESET-ID)")
     one.add_argument("--resume", action="store_true", help="continue the run in that folder")
     plan = "only estimate the memory, on this machine or on the devices of an accelerate YAML file"
@@ -49,14 +50,16 @@ def _train(group: Any) -> None:
 
 
 def _config(group: Any) -> None:
-    one = _add(group, "config", commands.config, "check a config without a run, and print it with all defaults as TOML")
-    _add_config(one)
+    one = add_command(
+        group, "config", commands.config, "check a config without a run, and print it with all defaults as TOML"
+    )
+    add_config(one)
 
 
 def _eval(group: Any) -> None:
-    one = _add(group, "eval", commands.evaluate, "evaluate a run, a checkpoint, or any model's folder or hub id")
+    one = add_command(group, "eval", commands.evaluate, "evaluate a run, a checkpoint, or any model's folder or hub id")
     one.add_argument("model", help="a run folder, a checkpoint, a model folder or a hub id")
-    _add_overrides(one, "eval.batch_size=8")
+    add_overrides(one, "eval.batch_size=8")
     one.add_argument("--data", help="benchmark, see `rlvid list benchmarks` (default: that of the run)")
     one.add_argument("--split", nargs="+", default=(), metavar="LEVEL", help="levels such as L1 L2 L3")
     one.add_argument("--out", metavar="DIR", help="folder for the results (default: runs/eval-NAME-ID)")
@@ -64,7 +67,7 @@ def _eval(group: Any) -> None:
 
 def _parity(group: Any) -> None:
     says = "compare what trainer, sampler and published processor see of a few prompts of each kind"
-    one = _add(group, "parity", commands.parity, says)
+    one = add_command(group, "parity", commands.parity, says)
     one.add_argument("model", help="a run folder, a checkpoint, a model folder or a hub id")
     one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as video.max_frames=8")
     one.add_argument("--data", help="benchmark, see `rlvid list benchmarks` (default: that of the run)")
@@ -72,7 +75,7 @@ def _parity(group: Any) -> None:
 
 def _probe(group: Any) -> None:
     says = "find out what a reward pays for, before a run: its values, what they say, groups, tricks, other videos"
-    one = _add(group, "probe", commands.probe, says)
+    one = add_command(group, "probe", commands.probe, says)
     reward = "a name, ./file.py:f or module:f; also a reward_func of TRL and a compute_score of verl or EasyR1"
     completion.completed_by(one.add_argument("reward", help=reward), completion.rewards)
     options = "the reward's options such as sentences=2; with a dot, config keys such as judge.model=NAME"
@@ -90,7 +93,7 @@ def _probe(group: Any) -> None:
 
 
 def _grid(group: Any) -> None:
-    one = _add(group, "grid", commands.grid, "run all cells of an experiment; finished cells are skipped")
+    one = add_command(group, "grid", commands.grid, "run all cells of an experiment; finished cells are skipped")
     one.option_hint = grid_hint
     script = one.add_argument("script", help="a script such as experiments/quickstart.py")
     completion.completed_by(script, completion.scripts)
@@ -100,7 +103,7 @@ def _grid(group: Any) -> None:
 
 
 def _tune(group: Any) -> None:
-    one = _add(
+    one = add_command(
         group,
         "tune",
         commands.tune,
@@ -115,69 +118,10 @@ def _tune(group: Any) -> None:
     )
 
 
-def _report(group: Any) -> None:
-    one = _add(group, "report", commands.report, "print tables and tests for a folder of runs, and draw its curves")
-    one.add_argument(
-        "runs", help="a folder of runs, logs of lmms-eval or VLMEvalKit, or counts (experiments/published)"
-    )
-    one.add_argument("--no-plots", action="store_true", help="draw no figures")
-    one.add_argument("--html", metavar="FILE", help="also write one page: figures, attention maps, cases with clips")
-    one.add_argument("--json", metavar="FILE", help="also write the rows of all tables as JSON")
-    one.add_argument("--csv", metavar="FILE", help="also write them as one CSV table; its first column is the section")
-    one.add_argument("--metric", default="", metavar="NAME", help="the metric to read, of logs that have several")
-
-
-def _watch(group: Any) -> None:
-    one = _add(group, "watch", commands.watch, "show the progress of a folder of runs: curves, remaining time, alarms")
-    one.add_argument("runs", help="a folder of runs")
-    one.add_argument("--every", type=float, default=2.0, metavar="SECONDS", help="refresh interval (default: 2)")
-    one.add_argument("--once", action="store_true", help="print once and exit")
-
-
-def _audit(group: Any) -> None:
-    one = _add(
-        group, "audit", commands.audit, "check the answers of a run for position bias, truncation, collapse, coherence"
-    )
-    one.add_argument("run", help="a run folder")
-
-
-def _compare(group: Any) -> None:
-    one = _add(group, "compare", commands.compare, "show the questions on which two runs differ, side by side")
-    one.add_argument("a", help="a run folder, or logs of lmms-eval or VLMEvalKit")
-    one.add_argument("b", help="another one")
-    pattern = "as in the table, such as 'a wrong, b right' (default: one of them is right); no value: all"
-    one.add_argument("--pattern", nargs="*", help=pattern)
-    one.add_argument("--level", nargs="+", default=(), help="levels such as L2 L3")
-    one.add_argument("--domain", nargs="+", default=(), help="domains of the benchmark")
-    one.add_argument(
-        "--where", nargs="+", default=(), metavar="CONDITION", help="b meets all of these: 'length>40' 'format=1'"
-    )
-    one.add_argument("--limit", type=int, default=5, help="number of cases shown (default: 5)")
-    one.add_argument("--metric", default="", metavar="NAME", help="the metric to read, of logs that have several")
-
-
-def _attention(group: Any) -> None:
-    one = _add(
-        group, "attention", commands.attention, "draw where models attend while they write a completion, over frames"
-    )
-    one.add_argument("runs", nargs="+", metavar="RUN")
-    one.add_argument("--sample", required=True, help="a question, ID or LEVEL/ID, as in `rlvid compare`")
-    one.add_argument("--of", default="reasoning", metavar="PART", help="reasoning, answer, reply, or a word of it")
-    one.add_argument("--layers", nargs="+", type=int, default=(), help="layers, counted from 0 (default: all)")
-    one.add_argument("--heads", nargs="+", type=int, default=(), help="heads, counted from 0 (default: all)")
-    one.add_argument("--out", metavar="DIR", help="(default: RUN/attention/ID)")
-
-
-def _credit(group: Any) -> None:
-    one = _add(group, "credit", commands.credit, "print what each token of a step depended on, and the credit it got")
-    one.add_argument("run", help="a run folder with training steps")
-    one.add_argument("--sample", default="", help="a prompt's id (default: the first one with differing rewards)")
-    one.add_argument("--step", type=int, default=0, help="of the run (default: the last one)")
-    one.add_argument("--html", metavar="FILE", help="also write a page")
-
-
 def _export(group: Any) -> None:
-    one = _add(group, "export", commands.export, "write the last checkpoint as a Hugging Face folder, LoRA merged")
+    one = add_command(
+        group, "export", commands.export, "write the last checkpoint as a Hugging Face folder, LoRA merged"
+    )
     one.add_argument("run", nargs="?", help="a run folder, a checkpoint, or an adapter")
     one.add_argument("folder", nargs="?", help="the folder to write")
     one.add_argument(
@@ -188,35 +132,39 @@ def _export(group: Any) -> None:
 
 
 def _data(group: Any) -> None:
-    data = _add(group, "data", None, "write, download and check benchmarks")
+    data = add_command(group, "data", None, "write, download and check benchmarks")
     actions = data.add_subparsers(required=True, metavar="ACTION")
 
-    one = _add(actions, "kitchen", commands.write_kitchen, "write the embedded benchmark to disk")
+    one = add_command(actions, "kitchen", commands.write_kitchen, "write the embedded benchmark to disk")
     one.add_argument("folder")
     one.add_argument("--seed", type=int, default=0)
 
-    one = _add(actions, "kitchen_long", commands.write_kitchen_long, "write the embedded transfer benchmark to disk")
+    one = add_command(
+        actions, "kitchen_long", commands.write_kitchen_long, "write the embedded transfer benchmark to disk"
+    )
     one.add_argument("folder")
     one.add_argument("--seed", type=int, default=0)
 
-    one = _add(actions, "get", commands.get_data, "download a published benchmark from the hub; resumable")
+    one = add_command(actions, "get", commands.get_data, "download a published benchmark from the hub; resumable")
     one.add_argument("name", help=", ".join(DATASETS))
     one.add_argument("folder")
 
-    one = _add(
+    one = add_command(
         actions, "check", commands.check_data, "read all records and decode all media; exit code 2 if any is bad"
     )
     one.add_argument("name", help="a folder, a TOML file, or an embedded benchmark: see `rlvid list benchmarks`")
     against = "other benchmarks, for evaluation, searched for the training questions and clips of this one"
     one.add_argument("--against", nargs="+", default=(), metavar="BENCHMARK", help=against)
 
-    one = _add(actions, "pairs", commands.write_pairs, "write each group's best and worst completion of a run, for DPO")
+    one = add_command(
+        actions, "pairs", commands.write_pairs, "write each group's best and worst completion of a run, for DPO"
+    )
     one.add_argument("run", help="a run folder")
     one.add_argument("file", help="the JSONL file to write")
 
 
 def _bench(group: Any) -> None:
-    one = _add(
+    one = add_command(
         group, "bench", commands.bench, "measure steps beside TRL, answering and decoding; gpu: check and measure a GPU"
     )
     what = f"{', '.join(api.BENCHES)} (default: step)"
@@ -254,7 +202,7 @@ def _bench(group: Any) -> None:
 
 
 def _list(group: Any) -> None:
-    one = _add(group, "list", commands.list_names, "list what a config can name, and its keys")
+    one = add_command(group, "list", commands.list_names, "list what a config can name, and its keys")
     lists = sorted(["config", *LISTS])
     one.add_argument("what", nargs="?", choices=lists, metavar="LIST", help=", ".join(lists))
     help = "a name from the list, to print its fields, defaults, documentation and source; config: a section or a key"
@@ -262,7 +210,7 @@ def _list(group: Any) -> None:
 
 
 def _completion(group: Any) -> None:
-    one = _add(group, "completion", commands.completion, "print the lines that switch on completion in a shell")
+    one = add_command(group, "completion", commands.completion, "print the lines that switch on completion in a shell")
     one.add_argument("shell", choices=completion.SHELLS, metavar="SHELL", help=", ".join(completion.SHELLS))
 
 
@@ -273,12 +221,12 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "parity": _parity,
     "grid": _grid,
     "tune": _tune,
-    "report": _report,
-    "watch": _watch,
-    "audit": _audit,
-    "compare": _compare,
-    "attention": _attention,
-    "credit": _credit,
+    "report": study_parsers.add_report,
+    "watch": study_parsers.add_watch,
+    "audit": study_parsers.add_audit,
+    "compare": study_parsers.add_compare,
+    "attention": study_parsers.add_attention,
+    "credit": study_parsers.add_credit,
     "export": _export,
     "config": _config,
     "data": _data,
@@ -286,25 +234,3 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "list": _list,
     "completion": _completion,
 }
-
-
-def _add(
-    group: Any, name: str, run: Callable[[argparse.Namespace], int | None] | None, description: str
-) -> ArgumentParser:
-    one: ArgumentParser = group.add_parser(name, help=description, description=description)
-    one.set_defaults(command=run)
-    return one
-
-
-def _add_config(one: ArgumentParser) -> None:
-    preset = one.add_argument("preset", help="a TOML file, or a name from `rlvid list presets`")
-    completion.completed_by(preset, completion.presets)
-    _add_overrides(one, "train.max_steps=10")
-
-
-def _add_overrides(one: ArgumentParser, example: str) -> None:
-    one.option_hint = config_hint
-    overrides = one.add_argument(
-        "overrides", nargs="*", default=[], metavar="key=value", help=f"TOML assignments such as {example}"
-    )
-    completion.completed_by(overrides, completion.overrides)
