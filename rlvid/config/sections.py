@@ -93,7 +93,7 @@ class TrainConfig:
     sync_ref_model: bool = setting(False, "the reference is an fp32 moving average of the policy")
     ref_model_mixup_alpha: float = setting(0.005, "share of the policy in each update of the moving average")
     ref_model_sync_steps: int = setting(10, "steps between updates of the moving average")
-    save_steps: int = setting(50, "steps between checkpoints")
+    save_steps: int = setting(50, "steps between checkpoints", at_least=1)
     save_total_limit: int = setting(2, "checkpoints that are kept", at_least=1)
     eval_steps: int = setting(0, "steps between evaluations; 0 evaluates only at the end")
     log_completions_steps: int = setting(10, "steps between completions shown in the terminal")
