@@ -5,6 +5,7 @@ from __future__ import annotations
 from rlvid.answer import INSTRUCTION
 from rlvid.config import Config
 from rlvid.policy.families import Family
+from rlvid.policy.processor_files import frame_pixels
 
 CARD = """\
 # A model trained with rlvid
@@ -33,7 +34,9 @@ model.generate(**inputs)                                                      # 
 SamplingParams(temperature={temperature:g}, max_tokens={tokens})                               # vLLM, generate or chat
 ```
 
-lmms-eval: `rlvid export --lmms-eval-task TASKS` writes a task that shows it all this.
+lmms-eval: `rlvid export --lmms-eval-task TASKS` writes a task with these words and frames. Some of its models compute
+in bfloat16 and have sizes of their own: give them `min_pixels={fewest},max_pixels={most}`. Its models of Qwen2.5-VL
+take frames that they are given as 2 per second, whatever they are.
 """
 FIXED = "{count}, evenly spaced from the first to the last, each resized to {height} x {width} before the processor."
 FREE = "{count}, evenly spaced from the first to the last; the processor resizes them."
@@ -50,6 +53,7 @@ def model_card(folder: str, config: Config, family: Family) -> str:
         family: the model's.
     """
     video, temperature = config.video, config.eval.temperature
+    fewest, most = frame_pixels(video, family) if family.packs_rows else (video.min_pixels, video.max_pixels)
     count = COUNT.format(fps=video.fps, min_frames=video.min_frames, max_frames=video.max_frames)
     fixed = video.resized_height and video.resized_width
     frames = (FIXED if fixed else FREE).format(count=count, height=video.resized_height, width=video.resized_width)
@@ -59,5 +63,7 @@ def model_card(folder: str, config: Config, family: Family) -> str:
         instruction=INSTRUCTION.strip(),
         decoding=f"Sampled at temperature {temperature:g}" if temperature else "Greedy",
         temperature=temperature,
+        fewest=fewest,
+        most=most,
         tokens=config.train.max_completion_length,
     )
