@@ -25,6 +25,8 @@ Controls and arms, each with 40 steps of 12 prompts, 5 epochs over 96 prompts:
     noise_corrected_grpo     told the error rates that the noise has on the base's samples
     olr                      told nothing: refines labels by a stable and rising majority
 
+Added after the looks, without a comparison: "grpo, symmetric", with as many wrong labels, each other option as likely.
+
 `trust_grpo` weighs a judged reward, and is GRPO without one. The learning rate is 1.5e-4, so that its sum over 40 steps
 is that of the 60 steps of 1e-4 in which this base learns to look (`grounding.py`).
 
@@ -73,6 +75,7 @@ GRID = Grid(
             "algorithm.false_negatives": 0.13,
         },
         "olr": {**FIRST_NAMED, "algorithm": "olr", **NO_KL},
+        "grpo, symmetric": {"noise.kind": "symmetric", "noise.rate": WRONG},
     },
     unseeded=("base",),
     seeds=(0, 1, 2),
