@@ -197,11 +197,12 @@ def _python(environment: Path) -> str:
 
 
 def _run(command: list[str], what: str) -> None:
-    """Run a command. Raises UserError with the last line of its errors if it fails."""
+    """Run a command. Raises UserError with pip's errors, or else with the last line, if it fails."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
-        raise UserError(f"{what}: {' '.join(lines[-1].split())}")
+        first = next((i for i, line in enumerate(lines) if line.startswith("ERROR: ")), len(lines) - 1)
+        raise UserError(f"{what}: {' '.join(' '.join(lines[first:]).split())}")
 
 
 @contextmanager

@@ -71,10 +71,17 @@ def test_a_taken_port_is_refused_before_anything_is_made(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_failed_step_leaves_no_folder_and_names_the_last_error(tmp_path):
-    command = ["python3", "-c", "import sys; sys.exit('first\\nthe hashes do not match')"]
+@pytest.mark.parametrize(
+    ("errors", "shown"),
+    [
+        ("Traceback:\n  line 1\nValueError: no such part\n", "ValueError: no such part"),
+        ("WARNING: old\nERROR: THE HASHES DIFFER\n    Got   70bc\n", "ERROR: THE HASHES DIFFER Got 70bc"),
+    ],
+)
+def test_a_failed_step_leaves_no_folder_and_shows_the_errors(tmp_path, errors, shown):
+    command = ["sh", "-c", f"printf '{errors}' >&2; exit 1"]
     with (
-        pytest.raises(UserError, match=r"^the packages: the hashes do not match$"),
+        pytest.raises(UserError, match=f"^the packages: {re.escape(shown)}$"),
         language_model.new_folder(tmp_path / "made") as out,
     ):
         (out / "half").touch()
