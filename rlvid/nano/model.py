@@ -162,6 +162,8 @@ def build_config(tokenizer: PreTrainedTokenizerBase, model_type: str = "qwen2_vl
 
     vision, mrope_section, options = ARCHITECTURES[model_type]
     rope = {"rope_type": "default", "type": "mrope", "mrope_section": mrope_section, "rope_theta": 1e4}
+    if model_type == "qwen3_vl":
+        rope["mrope_interleaved"] = True  # transformers interleaves without it, vLLM does not
     # The usual 0.02 is meant for wider layers: with it, the first word tied to pixels takes twice as many steps.
     initializer = {"initializer_range": 0.05}
     return AutoConfig.for_model(

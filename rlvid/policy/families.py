@@ -50,7 +50,6 @@ class Family:
     mean: ClassVar[Sequence[float]] = (0.48145466, 0.4578275, 0.40821073)  # of pixels, per channel: CLIP's
     std: ClassVar[Sequence[float]] = (0.26862954, 0.26130258, 0.27577711)
     packs_rows: ClassVar[bool] = True  # False on the general path
-    runs_in_vllm: ClassVar[bool] = True  # with train.use_vllm
 
     def __init__(self, config: Any) -> None:
         self.vision = config.vision_config
@@ -77,17 +76,30 @@ class Family:
         """
         return [Segment(grid)]
 
+    def video_times(self, clock: Clock | None) -> Mapping[str, Sequence[Any]]:
+        """Return the times of one video's frames as vLLM is told them, by the name of its argument.
+
+        Args:
+            clock: as for `video_segments`.
+        """
+        return {}
+
 
 class Qwen25VL(Family):
     """Qwen2.5-VL (arXiv:2502.13923): positions in time are seconds, multiplied by `tokens_per_second`."""
 
     name = "Qwen2.5-VL"
-    runs_in_vllm = False
 
     def video_segments(self, grid: Grid, clock: Clock | None) -> list[Segment]:
         """As `Family.video_segments`: one segment, whose steps are a whole or a broken number of positions apart."""
-        seconds_per_step = self.vision.temporal_patch_size / _known(clock).sampled_fps
-        return [Segment(grid, pace=self.vision.tokens_per_second * seconds_per_step)]
+        return [Segment(grid, pace=self.vision.tokens_per_second * self._seconds_per_step(clock))]
+
+    def video_times(self, clock: Clock | None) -> Mapping[str, Sequence[Any]]:
+        """As `Family.video_times`: the seconds of one step."""
+        return {"second_per_grid_ts": [self._seconds_per_step(clock)]}
+
+    def _seconds_per_step(self, clock: Clock | None) -> float:
+        return self.vision.temporal_patch_size / _known(clock).sampled_fps
 
 
 class Qwen3VL(Family):
@@ -95,14 +107,19 @@ class Qwen3VL(Family):
 
     name = "Qwen3-VL"
     mean = std = (0.5, 0.5, 0.5)
-    runs_in_vllm = False
 
     def video_segments(self, grid: Grid, clock: Clock | None) -> list[Segment]:
         """As `Family.video_segments`: one segment per pair of frames, with the mean of their times."""
+        return [Segment((1, *grid[1:]), f"<{seconds:.1f} seconds>") for seconds in self._mean_times(clock)]
+
+    def video_times(self, clock: Clock | None) -> Mapping[str, Sequence[Any]]:
+        """As `Family.video_times`: the mean time of each pair of frames, which vLLM writes itself."""
+        return {"timestamps": [self._mean_times(clock)]}
+
+    def _mean_times(self, clock: Clock | None) -> list[float]:
         size, begins = self.vision.temporal_patch_size, _known(clock).times.tolist()
         begins += begins[-1:] * (-len(begins) % size)  # a pair without a second frame repeats the first
-        means = [(begins[i] + begins[i + size - 1]) / 2 for i in range(0, len(begins), size)]
-        return [Segment((1, *grid[1:]), f"<{seconds:.1f} seconds>") for seconds in means]
+        return [(begins[i] + begins[i + size - 1]) / 2 for i in range(0, len(begins), size)]
 
 
 class VideoInput(NamedTuple):
@@ -119,7 +136,6 @@ class General(Family):
     """Any other model, with its own processor and its own forward pass (see `general`)."""
 
     packs_rows = False
-    runs_in_vllm = False
 
     def __init__(self, config: Any) -> None:
         self.vision = getattr(config, "vision_config", None)

@@ -178,6 +178,7 @@ class Policy(nn.Module):
             pixel_values=pixel_values,
             grid_thw=grids.to(device),
             media=[self.vision_cache.lookup(frames) for frames in media.values()] if self.vision_cache else (),
+            clock=clip.clock,
         )
 
     def embed(self, prompts: Sequence[ModelInputs]) -> PromptEmbeds:

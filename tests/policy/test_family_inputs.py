@@ -14,12 +14,11 @@ from transformers import Qwen3VLProcessor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.video_utils import VideoMetadata
 
-from rlvid.config import VideoConfig, load
+from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 from rlvid.policy.architecture import check_model
 from rlvid.policy.encoding import VIDEO_BLOCK, media_patches
 from rlvid.policy.families import FAMILIES, check_config, family_of
-from rlvid.policy.sampler import make_sampler
 from rlvid.video.read import frame_clock, frame_indices
 from rlvid.video.resize import resize
 from rlvid.video.views import Clip
@@ -153,12 +152,6 @@ def test_an_unknown_frame_rate_is_refused_where_times_are_read(policy, prompts):
         return
     with pytest.raises(UserError, match=f"sample {prompts[0].id}: its frame rate is unknown.*leave this sample out"):
         policy.encode(prompts[0], clip)
-
-
-def test_vllm_is_refused_where_it_was_not_tried(policy):
-    if not policy.family.runs_in_vllm:
-        with pytest.raises(UserError, match="has not been tried with vLLM"):
-            make_sampler(policy, load("nano", ["train.use_vllm=true"]).train, lambda phase: None)
 
 
 @pytest.mark.parametrize("model_type", ["llama", "qwen2", "siglip"])

