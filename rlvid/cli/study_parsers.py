@@ -9,6 +9,7 @@ from rlvid.cli.add_command import add_command
 
 
 def add_report(group: Any) -> None:
+    """Add the command that prints tables, tests and pictures of runs, logs or counts."""
     one = add_command(
         group, "report", commands.report, "print tables and tests for a folder of runs, and draw its curves"
     )
@@ -23,6 +24,7 @@ def add_report(group: Any) -> None:
 
 
 def add_watch(group: Any) -> None:
+    """Add the command that shows the progress of running runs."""
     one = add_command(
         group, "watch", commands.watch, "show the progress of a folder of runs: curves, remaining time, alarms"
     )
@@ -32,6 +34,7 @@ def add_watch(group: Any) -> None:
 
 
 def add_audit(group: Any) -> None:
+    """Add the command that checks a run's answers."""
     one = add_command(
         group, "audit", commands.audit, "check the answers of a run for position bias, truncation, collapse, coherence"
     )
@@ -39,6 +42,7 @@ def add_audit(group: Any) -> None:
 
 
 def add_compare(group: Any) -> None:
+    """Add the command that shows two runs' completions side by side."""
     one = add_command(group, "compare", commands.compare, "show the questions on which two runs differ, side by side")
     one.add_argument("a", help="a run folder, or logs of lmms-eval or VLMEvalKit")
     one.add_argument("b", help="another one")
@@ -54,6 +58,7 @@ def add_compare(group: Any) -> None:
 
 
 def add_attention(group: Any) -> None:
+    """Add the command that draws where models attend."""
     one = add_command(
         group, "attention", commands.attention, "draw where models attend while they write a completion, over frames"
     )
@@ -66,6 +71,7 @@ def add_attention(group: Any) -> None:
 
 
 def add_credit(group: Any) -> None:
+    """Add the command that prints what each token depended on, and its credit."""
     one = add_command(
         group, "credit", commands.credit, "print what each token of a step depended on, and the credit it got"
     )

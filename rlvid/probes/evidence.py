@@ -57,7 +57,7 @@ class Evidence:
             load_judge_models,
             needs_reference,
         )
-        from rlvid.trainer.setup import build_reference
+        from rlvid.trainer.reference import build_reference
 
         check_evidence_names(self.mix)
         config = self.config

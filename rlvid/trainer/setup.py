@@ -11,8 +11,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from safetensors.torch import load_file
-
 from rlvid.algorithm import Algorithm
 from rlvid.config import Config
 from rlvid.data.benchmark import EMBEDDED
@@ -45,11 +43,12 @@ from rlvid.trainer.evidence import (
 )
 from rlvid.trainer.noop_check import channel_warning, noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
+from rlvid.trainer.reference import build_reference
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
 from rlvid.trainer.token_inputs import TokenInputs, check_needs
 from rlvid.types import Prompt
-from rlvid.utils.files import wrap_read_errors, write_jsonl, write_text
+from rlvid.utils.files import write_jsonl, write_text
 from rlvid.video.views import check_views
 
 
@@ -287,20 +286,3 @@ class TrainerSetup:
             self.policy.check_pixels_matter(readable[0])
             self.probes = probes([*self.policy.frames.largest(readable), *readable])
             require_parity(self.policy, self.probes, self.config.train)
-
-
-def build_reference(policy: Policy, config: Config) -> Reference:
-    """The reference model: the policy as it is now, or what `evidence.reference` names.
-
-    That may be another model's folder or hub id, or a checkpoint that holds a moving average of the policy.
-    """
-    if not config.evidence.reference:
-        return Reference(policy, config.train)
-    average = Path(config.evidence.reference) / "reference.safetensors"
-    if average.is_file():
-        reference = Reference(policy, config.train)
-        with wrap_read_errors(average.parent):
-            reference.load_state_dict(load_file(average), strict=False)  # tied weights are saved once
-        return reference
-    other = Policy.load(config.evidence.reference, config.train, config.video, config.seed).to(policy.device)
-    return Reference(other, config.train)
