@@ -51,7 +51,7 @@ class Policy(nn.Module):
         vision_cache: features of the vision tower, if the tower is frozen.
 
     Attributes:
-        family: its model family. critic: the value head, None without one; set after construction.
+        family, critic: its model family; and the value head, None without one, set after construction.
         banned_token_ids: tokens that are never sampled.
     """
 
