@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from tests.helpers.skips import skip_lines
@@ -33,10 +34,12 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def kitchen(cache):
-    """The folder of the embedded benchmark."""
+    """The folder of the embedded benchmark. One worker writes it, and the others wait for it."""
     from rlvid.data.benchmark import root
 
-    return root("kitchen")
+    cache.mkdir(exist_ok=True)
+    with FileLock(cache / "kitchen.lock"):
+        return root("kitchen")
 
 
 @pytest.fixture(scope="session")

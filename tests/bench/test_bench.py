@@ -12,7 +12,7 @@ from rlvid.policy.sampler import Sampler
 from tests.helpers.runs import rlvid
 
 # 81 visual tokens of the video and 81 of the image.
-SMALL = Workload(num_generations=2, prompt_tokens=230, completion_tokens=4, frames=2)
+SMALL = Workload("tiny", num_generations=2, prompt_tokens=230, completion_tokens=4, frames=2)
 
 
 @pytest.fixture
@@ -81,6 +81,7 @@ def test_batched_and_single_answers_have_the_same_length(folder, monkeypatch):
 
 
 def test_a_first_epoch_decodes_every_clip_and_a_second_epoch_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(throughput, "CLIPS", 3)
     monkeypatch.setenv("RLVID_CACHE", str(tmp_path))  # decoding_variants changes it; monkeypatch restores it
     caches, original = [], throughput.FrameCache
 
