@@ -30,12 +30,13 @@ MEASURES: Settings = {
     "eval.rewards.grounding_counterfactual.view": "shuffled",
 }
 SAME_PROMPTS: Settings = {"algorithm.max_num_gen_batches": 1}
+CLIP_HIGHER: Settings = {"algorithm.epsilon_high": 0.28}  # as in dapo, which they extend
 METHODS: dict[str, Settings] = {
     "random selection": {"algorithm": "video_ktr", "algorithm.selection": "random", "algorithm.beta": 0.0},
     "video_ktr": {"algorithm": "video_ktr", "algorithm.beta": 0.0},
     "dapo": {"algorithm": "dapo", **SAME_PROMPTS},
-    "vppo": {"algorithm": "vppo", **SAME_PROMPTS},
-    "pgpo": {"algorithm": "pgpo", **SAME_PROMPTS},
+    "vppo": {"algorithm": "vppo", **CLIP_HIGHER, **SAME_PROMPTS},
+    "pgpo": {"algorithm": "pgpo", **CLIP_HIGHER, **SAME_PROMPTS},
     "papo": {"algorithm": "papo", "algorithm.beta": 0.0},
     "narrations 3": {"rewards.grounding_narrations": 3.0},
 }
