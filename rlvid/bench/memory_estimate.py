@@ -131,3 +131,7 @@ def _model_state(
         until_backward = () if train.gradient_checkpointing else (Phase.BACKWARD,)
         phases = (Phase.SAMPLING, Phase.FORWARD, *until_backward)
         yield MemoryItem("weights in bfloat16", BF16 * counts.trainable, "2 bytes a trainable parameter", phases)
+        if counts.adapters and counts.config.tie_word_embeddings:
+            # A frozen head that is tied to the embeddings stays in float32: autocast copies it whenever it is used.
+            phases = (Phase.SAMPLING, Phase.REFERENCE, Phase.FORWARD)
+            yield MemoryItem("tied head in bfloat16", BF16 * counts.embeddings, "2 bytes a parameter", phases)
