@@ -180,7 +180,8 @@ def completion_logps(
 
     def score(chosen: Sequence[int]) -> list[Any]:
         part = [groups[i] for i in chosen]
-        rows = iter(model([inputs[i] for i in chosen], part, temperature).logps.tolist())
+        output = model.forward([inputs[i] for i in chosen], part, temperature)  # without hooks: see `score_no_grad`
+        rows = iter(output.logps.tolist())
         return [[tuple(next(rows)[: len(c.tokens)]) for c in group] for group in part]
 
     return map_micro_batches(inputs, tokens, sources.backoff, score)

@@ -186,10 +186,14 @@ class Rollout:
 
     @torch.no_grad()
     def score_no_grad(self, model: nn.Module, temperature: float, backoff: OOMBackoff) -> ForwardOutput:
-        """(B, T) log-probabilities, entropies and values of this process's completions under a model."""
+        """(B, T) log-probabilities, entropies and values of this process's completions under a model.
+
+        `forward` is called without the module's hooks. Under ZeRO-3 the policy has one that waits for rank 0, and the
+        ranks call this unequally often.
+        """
 
         def score(chosen: Sequence[int]) -> list[ForwardOutput]:
-            output = model([self.inputs[i] for i in chosen], [self.groups[i] for i in chosen], temperature)
+            output = model.forward([self.inputs[i] for i in chosen], [self.groups[i] for i in chosen], temperature)
             sizes = [len(self.groups[i]) for i in chosen]
             return [ForwardOutput(*rows) for rows in zip(*(x.split(sizes) for x in output), strict=True)]
 
