@@ -155,11 +155,12 @@ class ClassDependent(LabelNoise):
 
 @dataclass(frozen=True)
 class FirstNamed(LabelNoise):
-    """The option that the question names first, if it is wrong: an annotator who reads the goal and skips the video.
+    """The option that the question names first, if it is wrong; ours, after arXiv:2012.05458.
 
-    Instance-dependent noise (arXiv:2012.05458): all wrong labels follow one rule, so they do not average out, and a
-    policy that answers by the rule is paid for it. In the kitchen the option is the first step of the recipe. A label
-    stays where this option is right, or where the question names none (`first_named`). Ours.
+    An annotator who reads the goal and skips the video errs so. It is instance-dependent noise: all wrong labels follow
+    one rule, so they do not average out, and a policy that answers by the rule is paid for it. In the kitchen the
+    option is the first step of the recipe. A label stays where this option is right, or where the question names none
+    (`first_named`).
 
     `drop_suspects` leaves out every sample whose label is then the option named first, right or wrong: a filter that
     knows the rule, and no label, as adversarial filters leave out what a shortcut predicts (arXiv:2002.04108).

@@ -50,6 +50,13 @@ class Family:
     mean: ClassVar[Sequence[float]] = (0.48145466, 0.4578275, 0.40821073)  # of pixels, per channel: CLIP's
     std: ClassVar[Sequence[float]] = (0.26862954, 0.26130258, 0.27577711)
     packs_rows: ClassVar[bool] = True  # False on the general path
+    # The published classes of the model's processor, and of its image and its video processor.
+    processors: ClassVar[tuple[str, str, str]] = (
+        "Qwen2VLProcessor",
+        "Qwen2VLImageProcessor",
+        "Qwen2VLVideoProcessor",
+    )
+    limits_video_pixels: ClassVar[bool] = False  # the video processor's limits count all frames of a video together
 
     def __init__(self, config: Any) -> None:
         self.vision = config.vision_config
@@ -89,6 +96,7 @@ class Qwen25VL(Family):
     """Qwen2.5-VL (arXiv:2502.13923): positions in time are seconds, multiplied by `tokens_per_second`."""
 
     name = "Qwen2.5-VL"
+    processors = ("Qwen2_5_VLProcessor", "Qwen2VLImageProcessor", "Qwen2VLVideoProcessor")
 
     def video_segments(self, grid: Grid, clock: Clock | None) -> list[Segment]:
         """As `Family.video_segments`: one segment, whose steps are a whole or a broken number of positions apart."""
@@ -107,6 +115,8 @@ class Qwen3VL(Family):
 
     name = "Qwen3-VL"
     mean = std = (0.5, 0.5, 0.5)
+    processors = ("Qwen3VLProcessor", "Qwen2VLImageProcessor", "Qwen3VLVideoProcessor")
+    limits_video_pixels = True
 
     def video_segments(self, grid: Grid, clock: Clock | None) -> list[Segment]:
         """As `Family.video_segments`: one segment per pair of frames, with the mean of their times."""

@@ -16,7 +16,6 @@ first to the last.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,6 @@ from rlvid.policy.model import Policy
 from rlvid.utils.files import write_text
 from rlvid.video.resize import target_size
 
-# By model_type: the classes of a model's processor, and of its image and its video processor.
-PROCESSORS: Mapping[str, tuple[str, str, str]] = {
-    "qwen2_vl": ("Qwen2VLProcessor", "Qwen2VLImageProcessor", "Qwen2VLVideoProcessor"),
-    "qwen2_5_vl": ("Qwen2_5_VLProcessor", "Qwen2VLImageProcessor", "Qwen2VLVideoProcessor"),
-    "qwen3_vl": ("Qwen3VLProcessor", "Qwen2VLImageProcessor", "Qwen3VLVideoProcessor"),
-}
 BICUBIC = 3  # Pillow's number of the filter
 
 
@@ -58,7 +51,7 @@ def processor_settings(model_config: Any, video: VideoConfig) -> tuple[dict[str,
     Sizes are limits of a frame's pixels, height times width; Qwen3-VL counts those of all frames of a video together.
     """
     family = family_of(model_config)
-    processor, image_processor, video_processor = PROCESSORS[model_config.model_type]
+    processor, image_processor, video_processor = family.processors
     fewest, most = frame_pixels(video, family)
     common = {
         "do_convert_rgb": True,
@@ -75,8 +68,7 @@ def processor_settings(model_config: Any, video: VideoConfig) -> tuple[dict[str,
         "temporal_patch_size": family.vision.temporal_patch_size,
     }
     frames = {"fps": video.fps, "min_frames": video.min_frames, "max_frames": video.max_frames}
-    counts_all_frames = video_processor == "Qwen3VLVideoProcessor"
-    shortest, longest = (video.min_frames, video.max_frames) if counts_all_frames else (1, 1)
+    shortest, longest = (video.min_frames, video.max_frames) if family.limits_video_pixels else (1, 1)
     return (
         common | {"image_processor_type": image_processor, "size": _size(fewest, most)},
         common | frames | {"video_processor_type": video_processor, "size": _size(shortest * fewest, longest * most)},

@@ -64,7 +64,8 @@ class ClaimsReport(Report):
 
 def is_counts_folder(folder: Path) -> bool:
     """Return whether a folder holds TOML files of counts and no runs."""
-    return folder.is_dir() and not (folder / "config.toml").is_file() and bool(list(folder.glob("*.toml")))
+    has_runs = any(folder.glob("config.toml")) or any(folder.glob("*/config.toml"))
+    return folder.is_dir() and not has_runs and any(folder.glob("*.toml"))
 
 
 def build_claims_report(folder: Path) -> ClaimsReport:

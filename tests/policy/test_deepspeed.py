@@ -25,6 +25,7 @@ from tests.helpers.processes import SMALL, several
 PRESETS = Path(__file__).parents[2] / "experiments/presets"
 UNEVEN = [
     *SMALL,
+    "data=kitchen",
     "train.prompts_per_step=5",
     "train.num_generations=4",
     "train.max_tokens_per_forward=1",

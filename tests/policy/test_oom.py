@@ -42,7 +42,7 @@ class LowMemory(GRPO):
         return super().extra_metrics(batch)
 """
 
-# GRPO whose rank 1 has 12 MB left from the end of a step to the credit of the next.
+# GRPO whose rank 1 has 8 MB left from the end of a step to the credit of the next.
 LOW_MEMORY_SAMPLING = """
 import ctypes, os, resource, threading
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ class LowMemory(GRPO):
                 while True:
                     self.taken.append(bytearray(1 << 18))
             except MemoryError:
-                del self.taken[-48:]  # 12 MB are left
+                del self.taken[-32:]  # 8 MB are left
         return super().extra_metrics(batch)
 
     def credit(self, step):
@@ -134,7 +134,7 @@ def test_under_ddp_both_ranks_repeat_a_step_that_does_not_fit_on_one(kitchen, tm
 
 
 def test_one_rank_samples_and_scores_in_smaller_batches_by_itself(kitchen, tmp_path):
-    """From the end of the first step to the credit of the second, rank 1 has 12 MB left."""
+    """From the end of the first step to the credit of the second, rank 1 has 8 MB left."""
     (tmp_path / "low_memory.py").write_text(LOW_MEMORY_SAMPLING)
     settings = [*ONE_LARGE_STEP, "train.max_steps=2", "eval.splits=[]", "train.lr_scheduler_type=constant"]
     settings += [f"algorithm={tmp_path}/low_memory.py", "algorithm.beta=0.04"]
