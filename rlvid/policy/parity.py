@@ -10,8 +10,8 @@ or used with. So before its first step a run compares, for prompts of each kind:
     sampler     log-probabilities of sampled completions with the learner's
     weights     those that vLLM samples from with the policy's, bit for bit; with `train.use_vllm` only
 
-With vLLM the last two are compared again after the first step: a sampler that kept the weights of the start is caught
-however small the step is.
+With vLLM the last two are compared again after the first step that moves weights: a sampler that kept those of the
+start is caught however small the step is.
 
 On the general path (see `families`) token ids, positions and features are those of transformers itself: only frames
 and the sampler are compared.

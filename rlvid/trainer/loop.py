@@ -126,9 +126,10 @@ class Trainer(TrainerSetup):
         self.scheduler.step()
         if self.reference:
             self.reference.ema_update(self.policy, number)  # only with `train.sync_ref_model`
-        if self.config.train.use_vllm and number == self.plan[0][0]:  # whether vLLM took over the step
+        if self.config.train.use_vllm and self.untested and metrics["learning_rate"]:  # a warm-up begins with 0
             with self.sampling_phase():
                 require_parity(self.policy, self.probes, self.config.train, after_step=True)
+            self.untested = False
         return metrics
 
     def report(self, number: int, credited: CreditedStep, update_metrics: dict[str, float], num_drawn: int) -> None:

@@ -64,6 +64,7 @@ class TrainerSetup:
         noise: errors that are put into the training data or the rewards.
         plan: (step, its prompts) for each step that is left; empty if the run had finished before.
         probes: prompts on which the parity gate compares, of this process's.
+        untested: whether the parity gate has not yet compared after an optimizer step.
         prompts, levels: the training prompts, and the held-out ones by level.
         prefetch: prompts -> model inputs of this process's share, prepared one step ahead.
         sample: prompts and model inputs -> groups of completions.
@@ -110,6 +111,7 @@ class TrainerSetup:
         self.backoff = OOMBackoff("tokens", config.train.max_tokens_per_forward)
         self.plan: list[tuple[int, list[Prompt]]] = []
         self.probes: list[Prompt] = []
+        self.untested = True
 
     @classmethod
     def open(cls, config: Config, folder: Path, resume: bool) -> Self:
