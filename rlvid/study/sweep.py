@@ -105,6 +105,8 @@ def _draw_panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, floa
             panel.plot([number, number], ends, color=color, lw=1.2, alpha=0.6)
         if points:
             panel.plot(*zip(*points, strict=True), dash, marker="o", ms=5, color=color, label=name)
-    panel.set(title=f"{level}, {len(study.levels[level])} questions", xscale="log", xlabel=label, ylabel="accuracy, %")
+    panel.set(title=f"{level}, {len(study.levels[level])} questions", xlabel=label, ylabel="accuracy, %")
+    if min(numbers.values()) > 0:  # amounts, whose ratios matter; a dose starts from none
+        panel.set_xscale("log")
     panel.set_xticks(list(numbers.values()), [f"{number:g}" for number in numbers.values()])
     panel.minorticks_off()
