@@ -8,7 +8,13 @@ negative control, which must not be. A constant one would be the control again: 
 All arms have the same prompts: 60 steps with 12 of them. Each level is asked its first 150 questions;
 --set eval.limit=0 asks all.
 
-rlvid grid experiments/consistency.py
+The run of 2026-11-28, without "+ nli", had seeds 0, 1 and 2 and left most undecided. Named before the run of
+2026-11-29: new seeds from 10 on, added until decided; the same endpoint and family, and "+ nli" with its comparison;
+the effect at stake is the 15 points that the embedding had in the first run, and the margin of equivalence a third of
+it. "+ nli" asks a cross-encoder that was trained on pairs of the kitchen's own sentences, not on replies.
+
+python -m rlvid.probes.cross_encoder runs/cross_encoder
+rlvid grid experiments/consistency.py --until decided
 """
 
 from rlvid.grids import Grid
@@ -24,6 +30,7 @@ MEASURES: Settings = {
 ADDED: dict[str, Settings] = {
     "+ oracle": {"rewards.consistency_rule": 0.5},
     "+ embedding": {"rewards.consistency_embedding": 0.5},
+    "+ nli": {"rewards.consistency_nli": 0.5, "evidence.nli": "runs/cross_encoder"},
     "+ reanswer": {"rewards.consistency_reanswer": 0.5},
     "+ likelihood": {"rewards.consistency_likelihood": 0.5},
     "+ random": {"rewards.random": 0.5},
@@ -38,12 +45,13 @@ GRID = Grid(
         **{name: {**settings, **MEASURES} for name, settings in ADDED.items()},
     },
     unseeded=("base",),
-    seeds=(0, 1, 2),
+    seeds=(10, 11, 12),
     control=CONTROL,
     comparisons=((CONTROL, "base"), *((name, CONTROL) for name in ADDED)),
     positive_controls=(("+ oracle", CONTROL),),
     negative_controls=(("+ random", CONTROL),),
     endpoint="consistency_rule",
+    effect_at_stake=0.15,
     settings={
         "model": "nano/loose",
         "train.max_steps": 60,
