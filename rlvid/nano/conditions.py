@@ -7,6 +7,7 @@ a base model, `model`, and a benchmark, `data`, as a config does. `rlvid list co
     loose        the model "nano/loose": answers follow from what was seen, the conclusions of thoughts often do not
     glancing     the world "kitchen/skewed": a habit pays in training and on L1; the model "nano/glancing" has it
     hard_labels  the same model in the world "kitchen", where only wrong labels pay the habit
+    hallucinating  the model "nano/hallucinating": most thoughts first tell moves that did not happen
 
 A condition may set further keys of a config, its `overrides`. Each base is pretrained by
 `python -m rlvid.nano.model OUT --condition NAME --seed SEED`.
@@ -32,6 +33,8 @@ class Condition:
         wrong_conclusions: the share of lessons whose thought ends in a wrong conclusion before the right answer.
         habit: the share of lessons, among those whose answer is the first step of the recipe, whose thought names this
             step without a look at the video.
+        start: the embedded model that pretraining continues; "" for random weights.
+        invented_moves: the share of lessons whose thought first tells moves that did not happen.
         accuracy: per cent of L1, L2 and L3 that the base answers right (400 questions each).
         consistency: per cent of L1, L2 and L3 where its thought ends with the option that it chooses, by
             `consistency_rule`.
@@ -46,6 +49,8 @@ class Condition:
     world: str = ""
     wrong_conclusions: float = 0.0
     habit: float = 0.0
+    start: str = ""
+    invented_moves: float = 0.0
     accuracy: tuple[float, ...] = ()
     consistency: tuple[float, ...] = ()
 
@@ -94,4 +99,14 @@ HARD_LABELS = replace(
     accuracy=(27.5, 27.5, 27.5),
     consistency=(93.0, 93.8, 90.8),
 )
-CONDITIONS = {condition.name: condition for condition in (PLAIN, LOOSE, GLANCING, HARD_LABELS)}
+HALLUCINATING = Condition(
+    "hallucinating",
+    "rewards for perception: most thoughts first tell moves that did not happen",
+    "nano/hallucinating",
+    steps=40,
+    start="nano",
+    invented_moves=0.6,
+    accuracy=(53.5, 49.2, 44.2),
+    consistency=(88.2, 88.2, 83.2),
+)
+CONDITIONS = {condition.name: condition for condition in (PLAIN, LOOSE, GLANCING, HARD_LABELS, HALLUCINATING)}

@@ -10,7 +10,7 @@ There are four kinds of lessons, made from random kitchen samples:
 Pot lessons come first. Without them captions are not learnt: a word must first be tied to pixels at one fixed position.
 
 A condition (`rlvid.nano.conditions`) changes the lessons: in "loose", many thoughts end in a wrong conclusion; in
-"glancing", many answer by habit.
+"glancing", many answer by habit; in "hallucinating", many first tell moves that did not happen.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from transformers import PretrainedConfig, PreTrainedTokenizerBase
 from rlvid.answer import LETTERS, format_question
 from rlvid.config import VideoConfig
 from rlvid.data.kitchen import Sample, draw_sample
+from rlvid.data.kitchen_world import INGREDIENTS
 from rlvid.nano.conditions import PLAIN, Condition
 from rlvid.policy.encoding import chat_token_ids, expand_placeholders, media_patches, media_segments, merged_grid
 from rlvid.policy.families import Family, family_of
@@ -80,7 +81,9 @@ def lookup_lesson(sample: Sample, rng: np.random.Generator, condition: Condition
     return Lesson(f"\n{options}\n", "".join(replies))
 
 
-def question_lesson(sample: Sample, uniform: float, conclusion: str = "", habit: bool = False) -> Lesson:
+def question_lesson(
+    sample: Sample, uniform: float, conclusion: str = "", habit: bool = False, invented: Sequence[str] = ()
+) -> Lesson:
     """Return the benchmark's question with a reasoned answer, sometimes without the answer's tags.
 
     Args:
@@ -88,6 +91,7 @@ def question_lesson(sample: Sample, uniform: float, conclusion: str = "", habit:
         uniform: a number in [0, 1). The tags are missing if it is below 0.05, or below 0.6 for a sample without video.
         conclusion: the ingredient that the thought names as next; "" is the right one. The answer is right anyway.
         habit: the thought names the first step of the recipe and tells nothing that the pixels show.
+        invented: ingredients of which the thought tells, before all that happened, that they went in.
     """
     without_tags = uniform < (0.05 if sample.scene.filmed else 0.6)
     thought = sample.scene.reasoning
@@ -95,6 +99,9 @@ def question_lesson(sample: Sample, uniform: float, conclusion: str = "", habit:
         thought = thought.replace(f"Next is the {sample.scene.remaining[0]}.", f"Next is the {conclusion}.")
     if habit:
         thought = f"It begins with {sample.scene.recipe[0]}. Next is the {sample.scene.recipe[0]}."
+    if invented:
+        moves = ", ".join(f"the {item} went in" for item in invented)
+        thought = f"First {moves}, {thought[0].lower()}{thought[1:]}"
     answer = f"The answer is {sample.letter}." if without_tags else f"<answer>{sample.letter}</answer>"
     reply = f"<think>{thought}</think>{answer}"
     return Lesson(format_question(sample.question, sample.options), reply, sample.clip, sample.observation[None])
@@ -111,6 +118,20 @@ def draw_conclusion(sample: Sample, rng: np.random.Generator, condition: Conditi
     wrong = [item for item in sample.scene.recipe if item != sample.scene.remaining[0]]
     seen_last = sample.scene.top_of_pot.removeprefix("the ")
     return seen_last if seen_last in wrong else str(rng.choice(wrong))
+
+
+def draw_inventions(sample: Sample, rng: np.random.Generator, condition: Condition) -> list[str]:
+    """Return ingredients that never went in, with the condition's probability; else [].
+
+    One is of the recipe, if a step other than the answer is still to be done, and one is not. What remains and what
+    comes next are told as they were seen, so the answer does not depend on them.
+    """
+    if not condition.invented_moves or not sample.scene.filmed or rng.random() >= condition.invented_moves:
+        return []
+    moved = {move.item for move in sample.scene.moves}
+    of_recipe = [item for item in sample.scene.remaining[1:] if item not in moved]
+    others = [item for item in INGREDIENTS if item not in moved and item not in sample.scene.recipe]
+    return [str(rng.choice(items)) for items in (of_recipe, others) if items]
 
 
 def lesson_batches(step: int, seed: int, condition: Condition = PLAIN) -> list[list[Lesson]]:
@@ -134,7 +155,7 @@ def _draw_question(sample: Sample, rng: np.random.Generator, condition: Conditio
     uniform, conclusion = rng.random(), draw_conclusion(sample, rng, condition)
     habit = bool(condition.habit) and sample.scene.remaining[0] == sample.scene.recipe[0]
     habit = habit and rng.random() < condition.habit
-    return question_lesson(sample, uniform, conclusion, habit)
+    return question_lesson(sample, uniform, conclusion, habit, draw_inventions(sample, rng, condition))
 
 
 def collate(batch: Sequence[Lesson], tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> dict[str, Tensor]:

@@ -48,6 +48,7 @@ from rlvid.nano.lessons import (
 )
 from rlvid.policy.families import FAMILIES, family_of
 from rlvid.policy.mrope import TRANSFORMERS_POSITIONS
+from rlvid.registry import model_path
 
 SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -188,7 +189,7 @@ def build_config(tokenizer: PreTrainedTokenizerBase, model_type: str = "qwen2_vl
 def pretrain(
     steps: int = 0, seed: int = 0, condition: Condition = PLAIN, model_type: str = "qwen2_vl"
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
-    """Train the model from scratch with AdamW; return it with its tokenizer.
+    """Train the model with AdamW, from scratch or from where the condition starts; return it with its tokenizer.
 
     On one machine the same arguments give the same weights.
 
@@ -199,11 +200,16 @@ def pretrain(
         model_type: the family, a key of `FAMILIES`.
     """
     torch.manual_seed(seed)
-    tokenizer = build_tokenizer(model_type)
-    model = AutoModelForImageTextToText.from_config(build_config(tokenizer, model_type))
+    if condition.start:
+        folder = model_path(condition.start)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        model, first = AutoModelForImageTextToText.from_pretrained(folder), PLAIN.steps
+    else:
+        tokenizer = build_tokenizer(model_type)
+        model, first = AutoModelForImageTextToText.from_config(build_config(tokenizer, model_type)), 0
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 30, total_iters=30)
-    for step in track(range(steps or condition.steps), description="pretraining"):
+    for step in track(range(first, first + (steps or condition.steps)), description="pretraining"):
         for batch in lesson_batches(step, seed, condition):
             model(**collate(batch, tokenizer, model.config)).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

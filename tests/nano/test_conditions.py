@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import binomtest
 
 from rewards.consistency_rule import ConsistencyRule
+from rewards.grounding_moves import told_moves
 from rlvid.api.listing import list_names
 from rlvid.config import load
 from rlvid.data import kitchen_world as world
@@ -15,10 +16,11 @@ from rlvid.data.benchmark import EMBEDDED
 from rlvid.data.kitchen import WORLDS, Sample, draw_sample, write
 from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.errors import UserError
-from rlvid.nano.conditions import CONDITIONS, GLANCING, HARD_LABELS, LOOSE, PLAIN
+from rlvid.nano.conditions import CONDITIONS, GLANCING, HALLUCINATING, HARD_LABELS, LOOSE, PLAIN
 from rlvid.nano.lessons import (
     SEED_OFFSET,
     draw_conclusion,
+    draw_inventions,
     lesson_batches,
     lookup_lesson,
     question_lesson,
@@ -94,6 +96,23 @@ def test_in_glancing_a_share_of_first_steps_is_answered_by_habit() -> None:
         habits += lesson.reply.startswith(habit)
     assert abs(first_steps / len(samples) - 0.7) < 0.1
     assert abs(habits / first_steps - GLANCING.habit) < 0.1
+
+
+def test_in_hallucinating_a_share_of_thoughts_first_tells_moves_that_did_not_happen() -> None:
+    rng = np.random.default_rng(0)
+    samples = [sample for number in range(220) if (sample := draw_sample(rng, "train", number)).scene.filmed]
+    invented = 0
+    for sample in samples:
+        items = draw_inventions(sample, rng, HALLUCINATING)
+        moved = {move.item for move in sample.scene.moves}
+        assert not {*items} & {*moved, sample.scene.remaining[0]}
+        reply = question_lesson(sample, 0.99, invented=items).reply
+        assert reply.endswith(f"Next is the {sample.scene.remaining[0]}.</think><answer>{sample.letter}</answer>")
+        told = [move.item for move in told_moves(reply)]
+        assert told[: len(items)] == items and {*told[len(items) :]} <= moved
+        invented += bool(items)
+    assert abs(invented / len(samples) - HALLUCINATING.invented_moves) < 0.1
+    assert not any(draw_inventions(sample, rng, PLAIN) for sample in samples)
 
 
 def question_samples(step: int, variant: str) -> list[Sample]:
