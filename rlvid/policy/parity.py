@@ -254,7 +254,8 @@ def sampler_difference(policy: Policy, prompt: Prompt, inputs: ModelInputs, trai
     short = replace(train, num_generations=COMPLETIONS, max_completion_length=min(TOKENS, train.max_completion_length))
     with torch.random.fork_rng(devices=()):
         [group] = make_sampler(policy, short, lambda phase: nullcontext())([prompt], [inputs], "parity")
-    logps = policy([inputs], [group], train.temperature or 1.0).logps
+    # Without hooks, since the processes compare different numbers of prompts: see `Rollout.score_no_grad`.
+    logps = policy.forward([inputs], [group], train.temperature or 1.0).logps
     differences = [
         np.abs(row[: len(completion.logps)].cpu().numpy() - completion.logps)
         for row, completion in zip(logps, group, strict=True)
