@@ -4,8 +4,10 @@ import json
 import shutil
 import subprocess
 import sys
+from unittest.mock import patch
 
 from rlvid import api
+from rlvid.video.decode import Decoder, Worker
 
 DATA = "data=kitchen/small"  # quick to load
 SMALL = [
@@ -28,10 +30,21 @@ TINY = [
 ]
 
 
+IDLE: list[Worker] = []  # decoding processes that outlive the runs of this process, since each takes a while to start
+new_decoder = Decoder.__init__
+
+
 def train(out, *overrides, resume=False):
     """Run `rlvid train nano` in this process with the `SMALL` settings; returns the run's folder."""
-    api.train("nano", [*SMALL, *overrides], out, resume)
+    with patch.object(Decoder, "__init__", share_workers):
+        api.train("nano", [*SMALL, *overrides], out, resume)
     return out
+
+
+def share_workers(decoder, *arguments):
+    """Make a decoder whose processes go to the next run's decoder when it is done with them."""
+    new_decoder(decoder, *arguments)
+    decoder.idle = IDLE
 
 
 def stop_after(folder, step):
