@@ -49,6 +49,7 @@ def make_accelerator(
     if uses_deepspeed():
         remove_stale_build_locks()
     if uses_deepspeed() and not torch.cuda.is_available():
+        skip_inference_kernel()
         process_group = InitProcessGroupKwargs(timeout=timeout, backend="gloo")  # else accelerate counts one process
     else:
         process_group = InitProcessGroupKwargs(timeout=timeout)
@@ -89,6 +90,16 @@ def missing_ranks_error(ddp_timeout: int) -> UserError:
         f"process {rank} of {count} waited train.ddp_timeout = {ddp_timeout} s for {count} processes to start at "
         f"{address}:{os.environ.get('MASTER_PORT', '?')}, and some did not: check the logs of the missing ranks"
     )
+
+
+def skip_inference_kernel() -> None:
+    """Keep DeepSpeed from compiling its all-reduce through shared memory, which takes a minute of CPU time.
+
+    Only `inference_all_reduce` calls it, for tensor parallelism on CPUs. No training does.
+    """
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def remove_stale_build_locks() -> None:
