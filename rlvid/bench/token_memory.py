@@ -91,7 +91,7 @@ def learning_items(
 ) -> Iterator[MemoryItem]:
     """Yield what the forward pass of one micro-batch keeps for its backward pass."""
     text, vision = counts.config.text_config, counts.config.vision_config
-    h, m, a = text.hidden_size, text.intermediate_size, text.num_attention_heads * _head_size(text)
+    h, m, a = text.hidden_size, _mlp_width(text), text.num_attention_heads * _head_size(text)
     e, inner = _vision_width(vision), _vision_inner(vision)
     # Bytes that one layer keeps: inputs and outputs of norms, projections, attention and MLP, then keys and values.
     if mixed_precision:  # products in bfloat16; the residual stream and the norms in float32
@@ -168,6 +168,16 @@ def _cached_numbers_per_token(counts: ParameterCounts) -> int:
 def _head_size(text: Any) -> int:
     """The size of an attention head of a language model, by its config."""
     return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+
+
+def _mlp_width(text: Any) -> int:
+    """The numbers between the two projections of a layer's MLP, by a language model's config.
+
+    Of experts, those that a token is sent to, each with half a hidden state besides: its input and output are copies.
+    """
+    if not getattr(text, "num_experts", 0):
+        return text.intermediate_size
+    return text.num_experts_per_tok * (text.moe_intermediate_size + text.hidden_size // 2)
 
 
 def _vision_width(vision: Any) -> int:

@@ -197,7 +197,7 @@ def pretrain(
         steps: optimizer steps; 0: those of the condition.
         seed: of the weights and the lessons.
         condition: what the lessons are like.
-        model_type: the family, a key of `FAMILIES`.
+        model_type: the family, a key of `ARCHITECTURES`.
     """
     torch.manual_seed(seed)
     if condition.start:
@@ -246,7 +246,7 @@ def main() -> None:
     """Run the command line: pretrain and save."""
     parser = argparse.ArgumentParser(prog="rlvid.nano.model", description="Pretrain the embedded base model.")
     parser.add_argument("out", type=Path, help="the folder to write")
-    parser.add_argument("--family", choices=FAMILIES, default="qwen2_vl", help="model_type (default: %(default)s)")
+    parser.add_argument("--family", choices=ARCHITECTURES, default="qwen2_vl", help="model_type (default: %(default)s)")
     parser.add_argument("--condition", default="plain", choices=CONDITIONS, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the lessons (default: 0)")
     parser.add_argument("--steps", type=int, default=0, help="optimizer steps (default: those of the condition)")

@@ -132,6 +132,15 @@ class Qwen3VL(Family):
         return [(begins[i] + begins[i + size - 1]) / 2 for i in range(0, len(begins), size)]
 
 
+class Qwen3VLMoe(Qwen3VL):
+    """Qwen3-VL with experts: as Qwen3-VL, since each token chooses its experts by itself, however rows are packed.
+
+    The router's load-balancing loss is not added: published post-training of these models leaves it out.
+    """
+
+    name = "Qwen3-VL MoE"
+
+
 class VideoInput(NamedTuple):
     """How the frames of a video reach a model whose own video processor needs torchvision (see `processor`)."""
 
@@ -161,6 +170,7 @@ FAMILIES: Mapping[str, type[Family]] = {  # by model_type
     "qwen2_vl": Family,
     "qwen2_5_vl": Qwen25VL,
     "qwen3_vl": Qwen3VL,
+    "qwen3_vl_moe": Qwen3VLMoe,
 }
 
 VIDEO_INPUTS: Mapping[str, VideoInput] = {  # by model_type, of models on the general path

@@ -36,6 +36,7 @@ ROPE = {"rope_type": "default", "rope_theta": 1e4}
 MROPE = {
     "qwen2_5_vl": {"head_dim": 64, "rope_parameters": {**ROPE, "mrope_section": [8, 12, 12]}},
     "qwen3_vl": {"rope_parameters": {**ROPE, "mrope_section": [16, 16, 16]}},
+    "qwen3_vl_moe": {"rope_parameters": {**ROPE, "mrope_section": [16, 16, 16]}, "moe_intermediate_size": 256},
 }
 VISION = {"hidden_size": 256, "intermediate_size": 704, "out_hidden_size": 384, "num_heads": 4, "depth": 4}
 

@@ -38,7 +38,7 @@ def published_positions(token_ids, config, grids, seconds_per_step=1.0):
     first_media = [token for token in token_ids if token in (config.video_token_id, config.image_token_id)]
     is_video = [True, False] if first_media[:1] == [config.video_token_id] else [False]
     for (t, h, w), video in zip(grids, is_video, strict=False):
-        if video and config.model_type == "qwen3_vl":
+        if video and config.model_type.startswith("qwen3_vl"):
             media += [((1, h // merge, w // merge), 1.0)] * t
         else:
             seconds = video and config.model_type == "qwen2_5_vl"

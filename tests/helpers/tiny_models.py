@@ -15,11 +15,14 @@ VISION = {"depth": 3, "num_heads": 2, "temporal_patch_size": 2, "spatial_merge_s
 WINDOWS = {"window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2}
 DEEPSTACK = {"deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}
 SWIGLU = {"hidden_size": 32, "out_hidden_size": HIDDEN, "intermediate_size": 48}
+EXPERTS = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 48, "decoder_sparse_step": 1}
 VISION_OF_FAMILY = {
     "qwen2_vl": {"embed_dim": 32, "hidden_size": HIDDEN, "mlp_ratio": 2, "patch_size": 14},
     "qwen2_5_vl": {**SWIGLU, **WINDOWS, "patch_size": 14},
     "qwen3_vl": {**SWIGLU, **DEEPSTACK, "patch_size": 16},
+    "qwen3_vl_moe": {**SWIGLU, **DEEPSTACK, "patch_size": 16},
 }
+TEXT_OF_FAMILY = {"qwen3_vl_moe": EXPERTS}
 
 
 def tiny_config(model_type, text=(), vision=(), **changes):
@@ -30,7 +33,12 @@ def tiny_config(model_type, text=(), vision=(), **changes):
     initializer = {"initializer_range": 0.2}  # large, so that pixels and positions matter
     return AutoConfig.for_model(
         model_type,
-        text_config=TEXT | ids | initializer | {"vocab_size": len(tokenizer)} | dict(text),
+        text_config=TEXT
+        | ids
+        | initializer
+        | {"vocab_size": len(tokenizer)}
+        | TEXT_OF_FAMILY.get(model_type, {})
+        | dict(text),
         vision_config=VISION | initializer | VISION_OF_FAMILY[model_type] | dict(vision),
         image_token_id=token_id("<|image_pad|>"),
         video_token_id=token_id("<|video_pad|>"),

@@ -81,7 +81,7 @@ def test_vision_tokens_too_many_are_named(policy, prompts, monkeypatch):
 
 
 def test_positions_that_restart_at_the_side_of_a_frame_are_named(policy, prompts, monkeypatch):
-    if policy.model.config.model_type == "qwen3_vl":
+    if policy.model.config.model_type.startswith("qwen3_vl"):
         return  # its moments are never longer than a frame is wide
     monkeypatch.setattr(
         model_module, "mrope_position_ids", lambda kinds, segments, _: mrope_position_ids(kinds, segments, True)
