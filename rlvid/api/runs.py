@@ -201,6 +201,7 @@ def export_lmms_eval_task(
     """
     from rlvid.data.prompts import held_out_prompts
     from rlvid.interop.lmms_eval import task_name, write_task
+    from rlvid.policy.architecture import image_factor
 
     if run is None and data is None:
         raise UserError("a task for lmms-eval needs a run, or a benchmark: --data FOLDER")
@@ -210,23 +211,12 @@ def export_lmms_eval_task(
         config, factor = load("qwen2_vl_7b", [*overrides, "eval.transfer=[]"]), 28
     else:
         config = evaluation_config(existing_path(run), data, as_list(splits), ())
-        factor = _image_factor(config.model)
+        factor = image_factor(config.model)
     levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
     tokens, temperature = config.train.max_completion_length, config.eval.temperature
     return write_task(
         Path(folder), task_name(Path(config.data).stem), levels, config.video, tokens, temperature, factor
     )
-
-
-def _image_factor(model: str) -> int:
-    """Return how many pixels a visual token has on each side."""
-    from transformers import AutoConfig
-
-    from rlvid.policy.families import family_of
-    from rlvid.policy.lora import base_model_of
-    from rlvid.registry import model_path
-
-    return family_of(AutoConfig.from_pretrained(base_model_of(model_path(model)))).image_factor
 
 
 def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:

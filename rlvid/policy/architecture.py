@@ -9,7 +9,7 @@ from typing import Any
 
 from rlvid.config import Config
 from rlvid.errors import UserError
-from rlvid.policy.families import check_config, require_packed
+from rlvid.policy.families import check_config, family_of, require_packed
 from rlvid.registry import embedded_models, model_path
 from rlvid.utils.hub_files import fetch, is_hub_id
 
@@ -44,6 +44,17 @@ def check_model(name: str) -> Mapping[str, Any]:
     content = json.loads(fetch(name, "config.json", "model", ADVICE))
     check_config(name, content)
     return content
+
+
+def image_factor(name: str) -> int:
+    """Return how many pixels a visual token of a model has on each side. Raises UserError as `check_model` does.
+
+    Args:
+        name: as for `check_model`.
+    """
+    from transformers import AutoConfig  # here, because it takes seconds to import
+
+    return family_of(AutoConfig.for_model(**check_model(name))).image_factor
 
 
 def _check_folder(name: str, folder: Path) -> Mapping[str, Any]:

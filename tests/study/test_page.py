@@ -1,16 +1,22 @@
 """The report page in a real browser: nothing fails, filters and sliders work, and what runs wrote is escaped."""
 
+import base64
 import json
 import random
 import re
 import shutil
+from io import BytesIO
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from rlvid.api import attention, train
+from rlvid.data.prompts import held_out_prompts
 from rlvid.policy.attention import TOKEN_KINDS
 from rlvid.study.page import save_page
+from rlvid.study.page.cases import _read_clips
+from rlvid.study.study import read_study
 from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.helpers.reports import edit_answers, write_grid, write_run
 
@@ -477,6 +483,18 @@ def test_a_page_meets_wcag_aa(browser, page, many_arms, width, dark):
                 axe.run(document, {runOnly: tags}).then(found => done(found.violations.map(
                   violation => `${violation.id}: ${violation.nodes[0].html.slice(0, 200)}`)));""")
             assert violations == []
+
+
+def test_clips_have_the_size_that_the_model_sees(cache, tmp_path):
+    """Two visual tokens a side, which are 32 pixels wide for Qwen3-VL and 28 for the others."""
+    settings = ["model=nano/qwen3_vl", "data=kitchen/small", "eval.transfer=[]"]
+    ids = [prompt.id for prompt in held_out_prompts("kitchen/small", ("L1",), (), 2)["L1"]]
+    write_run(tmp_path / "run", *settings, right=("10",))
+    edit_answers(tmp_path / "run" / "eval" / "L1.jsonl", lambda index, row: row | {"id": ids[index]})
+    study = read_study(tmp_path)
+    clips, problem = _read_clips(study, study.runs[0], [0])
+    image = Image.open(BytesIO(base64.b64decode(clips[0]["image"].partition(",")[2])))
+    assert (image.size, problem) == ((64, 64), "")
 
 
 @needs_browser

@@ -17,6 +17,7 @@ from rlvid.config import load
 from rlvid.data.kitchen import encode_mp4
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
+from rlvid.policy.architecture import image_factor
 from rlvid.study.cases import is_coherent
 from rlvid.study.page.attention import data_uri
 from rlvid.study.runs import Row, Run
@@ -191,13 +192,13 @@ def _read_clips(study: Study, run: Run, wanted: Sequence[int]) -> tuple[dict[int
     try:
         config = load(run.folder / "config.toml")
         levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
+        frames = FrameCache(config.video, image_factor(config.model))
     except UserError as error:
         return {}, f"no clips: {error}"
     prompts: list[Prompt | None] = []  # of all questions
     for level, ids in study.levels.items():
         by_id = {prompt.id: prompt for prompt in levels.get(level, ())}
         prompts += [by_id.get(id) for id in ids]
-    frames = FrameCache(config.video)
     clips: dict[int, dict[str, str]] = {}
     unreadable = 0
     for index in wanted[:MAX_CLIPS]:
