@@ -16,7 +16,7 @@ Named before any run:
 The coefficients are ours, 0.01, and the switch at 80 % of the steps is from these notes; neither was tuned here. All
 arms have 60 steps with 12 prompts and no KL. Each level is asked its first 200 questions; --set eval.limit=0 asks all.
 
-rlvid grid experiments/noise_entropy.py
+rlvid grid experiments/noise_entropy.py --until decided --max-seeds 4
 """
 
 from rlvid.grids.grid import Grid, Settings
