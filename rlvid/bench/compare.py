@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from rlvid.bench.workload import IMPLEMENTATIONS, Workload, write_random_model
+from rlvid.bench.workload import IMPLEMENTATIONS, MODEL_SIZES, Workload, write_random_model
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.utils.files import write_text
@@ -105,11 +105,16 @@ def compare_steps(
         "workload", and "implementations": name -> {"turns": seconds by phase of each step, "peak_gb", "tokens"}.
 
     Raises:
-        UserError: for an unknown implementation or model, and if a process ends.
+        UserError: for an unknown implementation or model, one that TRL is not measured with, and if a process ends.
     """
     for name in names:
         if name not in IMPLEMENTATIONS:
             raise UserError(f"no implementation {name!r}.{suggest(name, IMPLEMENTATIONS)}")
+    if "trl" in names and workload.model not in MODEL_SIZES:
+        raise UserError(
+            f"TRL's trainer is measured with Qwen2-VL only, in the sizes {', '.join(MODEL_SIZES)}: with "
+            f"{workload.model} leave trl out, as in --against rows reference"
+        )
     model_folder = write_random_model(workload.model, OUTPUT_FOLDER / "models" / workload.model)
     out.mkdir(parents=True, exist_ok=True)
     finished: list[Worker] = []

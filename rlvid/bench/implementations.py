@@ -13,6 +13,7 @@ After each step it prints one line of JSON: seconds by phase, peak memory in byt
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import resource
@@ -210,6 +211,9 @@ def generate_inputs(policy: Policy, prompt: ModelInputs) -> dict[str, Any]:
     if num_videos:
         arguments["pixel_values_videos"] = prompt.pixel_values[:video_patches]
         arguments["video_grid_thw"] = prompt.grid_thw[:num_videos]
+        accepted = inspect.signature(policy.model.forward).parameters  # times, unless they stand in the prompt
+        times = policy.family.video_times(prompt.clock)
+        arguments |= {name: value for name, value in times.items() if name in accepted}
     return arguments
 
 

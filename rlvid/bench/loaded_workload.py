@@ -13,6 +13,7 @@ from rlvid.bench.workload import LEARNING_RATE, Workload, filler_question
 from rlvid.config import Config, load
 from rlvid.policy.model import Policy
 from rlvid.types import Prompt
+from rlvid.video.read import Clock
 from rlvid.video.views import Clip
 
 
@@ -32,11 +33,13 @@ def load_workload(folder: Path, workload: Workload) -> LoadedWorkload:
     policy = load_policy(config)
     policy.banned_token_ids = [*policy.banned_token_ids, policy.tokenizer.eos_token_id]
 
-    generator, size = np.random.default_rng(0), workload.frame_size
-    video = None
+    factor, generator = policy.family.image_factor, np.random.default_rng(0)
+    size = round(workload.frame_size / factor) * factor
+    video = clock = None
     if workload.frames:
         video = generator.integers(0, 256, (workload.frames, size, size, 3), np.uint8)
-    clip = Clip(video, generator.integers(0, 256, (size, size, 3), np.uint8))
+        clock = Clock(np.arange(workload.frames) / 2, 2.0)  # two frames a second, as in [video]
+    clip = Clip(video, generator.integers(0, 256, (size, size, 3), np.uint8), clock)
 
     no_question = Prompt("empty", "", ("a", "b", "c", "d"), "A")
     length_without = len(policy.encode(no_question, clip).input_ids)

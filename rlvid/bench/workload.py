@@ -11,8 +11,17 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLConfig, Qwen2VLForConditionalGeneration
+from transformers import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen2VLConfig,
+)
 
+from rlvid.bench.published_models import published_config
 from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT, suggest
 
@@ -32,7 +41,7 @@ class Workload:
     Nine images, sixteen frames and an image, or one image of 756x756 all have 729 visual tokens.
     """
 
-    model: str = "20m"  # a key of MODEL_SIZES
+    model: str = "20m"  # of `MODELS`
     groups: int = 1
     num_generations: int = 8  # completions per group
     prompt_tokens: int = 930  # visual tokens included
@@ -74,37 +83,78 @@ MODEL_SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def qwen2_vl_config(name: str, tokenizer: PreTrainedTokenizerBase) -> Qwen2VLConfig:
-    """Return the configuration of a model of `MODEL_SIZES`, with the tokenizer's ids of the special tokens.
+# Of other families, in the sizes "tiny" and "20m": the vision tower, and the sections of the rotary embedding by size.
+OTHER_FAMILIES: dict[str, tuple[dict[str, Any], dict[str, list[int]]]] = {
+    "qwen2_5_vl": (
+        {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2},
+        {"tiny": [4, 6, 6], "20m": [8, 12, 12]},
+    ),
+    "qwen3_vl": (
+        {"patch_size": 16, "num_position_embeddings": 256, "deepstack_visual_indexes": [0]},
+        {"tiny": [6, 5, 5], "20m": [12, 10, 10]},
+    ),
+}
+PUBLISHED_SHAPES = {
+    "qwen2_5_vl_3b": "Qwen/Qwen2.5-VL-3B-Instruct",
+    "qwen2_5_vl_7b": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "qwen3_vl_2b": "Qwen/Qwen3-VL-2B-Instruct",
+    "qwen3_vl_4b": "Qwen/Qwen3-VL-4B-Instruct",
+    "qwen3_vl_8b": "Qwen/Qwen3-VL-8B-Instruct",
+}
+SMALL_SHAPES = {f"{family}_{size}": (family, size) for family in OTHER_FAMILIES for size in ("tiny", "20m")}
+MODELS = (*MODEL_SIZES, *SMALL_SHAPES, *PUBLISHED_SHAPES)
+
+
+def model_config(name: str, tokenizer: PreTrainedTokenizerBase) -> PretrainedConfig:
+    """Return the configuration of a model of `MODELS`, with the tokenizer's ids of the special tokens.
 
     Raises:
         UserError: if there is no such model.
     """
-    if name not in MODEL_SIZES:
-        raise UserError(f"no benchmark model {name!r}.{suggest(name, MODEL_SIZES)}")
+    if name not in MODELS:
+        raise UserError(f"no benchmark model {name!r}.{suggest(name, MODELS)}")
+    if name in PUBLISHED_SHAPES:
+        config = published_config(PUBLISHED_SHAPES[name])
+    else:
+        config = _small_config(*SMALL_SHAPES[name]) if name in SMALL_SHAPES else _qwen2_vl_config(name)
+    for part in ("image", "video"):
+        setattr(config, f"{part}_token_id", tokenizer.convert_tokens_to_ids(f"<|{part}_pad|>"))
+    for part in ("start", "end"):
+        setattr(config, f"vision_{part}_token_id", tokenizer.convert_tokens_to_ids(f"<|vision_{part}|>"))
+    config.text_config.bos_token_id = tokenizer.convert_tokens_to_ids("<|im_start|>")
+    config.text_config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    config.text_config.pad_token_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    return config
+
+
+def _qwen2_vl_config(name: str) -> PretrainedConfig:
     sizes = dict(MODEL_SIZES[name])
-    vision = sizes.pop("vision")
-    mrope_section = sizes.pop("mrope_section")
-    tied = sizes.pop("tied")
-    token_id = tokenizer.convert_tokens_to_ids
+    vision, mrope_section, tied = sizes.pop("vision"), sizes.pop("mrope_section"), sizes.pop("tied")
+    rope = {"rope_type": "default", "mrope_section": mrope_section, "rope_theta": 1e6}
+    shape = {"mlp_ratio": 4, "patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2}
     return Qwen2VLConfig(
-        text_config=sizes
-        | {
-            "rope_parameters": {"rope_type": "default", "mrope_section": mrope_section, "rope_theta": 1e6},
-            "tie_word_embeddings": tied,
-            "bos_token_id": token_id("<|im_start|>"),
-            "eos_token_id": token_id("<|im_end|>"),
-            "pad_token_id": token_id("<|endoftext|>"),
-        },
+        text_config=sizes | {"rope_parameters": rope, "tie_word_embeddings": tied},
+        vision_config=vision | shape | {"hidden_size": sizes["hidden_size"]},
+        tie_word_embeddings=tied,
+    )
+
+
+def _small_config(family: str, size: str) -> PretrainedConfig:
+    """A config with the language model of a size of `MODEL_SIZES`, and about its vision tower."""
+    sizes = dict(MODEL_SIZES[size])
+    small, tied, _ = sizes.pop("vision"), sizes.pop("tied"), sizes.pop("mrope_section")
+    vision, sections = OTHER_FAMILIES[family]
+    rope = {"rope_type": "default", "mrope_section": sections[size], "rope_theta": 1e6}
+    head = {"head_dim": sizes["hidden_size"] // sizes["num_attention_heads"]}
+    return AutoConfig.for_model(
+        family,
+        text_config=sizes | head | {"rope_parameters": rope, "tie_word_embeddings": tied},
         vision_config=vision
         | {
-            "hidden_size": sizes["hidden_size"], "mlp_ratio": 4, "patch_size": 14, "temporal_patch_size": 2,
-            "spatial_merge_size": 2,
+            "depth": small["depth"], "hidden_size": small["embed_dim"], "num_heads": small["num_heads"],
+            "intermediate_size": 4 * small["embed_dim"], "out_hidden_size": sizes["hidden_size"],
+            "temporal_patch_size": 2, "spatial_merge_size": 2,
         },
-        image_token_id=token_id("<|image_pad|>"),
-        video_token_id=token_id("<|video_pad|>"),
-        vision_start_token_id=token_id("<|vision_start|>"),
-        vision_end_token_id=token_id("<|vision_end|>"),
         tie_word_embeddings=tied,
     )  # fmt: skip
 
@@ -118,7 +168,7 @@ def write_random_model(name: str, folder: Path) -> Path:
     if not is_saved:
         torch.manual_seed(0)
         tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
-        Qwen2VLForConditionalGeneration(qwen2_vl_config(name, tokenizer)).save_pretrained(folder)
+        AutoModelForImageTextToText.from_config(model_config(name, tokenizer)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     return folder
 
@@ -131,8 +181,8 @@ def write_weightless_model(name: str, folder: Path) -> Path:
     """
     tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
     tokenizer.save_pretrained(folder)
-    config = qwen2_vl_config(name, tokenizer)
-    config.architectures = [Qwen2VLForConditionalGeneration.__name__]
+    config = model_config(name, tokenizer)
+    config.architectures = [MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)].__name__]
     config.save_pretrained(folder)
     norm = {"model.language_model.norm.weight": torch.ones(config.text_config.hidden_size)}
     save_file(norm, folder / "model.safetensors", metadata={"format": "pt"})

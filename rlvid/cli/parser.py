@@ -169,7 +169,10 @@ def _bench(group: Any) -> None:
     )
     what = f"{', '.join(api.BENCHES)} (default: step)"
     one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, metavar="BENCHMARK", help=what)
-    presets = "20m (a laptop), 2b or 7b (a GPU; random weights); of gpu also tiny (default: 20m; of gpu: 2b and 7b)"
+    presets = (
+        "random weights: 20m (a laptop), 2b or 7b (a GPU) of Qwen2-VL, or another family's, such as qwen3_vl_20m or "
+        "qwen2_5_vl_7b; of gpu tiny, 2b or 7b (default: 20m; of gpu: 2b and 7b)"
+    )
     one.add_argument("--preset", default="", help=presets)
     one.add_argument(
         "--against",

@@ -3,12 +3,23 @@
 from dataclasses import replace
 
 import pytest
+from transformers import AutoTokenizer
 
 from rlvid.bench import compare, throughput
 from rlvid.bench.implementations import STEPS
-from rlvid.bench.workload import IMPLEMENTATIONS, Workload, filler_question, write_random_model
+from rlvid.bench.workload import (
+    IMPLEMENTATIONS,
+    MODEL_SIZES,
+    MODELS,
+    OTHER_FAMILIES,
+    Workload,
+    filler_question,
+    model_config,
+    write_random_model,
+)
 from rlvid.errors import UserError
 from rlvid.policy.sampler import Sampler
+from rlvid.registry import NANO_CHECKPOINT
 from tests.helpers.runs import rlvid
 
 # 81 visual tokens of the video and 81 of the image.
@@ -39,6 +50,30 @@ def test_all_implementations_process_the_same_tokens(folder, workload, names):
     table = compare.steps_table(result)
     assert table.row_count == len(names) and next(table.columns[3].cells) == "1.00"
     assert compare.phases_table(result).row_count == len(set(names) - {"trl"})
+
+
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_steps_of_other_families_process_the_same_tokens(folder, family):
+    """Packed rows, and one call of `generate` for each completion, which is told the times where it must be."""
+    workload = replace(SMALL, model=f"{family}_tiny")
+    model = write_random_model(workload.model, folder / family)
+    for name in ("ours", "reference"):
+        step = STEPS[name](model, workload)
+        assert step.policy.model.config.model_type == family
+        assert step.step()["learn"] > 0 and step.tokens == 2 * (230 + 4)
+    with pytest.raises(UserError, match=r"Qwen2-VL only.*leave trl out"):
+        compare.compare_steps(workload, ["ours", "trl"], 1, folder / "out")
+
+
+def test_every_model_has_a_config_and_an_unknown_one_is_named():
+    tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
+    for name in MODELS:
+        config = model_config(name, tokenizer)
+        family = "qwen2_vl" if name in MODEL_SIZES else name.rpartition("_")[0]
+        assert config.model_type == family
+        assert config.video_token_id == tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    with pytest.raises(UserError, match=r"no benchmark model 'qwen3_vl_2m'.*qwen3_vl_20m"):
+        model_config("qwen3_vl_2m", tokenizer)
 
 
 def test_every_implementation_can_be_run():
