@@ -45,8 +45,8 @@ DATASETS = {
     ),
     "tempcompass": HubDataset(
         "lmms-lab/TempCompass",
-        "none on its page: ask the owners before you share anything",
-        "unpack tempcompass_videos.zip; tempcompass.toml explains how to convert its parquet file to lines",
+        "CC BY-NC 4.0, says its repository llyx97/TempCompass",
+        "unpack tempcompass_videos.zip; each tempcompass*.toml explains how to convert its parquet file to lines",
     ),
     "mmvu": HubDataset(
         "lmms-lab/MMVU",
