@@ -159,7 +159,7 @@ def _from_toml(file: Path) -> dict[str, AnnotationFile]:
     if layout != "multiple_choice":
         raise UserError(f'{file}: layout must be "multiple_choice" or "longvideobench", not {layout!r}')
     types: dict[str, type] = {f.name: dict if f.name in TABLES else str for f in fields(FieldMap)}
-    for key in ("options", "path", "choices"):
+    for key in ("options", "path", "choices", "columns"):
         if isinstance(table.get(key), list):
             types[key], table[key] = tuple, tuple(map(str, table[key]))
     _check_keys(file, table, types)

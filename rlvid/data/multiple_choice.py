@@ -21,6 +21,8 @@
     domain = "category"                 # a field
     span = "when"                       # a field with [start, end] in seconds (rewards/grounding_tiou.py)
     box = "bbox"                        # a field with [x1, y1, x2, y2] (rewards/grounding_box_iou.py)
+    columns = ["difficulty"]            # fields that rewards read as they are: entries of `Prompt.meta`, and columns of
+                                        # TRL's functions
     where = {question_type = "multiple-choice"}    # only records with these values are used; a list: one of them
     [average]                           # the published average is over tasks: the mean of these levels counts as one,
     direction = ["left", "right"]       # as does every other level
@@ -70,6 +72,7 @@ class FieldMap:
     domain: str = ""
     span: str = ""
     box: str = ""
+    columns: tuple[str, ...] = ()
     where: Mapping[str, Any] = field(default_factory=dict)
     computed: Mapping[str, Any] = field(default_factory=dict)
     average: Mapping[str, Any] = field(default_factory=dict)  # read by `benchmark.averaged_tasks`
@@ -98,7 +101,8 @@ class FieldMap:
             return None
         question, options = self._question(record)
         video = self._media(record, "video", self.video)
-        meta = {"video_id": Path(split_time_span(video)[0]).stem} if video else {}
+        meta = {name: self._column(record, name) for name in self.columns}
+        meta |= {"video_id": Path(split_time_span(video)[0]).stem} if video else {}
         if not options and self.kind:
             meta["kind"] = self.kind
         number = f"{record.fields['file']}-{record.number}" if several_files else str(record.number)
@@ -147,6 +151,11 @@ class FieldMap:
                 self.options, f"must hold 2 to {len(LETTERS)} options; the keys of a table must be A, B, C and so on"
             )
         return strip_letters(tuple(record.validate(self.options, option) for option in options))
+
+    def _column(self, record: AnnotationRecord, name: str) -> Any:
+        if name not in record.fields:
+            raise record.error(name, f"is missing; columns names it, and there are {', '.join(record.fields)}")
+        return record.fields[name]
 
     def _answer(self, record: AnnotationRecord, options: tuple[str, ...]) -> str:
         """Return the letter of the right option; without options, the answer's text."""
