@@ -41,7 +41,7 @@ DATASETS = {
     "mvbench": HubDataset(
         "OpenGVLab/MVBench",
         "annotations MIT; each source of the videos has a licence of its own",
-        "unpack video/*.zip; mvbench.toml reads 14 of its 20 tasks and mvbench_seconds.toml 4 more",
+        "unpack video/*.zip; mvbench.toml reads 14 of its 20 tasks, mvbench_seconds.toml 4 and mvbench_frames.toml one",
     ),
     "tempcompass": HubDataset(
         "lmms-lab/TempCompass",

@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from rlvid.data import benchmark, check
+from rlvid.config import VideoConfig
+from rlvid.data import benchmark, check, frames
 from rlvid.data.convert import convert, main
 from rlvid.errors import UserError
 from rlvid.trainer.results import results_table
 from rlvid.utils.files import read_jsonl, write_jsonl
+from rlvid.video.read import read_with_decord
 from tests.helpers import media
 
 EXAMPLES = Path(__file__).parents[2] / "experiments" / "benchmarks"
@@ -91,6 +93,12 @@ PUBLISHED = {  # TOML file -> its file of records, its records, the levels, and 
         [MVBENCH | {"start": 0.5, "end": 2}],
         {"action_sequence"},
         {"video/star/Charades_v1_480/v.mp4#t=0.5,2.0"},
+    ),
+    "mvbench_frames": (
+        "json/episodic_reasoning.json",
+        [MVBENCH | {"video": "castle_s03e06_seg02_clip_09", "start": 0.5, "end": 2, "subtitle": "..."}],
+        {"episodic_reasoning"},
+        {"video/tvqa/frames_fps3_hq/castle_s03e06_seg02_clip_09.mp4#t=0.5,2.0"},
     ),
     "tempcompass": ("multi-choice.jsonl", [TEMPCOMPASS], {"tempcompass"}, {"videos/1.mp4"}),
     "tempcompass_yes_no": ("yes_no.jsonl", [YES_NO], {"tempcompass_yes_no"}, {"videos/1.mp4"}),
@@ -245,6 +253,22 @@ def test_options_in_other_words_and_the_same_for_every_question(tmp_path, clip):
 def test_the_clips_of_a_published_layout_are_decoded(tmp_path, clip):
     findings = check.find_problems(write_published("vsi_bench", tmp_path, clip))
     assert not findings.problems and len(findings.videos) == 1 and findings.levels.total() == 5
+
+
+def test_folders_of_frames_become_videos(tmp_path, capsys):
+    folder = tmp_path / "frames" / "clip"
+    folder.mkdir(parents=True)
+    for number, level in enumerate((0, 80, 160, 240, 120, 40), 1):
+        Image.new("RGB", (65, 48), (level,) * 3).save(folder / f"{number:05}.jpg")
+    assert frames.main([str(tmp_path / "frames"), "3"]) == 0
+    read = read_with_decord(f"{folder}.mp4", VideoConfig(fps=3.0, max_frames=8))
+    assert read.pixels.shape == (6, 48, 64, 3) and read.clock.times.tolist() == pytest.approx([i / 3 for i in range(6)])
+    assert [round(frame.mean()) for frame in read.pixels] == pytest.approx([0, 80, 160, 240, 120, 40], abs=3)
+    assert frames.main([str(tmp_path / "frames"), "3"]) == 0 and "0 videos written" in capsys.readouterr().out
+    (tmp_path / "frames" / "clip.mp4").unlink()
+    Image.new("RGB", (32, 32)).save(folder / "00009.jpg")
+    assert frames.main([str(tmp_path / "frames"), "3"]) == 2 and "is (32, 32), and the first" in capsys.readouterr().err
+    assert frames.main([str(folder), "3"]) == 2 and "no folder with pictures" in capsys.readouterr().err
 
 
 def test_parquet_files_become_lines_and_their_images_files(tmp_path, capsys):
