@@ -61,8 +61,8 @@ def credit_of(name, order=None, shift=0.0, flat=False):
         memory={
             "verdict_counts": {"A": {"10,8": 20, "10,1": 20}, "B": {"10,9": 20, "10,2": 20}}, "refined": {"q0": "B"}
         },
-        **{name: tensor[rows] for name, tensor in (tensors | seen).items() if name != "view_logps"},
-        view_logps={view: tensor[rows] for view, tensor in seen["view_logps"].items()},
+        **{name: tensor[rows] for name, tensor in (tensors | seen).items() if not isinstance(tensor, dict)},
+        **{name: {key: tensor[rows] for key, tensor in seen[name].items()} for name in ("view_logps", "tag_masks")},
     )  # fmt: skip
     step.columns["judge"] = judged.double().gather(1, order) + 2 * shift
     algorithm.observe(step)

@@ -68,6 +68,7 @@ class ToyPolicy(nn.Module):
 def token_tensors(needs: Collection[str], make: Callable[[], Tensor]) -> dict:
     """Return what an algorithm reads about tokens before the update, as fields of a Batch made by `make`."""
     tensors = {name: make() for name in ("old_logps", "old_entropy") if name in needs}
+    tensors["tag_masks"] = {tag: make() for tag in arguments(needs, "tag_mask")}
     return tensors | {"view_logps": {view: make() for view in arguments(needs, "view_logps")}}
 
 

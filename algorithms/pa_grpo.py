@@ -1,0 +1,42 @@
+"""PA-GRPO: what a completion observes and what it concludes get credit apart (VideoP2R, 2025, arXiv:2511.11113)."""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from algorithms.grpo import GRPO
+from rlvid.types import Batch, Step
+
+
+@dataclass(frozen=True)
+class PAGRPO(GRPO):
+    """GRPO with two advantages: of the rewards in `perception` at the tokens of <tag>, of the others everywhere else.
+
+    Each is the z-score of its own rewards within the group. Tags belong to their block. A completion without the block
+    has no tokens that perception is paid at. Where the mix has no reward of `perception`, all tokens get the credit of
+    the others, as in `grpo`.
+
+    In the paper the block is <observation>, and its reward a judge's 0 or 1 for "sufficient to answer", given the right
+    answer; both segments also earn for their form and for a length that it prefers. Here any reward can be paid for the
+    block, such as a judged one of yours or `grounding_narrations`, which knows the clip and not the answer; format and
+    length are rewards of their own. On the embedded model, whose thoughts describe the clip, use tag = "think". The
+    paper's code is not published.
+    """
+
+    perception: tuple[str, ...] = ("grounding_narrations", "grounding_moves")
+    tag: str = "observation"
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The reference's log-probs with a KL, and which tokens are of the block."""
+        return super().needs | {f"tag_mask:{self.tag}"}
+
+    def credit(self, step: Step) -> Batch:
+        """Return the step's batch with the advantages of perception at the block, and those of the rest elsewhere."""
+        ours = {name: weight for name, weight in step.reward_weights.items() if name in self.perception}
+        others = {name: weight for name, weight in step.reward_weights.items() if name not in ours}
+        if not ours or not others:
+            return super().credit(step)
+        perceived, concluded = (super(PAGRPO, self).credit(replace(step, reward_weights=w)) for w in (ours, others))
+        in_block = step.batch.tag_masks[self.tag] > 0.5
+        return replace(concluded, advantages=torch.where(in_block, perceived.advantages, concluded.advantages))
