@@ -175,3 +175,23 @@ def test_the_grade_of_claimed_evidence():
     group.evidence["judge"] = lambda prompts: [next(replies) for _ in prompts]
     assert build("rewards", "video_attention_score")([group]) == [[0.7, 0.7, None, None, 0.0]]
     assert "He a." in group.evidence["video_attention_score"][0]["asked"]
+
+
+def test_an_observation_that_suffices_and_one_that_states_the_answer():
+    """VideoP2R's judge is shown the right answer, so stating it suffices; `leaks = false` closes that."""
+    seen = ("She came.", "Close it!", "")
+    texts = [f"<observation>{one}</observation><think>So.</think><answer>B</answer>" for one in seen]
+    texts += ["<think>She came.</think><answer>B</answer>", "B"]
+    asked = []
+
+    def judge(prompts):
+        asked.extend(prompts)
+        return ["YES" if "came" in one or "Close it" in one else "NO" for one in prompts]
+
+    def row(**fields):
+        group = Group(prompt(), [Completion(text) for text in texts], evidence={"judge": judge})
+        return build("rewards", "perception_judge", **fields)([group])[0]
+
+    assert row() == [2, 2, 0, 1, 0], "an empty block has no form, and no block: the thought is judged"
+    assert "The right answer is: B. close tap" in asked[0]
+    assert row(leaks=False) == [2, 1, 0, 1, 0] and row(form=0.0) == [1, 1, 0, 1, 0]
