@@ -105,11 +105,22 @@ def held_out_prompts(
 
 
 def under_protocol(prompts: list[Prompt], name: str) -> list[Prompt]:
-    """Return prompts with the wording and the parser of a protocol. Raises UserError if it cannot word one of them."""
+    """Return prompts with the wording, the parser and the form of demonstrations of a protocol.
+
+    Raises UserError if it cannot word one of them.
+    """
     protocol = load_protocol(name)
     if protocol == DEFAULT:
         return prompts
-    worded = [replace(prompt, protocol=protocol) for prompt in prompts]
+    worded = [
+        replace(
+            prompt,
+            protocol=protocol,
+            demonstration=prompt.demonstration and protocol.demonstration(prompt.demonstration),
+            rejected=prompt.rejected and protocol.demonstration(prompt.rejected),
+        )
+        for prompt in prompts
+    ]
     for prompt in worded:
         assert prompt.text  # raises where the protocol has no wording
     return worded
