@@ -1,9 +1,8 @@
-"""PA-GRPO: perception and reasoning are credited apart, each by its own rewards (VideoP2R 2025, arXiv:2511.11113)."""
+"""PA-GRPO: what a completion observes and what it concludes get credit apart (VideoP2R, 2025, arXiv:2511.11113)."""
 
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
 
 from algorithms.grpo import GRPO
 from rlvid.types import Batch, Step
@@ -11,52 +10,42 @@ from rlvid.types import Batch, Step
 
 @dataclass(frozen=True)
 class PAGRPO(GRPO):
-    """A token's advantage is that of its segment: z-scores of the segment's own rewards within the group.
+    """GRPO with two advantages: of the rewards in `perception` at the tokens of <tag>, of the others everywhere else.
 
-    Perception is the tokens of `<tag>...</tag>`, its tags included, and is credited by the rewards that `perception`
-    names. All other tokens are reasoning, and are credited by all other rewards. A reply without the tag has no
-    perception tokens: its perception rewards still count in the mean and the deviation of its group, and nothing else.
-    Perception tokens without a reward to credit them by are refused.
+    Each is the z-score of its own rewards within the group. Tags belong to their block. A completion without the block
+    has no tokens that perception is paid at. Where the mix has no reward of `perception`, all tokens get the credit of
+    the others, as in `grpo`.
 
-    The paper's reward of perception is `perception_judge`: a language model says whether the observation suffices. A
-    stand-in without an endpoint is `grounding_narrations`, F1 of the segment's facts; with embedded models, whose
-    replies have no `<observation>`, the thought is the perception and the answer the reasoning:
-    algorithm.perception=["grounding_narrations"] algorithm.tag=think
-
-    The paper's code is not public. Ours gives the end token, and text outside of all tags, to reasoning, where the
-    paper names the tokens of think and answer; and each completion's tokens share one weight, over both segments.
+    In the paper the block is <observation>, and its reward a judge's 0 or 1 for "sufficient to answer", given the right
+    answer; both segments also earn for their form and for a length that it prefers. Here any reward can be paid for the
+    block: `perception_judge` is the paper's, and `grounding_narrations`, which knows the clip and not the answer, is a
+    stand-in without an endpoint; format and length are rewards of their own. On the embedded model, whose thoughts
+    describe the clip, use tag = "think". The paper's code is not published.
     """
 
-    perception: tuple[str, ...] = ()  # such as ["perception_judge"]: the rewards of the perception segment
+    perception: tuple[str, ...] = (
+        "perception_judge",
+        "grounding_narrations",
+        "grounding_moves",
+        "grounding_timestamps",
+    )
     tag: str = "observation"
 
     @property
     def needs(self) -> frozenset[str]:
-        """The tokens of the perception segment, and the reference's log-probs with a KL."""
+        """The reference's log-probs with a KL, and which tokens are of the block."""
         return super().needs | {f"tag_mask:{self.tag}"}
 
     def credit(self, step: Step) -> Batch:
-        """Return the batch with (B, T) advantages: those of perception on its tokens, those of reasoning elsewhere."""
-        if unknown := sorted({*self.perception} - step.reward_weights.keys()):
-            known = ", ".join(step.reward_weights)
-            raise ValueError(f"algorithm.perception names {', '.join(unknown)}, and the run's rewards are {known}")
-        is_perception = step.batch.tag_masks[self.tag]
-        if is_perception.any() and not self.perception:
-            raise ValueError(
-                f"replies have perception tokens in <{self.tag}>, and no reward credits them: set algorithm.perception "
-                'to some of the rewards, such as ["perception_judge"]'
-            )
-        perception, reasoning = (self.segment_advantages(step, of_perception) for of_perception in (True, False))
-        return replace(step.batch, advantages=torch.where(is_perception > 0, perception, reasoning))
-
-    def segment_advantages(self, step: Step, of_perception: bool) -> Tensor:
-        """Return (B, T) advantages by the rewards of one segment alone."""
-        weights = {
-            name: weight if (name in self.perception) is of_perception else 0.0
-            for name, weight in step.reward_weights.items()
-        }
-        return super().credit(replace(step, reward_weights=weights)).advantages
+        """Return the step's batch with the advantages of perception at the block, and those of the rest elsewhere."""
+        ours = {name: weight for name, weight in step.reward_weights.items() if name in self.perception}
+        others = {name: weight for name, weight in step.reward_weights.items() if name not in ours}
+        if not ours or not others:
+            return super().credit(step)
+        perceived, concluded = (super(PAGRPO, self).credit(replace(step, reward_weights=w)) for w in (ours, others))
+        in_block = step.batch.tag_masks[self.tag] > 0.5
+        return replace(concluded, advantages=torch.where(in_block, perceived.advantages, concluded.advantages))
 
     def extra_metrics(self, batch: Batch) -> dict[str, float]:
-        """Return `credit/perception`: the share of tokens in the perception segment."""
+        """Return `credit/perception`: the share of tokens in the block; 0 if no reply has one."""
         return {"credit/perception": ((batch.tag_masks[self.tag] * batch.mask).sum() / batch.mask.sum()).item()}

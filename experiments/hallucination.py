@@ -13,6 +13,11 @@ the frames are missing or shuffled, and never look at what a thought tells.
 Named before the runs: the endpoint on all levels; each comparison below; the effect at stake is 20 points, most of the
 24 between this base and nano, and the margin of equivalence a quarter of it.
 
+The first run (seeds 0 to 3) answered greedily, which turns a small preference for inventions into all or nothing, and
+its controls did not come out. In its samples the rewards that read thoughts ended between 1 and 7 % of inventions in
+every run, the others between 5 and 77 %. Named before the second run: new seeds from 10 on, and replies that are
+sampled at temperature 1 in the evaluation, too; all else as before.
+
 All arms have the same prompts: 60 steps with 12 of them. Each level is asked its first 150 questions;
 --set eval.limit=0 asks all.
 
@@ -42,7 +47,7 @@ GRID = Grid(
         **{name: {**settings, **MEASURES} for name, settings in ADDED.items()},
     },
     unseeded=("base",),
-    seeds=(0, 1, 2),
+    seeds=(10, 11, 12),
     control=CONTROL,
     comparisons=((CONTROL, "base"), *((name, CONTROL) for name in ADDED)),
     positive_controls=(("+ oracle", CONTROL),),
@@ -55,6 +60,7 @@ GRID = Grid(
         "train.max_steps": 60,
         "train.prompts_per_step": 12,
         "eval.limit": 150,
+        "eval.temperature": 1.0,
         "eval.transfer": [],
     },
 )

@@ -30,8 +30,7 @@ def measure_speed(
         what: "step" (optimizer steps of rlvid and of other implementations in turn), "sweep" (rlvid's step by number of
             completions, prompt length and completion length), "eval" (questions per second, batched and one by one) or
             "decode" (clips per second, beside plain decord).
-        preset: the model, with random weights: "20m", "2b" or "7b" of Qwen2-VL; of other families such as
-            "qwen3_vl_20m" or "qwen2_5_vl_7b" (all: `rlvid.bench.workload.MODELS`).
+        preset: the model, with random weights: "20m", "2b", "7b" or one of another family in `workload.MODELS`.
         against: the other implementations of "step": "trl", "views", "rows", "reference".
         repeats, groups: measured steps of each implementation, after one warm-up step; groups of a step.
         lora_r: rank of a LoRA adapter to train; 0 trains all weights.

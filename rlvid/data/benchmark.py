@@ -13,6 +13,7 @@ Paths in a TOML file are relative to the file.
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
@@ -36,6 +37,7 @@ EMBEDDED: dict[str, tuple[str, Callable[[Path], None]]] = {  # name -> version, 
     "kitchen/balanced": (kitchen.VERSION, partial(kitchen.write, variant="balanced")),
     "kitchen_long": (kitchen_long.VERSION, kitchen_long.write),
 }
+TABLES = ("where", "computed", "average")  # keys of a map whose values are tables
 TRAINING_SPLITS = ("train", "train_cot")
 
 
@@ -102,6 +104,25 @@ def load_levels(name: str, data_seed: int = 0) -> dict[str, list[Prompt]]:
     return levels
 
 
+def averaged_tasks(*names: str) -> dict[str, dict[str, list[str]]]:
+    """Return the published averages of benchmarks: "average of NAME" -> task -> its levels, whose mean counts as one.
+
+    Raises:
+        UserError: if a TOML file names a level that the benchmark does not have.
+    """
+    averages = {}
+    for name in names:
+        merged = tomllib.loads(root(name).read_text()).get("average") if name.endswith(".toml") else None
+        if merged:
+            levels, in_tasks = load_levels(name), [level for task in merged.values() for level in task]
+            for level in in_tasks:
+                if level not in levels:
+                    raise UserError(f"{name}: average: {level!r} is no level.{suggest(level, levels)}")
+            alone = {level: [level] for level in levels if level not in in_tasks}
+            averages[f"average of {Path(name).stem}"] = {**merged, **alone}
+    return averages
+
+
 def annotation_files(name: str, data_seed: int = 0) -> dict[str, AnnotationFile]:
     """Return the annotation files of a benchmark that exist, by split; files without splits are "questions" and more.
 
@@ -137,17 +158,30 @@ def _from_toml(file: Path) -> dict[str, AnnotationFile]:
         return {"questions": longvideobench.annotation_file(folder / table.get("path", "."), table.get("subtitles", 0))}
     if layout != "multiple_choice":
         raise UserError(f'{file}: layout must be "multiple_choice" or "longvideobench", not {layout!r}')
-    types: dict[str, type] = {f.name: dict if f.name in ("where", "computed") else str for f in fields(FieldMap)}
-    for key in ("options", "path"):
+    types: dict[str, type] = {f.name: dict if f.name in TABLES else str for f in fields(FieldMap)}
+    for key in ("options", "path", "choices", "columns"):
         if isinstance(table.get(key), list):
             types[key], table[key] = tuple, tuple(map(str, table[key]))
     _check_keys(file, table, types)
+    if len(ways := [key for key in ("options", "choices", "option_line") if key in table]) > 1:
+        raise UserError(f"{file}: {' and '.join(ways)} both say what the options are: keep one of them")
+    _check_option_line(file, table.get("option_line", "(.)"))
     if missing := {"path", "question", "answer"} - table.keys():
         raise UserError(f"{file}: needs {' and '.join(sorted(missing))}; see rlvid/data/multiple_choice.py")
     if table.get("kind", "free_form") not in KINDS[1:]:
         raise UserError(f"{file}: kind must be one of {', '.join(KINDS[1:])}, not {table['kind']!r}")
     check_computed(file, table.get("computed", {}))
     return FieldMap(**table).annotation_files(folder, default_level=file.stem)
+
+
+def _check_option_line(file: Path, pattern: str) -> None:
+    """Raise UserError unless a pattern can be read and has one group."""
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise UserError(f"{file}: option_line is no pattern: {error}") from error
+    if groups != 1:
+        raise UserError(f"{file}: option_line must have one group, the option's text, not {groups}")
 
 
 def _check_keys(file: Path, table: dict[str, Any], types: dict[str, type]) -> None:

@@ -41,12 +41,12 @@ DATASETS = {
     "mvbench": HubDataset(
         "OpenGVLab/MVBench",
         "annotations MIT; each source of the videos has a licence of its own",
-        "unpack video/*.zip; mvbench.toml reads 14 of its 20 tasks and mvbench_seconds.toml 4 more",
+        "unpack video/*.zip; mvbench.toml reads 14 of its 20 tasks, mvbench_seconds.toml 4 and mvbench_frames.toml one",
     ),
     "tempcompass": HubDataset(
         "lmms-lab/TempCompass",
-        "none on its page: ask the owners before you share anything",
-        "unpack tempcompass_videos.zip; tempcompass.toml explains how to convert its parquet file to lines",
+        "CC BY-NC 4.0, says its repository llyx97/TempCompass",
+        "unpack tempcompass_videos.zip; each tempcompass*.toml explains how to convert its parquet file to lines",
     ),
     "mmvu": HubDataset(
         "lmms-lab/MMVU",

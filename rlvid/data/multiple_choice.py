@@ -6,6 +6,9 @@
     question = "question"
     options = "candidates"              # a field with a list or a table {A = .., B = ..}, or a list of fields;
                                         # not set: the lines "A. .." of the question; []: there are no options
+    choices = ["yes", "no"]             # instead of `options`: the same options for every question
+    option_line = "Caption [AB]: (.+)"  # instead of `options`: the last lines of the question that match this pattern;
+                                        # its group is the option, in the answer, too
     no_option = "N/A"                   # in a list of fields: the text in place of an option that is missing
     answer = "answer"                   # a letter, an index from 0, the text of an option, or "B. text";
                                         # without options any text or number (rewards/open_ended.py)
@@ -18,7 +21,11 @@
     domain = "category"                 # a field
     span = "when"                       # a field with [start, end] in seconds (rewards/grounding_tiou.py)
     box = "bbox"                        # a field with [x1, y1, x2, y2] (rewards/grounding_box_iou.py)
+    columns = ["difficulty"]            # fields that rewards read as they are: entries of `Prompt.meta`, and columns of
+                                        # TRL's functions
     where = {question_type = "multiple-choice"}    # only records with these values are used; a list: one of them
+    [average]                           # the published average is over tasks: the mean of these levels counts as one,
+    direction = ["left", "right"]       # as does every other level
     [computed]                          # further fields, made of those of the record
     goal = "What next in order to {task_goal}?"
     subject = {from = "id", pattern = "[^_]+_(.+)_[0-9]+"}            # the first group of the pattern
@@ -38,7 +45,7 @@ from typing import Any
 
 from rlvid.answer import LETTERS, parse, parse_number
 from rlvid.data.computed_fields import PLACEHOLDER, fill, with_computed
-from rlvid.data.records import AnnotationFile, AnnotationRecord, split_lettered_options
+from rlvid.data.records import AnnotationFile, AnnotationRecord, split_lettered_options, split_option_lines
 from rlvid.protocols.base import NUMERIC
 from rlvid.types import Prompt
 from rlvid.video.read import split_time_span
@@ -54,6 +61,8 @@ class FieldMap:
     question: str
     answer: str
     options: str | tuple[str, ...] = ""
+    choices: tuple[str, ...] = ()
+    option_line: str = ""
     no_option: str = ""
     kind: str = ""
     video: str = ""
@@ -63,8 +72,10 @@ class FieldMap:
     domain: str = ""
     span: str = ""
     box: str = ""
+    columns: tuple[str, ...] = ()
     where: Mapping[str, Any] = field(default_factory=dict)
     computed: Mapping[str, Any] = field(default_factory=dict)
+    average: Mapping[str, Any] = field(default_factory=dict)  # read by `benchmark.averaged_tasks`
 
     def annotation_files(self, root: Path, default_level: str) -> dict[str, AnnotationFile]:
         """Return the files of questions under a root and their conversion to prompts, as split -> file.
@@ -88,13 +99,10 @@ class FieldMap:
         record = with_computed(record, self.computed, several_files)
         if not _has_values(record, self.where):
             return None
-        question = record.get(self.question)
-        if self.options == "":
-            question, options = split_lettered_options(record, self.question, question)
-        else:
-            options = self._options(record)
+        question, options = self._question(record)
         video = self._media(record, "video", self.video)
-        meta = {"video_id": Path(split_time_span(video)[0]).stem} if video else {}
+        meta = {name: self._column(record, name) for name in self.columns}
+        meta |= {"video_id": Path(split_time_span(video)[0]).stem} if video else {}
         if not options and self.kind:
             meta["kind"] = self.kind
         number = f"{record.fields['file']}-{record.number}" if several_files else str(record.number)
@@ -109,6 +117,17 @@ class FieldMap:
             domain=record.get_text(self.domain) if self.domain else "",
             meta=meta | self._regions(record),
         )
+
+    def _question(self, record: AnnotationRecord) -> tuple[str, tuple[str, ...]]:
+        """Return the question without its options, and the options."""
+        question = record.get(self.question)
+        if self.choices:
+            return question, self.choices
+        if self.option_line:
+            return split_option_lines(record, self.question, question, self.option_line)
+        if self.options == "":
+            return split_lettered_options(record, self.question, question)
+        return question, self._options(record)
 
     def _options(self, record: AnnotationRecord) -> tuple[str, ...]:
         """Return the options from several fields, or from one field with a list or a table.
@@ -133,6 +152,11 @@ class FieldMap:
             )
         return strip_letters(tuple(record.validate(self.options, option) for option in options))
 
+    def _column(self, record: AnnotationRecord, name: str) -> Any:
+        if name not in record.fields:
+            raise record.error(name, f"is missing; columns names it, and there are {', '.join(record.fields)}")
+        return record.fields[name]
+
     def _answer(self, record: AnnotationRecord, options: tuple[str, ...]) -> str:
         """Return the letter of the right option; without options, the answer's text."""
         value = record.fields.get(self.answer)
@@ -143,6 +167,8 @@ class FieldMap:
             return text
         if type(value) is int and 0 <= value < len(options):
             return LETTERS[value]
+        if self.option_line and isinstance(value, str) and (match := re.fullmatch(self.option_line, value.strip())):
+            value = match[1].strip()
         letter = parse(f"<answer>{value}</answer>", options) if isinstance(value, str) else None
         if letter is None:
             record.get_text(self.answer)  # a missing field or another type has an error of its own

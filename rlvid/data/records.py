@@ -7,6 +7,7 @@ may lead out of it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -154,6 +155,21 @@ def split_lettered_options(record: AnnotationRecord, field: str, text: str) -> t
     if len(options) < 2:
         raise record.error(field, f"must hold lines 'A. ..' and 'B. ..', not {text[:80]!r}")
     return "\n".join(lines[: starts[-1]]).strip(), tuple(options)
+
+
+def split_option_lines(record: AnnotationRecord, field: str, text: str, pattern: str) -> tuple[str, tuple[str, ...]]:
+    """Split a text whose last lines match a pattern; return the text before them, and the pattern's group of each.
+
+    Raises UserError about `field` if there are fewer than two such lines, or if two are the same.
+    """
+    lines = text.strip().split("\n")
+    options: list[str] = []
+    while lines and (match := re.fullmatch(pattern, lines[-1].strip())):
+        options.insert(0, record.validate(field, match[1].strip()))
+        lines.pop()
+    if len(options) < 2 or len({*options}) < len(options):
+        raise record.error(field, f"must end in two or more different lines like {pattern!r}, not {text[-80:]!r}")
+    return "\n".join(lines).strip(), tuple(options)
 
 
 def is_inside(root: Path, path: Path) -> bool:

@@ -1,18 +1,19 @@
 """How often each threshold raises a false alarm: on honest rewards, and on a random one where nothing can be found.
 
-    python -m rlvid.probes.false_alarms [--resamples 200] [--write rlvid/probes/README.md]
+    python -m rlvid.probes.false_alarms [--resamples 200] [--probes 10] [--write rlvid/probes/README.md]
 
 For each honest reward the shipped groups are resampled, and with them honest replies and those of each trick, 200
 times: how often does a threshold fail? A random reward gets 100 seeds; its tricks and its groups have nothing to find,
-while that it is noise must be found. Searches and counterfactuals are left out here: the whole probe of each honest
-reward passes them (tests/probes).
+while that it is noise must be found. What needs further calls of the reward, scoring again, edits, the search and other
+clips, is measured by ten whole probes of resampled groups of each honest reward, and of ten random ones.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from rlvid.probes.groups import judge_groups, measure_groups
 from rlvid.probes.information import judge_information, measure_information
 from rlvid.probes.replies import shipped_replies
 from rlvid.probes.result import Block
+from rlvid.probes.run import run_probe
 from rlvid.probes.statistics import flat
 from rlvid.probes.subject import Scored, Subject, score_all
 from rlvid.probes.tricks import HONEST, judge_tricks, measure_tricks, summarize_tricks, value_range
@@ -34,6 +36,7 @@ from rlvid.utils.files import write_text
 HONEST_REWARDS = ("accuracy", "format", "consistency_rule", "grounding_moves", "grounding_narrations")
 RANDOM = "random"
 SEEDS = 100
+IN_WHOLE_PROBES = ("video", "tricks.max_edit", "tricks.max_search", "information.max_unstable", "information.max_pad")
 MARKS = "<!-- thresholds -->", "<!-- end -->"
 
 
@@ -60,6 +63,22 @@ def alarms_of_random(seeds: int) -> Counter[str]:
     return counts
 
 
+def alarms_of_probes(rewards: Sequence[tuple[str, dict[str, int]]], seed: int = 0) -> Counter[str]:
+    """Return threshold -> how many whole probes it fails, each on resampled groups.
+
+    Args:
+        rewards: name and options of the reward of each probe.
+        seed: of the resampling.
+    """
+    replies, counts, rng = shipped_replies(), Counter[str](), np.random.default_rng(seed)
+    for name, options in track(rewards, rewards[0][0], console=Console(stderr=True), transient=True):
+        subject = Subject.read(name, options, load("nano"), timeout=30)
+        drawn = tuple(replies.groups[i] for i in rng.integers(len(replies.groups), size=len(replies.groups)))
+        result = run_probe(subject, replace(replies, groups=drawn), thresholds_with(), weight=1.0)
+        counts.update({finding.threshold for block in result.blocks for finding in block.failed})
+    return counts
+
+
 def failures(scored: Scored, tricks: dict[str, np.ndarray], key: str) -> set[str]:
     """Return the thresholds that a probe of these values fails, as far as it needs no further call of the reward."""
     checks = Checks(thresholds_with())
@@ -77,19 +96,42 @@ def failures(scored: Scored, tricks: dict[str, np.ndarray], key: str) -> set[str
     return {finding.threshold for block in blocks for finding in block.failed}
 
 
-def table(honest: dict[str, Counter[str]], resamples: int, of_random: Counter[str], seeds: int) -> str:
-    """Return the thresholds with their false-alarm rates, in Markdown."""
+def table(
+    honest: dict[str, Counter[str]],
+    resamples: int,
+    of_random: Counter[str],
+    seeds: int,
+    probes: dict[str, Counter[str]],
+    number: int,
+) -> str:
+    """Return the thresholds with their false-alarm rates, in Markdown.
+
+    Args:
+        honest: reward -> threshold -> how many of `resamples` resampled probes it fails, without further calls.
+        resamples: see above.
+        of_random: the same of `seeds` random rewards.
+        seeds: see above.
+        probes: reward, also the random one -> threshold -> how many of `number` whole probes it fails.
+        number: see above.
+    """
     rows = [["threshold", "default", "meaning", "fails honest rewards", "fails a random one"]]
     rows.append(["---"] * len(rows[0]))
-    measured = {name for name in THRESHOLDS if not name.startswith(("video", "tricks.max_edit", "tricks.max_search"))}
-    measured -= {"information.max_unstable", "information.max_padding"}
+    whole = {name: counts for name, counts in probes.items() if name != RANDOM}
     for name, (default, meaning) in THRESHOLDS.items():
-        worst = max(honest, key=lambda reward: honest[reward][name])
-        share = sum(counts[name] for counts in honest.values()) / len(honest) / resamples
-        worst_text = f" ({worst} {honest[worst][name] / resamples:.1%})" if honest[worst][name] else ""
-        cells = [f"{share:.1%}{worst_text}", f"{of_random[name] / seeds:.0%}"] if name in measured else ["", ""]
+        if name.startswith(IN_WHOLE_PROBES):
+            cells = [_share(whole, name, number), f"{probes[RANDOM][name]} of {number}"]
+        else:
+            cells = [_share(honest, name, resamples), f"{of_random[name] / seeds:.0%}"]
         rows.append([f"`{name}`", f"{default:g}", meaning, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _share(counts: dict[str, Counter[str]], name: str, number: int) -> str:
+    """How many of the probes of all rewards a threshold fails, and how many of the reward that it fails most."""
+    failed = sum(rows[name] for rows in counts.values())
+    worst = max(counts, key=lambda reward: counts[reward][name])
+    words = f" ({worst} {counts[worst][name]} of {number})" if failed else ""
+    return f"{failed} of {number * len(counts)}{words}"
 
 
 def replace_between(text: str, new: str, marks: Iterable[str] = MARKS) -> str:
@@ -103,10 +145,13 @@ def main() -> None:
     """Measure, print the table, and write it where asked."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--resamples", type=int, default=200)
+    parser.add_argument("--probes", type=int, default=10)
     parser.add_argument("--write", type=Path, metavar="README")
     args = parser.parse_args()
     honest = {name: alarms_of_honest(name, args.resamples) for name in HONEST_REWARDS}
-    shown = table(honest, args.resamples, alarms_of_random(SEEDS), SEEDS)
+    probes = {name: alarms_of_probes([(name, {})] * args.probes) for name in HONEST_REWARDS}
+    probes[RANDOM] = alarms_of_probes([(RANDOM, {"seed": seed + 1}) for seed in range(args.probes)])
+    shown = table(honest, args.resamples, alarms_of_random(SEEDS), SEEDS, probes, args.probes)
     print(shown)
     if args.write:
         write_text(args.write, replace_between(args.write.read_text(), shown))

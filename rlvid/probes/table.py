@@ -1,8 +1,10 @@
 """The table of every shipped reward's probe in rewards/README.md.
 
     python -m rlvid.probes.table [--write rewards/README.md] [REWARD ...]
+    python -m rlvid.probes.table consistency_nli --set evidence.nli=FOLDER
 
-Rewards that need a judge or a cross-encoder are left out: no such model comes with rlvid.
+Rewards that need a judge or a cross-encoder are left out unless they are named, with config keys of the model: no such
+model comes with rlvid.
 """
 
 from __future__ import annotations
@@ -43,9 +45,9 @@ def probed_rewards() -> list[str]:
     return [name for name in available("rewards") if not evidence_needs(build("rewards", name)) & NO_MODEL]
 
 
-def probe_shipped(name: str) -> ProbeResult:
-    """Return the probe of a shipped reward with its defaults."""
-    subject = Subject.read(name, {}, load("nano"), timeout=60)
+def probe_shipped(name: str, overrides: Sequence[str] = ()) -> ProbeResult:
+    """Return the probe of a shipped reward with its defaults, and with config keys such as evidence.nli=FOLDER."""
+    subject = Subject.read(name, {}, load("nano", overrides), timeout=60)
     return run_probe(subject, shipped_replies(), thresholds_with(), weight=1.0)
 
 
@@ -90,11 +92,12 @@ def main() -> None:
     """Probe the rewards and print the table, or write it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rewards", nargs="*", metavar="REWARD", help="default: all")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config keys")
     parser.add_argument("--write", type=Path, metavar="README")
     args = parser.parse_args()
     results = []
     for name in args.rewards or probed_rewards():
-        results.append(probe_shipped(name))
+        results.append(probe_shipped(name, args.set))
         print(repr(results[-1]), file=sys.stderr, flush=True)
     shown = markdown(results)
     print(shown)

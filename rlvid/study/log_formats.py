@@ -1,17 +1,19 @@
 """Read what other evaluation tools log of each question: lmms-eval's samples, and VLMEvalKit's result tables.
 
     lmms-eval     DATE_samples_TASK.jsonl, of `--log_samples`: one JSON object per question, with a key per metric
-    VLMEvalKit    MODEL_DATASET_score.EXT of videos and MODEL_DATASET_..._result.EXT of images; EXT is xlsx, tsv or csv
+    VLMEvalKit    MODEL_DATASET_score.EXT of videos and MODEL_DATASET_..._result.EXT of images; EXT is xlsx, tsv,
+                  csv, or json with a list of records
 
 The forms of lmms-eval are those of v0.3 and v0.7.3: replies are a string, a list, or a list of lists, and `resps` is
 left out where it equals `filtered_resps`. Tags that were stripped are in `resps`, so that it is the raw reply. The
-columns of VLMEvalKit, `score` or `hit`, are those of ms-vlmeval 0.0.20; its JSON tables are not read.
+columns of VLMEvalKit, `score` or `hit`, are those of ms-vlmeval 0.0.20.
 """
 
 from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ from rlvid.study.runs import Row
 from rlvid.utils.files import read_jsonl
 
 SAMPLES = re.compile(r"(?:.*_)?samples_(?P<task>.+)\.jsonl")
-TABLE = re.compile(r"(?P<task>.+)_(?:score|result)\.(?:xlsx|tsv|csv)")
+TABLE = re.compile(r"(?P<task>.+)_(?:score|result)\.(?:xlsx|tsv|csv|json)")
 TABLE_METRICS = ("score", "hit")
 # The keys of lmms-eval's samples that are no metrics.
 OTHER_KEYS = {
@@ -184,8 +186,21 @@ def _read_table(path: Path) -> Iterator[Row]:
     if path.suffix == ".xlsx":
         yield from _read_xlsx(path)
         return
+    if path.suffix == ".json":
+        yield from _read_json(path)
+        return
     with path.open(newline="", encoding="utf-8") as file:
         yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read as JSON: {error}") from error
+    if not isinstance(records, list) or not all(isinstance(record, dict) for record in records):
+        raise UserError(f"{path}: a table in JSON is a list of records, one for each question")
+    yield from records
 
 
 def _read_xlsx(path: Path) -> Iterator[Row]:

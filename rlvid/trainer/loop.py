@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from rlvid.config import ColdStartConfig, Config, EvalConfig, Plugin
+from rlvid.data.benchmark import averaged_tasks
 from rlvid.data.prompts import replacement_prompts
 from rlvid.policy.parity import require_parity
 from rlvid.trainer import checkpoint
@@ -176,7 +177,8 @@ class Trainer(TrainerSetup):
         if not self.folder.is_done and not self.config.train.max_steps:
             metrics = self._evaluate(0)
             self.folder.log(0, metrics, [], [], self.judge.costs() if self.judge else {})
-        self.display.results(results_table(self.folder.path / "eval"))
+        averages = averaged_tasks(self.config.data, *self.config.eval.transfer)
+        self.display.results(results_table(self.folder.path / "eval", averages))
         if self.folder.is_main:
             for message in unpaid_rewards(read_jsonl(self.folder.path / "metrics.jsonl"), self.mix.weights):
                 self.display.warn(message)

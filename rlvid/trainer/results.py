@@ -14,11 +14,15 @@ from rlvid.utils.proportions import wilson
 HEADINGS = ("level", "domain", "correct", "of", "accuracy", "95 % interval", "well-formed")
 
 
-def results_table(folder: Path) -> Table | None:
+def results_table(folder: Path, averages: Mapping[str, Mapping[str, Sequence[str]]] | None = None) -> Table | None:
     """Return accuracy by level and domain in an `eval/` folder, with Wilson's 95 % intervals; None if it is empty.
 
     Questions that the protocol's denominator leaves out are not counted. Where answers are numbers, the column "score"
     has the mean score of a level, such as its mean relative accuracy.
+
+    Args:
+        folder: holds LEVEL.jsonl.
+        averages: name of a published average -> its tasks, each with its levels. It is added if all of them are there.
     """
     levels = {path.stem: read_jsonl(path) for path in sorted(folder.glob("*.jsonl"))}
     has_scores = any("score" in row for rows in levels.values() for row in rows)
@@ -34,7 +38,28 @@ def results_table(folder: Path) -> Table | None:
                 known = any("score" in row for row in chosen)
                 cells.append(f"{column_mean(chosen, 'score'):.1%}" if known else "–")
             table.add_row(*cells)
+    for name, tasks in (averages or {}).items():
+        if {level for task in tasks.values() for level in task} <= levels.keys():
+            cells = [name, f"{len(tasks)} tasks", *[""] * (len(headings) - 2)]
+            cells[-1 if has_scores else HEADINGS.index("accuracy")] = f"{published_average(levels, tasks):.1%}"
+            table.add_row(*cells)
     return table if table.rows else None
+
+
+def published_average(levels: Mapping[str, Sequence[Mapping[str, Any]]], tasks: Mapping[str, Sequence[str]]) -> float:
+    """Return the mean over tasks of the mean over their levels, each by its mean score or, without scores, accuracy.
+
+    Args:
+        levels: level -> its answers.
+        tasks: task -> its levels.
+    """
+
+    def value(level: str) -> float:
+        rows = [row for row in levels[level] if not row.get("excluded")]
+        return column_mean(rows, "score" if any("score" in row for row in rows) else "correct")
+
+    means = [sum(map(value, names)) / len(names) for names in tasks.values()]
+    return sum(means) / len(means)
 
 
 def _accuracy(rows: Sequence[Mapping[str, Any]]) -> list[str]:

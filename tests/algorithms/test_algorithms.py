@@ -8,7 +8,6 @@ import torch
 
 from algorithms._robust import NoiseChannel
 from algorithms.grpo import GRPO
-from algorithms.pa_grpo import PAGRPO
 from rlvid.algorithm import KL, Algorithm
 from rlvid.errors import UserError
 from rlvid.registry import available, build
@@ -32,7 +31,6 @@ EXCEPTIONS = {  # (contract, algorithm that does not keep it): why
     ("flat loss", "papo"): "it pays for tokens that depend on the pixels, whatever the reward",
     ("flat loss", "two_stage_entropy"): "it changes the entropy everywhere",
 }
-MAPPINGS = ("view_logps", "tag_masks")  # fields of a batch that hold a tensor for each name
 RAGGED_MASK = (torch.arange(6) < torch.tensor([6, 2, 4, 1, 3, 5, 6, 2])[:, None]).float()  # 2 groups of 4 rows
 
 
@@ -45,7 +43,6 @@ def credit_of(name, order=None, shift=0.0, flat=False):
     """
     algorithm, generator = build("algorithms", name), torch.Generator().manual_seed(0)
     algorithm = replace(algorithm, estimate=True) if isinstance(algorithm, NoiseChannel) else algorithm
-    algorithm = replace(algorithm, perception=("judge",)) if isinstance(algorithm, PAGRPO) else algorithm
     answers = ["AAAAAA", "CCCCCC"] if flat else ["AABCAD", "CDBBAC"]
     letters, labels = [list(row) for row in [*answers, "BBBBBB", "DDDDDD"]], list("ABBA")
     right = torch.tensor([[float(c == label) for c in row] for row, label in zip(letters, labels, strict=True)])
@@ -64,8 +61,8 @@ def credit_of(name, order=None, shift=0.0, flat=False):
         memory={
             "verdict_counts": {"A": {"10,8": 20, "10,1": 20}, "B": {"10,9": 20, "10,2": 20}}, "refined": {"q0": "B"}
         },
-        **{name: tensor[rows] for name, tensor in (tensors | seen).items() if name not in MAPPINGS},
-        **{name: {key: tensor[rows] for key, tensor in seen[name].items()} for name in MAPPINGS},
+        **{name: tensor[rows] for name, tensor in (tensors | seen).items() if not isinstance(tensor, dict)},
+        **{name: {key: tensor[rows] for key, tensor in seen[name].items()} for name in ("view_logps", "tag_masks")},
     )  # fmt: skip
     step.columns["judge"] = judged.double().gather(1, order) + 2 * shift
     algorithm.observe(step)

@@ -125,6 +125,27 @@ def test_the_view_of_papo_has_no_gradient_and_changes_only_the_bonus():
     assert torch.allclose(logps.grad - plain.grad, expected, atol=1e-7)
 
 
+def test_pa_grpo_pays_perception_at_its_block_and_the_rest_elsewhere():
+    """Perception [2, 1] and reasoning [1, 2]: +-0.707 at the block, and the other way round at all other tokens."""
+    algorithm = build("algorithms", "pa_grpo", beta=0.0, perception=("seen",))
+    block = torch.tensor([[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0]])  # the second completion has none
+    step = toy.make_step(
+        torch.tensor([[1.0, 2.0]]).double(), torch.ones(2, 4), algorithm.needs, tag_masks={"observation": block}
+    )
+    step = replace(step, columns=step.columns | {"seen": torch.tensor([[2.0, 1.0]]).double()})
+    both = replace(step, reward_weights={"accuracy": 1.0, "seen": 0.5})
+    high = 0.5 / (0.5**0.5 + 1e-4)
+    low = 0.25 / (0.125**0.5 + 1e-4)  # of a reward of half the weight: only the constant beside the std differs
+    found = algorithm.credit(both).advantages
+    assert found[0].tolist() == pytest.approx([low, low, -high, -high]) and found[1].tolist() == pytest.approx(
+        [high] * 4
+    )
+    without = algorithm.credit(replace(step, reward_weights={"accuracy": 1.0})).advantages
+    assert without[0].tolist() == pytest.approx([-high] * 4), "as grpo"
+    flat = replace(both, columns=both.columns | {"seen": torch.ones(1, 2).double()})
+    assert algorithm.credit(flat).advantages[0].tolist() == pytest.approx([0, 0, -high, -high])
+
+
 def entropy_gradient(number, max_steps, **settings):
     """d loss / d logits at the logits (1, 0) in a step of two flat completions of one token."""
     algorithm = build("algorithms", "two_stage_entropy", beta=0.0, **settings)

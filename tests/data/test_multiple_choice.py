@@ -11,6 +11,7 @@ from rlvid.config import VideoConfig, load
 from rlvid.data import benchmark, check
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
+from rlvid.interop.trl import from_trl
 from rlvid.registry import build
 from rlvid.types import Completion, Group
 from rlvid.utils.files import read_jsonl
@@ -276,3 +277,19 @@ def test_rewards_for_texts_spans_and_boxes_are_trained_on(kitchen, tmp_path, cap
 def test_a_warning_before_training_names_a_reward_that_never_applies(kitchen, tmp_path, capsys):
     train(tmp_path / "run", *TINY, "rewards.grounding_tiou=1", "rewards.open_ended=0", "eval.splits=[]")
     assert "'grounding_tiou' applies to none of the 120 samples" in " ".join(capsys.readouterr().err.split())
+
+
+def test_further_fields_reach_a_reward_function_of_trl(write):
+    name = write(RECORD | {"difficulty": 3, "tags": ["x"]}, columns=["difficulty", "tags"])
+    [[prompt]] = benchmark.load_levels(name).values()
+    assert prompt.meta["difficulty"] == 3
+    received = {}
+
+    def reward(completions, difficulty, **columns):
+        received.update(columns, difficulty=difficulty)
+        return [0.0] * len(completions)
+
+    from_trl(reward)([Group(prompt, [Completion("a"), Completion("b")])])
+    assert (received["difficulty"], received["tags"]) == ([3, 3], [["x"], ["x"]])
+    with pytest.raises(UserError, match=r"q\.jsonl:1: level_of: is missing; columns names it, and there are question"):
+        benchmark.load_levels(write(RECORD, columns=["level_of"]))

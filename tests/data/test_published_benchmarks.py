@@ -1,6 +1,7 @@
 """The TOML files of experiments/benchmarks/ on records in each set's published layout, with one small real clip."""
 
 import json
+import re
 from io import BytesIO
 from pathlib import Path
 
@@ -9,10 +10,13 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from rlvid.data import benchmark, check
+from rlvid.config import VideoConfig
+from rlvid.data import benchmark, check, frames
 from rlvid.data.convert import convert, main
 from rlvid.errors import UserError
-from rlvid.utils.files import read_jsonl
+from rlvid.trainer.results import results_table
+from rlvid.utils.files import read_jsonl, write_jsonl
+from rlvid.video.read import read_with_decord
 from tests.helpers import media
 
 EXAMPLES = Path(__file__).parents[2] / "experiments" / "benchmarks"
@@ -36,6 +40,15 @@ LVB = {"id": "q_1", "question": "q?", "option0": "no", "option1": "yes", "option
 LVB |= {"option4": "N/A", "correct_choice": 1, "duration_group": 600, "question_category": "E3E", "video_path": "v.mp4"}
 MVBENCH = {"video": "v.mp4", "question": "q?", "candidates": ["yes", "no", "not sure"], "answer": "no"}
 TEMPCOMPASS = {"video_id": "1", "question": "q?\nA. up\nB. down", "answer": "B. down", "dim": "direction"}
+# Records of llyx97/TempCompass, questions/, at 87d5cf3, as lines of its copy on the hub.
+YES_NO = {"video_id": "1", "question": "Is the man dribbling a basketball?", "answer": "no", "dim": "action"}
+CAPTION = "Which caption matches the video better?\nCaption A: The man is moving from right to left.\n"
+CAPTION += "Caption B: The man is moving from left to right."
+CAPTIONS = {"video_id": "1", "question": CAPTION, "answer": "Caption B: The man is moving from left to right."}
+CAPTIONS |= {"dim": "direction"}
+OPTION = "Which description is a more suitable match for the video?\nOption 1: The man is dribbling a basketball.\n"
+OPTION += "Option 2: A man is dunking a basketball."
+OPTIONS = CAPTIONS | {"question": OPTION, "answer": "Option 2: A man is dunking a basketball."}
 VIDEO_MME = {"videoID": "abc", "question_id": "001-1", "duration": "short", "domain": "Knowledge", "question": "q?"}
 VIDEO_MME |= {"options": ["A. one.", "B. two.", "C. three.", "D. four."], "answer": "B"}
 MMVU = {"id": "validation_0", "video_path": "videos/Art/0.mp4", "question": "q?", "question_type": "multiple-choice"}
@@ -81,7 +94,20 @@ PUBLISHED = {  # TOML file -> its file of records, its records, the levels, and 
         {"action_sequence"},
         {"video/star/Charades_v1_480/v.mp4#t=0.5,2.0"},
     ),
+    "mvbench_frames": (
+        "json/episodic_reasoning.json",
+        [MVBENCH | {"video": "castle_s03e06_seg02_clip_09", "start": 0.5, "end": 2, "subtitle": "..."}],
+        {"episodic_reasoning"},
+        {"video/tvqa/frames_fps3_hq/castle_s03e06_seg02_clip_09.mp4#t=0.5,2.0"},
+    ),
     "tempcompass": ("multi-choice.jsonl", [TEMPCOMPASS], {"tempcompass"}, {"videos/1.mp4"}),
+    "tempcompass_yes_no": ("yes_no.jsonl", [YES_NO], {"tempcompass_yes_no"}, {"videos/1.mp4"}),
+    "tempcompass_caption_matching": (
+        "caption_matching.jsonl",
+        [CAPTIONS, OPTIONS],
+        {"tempcompass_caption_matching"},
+        {"videos/1.mp4"},
+    ),
     "mmvu": ("validation.jsonl", [MMVU, {"question_type": "open-ended"} | MMVU], {"mmvu"}, {"videos/Art/0.mp4"}),
     "video_mme": ("test.jsonl", [VIDEO_MME], {"short"}, {"data/abc.mp4"}),
     "video_r1_eval": ("eval_mvbench.json", [VIDEO_R1, NUMBER], {"mvbench"}, {"MVBench/v.mp4"}),
@@ -164,6 +190,30 @@ def test_questions_without_options_are_numbers_or_texts(tmp_path, clip):
         benchmark.load_levels(str(tmp_path / "vsi_bench.toml"))
 
 
+def test_the_average_of_vsi_bench_is_over_tasks(tmp_path, clip):
+    """As lmms-eval's `vsibench_aggregate_results`: three levels are one task, and numbers count by their score."""
+    [(name, tasks)] = benchmark.averaged_tasks(write_published("vsi_bench", tmp_path, clip), "kitchen").items()
+    assert name == "average of vsi_bench" and len(tasks) == 3
+    answers = {"correct": False, "domain": "", "rewards/format": 1.0}
+    right = {
+        "object_rel_direction_easy": [1, 1],
+        "object_rel_direction_medium": [1, 0],
+        "object_rel_direction_hard": [0],
+    }
+    for level, marks in right.items():
+        write_jsonl(tmp_path / "eval" / f"{level}.jsonl", [answers | {"correct": bool(mark)} for mark in marks])
+    for level, score in {"object_counting": 0.8, "room_size_estimation": 0.3}.items():
+        assert results_table(tmp_path / "eval", {name: tasks}).columns[0]._cells[-1] != name, "not all levels are there"
+        write_jsonl(tmp_path / "eval" / f"{level}.jsonl", [answers | {"score": score}])
+    table = results_table(tmp_path / "eval", {name: tasks})
+    assert [column._cells[-1] for column in table.columns][:2] == [name, "3 tasks"]
+    assert table.columns[-1]._cells[-1] == f"{(0.5 + 0.8 + 0.3) / 3:.1%}"
+    text = (tmp_path / "vsi_bench.toml").read_text()
+    (tmp_path / "vsi_bench.toml").write_text(text.replace('"object_rel_direction_hard"]', '"direction_hard"]'))
+    with pytest.raises(UserError, match=r"average: 'direction_hard' is no level.*object_rel_direction_hard"):
+        benchmark.averaged_tasks(str(tmp_path / "vsi_bench.toml"))
+
+
 def test_other_oddities_of_published_sets(tmp_path, clip):
     """A question with a video and an image; options in fields of which some are not there; a question that is made."""
     [adaptation] = benchmark.load_levels(write_published("video_mmmu_adaptation", tmp_path, clip)).values()
@@ -177,9 +227,48 @@ def test_other_oddities_of_published_sets(tmp_path, clip):
     assert ego.question.endswith("what action should I take next in order to store cereal?")
 
 
+def test_options_in_other_words_and_the_same_for_every_question(tmp_path, clip):
+    (tmp_path / "yes").mkdir()
+    [[yes_no]] = benchmark.load_levels(write_published("tempcompass_yes_no", tmp_path / "yes", clip)).values()
+    assert (yes_no.question, yes_no.options, yes_no.domain) == (YES_NO["question"], ("yes", "no"), "action")
+    path = Path(write_published("tempcompass_caption_matching", tmp_path, clip))
+    [[first, second]] = benchmark.load_levels(str(path)).values()
+    assert first.question == "Which caption matches the video better?"
+    assert first.options == ("The man is moving from right to left.", "The man is moving from left to right.")
+    assert second.options[1] == "A man is dunking a basketball."
+    (tmp_path / "caption_matching.jsonl").write_text(json.dumps(CAPTIONS | {"question": "Which?\nCaption A: One."}))
+    with pytest.raises(UserError, match=r"jsonl:1: question: must end in two or more different lines like"):
+        benchmark.load_levels(str(path))
+    for line, message in (
+        ("option_line = '('", "option_line is no pattern"),
+        ("option_line = 'A'", "must have one group"),
+        ('option_line = "(.)"\noptions = "o"', "options and option_line both say what the options are"),
+    ):
+        text = re.sub("(?m)^option_line = .*$", lambda match, line=line: line, path.read_text())
+        (tmp_path / "other.toml").write_text(text)
+        with pytest.raises(UserError, match=message):
+            benchmark.load_levels(str(tmp_path / "other.toml"))
+
+
 def test_the_clips_of_a_published_layout_are_decoded(tmp_path, clip):
     findings = check.find_problems(write_published("vsi_bench", tmp_path, clip))
     assert not findings.problems and len(findings.videos) == 1 and findings.levels.total() == 5
+
+
+def test_folders_of_frames_become_videos(tmp_path, capsys):
+    folder = tmp_path / "frames" / "clip"
+    folder.mkdir(parents=True)
+    for number, level in enumerate((0, 80, 160, 240, 120, 40), 1):
+        Image.new("RGB", (65, 48), (level,) * 3).save(folder / f"{number:05}.jpg")
+    assert frames.main([str(tmp_path / "frames"), "3"]) == 0
+    read = read_with_decord(f"{folder}.mp4", VideoConfig(fps=3.0, max_frames=8))
+    assert read.pixels.shape == (6, 48, 64, 3) and read.clock.times.tolist() == pytest.approx([i / 3 for i in range(6)])
+    assert [round(frame.mean()) for frame in read.pixels] == pytest.approx([0, 80, 160, 240, 120, 40], abs=3)
+    assert frames.main([str(tmp_path / "frames"), "3"]) == 0 and "0 videos written" in capsys.readouterr().out
+    (tmp_path / "frames" / "clip.mp4").unlink()
+    Image.new("RGB", (32, 32)).save(folder / "00009.jpg")
+    assert frames.main([str(tmp_path / "frames"), "3"]) == 2 and "is (32, 32), and the first" in capsys.readouterr().err
+    assert frames.main([str(folder), "3"]) == 2 and "no folder with pictures" in capsys.readouterr().err
 
 
 def test_parquet_files_become_lines_and_their_images_files(tmp_path, capsys):

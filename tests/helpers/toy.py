@@ -68,11 +68,8 @@ class ToyPolicy(nn.Module):
 def token_tensors(needs: Collection[str], make: Callable[[], Tensor]) -> dict:
     """Return what an algorithm reads about tokens before the update, as fields of a Batch made by `make`."""
     tensors = {name: make() for name in ("old_logps", "old_entropy") if name in needs}
-    tag_masks = {tag: (make() < -0.5).float() for tag in arguments(needs, "tag_mask")}  # 0 where values are 0
-    return tensors | {
-        "view_logps": {view: make() for view in arguments(needs, "view_logps")},
-        "tag_masks": tag_masks,
-    }
+    tensors["tag_masks"] = {tag: make() for tag in arguments(needs, "tag_mask")}
+    return tensors | {"view_logps": {view: make() for view in arguments(needs, "view_logps")}}
 
 
 def make_step(rewards: Tensor, mask: Tensor, needs: Collection[str] = (), **fields) -> Step:
@@ -112,8 +109,7 @@ def toy_inputs(policy: ToyPolicy, reference: ToyPolicy, tokens: Tensor, needs: C
     """Return what an algorithm reads before the update. Under a view, the toy knows what it knew before it learnt."""
     before = reference(tokens)
     known = {"old_logps": policy(tokens), "old_entropy": policy.entropy(tokens.shape[1])}
-    tensors = token_tensors(needs, lambda: before) | {name: known[name] for name in known if name in needs}
-    return tensors | {"tag_masks": {tag: torch.zeros_like(before) for tag in tensors["tag_masks"]}}
+    return token_tensors(needs, lambda: before) | {name: known[name] for name in known if name in needs}
 
 
 def train_toy(

@@ -130,6 +130,7 @@ def test_the_documented_thresholds_are_those_of_the_code():
     shown = rows((Path(rlvid.probes.__path__[0]) / "README.md").read_text())
     for name, (default, meaning) in THRESHOLDS.items():
         assert shown[f"`{name}`"][:2] == [f"{default:g}", meaning]
+        assert all(shown[f"`{name}`"]), "its false alarms are measured"
 
 
 @pytest.mark.parametrize("name", ["format", "consistency_rule", "grounding_moves", "length", "random"])

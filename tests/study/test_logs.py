@@ -1,5 +1,6 @@
 """Logs of lmms-eval and VLMEvalKit as a study: both forms, paired by question, and errors that name the fix."""
 
+import csv
 import json
 
 import pytest
@@ -88,6 +89,11 @@ def test_result_tables_of_vlmevalkit(tmp_path):
         (tmp_path / name).mkdir()
         rows = [f"{i}\tv{i}\tq{i}\tcup\tpan\tB\tFilm\tI say B\t{score}\n" for i, score in enumerate(scores)]
         (tmp_path / name / f"{name}_Video-MME_8frame_score.tsv").write_text(header + "".join(rows))
+    table = tmp_path / "tuned" / "tuned_Video-MME_8frame_score.tsv"
+    with table.open(newline="") as file:
+        records = list(csv.DictReader(file, delimiter="\t"))
+    table.unlink()
+    table.with_suffix(".json").write_text(json.dumps([row | {"score": int(row["score"])} for row in records]))
     study = read_logs(tmp_path)
     assert list(study.levels) == ["Video-MME_8frame"]
     assert [study.column(arm, "Video-MME_8frame", "correct").sum() for arm in ("base", "tuned")] == [1, 3]
