@@ -18,12 +18,17 @@ class PAGRPO(GRPO):
 
     In the paper the block is <observation>, and its reward a judge's 0 or 1 for "sufficient to answer", given the right
     answer; both segments also earn for their form and for a length that it prefers. Here any reward can be paid for the
-    block, such as a judged one of yours or `grounding_narrations`, which knows the clip and not the answer; format and
-    length are rewards of their own. On the embedded model, whose thoughts describe the clip, use tag = "think". The
-    paper's code is not published.
+    block: `perception_judge` is the paper's, and `grounding_narrations`, which knows the clip and not the answer, is a
+    stand-in without an endpoint; format and length are rewards of their own. On the embedded model, whose thoughts
+    describe the clip, use tag = "think". The paper's code is not published.
     """
 
-    perception: tuple[str, ...] = ("grounding_narrations", "grounding_moves")
+    perception: tuple[str, ...] = (
+        "perception_judge",
+        "grounding_narrations",
+        "grounding_moves",
+        "grounding_timestamps",
+    )
     tag: str = "observation"
 
     @property
@@ -40,3 +45,7 @@ class PAGRPO(GRPO):
         perceived, concluded = (super(PAGRPO, self).credit(replace(step, reward_weights=w)) for w in (ours, others))
         in_block = step.batch.tag_masks[self.tag] > 0.5
         return replace(concluded, advantages=torch.where(in_block, perceived.advantages, concluded.advantages))
+
+    def extra_metrics(self, batch: Batch) -> dict[str, float]:
+        """Return `credit/perception`: the share of tokens in the block; 0 if no reply has one."""
+        return {"credit/perception": ((batch.tag_masks[self.tag] * batch.mask).sum() / batch.mask.sum()).item()}

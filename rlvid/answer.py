@@ -24,6 +24,13 @@ TAG = re.compile(r"</?(?:think|answer)>", re.IGNORECASE)
 # A `</think>` may come without a `<think>`, because a chat template may open the reasoning.
 _ONE_ANSWER = re.compile(r"(?:(?:</?think>)*</think>)?<answer></answer>")
 
+# An answer in a reply with two of them: in tags, or as VideoAuto-R1's \boxed{..}, with one level of inner braces.
+_MARK = r"(?:<answer>(?:(?!</?answer>).)*</answer>|\\boxed\{(?:[^{}]|\{[^{}]*\})*\})"
+ANSWER_MARK = re.compile(_MARK, re.DOTALL)
+_TWO_ANSWERS = re.compile(
+    rf"\s*{_MARK}\s*<think>(?:(?!</?think>).)*\S(?:(?!</?think>).)*</think>\s*{_MARK}\s*", re.DOTALL
+)
+
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 # A letter, with brackets or emphasis around it, and the text after it: "(b)", "b.", "b**: open tap".
@@ -66,9 +73,42 @@ def parse(text: str, options: Sequence[str]) -> str | None:
     >>> print(parse("<answer>A or B</answer>", options))
     None
     """
-    answer = _normalize(block(text) or "")
+    return option_letter(block(text) or "", options)
+
+
+def option_letter(answer: str, options: Sequence[str]) -> str | None:
+    """Return the letter of the one option that the text of an answer names, or None; see `parse`."""
+    answer = _normalize(answer)
     named = [letter for letter, option in zip(LETTERS, options, strict=False) if _names(answer, letter, option)]
     return named[0] if answer and len(named) == 1 else None
+
+
+def two_answers(text: str) -> tuple[str | None, str | None]:
+    """Return the texts of the answers before and after the reasoning of a reply with two answers (VideoAuto-R1).
+
+    An answer is `<answer>..</answer>` or `\\boxed{..}`. The first is the only one before the first `<think>`, the
+    second the only one after the last `</think>`; None where there is none, or several. A reply without these tags has
+    the same text before and after them, so its only answer is both.
+
+    >>> two_answers("<answer>A</answer><think>The tap runs.</think><answer>B</answer>")
+    ('A', 'B')
+    """
+    before, after = text.partition("<think>")[0], text.rpartition("</think>")[2]
+    first, second = (ANSWER_MARK.findall(part) for part in (before, after))
+    return (
+        inside(first[0]) if len(first) == 1 else None,
+        inside(second[0]) if len(second) == 1 else None,
+    )
+
+
+def inside(mark: str) -> str:
+    """Return the text of an answer without its tags or its box."""
+    return mark.removeprefix("<answer>").removesuffix("</answer>") if mark[0] == "<" else mark[len("\\boxed{") : -1]
+
+
+def has_two_answers(text: str) -> bool:
+    """Return whether a reply is an answer, one thought that is not empty, an answer, and nothing else."""
+    return _TWO_ANSWERS.fullmatch(text) is not None
 
 
 def block(text: str) -> str | None:

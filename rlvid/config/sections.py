@@ -20,7 +20,7 @@ from rlvid.registry import check_name, complete_fields
 # The altered views of a clip, made by rlvid/video/views.py.
 VIEW_NAMES = ("shuffled", "reversed", "blank", "image_only", "text_only", "patches", "noise")
 # Lines of keys that were added after the first runs. With these defaults a config keeps the id that it had before.
-LATER_DEFAULTS = ('protocol = "rlvid"\n', "max_completion_length = 0\n")
+LATER_DEFAULTS = ('protocol = "rlvid"\n', "max_completion_length = 0\n", "confidence_gate = 0.0\n")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class TrainConfig:
 
     max_steps: int = setting(750, "optimizer steps", at_least=0)
     prompts_per_step: int = setting(8, "prompts of a step, over all processes", at_least=1)
+    protocol: str = setting(
+        "rlvid",
+        "wording of the questions and parser of the replies in training, as eval.protocol; its settings are not used",
+    )
     data_fraction: float = setting(
         1.0, "share of the training samples to use, chosen by `seed`; a smaller share is a subset", above=0, at_most=1
     )
@@ -164,6 +168,12 @@ class EvalConfig:
     max_completion_length: int = setting(0, "maximum number of tokens; 0: train.max_completion_length", at_least=0)
     seed: int = setting(0, "seed of the sampling, at a temperature above 0")
     rewards: tuple[Plugin, ...] = setting((), "rewards that are measured but not trained on: NAME = {fields}")
+    confidence_gate: float = setting(
+        0.0,
+        "of replies with two answers (protocol video_auto): a first answer at least this likely per token ends the "
+        "reply before the thought; VideoAuto-R1: 0.97; 0: no gate",
+        at_least=0,
+    )
     completions: str = setting("", "RUN/eval, whose completions are scored again; or RUN/samples, in groups")
     views: tuple[str, ...] = setting((), "altered views to evaluate as well", choices=VIEW_NAMES)
 
@@ -201,7 +211,7 @@ class Config:
         Runs with equal ids are the same run. Hashed files are plug-ins, preference pairs, and benchmarks and protocols
         that are given by path. Raises UserError if one is missing, or if a plug-in does not exist.
         """
-        named = [self.data, *self.eval.transfer, self.eval.protocol]
+        named = [self.data, *self.eval.transfer, self.train.protocol, self.eval.protocol]
         paths = [Path(name).expanduser() for name in named if name.endswith(".toml")]
         if preferences := self.algorithm.fields.get("preferences"):
             paths.append(Path(preferences))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +37,7 @@ def training_data(
     seed: int,
     noise: Noise,
     preferences: Path | None = None,
+    protocol: str = "rlvid",
 ) -> TrainingData:
     """Read a training split, take a fraction of it, and apply noise.
 
@@ -49,16 +49,17 @@ def training_data(
         seed: the run's seed.
         noise: corrupts the chosen prompts.
         preferences: a file of pairs that are attached to the prompts; prompts without a pair are left out.
+        protocol: words the questions and reads the replies, as in the config's `train.protocol`.
 
     Raises:
-        UserError: if the benchmark or the pairs cannot be used.
+        UserError: if the benchmark, the pairs or the protocol cannot be used.
     """
     clean = subset(load_level(data, split, data_seed), fraction, seed)
     prompts, manifest = apply_noise(clean, noise)
     noise_summary = summarize_noise(noise, clean, manifest)
     if preferences:
         prompts = attach_preferences(prompts, preferences)
-    return TrainingData(prompts, manifest, noise_summary)
+    return TrainingData(under_protocol(prompts, protocol), manifest, noise_summary)
 
 
 def subset(prompts: list[Prompt], fraction: float, seed: int) -> list[Prompt]:
@@ -100,13 +101,29 @@ def held_out_prompts(
                 "remove one of the two benchmarks"
             )
         levels |= more
-    rules = load_protocol(protocol)
-    chosen = {level: prompts[: limit or None] for level, prompts in levels.items()}
-    if rules != DEFAULT:
-        chosen = {level: [replace(prompt, protocol=rules) for prompt in prompts] for level, prompts in chosen.items()}
-        for prompt in chain(*chosen.values()):
-            assert prompt.text  # raises where the protocol has no wording
-    return chosen
+    return {level: under_protocol(prompts[: limit or None], protocol) for level, prompts in levels.items()}
+
+
+def under_protocol(prompts: list[Prompt], name: str) -> list[Prompt]:
+    """Return prompts with the wording, the parser and the form of demonstrations of a protocol.
+
+    Raises UserError if it cannot word one of them.
+    """
+    protocol = load_protocol(name)
+    if protocol == DEFAULT:
+        return prompts
+    worded = [
+        replace(
+            prompt,
+            protocol=protocol,
+            demonstration=prompt.demonstration and protocol.demonstration(prompt.demonstration),
+            rejected=prompt.rejected and protocol.demonstration(prompt.rejected),
+        )
+        for prompt in prompts
+    ]
+    for prompt in worded:
+        assert prompt.text  # raises where the protocol has no wording
+    return worded
 
 
 def prompts_of_step(prompts: list[Prompt], step: int, count: int, seed: int) -> list[Prompt]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli_w
 
-from rlvid.answer import LETTERS, format_question, mean_relative_accuracy, parse_number
+from rlvid.answer import LETTERS, block, extract_thought, format_question, mean_relative_accuracy, parse_number
 from rlvid.errors import UserError
 from rlvid.protocols.extraction import EXTRACTIONS, extract, number_of
 
@@ -86,6 +86,21 @@ class Protocol:
         ]
         values = {"question": question, "options": "\n".join(lines)}
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.prompt[kind])
+
+    def demonstration(self, reply: str) -> str:
+        """Return a demonstration in the form that the protocol asks for: of two answers, the first one is added.
+
+        A reply without one thought and one answer stays as it is.
+
+        >>> Protocol("p", extraction="two_answers").demonstration("<think>It runs.</think><answer>B</answer>")
+        '<answer>B</answer><think>It runs.</think><answer>B</answer>'
+        """
+        thought, answer = extract_thought(reply), block(reply)
+        if self.extraction != "two_answers" or thought is None or answer is None:
+            return reply
+        boxed = any("\\boxed{" in text for text in self.prompt.values())
+        mark = f"\\boxed{{{answer.strip()}}}" if boxed else f"<answer>{answer}</answer>"
+        return f"{mark}<think>{thought}</think>{mark}"
 
     def answer(self, reply: str, options: Sequence[str]) -> str | None:
         """Return the letter that a reply answers with under this protocol, or None."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from rlvid.answer import LETTERS, block, parse
+from rlvid.answer import LETTERS, block, option_letter, parse, two_answers
 from rlvid.protocols import harness
 
 _FIRST_BLOCK = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
@@ -45,6 +45,11 @@ def first_character(reply: str, options: Sequence[str]) -> str | None:
     return match[1].strip()[:1] if match else None
 
 
+def last_of_two(reply: str, options: Sequence[str]) -> str | None:
+    """Return the letter of the answer after the reasoning, in tags or a box; without reasoning, of the only one."""
+    return option_letter(two_answers(reply)[1] or "", options)
+
+
 def whole_block(reply: str, options: Sequence[str]) -> str | None:
     """Return the first `<answer>` block, or without one the whole reply: Video-R1's, so "B." names no option."""
     return _video_r1_text(reply)
@@ -70,6 +75,7 @@ EXTRACTIONS: dict[str, Extraction] = {
     "lenient": Extraction(lenient, "the first lone letter after the last <answer>, without that tag the last one"),
     "seed_bench_r1": Extraction(first_character, "the first character of the first <answer> block"),
     "video_r1": Extraction(whole_block, "the first <answer> block is the letter and nothing else; GRPO-CARE's too"),
+    "two_answers": Extraction(last_of_two, "the only <answer> or \\boxed{} after the reasoning names one option"),
     "lmms_eval": Extraction(
         harness.shared(harness.ranked_letter), "lmms-eval's shared parser: letters in ten forms, ranked (videomme)"
     ),

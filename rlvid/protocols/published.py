@@ -73,6 +73,31 @@ DIRECTLY = "Answer with the option's letter from the given choices directly."
 RESPOND = "Select the best answer to the following multiple-choice question based on the video"
 EGOPLAN = "{question}\n{options}\nAnswer with the option's letter from the given choices"
 
+# VideoAuto-R1's instruction; {box} is how an answer is marked.
+TWICE = (
+    "FIRST: Output your initial answer inside the first {box} without any analysis or explanations. "
+    "If you cannot determine the answer without reasoning, output {fallback} instead.\n"
+    "THEN: Think through the reasoning as an internal monologue enclosed within <think>...</think>.\n"
+    "AT LAST: Output the final answer again inside {box}. If you believe the previous answer was correct, repeat it; "
+    "otherwise, correct it.\nOutput format: {box}<think>...</think>{box}"
+)
+FALLBACK = "Let's analyze the problem step by step."
+
+
+def two_answers(name: str, text: str, mark: str, differs: str) -> Protocol:
+    """Return a protocol whose replies are an answer, a thought, an answer; `mark` is an answer, {} its text."""
+    wording = TWICE.replace("{box}", mark.replace("{}", "...")).replace("{fallback}", mark.replace("{}", FALLBACK))
+    return Protocol(
+        name,
+        text,
+        "IVUL-KAUST/VideoAuto-R1 f7d91a3, videoauto_r1/utils/data_rl.py, lmms_eval/models/simple (arXiv:2601.05175)",
+        f"its instruction is a system message, ours follows the question; decoding and frames are those of the config; "
+        f"{differs}the gate is a setting of its own, eval.confidence_gate, 0.97 in the released code",
+        {"multiple_choice": "{question}\n{options}\n" + wording},
+        extraction="two_answers",
+    )
+
+
 _ALL = (
     DEFAULT,
     Protocol(
@@ -110,6 +135,18 @@ _ALL = (
         extraction="video_r1",
         number="video_r1",
         mra="<",
+    ),
+    two_answers(
+        "video_auto",
+        "VideoAuto-R1: a first answer, a thought and a second answer, in boxes; also for training, train.protocol",
+        "\\boxed{{}}",
+        "",
+    ),
+    two_answers(
+        "video_auto_tags",
+        "video_auto with answers in <answer> tags, for models that know these, such as nano",
+        "<answer>{}</answer>",
+        "answers stand in tags; ",
     ),
     harness(
         "",

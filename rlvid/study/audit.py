@@ -25,6 +25,8 @@ from rlvid.protocols.extraction import lenient
 from rlvid.study.extractions import extraction_rows, extraction_table
 from rlvid.study.pass_at_k import format_mean, group_table
 from rlvid.study.stats import stuart_maxwell_test, wilson_interval
+from rlvid.study.think_answer import think_answer_rows, think_answer_table
+from rlvid.study.two_answers import two_answers_table
 from rlvid.utils.files import read_jsonl
 
 Rows = Sequence[Mapping[str, Any]]  # lines of eval/LEVEL.jsonl
@@ -54,6 +56,10 @@ def audit(run: Path) -> Group:
     if read := extraction_rows(levels):
         tables.append(extraction_table(read))
     tables += [coherence_table(levels, reward) for reward in rewards]
+    if measured := think_answer_rows(levels):
+        tables.append(think_answer_table(measured, levels))
+    if gate := two_answers_table(levels):
+        tables.append(gate)
     if groups := group_table(run):
         tables.append(groups)
     parts: list[Table | str] = [tables[0]]

@@ -22,6 +22,7 @@ from rlvid.reward import RewardMix
 from rlvid.trainer.counters import Counters
 from rlvid.trainer.display import Display
 from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest
+from rlvid.trainer.gate import apply_gate, gate_metrics
 from rlvid.trainer.prefetch import PromptPrefetcher
 from rlvid.trainer.records import evidence_to_json
 from rlvid.trainer.results import column_mean
@@ -91,12 +92,18 @@ class Evaluation:
             if not view_name:
                 rewards = [name for name in provider.mix.rewards if name != "accuracy"]
                 metrics |= {f"eval/{level}/{name}": column_mean(rows, f"rewards/{name}") for name in rewards}
+                metrics |= {f"eval/{level}/gate/{name}": value for name, value in gate_metrics(rows).items()}
         return metrics
 
     def _sampler(self, policy: Policy, sampling: TrainConfig, view_name: str) -> SampleFn:
         """The policy's sampler, or with `eval.completions` the saved replies of another evaluation."""
         if not self.config.completions:
             return make_sampler(policy, sampling, self.timer)
+        if self.config.confidence_gate:
+            raise UserError(
+                "eval.confidence_gate needs the probabilities of sampled tokens, and saved replies have none: leave "
+                "out eval.completions"
+            )
         folder = Path(self.config.completions)
         if not view_name:
             rows = [row for level in self.levels for row in read_jsonl(folder / f"{level}.jsonl")[:PROBED]]
@@ -132,7 +139,8 @@ class Evaluation:
                 self.folder.world_size,
             )
             for batch in batches:
-                rows += answer_batch(provider, sample, prefetch, batch, view_name, f"eval|{self.config.seed}")
+                seed, gate = f"eval|{self.config.seed}", self.config.confidence_gate
+                rows += answer_batch(provider, sample, prefetch, batch, view_name, seed, gate)
                 if self.folder.is_main:
                     write_jsonl(path, rows)
                 phase.advance(len(batch), f"accuracy {column_mean(rows, 'correct'):.1%}")
@@ -199,11 +207,14 @@ def answer_batch(
     prompts: Sequence[Prompt],
     view_name: str,
     seed: str,
+    gate: float = 0.0,
 ) -> list[Row]:
     """One row per question, in order; the processes share the batch. Evidence is made for the unaltered view only."""
     indices, my_prompts, inputs = prefetch(prompts)  # this process's share, without unreadable clips
     with onednn_linears(provider.policy):
         groups = sample(my_prompts, inputs, seed) if my_prompts else []
+    if gate:
+        groups = [apply_gate(group, gate, provider.policy.tokenizer) for group in groups]
     if view_name:
         provider.mix.score_text_only(groups)
     else:

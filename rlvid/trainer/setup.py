@@ -26,7 +26,7 @@ from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
 from rlvid.policy.parity import probes, require_parity
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import SAMPLERS, free_sampler_memory
-from rlvid.protocols import load_protocol
+from rlvid.protocols import DEFAULT, load_protocol
 from rlvid.registry import embedded_models
 from rlvid.reward import RewardMix
 from rlvid.trainer import checkpoint
@@ -172,10 +172,10 @@ class TrainerSetup:
             self.display.warn(
                 f"the model {config.model} knows the embedded kitchen and nothing else: on {config.data} it guesses"
             )
-        if config.train.max_steps and load_protocol(config.eval.protocol).prompt:
-            self.display.warn(
-                f"training words its questions as SEED-Bench-R1 does, evaluation as {config.eval.protocol} does"
-            )
+        trained, evaluated = (load_protocol(name) for name in (config.train.protocol, config.eval.protocol))
+        if config.train.max_steps and trained.prompt != evaluated.prompt:
+            words = "SEED-Bench-R1" if trained == DEFAULT else trained.name
+            self.display.warn(f"training words its questions as {words} does, evaluation as {evaluated.name} does")
         self.prompts = self._training_prompts() if config.train.max_steps else []
         self.levels: Mapping[str, Sequence[Prompt]] = held_out_prompts(
             config.data, config.eval.splits, config.eval.transfer, config.eval.limit, config.eval.protocol
@@ -196,6 +196,7 @@ class TrainerSetup:
             config.seed,
             self.noise,
             Path(preferences) if preferences else None,
+            config.train.protocol,
         )
         if self.folder.is_main and config.noise.kind:
             write_jsonl(self.folder.path / "noise_manifest.jsonl", data.manifest)

@@ -59,8 +59,36 @@ OTHER_RECORDS = {  # rewards for records of another kind: prompt, gold reply
         Prompt(id="m", question="Next?", options=PROMPT.options, answer="B", narrations=("put the corn in the pot",)),
         "<think>The corn went in.</think><answer>B</answer>",
     ),
+    "grounding_timestamps": (
+        Prompt(
+            id="t",
+            question="Next?",
+            options=PROMPT.options,
+            answer="B",
+            narrations=("rinse cup",),
+            meta={"task_progress_metadata": [{"narration_text": "rinse cup", "start_frame": 8, "stop_frame": 10}]},
+        ),
+        "<think>At 0:04 she rinses a cup.</think><answer>B</answer>",
+    ),
     "grounding_box_iou": (Prompt(id="b", question="?", meta={"box": (0, 0, 4, 4)}), "<answer>[0, 0, 4, 4]</answer>"),
 }
+
+
+FIELDS = {"grounding_timestamps": {"fps": 2.0}}  # options that the record of another kind needs
+
+
+def judge(prompts: Sequence[str]) -> list[str]:
+    """Reply as a language model that trusts whoever saw the cup, or speaks of closing the tap."""
+    replies = []
+    for text in prompts:
+        saw, closes = "rinsed a cup" in text, "must be closed" in text or "close the tap" in text
+        if "YES or NO" in text:
+            replies.append("YES" if saw else "NO")
+        elif "GRADE:" in text:
+            replies.append("GRADE: 9" if saw else "GRADE: 2")
+        else:
+            replies.append("B" if closes or ("observations lead to" in text and saw) else "A")
+    return replies
 
 
 def group(*texts: str, prompt: Prompt = PROMPT) -> Group:
@@ -74,7 +102,7 @@ def group(*texts: str, prompt: Prompt = PROMPT) -> Group:
         "narrations": prompt.narrations,
         "embeddings": embed,
         "nli": lambda pairs: [0.9 * ("close" in premise and "close" in h) for premise, h in pairs],
-        "judge": lambda prompts: ["B" if "must be closed" in p or "close the tap" in p else "A" for p in prompts],
+        "judge": judge,
         "answer_probs": [certain if t == GOLD else even for t in texts],
         "forced_probs": [certain if t == GOLD else even for t in texts],
         "answer_likelihood": [
@@ -122,14 +150,14 @@ def test_equal_replies_get_equal_numbers_in_any_order(reward: Callable) -> None:
 
 BARE = Prompt(id="bare", question="What next?")  # no options, no answer, no pixels, no narrations
 ALWAYS_APPLY = {"random", "constant", "consistency_likelihood", "format", "length", "overlong", "repetition"}
-ALWAYS_APPLY |= {"grounding_attention"}  # None only where its evidence is None
+ALWAYS_APPLY |= {"grounding_attention", "video_attention_score"}  # None only where its evidence is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_reward_is_none_only_where_it_does_not_apply(name: str) -> None:
     """With all evidence, every reply to a record of the reward's kind gets a number, however bad it is."""
     prompt, reply = OTHER_RECORDS.get(name, (PROMPT, GOLD))
-    assert None not in build("rewards", name)([group(reply, *BAD, prompt=prompt)])[0]
+    assert None not in build("rewards", name, **FIELDS.get(name, {}))([group(reply, *BAD, prompt=prompt)])[0]
     if name in OTHER_RECORDS:
         assert score(name, GOLD, *BAD) == [None] * (1 + len(BAD))
     bare = build("rewards", name)([group(GOLD, *BAD, prompt=BARE)])[0]
@@ -139,7 +167,7 @@ def test_a_reward_is_none_only_where_it_does_not_apply(name: str) -> None:
 @pytest.mark.parametrize("name", sorted({*NAMES} - CONTENT_BLIND))
 def test_no_reply_scores_above_the_gold_reply(name: str) -> None:
     prompt, reply = OTHER_RECORDS.get(name, (PROMPT, GOLD))
-    gold, *bad = build("rewards", name)([group(reply, *BAD, prompt=prompt)])[0]
+    gold, *bad = build("rewards", name, **FIELDS.get(name, {}))([group(reply, *BAD, prompt=prompt)])[0]
     assert gold is not None and gold > min(v for v in bad if v is not None)
     assert gold == max(gold, *(v for v in bad if v is not None))
 
