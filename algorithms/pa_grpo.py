@@ -23,13 +23,13 @@ class PAGRPO(GRPO):
     describe the clip, use tag = "think". The paper's code is not published.
     """
 
+    tag: str = "observation"
     perception: tuple[str, ...] = (
         "perception_judge",
         "grounding_narrations",
         "grounding_moves",
         "grounding_timestamps",
     )
-    tag: str = "observation"
 
     @property
     def needs(self) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Does the thought say what happens at which second? The temporal alignment reward of Video-R2 (arXiv:2511.23478).
 
-A claim is a time and a sentence. It matches a narration that no earlier claim has matched if their times, each widened
-by `tolerance` seconds on both sides, overlap, and if the cosine of their sentence embeddings is `similar` or more; of
+A claim is a time and a sentence. It matches a narration that no earlier claim has matched if their times overlap, each
+widened by `tolerance` seconds on both sides, and if the cosine of their sentence embeddings is `similar` or more; of
 several, the most similar one. Claims are taken in order of time. precision = matches / claims, recall = matches /
 narrations, f1 their harmonic mean; all are 0 without a claim. None if no narration has a time.
 

@@ -5,9 +5,9 @@ observation, and says whether the observation suffices to conclude that answer: 
 exactly one `<observation>` block and it is not empty. The observation is that block, or without one the thought. 0
 without either; None without a gold answer or options, or if the call failed.
 
-The algorithm `pa_grpo` credits it to the tokens of the observation alone.
-The paper's judge is Claude 3.7 Sonnet; the code and the prompt are not
-public, so the prompt is ours. The paper also pays 0.2 for an observation of 128 to 320 tokens; ours does not.
+The algorithm `pa_grpo` credits it to the tokens of the observation alone. The paper's judge is Claude 3.7 Sonnet; the
+code and the prompt are not public, so the prompt is ours. The paper also pays 0.2 for an observation of 128 to 320
+tokens; ours does not.
 
 Known hack: the judge is shown the right answer, so an observation that merely states it suffices. With
 `leaks = false`, one that names the right option, and no other, by words that only this option has, earns nothing for

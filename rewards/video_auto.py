@@ -3,8 +3,8 @@
 Reward = first r(a1) + second r(a2) + form, from 0 to 3. r is 1 if an answer names the right option. a1 is the only
 answer before the first `<think>`, a2 the only one after the last `</think>`, in `\\boxed{}` or `<answer>`; `form` is
 paid if the reply is an answer, a thought, an answer, and nothing else. A reply whose a1 begins "Let's analyze"
-abstains: if a2 is right, it earns `fallback` more. So abstaining pays if P(a1 right) < fallback / first, a third. None
-without options or a gold answer.
+abstains: if a2 is right, it earns `fallback` more. So where a2 is right, abstaining pays if P(a1 right) is
+below fallback / first, a third. None without options or a gold answer.
 
 The question must ask for two answers: `train.protocol=video_auto eval.protocol=video_auto`, or `video_auto_tags` for
 models that know the tags. `eval.confidence_gate=0.97` then ends a reply at a sure first answer.

@@ -6,7 +6,8 @@ is greedy. As there, every reply is generated in full and cut afterwards, so wha
 and a reply without a second answer is never cut, nor one whose first answer is the phrase "Let's analyze ...".
 
 Ours takes the tokens that the answer's characters stand in. The released code takes the first place in the reply where
-the tokens of the answer's letter occur, and also reads a first box within the thought.
+the tokens of the answer's letter occur, which for "b" may be the b of "boxed", and also reads a first box within the
+thought.
 """
 
 from __future__ import annotations

@@ -93,3 +93,27 @@ def test_a_run_is_worded_and_evaluated_with_two_answers(kitchen, tmp_path):
     evaluation = Evaluation(EvalConfig(completions="x", confidence_gate=0.97), *[None] * 7)
     with pytest.raises(UserError, match="saved replies have none"):
         evaluation._sampler(None, None, "")
+
+
+# What compute_first_boxed_answer_probs of IVUL-KAUST/VideoAuto-R1 f7d91a3 returned on 2026-11-29 for these replies as
+# nano's tokens, token i of the probability 0.5 + 0.5 (7 i mod 10) / 11; and ours where it differs.
+PUBLISHED = [
+    (r"\boxed{B}<think>The tap runs.</think>\boxed{A}", 0.9090887, 0.9090909),
+    (r"\boxed{open tap}<think>t</think>\boxed{A}", 0.7068126, 0.7068130),
+    (r"\boxed{Let's analyze the problem step by step.}<think>t</think>\boxed{B}", -1, None),
+    (r"\boxed{B}<think>t</think>", -1, None),
+    (r"\boxed{(B)}<think>t</think>\boxed{A}", 0.7727268, 0.7646211),  # theirs is of the letter, ours of "(B)"
+    (r"\boxed{b}<think>t</think>\boxed{b}", 0.8181815, 0.9090909),  # theirs is of the b in "boxed"
+    (r"<think>\boxed{B}</think>\boxed{B}", 0.7727268, None),  # theirs is of a box within the thought
+]
+
+
+@pytest.mark.parametrize(("text", "theirs", "ours"), PUBLISHED)
+def test_confidence_equals_the_released_code_but_for_three_differences(policy, text, theirs, ours):
+    tokens = policy.tokenizer(text)["input_ids"]
+    logps = tuple(log(0.5 + 0.5 * (7 * i % 10) / 11) for i in range(len(tokens)))
+    pieces = [policy.tokenizer.decode([token]) for token in tokens]
+    confidence, _ = first_confidence(Completion(text, tuple(tokens), logps), pieces)
+    assert confidence == (None if ours is None else pytest.approx(ours, abs=1e-6))
+    same = (confidence is None and theirs == -1) or (confidence is not None and abs(confidence - theirs) < 1e-5)
+    assert same is (not text.startswith(("\\boxed{(", "\\boxed{b", "<think>")))
