@@ -101,7 +101,7 @@ HARD_LABELS = replace(
 )
 HALLUCINATING = Condition(
     "hallucinating",
-    "rewards for perception: most thoughts first tell moves that did not happen",
+    "rewards for perception: thoughts first tell moves that did not happen",
     "nano/hallucinating",
     steps=40,
     start="nano",
