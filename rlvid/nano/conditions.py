@@ -72,7 +72,7 @@ PLAIN = Condition(
 )
 LOOSE = Condition(
     "loose",
-    "rewards for consistency: answers follow what was seen, conclusions often do not",
+    "rewards for consistency: answers follow what was seen, conclusions often not",
     "nano/loose",
     steps=500,
     wrong_conclusions=0.45,
