@@ -1,4 +1,7 @@
-"""The architectures of published models, by hub id, so that a plan needs no network; tests check their sizes."""
+"""The architectures of published models, by hub id, so that a plan needs no network; tests check their sizes.
+
+And what the small models of benchmarks take from other families than Qwen2-VL.
+"""
 
 from __future__ import annotations
 
@@ -63,6 +66,26 @@ PUBLISHED_MODELS: Mapping[str, tuple[str, bool, Mapping[str, Any], Mapping[str, 
         {**QWEN3_VISION_LARGE, "out_hidden_size": 4096},
     ),
 }  # fmt: skip
+
+
+# Of other families, in the sizes "tiny" and "20m": the vision tower, and the sections of the rotary embedding by size.
+OTHER_FAMILIES: dict[str, tuple[dict[str, Any], dict[str, list[int]]]] = {
+    "qwen2_5_vl": (
+        {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2},
+        {"tiny": [4, 6, 6], "20m": [8, 12, 12]},
+    ),
+    "qwen3_vl": (
+        {"patch_size": 16, "num_position_embeddings": 256, "deepstack_visual_indexes": [0]},
+        {"tiny": [6, 5, 5], "20m": [12, 10, 10]},
+    ),
+}
+PUBLISHED_SHAPES = {
+    "qwen2_5_vl_3b": "Qwen/Qwen2.5-VL-3B-Instruct",
+    "qwen2_5_vl_7b": "Qwen/Qwen2.5-VL-7B-Instruct",
+    "qwen3_vl_2b": "Qwen/Qwen3-VL-2B-Instruct",
+    "qwen3_vl_4b": "Qwen/Qwen3-VL-4B-Instruct",
+    "qwen3_vl_8b": "Qwen/Qwen3-VL-8B-Instruct",
+}
 
 
 def published_config(model_name: str) -> PretrainedConfig:

@@ -21,7 +21,7 @@ from transformers import (
     Qwen2VLConfig,
 )
 
-from rlvid.bench.published_models import published_config
+from rlvid.bench.published_models import OTHER_FAMILIES, PUBLISHED_SHAPES, published_config
 from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT, suggest
 
@@ -83,24 +83,6 @@ MODEL_SIZES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-# Of other families, in the sizes "tiny" and "20m": the vision tower, and the sections of the rotary embedding by size.
-OTHER_FAMILIES: dict[str, tuple[dict[str, Any], dict[str, list[int]]]] = {
-    "qwen2_5_vl": (
-        {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2},
-        {"tiny": [4, 6, 6], "20m": [8, 12, 12]},
-    ),
-    "qwen3_vl": (
-        {"patch_size": 16, "num_position_embeddings": 256, "deepstack_visual_indexes": [0]},
-        {"tiny": [6, 5, 5], "20m": [12, 10, 10]},
-    ),
-}
-PUBLISHED_SHAPES = {
-    "qwen2_5_vl_3b": "Qwen/Qwen2.5-VL-3B-Instruct",
-    "qwen2_5_vl_7b": "Qwen/Qwen2.5-VL-7B-Instruct",
-    "qwen3_vl_2b": "Qwen/Qwen3-VL-2B-Instruct",
-    "qwen3_vl_4b": "Qwen/Qwen3-VL-4B-Instruct",
-    "qwen3_vl_8b": "Qwen/Qwen3-VL-8B-Instruct",
-}
 SMALL_SHAPES = {f"{family}_{size}": (family, size) for family in OTHER_FAMILIES for size in ("tiny", "20m")}
 MODELS = (*MODEL_SIZES, *SMALL_SHAPES, *PUBLISHED_SHAPES)
 

@@ -40,6 +40,7 @@ META_COLUMNS = ("span", "box", "duration")  # become entries of `Prompt.meta`
 REQUIRED_COLUMNS: dict[str, tuple[str, ...]] = {
     "accuracy": ("options", "answer"),
     "open_ended": ("answer",),
+    "video_auto": ("options", "answer"),
     "mra": ("answer",),
     "grounding_tiou": ("span",),
     "grounding_box_iou": ("box",),

@@ -7,11 +7,11 @@ from transformers import AutoTokenizer
 
 from rlvid.bench import compare, throughput
 from rlvid.bench.implementations import STEPS
+from rlvid.bench.published_models import OTHER_FAMILIES
 from rlvid.bench.workload import (
     IMPLEMENTATIONS,
     MODEL_SIZES,
     MODELS,
-    OTHER_FAMILIES,
     Workload,
     filler_question,
     model_config,
