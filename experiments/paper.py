@@ -3,9 +3,9 @@
 There are two SFT arms: one with the steps of its preset, and one with as many steps as it takes to see as many prompts
 as GRPO. The transfer benchmark is the preset's, an embedded one; with real data, name the folder of LongVideoBench.
 
-Named before the run of 2026-11-29: the primary endpoint is accuracy on L1, L2 and L3 together, with 1,000 questions
-each. The family are the seven comparisons below. The effect at stake is what SFT and GRPO gain over the base in the
-demo, 8 points, and the margin of equivalence is a third of it.
+The primary endpoint is accuracy on all levels, the two of the transfer benchmark included; the family are the seven
+comparisons below. The effect at stake is what SFT and GRPO gain over the base in the demo, 8 points, and the margin of
+equivalence is a third of it. Named before the run of 2026-11-29, except that this text then named L1, L2 and L3 alone.
 
 rlvid grid experiments/paper.py --until decided --max-seeds 5
 rlvid grid experiments/paper.py --preset qwen2_vl_7b --set data=SEED-Bench-R1 --set 'eval.transfer=["LongVideoBench"]'
