@@ -48,6 +48,11 @@ DATASETS = {
         "CC BY-NC 4.0, says its repository llyx97/TempCompass",
         "unpack tempcompass_videos.zip; each tempcompass*.toml explains how to convert its parquet file to lines",
     ),
+    "video_mme_v2": HubDataset(
+        "MME-Benchmarks/Video-MME-v2",
+        "MIT on its page",
+        "unpack videos/*.zip; video_mme_v2.toml explains how to convert its parquet file to lines",
+    ),
     "mmvu": HubDataset(
         "lmms-lab/MMVU",
         "none on its page: ask the owners before you share anything",

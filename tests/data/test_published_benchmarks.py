@@ -51,6 +51,8 @@ OPTION += "Option 2: A man is dunking a basketball."
 OPTIONS = CAPTIONS | {"question": OPTION, "answer": "Option 2: A man is dunking a basketball."}
 VIDEO_MME = {"videoID": "abc", "question_id": "001-1", "duration": "short", "domain": "Knowledge", "question": "q?"}
 VIDEO_MME |= {"options": ["A. one.", "B. two.", "C. three.", "D. four."], "answer": "B"}
+MME_V2 = {"video_id": "001", "url": "u", "group_type": "logic", "group_structure": "[1,2,3,4]", "question_id": "001-1"}
+MME_V2 |= {"question": "q?", "options": "A. one\nB. two\nC. three", "answer": "B", "level": None, "second_head": None}
 MMVU = {"id": "validation_0", "video_path": "videos/Art/0.mp4", "question": "q?", "question_type": "multiple-choice"}
 MMVU |= {"choices": dict(zip("ABCDE", ("one", "two", "three", "four", "five"), strict=True)), "answer": "B"}
 VIDEO_R1 = {"problem": "q?", "problem_type": "multiple choice", "options": ["A. up", "B. down"], "data_type": "video"}
@@ -110,6 +112,7 @@ PUBLISHED = {  # TOML file -> its file of records, its records, the levels, and 
     ),
     "mmvu": ("validation.jsonl", [MMVU, {"question_type": "open-ended"} | MMVU], {"mmvu"}, {"videos/Art/0.mp4"}),
     "video_mme": ("test.jsonl", [VIDEO_MME], {"short"}, {"data/abc.mp4"}),
+    "video_mme_v2": ("test.jsonl", [MME_V2], {"video_mme_v2"}, {"videos/001.mp4"}),
     "video_r1_eval": ("eval_mvbench.json", [VIDEO_R1, NUMBER], {"mvbench"}, {"MVBench/v.mp4"}),
     "video_r1_eval_numbers": (
         "eval_vsibench.json",
