@@ -12,7 +12,7 @@ The family are the comparisons of each dose with 0 %. The effect at stake is 20 
 in `hard_labels.py`, and the margin of equivalence a quarter of it. Prediction: 20 and 30 % of the first kind are worse;
 5 % of it, and every dose of the second kind, are not.
 
-The picture `sweep.png` of the report shows accuracy against dose. Less than 15 minutes on two cores:
+The picture `sweep.png` of the report shows accuracy against dose. Six minutes on two cores:
 
 rlvid grid experiments/dose_response.py --jobs 2 && rlvid report runs/dose_response
 """
