@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from rlvid.config import JudgeConfig, load
@@ -15,9 +16,12 @@ from rlvid.probes import language_model
 from rlvid.probes.cross_encoder import nli_examples
 from rlvid.probes.reasoning_pairs import handwritten_pairs, split_halves
 from rlvid.registry import NANO_CHECKPOINT
+from rlvid.trainer.metrics import MISMATCH
 from rlvid.types import Prompt
+from rlvid.utils.files import read_jsonl
 from tests.helpers.policies import policy_of
 from tests.helpers.reward_audit import SLOW, auroc_of_text_reward
+from tests.helpers.runs import train
 from tests.helpers.tables import README, rows
 
 MODELS = language_model.home()  # read before the tests get a cache of their own
@@ -101,6 +105,19 @@ def test_a_cross_encoder_learns_from_each_option_of_each_consistent_pair():
     assert hypothesis == f"The answer is: {pairs[0].prompt.options['ABCD'.index(pairs[0].answer)]}."
 
 
+def two_lora_steps(graft, out):
+    """Train the adapter of a graft by a random reward, since an untrained graft earns nothing else, and look at it."""
+    lora = ["train.lora_r=8", "train.max_steps=2", "train.save_steps=2", "train.num_generations=4"]
+    small = ["train.prompts_per_step=1", "train.max_completion_length=16", "eval.splits=[]"]
+    train(out, f'model="{graft}"', "rewards={random=1.0}", *lora, *small)
+    steps = read_jsonl(out / "metrics.jsonl")
+    assert len(steps) == 2 and all(step[f"{MISMATCH}/max"] < 1e-4 for step in steps)
+    assert any(step["grad_norm"] > 0 for step in steps), "every group may earn the same in one step"
+    tensors = load_file(out / "checkpoints/step-000002/adapter_model.safetensors")
+    trained = [tensor for name, tensor in tensors.items() if "lora_B" in name]
+    assert trained and all(tensor.isfinite().all() and tensor.abs().max() > 0 for tensor in trained), "B starts at zero"
+
+
 def needs_models(test):
     """A soak test that needs the models from packages, in the cache of the user and not in that of the tests."""
     missing = not (MODELS / language_model.POLICY).exists()
@@ -112,6 +129,12 @@ def test_the_real_graft_scores_text_as_the_original():
     original, ours = logits_of_both(MODELS / language_model.JUDGE, MODELS / language_model.POLICY)
     known = torch.isfinite(ours)
     torch.testing.assert_close(ours[known], original[known], rtol=0, atol=5e-3)
+
+
+@needs_models
+@pytest.mark.timeout(7200)
+def test_two_steps_with_lora_train_the_real_graft(kitchen, tmp_path):
+    two_lora_steps(MODELS / language_model.POLICY, tmp_path / "run")
 
 
 @needs_models
