@@ -61,7 +61,7 @@ HACK_COLUMNS = {  # heading: reward and its options
 }
 POLICY_REWARDS = ("consistency_likelihood", "consistency_reanswer")
 NLI_COLUMN = {"consistency_ nli": ("consistency_nli", {})}
-JUDGE_COLUMN = {"consistency_ judge, 0.5B": ("consistency_judge", {})}
+JUDGE_COLUMN = {"consistency_ judge, model": ("consistency_judge", {})}  # its size is in rewards/README.md
 
 TextModel = Callable[[Sequence], Sequence]
 Columns = Mapping[str, tuple[str, dict]]
