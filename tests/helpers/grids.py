@@ -14,7 +14,8 @@ args = parser.parse_args()
 config = load(args.preset, args.overrides)
 """
 
-# With a learning rate above 1 a cell fails; the temperature is the number of seconds that a step takes.
+# With a learning rate above 1 a cell fails; the temperature is the number of seconds that a step takes. While the file
+# `hold` lies beside the script, a cell waits before its seventh step.
 CELL_SCRIPT = (
     """
 import argparse, json, os, sys, time
@@ -35,6 +36,8 @@ for step in range(first_step, config.train.max_steps + 1):
     if config.train.learning_rate > 1:
         print("first line of output", file=sys.stderr)
         raise SystemExit("rlvid: train.learning_rate is too high\\n")
+    while step == 7 and Path(__file__).with_name("hold").exists():
+        time.sleep(0.05)
     append_jsonl(args.out / "metrics.jsonl", {"step": step, "reward": 0.5})
     write_status("running", "train")
     time.sleep(config.train.temperature)
