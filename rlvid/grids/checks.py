@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlvid.config import load
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
 def check_models(cells: Sequence[Cell]) -> None:
     """Raise UserError for cells that cannot run or could not be compared, before any of them is started.
 
-    Those are cells with a model that should come with rlvid and does not, and cells under different protocols.
+    Those are cells with a model that should come with rlvid, or be in a folder here, and is not, and cells under
+    different protocols.
     """
     configs = [load(cell.preset, cell.overrides) for cell in cells]
     for model in dict.fromkeys(config.model for config in configs):
         model_path(model)
+        if model.startswith(("runs/", "./", "../", "/")) and not Path(model).is_dir():
+            raise UserError(
+                f"model {model!r}: no such folder in {Path.cwd()}; the head of the grid's file may say how it is made"
+            )
     if len(protocols := list(dict.fromkeys(config.eval.protocol for config in configs))) > 1:
         raise UserError(
             f"eval.protocol: cells of one grid are evaluated under {' and '.join(protocols)}: their figures could "
@@ -42,7 +48,9 @@ def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
                 f"{where}: an interaction is (arm, arm changed, other, other changed), of which one change differs "
                 f"from the other, not {named!r}"
             )
-    compared = [arm for names in (*grid.comparisons, *grid.interactions) for arm in names]
+    if grid.effect_order and (len(grid.effect_order) < 3 or any(len(named) != 4 for named in grid.effect_order)):
+        raise UserError(f"{where}: effect_order needs three or more of (arm, other, arm elsewhere, other elsewhere)")
+    compared = [arm for names in (*grid.comparisons, *grid.interactions, *grid.effect_order) for arm in names]
     for arm in (grid.control, *grid.unseeded, *compared):
         if arm not in arms:
             raise UserError(f"{where} has no arm {arm!r}.{suggest(arm, arms)}")

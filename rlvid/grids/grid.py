@@ -59,6 +59,8 @@ class Grid:
         interactions: (arm, arm changed, other, other changed): how much more a change, such as noise, costs an arm than
             another one, (arm - arm changed) - (other - other changed). On all levels together, in the same family as
             the comparisons.
+        effect_order: (arm, other, arm elsewhere, other elsewhere): pairs of effects, such as what a reward gains with a
+            small and with a large model, whose rank correlation is reported; at least three.
         positive_controls: comparisons whose first arm must be better by the design of the experiment, such as a reward
             that pays what is measured. If it is not, the report says first that nothing else can be read.
         negative_controls: comparisons whose first arm must not be better, such as a random reward.
@@ -87,6 +89,7 @@ class Grid:
     unseeded: tuple[str, ...] = ()
     comparisons: tuple[tuple[str, str], ...] = ()
     interactions: tuple[tuple[str, str, str, str], ...] = ()
+    effect_order: tuple[tuple[str, str, str, str], ...] = ()
     positive_controls: tuple[tuple[str, str], ...] = ()
     negative_controls: tuple[tuple[str, str], ...] = ()
     preset: str = "nano"
@@ -280,6 +283,7 @@ class Grid:
             "comparisons": self.pairs,
             "differences": to_json(find_differences(cells, self.pairs, self.control)),
             "interactions": self.interactions,
+            "effect_order": self.effect_order,
             "positive_controls": self.positive_controls,
             "negative_controls": self.negative_controls,
             "cells": rows,

@@ -1,12 +1,12 @@
-"""Pretrain an embedded base model: a family's architecture with 2 to 3 M parameters, on kitchen samples, in minutes.
+"""Pretrain an embedded base model: a family's architecture in a small size, on kitchen samples, in minutes.
 
-    python -m rlvid.nano.model OUT [--family qwen2_vl] [--condition plain] [--seed 0] [--steps N]
+    python -m rlvid.nano.model OUT [--family qwen2_vl] [--size 2.6m] [--condition plain] [--seed 0] [--steps N]
 
 Pretraining stops early on purpose, so that reinforcement learning has something to improve. The base model sees,
 reasons and looks up letters moderately well, and sometimes omits the tags of the answer, most often without a video.
 A condition gives it a further weakness, see `rlvid.nano.conditions`. The checkpoints that come with rlvid are in
 `rlvid/nano`: `base` is the model "nano" (`rlvid.registry.NANO_CHECKPOINT`), a Qwen2-VL; each other folder is the model
-"nano/FOLDER", of another family or condition.
+"nano/FOLDER", of another family or condition. They have 2.6 M parameters; models of other sizes are not shipped.
 """
 
 from __future__ import annotations
@@ -15,25 +15,22 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import torch
 from rich.progress import track
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    AutoConfig,
     AutoModelForImageTextToText,
     GenerationConfig,
-    PretrainedConfig,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from rlvid.data.kitchen import draw_sample
 from rlvid.data.kitchen_world import INGREDIENTS
+from rlvid.nano.architectures import ARCHITECTURES, SIZES, build_config
 from rlvid.nano.conditions import CONDITIONS, PLAIN, Condition
 from rlvid.nano.lessons import (
     SEED_OFFSET,
@@ -47,7 +44,6 @@ from rlvid.nano.lessons import (
     question_lesson,
 )
 from rlvid.policy.families import FAMILIES, family_of
-from rlvid.policy.mrope import TRANSFORMERS_POSITIONS
 from rlvid.registry import model_path
 
 SPECIAL_TOKENS = (
@@ -64,30 +60,6 @@ CHAT_TEMPLATE = """\
 {% elif part['type'] == 'video' %}<|vision_start|><|video_pad|><|vision_end|>\
 {% elif 'text' in part %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}\
 {% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"""
-
-
-VISION = {"depth": 2, "num_heads": 4, "temporal_patch_size": 2, "spatial_merge_size": 2, "initializer_range": 0.05}
-SWIGLU_VISION = {**VISION, "hidden_size": 128, "intermediate_size": 256, "out_hidden_size": 192}
-# By model_type: the vision tower, the sections of the rotary embedding for time, height and width, and further keys.
-ARCHITECTURES: dict[str, tuple[dict[str, Any], list[int], dict[str, Any]]] = {
-    "qwen2_vl": (
-        {**VISION, "embed_dim": 128, "hidden_size": 192, "mlp_ratio": 2, "patch_size": 14},
-        [4, 6, 6],
-        TRANSFORMERS_POSITIONS,
-    ),
-    "qwen2_5_vl": (
-        {
-            **SWIGLU_VISION, "patch_size": 14, "window_size": 56, "fullatt_block_indexes": [1], "tokens_per_second": 2,
-        },
-        [4, 6, 6],
-        {},
-    ),
-    "qwen3_vl": (
-        {**SWIGLU_VISION, "patch_size": 16, "num_position_embeddings": 64, "deepstack_visual_indexes": [0]},
-        [6, 5, 5],
-        {},
-    ),
-}  # fmt: skip
 TIME_UNITS = r"|<\d+|\.\d seconds>"  # a moment's time is two tokens, so that seconds are learnt apart from tenths
 
 
@@ -155,39 +127,12 @@ def _time_texts(model_type: str) -> list[str]:
     return [segment.text for segment in segments if segment.text]
 
 
-def build_config(tokenizer: PreTrainedTokenizerBase, model_type: str = "qwen2_vl") -> PretrainedConfig:
-    """Return a config of a family's architecture with 2 to 3 M parameters, about 0.8 M of them in the vision tower."""
-
-    def token_id(name: str) -> int:
-        return tokenizer.convert_tokens_to_ids(f"<|{name}|>")
-
-    vision, mrope_section, options = ARCHITECTURES[model_type]
-    rope = {"rope_type": "default", "type": "mrope", "mrope_section": mrope_section, "rope_theta": 1e4}
-    if model_type == "qwen3_vl":
-        rope["mrope_interleaved"] = True  # transformers interleaves without it, vLLM does not
-    # The usual 0.02 is meant for wider layers: with it, the first word tied to pixels takes twice as many steps.
-    initializer = {"initializer_range": 0.05}
-    return AutoConfig.for_model(
-        model_type,
-        text_config={
-            "vocab_size": len(tokenizer), "hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 4,
-            "num_attention_heads": 6, "num_key_value_heads": 3, "max_position_embeddings": 4096, "head_dim": 32,
-            "rope_parameters": rope, "tie_word_embeddings": True, "eos_token_id": token_id("im_end"),
-            "pad_token_id": token_id("endoftext"), "bos_token_id": None, **initializer,
-        },
-        vision_config=vision,
-        **initializer,
-        **options,
-        tie_word_embeddings=True,
-        image_token_id=token_id("image_pad"),
-        video_token_id=token_id("video_pad"),
-        vision_start_token_id=token_id("vision_start"),
-        vision_end_token_id=token_id("vision_end"),
-    )  # fmt: skip
-
-
 def pretrain(
-    steps: int = 0, seed: int = 0, condition: Condition = PLAIN, model_type: str = "qwen2_vl"
+    steps: int = 0,
+    seed: int = 0,
+    condition: Condition = PLAIN,
+    model_type: str = "qwen2_vl",
+    size: str = "2.6m",
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """Train the model with AdamW, from scratch or from where the condition starts; return it with its tokenizer.
 
@@ -198,6 +143,7 @@ def pretrain(
         seed: of the weights and the lessons.
         condition: what the lessons are like.
         model_type: the family, a key of `ARCHITECTURES`.
+        size: a key of `SIZES`.
     """
     torch.manual_seed(seed)
     if condition.start:
@@ -206,8 +152,8 @@ def pretrain(
         model, first = AutoModelForImageTextToText.from_pretrained(folder), PLAIN.steps
     else:
         tokenizer = build_tokenizer(model_type)
-        model, first = AutoModelForImageTextToText.from_config(build_config(tokenizer, model_type)), 0
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.98))
+        model, first = AutoModelForImageTextToText.from_config(build_config(tokenizer, model_type, size)), 0
+    optimizer = torch.optim.AdamW(model.parameters(), lr=SIZES[size].learning_rate, betas=(0.9, 0.98))
     warmup = torch.optim.lr_scheduler.LinearLR(optimizer, start_factor=1 / 30, total_iters=30)
     for step in track(range(first, first + (steps or condition.steps)), description="pretraining"):
         for batch in lesson_batches(step, seed, condition):
@@ -247,11 +193,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="rlvid.nano.model", description="Pretrain the embedded base model.")
     parser.add_argument("out", type=Path, help="the folder to write")
     parser.add_argument("--family", choices=ARCHITECTURES, default="qwen2_vl", help="model_type (default: %(default)s)")
+    parser.add_argument("--size", choices=SIZES, default="2.6m", help="parameters (default: %(default)s)")
     parser.add_argument("--condition", default="plain", choices=CONDITIONS, help="(default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the lessons (default: 0)")
     parser.add_argument("--steps", type=int, default=0, help="optimizer steps (default: those of the condition)")
     args = parser.parse_args()
-    save(*pretrain(args.steps, args.seed, CONDITIONS[args.condition], args.family), args.out)
+    save(*pretrain(args.steps, args.seed, CONDITIONS[args.condition], args.family, args.size), args.out)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from io import StringIO
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from rlvid.study.accuracy_tables import accuracy_tables, domain_tables
 from rlvid.study.comparison import Comparison, Interaction, compare_arms, compare_interactions, fit_seed_model
 from rlvid.study.controls import ControlRow, control_rows, controls_section
 from rlvid.study.design import DesignRow, design_rows
+from rlvid.study.effect_order import EffectOrderRow, effect_order_rows, effect_order_section
 from rlvid.study.measures import (
     MeasureDifferenceRow,
     MeasureRow,
@@ -93,6 +93,7 @@ class Report:
     accuracies: Sequence[AccuracyRow] = ()
     comparisons: Sequence[Comparison] = ()
     interactions: Sequence[Interaction] = ()
+    effect_order: Sequence[EffectOrderRow] = ()
     domains: Sequence[DomainRow] = ()
     measures: Sequence[MeasureRow] = ()
     measure_differences: Sequence[MeasureDifferenceRow] = ()
@@ -175,10 +176,12 @@ class Report:
         if self.interactions:
             head = "Interactions: what a change costs one arm more than another"
             yield "Interactions", self._costs(head, self.interactions, footnotes.INTERACTIONS, width)
+        if self.effect_order:
+            yield "Order of effects", effect_order_section(self.effect_order, self.endpoint)
         if self.domains:
             yield "By domain", [*domain_tables(self.arms, self.domains, width)]
         if self.measures:
-            yield "Besides accuracy", self._measured()
+            yield "Besides accuracy", [*tables.measure_tables(self.measures, self.measure_differences)]
         if self.noise_cells:
             yield "Noise", self._noise()
         if self.noise_costs:
@@ -209,13 +212,6 @@ class Report:
             count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
         )
         return [tables.comparison_table(comparisons, width), _dim(words)]
-
-    def _measured(self) -> list[Table | Text]:
-        parts: list[Table | Text] = []
-        for measure, rows in groupby(self.measures, key=lambda row: row.measure):
-            differences = [row for row in self.measure_differences if row.measure == measure]
-            parts.append(tables.measure_table(list(rows), differences))
-        return parts
 
     def _noise(self) -> list[Table | Text]:
         parts: list[Table | Text] = [
@@ -287,6 +283,7 @@ def build_report(study: Study) -> Report:
         accuracies=accuracy_rows(study),
         comparisons=comparisons,
         interactions=compare_interactions(study, model),
+        effect_order=effect_order_rows(study, model),
         domains=domain_rows(study),
         measures=[row for key in measured for row in measure_rows(study, key)],
         measure_differences=[row for key in measured for row in measure_difference_rows(study, key)],

@@ -42,6 +42,7 @@ class Study:
     adaptive: AdaptiveGrid | None = None  # the looks of a grid that adds seeds until its comparisons are decided
     differences: Sequence[SettingRow] = ()  # settings in which arms differ from those that they are compared with
     interactions: Sequence[tuple[str, str, str, str]] = ()  # (arm, arm changed, other, other changed), as planned
+    effect_order: Sequence[tuple[str, str, str, str]] = ()  # pairs of effects, (arm, other arm) in two settings
     tuning: str = ""  # how the settings of the arms were chosen; "" for a grid without tuned settings
     positive_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must be better
     negative_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must not be better
@@ -184,6 +185,7 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
         differences=[SettingRow(**row) for row in grid.get("differences", ())],
         adaptive=read_adaptive(folder),
         interactions=[(a, a_changed, b, b_changed) for a, a_changed, b, b_changed in grid.get("interactions", ())],
+        effect_order=[(a, a_other, b, b_other) for a, a_other, b, b_other in grid.get("effect_order", ())],
         tuning=grid.get("tuning", ""),
         positive_controls=[(arm, other) for arm, other in grid.get("positive_controls", ())],
         negative_controls=[(arm, other) for arm, other in grid.get("negative_controls", ())],

@@ -107,6 +107,12 @@ def _p_value(p: float | None) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
+def measure_tables(means: Sequence[MeasureRow], differences: Sequence[MeasureDifferenceRow]) -> list[Table]:
+    """Return a table for each reward that was measured."""
+    by_measure = groupby(means, key=lambda row: row.measure)
+    return [measure_table(list(rows), [row for row in differences if row.measure == m]) for m, rows in by_measure]
+
+
 def measure_table(means: Sequence[MeasureRow], differences: Sequence[MeasureDifferenceRow]) -> Table:
     """Return one reward: arms by levels, and the difference from the control on all levels, with 95 % intervals."""
     table = empty_table(escape(means[0].measure))

@@ -79,6 +79,8 @@ def test_cells_with_equal_configs_are_one_run():
         ({"interactions": (("sft, clean", "sft, nosy", "grpo, clean", "grpo, noisy"),)}, "Did you mean 'sft, noisy'?"),
         ({"interactions": (("sft, clean", "sft, noisy"),)}, "an interaction is (arm, arm changed, other, other chang"),
         ({"interactions": (("sft, clean", "sft, noisy") * 2,)}, "of which one change differs from the other, not ("),
+        ({"effect_order": (("sft, clean", "base", "sft, noisy", "base"),)}, "effect_order needs three or more of (arm"),
+        ({"effect_order": (("sft, clean", "base", "sft, nosy", "base"),) * 3}, "Did you mean 'sft, noisy'?"),
         ({"equivalence_margin": 3.0}, "equivalence_margin must be a share such as 0.03, not 3.0"),
     ],
 )
@@ -270,8 +272,15 @@ def test_a_bare_word_after_set_is_text(tmp_path, capsys):
     assert "model=nano/loose" in capsys.readouterr().out
 
 
-def test_a_model_that_should_come_with_rlvid_and_does_not_is_one_line_before_any_run(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nano/lose", "no embedded model 'nano/lose'. Did you mean 'nano/loose'?"),
+        ("runs/larger", "model 'runs/larger': no such folder in "),
+    ],
+)
+def test_a_model_that_should_be_here_and_is_not_is_one_line_before_any_run(tmp_path, capsys, model, message):
     grid = make_grid(unseeded=("base",))
-    assert grid.main(["--out", str(tmp_path / "out"), "--set", "model=nano/lose"]) == 2
-    assert "no embedded model 'nano/lose'. Did you mean 'nano/loose'?" in capsys.readouterr().err
+    assert grid.main(["--out", str(tmp_path / "out"), "--set", f"model={model}"]) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from scipy.stats import binomtest
-from transformers import AutoConfig, AutoTokenizer, Qwen2VLForConditionalGeneration
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from rlvid.config import load
@@ -18,7 +18,9 @@ from rlvid.data import kitchen_world
 from rlvid.data.benchmark import root
 from rlvid.data.kitchen import Sample, draw_sample
 from rlvid.data.seed_bench_r1 import load as load_split
+from rlvid.errors import UserError
 from rlvid.nano import model
+from rlvid.nano.architectures import build_config
 from rlvid.nano.conditions import CONDITIONS
 from rlvid.nano.lessons import FRAME_SIZE, IGNORED, caption_lesson, collate, lesson_clock, question_lesson
 from rlvid.policy.families import FAMILIES, family_of
@@ -145,6 +147,19 @@ def test_pretraining_depends_on_the_seed_alone():
     first, second, third = (trained.state_dict() for trained in (a, b, c))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["lm_head.weight"], third["lm_head.weight"])
+
+
+@pytest.mark.parametrize(("size", "millions"), [("2.6m", 2.6), ("20m", 21.5)])
+def test_each_size_has_its_parameters(tokenizer, size, millions):
+    with torch.device("meta"):
+        sized = AutoModelForImageTextToText.from_config(build_config(tokenizer, size=size))
+    assert sum(parameter.numel() for parameter in sized.parameters()) / 1e6 == pytest.approx(millions, abs=0.1)
+    assert family_of(sized.config).packs_rows, "the sections of the rotary embedding fit the head size"
+
+
+def test_a_size_that_a_family_lacks_is_refused(tokenizer):
+    with pytest.raises(UserError, match="qwen3_vl has no shape of size 20m"):
+        build_config(tokenizer, "qwen3_vl", "20m")
 
 
 def test_a_saved_model_is_loaded_with_the_same_weights_and_vocabulary(tmp_path):
