@@ -7,6 +7,7 @@ import sys
 from unittest.mock import patch
 
 from rlvid import api
+from rlvid.policy.parity import require_parity
 from rlvid.video.decode import Decoder, Worker
 
 DATA = "data=kitchen/small"  # quick to load
@@ -30,15 +31,27 @@ TINY = [
 ]
 
 
+GATED = set()  # models that the parity gate has passed in this process
 IDLE: list[Worker] = []  # decoding processes that outlive the runs of this process, since each takes a while to start
 new_decoder = Decoder.__init__
 
 
 def train(out, *overrides, resume=False):
     """Run `rlvid train nano` in this process with the `SMALL` settings; returns the run's folder."""
-    with patch.object(Decoder, "__init__", share_workers):
+    with (
+        patch.object(Decoder, "__init__", share_workers),
+        patch("rlvid.trainer.setup.require_parity", require_parity_once),
+    ):
         api.train("nano", [*SMALL, *overrides], out, resume)
     return out
+
+
+def require_parity_once(policy, prompts, train):
+    """The parity gate, once for each model and way to train it: it takes a sixth of a small run's time."""
+    kind = (policy.model.name_or_path, type(policy), train.lora_r, train.dtype, train.temperature, train.use_vllm)
+    if kind not in GATED:
+        require_parity(policy, prompts, train)
+        GATED.add(kind)
 
 
 def share_workers(decoder, *arguments):
