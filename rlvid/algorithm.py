@@ -13,7 +13,7 @@ explained in rlvid/types.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -52,6 +52,24 @@ class Algorithm:
     def completion_source(self) -> str:
         """Where completions come from: "policy" (sampled) or "data" (read from the data set)."""
         return "policy"
+
+    def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
+        """Return how many of the completions of each prompt are sampled under which view of the clip, in this order.
+
+        Args:
+            number: of the step, from 1; strengths may follow a schedule.
+            max_steps: the number of the run's last step.
+            num_generations: G, to which the counts add up.
+
+        Returns:
+            The name of a view (`rlvid list views`), such as "noise:450", or "" for the clip itself -> its completions.
+        """
+        return {"": num_generations}
+
+    @property
+    def loss_pixels(self) -> str:
+        """What the loss of a completion under an altered view reads: "clean" for the clip, "sampled" for its view."""
+        return "clean"
 
     @property
     def needs(self) -> frozenset[str]:

@@ -76,6 +76,7 @@ class Completion:
     tokens: tuple[int, ...] = ()
     logps: tuple[float, ...] = ()  # log-probability of each token when it was sampled
     finished: bool = True  # False: cut off at the length limit
+    view: str = ""  # the view of the clip that it was sampled under; "" is the clip itself
     options: tuple[str, ...] = ()
     protocol: Protocol = field(default=DEFAULT, repr=False, compare=False)
 
@@ -154,6 +155,7 @@ class Batch:
     pair_weights: Tensor | None = None  # (B, G): the weight of the preference of a row over each member of its group
     entropy: Tensor | None = None  # the current policy's entropy; set by every forward pass
     values: Tensor | None = None  # the current critic's values; set by every forward pass
+    off_view: Tensor | None = None  # 1.0 on completions that were sampled under other pixels than the loss reads
     view_logps: Mapping[str, Tensor] = field(default_factory=dict)  # view of the clip -> as `old_logps`, under it
     tag_masks: Mapping[str, Tensor] = field(default_factory=dict)  # tag -> 1.0 on the tokens of its blocks
 
@@ -211,6 +213,7 @@ class Step:
     labels: Sequence[str | None] = ()  # (P,) the right letter according to the data set
     answers: Sequence[Sequence[str | None]] = ()  # (P, G) the letters that the completions answer with
     finished: Tensor | None = None  # (P, G) bool: not cut off at the length limit
+    views: Sequence[Sequence[str]] = ()  # (P, G) views of the clip that they were sampled under; () if all saw the clip
     agreements: Mapping[str, Tensor] = field(default_factory=dict)  # gated reward -> (P, G) its scores before the gate
     number: int = 1  # the step's number, from 1
     max_steps: int = 1  # the number of the run's last step

@@ -6,17 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from rlvid.policy.oom import OOMBackoff
-from rlvid.policy.types import CompletionTokens, ModelInputs
+from rlvid.policy.types import CompletionTokens, ModelInputs, split_by_view
 
 T = TypeVar("T")
 
 
 def row_lengths(prompts: Sequence[ModelInputs], completions: CompletionTokens) -> list[int]:
-    """Return the number of tokens of each group's packed row: its prompt and all its completions."""
+    """Return the number of tokens of each group's packed row: its prompt and all its completions.
+
+    A group whose completions read several views of the clip has several rows, padded to the longest of them.
+    """
     return [
-        len(prompt.input_ids) + sum(len(tokens) for tokens in group)
-        for prompt, group in zip(prompts, completions, strict=True)
+        _padded_length(*split_by_view([prompt], [group])) for prompt, group in zip(prompts, completions, strict=True)
     ]
+
+
+def _padded_length(prompts: Sequence[ModelInputs], completions: CompletionTokens) -> int:
+    rows = zip(prompts, completions, strict=True)
+    return len(prompts) * max(len(prompt.input_ids) + sum(len(tokens) for tokens in group) for prompt, group in rows)
 
 
 def micro_batches(prompts: Sequence[ModelInputs], completions: CompletionTokens, budget: int) -> list[list[int]]:

@@ -34,7 +34,7 @@ from rlvid.policy.loading import cannot_be_loaded
 from rlvid.policy.logprobs import MAX_LOGITS
 from rlvid.policy.model import Policy
 from rlvid.policy.processor import ModelProcessor
-from rlvid.policy.types import CompletionTokens, ForwardOutput, ModelInputs, ProcessorInputs
+from rlvid.policy.types import CompletionTokens, ForwardOutput, ModelInputs, ProcessorInputs, split_by_view
 from rlvid.types import Group, Prompt
 from rlvid.video.cache import FrameCache
 from rlvid.video.views import Clip
@@ -120,7 +120,8 @@ class GeneralPolicy(Policy):
 
         As in `Policy.forward`, but `logit_chunks` is not used, since a forward pass has few enough logits.
         """
-        rows = list(self._rows(prompts, [[completion.tokens for completion in group] for group in groups]))
+        prompts, completions = split_by_view(prompts, [[completion.tokens for completion in group] for group in groups])
+        rows = list(self._rows(prompts, completions))
         with self.precision():
             outputs = [self._in_turn(len(rows), self._score, part, temperature) for part in rows]
         columns = zip(*outputs, strict=True)

@@ -30,7 +30,7 @@ from rlvid.policy.logprobs import token_logps
 from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
 from rlvid.policy.packing import packed_hidden_states, pad_completions, register_packed_attention
 from rlvid.policy.patch_embedding import use_matrix_product
-from rlvid.policy.types import CompletionTokens, ForwardOutput, ModelInputs
+from rlvid.policy.types import CompletionTokens, ForwardOutput, ModelInputs, split_by_view
 from rlvid.policy.vision_attention import use_segment_attention
 from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower, vision_tower_is_frozen
 from rlvid.types import Completion, Group, Prompt
@@ -219,7 +219,7 @@ class Policy(nn.Module):
         Returns:
             (B, T) log-probabilities, entropies and values; values are 0 without a critic.
         """
-        completions = [[completion.tokens for completion in group] for group in groups]
+        prompts, completions = split_by_view(prompts, [[completion.tokens for completion in group] for group in groups])
         lengths = [len(tokens) for group in completions for tokens in group]
         with self.precision():
             hidden, tokens = packed_hidden_states(self, prompts, completions)

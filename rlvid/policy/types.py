@@ -20,7 +20,7 @@ CompletionTokens = Sequence[Sequence[Sequence[int]]]
 class CachedMedia:
     """A video or an image whose features under a frozen vision tower are cached on disk."""
 
-    path: Path  # the feature file
+    path: Path | None  # the feature file; None: features are not stored
     features: Tensor | None  # (visual tokens, width), or None until they are computed
 
 
@@ -35,13 +35,20 @@ class ModelInputs:
     grid_thw: Tensor  # (M, 3): patches of each video or image in time, height and width
     media: Sequence[CachedMedia] = ()  # M entries if the vision tower is frozen, else none
     clock: Clock | None = None  # of the video's frames; None if unknown
+    # For a group that is learnt from under several views of its clip: the inputs of each, and how many completions, in
+    # this order, read them. Empty if all completions read the inputs above.
+    views: Sequence[tuple[ModelInputs, int]] = ()
+
+    def unstored(self) -> Self:
+        """Return the inputs with features that are not stored on the disk, for pixels that are seen only once."""
+        return replace(self, media=[replace(medium, path=None) for medium in self.media])
 
     def to(self, device: torch.device) -> Self:
         """Return the inputs on a device."""
         tensors: dict[str, Any] = {
             name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
         }
-        return replace(self, **tensors)
+        return replace(self, views=[(inputs.to(device), count) for inputs, count in self.views], **tensors)
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,26 @@ class ProcessorInputs(ModelInputs):
         """Return the inputs of a prompt of token ids, (L,), with the model's other arguments."""
         empty = torch.zeros(0)
         return cls(input_ids, empty, -1, empty, torch.zeros(0, 3, dtype=torch.long), arguments=arguments)
+
+
+def split_by_view(
+    prompts: Sequence[ModelInputs], completions: CompletionTokens
+) -> tuple[list[ModelInputs], list[Sequence[Sequence[int]]]]:
+    """Split groups whose completions read several views of a clip into one group for each view.
+
+    Returns:
+        The inputs and the completions of the packed rows: those of all groups, in the same order.
+    """
+    inputs: list[ModelInputs] = []
+    rows: list[Sequence[Sequence[int]]] = []
+    for prompt, group in zip(prompts, completions, strict=True):
+        start = 0
+        for part, count in prompt.views or [(prompt, len(group))]:
+            inputs.append(part)
+            rows.append(group[start : start + count])
+            start += count
+        assert start == len(group)
+    return inputs, rows
 
 
 class ForwardOutput(NamedTuple):

@@ -76,7 +76,8 @@ class VisionFeatureCache:
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
                     [features] = vision_features(self.model, patches, grid[None])
                 media.features = features.to(self.dtype)
-                self._write(media.path, media.features)
+                if media.path is not None:
+                    self._write(media.path, media.features)
             yield media.features.to(device)
 
     def _read(self, path: Path) -> Tensor | None:

@@ -7,7 +7,6 @@ group. The samples of training are such groups.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +65,7 @@ def rescore(config: Config, out: Path) -> dict[str, float]:
 
 
 def _record(index: int, group: Group) -> Mapping[str, object]:
-    return asdict(GroupRecord.of(index, group, [0.0] * len(group))) | {"totals": None}
+    return GroupRecord.of(index, group, [0.0] * len(group)).to_row() | {"totals": None}
 
 
 def _metrics(name: str, groups: Sequence[Group]) -> dict[str, float]:

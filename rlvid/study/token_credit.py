@@ -73,6 +73,8 @@ def token_credit(run: Path, sample: str = "", step: int = 0) -> list[TokenCredit
     algorithm: Algorithm = config.algorithm.build("algorithms")
     if algorithm.critic_settings or (algorithm.kl == "k1_reward" and algorithm.beta):
         raise UserError(f"{run}: credit that depends on a critic or on a KL in the reward cannot be computed again")
+    if getattr(algorithm, "corrects", False):
+        raise UserError(f"{run}: importance weights need the sampler's log-probs, which are not saved")
     rows, chosen, number = find_sample(run, sample, step)
     noise = build_noise(config.noise)
     prompts = training_data(config.data, "train", config.data_seed, 1.0, config.seed, noise).prompts
@@ -116,9 +118,10 @@ def saved_rollout(policy: Policy, prompts: Mapping[str, Prompt], rows: Sequence[
     for row in rows:
         if row["id"] not in prompts:
             raise UserError(f"the data no longer contains the sample {row['id']!r} that the run was trained on")
+        views = row.get("views") or [""] * len(row["completions"])
         completions = [
-            Completion(text, (*policy.tokenizer(text)["input_ids"], *([end] * finished)), finished=finished)
-            for text, finished in zip(row["completions"], row["finished"], strict=True)
+            Completion(text, (*policy.tokenizer(text)["input_ids"], *([end] * done)), finished=done, view=view)
+            for text, done, view in zip(row["completions"], row["finished"], views, strict=True)
         ]
         groups.append(Group(prompts[row["id"]], completions, columns=row["columns"]))
     inputs = [policy.encode(g.prompt, noise.corrupt_clip(g.prompt, policy.frames(g.prompt))) for g in groups]

@@ -30,6 +30,7 @@ from rlvid.trainer.rollout import Rollout, dummy_group
 from rlvid.trainer.setup import TrainerSetup
 from rlvid.trainer.token_inputs import needs_policy
 from rlvid.trainer.update import update_policy
+from rlvid.trainer.view_rollouts import loss_inputs
 from rlvid.types import Prompt
 from rlvid.utils.files import read_jsonl
 
@@ -80,7 +81,10 @@ class Trainer(TrainerSetup):
         with self.timer("decode"):  # this process's share; a prompt whose clip cannot be read is left out and counted
             indices, my_prompts, inputs = self.prefetch(prompts)
         seed = f"{self.config.seed}|{number}"
-        groups = self.sample(my_prompts, inputs, seed) if my_prompts else []
+        # Some algorithms sample under altered views of the clip, too; `view_inputs` are those that completions saw.
+        train = self.config.train
+        views = self.algorithm.sampling_views(number, train.max_steps, train.num_generations)
+        groups, view_inputs = self.sample(my_prompts, inputs, seed, views)
 
         # Evidence is what rewards read beyond the text, such as completions of shuffled frames. This puts each kind
         # that some reward needs into `group.evidence`. Noise, if any, alters the clips, and the rewards as soon as they
@@ -92,7 +96,7 @@ class Trainer(TrainerSetup):
             totals = self.mix(groups, corrupt_rewards, number)  # fills `group.columns`, one for each reward
             indices = [first_index + index for index in indices]
             fallback = dummy_group(self.policy, prompts[0])  # for a process without a group: it joins every collective
-            return Rollout.gather(indices, inputs, groups, totals, fallback)
+            return Rollout.gather(indices, loss_inputs(self.algorithm, view_inputs), groups, totals, fallback)
 
     def compute_advantages(self, number: int, rollout: Rollout) -> CreditedStep:
         """Turn rewards into an advantage and a weight for every token of the step."""
@@ -109,6 +113,7 @@ class Trainer(TrainerSetup):
             memory=self.counters.memory,  # what the algorithm keeps from step to step
             noisy_reward=self.noise.noisy_reward,
             max_steps=self.config.train.max_steps,
+            loss_pixels=self.algorithm.loss_pixels,
         )
         batch = assign_credit(self.algorithm, step)  # advantages and token weights, (B, T) each
         my_rollout = rollout.with_batch(batch, self.policy.device)  # with this process's rows of the batch

@@ -16,8 +16,10 @@ from torch import Tensor
 from rlvid.algorithm import Algorithm
 from rlvid.trainer.records import GroupRecord
 from rlvid.types import Batch, Step
+from rlvid.video.views import parse_view
 
 MISMATCH = "sampling/sampling_logp_difference"  # TRL's name
+VIEW_DIFFERENCE = "sampling/view_logp_difference"  # the same of completions that were sampled under other pixels
 
 
 def step_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
@@ -50,6 +52,22 @@ def step_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
         for other, values in (("accuracy", correct_flat), ("length", lengths)):
             if (r := correlation(column, values)) is not None:
                 metrics[f"rewards/{name}/corr_{other}"] = r
+    return metrics | view_metrics(records)
+
+
+def view_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
+    """Count the completions that were sampled under an altered view, and compare their rewards with the others'.
+
+    Empty if there are none. `views/strength` is the mean over those whose view has a strength.
+    """
+    rows = [row for r in records for row in zip(r.views, r.totals, strict=bool(r.views))]
+    altered = [total for view, total in rows if view]
+    clean = [total for view, total in rows if not view]
+    strengths = [strength for view, _ in rows if view and (strength := parse_view(view)[1]) is not None]
+    metrics = {"views/completions": float(len(altered))} if altered else {}
+    for name, values in (("reward", altered), ("reward_clean", clean), ("strength", strengths)):
+        if values:
+            metrics[f"views/{name}"] = fmean(values)
     return metrics
 
 
@@ -128,12 +146,20 @@ class MetricAccumulator:
         """Add |trainer - sampler log-prob| before the first update, under TRL's name.
 
         Sampler and trainer use other kernels, precisions and paddings, so it is not 0; if it is large, one has a bug.
+        Completions that were sampled under other pixels than the loss reads are counted apart: there it is no bug.
         """
         assert batch.sampled_logps is not None
         trainer_logps = logps.detach() if batch.old_logps is None else batch.old_logps
         difference = (trainer_logps - batch.sampled_logps).abs() * batch.mask
-        self.add_tokens(batch.mask, {f"{MISMATCH}/mean": difference})
-        self.maxima[f"{MISMATCH}/max"] = max(self.maxima.get(f"{MISMATCH}/max", 0.0), difference.max().item())
+        if batch.off_view is None:
+            self._add_difference(MISMATCH, difference, batch.mask)
+        else:
+            self._add_difference(MISMATCH, difference, batch.mask * (1 - batch.off_view))
+            self._add_difference(VIEW_DIFFERENCE, difference, batch.mask * batch.off_view)
+
+    def _add_difference(self, name: str, difference: Tensor, mask: Tensor) -> None:
+        self.add_tokens(mask, {f"{name}/mean": difference})
+        self.maxima[f"{name}/max"] = max(self.maxima.get(f"{name}/max", 0.0), (difference * mask).max().item())
 
     def add(self, other: MetricAccumulator) -> None:
         """Add everything that another accumulator holds."""

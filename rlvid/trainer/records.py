@@ -27,6 +27,7 @@ class GroupRecord:
     columns: Mapping[str, list[float | None]]  # reward -> one number per completion
     totals: tuple[float, ...]
     evidence: Mapping[str, Any]  # what the rewards read beyond the texts, as JSON
+    views: tuple[str, ...] = ()  # the view of the clip that each was sampled under; () if all saw the clip itself
 
     @classmethod
     def of(cls, index: int, group: Group, totals: Sequence[float]) -> GroupRecord:
@@ -45,7 +46,13 @@ class GroupRecord:
             columns=group.columns,
             totals=tuple(totals),
             evidence=evidence_to_json(group.evidence),
+            views=tuple(c.view for c in group) if any(c.view for c in group) else (),
         )
+
+    def to_row(self) -> dict[str, Any]:
+        """Return the line of `samples/`: all fields; `views` only if some completion was sampled under one."""
+        row = asdict(self)
+        return row if self.views else {name: value for name, value in row.items() if name != "views"}
 
 
 def evidence_to_json(evidence: Mapping[str, Any]) -> dict[str, Any]:

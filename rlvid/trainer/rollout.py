@@ -108,6 +108,7 @@ class Rollout:
         memory: dict,
         noisy_reward: str = "",
         max_steps: int = 1,
+        loss_pixels: str = "clean",
     ) -> Step:
         """What an algorithm gets to see: rewards, labels and (B, T) token tensors of all processes. A collective.
 
@@ -118,6 +119,7 @@ class Rollout:
             memory: what the algorithm keeps from step to step; it may change it.
             noisy_reward: the reward that verdict noise changed, "" without.
             max_steps: the number of the run's last step.
+            loss_pixels: of the algorithm: "clean" if the loss reads the clip itself, whatever a completion saw.
 
         Rewards that record their scores before a gate as evidence `agreement/NAME` pass these on, except for
         `noisy_reward`: the noise in its verdicts comes after them, and no algorithm may look behind it.
@@ -129,6 +131,7 @@ class Rollout:
         lengths = torch.tensor([record.lengths for record in records]).flatten()  # (B,)
         mask = (torch.arange(int(lengths.max())) < lengths[:, None]).float()  # (B, T)
         zeros = torch.zeros_like(mask)
+        views = [record.views or ("",) * group_size for record in records] if any(r.views for r in records) else []
         return Step(
             columns={name: _column(records, name, number) for name in reward_weights},
             agreements={
@@ -141,6 +144,7 @@ class Rollout:
                 mask,
                 zeros,
                 zeros,
+                off_view=_off_view(mask, views) if views and loss_pixels == "clean" else None,
                 view_logps=_named(gathered, "view_logps"),
                 tag_masks=_named(gathered, "tag_mask"),
                 **{name: tensor for name, tensor in gathered.items() if ":" not in name},
@@ -149,6 +153,7 @@ class Rollout:
             labels=[record.gold for record in records],
             answers=[record.answers for record in records],
             finished=torch.tensor([record.finished for record in records]),
+            views=views,
             number=number,
             max_steps=max_steps,
             domains=[record.domain for record in records],
@@ -201,6 +206,11 @@ class Rollout:
         if not outputs:
             return ForwardOutput(*[torch.zeros(0, self.batch.mask.shape[1])] * 3)
         return ForwardOutput(*(pad_rows(rows) for rows in zip(*outputs, strict=True)))
+
+
+def _off_view(mask: Tensor, views: Sequence[Sequence[str]]) -> Tensor:
+    """(B, T) mask and (P, G) views -> (B, T) 1.0 on the tokens of completions that were sampled under a view."""
+    return mask * torch.tensor([[view != ""] for row in views for view in row]).float()
 
 
 def _column(records: Sequence[GroupRecord], name: str, step: int) -> Tensor:

@@ -201,7 +201,7 @@ class RunFolder:
             timing |= {"step": step, "step_time": sum(seconds.values()), **judge_costs}
             append_jsonl(self.path / "timing.jsonl", timing)
             if records:
-                write_jsonl(self.path / "samples" / f"step-{step:06d}.jsonl", map(asdict, records))
+                write_jsonl(self.path / "samples" / f"step-{step:06d}.jsonl", (record.to_row() for record in records))
             for alarm in alarms:
                 append_jsonl(self.path / "alarms.jsonl", {"step": step, **asdict(alarm)})
         if self.config.report_to:
@@ -214,7 +214,7 @@ class RunFolder:
         if bad:
             path = self.path / "samples" / f"step-{step:06d}-not-finite.jsonl"
             if self.is_main:
-                write_jsonl(path, map(asdict, records))
+                write_jsonl(path, (record.to_row() for record in records))
             raise UserError(
                 f"step {step}: {' and '.join(bad)} not finite; the step's samples are in {path}. Lower "
                 "train.learning_rate or train.max_grad_norm, or check the rewards for one that explodes; --resume "

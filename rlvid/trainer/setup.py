@@ -47,6 +47,7 @@ from rlvid.trainer.reference import build_reference
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
 from rlvid.trainer.token_inputs import TokenInputs, check_needs
+from rlvid.trainer.view_rollouts import ViewSampler, check_sampling_views
 from rlvid.types import Prompt
 from rlvid.utils.files import write_jsonl, write_text
 from rlvid.video.views import check_views
@@ -67,7 +68,7 @@ class TrainerSetup:
         untested: whether the parity gate has not yet compared after an optimizer step.
         prompts, levels: the training prompts, and the held-out ones by level.
         prefetch: prompts -> model inputs of this process's share, prepared one step ahead.
-        sample: prompts and model inputs -> groups of completions.
+        sample: prompts, model inputs and views -> groups of completions, and their inputs.
         evidence: puts what rewards read beyond the text into `group.evidence`.
         token_inputs: what the algorithm reads about each token.
         policy, reference: the model that is trained; the frozen model that a KL or evidence needs, or None.
@@ -90,6 +91,7 @@ class TrainerSetup:
         self.mix = RewardMix.build(config.rewards, config.train.reward_timeout)
         self.eval_mix = self.mix.with_measures(config.eval.rewards)
         check_needs(config.algorithm.name, self.algorithm.needs)
+        check_sampling_views(self.algorithm, config.train)
         check_evidence_names(self.eval_mix)
         check_evidence_of_model(self.eval_mix, config.model)
         check_views(config.eval.views)
@@ -228,7 +230,8 @@ class TrainerSetup:
     def _prepare_steps(self) -> None:
         """Samplers, evidence, evaluation; the plan of the steps that are left, whose clips are decoded ahead."""
         config, train = self.config, self.config.train
-        self.sample = SAMPLERS[self.algorithm.completion_source](self.policy, train, self.timer)
+        sample = SAMPLERS[self.algorithm.completion_source](self.policy, train, self.timer)
+        self.sample = ViewSampler(sample, self.policy, train, self.timer, self.noise.corrupt_clip)
         self.evidence = EvidenceProvider(
             mix=self.mix,
             policy=self.policy,

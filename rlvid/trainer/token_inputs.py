@@ -101,8 +101,9 @@ class TokenInputs:
         return tensors
 
     def _from_evidence(self, rollout: Rollout, need: str, score: Callable[[Rollout], Tensor]) -> Tensor:
-        """(b, t) rows that a reward needed, too, or else what `score` computes."""
-        if rollout.groups and need in rollout.groups[0].evidence:
+        """(b, t) rows that a reward needed, too, or else what `score` computes. Evidence is under the clip itself."""
+        evidence_applies = need != "ref_logps" or not any(inputs.views for inputs in rollout.inputs)
+        if rollout.groups and need in rollout.groups[0].evidence and evidence_applies:
             return pad_rows([torch.tensor([row]) for group in rollout.groups for row in group.evidence[need]])
         return score(rollout)
 
@@ -140,14 +141,14 @@ class TokenInputs:
 
 
 def view_inputs(
-    policy: Policy, prompts: Sequence[Prompt], view: str, alter_clip: AlterClip
+    policy: Policy, prompts: Sequence[Prompt], view: str, alter_clip: AlterClip, seed: int | str = 0
 ) -> tuple[list[ModelInputs], list[bool]]:
     """Return each prompt's model inputs under a view, and whether the view changes its pixels.
 
-    The view is that of `apply_view` with the prompt's id: the same in every step.
+    The view is that of `apply_view` with the prompt's id and `seed`: by default the same in every step.
     """
     clips = [alter_clip(prompt, policy.frames(prompt)) for prompt in prompts]
-    views = [apply_view(view, clip, prompt.id) for clip, prompt in zip(clips, prompts, strict=True)]
+    views = [apply_view(view, clip, prompt.id, seed) for clip, prompt in zip(clips, prompts, strict=True)]
     inputs = [policy.encode(prompt, clip) for prompt, clip in zip(prompts, views, strict=True)]
     return inputs, [not same_pixels(clip, seen) for clip, seen in zip(clips, views, strict=True)]
 

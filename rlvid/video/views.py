@@ -59,7 +59,7 @@ def parse_view(view: str) -> tuple[str, float | None]:
     return name, strength
 
 
-def apply_view(view: str, clip: Clip, sample_id: str, seed: int = 0) -> Clip:
+def apply_view(view: str, clip: Clip, sample_id: str, seed: int | str = 0) -> Clip:
     """Return one of `VIEWS` of a clip; the clip itself does not change.
 
     The random numbers come from a hash of seed, name and sample id, so the result is the same in every step, process

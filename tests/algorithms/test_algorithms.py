@@ -23,11 +23,14 @@ EXCEPTIONS = {  # (contract, algorithm that does not keep it): why
     ("flat", "reinforce"): "the baseline is the mean of the step, not of the group",
     ("flat", "forward"): "its weights take the place of a baseline",
     ("flat", "ppo"): "the critic takes the place of a baseline",
+    ("flat", "noisy_grpo"): "as published, noise levels decide where rewards do not; an option mends it",
     ("shift", "max_rl"): "it divides by the group's mean",
     ("flat loss", "sft"): "every demonstration is imitated",
     ("flat loss", "reinforce"): "the baseline is the mean of the step, not of the group",
     ("flat loss", "forward"): "its weights take the place of a baseline",
     ("flat loss", "ppo"): "the critic takes the place of a baseline",
+    ("flat loss", "noisy_grpo"): "as published, noise levels decide where rewards do not; an option mends it",
+    ("flat loss", "noisy_rollout"): "its entropy bonus acts everywhere",
     ("flat loss", "papo"): "it pays for tokens that depend on the pixels, whatever the reward",
     ("flat loss", "two_stage_entropy"): "it changes the entropy everywhere",
 }
@@ -54,10 +57,12 @@ def credit_of(name, order=None, shift=0.0, flat=False):
     rows = (order + 6 * torch.arange(4)[:, None]).flatten()
     tensors["old_values"] += shift
     seen = toy.token_tensors(algorithm.needs, lambda: -torch.rand(24, 5, generator=generator))
+    views = toy.views_of(algorithm, (4, 6))
     step = toy.make_step(
         right.double().gather(1, order), mask[rows], algorithm.needs, labels=labels,
         reward_weights={"accuracy": 1.0, "judge": 0.5},
         answers=[[row[i] for i in indices] for row, indices in zip(letters, order.tolist(), strict=True)],
+        views=[[row[i] for i in indices] for row, indices in zip(views, order.tolist(), strict=bool(views))],
         memory={
             "verdict_counts": {"A": {"10,8": 20, "10,1": 20}, "B": {"10,9": 20, "10,2": 20}}, "refined": {"q0": "B"}
         },
@@ -91,9 +96,9 @@ def test_a_flat_group_has_no_gradient_but_that_of_the_kl(name):
     """The credit of a flat group may be 0 and its loss not. With pairs, `beta` is no KL, and is left as it is."""
     algorithm = build("algorithms", name)
     algorithm = replace(algorithm, beta=0.0) if isinstance(algorithm, GRPO) else algorithm
-    logps, mask = (-torch.rand(4, 3)).requires_grad_(), torch.ones(4, 3)
-    batch = toy.make_batch(algorithm, torch.tensor([[0.0, 0.0], [1.0, 1.0]], dtype=torch.float64), mask)
-    batch = batch.with_outputs(3, entropy=-logps.exp() * logps, values=torch.rand(4, 3))
+    logps, mask = (-torch.rand(8, 3)).requires_grad_(), torch.ones(8, 3)
+    batch = toy.make_batch(algorithm, torch.tensor([[0.0] * 4, [1.0] * 4], dtype=torch.float64), mask)
+    batch = batch.with_outputs(3, entropy=-logps.exp() * logps, values=torch.rand(8, 3))
     losses, _ = algorithm.loss(logps, batch)
     gradient = torch.autograd.grad((losses * batch.weights).sum(), logps, allow_unused=True)[0]
     assert (gradient is None or not gradient.any()) == (("flat loss", name) not in EXCEPTIONS)

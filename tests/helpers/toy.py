@@ -6,7 +6,7 @@ quiz questions, G completions, T tokens and W words; Q takes the place of P.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import torch
@@ -92,9 +92,16 @@ def make_step(rewards: Tensor, mask: Tensor, needs: Collection[str] = (), **fiel
     return Step({"accuracy": rewards}, batch=Batch(mask, zeros, zeros, **tensors), **defaults | fields)
 
 
+def views_of(algorithm: Algorithm, shape: Sequence[int], number: int = 1, max_steps: int = 1) -> list[list[str]]:
+    """Return (P, G) the views of the clip that a step's completions are sampled under; [] if all see the clip."""
+    counts = algorithm.sampling_views(number, max_steps, shape[1])
+    row = [view for view, count in counts.items() for _ in range(count)]
+    return [row] * shape[0] if any(row) else []
+
+
 def make_batch(algorithm: Algorithm, rewards: Tensor, mask: Tensor, **fields) -> Batch:
     """Return the batch of such a step with advantages and token weights."""
-    step = make_step(rewards, mask, algorithm.needs, **fields)
+    step = make_step(rewards, mask, algorithm.needs, **{"views": views_of(algorithm, rewards.shape), **fields})
     algorithm.observe(step)
     return credit_and_weigh(algorithm, step)
 
@@ -126,7 +133,7 @@ def train_toy(
                 policy.rewards(tokens), torch.ones_like(old_logps), algorithm.needs, sampled_logps=old_logps,
                 number=number, max_steps=steps, memory=memory, ref_logps=reference(tokens),
                 old_values=policy.values(group_size), **toy_inputs(policy, reference, tokens, algorithm.needs),
-                labels=[LETTERS[word] for word in policy.right],
+                views=views_of(algorithm, tokens.shape, number, steps), labels=[LETTERS[word] for word in policy.right],
                 answers=[[LETTERS[word] for word in row] for row in tokens[..., 0]],
             )  # fmt: skip
         algorithm.observe(step)

@@ -23,6 +23,7 @@ def test_every_metric_of_a_run_is_documented_and_every_document_is_of_a_metric(t
             ["algorithm.beta=0.04", 'eval.views=["shuffled"]', "noise.kind=symmetric", "noise.rate=0.5"],
             ["algorithm=ppo", "rewards.length=0.1"],
             ["algorithm=dpo"],
+            ["algorithm=noisy_grpo", "algorithm.importance_sampling_mode=token_truncate"],
         )
     ):
         run = train(tmp_path / str(number), *SMALL, *TINY, "train.prompts_per_step=8", *overrides)
