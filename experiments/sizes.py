@@ -7,10 +7,14 @@ correlation of the effects in the two sizes.
 
 Named before the first run: the primary endpoint is the rule's share on all levels, the first 150 questions of each;
 two seeds; the number to look at is the rank correlation of the six effects with its interval. The oracle is the
-positive control in both sizes, the random reward the negative one. All arms have the same 40 steps of 8 prompts. The
-larger model has half of the learning rate, as in pretraining; neither was tuned for a size or an arm.
+positive control in both sizes, the random reward the negative one. All arms have the same prompts, 60
+steps with 12 of them. The larger model has half of the learning rate, as in pretraining; neither was tuned for a size
+or an arm.
 
-It takes the larger model, from about an hour of pretraining on two cores:
+The run of 2026-11-29 had 40 steps of 8 prompts, after which not even the oracle acted on the larger model; the dose was
+raised after it, to that of `consistency.py`, and nothing else.
+
+It takes an hour and a half on two cores, and the larger model, from about an hour of pretraining:
 
 python -m rlvid.nano.model runs/loose_20m --size 20m --condition loose --steps 400
 rlvid grid experiments/sizes.py --jobs 2
@@ -55,8 +59,8 @@ GRID = Grid(
     effect_at_stake=0.15,
     settings={
         "eval.rewards.consistency_rule.gated": False,
-        "train.max_steps": 40,
-        "train.prompts_per_step": 8,
+        "train.max_steps": 60,
+        "train.prompts_per_step": 12,
         "eval.limit": 150,
         "eval.transfer": [],
     },
