@@ -38,7 +38,7 @@ def parse_arguments(name: str, question: str, preset: str, argv: Sequence[str] |
         nargs="+",
         default=[],
         metavar="key=value",
-        help="parameters of submitit, such as partition=gpu time=240 (minutes)",
+        help="parameters of submitit, such as partition=gpu time=240 (minutes) nodes=2 (for each cell)",
     )
     add("--accelerate", type=Path, metavar="YAML", help="run each cell with `accelerate launch` and this config")
     add("--dry-run", action="store_true", help="only list the cells")

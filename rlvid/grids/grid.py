@@ -20,9 +20,7 @@ from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_r
 from rlvid.grids.checks import check_grid, check_models
 from rlvid.grids.differences import find_differences, print_parts, report_differences, to_json
 from rlvid.grids.job import Command
-from rlvid.grids.launch import launch
-from rlvid.grids.launchers import Launcher, LocalLauncher
-from rlvid.grids.slurm import SlurmLauncher, parse_slurm_settings
+from rlvid.grids.launch import choose_launcher, launch
 from rlvid.grids.tuned import Tuned, read_tuned
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.study import STATE_FILE
@@ -33,7 +31,6 @@ __all__ = ["Grid", "Level", "Settings"]
 # A level is its settings, or a function of all axes' levels and the preset that returns them.
 Level = Settings | Callable[[Mapping[str, str]], Settings | None]
 TRAIN: Command = ("-m", "rlvid", "train")
-ACCELERATE_LAUNCH: Command = ("-m", "accelerate.commands.launch")
 
 
 @dataclass(frozen=True)
@@ -228,13 +225,7 @@ class Grid:
                     f"{out} holds an adaptive grid: continue it with --until decided, or give another --out"
                 )
             self.write_grid_file(out, cells, tuning)
-        if args.accelerate:
-            command = (*ACCELERATE_LAUNCH, "--config_file", str(args.accelerate), *command)
-        launcher: Launcher
-        if args.launcher == "slurm":
-            launcher = SlurmLauncher(args.jobs, out, parse_slurm_settings(args.slurm))
-        else:
-            launcher = LocalLauncher(args.jobs, all_gpus_per_cell=args.accelerate is not None)
+        launcher, command = choose_launcher(args, out, command)
         print_parts(notes, stderr=True)
         if args.until is None:
             return launch(selected, out, launcher, command)

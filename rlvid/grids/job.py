@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
 from rlvid.grids.cell import Cell
-from rlvid.grids.launchers import NO_EXIT_CODE, CellProcess, Launcher
-from rlvid.study.runs import Row, Run, format_metrics, last_line
+from rlvid.grids.launchers import NO_EXIT_CODE, OUTPUT_LOG, CellProcess, Launcher
+from rlvid.study.runs import Row, Run, describe_signal, failure_line, format_metrics
 from rlvid.utils.files import read_last_jsonl
 
 Command = Sequence[str]  # the arguments of Python that train one cell; the cell's own arguments follow
@@ -43,6 +42,11 @@ class Job:
     def run(self) -> Run:
         """The run, read anew from its folder."""
         return Run(self.cell.arm, self.cell.seed, self.folder, self.cell.id)
+
+    @property
+    def log(self) -> Path:
+        """The output of the last attempt; of several machines, that of the first that failed."""
+        return self.folder / (self.process.log_name if self.process else OUTPUT_LOG)
 
     @property
     def last_metrics(self) -> Row:
@@ -116,10 +120,12 @@ class Job:
             self.lock.close()
 
     def _failure_reason(self, exit_code: int) -> str:
-        """Return why a process failed: its signal, or the last line of its output."""
+        """Return why a process failed: its signal, or a line of its output; of several nodes, which one failed."""
+        node = "" if self.log.name == OUTPUT_LOG else f"{self.log.stem.removeprefix('output-')}: "
         if exit_code == NO_EXIT_CODE:
-            return "it left Slurm's queue without an exit code: cancelled, out of memory, or a lost node?"
-        if exit_code < 0:
-            hint = " (out of memory?)" if exit_code == -signal.SIGKILL else ""
-            return f"killed by {signal.Signals(-exit_code).name}{hint}"
-        return last_line(self.folder / "output.log") or f"exit code {exit_code}, without any output"
+            line = "it left Slurm's queue without an exit code: cancelled, out of memory, or a lost node?"
+        elif exit_code < 0:
+            line = describe_signal(-exit_code)
+        else:
+            line = failure_line(self.log) or f"exit code {exit_code}, without any output"
+        return node + line

@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from rlvid.errors import UserError
+from rlvid.grids.accelerate import launch_command
 from rlvid.grids.cell import Cell
 from rlvid.grids.job import Command, Job
-from rlvid.grids.launchers import Launcher
+from rlvid.grids.launchers import Launcher, LocalLauncher
 from rlvid.grids.progress import ProgressDisplay
+from rlvid.grids.slurm import SlurmLauncher, parse_slurm_settings
 
 POLL_SECONDS = 0.2  # between two looks at the processes
+
+
+def choose_launcher(args: Namespace, out: Path, command: Command) -> tuple[Launcher, Command]:
+    """Return the launcher that the command line names, and the arguments of Python that train one cell with it.
+
+    Args:
+        args: the command line, see `parse_arguments`.
+        out: the folder of the grid.
+        command: the arguments of Python that train one cell in one process.
+
+    Raises:
+        UserError: Slurm cannot be used, or a setting is wrong.
+    """
+    if args.launcher == "local":
+        launcher: Launcher = LocalLauncher(args.jobs, all_gpus_per_cell=args.accelerate is not None)
+        nodes = 1
+    else:
+        launcher = SlurmLauncher(args.jobs, out, parse_slurm_settings(args.slurm))
+        nodes = launcher.nodes
+    if args.accelerate:
+        command = launch_command(args.accelerate, command, nodes)
+    elif nodes > 1:
+        raise UserError(
+            f"--slurm: nodes={nodes} requires --accelerate YAML, which says how many processes run on each node"
+        )
+    return launcher, command
 
 
 def launch(cells: Sequence[Cell], out: Path, launcher: Launcher, command: Command) -> int:

@@ -13,6 +13,7 @@ from typing import IO, Protocol
 
 from rlvid.errors import UserError
 
+OUTPUT_LOG = "output.log"  # in a run folder
 NO_EXIT_CODE = -1000  # stands for the exit code of a job that left the queue without one
 # After SIGTERM, `accelerate launch` gives its processes this many seconds to save a step. Its default is 30.
 SHUTDOWN_TIMEOUT = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "600"}
@@ -21,6 +22,10 @@ PR_SET_PDEATHSIG = 1  # of prctl, from linux/prctl.h
 
 class CellProcess(Protocol):
     """The process of a cell, here or elsewhere."""
+
+    @property
+    def log_name(self) -> str:
+        """The file in the run folder with the output; of several machines, that of the first that failed, if any."""
 
     def poll(self) -> int | None:
         """Return the exit code, negative after a signal, or None while the process runs."""
@@ -68,7 +73,7 @@ class LocalLauncher:
         cores_per_cell = max(1, (os.cpu_count() or 1) // self.width)
         defaults = {"OMP_NUM_THREADS": str(cores_per_cell)} | SHUTDOWN_TIMEOUT
         device = {"CUDA_VISIBLE_DEVICES": self.gpus[slot % len(self.gpus)]} if self.gpus else {}
-        with (folder / "output.log").open("ab") as log:
+        with (folder / OUTPUT_LOG).open("ab") as log:
             return LocalProcess(
                 command,
                 env=defaults | os.environ | device,
@@ -83,6 +88,8 @@ class LocalLauncher:
 
 class LocalProcess(subprocess.Popen[bytes]):
     """A cell as a process of this machine."""
+
+    log_name = OUTPUT_LOG
 
     def stop(self) -> None:
         """Kill the process and its children. The run resumes from its last checkpoint."""

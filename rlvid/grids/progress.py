@@ -59,7 +59,7 @@ class ProgressDisplay:
         """Print which cells failed, and why; returns the exit code, 1 if any did."""
         failed = [job for job in self.jobs if job.state == "failed"]
         for job in failed:
-            self.console.print(f"failed: {job.name}: {job.note}  (output: {job.folder / 'output.log'})")
+            self.console.print(f"failed: {job.name}: {job.note}  (output: {job.log})")
         done = len(self.jobs) - len(failed)
         self.console.print(f"{done} of {len(self.jobs)} runs done. Next: rlvid report {self.out}")
         return 1 if failed else 0

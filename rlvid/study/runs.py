@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from rlvid.utils.files import read_json, read_jsonl
 Row = Mapping[str, Any]  # one line of a JSON-lines file, or one JSON object
 NOT_STARTED = "not started"
 MAX_METRIC_ROWS = 2000  # of a longer run, about this many rows of metrics.jsonl are read
+LAUNCHER_LOG = "torch/distributed/elastic/"  # in each line of torch's launcher, which `accelerate launch` runs
+LAUNCHER_REPORT = re.compile(rf"{LAUNCHER_LOG}\S+ failed \(exitcode: (-?\d+)\)")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Run:
     def progress(self) -> str:
         """How far the run came, in words, such as "running at step 20 of 60 (2026-01-02 03:04 UTC)"."""
         if not self.status:
-            return last_line(self.folder / "output.log") or NOT_STARTED
+            return failure_line(self.folder / "output.log") or NOT_STARTED
         status = self.status
         message = f": {status['message'].splitlines()[0]}" if status.get("message") else ""
         updated = status["updated"][:16].replace("T", " ")
@@ -81,10 +84,33 @@ def _natural_key(name: str) -> list[str]:
     return [part.zfill(9) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def last_line(path: Path) -> str:
-    """Return the last line of a log that is not blank, or "" if there is none."""
-    lines = path.read_text(errors="replace").splitlines() if path.is_file() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+def failure_line(log: Path) -> str:
+    """Return the line of a log that says why its process failed, or "" if the log is empty.
+
+    That is the last line, unless `accelerate launch` ended the log with its report of some thirty lines: then it is the
+    last line that a process wrote before, or the signal that killed it.
+    """
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines or set(lines[-1]) != {"="}:  # with such a line the report ends
+        return lines[-1] if lines else ""
+    for number, line in reversed(list(enumerate(lines))):
+        if report := LAUNCHER_REPORT.search(line):
+            exit_code = int(report[1])
+            if exit_code < 0:
+                return f"a process was {describe_signal(-exit_code)}"
+            return next((each for each in reversed(lines[:number]) if LAUNCHER_LOG not in each), line)
+    return lines[-1]
+
+
+def describe_signal(number: int) -> str:
+    """Return how a signal ended a process, in words.
+
+    >>> describe_signal(15)
+    'killed by SIGTERM'
+    """
+    hint = " (out of memory?)" if number == signal.SIGKILL else ""
+    return f"killed by {signal.Signals(number).name}{hint}"
 
 
 def format_metrics(row: Row) -> str:

@@ -1,9 +1,6 @@
-"""A grid on a real Slurm with one node; without Slurm, only its task in submitit's local executor is tested."""
+"""A grid on one node of a real Slurm; without Slurm, only its task in submitit's local executor is tested."""
 
 import json
-import os
-import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -17,100 +14,9 @@ from rlvid.grids.slurm import SlurmLauncher, SlurmTask
 from rlvid.study.study import STATE_FILE
 from rlvid.utils.files import read_jsonl
 from tests.helpers.grids import FAILING, start_adaptive_grid_in, wait_until
+from tests.helpers.slurm import job_states, needs_slurm, queued_jobs, start_requeued
 
-SLURM_CONF = """
-ClusterName=one
-SlurmctldHost=localhost
-SlurmUser={user}
-SlurmdUser={user}
-AuthType=auth/munge
-AuthInfo=socket={home}/munge.socket
-CredType=cred/munge
-StateSaveLocation={home}/state
-SlurmdSpoolDir={home}/spool
-SlurmctldPidFile={home}/slurmctld.pid
-SlurmdPidFile={home}/slurmd.pid
-SlurmctldLogFile={home}/slurmctld.log
-SlurmdLogFile={home}/slurmd.log
-SlurmctldPort={ports[0]}
-SlurmdPort={ports[1]}
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-JobAcctGatherType=jobacct_gather/none
-MpiDefault=none
-ReturnToService=2
-SchedulerParameters=sched_interval=1
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-NodeName=localhost CPUs=2 State=UNKNOWN
-PartitionName=low Nodes=localhost Default=YES PriorityTier=1
-PartitionName=high Nodes=localhost PriorityTier=2
-"""
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun")
-missing = [name for name in PROGRAMS if not shutil.which(name, path=f"{os.defpath}:/usr/sbin")]
-needs_slurm = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
 ON_SLURM = ("--launcher", "slurm", "--slurm", "partition=low", "cpus_per_task=1")
-
-
-def free_ports(count):
-    """Numbers of free ports."""
-    sockets = [socket.create_server(("", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
-@pytest.fixture(scope="module")
-def slurm_daemons(tmp_path_factory):
-    """Slurm with one node and two partitions; jobs of the partition "high" preempt those of "low"."""
-    home = tmp_path_factory.mktemp("slurm")
-    home.chmod(0o700)
-    for name in ("state", "spool"):
-        (home / name).mkdir()
-    user = os.environ.get("USER", "root")
-    (home / "slurm.conf").write_text(SLURM_CONF.format(home=home, ports=free_ports(2), user=user))
-    (home / "munge.key").write_bytes(os.urandom(1024))
-    (home / "munge.key").chmod(0o400)
-    variables = {"SLURM_CONF": str(home / "slurm.conf"), "PATH": f"{os.environ['PATH']}:/usr/sbin"}
-    munge_files = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
-    munge_options = [f"--{option}={home}/munge.{ending}" for option, ending in munge_files.items()]
-    commands = [
-        ["munged", "--foreground", "--force", *munge_options],
-        ["slurmctld", "-D"],
-        ["slurmd", "-D", "-N", "localhost"],
-    ]
-    with (home / "daemons.log").open("w") as log:
-        daemons = [subprocess.Popen(each, env=os.environ | variables, stdout=log, stderr=log) for each in commands]
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        wait_until(lambda: "idle" in subprocess.run(["sinfo"], capture_output=True, text=True).stdout)
-        yield home
-    for daemon in reversed(daemons):
-        daemon.terminate()
-        daemon.wait(20)
-
-
-@pytest.fixture
-def slurm(slurm_daemons):
-    """Slurm with an empty queue; what a failed test leaves in it is cancelled, so that the next test can pass."""
-    yield
-    if jobs := queued_jobs():
-        subprocess.run(["scancel", *jobs], check=False)
-        wait_until(lambda: not queued_jobs(), 60)
-
-
-def queued_jobs():
-    """The ids of the jobs that wait or run."""
-    return subprocess.check_output(["squeue", "--noheader", "--format=%A"], text=True).split()
-
-
-def job_states(jobs):
-    """The states of some jobs."""
-    return subprocess.check_output(["squeue", "--noheader", "--format=%T", "-j", ",".join(jobs)], text=True).split()
 
 
 @needs_slurm
@@ -146,9 +52,8 @@ def test_a_job_that_must_end_is_requeued_and_resumes(start_grid, grid_folder, tm
         subprocess.check_call(["scancel", "--signal=USR2", *jobs])  # as Slurm does 90 s before the time is up
     wait_until(lambda: set(job_states(jobs)) == {"PENDING"}, 60)
     (tmp_path / "hold").unlink()
-    while grid.poll() is None:  # Slurm lets a requeued job wait for two minutes; this starts it at once
-        for job in set(jobs) & set(queued_jobs()):
-            subprocess.run(["scontrol", "update", f"jobid={job}", "starttime=now"], capture_output=True)
+    while grid.poll() is None:
+        start_requeued(jobs)
         time.sleep(0.5)
     assert grid.returncode == 0, grid.stderr.read()
     starts_by_folder = Counter(row["folder"] for row in read_jsonl(grid_folder / "starts.jsonl"))
@@ -189,7 +94,9 @@ def test_each_look_of_an_adaptive_grid_submits_only_the_runs_that_it_adds(tmp_pa
     [
         (["partitoin=low"], "no parameter 'partitoin'. Did you mean 'partition'?"),
         (["comment=mine"], "comment cannot be set"),
-        (["nodes=2"], "nodes cannot be set: a cell is one task on one node"),
+        (["nodes=2"], "nodes=2 requires --accelerate YAML"),
+        (["nodes=1-2"], "nodes must be a whole number of 1 or more, not 1-2"),
+        (["ntasks_per_node=2"], "ntasks_per_node cannot be set: a cell is one task on each node"),
         (["partition=nowhere"], "Invalid partition name"),
     ],
 )
@@ -216,7 +123,7 @@ def test_a_task_saves_its_step_and_is_requeued(tmp_path, monkeypatch):
         "time.sleep(60 if first else 0)\n"
     )
     executor = submitit.LocalExecutor(tmp_path / "submitit")
-    executor.update_parameters(timeout_min=0.2, signal_delay_s=10)  # the signal comes after 2 of 12 seconds
+    executor.update_parameters(timeout_min=0.25, signal_delay_s=8)  # the signal comes after 7 of 15 seconds
     monkeypatch.chdir(tmp_path)
     job = executor.submit(SlurmTask((sys.executable, str(script)), str(tmp_path)))
     assert job.result() == 0
