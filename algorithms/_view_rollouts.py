@@ -3,6 +3,7 @@
 Shapes: P prompts, G completions of each, B = P * G rows, T tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -81,6 +82,20 @@ class ViewRollouts(GRPO):
         chosen = weights[batch.off_view > 0]
         values = {"min": chosen.min(), "mean": chosen.mean(), "max": chosen.max()}
         return {f"sampling/importance_sampling_ratio/{name}": value.item() for name, value in values.items()}
+
+
+def deal(views: Sequence[str], num_generations: int) -> dict[str, int]:
+    """Return as many completions for each view; where that is not possible, the first views get one more.
+
+    Raises ValueError if there are fewer completions than views.
+
+    >>> deal(["", "noise:500"], 5)
+    {'': 3, 'noise:500': 2}
+    """
+    share, rest = divmod(num_generations, len(views))
+    if not share:
+        raise ValueError(f"train.num_generations = {num_generations} is too small for {len(views)} views")
+    return {view: share + (i < rest) for i, view in enumerate(views)}
 
 
 def view_at(view: str, extent: float) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from algorithms._view_rollouts import ViewRollouts, view_at
+from algorithms._view_rollouts import ViewRollouts, deal, view_at
 from rlvid.algorithm import with_advantages
 from rlvid.types import Batch, Step
 
@@ -52,12 +52,7 @@ class NoisyGRPO(ViewRollouts):
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return the count of completions at each extent. Raises ValueError if there are fewer than extents."""
-        size = len(self.extents)
-        if num_generations < size:
-            raise ValueError(f"train.num_generations = {num_generations} is too small for {size} extents")
-        return {
-            view: num_generations // size + (i < num_generations % size) for i, view in enumerate(self.extent_of_view)
-        }
+        return deal([*self.extent_of_view], num_generations)
 
     @property
     def extent_of_view(self) -> dict[str, float]:

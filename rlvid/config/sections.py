@@ -18,7 +18,7 @@ from rlvid.config.setting import setting
 from rlvid.registry import check_name, complete_fields
 
 # The altered views of a clip, made by rlvid/video/views.py.
-VIEW_NAMES = ("shuffled", "reversed", "blank", "image_only", "text_only", "patches", "noise")
+VIEW_NAMES = ("shuffled", "reversed", "blank", "image_only", "text_only", "patches", "noise", "crop")
 # Lines of keys that were added after the first runs. With these defaults a config keeps the id that it had before.
 LATER_DEFAULTS = ('protocol = "rlvid"\n', "max_completion_length = 0\n", "confidence_gate = 0.0\n")
 

@@ -18,6 +18,7 @@ from rlvid.trainer.records import GroupRecord
 from rlvid.types import Batch, Step
 from rlvid.video.views import parse_view
 
+FLAT = 1e-9  # a variance below this is rounding
 MISMATCH = "sampling/sampling_logp_difference"  # TRL's name
 VIEW_DIFFERENCE = "sampling/view_logp_difference"  # the same of completions that were sampled under other pixels
 
@@ -58,7 +59,8 @@ def step_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
 def view_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
     """Count the completions that were sampled under an altered view, and compare their rewards with the others'.
 
-    Empty if there are none. `views/strength` is the mean over those whose view has a strength.
+    Empty if there are none. `views/strength` is the mean over those whose view has a strength, and
+    `views/variance_between` the share of the variance of rewards within groups that lies between views.
     """
     rows = [row for r in records for row in zip(r.views, r.totals, strict=bool(r.views))]
     altered = [total for view, total in rows if view]
@@ -68,7 +70,18 @@ def view_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
     for name, values in (("reward", altered), ("reward_clean", clean), ("strength", strengths)):
         if values:
             metrics[f"views/{name}"] = fmean(values)
-    return metrics
+    variance = sum(sum((total - fmean(r.totals)) ** 2 for total in r.totals) for r in records if r.views)
+    return metrics | ({"views/variance_between": _between_views(records) / variance} if variance > FLAT else {})
+
+
+def _between_views(records: Sequence[GroupRecord]) -> float:
+    """The sum over completions of (mean reward of its view in its group - mean of the group)^2."""
+    between = 0.0
+    for r in records:
+        for view in {*r.views}:
+            totals = [total for seen, total in zip(r.views, r.totals, strict=True) if seen == view]
+            between += len(totals) * (fmean(totals) - fmean(r.totals)) ** 2
+    return between
 
 
 def _metrics_in_evidence(records: Sequence[GroupRecord], known: Mapping[str, float]) -> dict[str, float]:

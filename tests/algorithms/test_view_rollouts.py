@@ -68,6 +68,17 @@ def test_noisy_grpo_pays_flat_groups_by_noise_alone_unless_told_not_to():
     assert batch_of(mended, mixed).advantages.equal(batch_of(build("algorithms", "noisy_grpo"), mixed).advantages)
 
 
+def test_strive_pays_an_easy_variant_unless_each_is_normalized_apart():
+    """Rewards [[1, 1], [0, 0]] of two variants: joint +-.866, apart 0; [[1, 0], [1, 0]] is the same either way."""
+    for normalize, easy in (("joint", 0.866), ("variant", 0.0)):
+        strive = build("algorithms", "strive", variants=["", "crop:0.8"], normalize=normalize)
+        assert strive.sampling_views(1, 9, 4) == {"": 2, "crop:0.8": 2} and strive.loss_pixels == "sampled"
+        credit = batch_of(strive, [1.0, 1.0, 0.0, 0.0]).advantages[:, 0]
+        assert credit.tolist() == pytest.approx([easy, easy, -easy, -easy], abs=1e-3)
+        better = batch_of(strive, [1.0, 0.0, 1.0, 0.0]).advantages[:, 0]
+        assert (better > 0).tolist() == [True, False, True, False]
+
+
 def test_noisy_grpo_deals_completions_to_extents():
     noisy = build("algorithms", "noisy_grpo")
     assert noisy.sampling_views(1, 9, 4) == {"": 1, "noise:300": 1, "noise:600": 1, "noise:900": 1}
@@ -139,6 +150,8 @@ def test_corrected_noisy_completions_estimate_what_clean_ones_do():
         ),
         ("noisy_rollout", {"noisy_share": 1.5}, r"noisy_share must be in \[0, 1\]"),
         ("noisy_rollout", {"extent": 1.0}, r"extent must be in \(0, 1\)"),
+        ("strive", {"variants": ["", ""]}, "two or more different views"),
+        ("strive", {"normalize": "both"}, 'normalize must be "joint" or "variant"'),
         ("noisy_grpo", {"extents": [0.3]}, "two or more different ones"),
         ("noisy_grpo", {"extents": [0.3, 0.3]}, "two or more different ones"),
         ("noisy_grpo", {"extents": [0.0, 1.0]}, r"extents must be in \[0, 1\)"),

@@ -14,6 +14,7 @@ from rlvid.policy.batching import row_lengths
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.sampler import Sampler
 from rlvid.registry import build
+from rlvid.trainer.metrics import view_metrics
 from rlvid.trainer.rollout import Rollout, dummy_group
 from rlvid.trainer.token_inputs import TokenInputs, view_inputs
 from rlvid.trainer.view_rollouts import ViewSampler, check_sampling_views, loss_inputs
@@ -167,8 +168,10 @@ def test_features_of_pixels_that_are_seen_once_are_not_stored(kitchen, prompts):
     ("name", "fields", "generations", "message"),
     [
         ("noisy_rollout", {"view": "shuffled"}, 8, "at step 1: view 'shuffled:0.5': only .* take a strength"),
+        ("strive", {}, 3, "at step 1: train.num_generations = 3 is too small for 4 views"),
+        ("strive", {"normalize": "variant"}, 7, 'normalize = "variant" compares two or more completions'),
         ("noisy_rollout", {"view": "noize"}, 8, "no view 'noize'"),
-        ("noisy_grpo", {}, 3, "at step 1: train.num_generations = 3 is too small for 4 extents"),
+        ("noisy_grpo", {}, 3, "at step 1: train.num_generations = 3 is too small for 4 views"),
     ],
 )
 def test_views_that_cannot_be_sampled_are_refused_before_the_first_step(name, fields, generations, message):
@@ -190,6 +193,24 @@ def test_an_algorithm_of_ones_own_that_names_no_views_is_refused(attributes, mes
     mine = type("Mine", (Algorithm,), attributes)
     with pytest.raises(UserError, match=f"algorithm Mine at step 1: .*{message}"):
         check_sampling_views(mine(), TRAIN)
+
+
+def record_of(views, totals):
+    return SimpleNamespace(views=views, totals=totals)
+
+
+def test_metrics_split_the_rewards_by_view():
+    """Group 1: view means 1 and .25 of 2 each, mean .625; group 2: view means .5 and .5. Between: 4 * .375^2."""
+    views = ("", "", "crop:0.8", "crop:0.6")
+    records = [record_of(views[:2] + ("crop:0.8",) * 2, (1.0, 1.0, 0.5, 0.0)), record_of(views, (1.0, 0.0, 0.5, 0.5))]
+    metrics = view_metrics(records)
+    assert metrics["views/completions"] == 4 and metrics["views/strength"] == pytest.approx(0.75)
+    assert metrics["views/reward"] == pytest.approx(1.5 / 4) and metrics["views/reward_clean"] == pytest.approx(3 / 4)
+    within = 2 * 0.25**2 + 2 * 0.5**2
+    between = 4 * 0.375**2
+    assert metrics["views/variance_between"] == pytest.approx(between / (between + within))
+    assert view_metrics([record_of((), (1.0, 0.0))]) == {}
+    assert "views/variance_between" not in view_metrics([record_of(views, (1.0,) * 4)]), "all earned the same"
 
 
 def test_a_run_counts_them_and_says_how_far_the_log_probs_are_apart(kitchen, tmp_path):

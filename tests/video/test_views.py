@@ -83,6 +83,25 @@ def test_noise_has_the_size_of_a_diffusion_step():
     assert (apply_view("noise", grey, "s1").image == apply_view("noise:500", grey, "s1").image).all()
 
 
+def test_a_crop_is_a_window_in_time_and_space_at_the_same_shape():
+    times, rows, columns = np.meshgrid(np.arange(8), np.arange(20), np.arange(30), indexing="ij")
+    clip = Clip(
+        np.stack([times, rows, columns], -1).astype(np.uint8), np.stack([rows, columns, rows], -1)[0].astype("u1")
+    )
+    starts = set()
+    for i in range(50):
+        seen = apply_view("crop:0.5", clip, f"s{i}")
+        assert seen.video.shape == clip.video.shape and seen.image.shape == clip.image.shape
+        for axis, size in enumerate((4, 10, 15)):
+            values = np.unique(seen.video[..., axis])
+            assert values.tolist() == list(range(values[0], values[0] + size)), "each place of the window is shown"
+            assert (np.diff(seen.video[..., axis].astype(int), axis=axis) >= 0).all(), "in order"
+        starts.add((int(seen.video[0, 0, 0, 0]), int(seen.video[0, 0, 0, 1])))
+    assert {start for start, _ in starts} == {0, 1, 2, 3, 4} and {start for _, start in starts} == {*range(11)}
+    assert same_pixels(apply_view("crop:1", clip, "s1"), clip)
+    assert apply_view("crop:0", clip, "s1").video.shape == clip.video.shape, "at least one pixel of one frame"
+
+
 @pytest.mark.parametrize("view", ["patches:x", "patches:1.1", "noise:-1", "noise:nan", "blank:0.5"])
 def test_a_strength_that_a_view_does_not_take_is_refused(view):
     with pytest.raises(UserError, match="strength"):
@@ -95,7 +114,7 @@ def test_two_clips_show_the_same_or_not():
     assert not same_pixels(clip, apply_view("shuffled", clip, "s1")) and not same_pixels(clip, image)
 
 
-@pytest.mark.parametrize("name", ["shuffled", "reversed", "blank", "patches", "noise"])
+@pytest.mark.parametrize("name", ["shuffled", "reversed", "blank", "patches", "noise", "crop"])
 def test_the_clock_stays_when_frames_change(name):
     assert apply_view(name, numbered_clip(), "s1").clock.times.tolist() == [i / 2 for i in range(8)]
 
