@@ -23,6 +23,7 @@ BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 22  # of a bar, in characters
 QUOTED = 72
 SHOWN_CORRELATIONS = 6
+MAJORITY = 0.5
 Numbers = Mapping[str, Any]
 
 
@@ -82,28 +83,29 @@ def block_parts(block: Block) -> list[RenderableType]:
 
 
 def value_parts(numbers: Numbers) -> list[RenderableType]:
-    """Return histograms of right and wrong replies, means by level, and the best and worst replies."""
+    """Return histograms of all, right and wrong replies and of each level, and the best and worst replies."""
+    if "histogram" not in numbers:
+        return []
+    histogram, levels = numbers["histogram"], numbers["levels"]
+    rows = [("all", numbers["summary"], histogram["all"])]
+    rows += [(name, numbers[name], histogram[name]) for name in ("right", "wrong")]
+    rows += [(level, row, histogram["levels"][level]) for level, row in levels.items() if len(levels) > 1]
     table = _table()
-    for name in ("right", "wrong"):
-        row = numbers[name]
-        if row["n"] and "histogram" in numbers:
-            counts = numbers["histogram"][name]
+    for name, row, counts in rows:
+        if row["n"]:
             table.add_row(name, _spark(counts), f"mean {row['mean']:.2f}", f"{row['n']} replies")
-    if "histogram" in numbers:
-        edges = numbers["histogram"]["edges"]
-        table.add_row("", Text(f"{edges[0]:<6.3g}{edges[-1]:>6.3g}", style="dim"), "", "")
-    levels = [f"{level} {row['mean']:.2f}" for level, row in numbers["levels"].items() if row["n"]]
-    lines: list[RenderableType] = [table]
-    if len(levels) > 1:
-        lines.append(Text.assemble(("by level  ", "dim"), "   ".join(levels)))
-    for name in ("best", "worst"):
-        for row in numbers[name]:
-            mark = "right" if row["right"] else "wrong"
-            lines.append(
-                Text.assemble((f"{name:<6}", "dim"), f"{row['value']:7.2f} {mark}  ", (_quote(row["reply"]), ""))
-            )
-    lines.append(Text(f"{1000 * numbers['seconds_per_reply']:.2g} ms a reply", style="dim"))
-    return lines
+    edges = histogram["edges"]
+    axis = f"{edges[0]:<6.3g}{edges[-1]:>6.3g}" if numbers["distinct"] > 1 else f"{edges[0]:.3g}"
+    table.add_row("", Text(axis, style="dim"), "", "")
+    parts: list[RenderableType] = [table]
+    if numbers["distinct"] > 1:
+        quoted = _table()
+        for name in ("best", "worst"):
+            for row in numbers[name]:
+                mark = "right" if row["right"] else "wrong"
+                quoted.add_row(Text(name, style="dim"), f"{row['value']:.2f}", mark, _quote(row["reply"], 3 * QUOTED))
+        parts.append(quoted)
+    return [*parts, Text(f"{1000 * numbers['seconds_per_reply']:.2g} ms a reply", style="dim")]
 
 
 def information_parts(numbers: Numbers) -> list[RenderableType]:
@@ -136,10 +138,12 @@ def group_parts(numbers: Numbers) -> list[RenderableType]:
     for scale, share in numbers["shares"].items():
         table.add_row(f"scale_rewards={scale}", _bar(min(share, 1.0)), f"{share:.2f}")
     heading = f"advantage share beside accuracy, weights 1 and {numbers['weight']:g}, groups of {numbers['size']}"
-    rescued = f"{numbers['flat']:.0%}; of accuracy {numbers['flat_accuracy']:.0%}, of which this one splits"
+    splits = f"{numbers['flat']:.0%}; of accuracy {numbers['flat_accuracy']:.0%}, of which this one splits"
     lines: list[RenderableType] = [Text(heading, style="dim"), table]
+    if rescue := numbers.get("rescue"):
+        lines.append(Text.assemble(("what would keep it   ", "dim"), rescue_text(rescue)))
     share = numbers["rescued"] / numbers["flat_accuracy"] if numbers["flat_accuracy"] else 0.0
-    lines.append(Text.assemble(("flat groups   ", "dim"), f"{rescued} {share:.0%}"))
+    lines.append(Text.assemble(("flat groups   ", "dim"), f"{splits} {share:.0%}"))
     if numbers["between_groups"] is not None:
         text = f"{numbers['between_groups']:.0%} of its variance: what a group baseline subtracts"
         lines.append(Text.assemble(("between groups   ", "dim"), text))
@@ -148,6 +152,18 @@ def group_parts(numbers: Numbers) -> list[RenderableType]:
         text = f"{numbers['agreement']:.0%} ({low:.0%} to {high:.0%})"
         lines.append(Text.assemble(("same sign as accuracy's advantage   ", "dim"), text))
     return lines
+
+
+def rescue_text(rescue: Numbers) -> str:
+    """Say at which weight a cancelled reward would be kept, and whether it tells right replies apart."""
+    if rescue["weight"] is not None:
+        words = f"a weight of {rescue['weight']:g} (share {rescue['share']:.2f})"
+    else:
+        words = "no weight, up to ten times as large"
+    if rescue["alike"] is None:
+        return words
+    alike = f"{rescue['alike']:.0%} of the groups pay all their right replies the same"
+    return f"{words}; {alike}" + (": pay what differs among them" if rescue["alike"] > MAJORITY else "")
 
 
 def trick_parts(numbers: Numbers) -> list[RenderableType]:

@@ -10,14 +10,15 @@ from sklearn.metrics import roc_auc_score
 import rlvid.probes
 from rlvid.probes.counterfactuals import draw_twin
 from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
-from rlvid.probes.groups import advantage_shares, measure_groups
+from rlvid.probes.groups import HEAVIER, advantage_shares, measure_groups, rescue
 from rlvid.probes.information import measure_information
-from rlvid.probes.render import report
+from rlvid.probes.render import report, rescue_text, value_parts
 from rlvid.probes.replies import shipped_replies, split_options
 from rlvid.probes.result import FAIL, Block, Finding, ProbeResult
 from rlvid.probes.statistics import auroc, correlation, correlation_within, permutation_p_values, sign_p_value
 from rlvid.probes.subject import Scored
 from rlvid.probes.table import probe_shipped, probed_rewards, row
+from rlvid.probes.value import measure_value
 from rlvid.probes.verdicts import THRESHOLDS
 from rlvid.types import Completion, Group, Prompt
 from tests.helpers.tables import README, rows
@@ -94,6 +95,32 @@ def test_groups_count_what_is_flat_between_and_rescued():
     pairs = measure_groups(scored([[1.0, 0.0]] * 3, [[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), with_interval=False)
     assert pairs["agreement"] == pytest.approx(2 / 3)
     assert measure_groups(scored([[1.0]], [[1.0]]))["size"] == 1
+
+
+def test_a_cancelled_reward_is_told_apart_from_a_small_one():
+    right = np.array([[1.0, 1.0, 0.0, 0.0]] * 2)
+    bonus = 0.3 * right  # the same for all right replies, as in T-GRPO: any weight only rescales the advantages
+    assert rescue(right, bonus, 1.0) == {"weight": None, "share": None, "alike": 1.0}
+    split = rescue(right, np.array([[0.05, 0.0, 0.0, 0.0]] * 2), 1.0)  # tells right replies apart, too softly
+    assert split["weight"] in HEAVIER and split["share"] >= 0.01 and split["alike"] == 0.0
+    assert rescue(right, np.array([[0.1, 0.0, 0.0, 0.0]] * 2), 0.5)["weight"] == split["weight"] / 2
+    assert rescue(np.zeros((2, 4)), bonus, 1.0)["alike"] is None, "no right replies, none alike"
+
+
+def test_the_words_say_which_weight_would_keep_a_reward():
+    assert rescue_text({"weight": 2.0, "share": 0.014, "alike": None}) == "a weight of 2 (share 0.01)"
+    words = rescue_text({"weight": None, "share": None, "alike": 1.0})
+    assert words.startswith("no weight") and words.endswith("pay what differs among them")
+
+
+def test_the_distribution_is_shown_overall_by_right_and_wrong_and_by_level():
+    numbers = measure_value(scored([[0.0, 1.0], [1.0, None]], [[0.0, 1.0], [1.0, 1.0]]))
+    histogram = numbers["histogram"]
+    assert (sum(histogram["all"]), sum(histogram["right"]), sum(histogram["wrong"])) == (3, 2, 1)
+    assert list(map(sum, histogram["levels"].values())) == [3] and histogram["all"][-1] == 2
+    table, quotes, _ = value_parts(numbers)
+    assert table.row_count == 4, "all, right, wrong and the axis: one level is no comparison"
+    assert quotes.row_count == 4, "two texts, the best first and the worst first"
 
 
 def test_information_finds_the_reward_that_it_is():
