@@ -13,6 +13,7 @@ from rich.text import Text
 
 from rlvid.probes.replies import shipped_replies
 from rlvid.probes.result import FAIL, PASS, Block, ProbeResult
+from rlvid.probes.verdicts import false_alarms
 from rlvid.study.notebook import table_html
 from rlvid.utils.console import wide_console
 
@@ -53,12 +54,16 @@ def verdict_line(block: Block) -> Text:
 
 
 def summary(result: ProbeResult) -> Text:
-    """Return the last line: which thresholds were missed, and how to change them."""
+    """Return the end of the report: which thresholds were missed, by what, and how often that is a false alarm."""
     failed = [finding for block in result.blocks for finding in block.failed]
     if not failed:
         return Text("no block failed", style="green")
-    limits = "  ".join(f"{finding.threshold}={finding.limit:g} (is {finding.value:.3g})" for finding in failed)
-    return Text.assemble((f"{len(result.failed)} of {len(result.blocks)} blocks failed  ", "red"), (limits, "dim"))
+    limits = "".join(
+        f"\n    {finding.threshold}={finding.limit:g}  is {finding.value:.3g}; on honest rewards it fails "
+        f"{false_alarms()[finding.threshold]['honest']}"
+        for finding in failed
+    )
+    return Text.assemble((f"{len(result.failed)} of {len(result.blocks)} blocks failed", "red"), (limits, "dim"))
 
 
 def other_replies(result: ProbeResult) -> list[RenderableType]:
@@ -170,14 +175,17 @@ def trick_parts(numbers: Numbers) -> list[RenderableType]:
     """Return what tricks and harmful edits earn beside honesty, and the best gamed reply."""
     parts: list[RenderableType] = []
     if tricks := numbers.get("tricks"):
-        parts += [Text("tricks in prose, with the right answer", style="dim"), trick_table(numbers["honest"], tricks)]
+        among = ", among the honest replies to the question" if numbers.get("compares") else ""
+        heading = f"tricks in prose, with the right answer{among}"
+        parts += [Text(heading, style="dim"), trick_table(numbers["honest"], tricks)]
     if edits := numbers.get("edits"):
         table = _table()
         for edit, row in sorted(edits.items(), key=lambda pair: -pair[1]["gain"]):
             color = "red" if row["gain"] > 0.02 else "yellow" if row["moved"] < 0.05 else "green"
             change = f"{row['before']:.2f} → {row['after']:.2f}"
             table.add_row(edit, Text(change, style=color), f"{row['moved']:.0%} change")
-        parts += [Text("harmful edits of honest replies", style="dim"), table]
+        among = ", each among the other replies of its group" if numbers.get("compares") else ""
+        parts += [Text(f"harmful edits of honest replies to the probed questions{among}", style="dim"), table]
     if search := numbers.get("search"):
         parts += search_parts(search)
     return parts

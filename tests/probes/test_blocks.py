@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import rlvid.probes
+from rlvid.api.listing import list_names
 from rlvid.probes.counterfactuals import draw_twin
 from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
 from rlvid.probes.groups import HEAVIER, advantage_shares, measure_groups, rescue
@@ -19,7 +20,7 @@ from rlvid.probes.statistics import auroc, correlation, correlation_within, perm
 from rlvid.probes.subject import Scored
 from rlvid.probes.table import probe_shipped, probed_rewards, row
 from rlvid.probes.value import measure_value
-from rlvid.probes.verdicts import THRESHOLDS
+from rlvid.probes.verdicts import THRESHOLDS, false_alarms
 from rlvid.types import Completion, Group, Prompt
 from tests.helpers.tables import README, rows
 
@@ -157,7 +158,20 @@ def test_the_documented_thresholds_are_those_of_the_code():
     shown = rows((Path(rlvid.probes.__path__[0]) / "README.md").read_text())
     for name, (default, meaning) in THRESHOLDS.items():
         assert shown[f"`{name}`"][:2] == [f"{default:g}", meaning]
-        assert all(shown[f"`{name}`"]), "its false alarms are measured"
+        rates = false_alarms()[name]
+        assert shown[f"`{name}`"][2:] == [rates["honest"], rates["random"]], "its false alarms are measured"
+        assert all(rates.values())
+
+
+def test_a_failed_threshold_is_shown_with_its_false_alarms():
+    finding = Finding("groups.min_agreement", 0.5, 0.4, True, "")
+    result = ProbeResult("mine", "", {}, "samples", "tokens", 1, 1, 0.1, (Block("groups", FAIL, "", (finding,)),))
+    shown = str(report(result)[-1])
+    assert shown.startswith("1 of 1 blocks failed")
+    assert "groups.min_agreement=0.5  is 0.4; on honest rewards it fails 26 of 1000 (format 16 of 200)" in shown
+    assert [row.usage for row in list_names("thresholds", "video.min_move")] == [
+        "rlvid probe REWARD --threshold video.min_move=0.02"
+    ]
 
 
 @pytest.mark.parametrize("name", ["format", "consistency_rule", "grounding_moves", "length", "random"])
