@@ -25,6 +25,7 @@ WIDTH = 22  # of a bar, in characters
 QUOTED = 72
 SHOWN_CORRELATIONS = 6
 MAJORITY = 0.5
+FEW_GROUPS, MEASURED_ON = 24, 72  # a probe that runs a policy has 24
 Numbers = Mapping[str, Any]
 
 
@@ -41,6 +42,8 @@ def report(result: ProbeResult) -> list[RenderableType]:
     title = Text.assemble((f"{result.reward}", "bold"), f" {options}" if options else "", (f"  {result.where}", "dim"))
     size = f"{result.replies} replies in {result.groups} groups, {result.source}; {result.seconds:.1f} s"
     parts: list[RenderableType] = ["", title, Text(size, style="dim")]
+    if result.groups < FEW_GROUPS:
+        parts.append(Text(f"few groups: all numbers are rough; false alarms were measured on {MEASURED_ON}", "yellow"))
     for block in result.blocks:
         parts += ["", verdict_line(block), *(Padding(part, (0, 0, 0, 4), expand=False) for part in block_parts(block))]
     return [*parts, "", summary(result), *other_replies(result)]

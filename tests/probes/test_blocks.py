@@ -9,18 +9,18 @@ from sklearn.metrics import roc_auc_score
 
 import rlvid.probes
 from rlvid.api.listing import list_names
-from rlvid.probes.counterfactuals import draw_twin
+from rlvid.probes.counterfactuals import draw_twin, judge_counterfactuals
 from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
 from rlvid.probes.groups import HEAVIER, advantage_shares, measure_groups, rescue
-from rlvid.probes.information import measure_information
+from rlvid.probes.information import judge_information, measure_information
 from rlvid.probes.render import report, rescue_text, value_parts
 from rlvid.probes.replies import shipped_replies, split_options
-from rlvid.probes.result import FAIL, Block, Finding, ProbeResult
+from rlvid.probes.result import FAIL, PASS, Block, Finding, ProbeResult
 from rlvid.probes.statistics import auroc, correlation, correlation_within, permutation_p_values, sign_p_value
 from rlvid.probes.subject import Scored
 from rlvid.probes.table import probe_shipped, probed_rewards, row
 from rlvid.probes.value import measure_value
-from rlvid.probes.verdicts import THRESHOLDS, false_alarms
+from rlvid.probes.verdicts import THRESHOLDS, Checks, false_alarms, thresholds_with
 from rlvid.types import Completion, Group, Prompt
 from tests.helpers.tables import README, rows
 
@@ -127,6 +127,38 @@ def test_the_distribution_is_shown_overall_by_right_and_wrong_and_by_level():
 def test_information_finds_the_reward_that_it_is():
     numbers = measure_information(scored([[2.0, 0.0]] * 4, [[1.0, 0.0]] * 4))
     assert numbers["correlations"]["accuracy"] == pytest.approx(1) and numbers["auroc_interval"] == (1, 1)
+
+
+@pytest.mark.parametrize(("sign", "what"), [(1, "length"), (-1, "shortness")])
+def test_paying_for_length_names_its_direction(sign, what):
+    numbers = {"auroc": None, "correlations": {}, "length_given_right": 0.7 * sign, "largest_relation": 0.7}
+    block = judge_information(numbers, Checks(thresholds_with()))
+    assert (
+        block.text
+        == f"it pays for {what}: correlation {0.7 * sign:+.2f} with length among right and among wrong replies"
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [
+        (0.4, "right replies earn 0.40 instead of 0.80"),
+        (0.8, "right replies earn 0.80 instead of 0.80: not less, though values move by 30% of the range"),
+        (None, "moves values by 30% of the range; no reply is right"),
+    ],
+)
+def test_a_twin_that_costs_right_replies_nothing_is_pointed_out(right, words):
+    fall = 0.8 - right if right else 0.0
+    twin = {"right": right, "wrong": 0.5, "moved": 0.6, "size": 0.3, "fall_right": fall, "p_rise": 1.0}
+    numbers = {"groups": 1, "true": {"right": 0.8, "wrong": 0.5}, "conditions": {"twin": twin}}
+    block = judge_counterfactuals(numbers, frozenset({"narrations"}), Checks(thresholds_with()))
+    assert block.verdict == PASS and block.text.endswith(words)
+
+
+@pytest.mark.parametrize(("groups", "is_rough"), [(2, True), (24, False)])
+def test_few_groups_are_called_rough(groups, is_rough):
+    lines = [str(part) for part in report(ProbeResult("mine", "", {}, "samples", "tokens", groups, 8, 0.1, ()))]
+    assert any(line.startswith("few groups: all numbers are rough") for line in lines) == is_rough
 
 
 def test_a_twin_has_another_right_option_and_the_same_question():
