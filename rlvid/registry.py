@@ -55,6 +55,8 @@ def check_name(kind: str, ref: str) -> None:
         return
     one = kind[:-1]  # for messages: "reward" or "algorithm"
     hint = renamed_hint(one, ref) or f".{suggest(ref, available(kind))}"
+    if Path(f"{ref}.py").is_file():
+        hint = f": for the file here write ./{ref}.py"
     raise UserError(f"no {one} {ref!r}{hint}")
 
 

@@ -69,6 +69,13 @@ def test_a_wrong_name_is_one_clear_line(kind, ref, fields, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_name_of_a_file_here_is_answered_with_its_path(tmp_path, monkeypatch):
+    (tmp_path / "hedging.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"no reward 'hedging': for the file here write \./hedging\.py$"):
+        build("rewards", "hedging")
+
+
 def test_a_file_that_imports_an_old_module_names_the_new_one(tmp_path):
     (tmp_path / "old.py").write_text("from rlvid.study.grid import Grid")
     with pytest.raises(UserError, match=r"no module 'rlvid\.study\.grid'; it is called rlvid\.grids$"):

@@ -18,6 +18,7 @@ from rlvid.bench.gpu.parts import PARTS
 from rlvid.config import Config, ConfigKey, config_keys
 from rlvid.errors import UserError
 from rlvid.nano.conditions import CONDITIONS
+from rlvid.probes.verdicts import THRESHOLDS, false_alarms
 from rlvid.protocols import EXTRACTIONS, PROTOCOLS
 from rlvid.protocols.base import DENOMINATORS
 from rlvid.registry import available, suggest
@@ -187,6 +188,18 @@ def list_parts() -> list[Description]:
     return rows
 
 
+def list_thresholds() -> list[Description]:
+    """Describe the thresholds of a probe: meaning, default, and how often each is a false alarm."""
+    rows = []
+    for name, (default, meaning) in THRESHOLDS.items():
+        rates = false_alarms()[name]
+        documentation = f"{meaning}\n\nFails honest rewards: {rates['honest']}. Fails a random one: {rates['random']}."
+        usage = f"rlvid probe REWARD --threshold {name}={default:g}"
+        source = "probes/verdicts.py"
+        rows.append(Description(name, f"{default:g}: {meaning}", source, documentation=documentation, usage=usage))
+    return rows
+
+
 LISTS: dict[str, Callable[[], list[Description]]] = {
     "rewards": lambda: list_plugins("rewards"),
     "algorithms": lambda: list_plugins("algorithms"),
@@ -197,6 +210,7 @@ LISTS: dict[str, Callable[[], list[Description]]] = {
     "noise": list_noises,
     "parts": list_parts,
     "protocols": list_protocols,
+    "thresholds": list_thresholds,
     "views": list_views,
 }
 
@@ -211,6 +225,7 @@ LIST_TEXTS = {
     "noise": "errors in labels, verdicts and frames: noise.kind",
     "parts": "what a GPU is checked and measured by: rlvid bench gpu --parts NAME",
     "protocols": "how questions are put and replies are read: eval.protocol",
+    "thresholds": "what a probe fails a reward for: rlvid probe REWARD --threshold NAME=VALUE",
     "views": "altered clips: eval.views, and evidence view:NAME",
 }
 
@@ -219,8 +234,8 @@ def list_names(what: str, name: str = "") -> list[Description]:
     """Return what a config or a reward can name, with description, fields, source and an example of its use.
 
     Args:
-        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise", "parts", "protocols"
-            or "views".
+        what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise", "parts", "protocols",
+            "thresholds" or "views".
         name: only the rows of this name; usually one, several for names such as FOLDER.
 
     Raises:

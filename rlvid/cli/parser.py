@@ -83,9 +83,8 @@ def _probe(group: Any) -> None:
     on = "replies: a run folder with samples/, or a file of JSON lines (default: the shipped groups)"
     one.add_argument("--on", metavar="RUN|FILE", help=on)
     one.add_argument("--model", help="the policy that evidence is computed with (default: that of the run, or nano)")
-    one.add_argument(
-        "--threshold", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help="such as tricks.max_gain=0.2"
-    )
+    limits = "such as tricks.max_gain=0.2; `rlvid list thresholds` lists them"
+    one.add_argument("--threshold", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=limits)
     one.add_argument("--weight", type=float, default=1.0, help="of the reward beside accuracy of weight 1 (default: 1)")
     one.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="of one call (default: 30)")
     one.add_argument("--json", metavar="FILE", help="also write the result as JSON")

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 VIEWS = ("blank", "shuffled", "reversed")
 CLAIMS = ("narrations", "view:", "visual_attention")  # evidence of rewards about the video
 MAX_GROUPS = 24
+NO_FALL = 0.02  # of the range: right replies that fall by less do not pay for the wrong clip
 Numbers = Mapping[str, Any]
 
 
@@ -97,8 +98,17 @@ def judge_counterfactuals(numbers: Numbers, needs: frozenset[str], checks: Check
     rise = -other["fall_right"] if other["p_rise"] < 0.01 else 0.0
     text = f"right replies gain {-other['fall_right']:.0%} of the range with {what}"
     findings += checks.at_most("video.max_wrong_way", rise, text)
+    return block("video", numbers, findings, _in_words(numbers, what, other))
+
+
+def _in_words(numbers: Numbers, what: str, other: Numbers) -> str:
+    """Say what right replies earn with another clip, and if it is no less, that values move all the same."""
+    if other["right"] is None:
+        return f"{what} moves values by {other['size']:.0%} of the range; no reply is right"
     words = f"with {what}, right replies earn {other['right']:.2f} instead of {numbers['true']['right']:.2f}"
-    return block("video", numbers, findings, words)
+    if other["fall_right"] > NO_FALL:
+        return words
+    return f"{words}: not less, though values move by {other['size']:.0%} of the range"
 
 
 def _conditions(groups: Sequence[Group], kitchen: bool, media: Path | None) -> dict[str, Condition]:

@@ -2,6 +2,8 @@
 
     python -m rlvid.probes.false_alarms [--resamples 200] [--probes 10] [--write rlvid/probes/README.md]
 
+`--write` also writes data/false_alarms.json, which `rlvid probe` and `rlvid list thresholds` show.
+
 For each honest reward the shipped groups are resampled, and with them honest replies and those of each trick, 200
 times: how often does a threshold fail? A random reward gets 100 seeds; its tricks and its groups have nothing to find,
 while that it is noise must be found. What needs further calls of the reward, scoring again, edits, the search and other
@@ -11,8 +13,9 @@ clips, is measured by ten whole probes of resampled groups of each honest reward
 from __future__ import annotations
 
 import argparse
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +33,7 @@ from rlvid.probes.statistics import flat
 from rlvid.probes.subject import Scored, Subject, score_all
 from rlvid.probes.tricks import HONEST, judge_tricks, measure_tricks, summarize_tricks, value_range
 from rlvid.probes.value import judge_value, measure_value
-from rlvid.probes.verdicts import THRESHOLDS, Checks, thresholds_with
+from rlvid.probes.verdicts import FALSE_ALARMS, THRESHOLDS, Checks, thresholds_with
 from rlvid.utils.files import write_text
 
 HONEST_REWARDS = ("accuracy", "format", "consistency_rule", "grounding_moves", "grounding_narrations")
@@ -96,15 +99,15 @@ def failures(scored: Scored, tricks: dict[str, np.ndarray], key: str) -> set[str
     return {finding.threshold for block in blocks for finding in block.failed}
 
 
-def table(
+def rates(
     honest: dict[str, Counter[str]],
     resamples: int,
     of_random: Counter[str],
     seeds: int,
     probes: dict[str, Counter[str]],
     number: int,
-) -> str:
-    """Return the thresholds with their false-alarm rates, in Markdown.
+) -> dict[str, dict[str, str]]:
+    """Return threshold -> how often it fails honest rewards, "honest", and a random one, "random", in words.
 
     Args:
         honest: reward -> threshold -> how many of `resamples` resampled probes it fails, without further calls.
@@ -114,15 +117,22 @@ def table(
         probes: reward, also the random one -> threshold -> how many of `number` whole probes it fails.
         number: see above.
     """
+    whole = {name: counts for name, counts in probes.items() if name != RANDOM}
+    found = {}
+    for name in THRESHOLDS:
+        if name.startswith(IN_WHOLE_PROBES):
+            found[name] = {"honest": _share(whole, name, number), "random": f"{probes[RANDOM][name]} of {number}"}
+        else:
+            found[name] = {"honest": _share(honest, name, resamples), "random": f"{of_random[name] / seeds:.0%}"}
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the thresholds with their false-alarm rates, see `rates`, in Markdown."""
     rows = [["threshold", "default", "meaning", "fails honest rewards", "fails a random one"]]
     rows.append(["---"] * len(rows[0]))
-    whole = {name: counts for name, counts in probes.items() if name != RANDOM}
     for name, (default, meaning) in THRESHOLDS.items():
-        if name.startswith(IN_WHOLE_PROBES):
-            cells = [_share(whole, name, number), f"{probes[RANDOM][name]} of {number}"]
-        else:
-            cells = [_share(honest, name, resamples), f"{of_random[name] / seeds:.0%}"]
-        rows.append([f"`{name}`", f"{default:g}", meaning, *cells])
+        rows.append([f"`{name}`", f"{default:g}", meaning, found[name]["honest"], found[name]["random"]])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
@@ -151,10 +161,11 @@ def main() -> None:
     honest = {name: alarms_of_honest(name, args.resamples) for name in HONEST_REWARDS}
     probes = {name: alarms_of_probes([(name, {})] * args.probes) for name in HONEST_REWARDS}
     probes[RANDOM] = alarms_of_probes([(RANDOM, {"seed": seed + 1}) for seed in range(args.probes)])
-    shown = table(honest, args.resamples, alarms_of_random(SEEDS), SEEDS, probes, args.probes)
-    print(shown)
+    found = rates(honest, args.resamples, alarms_of_random(SEEDS), SEEDS, probes, args.probes)
+    print(table(found))
     if args.write:
-        write_text(args.write, replace_between(args.write.read_text(), shown))
+        write_text(args.write, replace_between(args.write.read_text(), table(found)))
+        write_text(FALSE_ALARMS, json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from rlvid.registry import build
 
 SCALES = ("group", "batch", "none")  # of GRPO's scale_rewards
 FLAT = 1e-9  # as in training
+KEPT = 0.01  # advantage share from which a reward counts as kept
+HEAVIER = (2.0, 3.0, 5.0, 10.0)  # times its weight, tried where it is cancelled
 Numbers = Mapping[str, Any]
 
 
@@ -46,6 +48,8 @@ def measure_groups(scored: Scored, weight: float = 1.0, with_interval: bool = Tr
         "is_accuracy": (correlation(flat(scored.column), flat(scored.others["accuracy"])) or 0) >= SAME,
         "agreement": signs.mean() if len(signs) else None,
     }
+    if numbers["between_groups"] is not None and numbers["shares"]["group"] < KEPT and not numbers["is_accuracy"]:
+        numbers["rescue"] = rescue(right, values, weight)
     if with_interval and len(signs):
         bounds = interval(lambda rows: _mean(_sign_agreement(values[rows], right[rows])), len(values))
         numbers["agreement_interval"] = bounds
@@ -72,6 +76,23 @@ def advantage_shares(accuracy: np.ndarray, values: np.ndarray, weight: float) ->
     return shares
 
 
+def rescue(accuracy: np.ndarray, values: np.ndarray, weight: float) -> dict[str, Any]:
+    """Return what would keep a cancelled reward, for (P, G) columns.
+
+    `weight` is the first of `HEAVIER` times its weight that lifts its share under scale_rewards=group to `KEPT`, and
+    `share` that share; None if none does. `alike` is the share of groups of two or more right replies that pay all of
+    them the same, None without such groups: what differs among right replies is what normalization cannot cancel.
+    """
+    heavier = ((weight * factor, advantage_shares(accuracy, values, weight * factor)["group"]) for factor in HEAVIER)
+    kept_weight, share = next(((one, share) for one, share in heavier if share >= KEPT), (None, None))
+    paid = [row[correct == 1] for row, correct in zip(values, accuracy, strict=True) if (correct == 1).sum() > 1]
+    return {
+        "weight": kept_weight,
+        "share": share,
+        "alike": _mean(np.array([np.ptp(row) < FLAT for row in paid], float)),
+    }
+
+
 def judge_groups(numbers: Numbers, checks: Checks) -> Block:
     """Return the block "groups": what `measure_groups` counted, judged by its thresholds."""
     if numbers["size"] < 2:
@@ -92,7 +113,7 @@ def judge_groups(numbers: Numbers, checks: Checks) -> Block:
 def _cancelled(numbers: Numbers) -> str:
     """Say that the reward is cancelled, and what would keep it."""
     shares = numbers["shares"]
-    kept = [scale for scale in SCALES if shares[scale] >= 0.01]
+    kept = [scale for scale in SCALES if shares[scale] >= KEPT]
     words = "group normalization cancels it beside accuracy"
     if kept:
         return f"{words} (share {shares['group']:.3f}); scale_rewards={kept[-1]} keeps it ({shares[kept[-1]]:.2f})"

@@ -90,7 +90,8 @@ def judge_information(numbers: Numbers, checks: Checks) -> Block:
         text = f"wrong replies earn more than right ones: AUROC {area:.2f} ({bounds[0]:.2f} to {bounds[1]:.2f})"
         findings += checks.at_least("information.min_auroc", bounds[1], text)
     length = numbers["length_given_right"]
-    text = f"it pays for length: correlation {length or 0:+.2f} among right and among wrong replies"
+    what = "length" if (length or 0) >= 0 else "shortness"
+    text = f"it pays for {what}: correlation {length or 0:+.2f} with length among right and among wrong replies"
     findings += checks.at_most("information.max_length", None if length is None else abs(length), text)
     text = "it looks like noise: no correlation with accuracy, length or any shipped reward"
     relation = numbers["largest_relation"]

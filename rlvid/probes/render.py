@@ -13,6 +13,7 @@ from rich.text import Text
 
 from rlvid.probes.replies import shipped_replies
 from rlvid.probes.result import FAIL, PASS, Block, ProbeResult
+from rlvid.probes.verdicts import false_alarms
 from rlvid.study.notebook import table_html
 from rlvid.utils.console import wide_console
 
@@ -23,6 +24,8 @@ BARS = " ▁▂▃▄▅▆▇█"
 WIDTH = 22  # of a bar, in characters
 QUOTED = 72
 SHOWN_CORRELATIONS = 6
+MAJORITY = 0.5
+FEW_GROUPS, MEASURED_ON = 24, 72  # a probe that runs a policy has 24
 Numbers = Mapping[str, Any]
 
 
@@ -39,6 +42,8 @@ def report(result: ProbeResult) -> list[RenderableType]:
     title = Text.assemble((f"{result.reward}", "bold"), f" {options}" if options else "", (f"  {result.where}", "dim"))
     size = f"{result.replies} replies in {result.groups} groups, {result.source}; {result.seconds:.1f} s"
     parts: list[RenderableType] = ["", title, Text(size, style="dim")]
+    if result.groups < FEW_GROUPS:
+        parts.append(Text(f"few groups: all numbers are rough; false alarms were measured on {MEASURED_ON}", "yellow"))
     for block in result.blocks:
         parts += ["", verdict_line(block), *(Padding(part, (0, 0, 0, 4), expand=False) for part in block_parts(block))]
     return [*parts, "", summary(result), *other_replies(result)]
@@ -52,12 +57,16 @@ def verdict_line(block: Block) -> Text:
 
 
 def summary(result: ProbeResult) -> Text:
-    """Return the last line: which thresholds were missed, and how to change them."""
+    """Return the end of the report: which thresholds were missed, by what, and how often that is a false alarm."""
     failed = [finding for block in result.blocks for finding in block.failed]
     if not failed:
         return Text("no block failed", style="green")
-    limits = "  ".join(f"{finding.threshold}={finding.limit:g} (is {finding.value:.3g})" for finding in failed)
-    return Text.assemble((f"{len(result.failed)} of {len(result.blocks)} blocks failed  ", "red"), (limits, "dim"))
+    limits = "".join(
+        f"\n    {finding.threshold}={finding.limit:g}  is {finding.value:.3g}; on honest rewards it fails "
+        f"{false_alarms()[finding.threshold]['honest']}"
+        for finding in failed
+    )
+    return Text.assemble((f"{len(result.failed)} of {len(result.blocks)} blocks failed", "red"), (limits, "dim"))
 
 
 def other_replies(result: ProbeResult) -> list[RenderableType]:
@@ -82,28 +91,29 @@ def block_parts(block: Block) -> list[RenderableType]:
 
 
 def value_parts(numbers: Numbers) -> list[RenderableType]:
-    """Return histograms of right and wrong replies, means by level, and the best and worst replies."""
+    """Return histograms of all, right and wrong replies and of each level, and the best and worst replies."""
+    if "histogram" not in numbers:
+        return []
+    histogram, levels = numbers["histogram"], numbers["levels"]
+    rows = [("all", numbers["summary"], histogram["all"])]
+    rows += [(name, numbers[name], histogram[name]) for name in ("right", "wrong")]
+    rows += [(level, row, histogram["levels"][level]) for level, row in levels.items() if len(levels) > 1]
     table = _table()
-    for name in ("right", "wrong"):
-        row = numbers[name]
-        if row["n"] and "histogram" in numbers:
-            counts = numbers["histogram"][name]
+    for name, row, counts in rows:
+        if row["n"]:
             table.add_row(name, _spark(counts), f"mean {row['mean']:.2f}", f"{row['n']} replies")
-    if "histogram" in numbers:
-        edges = numbers["histogram"]["edges"]
-        table.add_row("", Text(f"{edges[0]:<6.3g}{edges[-1]:>6.3g}", style="dim"), "", "")
-    levels = [f"{level} {row['mean']:.2f}" for level, row in numbers["levels"].items() if row["n"]]
-    lines: list[RenderableType] = [table]
-    if len(levels) > 1:
-        lines.append(Text.assemble(("by level  ", "dim"), "   ".join(levels)))
-    for name in ("best", "worst"):
-        for row in numbers[name]:
-            mark = "right" if row["right"] else "wrong"
-            lines.append(
-                Text.assemble((f"{name:<6}", "dim"), f"{row['value']:7.2f} {mark}  ", (_quote(row["reply"]), ""))
-            )
-    lines.append(Text(f"{1000 * numbers['seconds_per_reply']:.2g} ms a reply", style="dim"))
-    return lines
+    edges = histogram["edges"]
+    axis = f"{edges[0]:<6.3g}{edges[-1]:>6.3g}" if numbers["distinct"] > 1 else f"{edges[0]:.3g}"
+    table.add_row("", Text(axis, style="dim"), "", "")
+    parts: list[RenderableType] = [table]
+    if numbers["distinct"] > 1:
+        quoted = _table()
+        for name in ("best", "worst"):
+            for row in numbers[name]:
+                mark = "right" if row["right"] else "wrong"
+                quoted.add_row(Text(name, style="dim"), f"{row['value']:.2f}", mark, _quote(row["reply"], 3 * QUOTED))
+        parts.append(quoted)
+    return [*parts, Text(f"{1000 * numbers['seconds_per_reply']:.2g} ms a reply", style="dim")]
 
 
 def information_parts(numbers: Numbers) -> list[RenderableType]:
@@ -136,10 +146,12 @@ def group_parts(numbers: Numbers) -> list[RenderableType]:
     for scale, share in numbers["shares"].items():
         table.add_row(f"scale_rewards={scale}", _bar(min(share, 1.0)), f"{share:.2f}")
     heading = f"advantage share beside accuracy, weights 1 and {numbers['weight']:g}, groups of {numbers['size']}"
-    rescued = f"{numbers['flat']:.0%}; of accuracy {numbers['flat_accuracy']:.0%}, of which this one splits"
+    splits = f"{numbers['flat']:.0%}; of accuracy {numbers['flat_accuracy']:.0%}, of which this one splits"
     lines: list[RenderableType] = [Text(heading, style="dim"), table]
+    if rescue := numbers.get("rescue"):
+        lines.append(Text.assemble(("what would keep it   ", "dim"), rescue_text(rescue)))
     share = numbers["rescued"] / numbers["flat_accuracy"] if numbers["flat_accuracy"] else 0.0
-    lines.append(Text.assemble(("flat groups   ", "dim"), f"{rescued} {share:.0%}"))
+    lines.append(Text.assemble(("flat groups   ", "dim"), f"{splits} {share:.0%}"))
     if numbers["between_groups"] is not None:
         text = f"{numbers['between_groups']:.0%} of its variance: what a group baseline subtracts"
         lines.append(Text.assemble(("between groups   ", "dim"), text))
@@ -150,18 +162,33 @@ def group_parts(numbers: Numbers) -> list[RenderableType]:
     return lines
 
 
+def rescue_text(rescue: Numbers) -> str:
+    """Say at which weight a cancelled reward would be kept, and whether it tells right replies apart."""
+    if rescue["weight"] is not None:
+        words = f"a weight of {rescue['weight']:g} (share {rescue['share']:.2f})"
+    else:
+        words = "no weight, up to ten times as large"
+    if rescue["alike"] is None:
+        return words
+    alike = f"{rescue['alike']:.0%} of the groups pay all their right replies the same"
+    return f"{words}; {alike}" + (": pay what differs among them" if rescue["alike"] > MAJORITY else "")
+
+
 def trick_parts(numbers: Numbers) -> list[RenderableType]:
     """Return what tricks and harmful edits earn beside honesty, and the best gamed reply."""
     parts: list[RenderableType] = []
     if tricks := numbers.get("tricks"):
-        parts += [Text("tricks in prose, with the right answer", style="dim"), trick_table(numbers["honest"], tricks)]
+        among = ", among the honest replies to the question" if numbers.get("compares") else ""
+        heading = f"tricks in prose, with the right answer{among}"
+        parts += [Text(heading, style="dim"), trick_table(numbers["honest"], tricks)]
     if edits := numbers.get("edits"):
         table = _table()
         for edit, row in sorted(edits.items(), key=lambda pair: -pair[1]["gain"]):
             color = "red" if row["gain"] > 0.02 else "yellow" if row["moved"] < 0.05 else "green"
             change = f"{row['before']:.2f} → {row['after']:.2f}"
             table.add_row(edit, Text(change, style=color), f"{row['moved']:.0%} change")
-        parts += [Text("harmful edits of honest replies", style="dim"), table]
+        among = ", each among the other replies of its group" if numbers.get("compares") else ""
+        parts += [Text(f"harmful edits of honest replies to the probed questions{among}", style="dim"), table]
     if search := numbers.get("search"):
         parts += search_parts(search)
     return parts

@@ -70,7 +70,8 @@ def run_probe(subject: Subject, replies: Replies, limits: Mapping[str, float], w
         if value.numbers["applied"] and value.numbers["distinct"] > 1:
             blocks += [_information(subject, scored, checks, stage), _groups(scored, checks, weight, stage)]
         else:
-            blocks += [skipped(name, "every reply earns the same") for name in ("information", "groups")]
+            why = "every reply earns the same" if value.numbers["applied"] else "it applies to none of the replies"
+            blocks += [skipped(name, why) for name in ("information", "groups")]
         blocks += _tricks_and_video(subject, scored, replies, checks, stage)
     return ProbeResult(
         reward=subject.name,
@@ -136,6 +137,8 @@ def _tricks_and_video(
     scale = value_range(real, honest) or value_range(real, honest, *values.values())
     numbers: dict[str, Any] = dict(summarize_tricks(values, scale)) if values else {}
     numbers |= {"scale": scale, "compares": compares, "edits": summarize_edits(edits, scale) if scale else {}}
+    if not scale:
+        numbers["only"] = next((float(v) for v in (*real, *honest) if not np.isnan(v)), None)
     if subject.reads_text_only and scale:
         stage("search for gamed replies")
         numbers["search"] = search(subject, scored, honest[~np.isnan(honest)], scale, compares)

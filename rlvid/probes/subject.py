@@ -18,6 +18,7 @@ from rlvid.types import Completion, Group
 from rlvid.utils.fields import location
 from rlvid.utils.mistakes import explain, first_line
 
+PROBED = "probed "  # before the name of a column: no shipped reward has such a name
 QUOTED = 120  # characters of a reply that a message shows
 SHOWN_ERRORS = (Exception, SystemExit)
 
@@ -44,8 +45,8 @@ class Subject:
     def read(cls, ref: str | Callable[..., Any], options: Mapping[str, Any], config: Config, timeout: float) -> Subject:
         """Return the reward that `ref` names, see `read_reward`. Raises UserError if it cannot be read."""
         name, reward, form = read_reward(ref, options)
-        key = name if isinstance(ref, str) and name == ref else f"probed {name}"
-        return cls(name, key, reward, form, options, config, timeout)
+        is_shipped = isinstance(ref, str) and ref in available("rewards")
+        return cls(name, name if is_shipped else f"{PROBED}{name}", reward, form, options, config, timeout)
 
     @cached_property
     def mix(self) -> RewardMix:
@@ -112,7 +113,8 @@ class Subject:
                     alone = Group(group.prompt, [completion], evidence=dict(group.evidence))
                     if one := _failure(patient, alone):
                         return UserError(f"reward {self.name!r}, reply {_quoted(completion)} of {_of(group)}: {one}")
-            return UserError(f"reward {self.name!r}, on the group of {_of(group)}: {found}")
+            replies = "one reply" if len(group) == 1 else f"{len(group)} replies"
+            return UserError(f"reward {self.name!r}, on the group of {replies} to {_of(group)}: {found}")
         if seconds >= self.timeout:
             count = sum(map(len, groups))
             return UserError(
@@ -181,7 +183,8 @@ def _line(error: BaseException) -> str:
     if "did not return within" in str(error):
         return "it does not return"
     explained = explain(error) if isinstance(error, Exception) else None
-    return explained or f"{type(error).__name__}: {first_line(error)}"
+    line = explained or f"{type(error).__name__}: {first_line(error)}"
+    return line.replace(f"reward '{PROBED}", "reward '")
 
 
 def _quoted(completion: Completion) -> str:

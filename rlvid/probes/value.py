@@ -36,8 +36,10 @@ def measure_value(scored: Scored) -> Numbers:
         edges = np.linspace(known.min(), known.max() if np.ptp(known) else known.min() + 1, BINS + 1)
         numbers["histogram"] = {
             "edges": edges.tolist(),
+            "all": np.histogram(known, edges)[0].tolist(),
             "right": np.histogram(values[right == 1], edges)[0].tolist(),
             "wrong": np.histogram(values[right != 1], edges)[0].tolist(),
+            "levels": {level: np.histogram(values[levels == level], edges)[0].tolist() for level in numbers["levels"]},
         }
     return numbers | {"best": _extremes(scored, best=True), "worst": _extremes(scored, best=False)}
 

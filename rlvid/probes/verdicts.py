@@ -1,12 +1,16 @@
 """The thresholds of a probe by name, and how numbers become findings and blocks.
 
-How often each of them raises a false alarm is measured by false_alarms.py; the table is in rlvid/probes/README.md.
+How often each of them raises a false alarm is measured by false_alarms.py, which writes data/false_alarms.json and the
+table in rlvid/probes/README.md.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rlvid.errors import UserError
@@ -34,6 +38,16 @@ THRESHOLDS: dict[str, tuple[float, str]] = {  # name -> default, meaning
     "video.min_move": (0.02, "mean change when the clip is another one, of the reward's range, at least"),
     "video.max_wrong_way": (0.02, "mean gain of right replies when the clip is another one, of the range, at most"),
 }
+
+
+FALSE_ALARMS = Path(__file__).parent / "data" / "false_alarms.json"
+
+
+@cache
+def false_alarms() -> Mapping[str, Mapping[str, str]]:
+    """Return threshold -> how many probes of honest rewards it fails, "honest", and of a random one, "random"."""
+    measured: Mapping[str, Mapping[str, str]] = json.loads(FALSE_ALARMS.read_text())
+    return measured
 
 
 def thresholds_with(changes: Iterable[str] = ()) -> dict[str, float]:

@@ -25,6 +25,7 @@ from rlvid.trainer.records import GroupRecord
 
 MAJORITY = 0.5
 WINDOW = 10  # steps of training that are compared with as many earlier ones
+NO_SHARE = 1e-9  # of a reward in the advantages: rounding gives less
 FEWEST_QUESTIONS = 4  # with fewer in a step, equal thoughts mean nothing
 
 Metrics = Mapping[str, float]
@@ -136,7 +137,10 @@ def training_hacking(rows: Sequence[Metrics], records: Sequence[GroupRecord]) ->
 
 
 def unpaid_rewards(rows: Sequence[Metrics], weights: Mapping[str, float]) -> list[str]:
-    """A warning for each reward of the mix that paid nothing in a whole run.
+    """A warning for each reward of the mix that paid nothing in a whole run, or decided nothing of what was learnt.
+
+    The second: its `advantage_share` was 0 in every step while another reward's was not. Without advantages, as in SFT,
+    nothing is said.
 
     Args:
         rows: the metrics of all steps.
@@ -148,7 +152,17 @@ def unpaid_rewards(rows: Sequence[Metrics], weights: Mapping[str, float]) -> lis
         if not any(means) and not any(row.get(f"rewards/{name}/std") for row in steps):
             why = "was 0 for every completion" if means else "applied to no completion"
             warnings.append(f"reward {name!r} paid nothing in the whole run: it {why}; rlvid probe shows what it pays")
+        elif _decided_nothing(name, steps):
+            why = "in each group it was the same for all, or differed only as the others do; rlvid probe shows which"
+            warnings.append(f"reward {name!r} decided nothing, its advantage_share was 0 in every step: {why}")
     return warnings
+
+
+def _decided_nothing(reward: str, steps: Sequence[Metrics]) -> bool:
+    """Whether some rewards had a share in the advantages of the steps, and this one had none."""
+    prefix = "advantage_share/"
+    decisive = {key for row in steps for key in row if key.startswith(prefix) and row[key] > NO_SHARE}
+    return bool(decisive) and f"{prefix}{reward}" in steps[-1] and f"{prefix}{reward}" not in decisive
 
 
 def rewards_of_right_answers_only(records: Sequence[GroupRecord]) -> set[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -24,6 +25,7 @@ from rlvid.trainer.alarms import Alarm
 from rlvid.trainer.records import GroupRecord
 
 SHOWN = {"reward": "reward", "rewards/accuracy/mean": "accuracy", "completions/mean_length": "length", "loss": "loss"}
+REWARD_KEY = re.compile(r"rewards/(.+)/mean")
 
 
 class Display:
@@ -90,11 +92,11 @@ class Display:
         self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord], alarms: Sequence[Alarm]
     ) -> None:
         """Show a step's numbers, new kinds of alarms, and every so often a completion with its question."""
-        note = "  ".join(f"{name} {metrics[key]:.3g}" for key, name in SHOWN.items() if key in metrics)
+        note = step_note(metrics)
         self.loaded()
         self.progress.update(self.task, completed=step, note=note)
         if not self.live:
-            self.console.print(f"step {step}/{self.max_steps}  {note}", highlight=False)
+            self.console.print(f"step {step}/{self.max_steps}  {note}", highlight=False, soft_wrap=True)
         for alarm in alarms:
             if alarm.kind not in self.warned:
                 self.warned.add(alarm.kind)
@@ -113,6 +115,17 @@ class Phase:
         """Count `by` more items as done."""
         self.note = note
         self.progress.update(self.task, advance=by, note=note)
+
+
+def step_note(metrics: Mapping[str, float]) -> str:
+    """A step's numbers in one line: the sum of rewards, accuracy, length, loss, and the mean of each other reward.
+
+    >>> step_note({"reward": 1.25, "rewards/accuracy/mean": 0.5, "rewards/./short.py:short/mean": 0.75})
+    'reward 1.25  accuracy 0.5  short 0.75'
+    """
+    rewards = {key: match[1].rpartition(":")[2] for key in metrics if (match := REWARD_KEY.fullmatch(key))}
+    names = SHOWN | {key: name for key, name in rewards.items() if key not in SHOWN}
+    return "  ".join(f"{name} {metrics[key]:.3g}" for key, name in names.items() if key in metrics)
 
 
 def completion_panel(record: GroupRecord, step: int) -> Panel:

@@ -8,17 +8,19 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 import rlvid.probes
-from rlvid.probes.counterfactuals import draw_twin
+from rlvid.api.listing import list_names
+from rlvid.probes.counterfactuals import draw_twin, judge_counterfactuals
 from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
-from rlvid.probes.groups import advantage_shares, measure_groups
-from rlvid.probes.information import measure_information
-from rlvid.probes.render import report
+from rlvid.probes.groups import HEAVIER, advantage_shares, measure_groups, rescue
+from rlvid.probes.information import judge_information, measure_information
+from rlvid.probes.render import report, rescue_text, value_parts
 from rlvid.probes.replies import shipped_replies, split_options
-from rlvid.probes.result import FAIL, Block, Finding, ProbeResult
+from rlvid.probes.result import FAIL, PASS, Block, Finding, ProbeResult
 from rlvid.probes.statistics import auroc, correlation, correlation_within, permutation_p_values, sign_p_value
 from rlvid.probes.subject import Scored
 from rlvid.probes.table import probe_shipped, probed_rewards, row
-from rlvid.probes.verdicts import THRESHOLDS
+from rlvid.probes.value import measure_value
+from rlvid.probes.verdicts import THRESHOLDS, Checks, false_alarms, thresholds_with
 from rlvid.types import Completion, Group, Prompt
 from tests.helpers.tables import README, rows
 
@@ -96,9 +98,67 @@ def test_groups_count_what_is_flat_between_and_rescued():
     assert measure_groups(scored([[1.0]], [[1.0]]))["size"] == 1
 
 
+def test_a_cancelled_reward_is_told_apart_from_a_small_one():
+    right = np.array([[1.0, 1.0, 0.0, 0.0]] * 2)
+    bonus = 0.3 * right  # the same for all right replies, as in T-GRPO: any weight only rescales the advantages
+    assert rescue(right, bonus, 1.0) == {"weight": None, "share": None, "alike": 1.0}
+    split = rescue(right, np.array([[0.05, 0.0, 0.0, 0.0]] * 2), 1.0)  # tells right replies apart, too softly
+    assert split["weight"] in HEAVIER and split["share"] >= 0.01 and split["alike"] == 0.0
+    assert rescue(right, np.array([[0.1, 0.0, 0.0, 0.0]] * 2), 0.5)["weight"] == split["weight"] / 2
+    assert rescue(np.zeros((2, 4)), bonus, 1.0)["alike"] is None, "no right replies, none alike"
+
+
+def test_the_words_say_which_weight_would_keep_a_reward():
+    assert rescue_text({"weight": 2.0, "share": 0.014, "alike": None}) == "a weight of 2 (share 0.01)"
+    words = rescue_text({"weight": None, "share": None, "alike": 1.0})
+    assert words.startswith("no weight") and words.endswith("pay what differs among them")
+
+
+def test_the_distribution_is_shown_overall_by_right_and_wrong_and_by_level():
+    numbers = measure_value(scored([[0.0, 1.0], [1.0, None]], [[0.0, 1.0], [1.0, 1.0]]))
+    histogram = numbers["histogram"]
+    assert (sum(histogram["all"]), sum(histogram["right"]), sum(histogram["wrong"])) == (3, 2, 1)
+    assert list(map(sum, histogram["levels"].values())) == [3] and histogram["all"][-1] == 2
+    table, quotes, _ = value_parts(numbers)
+    assert table.row_count == 4, "all, right, wrong and the axis: one level is no comparison"
+    assert quotes.row_count == 4, "two texts, the best first and the worst first"
+
+
 def test_information_finds_the_reward_that_it_is():
     numbers = measure_information(scored([[2.0, 0.0]] * 4, [[1.0, 0.0]] * 4))
     assert numbers["correlations"]["accuracy"] == pytest.approx(1) and numbers["auroc_interval"] == (1, 1)
+
+
+@pytest.mark.parametrize(("sign", "what"), [(1, "length"), (-1, "shortness")])
+def test_paying_for_length_names_its_direction(sign, what):
+    numbers = {"auroc": None, "correlations": {}, "length_given_right": 0.7 * sign, "largest_relation": 0.7}
+    block = judge_information(numbers, Checks(thresholds_with()))
+    assert (
+        block.text
+        == f"it pays for {what}: correlation {0.7 * sign:+.2f} with length among right and among wrong replies"
+    )
+
+
+@pytest.mark.parametrize(
+    ("right", "words"),
+    [
+        (0.4, "right replies earn 0.40 instead of 0.80"),
+        (0.8, "right replies earn 0.80 instead of 0.80: not less, though values move by 30% of the range"),
+        (None, "moves values by 30% of the range; no reply is right"),
+    ],
+)
+def test_a_twin_that_costs_right_replies_nothing_is_pointed_out(right, words):
+    fall = 0.8 - right if right else 0.0
+    twin = {"right": right, "wrong": 0.5, "moved": 0.6, "size": 0.3, "fall_right": fall, "p_rise": 1.0}
+    numbers = {"groups": 1, "true": {"right": 0.8, "wrong": 0.5}, "conditions": {"twin": twin}}
+    block = judge_counterfactuals(numbers, frozenset({"narrations"}), Checks(thresholds_with()))
+    assert block.verdict == PASS and block.text.endswith(words)
+
+
+@pytest.mark.parametrize(("groups", "is_rough"), [(2, True), (24, False)])
+def test_few_groups_are_called_rough(groups, is_rough):
+    lines = [str(part) for part in report(ProbeResult("mine", "", {}, "samples", "tokens", groups, 8, 0.1, ()))]
+    assert any(line.startswith("few groups: all numbers are rough") for line in lines) == is_rough
 
 
 def test_a_twin_has_another_right_option_and_the_same_question():
@@ -130,7 +190,20 @@ def test_the_documented_thresholds_are_those_of_the_code():
     shown = rows((Path(rlvid.probes.__path__[0]) / "README.md").read_text())
     for name, (default, meaning) in THRESHOLDS.items():
         assert shown[f"`{name}`"][:2] == [f"{default:g}", meaning]
-        assert all(shown[f"`{name}`"]), "its false alarms are measured"
+        rates = false_alarms()[name]
+        assert shown[f"`{name}`"][2:] == [rates["honest"], rates["random"]], "its false alarms are measured"
+        assert all(rates.values())
+
+
+def test_a_failed_threshold_is_shown_with_its_false_alarms():
+    finding = Finding("groups.min_agreement", 0.5, 0.4, True, "")
+    result = ProbeResult("mine", "", {}, "samples", "tokens", 1, 1, 0.1, (Block("groups", FAIL, "", (finding,)),))
+    shown = str(report(result)[-1])
+    assert shown.startswith("1 of 1 blocks failed")
+    assert "groups.min_agreement=0.5  is 0.4; on honest rewards it fails 26 of 1000 (format 16 of 200)" in shown
+    assert [row.usage for row in list_names("thresholds", "video.min_move")] == [
+        "rlvid probe REWARD --threshold video.min_move=0.02"
+    ]
 
 
 @pytest.mark.parametrize("name", ["format", "consistency_rule", "grounding_moves", "length", "random"])

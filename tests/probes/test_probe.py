@@ -55,6 +55,22 @@ def test_an_error_is_one_line_that_names_the_reply(name, words):
         assert "<answer></answer>" in quoted or "<answer>" not in quoted
 
 
+def test_an_error_of_a_group_names_its_size_and_the_reward_as_it_was_given():
+    def short(groups):
+        return [[1.0] for _ in groups]
+
+    with pytest.raises(UserError, match=r"^reward 'short', on the group of 8 replies to sample \w+: reward 'short' at"):
+        probe(short)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(1.0, "every reply earns 1, tricks"), (None, "the reward applies to none of the replies, t")]
+)
+def test_a_reward_with_one_value_says_why_no_trick_is_compared(value, words):
+    result = probe(lambda groups: [[value] * len(group) for group in groups])
+    assert result["tricks"].text.startswith(words) and result["value"].verdict == FAIL
+
+
 FOREIGN = """
 import re
 

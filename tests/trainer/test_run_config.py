@@ -139,6 +139,15 @@ def test_a_reward_that_paid_nothing_is_named_at_the_end():
     assert unpaid_rewards([], {"a": 1.0}) == []
 
 
+def test_a_reward_that_decided_nothing_is_named_at_the_end():
+    paid = {"reward": 1.0, "rewards/a/mean": 0.5, "rewards/flat/mean": 1.0}
+    steps = [paid | {"advantage_share/a": share, "advantage_share/flat": 1e-14} for share in (0.0, 0.9)]
+    [warning] = unpaid_rewards(steps, {"a": 1.0, "flat": 0.5})
+    assert warning.startswith("reward 'flat' decided nothing, its advantage_share was 0 in every step")
+    assert unpaid_rewards(steps[:1], {"a": 1.0, "flat": 0.5}) == [], "no reward decided: nothing was to be learnt"
+    assert unpaid_rewards([paid], {"a": 1.0, "flat": 0.5}) == [], "without advantages, as in SFT"
+
+
 def test_the_embedded_model_says_that_it_knows_the_kitchen_alone(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("mine.toml").write_text(
