@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.config import Plugin, flatten_config, load, parse_override
+from rlvid.config import Config, Plugin, flatten_config, load, parse_override
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
 from rlvid.registry import own_fields
@@ -36,13 +36,14 @@ def find_differences(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], co
     arms = {cell.arm: cell for cell in reversed(cells)}  # the first seed of each
     paired = {arm for pair in pairs for arm in pair}
     compared = [*pairs, *((arm, control) for arm in arms if arm not in paired and arm != control)]
-    configs = {name: _flat_config(cell.preset, cell.overrides) for name, cell in arms.items()}
-    presets = {cell.preset: _flat_config(cell.preset) for cell in arms.values()}
+    loaded = {name: load(cell.preset, cell.overrides) for name, cell in arms.items()}
+    configs = {name: _flat(config) for name, config in loaded.items()}
+    presets = {preset: _flat(load(preset)) for preset in {cell.preset for cell in arms.values()}}
     rows = []
     for arm, other in dict.fromkeys(compared):
         named = _named(arms[arm]) | _named(arms[other])
         named |= {*_differing(presets[arms[arm].preset], presets[arms[other].preset])}
-        named |= _own_algorithm_fields(*(load(arms[a].preset, arms[a].overrides).algorithm for a in (arm, other)))
+        named |= _own_algorithm_fields(loaded[arm].algorithm, loaded[other].algorithm)
         for key in _differing(configs[arm], configs[other]):
             value, other_value = (_shown(configs[name], key) for name in (arm, other))
             is_named = None in (value, other_value) or any(key == n or key.startswith(f"{n}.") for n in named)
@@ -84,9 +85,9 @@ def to_json(rows: Sequence[SettingRow]) -> list[dict[str, Any]]:
     return [asdict(row) for row in rows]
 
 
-def _flat_config(preset: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def _flat(config: Config) -> dict[str, Any]:
     """Return every setting of a resolved config by its dotted key."""
-    return flatten_config(tomllib.loads(load(preset, overrides).to_toml()))
+    return flatten_config(tomllib.loads(config.to_toml()))
 
 
 def _named(cell: Cell) -> set[str]:
