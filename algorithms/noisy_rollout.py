@@ -21,8 +21,8 @@ class NoisyRollout(ViewRollouts):
 
     As the released code (John-AI-Lab/NoisyRollout 000b58d, Geometry3K): half of the completions noisy, one noised copy
     per prompt and step, no KL, an entropy bonus of 1e-3, a mean over tokens. Ours differs: the noise comes after the
-    resizing and on the frames of videos, too; the mean over tokens is that of the step, theirs of a micro-batch; the
-    midpoint is a share of the run, theirs a step (40 of 60; for K12 40 of 120, extent 0.45, steepness 60).
+    resizing and on the frames of videos, too; the mean over tokens is that of the step, theirs of a micro-batch;
+    its midpoint is a step, ours a share of the run (40 of 60; for K12 40 of 120, extent 0.45, steepness 60).
     """
 
     beta: float = 0.0
