@@ -15,7 +15,6 @@ from math import factorial
 import numpy as np
 from rich.table import Table
 from rich.text import Text
-from scipy.stats import rankdata
 
 from rlvid.study.contrasts import Weights, combine, difference
 from rlvid.study.seed_model import ALL_LEVELS, SeedModel
@@ -66,6 +65,8 @@ def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     >>> spearman(np.array([0.1, 0.2, 0.4]), np.array([1.0, 3.0, 2.0])).item()
     0.5
     """
+    from scipy.stats import rankdata  # takes a second: not before there is an order to rank
+
     a, b = (rankdata(z, axis=-1) - (z.shape[-1] + 1) / 2 for z in (x, y))
     scale = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
     return np.divide((a * b).sum(-1), scale, out=np.zeros_like(scale), where=scale > 0)

@@ -92,7 +92,7 @@ def test_functions_return_what_the_commands_print(capsys):
     assert isinstance(rlvid.check_config("nano"), Config)
     (row,) = rlvid.list_names("algorithms", "grpo")
     assert row.fields["epsilon"].default == "0.2" and row.source.startswith("algorithms/grpo.py:")
-    assert len(rlvid.list_names("views")) == 7
+    assert len(rlvid.list_names("views")) == 8
     with pytest.raises(rlvid.UserError, match=r"no list 'algoritms'\. Did you mean 'algorithms'\?"):
         rlvid.list_names("algoritms")
     estimate = rlvid.estimate_memory("nano")
