@@ -34,4 +34,4 @@ def slurm(cluster):
     yield cluster
     if jobs := queued_jobs():
         subprocess.run(["scancel", *jobs], check=False)
-        wait_until(lambda: not queued_jobs(), 60)
+        wait_until(lambda: not queued_jobs(), 240)

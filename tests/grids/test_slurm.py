@@ -24,7 +24,7 @@ def test_jobs_outlive_a_killed_grid_and_the_next_grid_follows_them(start_grid, g
     options = {"long_steps": 150, "step_seconds": 0.05}
     starts = grid_folder / "starts.jsonl"
     first = start_grid(*ON_SLURM, "--jobs", "3", **options)
-    wait_until(lambda: any(row["folder"].startswith("long") for row in read_jsonl(starts)), 90)
+    wait_until(lambda: any(row["folder"].startswith("long") for row in read_jsonl(starts)), 240)
     first.kill()
     first.communicate()
     assert queued_jobs(), "the jobs are still there"
@@ -32,7 +32,7 @@ def test_jobs_outlive_a_killed_grid_and_the_next_grid_follows_them(start_grid, g
     assert not job_files, "only the queue knows the ids of the jobs"
     assert (grid_folder / "slurm").stat().st_mode & 0o777 == 0o700, "nodes execute the pickles in this folder"
     second = start_grid(*ON_SLURM, "--jobs", "6", **options)
-    _, err = second.communicate(timeout=200)
+    _, err = second.communicate(timeout=240)
     assert second.returncode == 0, err
     starts_by_folder = Counter(row["folder"] for row in read_jsonl(starts))
     assert len(starts_by_folder) == 9 and set(starts_by_folder.values()) == {1}, "no cell is run twice"
@@ -44,13 +44,13 @@ def test_jobs_outlive_a_killed_grid_and_the_next_grid_follows_them(start_grid, g
 def test_a_job_that_must_end_is_requeued_and_resumes(start_grid, grid_folder, tmp_path, slurm, reason):
     (tmp_path / "hold").touch()  # both jobs are interrupted at step 7, however late one of them starts
     grid = start_grid(*ON_SLURM, "--only", "long, low", long_steps=20)
-    wait_until(lambda: [len(read_jsonl(path)) for path in grid_folder.glob("long*/metrics.jsonl")] == [6, 6], 120)
+    wait_until(lambda: [len(read_jsonl(path)) for path in grid_folder.glob("long*/metrics.jsonl")] == [6, 6], 240)
     jobs = queued_jobs()
     if reason == "preempted":
         subprocess.check_call(["sbatch", "-p", "high", "-n", "2", "-o", "/dev/null", "--wrap", "sleep 1"])
     else:
         subprocess.check_call(["scancel", "--signal=USR2", *jobs])  # as Slurm does 90 s before the time is up
-    wait_until(lambda: set(job_states(jobs)) == {"PENDING"}, 60)
+    wait_until(lambda: set(job_states(jobs)) == {"PENDING"}, 240)
     (tmp_path / "hold").unlink()
     while grid.poll() is None:
         start_requeued(jobs)
@@ -65,7 +65,7 @@ def test_a_job_that_must_end_is_requeued_and_resumes(start_grid, grid_folder, tm
 @needs_slurm
 def test_a_cell_that_fails_three_times_is_reported(start_grid, slurm):
     grid = start_grid(*ON_SLURM, "--only", "short, high", "base", high=FAILING)
-    _, err = grid.communicate(timeout=120)
+    _, err = grid.communicate(timeout=240)
     assert grid.returncode == 1
     failed = [line for line in err.splitlines() if line.startswith("failed: ") and "output.log" in line]
     assert len(failed) == 2 and all("is too high (3 attempts)" in line for line in failed), err
@@ -75,7 +75,7 @@ def test_a_cell_that_fails_three_times_is_reported(start_grid, slurm):
 @needs_slurm
 def test_each_look_of_an_adaptive_grid_submits_only_the_runs_that_it_adds(tmp_path, grid_folder, slurm):
     grid = start_adaptive_grid_in(tmp_path, *ON_SLURM, "--jobs", "4", "--max-seeds", "3")
-    out, err = grid.communicate(timeout=200)
+    out, err = grid.communicate(timeout=240)
     assert grid.returncode == 0, err
     looks = json.loads((grid_folder / STATE_FILE).read_text())["looks"]
     seeds = {name: [look["seeds"] for look in made] for name, made in looks.items()}
@@ -102,7 +102,7 @@ def test_each_look_of_an_adaptive_grid_submits_only_the_runs_that_it_adds(tmp_pa
 )
 def test_a_wrong_parameter_prints_one_line_and_exits_with_2(start_grid, slurm, words, message):
     grid = start_grid("--launcher", "slurm", "--slurm", *words)
-    _, err = grid.communicate(timeout=60)
+    _, err = grid.communicate(timeout=240)
     lines = [line for line in err.splitlines() if line.startswith("rlvid: ")]
     assert grid.returncode == 2 and len(lines) == 1 and message in lines[0], err
 

@@ -132,7 +132,7 @@ def start_grid_in(folder, *arguments, long_steps=3, step_seconds=0.01, high=WORK
     return subprocess.Popen(command, cwd=folder, **options)
 
 
-def wait_until(condition, seconds=30):
+def wait_until(condition, seconds=120):
     """Wait until `condition()` is true; fails after some seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
