@@ -17,6 +17,7 @@ Row = Mapping[str, Any]  # one line of a JSON-lines file, or one JSON object
 NOT_STARTED = "not started"
 MAX_METRIC_ROWS = 2000  # of a longer run, about this many rows of metrics.jsonl are read
 LAUNCHER_LOG = "torch/distributed/elastic/"  # in each line of torch's launcher, which `accelerate launch` runs
+ERROR_LINE = re.compile(r"(\[rank\d+\]: ?)?(rlvid: |[\w.]*(Error|Exception)\b)")  # as rlvid or Python writes them
 LAUNCHER_REPORT = re.compile(rf"{LAUNCHER_LOG}\S+ failed \(exitcode: (-?\d+)\)")
 
 
@@ -88,7 +89,7 @@ def failure_line(log: Path) -> str:
     """Return the line of a log that says why its process failed, or "" if the log is empty.
 
     That is the last line, unless `accelerate launch` ended the log with its report of some thirty lines: then it is the
-    last line that a process wrote before, or the signal that killed it.
+    last error that a process wrote before, the last line if there is none, or the signal that killed the process.
     """
     text = log.read_text(errors="replace") if log.is_file() else ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -99,7 +100,9 @@ def failure_line(log: Path) -> str:
             exit_code = int(report[1])
             if exit_code < 0:
                 return f"a process was {describe_signal(-exit_code)}"
-            return next((each for each in reversed(lines[:number]) if LAUNCHER_LOG not in each), line)
+            written = [each for each in lines[:number] if LAUNCHER_LOG not in each]
+            errors = [each for each in written if ERROR_LINE.match(each)]  # other processes may have written since
+            return (errors or written or [line])[-1]
     return lines[-1]
 
 
