@@ -77,7 +77,7 @@ def process_results(doc: dict[str, Any], results: list[str]) -> dict[str, Any]:
 
 
 def mean_score(results: list[dict[str, Any]]) -> float:
-    """Return the accuracy."""
+    """Return the accuracy, a share: the mean of the scores that lmms-eval collected, one for each question."""
     return float(sum(result["score"] for result in results) / len(results))
 
 

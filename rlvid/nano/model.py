@@ -30,6 +30,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from rlvid.data.kitchen import draw_sample
 from rlvid.data.kitchen_world import INGREDIENTS
+from rlvid.errors import UserError
 from rlvid.nano.architectures import ARCHITECTURES, SIZES, build_config
 from rlvid.nano.conditions import CONDITIONS, PLAIN, Condition
 from rlvid.nano.lessons import (
@@ -144,9 +145,14 @@ def pretrain(
         condition: what the lessons are like.
         model_type: the family, a key of `ARCHITECTURES`.
         size: a key of `SIZES`.
+
+    Raises:
+        UserError: there is no such size of the family, or the condition continues a model of another one.
     """
     torch.manual_seed(seed)
     if condition.start:
+        if (model_type, size) != ("qwen2_vl", "2.6m"):
+            raise UserError(f"{condition.name} continues {condition.start}: leave out --family and --size")
         folder = model_path(condition.start)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
         model, first = AutoModelForImageTextToText.from_pretrained(folder), PLAIN.steps
@@ -198,7 +204,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and the lessons (default: 0)")
     parser.add_argument("--steps", type=int, default=0, help="optimizer steps (default: those of the condition)")
     args = parser.parse_args()
-    save(*pretrain(args.steps, args.seed, CONDITIONS[args.condition], args.family, args.size), args.out)
+    try:
+        save(*pretrain(args.steps, args.seed, CONDITIONS[args.condition], args.family, args.size), args.out)
+    except UserError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

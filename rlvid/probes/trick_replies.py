@@ -31,7 +31,7 @@ class TrickSet:
 
     @property
     def honest(self) -> Sequence[Reply]:
-        """The honest replies."""
+        """The honest replies, with which those of every trick are compared."""
         return self.replies[HONEST]
 
     @property

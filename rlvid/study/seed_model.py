@@ -52,7 +52,7 @@ class Contrast:
 
     @property
     def variance(self) -> float:
-        """Expected squared standard error."""
+        """The expected squared standard error of the difference: its parts from questions and from seeds."""
         return self.question_variance + self.seed_variance
 
     def p_value(self, null: float = 0.0) -> float:

@@ -43,7 +43,7 @@ class Scenario:
 
     @property
     def names(self) -> list[str]:
-        """Trained arms."""
+        """The names of the trained arms, from "arm 1" on."""
         return [f"arm {i + 1}" for i in range(self.arms)]
 
     @property

@@ -166,7 +166,7 @@ def flatten(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], list[dict[str,
 
 
 def unflatten(tensors: Mapping[str, Tensor], groups: list[dict[str, Any]]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
+    """Return an optimizer's state dict from its named tensors and its parameter groups: the inverse of `flatten`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split(".", 1)

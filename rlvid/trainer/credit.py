@@ -14,7 +14,7 @@ from rlvid.types import Batch, Step
 
 @dataclass(frozen=True)
 class CreditedStep:
-    """A step after `assign_credit`."""
+    """A step whose tokens have their advantages and weights, and this process's part of it."""
 
     step: Step  # what the algorithm was given: rewards, labels and token tensors of all processes
     batch: Batch  # what it returned: advantages and token weights of all processes, (B, T)

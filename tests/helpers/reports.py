@@ -65,6 +65,23 @@ def write_grid(folder, cells, comparisons=(), question="Does it help?", control=
     write_text(folder / "grid.json", json.dumps(about | entries | {"cells": rows}))
 
 
+def write_arms(folder, right_of_arm):
+    """Write two runs of each arm, and return their cells.
+
+    Args:
+        folder: the grid's folder.
+        right_of_arm: arm -> its right answers of 100 on each of two levels with seed 0; seed 1 has one more.
+    """
+    cells = []
+    for number, (arm, right) in enumerate(right_of_arm.items()):
+        for seed in (0, 1):
+            marks = "1" * (right + seed) + "0" * (100 - right - seed)
+            name = f"{number}-{seed}"
+            settings = (f"seed={seed}", f"algorithm.epsilon={0.1 + number / 100}")
+            cells.append((arm, seed, name, write_run(folder / name, *settings, right=(marks, marks))))
+    return cells
+
+
 def grid_cells(folder):
     """The cells of a grid.json, as `write_grid` takes them."""
     cells = json.loads((folder / "grid.json").read_text())["cells"]

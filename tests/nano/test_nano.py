@@ -160,6 +160,8 @@ def test_each_size_has_its_parameters(tokenizer, size, millions):
 def test_a_size_that_a_family_lacks_is_refused(tokenizer):
     with pytest.raises(UserError, match="qwen3_vl has no shape of size 20m"):
         build_config(tokenizer, "qwen3_vl", "20m")
+    with pytest.raises(UserError, match="hallucinating continues nano: leave out --family and --size"):
+        model.pretrain(1, 0, CONDITIONS["hallucinating"], size="20m")
 
 
 def test_a_saved_model_is_loaded_with_the_same_weights_and_vocabulary(tmp_path):

@@ -11,7 +11,7 @@ from rlvid.study.comparison import fit_seed_model
 from rlvid.study.contrasts import combine, difference
 from rlvid.study.effect_order import _covariance, effect_order_rows, permutation_p, rank_correlation, spearman
 from rlvid.study.study import read_study
-from tests.helpers.reports import printed_report, write_grid, write_run
+from tests.helpers.reports import printed_report, write_arms, write_grid
 
 # Right answers of 100 on each level: three rewards gain in the same order for a small and for a large model.
 RIGHT = {
@@ -24,14 +24,7 @@ ORDER = [(f"{arm}, small", "control, small", f"{arm}, large", "control, large") 
 @pytest.fixture
 def grid_folder(tmp_path):
     """Eight arms with two seeds; seed 1 has one more right answer than seed 0."""
-    cells = []
-    for number, (arm, right) in enumerate(RIGHT.items()):
-        for seed in (0, 1):
-            marks = "1" * (right + seed) + "0" * (100 - right - seed)
-            name = f"{number}-{seed}"
-            settings = (f"seed={seed}", f"algorithm.epsilon={0.1 + number / 100}")
-            cells.append((arm, seed, name, write_run(tmp_path / name, *settings, right=(marks, marks))))
-    write_grid(tmp_path, cells, [("a, small", "control, small")], effect_order=ORDER)
+    write_grid(tmp_path, write_arms(tmp_path, RIGHT), [("a, small", "control, small")], effect_order=ORDER)
     return tmp_path
 
 

@@ -9,7 +9,7 @@ import pytest
 from rlvid.api import report
 from rlvid.study.comparison import compare_arms, compare_interactions, fit_seed_model
 from rlvid.study.study import read_study
-from tests.helpers.reports import printed_report, write_grid, write_run
+from tests.helpers.reports import printed_report, write_arms, write_grid
 
 RIGHT = {"grpo, clean": 80, "grpo, noisy": 60, "ppo, clean": 78, "ppo, noisy": 24}  # of 100 on each level
 PLANNED = ("ppo, clean", "ppo, noisy", "grpo, clean", "grpo, noisy")
@@ -18,14 +18,7 @@ PLANNED = ("ppo, clean", "ppo, noisy", "grpo, clean", "grpo, noisy")
 @pytest.fixture
 def grid_folder(tmp_path):
     """Four arms with two seeds and one planned comparison; seed 1 has one more right answer than seed 0."""
-    cells = []
-    for number, (arm, right) in enumerate(RIGHT.items()):
-        for seed in (0, 1):
-            marks = "1" * (right + seed) + "0" * (100 - right - seed)
-            name = f"{number}-{seed}"
-            differing = f"algorithm.epsilon={0.1 + number / 100}"
-            cells.append((arm, seed, name, write_run(tmp_path / name, f"seed={seed}", differing, right=(marks, marks))))
-    write_grid(tmp_path, cells, [("ppo, clean", "grpo, clean")], interactions=[PLANNED])
+    write_grid(tmp_path, write_arms(tmp_path, RIGHT), [("ppo, clean", "grpo, clean")], interactions=[PLANNED])
     return tmp_path
 
 

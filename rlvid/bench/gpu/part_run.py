@@ -55,7 +55,7 @@ class PartRun:
 
     @property
     def device(self) -> torch.device:
-        """Where models are."""
+        """The device on which the part puts its models and tensors."""
         return torch.device("cuda" if self.on_gpu else "cpu")
 
     def record(self, **values: float | str | bool) -> None:
@@ -68,7 +68,7 @@ class PartRun:
             raise BarMissed(message)
 
     def skip(self, reason: str) -> None:
-        """Raise PartSkipped."""
+        """End the part as skipped, by raising PartSkipped with the reason."""
         raise PartSkipped(reason)
 
     def model_folder(self) -> Path:

@@ -39,7 +39,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Such as "packing 2b"."""
+        """The name of the part and of the preset that it runs with, such as "packing 2b"."""
         return f"{self.part.name} {self.preset}"
 
 

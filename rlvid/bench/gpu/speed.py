@@ -58,7 +58,7 @@ class MeasuredStep(PackedStep):
 
 
 def device_rates(run: PartRun) -> None:
-    """Measure the device."""
+    """Record the memory bandwidth of the device (GB/s) and the rate of its matrix products (TFLOP/s)."""
     bandwidth, flops = rates(run.on_gpu)
     run.record(device=torch.cuda.get_device_name() if run.on_gpu else "cpu", gb_per_s=bandwidth / 1e9)
     run.record(tflop_per_s=flops / 1e12, precision="bfloat16" if run.on_gpu else "float32")
@@ -100,7 +100,7 @@ def reset_peak() -> None:
 
 
 def step_ours(run: PartRun) -> None:
-    """Measure rlvid's own steps."""
+    """Record the time and memory of optimizer steps as rlvid makes them, with packed rows."""
     time_steps(run, PackedStep, REPEATS)
 
 

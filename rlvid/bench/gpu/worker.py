@@ -75,7 +75,7 @@ class Worker:
         return outcome
 
     def stop(self) -> None:
-        """End the process."""
+        """Kill the process, and close the connection to it."""
         self.process.kill()
         self.process.join()
         self.connection.close()
