@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from rlvid.cli.completion import answer_shell
 from rlvid.cli.parser import check_command, parser
 from rlvid.errors import UserError
+from rlvid.utils.collection import skip_collection_at_exit
 from rlvid.utils.mistakes import explain
 
 TRACEBACK = "--traceback"  # an option of every command, anywhere on the line
@@ -21,6 +22,7 @@ TRACEBACK = "--traceback"  # an option of every command, anywhere on the line
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, run the command, and return the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    skip_collection_at_exit()
     with_traceback = TRACEBACK in arguments
     try:
         words = [word for word in arguments if word != TRACEBACK]

@@ -13,6 +13,7 @@ from rlvid.api.evaluated import evaluation_config, existing_path, write_settings
 from rlvid.api.studies import audit
 from rlvid.config import Config, load
 from rlvid.errors import UserError
+from rlvid.utils.collection import collection_paused
 from rlvid.utils.console import print_main
 
 if TYPE_CHECKING:
@@ -220,21 +221,27 @@ def export_lmms_eval_task(
 
 
 def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:
+    config.to_toml()  # wrong names and fields are refused before anything heavy is imported
+    with collection_paused():
+        _check_run(config)
+        print_main(f"run folder  {folder}")
+        for plugin in config.plugins:
+            if plugin.copy:
+                print(f"rlvid: {plugin.file} has changed or is not here: {plugin.copy} is used", file=sys.stderr)
+        from rlvid.utils.logging import silence_libraries
+
+        silence_libraries()
+        from rlvid.trainer.loop import train
+
+    return train(config, folder, resume)
+
+
+def _check_run(config: Config) -> None:
+    """Raise UserError for models, levels or plug-ins that do not exist, or that contradict each other."""
     from rlvid.data.benchmark import check_levels
     from rlvid.policy.architecture import check_models
 
-    config.to_toml()  # wrong names and fields are refused before anything heavy is imported
     check_models(config)
     levels = [*config.eval.splits, *(["train"] if config.train.max_steps and config.data.endswith(".toml") else [])]
     check_levels(config.data, levels, config.eval.transfer)
     _check_plugins(config)
-    print_main(f"run folder  {folder}")
-    for plugin in config.plugins:
-        if plugin.copy:
-            print(f"rlvid: {plugin.file} has changed or is not here: {plugin.copy} is used", file=sys.stderr)
-    from rlvid.utils.logging import silence_libraries
-
-    silence_libraries()
-    from rlvid.trainer.loop import train
-
-    return train(config, folder, resume)
