@@ -174,11 +174,11 @@ def test_assignments_may_stand_on_both_sides_of_an_option(tmp_path, monkeypatch)
     assert second == ("nano", [], None, True)
 
 
-def test_train_and_eval_say_where_they_write_first_and_what_to_do_next_last(tmp_path, kitchen):
+def test_train_and_eval_say_where_they_write_first_and_what_to_do_next_last(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     for arguments in (["train", "nano", *TINY], ["eval", "nano", *TINY[-2:]]):
-        done = rlvid(*arguments, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        lines = done.stdout.splitlines()
+        assert main(arguments) == 0
+        lines = capsys.readouterr().out.splitlines()
         folder = lines[0].removeprefix("run folder  ")
         assert (tmp_path / folder / "status.json").is_file()
         assert lines[-4] == f"done        {folder}" and f"rlvid audit {folder} " in lines[-3]

@@ -2,6 +2,7 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,8 +16,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from rlvid.config import load
 from rlvid.data import kitchen_world
-from rlvid.data.benchmark import root
-from rlvid.data.kitchen import Sample, draw_sample
+from rlvid.data.kitchen import COUNTS, Sample, draw_sample, write
 from rlvid.data.seed_bench_r1 import load as load_split
 from rlvid.errors import UserError
 from rlvid.nano import model
@@ -179,12 +179,24 @@ def test_captions_name_the_filmed_ingredients():
     assert all(move.item in caption for move in sample.scene.moves[: sample.scene.filmed])
 
 
+@pytest.fixture(scope="module")
+def questions_of(tmp_path_factory):
+    """A function: world -> the first 96 questions of its L1, read from disk as in a run."""
+
+    @cache
+    def questions(world):
+        folder = tmp_path_factory.mktemp("world") / "data"
+        write(folder, counts=dict.fromkeys(COUNTS, 1) | {"L1": 96}, variant=world.partition("/")[2])
+        return load_split(folder, "L1")
+
+    return questions
+
+
 @pytest.mark.parametrize("name", embedded_models())
-def test_a_base_model_is_above_chance_and_can_still_improve(name):
-    """Greedy decoding on 96 questions of L1, of the world of its condition, read from disk as in a run."""
+def test_a_base_model_is_above_chance_and_can_still_improve(name, questions_of):
+    """Greedy decoding on 96 questions of L1, of the world of its condition."""
     worlds = {condition.model: condition.data for condition in reversed(CONDITIONS.values())}  # its first condition
-    policy = load_policy(f"model={name}")
-    prompts = load_split(root(worlds.get(name, "kitchen")), "L1")[:96]
+    policy, prompts = load_policy(f"model={name}"), questions_of(worlds.get(name, "kitchen"))
     greedy = replace(load("nano").train, temperature=0.0, num_generations=1)
     groups = Sampler(policy, greedy, nullcontext)(prompts, [policy.encode(prompt) for prompt in prompts], "0")
     correct = sum(group.completions[0].answer == group.prompt.answer for group in groups)
