@@ -37,13 +37,26 @@ class ParameterCounts:
         return self.language + self.vision + self.embeddings + self.adapters
 
 
+COUNTED: dict[tuple[str, int, int, bool, int], ParameterCounts] = {}  # what decides a model's counts -> its counts
+
+
 def count_parameters(model_name: str, train: TrainConfig, seed: int = 0) -> ParameterCounts:
     """Count the parameters of a model with the adapter and the frozen parts of a `[train]` section.
+
+    Counts are kept: a table of machines asks for those of one model twenty times.
 
     Raises:
         UserError: if the model does not exist or is not of a known family.
     """
     config = model_config(model_name)
+    key = (config.to_json_string(), train.lora_r, train.lora_alpha, train.freeze_vision_tower, seed)
+    if key not in COUNTED:
+        COUNTED[key] = _count(config, train, seed)
+    return COUNTED[key]
+
+
+def _count(config: PretrainedConfig, train: TrainConfig, seed: int) -> ParameterCounts:
+    """Count the parameters of a model that is built on the meta device."""
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(config)
     total = _numel(model.parameters())

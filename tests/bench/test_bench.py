@@ -117,6 +117,7 @@ def test_batched_and_single_answers_have_the_same_length(folder, monkeypatch):
 
 def test_a_first_epoch_decodes_every_clip_and_a_second_epoch_none(tmp_path, monkeypatch):
     monkeypatch.setattr(throughput, "CLIPS", 3)
+    monkeypatch.setattr(throughput, "CLIP_SECONDS", 1)
     monkeypatch.setenv("RLVID_CACHE", str(tmp_path))  # decoding_variants changes it; monkeypatch restores it
     caches, original = [], throughput.FrameCache
 
