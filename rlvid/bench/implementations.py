@@ -71,7 +71,12 @@ class PackedStep:
         self.state = TrainState.create(self.policy, learner, optimizer, self.reference)
         self.backoff = OOMBackoff("tokens", self.config.train.max_tokens_per_forward)
         self.token_inputs = TokenInputs(
-            self.algorithm.needs, self.policy, self.reference, self.config.train.temperature, self.backoff
+            self.algorithm.needs,
+            self.policy,
+            self.reference,
+            self.config.train.temperature,
+            self.backoff,
+            keeps_forward=True,
         )
         self.number = 0  # of the last step
         self.tokens = 0

@@ -17,6 +17,34 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
+from rlvid.policy.types import ModelInputs
+
+
+def media_features(model: PreTrainedModel, prompts: Sequence[ModelInputs]) -> Tensor:
+    """Run the vision tower on all media of some prompts, in one call.
+
+    Prompts with `equal_slices_once` run each run of equal slices (pairs of frames, or an image) as one. A tower attends
+    within a slice, so its features do not depend on the others.
+
+    Returns:
+        (visual tokens, hidden * (1 + levels)).
+    """
+    patches = torch.cat([prompt.pixel_values for prompt in prompts])
+    grids = torch.cat([prompt.grid_thw for prompt in prompts])
+    if not all(prompt.equal_slices_once for prompt in prompts):
+        return torch.cat(vision_features(model, patches, grids))
+    shapes = [[1, h, w] for t, h, w in grids.tolist() for _ in range(t)]
+    slices = patches.split([h * w for _, h, w in shapes])
+    index: list[int] = []  # of each slice among the different ones
+    different: list[int] = []  # the first slice of each run of equal ones
+    for i, (shape, slice_) in enumerate(zip(shapes, slices, strict=True)):
+        if not (i and shapes[i - 1] == shape and torch.equal(slices[i - 1], slice_)):
+            different.append(i)
+        index.append(len(different) - 1)
+    chosen = torch.cat([slices[i] for i in different])
+    features = vision_features(model, chosen, grids.new_tensor([shapes[i] for i in different]))
+    return torch.cat([features[i] for i in index])
+
 
 def vision_features(model: PreTrainedModel, patches: Tensor, grids: Tensor) -> list[Tensor]:
     """Run the vision tower.

@@ -15,7 +15,7 @@ from rlvid.distributed import uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy import lora
 from rlvid.policy.critic import Critic
-from rlvid.policy.embeds import PromptEmbeds, vision_features
+from rlvid.policy.embeds import PromptEmbeds, media_features, vision_features
 from rlvid.policy.encoding import (
     chat_token_ids,
     expand_placeholders,
@@ -268,9 +268,7 @@ class Policy(nn.Module):
         """
         if self.vision_cache:
             return torch.cat(self.vision_cache.features(prompts))
-        patches = torch.cat([prompt.pixel_values for prompt in prompts])
-        grids = torch.cat([prompt.grid_thw for prompt in prompts])
-        return torch.cat(vision_features(self.model, patches, grids))
+        return media_features(self.model, prompts)
 
     def _dummy_vision_forward(self) -> Tensor:
         """(1, hidden): the vision tower's features of the smallest black image, summed over the levels of DeepStack."""

@@ -38,6 +38,9 @@ class ModelInputs:
     # For a group that is learnt from under several views of its clip: the inputs of each, and how many completions, in
     # this order, read them. Empty if all completions read the inputs above.
     views: Sequence[tuple[ModelInputs, int]] = ()
+    # Whether the vision tower reads slices that follow each other and are equal, as in a blank clip, only once. Exact
+    # but for rounding, so it is for inputs of altered views alone: other runs keep their bits.
+    equal_slices_once: bool = False
 
     def unstored(self) -> Self:
         """Return the inputs with features that are not stored on the disk, for pixels that are seen only once."""

@@ -44,6 +44,9 @@ class Rollout:
     batch: Batch = field(  # this process's rows, once credited
         default_factory=lambda: Batch(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, 0))
     )
+    # The output of a forward pass of all groups with gradients, if credit needed one: the update takes it out and does
+    # without a second one. It can be taken once, since a backward pass frees its graph.
+    kept_forward: list[ForwardOutput] = field(default_factory=list)
 
     @classmethod
     def gather(
@@ -177,6 +180,7 @@ class Rollout:
             inputs=[self.inputs[i] for i in chosen],
             groups=[self.groups[i] for i in chosen],
             batch=self.batch.select_groups(chosen, len(self.groups)),
+            kept_forward=[],
         )
 
     def micro_batches(self, budget: int) -> Iterator[Rollout]:
@@ -187,7 +191,8 @@ class Rollout:
     def dummy(self) -> Rollout:
         """One group of zero weight, for a process without any: under DeepSpeed all go through the model together."""
         inputs, group = self.dummy_group
-        return replace(self, indices=[-1], inputs=[inputs], groups=[group], batch=self.batch.dummy(len(group)))
+        batch = self.batch.dummy(len(group))
+        return replace(self, indices=[-1], inputs=[inputs], groups=[group], batch=batch, kept_forward=[])
 
     @torch.no_grad()
     def score_no_grad(self, model: nn.Module, temperature: float, backoff: OOMBackoff) -> ForwardOutput:

@@ -250,6 +250,7 @@ class TrainerSetup:
             self.backoff,
             self.noise.corrupt_clip,
             self.timer,
+            keeps_forward=self.state.stage == 0 and self.algorithm.num_iterations * self.algorithm.num_minibatches == 1,
         )
         self.evaluation = Evaluation(
             config.eval,

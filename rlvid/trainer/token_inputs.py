@@ -10,6 +10,10 @@
 
 Log-probabilities are at the sampling temperature and without gradient. All are computed once per step, before credit:
 with packed rows, so a prompt goes through the model once for all its completions, and with the noise of the clips.
+
+The policy before its update is also what the first optimizer step starts from. Where that is the only one and all
+groups fit in one forward pass, `old_logps` and `old_entropy` come from the pass of the update itself, which is then not
+repeated. It is made after the views, so that peak memory is that of the update.
 """
 
 from __future__ import annotations
@@ -18,17 +22,17 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlvid.errors import UserError
+from rlvid.policy.batching import micro_batches
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.reference import Reference
-from rlvid.policy.types import CompletionTokens, ModelInputs
+from rlvid.policy.types import CompletionTokens, ForwardOutput, ModelInputs
 from rlvid.registry import suggest
 from rlvid.trainer.rollout import Rollout, pad_rows
 from rlvid.types import Prompt
@@ -53,6 +57,17 @@ def check_needs(algorithm: str, needs: Collection[str]) -> None:
                 raise UserError(f"algorithm {algorithm!r} needs {need!r}: {error}") from error
 
 
+def check_order_matters(algorithm: str, needs: Collection[str], prompts: Sequence[Prompt]) -> None:
+    """Raise UserError if an algorithm compares orders of frames, and none of the training prompts has a video."""
+    for view in arguments(needs, "view_logps"):
+        if view in ("shuffled", "reversed") and prompts and not any(prompt.video for prompt in prompts):
+            raise UserError(
+                f"algorithm {algorithm!r} needs 'view_logps:{view}', but none of the {len(prompts)} samples has a "
+                f"video, so that view changes nothing: choose another view or criterion (rlvid list algorithms "
+                f"{algorithm})"
+            )
+
+
 def needs_policy(needs: Collection[str]) -> bool:
     """Whether the policy has to score the completions before its update."""
     return any(need.startswith(("old_", "view_logps:")) for need in needs)
@@ -69,6 +84,8 @@ class TokenInputs:
         backoff: the token budget of forward passes.
         alter_clip: the noise of the clips, which a view comes after.
         timer: counts the seconds of forward passes, by phase.
+        keeps_forward: whether the update may use a forward pass that was made here: it takes one optimizer step, and no
+            rank waits for another one in a forward pass.
     """
 
     needs: frozenset[str]
@@ -78,36 +95,41 @@ class TokenInputs:
     backoff: OOMBackoff
     alter_clip: AlterClip = lambda prompt, clip: clip
     timer: Callable[[str], AbstractContextManager[None]] = lambda phase: nullcontext()
+    keeps_forward: bool = False
 
     def __call__(self, rollout: Rollout) -> dict[str, Tensor]:
         """Return (b, t) tensors by the names of this module's docstring.
 
-        A demonstration's `sampled_logps` are 0. What a reward already needed as evidence is not computed again.
+        A demonstration's `sampled_logps` are 0. What a reward already needed as evidence is not computed again. With
+        `keeps_forward`, `rollout.kept_forward` may get a forward pass for the update.
         """
         sampled = [torch.tensor([c.logps or [0.0] * len(c.tokens)]) for group in rollout.groups for c in group]
         tensors = {"sampled_logps": pad_rows(sampled)}
         if "ref_logps" in self.needs:
-            tensors["ref_logps"] = self._from_evidence(rollout, "ref_logps", self._ref_logps)
+            tensors["ref_logps"] = self._ref_logps(rollout)
         if self.policy.critic:
             tensors["old_values"] = rollout.score_no_grad(self.policy, self.temperature, self.backoff).values
         if needs_policy(self.needs):
             with self.timer("views"):
-                tensors |= self._old(rollout)
-                for view in arguments(self.needs, "view_logps"):
-                    score = partial(self._view_logps, view=view, old_logps=tensors.get("old_logps"))
-                    tensors[f"view_logps:{view}"] = self._from_evidence(rollout, f"view_logps:{view}", score)
+                by_view = {v: self._under_view(rollout, v) for v in arguments(self.needs, "view_logps")}
+                old = self._old(rollout)
+                tensors |= old
+                for view, rows in by_view.items():
+                    tensors[f"view_logps:{view}"] = with_unaltered(rows, old.get("old_logps"), rollout)
         for tag in arguments(self.needs, "tag_mask"):
             tensors[f"tag_mask:{tag}"] = tag_masks(rollout.tokens, tag, self.policy.tokenizer)
         return tensors
 
-    def _from_evidence(self, rollout: Rollout, need: str, score: Callable[[Rollout], Tensor]) -> Tensor:
-        """(b, t) rows that a reward needed, too, or else what `score` computes. Evidence is under the clip itself."""
+    def _from_evidence(self, rollout: Rollout, need: str) -> list[Tensor] | None:
+        """Each group's (g, t) rows, if a reward needed them, too. Evidence is under the clip itself."""
         evidence_applies = need != "ref_logps" or not any(inputs.views for inputs in rollout.inputs)
-        if rollout.groups and need in rollout.groups[0].evidence and evidence_applies:
-            return pad_rows([torch.tensor([row]) for group in rollout.groups for row in group.evidence[need]])
-        return score(rollout)
+        if not (rollout.groups and need in rollout.groups[0].evidence and evidence_applies):
+            return None
+        return [pad_rows([torch.tensor([row]) for row in group.evidence[need]]) for group in rollout.groups]
 
     def _ref_logps(self, rollout: Rollout) -> Tensor:
+        if (known := self._from_evidence(rollout, "ref_logps")) is not None:
+            return pad_rows(known)
         assert self.reference is not None
         return rollout.score_no_grad(self.reference, self.temperature, self.backoff).logps
 
@@ -116,28 +138,49 @@ class TokenInputs:
         tensors: dict[str, Tensor] = {}
         wanted = self.needs & {"old_logps", "old_entropy"}
         if wanted:
-            output = rollout.score_no_grad(self.policy, self.temperature, self.backoff)
-            tensors = {"old_logps": output.logps, "old_entropy": output.entropy}
+            output = self._keep_forward(rollout) if self.keeps_forward else None
+            if output is None:
+                output = rollout.score_no_grad(self.policy, self.temperature, self.backoff)
+            tensors = {"old_logps": output.logps.detach(), "old_entropy": output.entropy.detach()}
         if "old_entropy" in wanted and self.temperature != 1:
             tensors["old_entropy"] = rollout.score_no_grad(self.policy, 1.0, self.backoff).entropy
         return {name: tensor for name, tensor in tensors.items() if name in wanted}
 
-    def _view_logps(self, rollout: Rollout, view: str, old_logps: Tensor | None) -> Tensor:
-        """(b, t) under a view.
+    def _keep_forward(self, rollout: Rollout) -> ForwardOutput | None:
+        """The forward pass of the update, kept in the rollout; None if its groups do not fit in one, or in memory."""
+        longest = rollout.longest_row
+        budget = next(self.backoff.sizes(longest * len(rollout.groups), smallest=longest))
+        if len(micro_batches(rollout.inputs, rollout.tokens, budget)) != 1:
+            return None
+        self.policy.train()  # for gradient checkpointing; the model has no dropout
+        with self.backoff.attempt(budget):
+            rollout.kept_forward.append(self.policy(rollout.inputs, rollout.groups, self.temperature))
+        self.policy.eval()
+        return rollout.kept_forward[0] if rollout.kept_forward else None
 
-        If `old_logps` are known, a prompt whose clip the view leaves as it is has these: a difference of the two is
-        then exactly 0, as with shuffled frames where there is no video.
+    def _under_view(self, rollout: Rollout, view: str) -> list[Tensor | None]:
+        """Each group's (g, t) log-probs under a view; None if they are its `old_logps`, which are needed as well.
+
+        They are if the view leaves the prompt's clip as it is: a difference of the two is then exactly 0, as with
+        shuffled frames where there is no video.
         """
+        if (known := self._from_evidence(rollout, f"view_logps:{view}")) is not None:
+            return list(known)
         inputs, is_altered = view_inputs(self.policy, [g.prompt for g in rollout.groups], view, self.alter_clip)
-        scored = [i for i, altered in enumerate(is_altered) if altered or old_logps is None]
+        inputs = [replace(one, equal_slices_once=True) for one in inputs]
+        scored = [i for i, altered in enumerate(is_altered) if altered or "old_logps" not in self.needs]
         part = replace(rollout, inputs=inputs).select(scored)
-        rows = part.score_no_grad(self.policy, self.temperature, self.backoff).logps
-        if old_logps is None or len(scored) == len(inputs):
-            return rows
-        per_group = list(old_logps.split([len(group) for group in rollout.groups]))
-        for i, new in zip(scored, rows.split([len(group) for group in part.groups]), strict=True):
-            per_group[i] = new
-        return pad_rows(per_group)
+        logps = part.score_no_grad(self.policy, self.temperature, self.backoff).logps
+        by_group = dict(zip(scored, logps.split([len(group) for group in part.groups]), strict=True))
+        return [by_group.get(i) for i in range(len(rollout.groups))]
+
+
+def with_unaltered(rows: Sequence[Tensor | None], old_logps: Tensor | None, rollout: Rollout) -> Tensor:
+    """Pad each group's (g, t) log-probs under a view to (b, t); those of a group without any are its old ones."""
+    if old_logps is None or all(row is not None for row in rows):
+        return pad_rows([row for row in rows if row is not None])
+    old = old_logps.split([len(group) for group in rollout.groups])
+    return pad_rows([new if row is None else row for row, new in zip(rows, old, strict=True)])
 
 
 def view_inputs(

@@ -59,7 +59,7 @@ def update_policy(
         rollout = replace(rollout, batch=replace(rollout.batch, old_logps=None))
     learner.train()  # for gradient checkpointing; the model has no dropout
     for part in parts:  # positions in this process's list of groups
-        minibatch = rollout.select(part)
+        minibatch = rollout.select(part) if len(parts) > 1 else rollout
         metrics.add(_backward_within_memory(state, algorithm, accelerator, minibatch, config.temperature, backoff))
         with advice_if_out_of_memory("taking the optimizer step"):
             state.all_reduce_gradients()
@@ -103,14 +103,15 @@ def accumulate_gradient(
     """Run forward and backward passes over a minibatch, in micro-batches of at most `budget` tokens.
 
     Every rank runs equally many, because their collectives must match: a rank that has fewer adds dummy micro-batches
-    of weight 0.
+    of weight 0. A forward pass that credit needed already is not repeated.
     """
-    learner, metrics, micro_batches = state.learner, MetricAccumulator(), list(minibatch.micro_batches(budget))
+    learner, metrics, kept = state.learner, MetricAccumulator(), minibatch.kept_forward
+    micro_batches = [minibatch] if kept else list(minibatch.micro_batches(budget))
     logit_chunks = sync_logit_chunks(state.policy, [micro.tokens for micro in micro_batches])  # one per micro-batch
     micro_batches += [minibatch.dummy()] * (len(logit_chunks) - len(micro_batches))
     for i, (micro, chunks) in enumerate(zip(micro_batches, logit_chunks, strict=True)):
         accelerator.sync_gradients = i == len(micro_batches) - 1  # where it is set, DeepSpeed takes its optimizer step
-        output = learner(micro.inputs, micro.groups, temperature, chunks)
+        output = kept.pop() if kept else learner(micro.inputs, micro.groups, temperature, chunks)
         batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
         losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
         check_shape(f"{name_and_location(algorithm)}.loss", losses, batch.mask.shape)

@@ -12,9 +12,12 @@ from rlvid.policy.oom import OOMBackoff
 from rlvid.trainer.credit import assign_credit
 from rlvid.trainer.evidence import check_evidence_names
 from rlvid.trainer.rollout import Rollout, dummy_group
-from rlvid.trainer.token_inputs import TokenInputs, check_needs, tag_mask, tag_masks
+from rlvid.trainer.token_inputs import TokenInputs, check_needs, check_order_matters, tag_mask, tag_masks, view_inputs
 from rlvid.types import Batch, Completion, Group
+from rlvid.utils.files import read_jsonl
 from rlvid.video.views import apply_view
+from tests.helpers.policies import load_policy
+from tests.helpers.runs import TINY, train
 
 TEXTS = ["<think>The corn went in.</think><answer>B</answer>", "<answer>A</answer>", "<think>Onion"]
 ALL = frozenset({"old_logps", "old_entropy", "view_logps:blank", "view_logps:shuffled", "view_logps:patches:0.6"})
@@ -147,6 +150,63 @@ def test_an_unknown_need_is_refused_before_the_first_step(need, message):
         check_needs("mine", {need})
     assert message in str(error.value) and "'mine'" in str(error.value)
     check_needs("mine", ALL | {"ref_logps", "tag_mask:observation"})
+
+
+def test_an_order_of_frames_is_refused_where_there_are_none(prompts):
+    image_only = [replace(prompt, video=None) for prompt in prompts[:2]]
+    with pytest.raises(
+        UserError, match="'video_ktr' needs 'view_logps:shuffled', but none of the 2 samples has a video"
+    ):
+        check_order_matters("video_ktr", ALL, image_only)
+    check_order_matters("video_ktr", ALL, [*image_only, prompts[0]])
+    check_order_matters("pgpo", {"view_logps:blank"}, image_only)
+
+
+def test_the_pass_of_the_update_gives_the_old_log_probs_and_is_made_once(policy, rollout):
+    """Three groups fit in one pass: it is kept, with its gradient, and taken once. With more passes nothing is kept."""
+    apart = inputs_of(policy, ALL, budget=10**6)(rollout)
+    once = replace(inputs_of(policy, ALL, budget=10**6), keeps_forward=True)
+    mine = replace(rollout, kept_forward=[])
+    made = once(mine)
+    assert made.keys() == apart.keys() and not any(tensor.requires_grad for tensor in made.values())
+    assert all(torch.allclose(made[name], apart[name], atol=1e-6) for name in made)
+    [output] = mine.kept_forward
+    assert output.logps.requires_grad and output.logps.equal(made["old_logps"]) and not policy.training
+    assert made["view_logps:shuffled"][6:].equal(made["old_logps"][6:]), "no video: exactly the same"
+    assert mine.select([0, 1]).kept_forward == mine.dummy().kept_forward == []
+    assert replace(mine, batch=mine.batch).kept_forward is mine.kept_forward
+    small = replace(inputs_of(policy, ALL, budget=1), keeps_forward=True)
+    mine = replace(rollout, kept_forward=[])
+    assert all(torch.allclose(small(mine)[name], apart[name], atol=1e-5) for name in apart) and not mine.kept_forward
+
+
+@pytest.mark.parametrize("algorithm", ["video_ktr", "vppo"])
+def test_a_run_is_the_same_with_a_pass_of_its_own_for_the_update(kitchen, tmp_path, algorithm, monkeypatch):
+    settings = [*TINY, f"algorithm={algorithm}", "train.max_steps=2"]
+    kept = read_jsonl(train(tmp_path / "kept", *settings) / "metrics.jsonl")
+    monkeypatch.setattr(TokenInputs, "_keep_forward", lambda self, rollout: None)
+    apart = read_jsonl(train(tmp_path / "apart", *settings) / "metrics.jsonl")
+    for mine, other in zip(kept, apart, strict=True):
+        assert mine.keys() == other.keys() and mine == pytest.approx(other, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize("model", ["nano", "nano/qwen2_5_vl", "nano/qwen3_vl"])
+def test_equal_slices_go_through_the_vision_tower_once(kitchen, prompts, model):
+    """All frames of a blank clip are one slice of each shape; features and log-probs are the same."""
+    policy = load_policy(f"model={model}")
+    inputs, _ = view_inputs(policy, prompts[:2], "blank", lambda prompt, clip: clip)
+    once = [replace(one, equal_slices_once=True) for one in inputs]
+    patches, tower = [], policy.model.model.visual
+    hook = tower.register_forward_pre_hook(lambda module, args, kwargs: patches.append(len(args[0])), with_kwargs=True)
+    with torch.no_grad():
+        plain, shared = policy.vision_features(inputs), policy.vision_features(once)
+        clean = [replace(policy.encode(prompt), equal_slices_once=True) for prompt in prompts[:2]]
+        whole = policy.vision_features([replace(one, equal_slices_once=False) for one in clean])
+        assert torch.allclose(policy.vision_features(clean), whole, atol=2e-5)
+    hook.remove()
+    assert torch.allclose(plain, shared, atol=2e-5)
+    shapes = {(h, w) for one in inputs for _, h, w in one.grid_thw.tolist()}
+    assert patches[0] == sum(len(one.pixel_values) for one in inputs) and patches[1] == sum(h * w for h, w in shapes)
 
 
 def test_a_reward_may_need_them_too():
