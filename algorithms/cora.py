@@ -1,8 +1,10 @@
 """CORA's split of advantages: task and consistency are normalised apart (HRAS, 2026, arXiv:2606.14691)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from algorithms.grpo import GRPO
+from rlvid.algorithm import require_both_kinds
 from rlvid.types import Batch, Step
 
 
@@ -13,7 +15,7 @@ class CORA(GRPO):
     A_consistency is of the rewards in `consistency`, with their weights; A_task of all others together, such as
     accuracy and format. c rises linearly from 0 to `coef` over the first `warmup` share of the run's steps, and falls
     linearly to 0 over its last `decay` share. The weight of a single reward of a kind cancels in its z-score: `coef`
-    says how much it counts. Where the mix has no reward of one kind, the credit is that of `grpo`.
+    says how much it counts. A mix without rewards of both kinds is refused before the run.
 
     `grpo` with multi_objective_aggregation = "normalize_then_sum" is near: it takes a z-score of each reward, so that
     accuracy and format are apart as well, it has no schedule, and it whitens the sum over the step.
@@ -46,6 +48,10 @@ class CORA(GRPO):
         if self.kl == "k1_reward":
             raise ValueError("kl = k1_reward would be subtracted from both advantages; take a KL in the loss")
 
+    def check_rewards(self, weights: Mapping[str, float]) -> None:
+        """Raise ValueError unless the mix pays both a reward of `consistency` and another one."""
+        require_both_kinds(weights, self.consistency, "consistency", "consistency_rule")
+
     def coefficient(self, step: Step) -> float:
         """Return c of a step."""
         done = step.number / step.max_steps
@@ -54,7 +60,10 @@ class CORA(GRPO):
         return self.coef * min(rise, fall)
 
     def credit(self, step: Step) -> Batch:
-        """Return the step's batch with A_task + c A_consistency at all tokens of a completion."""
+        """Return the step's batch with A_task + c A_consistency at all tokens of a completion.
+
+        Without rewards of one kind, as for the share of advantages that a single reward makes, it is that of `grpo`.
+        """
         ours = {name: weight for name, weight in step.reward_weights.items() if name in self.consistency}
         others = {name: weight for name, weight in step.reward_weights.items() if name not in ours}
         if not ours or not others:

@@ -49,8 +49,16 @@ class NoisyRollout(ViewRollouts):
         return self.extent / (1 + math.exp(self.steepness * (number / max_steps - self.midpoint)))
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
-        """Return the counts of clean and of noisy completions; the clean ones come first."""
+        """Return the counts of clean and of noisy completions; the clean ones come first.
+
+        Raises ValueError if a share above 0 is less than one completion.
+        """
         noisy = int(self.noisy_share * num_generations)
+        if self.noisy_share and not noisy:
+            raise ValueError(
+                f"noisy_share = {self.noisy_share:g} of train.num_generations = {num_generations} is less than one "
+                "completion: raise either, or set noisy_share to 0 for a control without noise"
+            )
         return {"": num_generations - noisy, view_at(self.view, self.extent_at(number, max_steps)): noisy}
 
     def weights(self, mask: Tensor) -> Tensor:

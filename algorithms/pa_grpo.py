@@ -1,10 +1,12 @@
 """PA-GRPO: what a completion observes and what it concludes get credit apart (VideoP2R, 2025, arXiv:2511.11113)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 
 from algorithms.grpo import GRPO
+from rlvid.algorithm import require_both_kinds
 from rlvid.types import Batch, Step
 
 
@@ -13,8 +15,7 @@ class PAGRPO(GRPO):
     """GRPO with two advantages: of the rewards in `perception` at the tokens of <tag>, of the others everywhere else.
 
     Each is the z-score of its own rewards within the group. Tags belong to their block. A completion without the block
-    has no tokens that perception is paid at. Where the mix has no reward of `perception`, all tokens get the credit of
-    the others, as in `grpo`.
+    has no tokens that perception is paid at. A mix without rewards of both kinds is refused before the run.
 
     In the paper the block is <observation>, and its reward a judge's 0 or 1 for "sufficient to answer", given the right
     answer; both segments also earn for their form and for a length that it prefers. Here any reward can be paid for the
@@ -36,8 +37,15 @@ class PAGRPO(GRPO):
         """The reference's log-probs with a KL, and which tokens are of the block."""
         return super().needs | {f"tag_mask:{self.tag}"}
 
+    def check_rewards(self, weights: Mapping[str, float]) -> None:
+        """Raise ValueError unless the mix pays both a reward of `perception` and another one."""
+        require_both_kinds(weights, self.perception, "perception", "grounding_narrations")
+
     def credit(self, step: Step) -> Batch:
-        """Return the step's batch with the advantages of perception at the block, and those of the rest elsewhere."""
+        """Return the step's batch with the advantages of perception at the block, and those of the rest elsewhere.
+
+        Without rewards of one kind, as for the share of advantages that a single reward makes, it is that of `grpo`.
+        """
         ours = {name: weight for name, weight in step.reward_weights.items() if name in self.perception}
         others = {name: weight for name, weight in step.reward_weights.items() if name not in ours}
         if not ours or not others:

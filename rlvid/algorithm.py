@@ -13,7 +13,7 @@ explained in rlvid/types.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -80,6 +80,12 @@ class Algorithm:
     def critic_settings(self) -> tuple[str, float] | None:
         """The kind of critic (rlvid/policy/critic.py) and its learning rate, or None without a critic."""
         return None
+
+    def check_rewards(self, weights: Mapping[str, float]) -> None:
+        """Raise ValueError if what sets the algorithm apart has no effect on a mix of rewards, name -> weight.
+
+        Called once, before the run: an algorithm that does what another one does is refused, not run under its name.
+        """
 
     def observe(self, step: Step) -> None:
         """Update `step.memory` from a step; nothing else may change.
@@ -187,6 +193,28 @@ def zscore(column: Tensor) -> Tensor:
 def whiten(values: Tensor) -> Tensor:
     """Return values shifted and scaled to mean 0 and standard deviation 1 (Bessel's) over all entries."""
     return (values - values.mean()) / (values.std() + 1e-4)
+
+
+def require_both_kinds(weights: Mapping[str, float], named: Collection[str], field: str, example: str) -> None:
+    """Raise ValueError unless a mix, name -> weight, pays rewards that an algorithm names, and others.
+
+    Args:
+        weights: the mix.
+        named: the names that the algorithm gives credit apart.
+        field: that holds them, for the message.
+        example: a reward that could be added, for the message.
+    """
+    paid = [name for name, weight in weights.items() if weight]
+    if not any(name in named for name in paid):
+        raise ValueError(
+            f"the mix pays none of {field} ({', '.join(named)}), so the algorithm would be grpo: add one, as in "
+            f"rewards.{example}=0.5, or name one of yours in algorithm.{field}"
+        )
+    if all(name in named for name in paid):
+        raise ValueError(
+            f"all rewards of the mix ({', '.join(paid)}) are in {field}, so the algorithm would be grpo: add another "
+            "one, as in rewards.accuracy=1.0"
+        )
 
 
 def old_logps(logps: Tensor, batch: Batch) -> Tensor:

@@ -51,6 +51,14 @@ def noop_warning(algorithm: Algorithm, mix: Mapping[str, float], num_generations
     return f"{gain}; it only {change} the relative weight of {regularizers}" if regularizers else gain
 
 
+def check_rewards(algorithm: Algorithm, weights: Mapping[str, float]) -> None:
+    """Raise UserError if the algorithm says that what sets it apart has no effect on a mix, name -> weight."""
+    try:
+        algorithm.check_rewards(weights)
+    except ValueError as error:
+        raise UserError(f"algorithm {algorithm_name(algorithm)!r}: {error}") from error
+
+
 def refuse_idle_correction(algorithm: Algorithm, noise_kind: str, data: str) -> None:
     """Raise UserError for a correction of errors where there are none: no noise, and labels that are right.
 

@@ -41,12 +41,12 @@ from rlvid.trainer.evidence import (
     load_judge_models,
     needs_reference,
 )
-from rlvid.trainer.noop_check import channel_warning, noop_warning, refuse_idle_correction
+from rlvid.trainer.noop_check import channel_warning, check_rewards, noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
 from rlvid.trainer.reference import build_reference
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
-from rlvid.trainer.token_inputs import TokenInputs, check_needs
+from rlvid.trainer.token_inputs import TokenInputs, check_needs, check_order_matters
 from rlvid.trainer.view_rollouts import ViewSampler, check_sampling_views
 from rlvid.types import Prompt
 from rlvid.utils.files import write_jsonl, write_text
@@ -92,6 +92,8 @@ class TrainerSetup:
         self.eval_mix = self.mix.with_measures(config.eval.rewards)
         check_needs(config.algorithm.name, self.algorithm.needs)
         check_sampling_views(self.algorithm, config.train)
+        if config.train.max_steps:
+            check_rewards(self.algorithm, self.mix.weights)
         check_evidence_names(self.eval_mix)
         check_evidence_of_model(self.eval_mix, config.model)
         check_views(config.eval.views)
@@ -183,6 +185,7 @@ class TrainerSetup:
             config.data, config.eval.splits, config.eval.transfer, config.eval.limit, config.eval.protocol
         )
         check_evidence(self.mix, self.prompts)
+        check_order_matters(config.algorithm.name, self.algorithm.needs, self.prompts)
         for message in self.mix.inapplicable_rewards(self.prompts):
             self.display.warn(message)
         check_evidence(self.eval_mix, list(chain(*self.levels.values())))

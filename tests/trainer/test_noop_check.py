@@ -7,7 +7,7 @@ from rlvid.config import NoiseConfig
 from rlvid.errors import UserError
 from rlvid.noise.apply import build_noise
 from rlvid.registry import build
-from rlvid.trainer.noop_check import channel_warning, enumerate_verdicts, noop_warning
+from rlvid.trainer.noop_check import channel_warning, check_rewards, enumerate_verdicts, noop_warning
 from tests.helpers import toy
 from tests.helpers.steps import RATES, J, advantages_of
 
@@ -36,6 +36,31 @@ def test_no_ops_are_named():
     assert warning("backward", {"accuracy": 1.0, "format": 0.0}, scale_rewards="batch", **RATES) == same
     assert "that of 'grpo'" in warning("s_grpo", false_positives=0.0, false_negatives=0.0)
     assert "that of 'grpo'" in warning("trust_grpo", {"accuracy": 1.0, "format": 0.2}), "nothing is judged"
+
+
+@pytest.mark.parametrize(
+    ("name", "mix", "message"),
+    [
+        ("cora", {"accuracy": 1.0, "format": 0.2}, r"none of consistency \(.*add one.*rewards.consistency_rule=0.5"),
+        ("cora", {"accuracy": 1.0, "consistency_rule": 0.0}, "none of consistency"),
+        ("cora", {"consistency_rule": 1.0}, r"all rewards of the mix \(consistency_rule\) are in consistency"),
+        (
+            "pa_grpo",
+            {"accuracy": 1.0},
+            r"none of perception \(.*rewards.grounding_narrations=0.5.*algorithm.perception",
+        ),
+    ],
+)
+def test_an_algorithm_that_would_be_grpo_under_another_name_is_refused(name, mix, message):
+    with pytest.raises(UserError, match=f"algorithm '{name}': .*{message}"):
+        check_rewards(build("algorithms", name), mix)
+
+
+def test_a_mix_with_both_kinds_of_rewards_is_accepted():
+    check_rewards(build("algorithms", "cora"), {"accuracy": 1.0, "consistency_rule": 0.5})
+    check_rewards(build("algorithms", "cora", consistency=("mine",)), {"accuracy": 1.0, "mine": 0.5})
+    check_rewards(build("algorithms", "pa_grpo"), {"accuracy": 1.0, "grounding_narrations": 3.0})
+    check_rewards(build("algorithms", "grpo"), {"accuracy": 1.0})
 
 
 def test_adamw_cancels_a_constant_gain_but_a_learning_rate_over_j_is_another_run():
