@@ -15,10 +15,12 @@ from rlvid.types import Batch, Step
 class NoisyGRPO(ViewRollouts):
     """A = z(s + K (n - s)) with s = z(R), n = z(1 - extent), K = P / (P + R0) and P = alpha / (std(R)^2 + alpha).
 
-    z is the z-score in the group with Bessel's standard deviation, R the total reward, R0 the `noise_variance`. The
-    completions are dealt evenly to the `extents` of diffusion noise (view `noise`), the first of which get one more
-    where that is not possible; extent 0 is the clip itself. The loss reads the clean clip for all of them, by default
-    without a correction. The less the rewards of a group differ, the more its credit is that of the noise levels.
+    A completion's extent, from 0 to 1, is how noisy its clip was when it was sampled: credit mixes what a completion
+    earned with how clearly it saw. z is the z-score in the group with Bessel's standard deviation, R the total reward,
+    R0 the `noise_variance`. The completions are dealt evenly to the `extents`, the first of which get one more where
+    that is not possible; extent e is step 1,000 e of 1,000 of a diffusion (view `noise`), and 0 the clip itself. The
+    loss reads the clean clip for all of them, by default without a correction. The less the rewards of a group differ,
+    the more its credit is that of the noise levels.
 
     In a flat group K is 1 / (1 + R0), and the last z-score enlarges what is left: with the extents 0, .3, .6, .9 the
     credit is 1.16, .39, -.39, -1.16 by the noise level alone. A right answer is punished for having been sampled under

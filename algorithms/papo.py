@@ -12,11 +12,13 @@ from rlvid.types import Batch
 
 @dataclass(frozen=True)
 class PAPO(GRPO):
-    """GRPO plus `perception_coef` times the `dependence` of each token on the pixels, k3 of full and altered view.
+    """GRPO plus a bonus for tokens that depend on the pixels: `perception_coef` times exp(d) - d - 1 for each token.
 
-    The bonus has the gradient (1 - p_view / p) grad log pi: it raises tokens that the pixels speak for and lowers the
-    others, in flat groups, too, and whatever the reward. p_view is that of the policy before its update and has no
-    gradient. It is at most 10 per token, where its gradient is 0; a large coefficient may still ruin the policy.
+    d is the token's log-prob under `view`, an altered view of the clip, minus that with the clip itself. Averaged over
+    sampled tokens, exp(d) - d - 1 estimates KL(policy with the clip || policy with the view). The bonus has the
+    gradient (1 - p_view / p) grad log pi: it raises tokens that the pixels speak for and lowers the others, in flat
+    groups, too, and whatever the reward. p_view is that of the policy before its update and has no gradient. It is at
+    most 10 per token, where its gradient is 0; a large coefficient may still ruin the policy.
 
     Ours differs from the released code. The view is drawn on the resized frames, of images and of videos. Its "double
     entropy" loss is the mean of -log p and -log p_view over the sampled tokens: the second is a constant, and the first

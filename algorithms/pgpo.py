@@ -15,9 +15,11 @@ FLOOR = 1e-6  # a smaller range of log(1 + S) is rounding
 class PGPO(DAPO):
     """DAPO with A_it = w_it A_i, where w falls below 1 on tokens that do not depend on the pixels.
 
-    S is the `dependence` of a token, and I is log(1 + S), scaled to [0, 1] over the completion. w = I / threshold below
-    the threshold, else 1 + boost (I - threshold) / (1 - threshold), scaled so that the completion's weights sum to its
-    length. Where log(1 + S) of a completion ranges over less than 1e-6, all w are 1.
+    S_it = exp(d) - d - 1, at most 10, says how far token t of completion i does: d is its log-prob under `view`, an
+    altered view of the clip, minus that with the clip itself, both by the policy before its update. I is log(1 + S),
+    scaled to [0, 1] over the completion. Below the threshold w is I / threshold, and above it
+    1 + boost (I - threshold) / (1 - threshold), scaled so that the completion's weights sum to its length. Where
+    log(1 + S) of a completion ranges over less than 1e-6, all w are 1.
 
     After an unofficial re-implementation, since we know of no training code of the authors. It cuts the attention to
     all visual tokens; our view "blank" keeps the tokens and makes their pixels grey. The floor is ours.

@@ -17,13 +17,14 @@ CRITERIA = ("visual", "temporal", "entropy")
 class VideoKTR(GRPO):
     """GRPO on tokens that are in the top `share` of their group by at least one criterion; the others have no weight.
 
-    visual: log-prob - log-prob under `visual_view`. temporal: the same under `temporal_view`; it chooses nothing where
-    that view leaves the clip as it is, as where there is no video. entropy: that of the policy before its update. A
-    group's threshold is the (1 - share) quantile of a score over the tokens of all its completions. As in the released
-    code, differences have a sign, so tokens that the pixels speak against are not chosen; `absolute` drops it, as
-    third-party notes on the paper have it, which we could not check. Weights, and the KL with them, are spread over the
-    chosen tokens: 1/rows/chosen tokens of the row; a row without any adds 0 (the released code: 0/0). The logged
-    `entropy` is that of the chosen tokens.
+    The criteria score a token under the policy before its update. visual: its log-prob with the clip minus that under
+    `visual_view`, an altered view of the clip. temporal: the same with `temporal_view`; it chooses nothing where that
+    view leaves the clip as it is, as where a prompt has no video, and data without any video are refused. entropy: that
+    of the policy before its update. A group's threshold is the (1 - share) quantile of a score over the tokens of all
+    its completions. As in the released code, differences have a sign, so tokens that the pixels speak against are not
+    chosen; `absolute` drops it, as third-party notes on the paper have it, which we could not check. Weights, and the
+    KL with them, are spread over the chosen tokens: 1/rows/chosen tokens of the row; a row without any adds 0 (the
+    released code: 0/0). The logged `entropy` is that of the chosen tokens.
 
     The released code hides visual tokens with the attention mask, which also moves the positions of the text. Our view
     "blank" keeps their number and positions. Its length bonus counts the chosen tokens; ours is the reward `length`.

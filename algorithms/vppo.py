@@ -14,12 +14,14 @@ FLOOR = 1e-6  # a smaller range of mean dependence is rounding
 
 @dataclass(frozen=True)
 class VPPO(DAPO):
-    """DAPO with A_it = f_i m_it A_i, where S_it is the `dependence` of token t of completion i on the pixels.
+    """DAPO with A_it = f_i m_it A_i: more credit for tokens t and completions i that depend on the pixels.
 
-    m_it is 1 on the `share` of the completion's tokens with the highest S, ties included, and 0 on the others. They
-    still count in the mean over tokens, so that the step is smaller. f_i = f_min + n_i (1 - f_min) / mean(n), where n_i
-    is the mean of S over the completion, scaled to [0, 1] over the step; its mean is 1. It is 1 for all where the range
-    of the means is below 1e-6, as where a view changes nothing.
+    S_it = exp(d) - d - 1, at most 10, says how far token t of completion i does so: d is its log-prob under `view`, an
+    altered view of the clip, minus that with the clip itself, both by the policy before its update. m_it is 1
+    on the `share` of the completion's tokens with the highest S, ties included, and 0 on the others. They still count
+    in the mean over tokens, so that the step is smaller. f_i = f_min + n_i (1 - f_min) / mean(n), where n_i is the mean
+    of S over the completion, scaled to [0, 1] over the step; its mean is 1. It is 1 for all where the range of the
+    means is below 1e-6, as where a view changes nothing.
 
     Ours differs from the released code. The range and mean(n) are those of the step, and not of a device's minibatch
     and of a micro-batch, where the gradient would depend on the split. Videos are altered, too; there, only images are.
