@@ -36,12 +36,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from rlvid.policy import packed_indices as indices
+from rlvid.policy.last_layer import only_columns
 from rlvid.policy.types import CompletionTokens, ModelInputs
 
 if TYPE_CHECKING:
@@ -71,21 +73,15 @@ def packed_hidden_states(
     row_positions = [_position_ids(*row) for row in zip(prompts, completions, strict=True)]  # (3, row's tokens) each
     packing = Packing.build([len(prompt.input_ids) for prompt in prompts], completions, device)
 
-    hidden = language_model(
-        **prompt_embeds.model_arguments([embed_tokens(ids) for ids in tokens]),
-        attention_mask=UNUSED_MASK,
-        attend_with=packing,
-        position_ids=pad_sequence([p.T for p in row_positions], batch_first=True).permute(2, 0, 1).to(device),
-        use_cache=False,
-    ).last_hidden_state  # (rows, L, hidden)
-
-    columns: list[int] = []  # among the columns of all rows, row after row
-    for row, (prompt, group) in enumerate(zip(prompts, completions, strict=True)):
-        first = row * hidden.shape[1]
-        columns += [first + column for column in _predicting_columns(len(prompt.input_ids), group)]
-    # A prompt's last column occurs once for each completion. The backward pass of `hidden[columns]` would add up their
-    # gradients with atomic operations, in an order that changes from run to run; that of an embedding keeps the order.
-    return embedding(torch.tensor(columns, device=device), hidden.flatten(0, 1)), torch.cat(tokens)
+    with only_columns(language_model, packing.predicting_columns, packing.attend_last):
+        hidden = language_model(
+            **prompt_embeds.model_arguments([embed_tokens(ids) for ids in tokens]),
+            attention_mask=UNUSED_MASK,
+            attend_with=packing,
+            position_ids=pad_sequence([p.T for p in row_positions], batch_first=True).permute(2, 0, 1).to(device),
+            use_cache=False,
+        ).last_hidden_state[0]
+    return hidden, torch.cat(tokens)
 
 
 def _position_ids(prompt: ModelInputs, completions: Sequence[Sequence[int]]) -> Tensor:
@@ -94,36 +90,20 @@ def _position_ids(prompt: ModelInputs, completions: Sequence[Sequence[int]]) -> 
     return torch.cat([prompt.position_ids, after.to(prompt.position_ids).expand(3, -1)], dim=1)
 
 
-def _predicting_columns(prompt_length: int, completions: Sequence[Sequence[int]]) -> list[int]:
-    """The column of the state that predicts each completion token.
-
-    A completion's first token is predicted by the prompt's last, every other one by the token before it:
-
-        token           A B C d e f
-        column          0 1 2 3 4 5
-        predicted by          2 3 2
-    """
-    columns, start = [], prompt_length
-    for completion in completions:
-        end = start + len(completion)
-        if completion:
-            columns += [prompt_length - 1, *range(start, end - 1)]
-        start = end
-    return columns
-
-
 @dataclass(frozen=True)
 class Packing:
     """Where prompts and completions are in packed rows. Given to the model's layers as `attend_with`.
 
     Shapes: N rows of L columns; G completions in the largest group, where smaller groups count empty ones; C tokens in
-    the longest completion; S columns that cover every prompt.
+    the longest completion; M completion tokens in all; S columns that cover every prompt.
     """
 
     prompt_columns: int  # S
     completion_index: Tensor  # (N*G*C,): where each completion token is among the N*L columns; 0 for padding
     completion_mask: Tensor  # (N*G, 1, C, S + C) bool: the mask of call 2, over prompt and own tokens
     output_index: Tensor  # (N*L,): where each column's result is among the N*S of call 1 and then the N*G*C of call 2
+    predicting_columns: Tensor  # (M,): the column, among N*L, of the state that predicts each completion token
+    token_index: Tensor  # (M,): where each completion token is among the N*G*C
 
     @classmethod
     def build(cls, prompt_lengths: Sequence[int], completions: CompletionTokens, device: torch.device) -> Packing:
@@ -136,15 +116,15 @@ class Packing:
         prompt_columns = min(row_length, rounded_up)  # S
 
         is_token = torch.arange(int(lengths.max())) < lengths[..., None]  # (N, G, C)
-        completion_index = _completion_index(prompts, lengths, row_length) * is_token
-        completion_mask = _completion_mask(prompts, is_token, prompt_columns)
-        output_index = _output_index(completion_index, is_token, row_length, prompt_columns)
-        return cls(
-            prompt_columns,
-            completion_index.flatten().to(device),
-            completion_mask.flatten(0, 1)[:, None].to(device),
-            output_index.to(device),
+        completion_index = indices.completion_index(prompts, lengths, row_length) * is_token
+        tensors = (
+            completion_index.flatten(),
+            indices.completion_mask(prompts, is_token, prompt_columns).flatten(0, 1)[:, None],
+            indices.output_index(completion_index, is_token, row_length, prompt_columns),
+            indices.predicting_columns(prompts, completion_index, row_length)[is_token],
+            is_token.flatten().nonzero()[:, 0],
         )
+        return cls(prompt_columns, *(tensor.to(device) for tensor in tensors))
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
         """Attention of one layer over packed rows.
@@ -158,9 +138,7 @@ class Packing:
         Returns:
             (N, L, heads, D).
         """
-        queries_per_key = query.shape[1] // key.shape[1]
-        key = key.repeat_interleave(queries_per_key, dim=1)
-        value = value.repeat_interleave(queries_per_key, dim=1)
+        key, value = (_repeat_heads(x, query.shape[1]) for x in (key, value))
 
         # Call 1: the first S columns. Shorter prompts are followed by completion tokens, whose results are not used.
         prompt_query, prompt_key, prompt_value = (x[:, :, : self.prompt_columns] for x in (query, key, value))
@@ -169,19 +147,54 @@ class Packing:
         ).transpose(1, 2)  # (N, S, heads, D)
 
         # Call 2: every completion over its prompt and itself.
-        own_query, own_key, own_value = (self._completion_rows(x) for x in (query, key, value))
-        keys = self._with_prompt(prompt_key, own_key)
-        values = self._with_prompt(prompt_value, own_value)
-        completion_output = scaled_dot_product_attention(
-            own_query, keys, values, attn_mask=self.completion_mask, scale=scale
-        ).transpose(1, 2)  # (N*G, C, heads, D)
+        own_query = self._completion_rows(query)
+        completion_output = self._attend_completions(own_query, key, value, self.completion_mask, scale)
 
-        outputs = torch.cat([prompt_output.flatten(0, 1), completion_output.flatten(0, 1)])
+        outputs = torch.cat([prompt_output.flatten(0, 1), completion_output])
         return outputs.index_select(0, self.output_index).view(len(query), -1, *outputs.shape[1:])
+
+    def attend_last(self, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+        """Attention of the last layer, for the states that predict completion tokens (see `last_layer`).
+
+        Call 2 is enough. Its queries are those of the token before each, the prompt's last for the first one:
+
+                   A B C | own tokens
+            C      x x x | . .         predicts d
+            d      x x x | x .         predicts e
+            C      x x x | . .         predicts f
+            -      x x x | x .         padding: its result is not used
+
+        Args:
+            query: (M, heads, D).
+            key, value: (N, key heads, L, D).
+            scale: of the scores; None is 1 / sqrt(D).
+
+        Returns:
+            (M, heads, D).
+        """
+        key, value = (_repeat_heads(x, query.shape[1]) for x in (key, value))
+        own_query = query.new_zeros(len(self.completion_index), *query.shape[1:]).index_copy(0, self.token_index, query)
+        on_prompt, on_self = self.completion_mask.tensor_split([self.prompt_columns], dim=-1)
+        mask = torch.cat([on_prompt, on_self.tril(-1)], dim=-1)
+        outputs = self._attend_completions(self._in_rows(own_query), key, value, mask, scale)
+        return outputs.index_select(0, self.token_index)
+
+    def _attend_completions(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None
+    ) -> Tensor:
+        """Call 2: (N*G, heads, C, D) queries, and (N, heads, L, D) keys and values -> (N*G*C, heads, D)."""
+        keys, values = (
+            self._with_prompt(x[:, :, : self.prompt_columns], self._completion_rows(x)) for x in (key, value)
+        )
+        output = scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
+        return output.transpose(1, 2).flatten(0, 1)
 
     def _completion_rows(self, x: Tensor) -> Tensor:
         """(N, heads, L, D) -> (N*G, heads, C, D): every completion in a row of its own."""
-        tokens = x.transpose(1, 2).flatten(0, 1).index_select(0, self.completion_index)  # (N*G*C, heads, D)
+        return self._in_rows(x.transpose(1, 2).flatten(0, 1).index_select(0, self.completion_index))
+
+    def _in_rows(self, tokens: Tensor) -> Tensor:
+        """(N*G*C, heads, D) -> (N*G, heads, C, D)."""
         return tokens.unflatten(0, (-1, self.completion_mask.shape[2])).transpose(1, 2)
 
     def _with_prompt(self, prompt: Tensor, own: Tensor) -> Tensor:
@@ -191,48 +204,9 @@ class Packing:
         return torch.cat([repeated, own], dim=2)
 
 
-def _completion_index(prompts: Tensor, lengths: Tensor, row_length: int) -> Tensor:
-    """(N, G, C): where each completion token is among the N*L columns of all rows, row after row.
-
-    For two rows with L = 6, the first ABC de f, the second XY z uv:
-
-        columns            0 1 2 3 4 5   6 7 8 9 10 11
-        tokens             A B C d e f   X Y z u v  .
-        completion_index   [[[3, 4], [5, 6]], [[8, 9], [9, 10]]]
-
-    Entries beyond a completion's end, here 6 and the first 9, are padding; the caller sets them to 0.
-    """
-    start_in_row = prompts[:, None] + lengths.cumsum(1) - lengths  # (N, G)
-    row_start = torch.arange(len(prompts))[:, None] * row_length  # (N, 1)
-    return (start_in_row + row_start)[..., None] + torch.arange(int(lengths.max()))
-
-
-def _completion_mask(prompts: Tensor, is_token: Tensor, prompt_columns: int) -> Tensor:
-    """(N, G, C, S + C) bool: a completion token attends to its whole prompt, and to its completion up to itself."""
-    groups, group_size, longest = is_token.shape
-    on_prompt = torch.arange(prompt_columns) < prompts[:, None]  # (N, S)
-    on_self = torch.ones(longest, longest, dtype=torch.bool).tril()  # (C, C)
-    on_prompt = on_prompt[:, None, None].expand(-1, group_size, longest, -1)
-    return torch.cat([on_prompt, on_self.expand(groups, group_size, -1, -1)], dim=-1)
-
-
-def _output_index(completion_index: Tensor, is_token: Tensor, row_length: int, prompt_columns: int) -> Tensor:
-    """(N*L,): where each column's result is, among the N*S results of call 1 followed by the N*G*C of call 2.
-
-    For the example of `_completion_index`, with S = 3 and so N*S = 6 results of call 1:
-
-        columns        0 1 2 3 4 5   6 7 8  9  10 11
-        tokens         A B C d e f   X Y z  u  v  .
-        output_index   0 1 2 6 7 8   3 4 10 12 13 5
-
-    The result of padding, here 5, is not used.
-    """
-    groups = len(completion_index)
-    first = torch.arange(groups)[:, None] * prompt_columns
-    column = torch.arange(row_length).expand(groups, -1)
-    from_prompt = (column.clamp(max=prompt_columns - 1) + first).flatten()  # right for prompts, replaced for the rest
-    from_completions = groups * prompt_columns + is_token.flatten().nonzero()[:, 0]
-    return from_prompt.scatter(0, completion_index[is_token], from_completions)
+def _repeat_heads(x: Tensor, heads: int) -> Tensor:
+    """(N, key heads, L, D) -> (N, heads, L, D): a key head serves several queries' heads."""
+    return x.repeat_interleave(heads // x.shape[1], dim=1)
 
 
 def register_packed_attention(model: PreTrainedModel) -> None:

@@ -1,24 +1,25 @@
 """Prefill: prompts run through the model once, which gives their keys and values and the state after the last token.
 
 Prompts are padded on the right. No token attends to what comes after it, so prefill needs no mask: PyTorch can use its
-fastest kernels, and no row of the attention is without a key, from which some kernels make NaN.
+fastest kernels, and no row of the attention is without a key, from which some kernels make NaN. The last layer is
+computed for the last token of each prompt only; this one query has a mask where prompts differ in length.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from rlvid.policy.decoding import LowPrecisionDynamicCache
+from rlvid.policy.last_layer import only_columns
 from rlvid.policy.model import Policy
 from rlvid.policy.types import ModelInputs
 
@@ -73,14 +74,18 @@ def _prefill_chunk(policy: Policy, inputs: Sequence[ModelInputs], timer: PhaseTi
         cache = LowPrecisionDynamicCache(config=policy.model.config.text_config)
         attention_mask = pad_right([torch.ones_like(prompt.input_ids) for prompt in inputs])
         positions = pad_right([prompt.position_ids.T for prompt in inputs])  # (P, L, 3)
-        with last_token_only(language_model, attention_mask.sum(1) - 1):
+        first_columns = torch.arange(len(inputs), device=attention_mask.device) * attention_mask.shape[1]
+        last_columns = first_columns + attention_mask.sum(1) - 1
+        is_padded = len({len(prompt.input_ids) for prompt in inputs}) > 1
+        attend = partial(_attend_from_last, attention_mask.bool()[:, None, None] if is_padded else None)
+        with only_columns(language_model, last_columns, attend):
             hidden = language_model(
                 **embeds.model_arguments(),
                 attention_mask=None,
                 position_ids=positions.permute(2, 0, 1),
                 past_key_values=cache,
                 use_cache=True,
-            ).last_hidden_state[:, 0]
+            ).last_hidden_state[0]
     next_positions = torch.tensor([prompt.next_position for prompt in inputs], device=hidden.device)
     return Prefilled(cache, hidden, attention_mask, next_positions)
 
@@ -108,30 +113,13 @@ def _stack_right(parts: Sequence[Tensor]) -> Tensor:
     return torch.cat([pad(part, (0, 0, 0, longest - part.shape[2])) for part in parts])
 
 
-@contextmanager
-def last_token_only(language_model: Any, last: Tensor) -> Iterator[None]:
-    """Within this context the model returns the state of each row's last token only, (rows, 1, hidden).
+def _attend_from_last(mask: Tensor | None, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """Attention of each prompt's last token, (P, heads, D), over (P, key heads, L, D) keys and values (`last_layer`).
 
-    The last layer's keys and values are those of all columns, but nothing reads the results of its MLP except for the
-    last token, so they are not computed. `last`, (rows,), is the column of that token.
+    The mask, (P, 1, 1, L), leaves out padding: a causal one has no meaning for a single query.
     """
-    layer = language_model.layers[-1]
-    layer.forward = partial(_forward_last_token, layer, last)
-    try:
-        yield
-    finally:
-        del layer.forward  # the method of the class is back
-
-
-def _forward_last_token(layer: Any, last: Tensor, hidden: Tensor, **kwargs: Any) -> Tensor:
-    """The forward of a decoder layer, (rows, L, hidden) -> (rows, 1, hidden).
-
-    The layers of all families have this form: Qwen2VLDecoderLayer, Qwen2_5_VLDecoderLayer, Qwen3VLTextDecoderLayer.
-    """
-    attended, _ = layer.self_attn(hidden_states=layer.input_layernorm(hidden), **kwargs)
-    rows = torch.arange(len(last), device=last.device)
-    hidden = hidden[rows, last][:, None] + attended[rows, last][:, None]
-    return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+    by_key_head = query.unflatten(1, (key.shape[1], -1))  # (P, key heads, queries per key, D)
+    return scaled_dot_product_attention(by_key_head, key, value, attn_mask=mask, scale=scale).flatten(1, 2)
 
 
 def pad_right(rows: Sequence[Tensor]) -> Tensor:

@@ -136,7 +136,8 @@ def test_model_flops_are_those_that_torch_counts(tmp_path, lora_r):
     shape = StepShape.of(config.train, config.video, algorithm, 1, family_of(counts.config))
     shape = replace(shape, groups=1)
     attention = flops.attention_flops(counts, shape)
-    pairs = sum(range(1, 213)) + 4 * sum(range(213, 245))  # keys of each query
-    assert attention == pairs * 4 * 192 * 4, "two products of 192 numbers in each of 4 layers"
+    pairs = 3 * (sum(range(1, 213)) + 4 * sum(range(213, 245)))  # keys of each query, in all layers but the last,
+    pairs += 4 * sum(range(212, 244))  # where the state before each completion token has a query
+    assert attention == pairs * 4 * 192, "two products of 192 numbers"
     products = flops.learning_flops(counts, shape) - 3 * attention  # on a CPU torch does not count attention
     assert products == pytest.approx(counter.get_total_flops(), rel=0.03)

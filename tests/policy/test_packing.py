@@ -69,6 +69,9 @@ def test_a_packing_is_the_one_of_its_picture():
     assert mask[3] == [[1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0, 1, 1]]
     # 12 results of the prompt part come first; then those of the completions, d at 12.
     assert packing.output_index.tolist() == [0, 1, 2, 12, 13, 14, 6, 7, 16, 18, 19, 11]
+    # d is predicted at C, e at d, f at C; z at Y, u at Y, v at u. Among the two tokens of each completion's row:
+    assert packing.predicting_columns.tolist() == [2, 3, 2, 7, 7, 9]
+    assert packing.token_index.tolist() == [0, 1, 2, 4, 6, 7]
 
 
 def test_micro_batches_hold_groups_of_similar_length_within_a_budget(inputs, completions):

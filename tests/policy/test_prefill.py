@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from rlvid.policy.prefill import _chunks, last_token_only, prefill
+from rlvid.policy.prefill import _chunks, prefill
 from tests.helpers.policies import load_policy
 from tests.helpers.sampling import encode_all, no_timer
 
@@ -55,15 +55,8 @@ def test_a_chunk_is_as_large_as_its_budget_allows(policy, prompts):
         assert len(chunks) == {1: len(inputs), 10_000: 1}.get(budget, len(chunks))
 
 
-def test_an_error_leaves_the_layer_as_it_was(policy):
-    language_model = policy.model.model.language_model
-    with pytest.raises(ZeroDivisionError), last_token_only(language_model, torch.zeros(1, dtype=torch.long)):
-        1 / 0  # noqa: B018
-    assert "forward" not in vars(language_model.layers[-1])
-
-
 @torch.no_grad()
-def test_prompts_of_several_lengths_need_no_mask(policy, prompts, monkeypatch):
+def test_prompts_of_several_lengths_need_a_mask_in_the_last_layer_only(policy, prompts, monkeypatch):
     masks, attention = [], torch.nn.functional.scaled_dot_product_attention
 
     def recording(*args, attn_mask=None, **kwargs):
@@ -71,8 +64,14 @@ def test_prompts_of_several_lengths_need_no_mask(policy, prompts, monkeypatch):
         return attention(*args, attn_mask=attn_mask, **kwargs)
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", recording)
-    prefilled = prefill(policy, encode_all(policy, prompts), no_timer)
-    assert not prefilled.attention_mask.all() and set(masks) == {None}
+    monkeypatch.setattr("rlvid.policy.prefill.scaled_dot_product_attention", recording)
+    inputs = encode_all(policy, prompts)
+    prefilled = prefill(policy, inputs, no_timer)
+    assert not prefilled.attention_mask.all() and masks[-1].shape[1:3] == (1, 1), "one query per prompt"
+    assert set(masks[:-1]) == {None}
+    masks.clear()
+    prefill(policy, inputs[:1], no_timer)
+    assert set(masks) == {None}
 
 
 def test_a_loaded_model_attends_without_cudnn(kitchen):

@@ -2,10 +2,13 @@
 
 Symbols: P tokens of a prompt, G completions of T tokens, N = P + G * T tokens of a packed row. A product of a weight
 matrix with a token takes 2 FLOP per parameter. Recomputation by gradient checkpointing is not counted, nor what a
-kernel computes and masks; so these are model FLOPs, as in MFU (PaLM, arXiv:2204.02311, appendix B).
+kernel computes and masks; so these are model FLOPs, as in MFU (PaLM, arXiv:2204.02311, appendix B). Nor is what nothing
+reads and rlvid leaves out: of a prompt, all but keys and values in the last layer.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from rlvid.bench.parameter_counts import ParameterCounts
 from rlvid.bench.token_memory import StepShape
@@ -21,7 +24,10 @@ def learning_flops(counts: ParameterCounts, shape: StepShape) -> float:
     text = counts.config.text_config
     backward = 1 if counts.adapters else 2
     row = shape.prompt + shape.completions * shape.completion
-    language = 2 * counts.language * row
+    layer = counts.language / text.num_hidden_layers  # parameters
+    keys_and_values = 2 * text.hidden_size * text.num_key_value_heads * _head_size(text)
+    unread = shape.prompt * (layer - keys_and_values)  # in the last layer
+    language = 2 * (counts.language * row - unread)
     head = 2 * text.hidden_size * text.vocab_size * shape.completions * shape.completion
     flops = (language + head) * (1 + backward)
     if not counts.adapters:  # else the tower is frozen, and its features are cached
@@ -30,13 +36,17 @@ def learning_flops(counts: ParameterCounts, shape: StepShape) -> float:
 
 
 def attention_flops(counts: ParameterCounts, shape: StepShape) -> float:
-    """Return the FLOP of a forward pass's attention: each token attends to its row up to itself."""
+    """Return the FLOP of a forward pass's attention: each token attends to its row up to itself.
+
+    The last layer has one query for each completion token, from the token before it.
+    """
     text = counts.config.text_config
     prompt_pairs = shape.prompt * (shape.prompt + 1) / 2  # of a query and a key
     own_pairs = shape.completion * (shape.completion + 1) / 2
     pairs = prompt_pairs + shape.completions * (shape.completion * shape.prompt + own_pairs)
-    width = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
-    return 4 * width * pairs * text.num_hidden_layers * shape.groups
+    last_pairs = shape.completions * (shape.completion * shape.prompt + own_pairs - shape.completion)
+    all_pairs = pairs * (text.num_hidden_layers - 1) + last_pairs
+    return 4 * text.num_attention_heads * _head_size(text) * all_pairs * shape.groups
 
 
 def _vision_flops(counts: ParameterCounts, visual_tokens: int) -> float:
@@ -45,6 +55,11 @@ def _vision_flops(counts: ParameterCounts, visual_tokens: int) -> float:
     merged = PATCHES_PER_TOKEN * vision.embed_dim
     merger = merged * (merged + vision.hidden_size)
     return 2 * visual_tokens * (merger + PATCHES_PER_TOKEN * (counts.vision - merger))
+
+
+def _head_size(text: Any) -> int:
+    """Return the size of an attention head of a language model, by its config."""
+    return getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
 
 
 def decoded_bytes(
@@ -62,7 +77,6 @@ def decoded_bytes(
     """
     text = counts.config.text_config
     head = text.hidden_size * text.vocab_size
-    head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    per_token = 2 * text.num_key_value_heads * head_size * text.num_hidden_layers
+    per_token = 2 * text.num_key_value_heads * _head_size(text) * text.num_hidden_layers
     cached = per_token * (prompts * prompt_tokens + rows * decoded)
     return precision * (counts.language + head + cached)
