@@ -10,6 +10,7 @@ from rlvid.api.arguments import as_list
 from rlvid.api.evaluated import evaluation_config
 from rlvid.config import Config, load
 from rlvid.config.reader import parse_override
+from rlvid.errors import UserError
 from rlvid.utils.files import write_text
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def probe(
     weight: float = 1.0,
     timeout: float = 30.0,
     json: str | Path | None = None,
+    groups: int | None = None,
     **options: Any,
 ) -> ProbeResult:
     """Find out what a reward pays for: its values, what they say, what groups leave of it, and how it can be gamed.
@@ -40,6 +42,7 @@ def probe(
         weight: of the reward beside accuracy of weight 1, where advantages are compared.
         timeout: seconds for one call of the reward.
         json: also write the result there.
+        groups: probe at most so many groups, evenly spaced: fewer calls of a judge; default: all, or 24 with a policy.
         options: of the reward, too.
 
     Returns:
@@ -53,12 +56,14 @@ def probe(
     from rlvid.probes.subject import Subject
     from rlvid.probes.verdicts import thresholds_with
 
+    if groups is not None and groups < 1:
+        raise UserError(f"--groups {groups}: give how many groups of replies to probe, 1 or more")
     limits = thresholds_with(as_list(thresholds))
     given = as_list(overrides)
     fields = {key: value for one in given if not _is_config_key(one) for key, value in parse_override(one).items()}
     replies, config = _replies_and_config(on, model, [one for one in given if _is_config_key(one)])
     subject = Subject.read(reward, fields | options, config, timeout)
-    result = run_probe(subject, replies, limits, weight)
+    result = run_probe(subject, replies, limits, weight, groups)
     if json:
         write_text(Path(json), result.to_json() + "\n")
     return result

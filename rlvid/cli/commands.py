@@ -56,6 +56,7 @@ def probe(args: argparse.Namespace) -> int:
         weight=args.weight,
         timeout=args.timeout,
         json=args.json,
+        groups=args.groups,
     )
     result.print()
     return int(args.strict and bool(result.failed))

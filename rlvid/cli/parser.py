@@ -88,6 +88,8 @@ def _probe(group: Any) -> None:
     one.add_argument("--weight", type=float, default=1.0, help="of the reward beside accuracy of weight 1 (default: 1)")
     one.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="of one call (default: 30)")
     one.add_argument("--json", metavar="FILE", help="also write the result as JSON")
+    groups = "at most so many groups, evenly spaced, such as 24 for a slow judge (default: all, or 24 with a policy)"
+    one.add_argument("--groups", type=int, metavar="N", help=groups)
     one.add_argument("--strict", action="store_true", help="exit code 1 if a block failed, for CI")
 
 

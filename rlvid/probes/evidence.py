@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rlvid.config import Config
 from rlvid.reward import RewardMix
 from rlvid.types import Group, Prompt
+from rlvid.utils.timeout import time_limit_paused
 
 if TYPE_CHECKING:
     from rlvid.policy.model import Policy
@@ -69,7 +70,7 @@ class Evidence:
             evidence_config=config.evidence,
             sampling=replace(config.train, num_generations=config.evidence.view_generations),
             backoff=OOMBackoff("tokens", config.train.max_tokens_per_forward),
-            timer=lambda phase: nullcontext(),
+            timer=lambda phase: time_limit_paused() if phase == "judge" else nullcontext(),  # judge.timeout limits it
             judge=load_judge_models(self.mix, config.evidence, lambda: Judge(config.judge)),
         )
 

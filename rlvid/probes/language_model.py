@@ -60,6 +60,7 @@ SIZES: Mapping[str, Weights] = {
 PORT = 8123  # fixed: cached replies of a judge belong to its address
 START_SECONDS = 300
 MAX_TOKENS = 8  # of a reply: a letter or NONE; what is longer is not usable
+ON_CPU = {"concurrency": 1, "timeout": 600.0}  # config of a judge that answers one question at a time
 TEXT_FIELDS = (  # of the language model's config that the graft keeps
     *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads"),
     *("vocab_size", "max_position_embeddings", "rms_norm_eps", "hidden_act"),
@@ -82,6 +83,7 @@ del model.config.quantization_config
 model.save_pretrained(out)
 AutoTokenizer.from_pretrained(folder, gguf_file="model.gguf").save_pretrained(out)
 """
+HOW = ("--device", "cpu", "--dtype", "float32")  # bfloat16 takes many times as long where the CPU lacks it
 SERVE = "from transformers.cli.transformers import app; app()"  # without its look for updates
 
 
@@ -167,7 +169,7 @@ def served(size: str = "0.5b") -> Iterator[str]:
         if client.connect_ex(("localhost", PORT)) == 0:
             raise UserError(f"port {PORT} of this machine is taken: stop the program that listens there")
     folder, judge = prepare(size), SIZES[size].judge
-    command = [_python(folder / "env"), "-c", SERVE, "serve", judge, "--device", "cpu", "--port", str(PORT)]
+    command = [_python(folder / "env"), "-c", SERVE, "serve", judge, *HOW, "--port", str(PORT)]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     log = folder / "serve.log"
     with log.open("w") as output:
@@ -259,8 +261,8 @@ def main() -> None:
         print(f"policy: model={folder / POLICY}")
     if args.serve:
         with served(args.size) as url:
-            judge = SIZES[args.size].judge
-            print(f"judge: judge.url={url} judge.model={judge} judge.max_tokens={MAX_TOKENS}", flush=True)
+            keys = {"url": url, "model": SIZES[args.size].judge, "max_tokens": MAX_TOKENS, **ON_CPU}
+            print("judge:", *(f"judge.{key}={value}" for key, value in keys.items()), flush=True)
             try:
                 while True:
                     time.sleep(3600)

@@ -47,7 +47,9 @@ POLICY_EDITS = 8  # honest replies that are edited then
 Report = Callable[[str], None]
 
 
-def run_probe(subject: Subject, replies: Replies, limits: Mapping[str, float], weight: float) -> ProbeResult:
+def run_probe(
+    subject: Subject, replies: Replies, limits: Mapping[str, float], weight: float, at_most: int | None = None
+) -> ProbeResult:
     """Return the result of probing a reward on replies.
 
     Args:
@@ -55,6 +57,7 @@ def run_probe(subject: Subject, replies: Replies, limits: Mapping[str, float], w
         replies: real groups of replies.
         limits: threshold -> value, see `verdicts.THRESHOLDS`.
         weight: of the reward beside accuracy of weight 1.
+        at_most: so many groups, evenly spaced; None: all, and `POLICY_GROUPS` where a policy has to be run.
 
     Raises:
         UserError: if the reward raises, hangs or returns something else than numbers.
@@ -62,7 +65,7 @@ def run_probe(subject: Subject, replies: Replies, limits: Mapping[str, float], w
     start, checks = time.monotonic(), Checks(limits)
     with _progress(f"probing {subject.name}") as stage:
         stage("real replies")
-        groups = some_with_media(replies) if subject.evidence.needs_policy else replies.groups
+        groups = _chosen_groups(subject, replies, at_most)
         subject.score(groups[:1])  # loads what the reward needs, which is not its own time
         scored = score_all(subject, groups)
         value = judge_value(measure_value(scored), checks)
@@ -86,13 +89,20 @@ def run_probe(subject: Subject, replies: Replies, limits: Mapping[str, float], w
     )
 
 
-def some_with_media(replies: Replies) -> list[Group]:
-    """Return `POLICY_GROUPS` of the groups, with the prompts of their benchmark, which have videos.
+def _chosen_groups(subject: Subject, replies: Replies, at_most: int | None) -> Sequence[Group]:
+    """Return the groups to score, evenly spaced, with media if a policy has to be run."""
+    needs_policy = subject.evidence.needs_policy
+    whole = len(replies.groups)
+    count = min(at_most or (POLICY_GROUPS if needs_policy else whole), whole)
+    chosen = [replies.groups[i * whole // count] for i in range(count)]
+    return with_media(chosen, replies) if needs_policy else chosen
+
+
+def with_media(chosen: Sequence[Group], replies: Replies) -> Sequence[Group]:
+    """Return groups of `replies` with the prompts of their benchmark, which have videos.
 
     A group whose prompt is not in the benchmark keeps its own. The kitchen is written to the cache on first use.
     """
-    count = min(POLICY_GROUPS, len(replies.groups))
-    chosen = [replies.groups[i * len(replies.groups) // count] for i in range(count)]
     if not replies.benchmark:
         return chosen
     from rlvid.data.benchmark import load_level

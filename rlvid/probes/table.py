@@ -45,10 +45,16 @@ def probed_rewards() -> list[str]:
     return [name for name in available("rewards") if not evidence_needs(build("rewards", name)) & NO_MODEL]
 
 
-def probe_shipped(name: str, overrides: Sequence[str] = ()) -> ProbeResult:
-    """Return the probe of a shipped reward with its defaults, and with config keys such as evidence.nli=FOLDER."""
+def probe_shipped(name: str, overrides: Sequence[str] = (), at_most: int | None = None) -> ProbeResult:
+    """Return the probe of a shipped reward with its defaults, on at most so many groups of the shipped replies.
+
+    Args:
+        name: of the reward.
+        overrides: config keys such as evidence.nli=FOLDER.
+        at_most: see `run_probe`.
+    """
     subject = Subject.read(name, {}, load("nano", overrides), timeout=60)
-    return run_probe(subject, shipped_replies(), thresholds_with(), weight=1.0)
+    return run_probe(subject, shipped_replies(), thresholds_with(), 1.0, at_most)
 
 
 def row(result: ProbeResult) -> list[str]:
@@ -93,11 +99,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rewards", nargs="*", metavar="REWARD", help="default: all")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config keys")
+    parser.add_argument("--groups", type=int, metavar="N", help="at most so many groups (default: see rlvid probe)")
     parser.add_argument("--write", type=Path, metavar="README")
     args = parser.parse_args()
     results = []
     for name in args.rewards or probed_rewards():
-        results.append(probe_shipped(name, args.set))
+        results.append(probe_shipped(name, args.set, args.groups))
         print(repr(results[-1]), file=sys.stderr, flush=True)
     shown = markdown(results)
     print(shown)

@@ -17,6 +17,10 @@ class RewardTimeout(BaseException):
     """The time limit is over. It is no Exception, so that `except Exception` in a plug-in does not catch it."""
 
 
+def _raise_timeout(number: int, frame: FrameType | None) -> None:
+    raise RewardTimeout
+
+
 @contextmanager
 def time_limit(seconds: float, message: str) -> Iterator[None]:
     """Raise UserError(message) if the body takes longer than `seconds`; 0 means no limit.
@@ -29,10 +33,7 @@ def time_limit(seconds: float, message: str) -> Iterator[None]:
         yield
         return
 
-    def raise_timeout(number: int, frame: FrameType | None) -> None:
-        raise RewardTimeout
-
-    outer_handler, start = signal.signal(signal.SIGALRM, raise_timeout), time.monotonic()
+    outer_handler, start = signal.signal(signal.SIGALRM, _raise_timeout), time.monotonic()
     outer_seconds, _ = signal.setitimer(signal.ITIMER_REAL, seconds)
     faulthandler.dump_traceback_later(2 * seconds + 1, exit=True, file=2)
     try:
@@ -45,3 +46,22 @@ def time_limit(seconds: float, message: str) -> Iterator[None]:
         signal.signal(signal.SIGALRM, outer_handler)
         remaining = max(outer_seconds - elapsed, 0.001) if outer_seconds else 0  # 0 would switch the alarm off
         signal.setitimer(signal.ITIMER_REAL, remaining)
+
+
+@contextmanager
+def time_limit_paused() -> Iterator[None]:
+    """Stop the clock of the `time_limit` around it while the body runs, which needs a limit of its own.
+
+    Afterwards as much time is left as before. Without a time limit, and outside the main thread, it does nothing.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGALRM) is not _raise_timeout:
+        yield
+        return
+    remaining, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    faulthandler.cancel_dump_traceback_later()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, remaining)
+        faulthandler.dump_traceback_later(2 * remaining + 1, exit=True, file=2)

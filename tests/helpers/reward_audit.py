@@ -66,7 +66,6 @@ JUDGE_COLUMN = {"consistency_ judge, model": ("consistency_judge", {})}  # its s
 TextModel = Callable[[Sequence], Sequence]
 Columns = Mapping[str, tuple[str, dict]]
 TUNING, REPORTED = 0, 1  # of `split_halves`
-SLOW = {"concurrency": 1, "timeout": 600.0}  # of a judge on a CPU
 
 
 def literal_judge(prompt: str, times_asked: int) -> str:
@@ -268,7 +267,7 @@ def main() -> None:
     if args.language_model:
         with language_model.served(args.size) as url:
             name = language_model.SIZES[args.size].judge
-            config = JudgeConfig(url, name, max_tokens=language_model.MAX_TOKENS, **SLOW)
+            config = JudgeConfig(url, name, max_tokens=language_model.MAX_TOKENS, **language_model.ON_CPU)
             if args.judge_only:
                 print_judge(Judge(config), args.questions)
                 return

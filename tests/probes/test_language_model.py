@@ -20,7 +20,7 @@ from rlvid.trainer.metrics import MISMATCH
 from rlvid.types import Prompt
 from rlvid.utils.files import read_jsonl
 from tests.helpers.policies import policy_of
-from tests.helpers.reward_audit import SLOW, auroc_of_text_reward
+from tests.helpers.reward_audit import auroc_of_text_reward
 from tests.helpers.runs import train
 from tests.helpers.tables import README, rows
 
@@ -142,7 +142,7 @@ def test_the_judges_cells_in_the_readme_are_reproduced(monkeypatch):
     monkeypatch.setenv("RLVID_CACHE", str(MODELS.parent))
     _, reported = split_halves(handwritten_pairs())
     with language_model.served() as url:
-        config = JudgeConfig(url, language_model.JUDGE, max_tokens=language_model.MAX_TOKENS, **SLOW)
+        config = JudgeConfig(url, language_model.JUDGE, max_tokens=language_model.MAX_TOKENS, **language_model.ON_CPU)
         computed = auroc_of_text_reward(reported, "consistency_judge", "judge", Judge(config))
     shown = rows(README.read_text())["consistency_judge"][1]
     assert float(computed.split()[0]) == pytest.approx(float(shown.split()[0]), abs=0.03)

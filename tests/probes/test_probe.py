@@ -3,16 +3,21 @@
 import json
 import re
 import sys
+import time
 
 import numpy as np
 import pytest
 
-from rlvid import UserError, probe
+from rlvid import Prompt, UserError, probe
 from rlvid.__main__ import main
+from rlvid.config import load
 from rlvid.probes.replies import shipped_replies
 from rlvid.probes.result import FAIL
+from rlvid.probes.subject import Subject
+from rlvid.types import Completion, Group
 from tests.helpers import bad_rewards
 from tests.helpers.bad_rewards import BAD
+from tests.helpers.judge_server import JudgeServer
 
 HONEST = ["accuracy", "format", "consistency_rule", "grounding_moves", "grounding_narrations"]
 
@@ -28,9 +33,10 @@ def test_a_planted_flaw_is_found(name):
 
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_reward_passes(name):
+    start = time.process_time()
     result = probe(name)
     assert result.failed == [], result
-    assert result.seconds < 20
+    assert time.process_time() - start < 20, "seconds of one core: other programs do not count"
 
 
 @pytest.mark.parametrize(
@@ -186,3 +192,24 @@ def test_the_shipped_groups_are_as_described():
     right = np.array([[c.answer == g.prompt.answer for c in g] for g in replies.groups])
     assert 0.25 < right.mean() < 0.45
     assert all(c.tokens for g in replies.groups for c in g)
+
+
+def test_what_a_judge_takes_is_not_the_rewards_time(tmp_path):
+    """Its calls have a limit of their own, and a whole set of replies takes a judge longer than one call."""
+    server = JudgeServer(lambda prompt, attempt: (time.sleep(0.8), "B")[1])
+    judge = [f"judge.url={server.url}", "judge.model=m", f"judge.cache_dir={tmp_path}"]
+    subject = Subject.read("consistency_judge", {}, load("nano", judge), timeout=0.5)
+    replies = [Completion(f"<think>It is {what}.</think><answer>B</answer>") for what in ("a cup", "a pan")]
+    assert subject.score([Group(Prompt("q", "Which?", ("a pan", "a cup"), "B"), replies)]) == [[1.0, 1.0]]
+    server.shutdown()
+    server.server_close()
+
+
+def test_fewer_groups_are_probed_where_calls_are_dear(capsys):
+    result = probe("accuracy", groups=24)
+    assert (result.groups, result.replies) == (24, 192)
+    assert {reply["sample"] for reply in result["value"].numbers["best"]} <= {
+        group.prompt.id for group in shipped_replies().groups[::3]
+    }, "they are evenly spaced"
+    assert main(["probe", "accuracy", "--groups", "0"]) == 2
+    assert "--groups 0: give how many groups" in capsys.readouterr().err
