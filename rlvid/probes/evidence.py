@@ -29,10 +29,11 @@ class Evidence:
     Args:
         mix: the probed reward and those that it reads.
         config: names the policy and the text models.
+        like: evidence of another mix with the same config, whose policy is shared.
     """
 
-    def __init__(self, mix: RewardMix, config: Config) -> None:
-        self.mix, self.config = mix, config
+    def __init__(self, mix: RewardMix, config: Config, like: Evidence | None = None) -> None:
+        self.mix, self.config, self.like = mix, config, like
         needs = frozenset(mix.required_evidence)
         self.needs_models = bool(needs - {"narrations"})
         self.needs_policy = bool(needs - TEXT_MODELS - {"narrations"})
@@ -41,6 +42,8 @@ class Evidence:
     @cached_property
     def policy(self) -> Policy:
         """The policy of the config."""
+        if self.like:
+            return self.like.policy
         from rlvid.policy.model import Policy
         from rlvid.utils.logging import silence_libraries
 

@@ -32,7 +32,7 @@ def measure_groups(scored: Scored, weight: float = 1.0, with_interval: bool = Tr
     chosen = [i for i, group in enumerate(scored.groups) if len(group) == size]
     if size < 2:
         return {"size": size, "groups": count}
-    values, right = (_rows(column, chosen) for column in (scored.column, scored.others["accuracy"]))  # (P, G)
+    values, right = (dense_rows(column, chosen) for column in (scored.column, scored.others["accuracy"]))  # (P, G)
     total = values.var()
     signs = _sign_agreement(values, right)
     numbers: dict[str, Any] = {
@@ -127,7 +127,8 @@ def _sign_agreement(values: np.ndarray, right: np.ndarray) -> np.ndarray:
     return (np.sign(a) == np.sign(b))[both].astype(float)
 
 
-def _rows(column: Any, chosen: list[int]) -> np.ndarray:
+def dense_rows(column: Any, chosen: list[int]) -> np.ndarray:
+    """Return some rows of a column as a (P, G) array; None becomes 0."""
     return np.array([[value or 0.0 for value in column[i]] for i in chosen], float)
 
 

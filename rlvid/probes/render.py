@@ -150,6 +150,8 @@ def group_parts(numbers: Numbers) -> list[RenderableType]:
     lines: list[RenderableType] = [Text(heading, style="dim"), table]
     if rescue := numbers.get("rescue"):
         lines.append(Text.assemble(("what would keep it   ", "dim"), rescue_text(rescue)))
+    if replacement := numbers.get("replacement"):
+        lines.append(Text.assemble(("what is kept instead   ", "dim"), replacement_text(replacement)))
     share = numbers["rescued"] / numbers["flat_accuracy"] if numbers["flat_accuracy"] else 0.0
     lines.append(Text.assemble(("flat groups   ", "dim"), f"{splits} {share:.0%}"))
     if numbers["between_groups"] is not None:
@@ -172,6 +174,17 @@ def rescue_text(rescue: Numbers) -> str:
         return words
     alike = f"{rescue['alike']:.0%} of the groups pay all their right replies the same"
     return f"{words}; {alike}" + (": pay what differs among them" if rescue["alike"] > MAJORITY else "")
+
+
+def replacement_text(found: Numbers) -> str:
+    """Name the shipped reward that is kept and says most of what a cancelled one says, or say that none does."""
+    if not found["kept"]:
+        return f"none of {found['tried']} shipped rewards"
+    beyond = f"rank correlation {found['given_right']:+.2f} among right and among wrong replies"
+    words = f"{found['nearest']} (share {found['share']:.2f}): {beyond}, {found['correlation']:+.2f} over all"
+    if found["reward"]:
+        return words
+    return f"of {found['kept']} shipped rewards that are kept none says the same; the nearest is {words}"
 
 
 def trick_parts(numbers: Numbers) -> list[RenderableType]:

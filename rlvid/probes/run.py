@@ -21,6 +21,7 @@ from rlvid.probes.information import (
     measure_information,
     measure_reliability,
 )
+from rlvid.probes.replacement import find_replacement
 from rlvid.probes.replies import Replies
 from rlvid.probes.result import Block, ProbeResult
 from rlvid.probes.search import search
@@ -71,7 +72,7 @@ def run_probe(
         value = judge_value(measure_value(scored), checks)
         blocks = [value]
         if value.numbers["applied"] and value.numbers["distinct"] > 1:
-            blocks += [_information(subject, scored, checks, stage), _groups(scored, checks, weight, stage)]
+            blocks += [_information(subject, scored, checks, stage), _groups(subject, scored, checks, weight, stage)]
         else:
             why = "every reply earns the same" if value.numbers["applied"] else "it applies to none of the replies"
             blocks += [skipped(name, why) for name in ("information", "groups")]
@@ -127,9 +128,12 @@ def _information(subject: Subject, scored: Scored, checks: Checks, stage: Report
     return judge_information(numbers | {"largest_relation": max(sizes, default=None)}, checks)
 
 
-def _groups(scored: Scored, checks: Checks, weight: float, stage: Report) -> Block:
+def _groups(subject: Subject, scored: Scored, checks: Checks, weight: float, stage: Report) -> Block:
     stage("groups")
-    return judge_groups(measure_groups(scored, weight), checks)
+    numbers = dict(measure_groups(scored, weight))
+    if "rescue" in numbers:
+        numbers["replacement"] = find_replacement(subject, scored, weight)
+    return judge_groups(numbers, checks)
 
 
 def _tricks_and_video(

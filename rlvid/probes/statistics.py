@@ -25,6 +25,23 @@ def correlation(a: Array, b: Array) -> float | None:
     return float(np.corrcoef(a, b)[0, 1])
 
 
+def ranks(values: Array) -> Array:
+    """Return ranks from 1, ties sharing their mean; NaN where a value is unknown.
+
+    >>> ranks(np.array([0.5, 2.0, np.nan, 0.5])).tolist()
+    [1.5, 3.0, nan, 1.5]
+    """
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    mean_rank = counts.cumsum() - (counts - 1) / 2
+    return np.where(np.isnan(values), np.nan, mean_rank[index])
+
+
+def rank_correlation(a: Array, b: Array) -> float | None:
+    """Return Spearman's correlation where both are known; None where either does not vary."""
+    known = ~(np.isnan(a) | np.isnan(b))
+    return correlation(ranks(a[known]), ranks(b[known]))
+
+
 def correlation_within(a: Array, b: Array, classes: Array) -> float | None:
     """Return the correlation of what is left of two arrays after the means of their classes are subtracted."""
     known = ~(np.isnan(a) | np.isnan(b) | np.isnan(classes))
