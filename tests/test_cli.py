@@ -184,13 +184,14 @@ def test_train_and_eval_say_where_they_write_first_and_what_to_do_next_last(tmp_
         assert lines[-4] == f"done        {folder}" and f"rlvid audit {folder} " in lines[-3]
 
 
-def test_config_prints_a_preset_that_reads_back_to_the_same_id(tmp_path):
+def test_config_prints_a_preset_that_reads_back_to_the_same_id(tmp_path, capsys):
     overrides = ["train.max_steps=3", "rewards.format.partial=true", "noise.kind=symmetric", "noise.rate=0.1"]
-    first = rlvid("config", "nano", *overrides)
-    assert first.returncode == 0, first.stderr
-    (tmp_path / "copy.toml").write_text(first.stdout)
-    assert rlvid("config", str(tmp_path / "copy.toml")).stdout == first.stdout
-    assert re.match(r"# id: [0-9a-f]{12}\n", first.stdout) and "max_steps = 3\n" in first.stdout
+    assert main(["config", "nano", *overrides]) == 0
+    first = capsys.readouterr().out
+    (tmp_path / "copy.toml").write_text(first)
+    assert main(["config", str(tmp_path / "copy.toml")]) == 0
+    assert capsys.readouterr().out == first
+    assert re.match(r"# id: [0-9a-f]{12}\n", first) and "max_steps = 3\n" in first
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ SERVER.set_forkserver_preload(["rlvid.trainer.loop", "algorithms.grpo", "tests.h
 
 
 class Child:
-    """One `rlvid train nano` in `out`."""
+    """One `rlvid train nano` in `out`, with the settings `SMALL` or others, and more arguments."""
 
-    def __init__(self, out, *arguments, **environment):
+    def __init__(self, out, *arguments, settings=SMALL, **environment):
         self.log = Path(out).with_name(f"{Path(out).name}-{environment.get('RANK', 0)}.log")
-        command = ["train", "nano", *SMALL, *arguments, "--out", str(out)]
+        command = ["train", "nano", *settings, *arguments, "--out", str(out)]
         self.process = SERVER.Process(target=live, args=(command, environment, self.log))
         self.process.start()
 
@@ -56,9 +56,9 @@ def several(out, *arguments, zero=0, ranks=(0, 1)):
 
 
 def wait_for(out, lines, *children, within=200):
-    """Wait until metrics.jsonl has so many lines."""
+    """Wait until the run has begun and metrics.jsonl has so many lines."""
     deadline = time.monotonic() + within
-    while len(read_jsonl(out / "metrics.jsonl")) < lines:
+    while len(read_jsonl(out / "metrics.jsonl")) < lines or not (out / "status.json").exists():
         assert all(child.process.is_alive() for child in children), [child.log.read_text() for child in children]
         assert time.monotonic() < deadline
         time.sleep(0.01)

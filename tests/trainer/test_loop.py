@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from io import StringIO
 from pathlib import Path
 
@@ -20,7 +19,8 @@ from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT, embedded_models
 from rlvid.trainer.results import results_table
 from rlvid.utils.files import read_json, read_jsonl
-from tests.helpers.runs import SMALL, command, rlvid, train
+from tests.helpers.processes import Child, wait_for
+from tests.helpers.runs import SMALL, command, train
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +47,10 @@ def test_a_run_leaves_its_whole_folder(uninterrupted):
 @pytest.mark.parametrize("lines", [0, 3, 5])
 def test_a_run_killed_at_any_moment_and_resumed_has_the_same_bits(uninterrupted, tmp_path, lines):
     out = tmp_path / "killed"
-    child = subprocess.Popen(
-        command("train", "nano", *SMALL, "train.max_steps=6", "train.save_steps=2", "--out", out),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 120
-    while len(read_jsonl(out / "metrics.jsonl")) < lines or not (out / "status.json").exists():
-        assert child.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child = Child(out, "train.max_steps=6", "train.save_steps=2", settings=SMALL)
+    wait_for(out, lines, child)
+    child.send(signal.SIGKILL)
+    assert child.end()[0] == -signal.SIGKILL
     assert read_json(out / "status.json")["state"] == "running"
     train(out, "train.max_steps=6", "train.save_steps=2", resume=True)
     assert (out / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
@@ -146,8 +139,8 @@ def test_a_non_finite_gradient_stops_the_run_and_keeps_its_samples(kitchen, tmp_
         "class Bad(Algorithm):\n    def surrogate(self, logps, batch):\n        return logps * float('nan'), {}\n"
     )
     out = tmp_path / "run"
-    done = rlvid("train", "nano", *SMALL, f"algorithm={tmp_path}/bad.py", "train.max_steps=2", "--out", out)
-    assert done.returncode == 2 and "not finite" in done.stderr and "Traceback" not in done.stderr
+    code, output = Child(out, f"algorithm={tmp_path}/bad.py", "train.max_steps=2", settings=SMALL).end()
+    assert code == 2 and "not finite" in output and "Traceback" not in output
     assert len(read_jsonl(out / "samples/step-000001-not-finite.jsonl")) == 4
     assert read_json(out / "status.json")["state"] == "failed"
 
