@@ -14,6 +14,7 @@ from rlvid.errors import UserError
 from rlvid.policy import lora
 from rlvid.policy.parity import compare
 from rlvid.policy.sampler import Sampler, make_sampler
+from rlvid.trainer.view_rollouts import ViewSampler
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.policies import load_policy
 from tests.helpers.positions import model_with_published_positions
@@ -64,6 +65,29 @@ def assert_vllm_equals_our_sampler(policy, prompts):
         assert (their.tokens, their.text, their.finished) == (our.tokens, our.text, our.finished)
         assert max(abs(a - b) for a, b in zip(their.logps, our.logps, strict=True)) < 1e-4
     return [completion.tokens for completion in ours]
+
+
+def test_completions_under_views_are_those_of_our_sampler():
+    """vLLM is handed the features of the altered clip, so a group may be sampled under several views."""
+    policy, prompts = load_policy(*SETTINGS), held_out()[:2]
+    train = replace(train_section(), num_generations=2, temperature=0.0)
+
+    def sampled(settings):
+        def timer(phase):
+            return nullcontext()
+
+        sampler = ViewSampler(make_sampler(policy, settings, timer), policy, settings, timer, lambda prompt, clip: clip)
+        groups, inputs = sampler(prompts, encode_all(policy, prompts), "7|1", {"": 1, "noise:800": 1})
+        assert all(len(one.views) == 2 for one in inputs)
+        return [completion for group in groups for completion in group]
+
+    theirs, ours = sampled(train), sampled(replace(train, use_vllm=False))
+    assert [c.view for c in theirs] == ["", "noise:800"] * 2
+    for their, our in zip(theirs, ours, strict=True):
+        assert their.tokens == our.tokens
+        assert max(abs(a - b) for a, b in zip(their.logps, our.logps, strict=True)) < 1e-4
+    for clean, noisy in zip(theirs[::2], theirs[1::2], strict=True):
+        assert clean.logps[0] != noisy.logps[0], "they saw other pixels"
 
 
 def take_step(policy, learning_rate):
