@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -43,6 +44,7 @@ class Worker:
 
     Attributes:
         seconds: one entry per step: phase -> seconds, "step" being the whole step.
+        cpu: CPU-seconds of the process at its start and after each step.
         peak: peak memory so far, in bytes.
         tokens: tokens of the last step.
     """
@@ -50,6 +52,7 @@ class Worker:
     def __init__(self, name: str, model_folder: Path, workload: Workload, log: Path) -> None:
         self.name = name
         self.seconds: list[dict[str, float]] = []
+        self.cpu: list[float] = [0.0]
         self.peak = 0
         self.tokens = 0
         self.log = log.open("w")
@@ -73,6 +76,7 @@ class Worker:
         except (BrokenPipeError, json.JSONDecodeError) as error:
             raise UserError(f"implementation {self.name!r} ended: {self._last_log_line()} ({self.log.name})") from error
         self.seconds.append(measured["seconds"])
+        self.cpu.append(measured["cpu"])
         self.peak, self.tokens = measured["peak"], measured["tokens"]
 
     def stop(self) -> None:
@@ -102,7 +106,8 @@ def compare_steps(
             other, for a GPU that cannot hold them all.
 
     Returns:
-        "workload", and "implementations": name -> {"turns": seconds by phase of each step, "peak_gb", "tokens"}.
+        "workload", and "implementations": name -> {"turns": seconds by phase of each step, "cpu": CPU-seconds of each
+        step, "peak_gb", "tokens"}.
 
     Raises:
         UserError: for an unknown implementation or model, one that TRL is not measured with, and if a process ends.
@@ -132,7 +137,12 @@ def compare_steps(
     result = {
         "workload": asdict(workload),
         "implementations": {
-            worker.name: {"turns": worker.seconds[1:], "peak_gb": worker.peak / 1e9, "tokens": worker.tokens}
+            worker.name: {
+                "turns": worker.seconds[1:],
+                "cpu": [after - before for before, after in pairwise(worker.cpu[1:])],
+                "peak_gb": worker.peak / 1e9,
+                "tokens": worker.tokens,
+            }
             for worker in finished
         },
     }
@@ -172,11 +182,14 @@ def run_sweep(workload: Workload, repeats: int, out: Path) -> dict[str, Any]:
 def steps_table(result: dict[str, Any]) -> Table:
     """Return median seconds and peak memory of each implementation of `compare_steps`, also relative to ours.
 
-    The ratio of times is the median of the ratios within a turn. Without "ours", the first one is the baseline.
+    The ratio of times is the median of the ratios within a turn. Without "ours", the first one is the baseline. On a
+    machine that does other work, too, CPU-seconds say more than seconds.
     """
     implementations = result["implementations"]
     table = Table(
-        "implementation", "s per step", "range", "x ours", "peak GB", "x ours", box=None, padding=(0, 2, 0, 0)
+        *("implementation", "s per step", "range", "x ours", "peak GB", "x ours", "CPU s", "x ours", "range"),
+        box=None,
+        padding=(0, 2, 0, 0),
     )
     baseline = implementations.get("ours") or next(iter(implementations.values()))
     for name, measured in implementations.items():
@@ -184,6 +197,7 @@ def steps_table(result: dict[str, Any]) -> Table:
         baseline_seconds = [turn["step"] for turn in baseline["turns"]]
         time_ratio = median(a / b for a, b in zip(seconds, baseline_seconds, strict=True))
         memory_ratio = measured["peak_gb"] / baseline["peak_gb"]
+        cpu_ratios = [a / b for a, b in zip(measured["cpu"], baseline["cpu"], strict=True)]
         table.add_row(
             name,
             f"{median(seconds):.2f}",
@@ -191,6 +205,9 @@ def steps_table(result: dict[str, Any]) -> Table:
             f"{time_ratio:.2f}",
             f"{measured['peak_gb']:.2f}",
             f"{memory_ratio:.2f}",
+            f"{median(measured['cpu']):.1f}",
+            f"{median(cpu_ratios):.2f}",
+            f"{min(cpu_ratios):.2f} to {max(cpu_ratios):.2f}",
         )
     return table
 

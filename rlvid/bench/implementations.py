@@ -8,7 +8,8 @@ rows        the same loop with the prompt repeated for each completion, in sampl
 reference   SEED-Bench-R1's scheme (arXiv:2503.24376): as `rows`, and one `generate` call per completion
 trl         TRL's GRPOTrainer, on nine images, since it takes no video
 
-After each step it prints one line of JSON: seconds by phase, peak memory in bytes, and the step's tokens.
+After each step it prints one line of JSON: seconds by phase, peak memory in bytes, the process's CPU-seconds so far,
+and the step's tokens.
 """
 
 from __future__ import annotations
@@ -245,7 +246,8 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print to stdout goes to stderr, so that replies stay JSON
 
     def report(seconds: dict[str, float], tokens: int) -> None:
-        print(json.dumps({"seconds": seconds, "peak": peak_memory(), "tokens": tokens}), file=replies, flush=True)
+        measured = {"seconds": seconds, "peak": peak_memory(), "cpu": time.process_time(), "tokens": tokens}
+        print(json.dumps(measured), file=replies, flush=True)
 
     def wait() -> bool:
         return sys.stdin.readline() != ""

@@ -50,6 +50,7 @@ def test_all_implementations_process_the_same_tokens(folder):
     table = compare.steps_table(result)
     assert table.row_count == len(names) and next(table.columns[3].cells) == "1.00"
     assert compare.phases_table(result).row_count == len(set(names) - {"trl"})
+    assert all(float(cell) > 0 for cell in table.columns[6].cells) and next(table.columns[7].cells) == "1.00", "CPU"
 
 
 @pytest.mark.parametrize("family", OTHER_FAMILIES)
