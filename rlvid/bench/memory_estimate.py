@@ -127,10 +127,15 @@ def _model_state(
             yield MemoryItem("reference, gathered", all_weights, "all shards, while it scores", (Phase.REFERENCE,))
     if stage == 3:
         yield MemoryItem("policy, gathered", all_weights, "all shards, while it samples", (Phase.SAMPLING,))
-    if mixed_precision:  # autocast's copies; checkpointing makes them again layer by layer
+    if mixed_precision:  # copies of autocast and of `sampling_weights`; checkpointing makes them again layer by layer
         until_backward = () if train.gradient_checkpointing else (Phase.BACKWARD,)
         phases = (Phase.SAMPLING, Phase.FORWARD, *until_backward)
         yield MemoryItem("weights in bfloat16", BF16 * counts.trainable, "2 bytes a trainable parameter", phases)
+        if counts.adapters and 0 < stage < 3 and not train.use_vllm:
+            # DeepSpeed keeps frozen matrices in float32, and `rlvid.policy.sampling_weights` casts them.
+            head = 0 if counts.config.tie_word_embeddings else counts.embeddings / 2
+            copied = BF16 * (counts.language + head)
+            yield MemoryItem("base in bfloat16", copied, "2 bytes a parameter", (Phase.SAMPLING,))
         if counts.adapters and counts.config.tie_word_embeddings:
             # A frozen head that is tied to the embeddings stays in float32: autocast copies it whenever it is used.
             phases = (Phase.SAMPLING, Phase.REFERENCE, Phase.FORWARD)

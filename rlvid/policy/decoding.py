@@ -15,6 +15,7 @@ from transformers import DynamicCache, StaticCache
 
 from rlvid.policy.model import Policy
 from rlvid.policy.packing import UNUSED_MASK
+from rlvid.policy.sampling_weights import SamplingWeights
 
 # (query, key, value) -> attention, and the log-sum-exp of its scores
 attention_with_lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
@@ -66,12 +67,19 @@ class SharedPrefixCache:
         attention_mask: (P, L), 1 on prompt tokens and 0 on padding.
         next_positions: (P,), the position of the first completion token.
         count: completions of each prompt.
+        weights: decode in place of the model's own layers.
     """
 
     def __init__(
-        self, policy: Policy, prompt_cache: DynamicCache, attention_mask: Tensor, next_positions: Tensor, count: int
+        self,
+        policy: Policy,
+        prompt_cache: DynamicCache,
+        attention_mask: Tensor,
+        next_positions: Tensor,
+        count: int,
+        weights: SamplingWeights | None = None,
     ) -> None:
-        self.policy, self.count = policy, count
+        self.policy, self.count, self.weights = policy, count, weights
         self.positions = next_positions.repeat_interleave(count)  # (R,): of each row's next token
         self.slots = torch.arange(len(self.positions), device=next_positions.device)
         self.completion_cache = LowPrecisionDynamicCache(config=policy.model.config.text_config)
@@ -103,7 +111,9 @@ class SharedPrefixCache:
 
     def decode(self, tokens: Tensor) -> Tensor:
         """(R,) the next token of each row -> (R, hidden), the states after them."""
-        hidden = decode_step(self.policy, self.completion_cache, tokens, UNUSED_MASK, self.positions, attend_with=self)
+        hidden = decode_step(
+            self.policy, self.weights, self.completion_cache, tokens, UNUSED_MASK, self.positions, attend_with=self
+        )
         self.positions = self.positions + 1
         return hidden
 
@@ -149,6 +159,7 @@ class SharedPrefixCache:
 
 def decode_step(
     policy: Policy,
+    weights: SamplingWeights | None,
     cache: DynamicCache | StaticCache,
     tokens: Tensor,
     mask: Tensor,
@@ -159,6 +170,7 @@ def decode_step(
 
     Args:
         policy: its language model and embeddings are used.
+        weights: used in their place, if given.
         cache: keys and values of the row's earlier tokens; those of the new ones are added.
         tokens, positions: (R,).
         mask: (R, 1, 1, columns) bool.
@@ -167,6 +179,8 @@ def decode_step(
     Returns:
         (R, hidden), the states after the tokens.
     """
+    if weights:
+        return weights.decode(cache, tokens, mask, positions, attend_with)
     return policy.model.model.language_model(
         inputs_embeds=policy.model.get_input_embeddings()(tokens[:, None]),
         attention_mask=mask,

@@ -16,6 +16,7 @@ from transformers import Cache, DynamicCache
 from rlvid.policy.decoding import LowPrecisionStaticCache, decode_step
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import find_out_of_memory
+from rlvid.policy.sampling_weights import SamplingWeights
 
 
 class CudaGraphCache:
@@ -32,7 +33,7 @@ class CudaGraphCache:
 
     Rows that have ended stay in the cache until they are half of all rows; then the others move to a new cache. They
     also move when all `free_columns` are filled. A graph lives no longer than its rollout: the weights change, and
-    autocast's half-precision copies of them are made once for each.
+    their copies in half precision, autocast's or `sampling_weights`', are made once for each.
 
     Args:
         policy: its language model decodes.
@@ -40,6 +41,7 @@ class CudaGraphCache:
         attention_mask: (P, L), 1 on prompt tokens and 0 on padding.
         next_positions: (P,), the position of the first completion token.
         count: completions of each prompt.
+        weights: decode in place of the model's own layers.
         free_columns: for how many tokens a new cache has space.
     """
 
@@ -54,9 +56,10 @@ class CudaGraphCache:
         attention_mask: Tensor,
         next_positions: Tensor,
         count: int,
+        weights: SamplingWeights | None = None,
         free_columns: int = 256,
     ) -> None:
-        self.policy, self.free_columns = policy, free_columns
+        self.policy, self.weights, self.free_columns = policy, weights, free_columns
         mask, positions = (x.repeat_interleave(count, dim=0) for x in (attention_mask.bool(), next_positions))
         rows = torch.arange(len(attention_mask), device=mask.device).repeat_interleave(count)
         self._allocate(taken_apart(prompt_cache, rows, attention_mask.shape[1]), mask, positions)
@@ -108,7 +111,7 @@ class CudaGraphCache:
     def _decode(self) -> None:
         """The work of a token. It reads and writes the same tensors every time."""
         mask = self.attention_mask[:, None, None]
-        self.hidden = decode_step(self.policy, self.cache, self.tokens, mask, self.positions)
+        self.hidden = decode_step(self.policy, self.weights, self.cache, self.tokens, mask, self.positions)
         self.positions += 1
 
     def _move(self, rows: Tensor) -> None:

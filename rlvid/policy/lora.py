@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, set_peft_model_state_dict
+from peft.tuners.lora import Linear
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -94,6 +95,39 @@ def merged_weights(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
             yield f"{layer}.{kind}", weight.detach() + delta
         elif ".lora_" not in name:
             yield name, weight.detach()
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Return whether a module is a linear layer, alone or with LoRA as `add_adapter` adds it.
+
+    That is LoRA without a bias and, in training mode, without dropout; DoRA and other variants are not plain.
+    """
+    if not isinstance(module, Linear):
+        return type(module) is nn.Linear
+    has_bias = any(up.bias is not None for up in module.lora_B.values())
+    has_dropout = module.training and any(type(x) is not nn.Identity for x in module.lora_dropout.values())
+    changed = module.lora_variant or module.merged or has_bias or has_dropout
+    return type(module.base_layer) is nn.Linear and not changed
+
+
+def base_layer(module: Any) -> Any:
+    """Return a plain linear layer (see `is_plain`) without its adapters."""
+    return getattr(module, "base_layer", module)
+
+
+def factors(module: Any) -> tuple[Tensor, Tensor]:
+    """Return two factors of what a plain linear layer's active adapters add to its weight, up @ down with the scaling.
+
+    Returns:
+        (rank, inputs) and (outputs, rank); the rank is 0 without an active adapter.
+    """
+    weight = base_layer(module).weight
+    downs, ups = [weight.new_zeros(0, weight.shape[1])], [weight.new_zeros(len(weight), 0)]
+    if hasattr(module, "base_layer") and not module.disable_adapters:
+        for name in (name for name in module.active_adapters if name in module.lora_A):
+            downs.append(module.lora_A[name].weight)
+            ups.append(module.lora_B[name].weight * module.scaling[name])
+    return torch.cat(downs), torch.cat(ups, dim=1)
 
 
 def has_adapter(model: nn.Module) -> bool:

@@ -21,6 +21,7 @@ from rlvid.policy.graph_cache import CudaGraphCache
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.prefill import PhaseTimer, Prefilled, prefill
+from rlvid.policy.sampling_weights import SamplingWeights
 from rlvid.policy.types import ModelInputs
 from rlvid.types import Completion, Group, Prompt
 
@@ -83,8 +84,9 @@ class Sampler:
         uniforms = torch.zeros(len(prompts) * count, length, dtype=torch.float64)  # (B, T)
         if self.config.temperature:  # greedy decoding needs no random numbers
             uniforms = torch.cat([seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts])
-        with self.policy.precision():
+        with self.policy.precision():  # at its end autocast frees its copies of the weights
             prefilled = prefill(self.policy, inputs, self.timer)
+        with self.policy.precision():
             tokens, logps = self._decode(prefilled, uniforms.to(self.policy.device))
         rows = list(zip(tokens.tolist(), logps.tolist(), strict=True))
         return [self._group(prompt, rows[i * count : (i + 1) * count]) for i, prompt in enumerate(prompts)]
@@ -118,12 +120,14 @@ class Sampler:
             logps = torch.zeros(uniforms.shape, device=hidden.device)
             rows = torch.arange(len(hidden), device=hidden.device)
             active = torch.ones_like(rows, dtype=torch.bool)
+            weights = SamplingWeights.of(self.policy)
+            head = weights.head if weights else self.policy.model.lm_head
             cache = self.cache_type(
-                self.policy, prefilled.cache, prefilled.attention_mask, prefilled.next_positions, count
+                self.policy, prefilled.cache, prefilled.attention_mask, prefilled.next_positions, count, weights
             )
             last_step = uniforms.shape[1] - 1
             for step in range(uniforms.shape[1]):
-                logits = self.policy.logits(hidden, self.config.temperature or 1.0)
+                logits = self.policy.sampling_logits(head(hidden), self.config.temperature or 1.0)
                 token, logps[rows, step] = self._next_token(logits, uniforms[rows, step])
                 tokens[rows, step] = token
                 active = active & (token != end_token)

@@ -196,6 +196,15 @@ def test_autocast_copies_a_frozen_head_that_is_tied_to_the_embeddings():
     assert "tied head in bfloat16" not in bytes_by_name(load("qwen2_vl_2b"))  # counted among the trainable ones
 
 
+def test_a_base_that_deepspeed_keeps_in_float32_is_copied_for_sampling():
+    """The layers, and a head that is not tied; under ZeRO-3 the model's own layers decode."""
+    config = load("qwen2_vl_7b", ["train.lora_r=16"])
+    counts = count_parameters(config.model, config.train)
+    copied = 2 * (counts.language + 152_064 * 3584)
+    found = [bytes_by_name(config, Devices(8, zero_stage=stage)).get("base in bfloat16") for stage in (0, 2, 3)]
+    assert found == [None, copied, None]
+
+
 def test_frozen_matrices_are_estimated_in_bfloat16_to_the_byte(model_folder):
     adapted = small_config(model_folder, "train.dtype=bfloat16", "train.lora_r=4")
     full = small_config(model_folder, "train.dtype=bfloat16", "train.lora_r=0")

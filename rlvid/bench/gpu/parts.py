@@ -67,7 +67,7 @@ PARTS = (
         f"{ROOM}.sampling:sampler",
         90,
         "the same tokens, except where the float32 gap of two tokens is less than rounding; float32 log-probs: 1e-3; "
-        "bfloat16: 2 x rounding",
+        "bfloat16: 2 x rounding, also after the weights moved",
         BOTH,
     ),
     Part(

@@ -20,6 +20,7 @@ from rlvid.config import TrainConfig
 from rlvid.policy.model import Policy
 from rlvid.policy.parity import SAMPLER_TOLERANCE
 from rlvid.policy.sampler import Sampler
+from rlvid.policy.sampling_weights import SamplingWeights
 from rlvid.policy.types import ModelInputs
 from rlvid.types import Completion, Group, Prompt
 
@@ -29,7 +30,11 @@ COMPLETIONS = 4
 
 
 def sampler(run: PartRun) -> None:
-    """Compare greedy tokens with those of `generate`, and sampled log-probs with the learner's, in both precisions."""
+    """Compare greedy tokens with those of `generate`, and sampled log-probs with the learner's, in both precisions.
+
+    In bfloat16, and with LoRA, decoding has weights of its own (`sampling_weights`); log-probs are compared once more
+    after the model's weights have moved.
+    """
     policy = run.policy()
     prompts, inputs = zip(*run.prompts(policy), strict=True)
     compare_greedy(run, policy, prompts, inputs, rounding=EXACT, precision="float32")
@@ -42,13 +47,23 @@ def sampler(run: PartRun) -> None:
     with in_bfloat16(policy):
         rounding = (learner_logps(policy, inputs, groups) - exact).abs()
         compare_greedy(run, policy, prompts, inputs, rounding=2 * rounding.max().item(), precision="bf16")
-        groups = sample(policy, prompts, inputs, length(run, SAMPLED_TOKENS))
-        mean = (sampled_logps(groups) - learner_logps(policy, inputs, groups)).abs().mean().item()
-    run.record(bf16_mean=mean, rounding_mean=rounding.mean().item(), alarm_limit=SAMPLER_TOLERANCE[True])
+        mean = mean_difference(run, policy, prompts, inputs)
+        fused = SamplingWeights.of(policy) is not None
+        move_weights(policy)
+        moved = mean_difference(run, policy, prompts, inputs)  # a copy of old weights would be stale
+    run.record(bf16_mean=mean, bf16_moved_mean=moved, rounding_mean=rounding.mean().item(), sampling_weights=fused)
+    run.record(alarm_limit=SAMPLER_TOLERANCE[True])
+    run.require(fused, "in bfloat16 the model's own layers decoded, not weights of their own")
     bar = 2 * rounding.mean().item()
-    run.require(
-        mean <= bar, f"in bfloat16 sampled log-probs differ by {mean:.1e} nats a token, rounding allows {bar:.1e}"
-    )
+    for what, difference in (("", mean), ("after the weights moved ", moved)):
+        message = f"in bfloat16 {what}sampled log-probs differ by {difference:.1e} nats a token"
+        run.require(difference <= bar, f"{message}, rounding allows {bar:.1e}")
+
+
+def mean_difference(run: PartRun, policy: Policy, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs]) -> float:
+    """Return the mean |sampled - learner's log-prob| of completions that are sampled now."""
+    groups = sample(policy, prompts, inputs, length(run, SAMPLED_TOKENS))
+    return (sampled_logps(groups) - learner_logps(policy, inputs, groups)).abs().mean().item()
 
 
 def length(run: PartRun, tokens: int) -> int:
