@@ -13,7 +13,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -45,8 +44,8 @@ NANO_CHECKPOINT = NANO / "base"  # the folder of the model "nano"
 
 def available(kind: str) -> list[str]:
     """Return the names of the plug-ins in the folder `kind`, which is "rewards" or "algorithms"."""
-    package = importlib.import_module(kind)
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_"))
+    files = (file for folder in importlib.import_module(kind).__path__ for file in Path(folder).iterdir())
+    return sorted(file.stem for file in files if file.suffix == ".py" and not file.name.startswith("_"))
 
 
 def check_name(kind: str, ref: str) -> None:

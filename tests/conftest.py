@@ -20,14 +20,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed warns at every start
 # A test run in the background ignores SIGINT, and its child processes inherit that: restore the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# While tests are collected, all of torch and transformers is imported, and nothing of it is garbage.
-gc.disable()
 
 
-def pytest_collection_finish():
-    """From here on the collector looks for garbage, but not in what was imported: that takes it half a second."""
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage while torch and transformers are imported, nor later among their million objects."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):
@@ -78,3 +81,12 @@ def prompts(cache):
 
     rows = load_level("kitchen/small", "train")
     return [p for p in rows if p.video][:5] + [p for p in rows if not p.video][:2]
+
+
+@pytest.fixture
+def quick_runs():
+    """Runs that start sooner, see `shared_by_runs`: for tests that start them through the API or the command line."""
+    from tests.helpers.runs import shared_by_runs
+
+    with shared_by_runs():
+        yield

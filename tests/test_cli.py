@@ -174,7 +174,7 @@ def test_assignments_may_stand_on_both_sides_of_an_option(tmp_path, monkeypatch)
     assert second == ("nano", [], None, True)
 
 
-def test_train_and_eval_say_where_they_write_first_and_what_to_do_next_last(tmp_path, monkeypatch, capsys):
+def test_train_and_eval_say_where_they_write_first_and_what_to_do_next_last(tmp_path, kitchen, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for arguments in (["train", "nano", *TINY], ["eval", "nano", *TINY[-2:]]):
         assert main(arguments) == 0

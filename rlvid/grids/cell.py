@@ -69,10 +69,10 @@ def make_cell(
     cell_preset = settings.pop("preset", "{preset}").format(preset=preset)
     overrides = (*format_overrides(defaults), *extra, *format_overrides(settings))
     config = load(cell_preset, overrides)
+    config_id, steps = config.id, config.train.max_steps
     slug = re.sub(r"[^a-z0-9.]+", "-", arm.name.lower()).strip("-")
-    folder = f"{slug}-seed{seed}-{config.id[:8]}"
-    steps = config.train.max_steps
-    return Cell(arm.name, arm.axis_levels, seed, cell_preset, overrides, steps, config.id, folder)
+    folder = f"{slug}-seed{seed}-{config_id[:8]}"
+    return Cell(arm.name, arm.axis_levels, seed, cell_preset, overrides, steps, config_id, folder)
 
 
 def format_overrides(settings: Settings) -> list[str]:
