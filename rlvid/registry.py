@@ -44,8 +44,27 @@ NANO_CHECKPOINT = NANO / "base"  # the folder of the model "nano"
 
 def available(kind: str) -> list[str]:
     """Return the names of the plug-ins in the folder `kind`, which is "rewards" or "algorithms"."""
-    files = (file for folder in importlib.import_module(kind).__path__ for file in Path(folder).iterdir())
+    files = (file for folder in _own_package(kind).__path__ for file in Path(folder).iterdir())
     return sorted(file.stem for file in files if file.suffix == ".py" and not file.name.startswith("_"))
+
+
+def _own_package(kind: str) -> ModuleType:
+    """Return the package `kind` that lies beside rlvid, also where a user's `rewards.py` comes first on Python's path.
+
+    Raises UserError if a module of that name from elsewhere has been imported before.
+    """
+    if kind not in sys.modules:
+        folder = Path(__file__).parents[1] / kind
+        spec = importlib.util.spec_from_file_location(
+            kind, folder / "__init__.py", submodule_search_locations=[str(folder)]
+        )
+        assert spec and spec.loader
+        module = sys.modules[kind] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    package = sys.modules[kind]
+    if not hasattr(package, "__path__"):
+        raise UserError(f"{package.__file__} was imported as {kind!r}, which is a folder of rlvid: rename that file")
+    return package
 
 
 def check_name(kind: str, ref: str) -> None:
@@ -74,10 +93,13 @@ def resolve(kind: str, ref: str, copy: str = "") -> Callable[..., Any]:
     if where.endswith(".py") or copy:
         return _find_callable(_load_file(one, copy or where), name or Path(where).stem, ref)
     if name:
+        here = f"; for the file here write ./{where}.py:{name}" if Path(f"{where}.py").is_file() else ""
+        if here and where == kind:
+            raise UserError(f"{one} {ref!r}: {where} is a folder of rlvid{here}")
         try:
             module = importlib.import_module(where)
         except ModuleNotFoundError as error:
-            raise UserError(f"{one} {ref!r}: {missing_module(error)}") from error
+            raise UserError(f"{one} {ref!r}: {missing_module(error)}{here}") from error
         return _find_callable(module, name, ref)
     check_name(kind, where)
     return _find_callable(importlib.import_module(f"{kind}.{where}"), where, ref)
@@ -166,9 +188,7 @@ def preset_path(name: str | Path) -> Path:
     path = Path(name)
     if path.is_file():
         return path
-    spec = importlib.util.find_spec("experiments")
-    experiments = next(iter(spec.submodule_search_locations or ()), "") if spec else "experiments"
-    folder = Path(experiments) / "presets"
+    folder = Path(__file__).parents[1] / "experiments" / "presets"
     shipped = {preset.stem: preset for preset in folder.glob("*.toml")}
     is_bare_name = path.suffix in ("", ".toml") and path.parent == Path()
     if is_bare_name and path.stem in shipped:

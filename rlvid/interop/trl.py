@@ -140,6 +140,7 @@ def from_trl(function: Callable[..., Any]) -> Callable[[Sequence[Group]], Column
         return _split([None if value is None else float(value) for value in values], group_sizes)
 
     del reward.__wrapped__  # otherwise the parameters of `function` would count as options of the reward
+    vars(reward)["foreign"] = function  # messages name its place
     return reward
 
 

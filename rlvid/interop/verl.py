@@ -115,6 +115,7 @@ def from_verl(compute_score: Callable[..., Any]) -> Callable[..., Column]:
         return _number(compute_score, result, "score")
 
     del reward.__wrapped__  # its parameters are not those of a reward
+    vars(reward)["foreign"] = compute_score  # messages name its place
     return reward
 
 
@@ -139,6 +140,7 @@ def from_easyr1(compute_score: Callable[..., Any], batched: bool) -> Callable[..
         return [[next(numbers) for _ in group] for group in groups]
 
     del reward.__wrapped__
+    vars(reward)["foreign"] = compute_score  # messages name its place
     return reward
 
 

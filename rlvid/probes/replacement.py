@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from rlvid.errors import UserError
 from rlvid.probes.evidence import Evidence
 from rlvid.probes.groups import KEPT, advantage_shares, dense_rows
 from rlvid.probes.statistics import correlation_within, flat, rank_correlation, ranks
@@ -29,11 +30,14 @@ def find_replacement(subject: Subject, scored: Scored, weight: float) -> Numbers
     """
     columns = {name: column for name, column in scored.others.items() if name not in NOT_OFFERED | {subject.key}}
     rewards = {label: reward for label, reward in candidates(subject).items() if label not in columns}
-    mix = RewardMix(rewards, {}, timeout=subject.timeout)
     groups = [Group(group.prompt, group.completions) for group in scored.groups]
-    Evidence(mix, subject.config, like=subject.evidence).attach(groups)
-    mix(groups)
-    columns |= {label: [group[label] for group in groups] for label in rewards}
+    Evidence(RewardMix(rewards, {}), subject.config, like=subject.evidence).attach(groups)
+    for label, reward in rewards.items():
+        try:
+            RewardMix({label: reward}, {}, timeout=subject.timeout)(groups)
+        except UserError:  # it refuses these replies, such as times in frames without `fps`: it is no candidate
+            continue
+        columns[label] = [group[label] for group in groups]
     return choose_replacement(scored, columns, weight)
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -95,10 +95,8 @@ def _lines(file: Path) -> list[dict[str, Any]]:
 
 
 def _group(row: Mapping[str, Any], where: str, prompts: Mapping[str, Prompt] = {}) -> Group:
-    """Return a line as a group. Raises UserError if it lacks the question or the completions."""
-    for key, kind in (("question", str), ("completions", list)):
-        if not isinstance(row.get(key), kind) or not row[key]:
-            raise UserError(f"{where}: no {key}: a line is {json.dumps(EXAMPLE)}")
+    """Return a line as a group. Raises UserError if it lacks the question or the completions, or if they do not fit."""
+    _check_line(row, where)
     texts = row["completions"]
     finished = row.get("finished") or [True] * len(texts)
     tokens = row.get("tokens") or [None] * len(texts)
@@ -106,6 +104,7 @@ def _group(row: Mapping[str, Any], where: str, prompts: Mapping[str, Prompt] = {
     prompt = prompts.get(str(row.get("id"))) or _prompt(row)
     if prompt.answer != row.get("gold", prompt.answer):  # noise in the labels of the run: what it was trained on counts
         prompt = replace(prompt, answer=row["gold"])
+    prompt = replace(prompt, answer=_as_letter(prompt.answer, prompt.options, where))
     return Group(
         prompt,
         [
@@ -113,6 +112,34 @@ def _group(row: Mapping[str, Any], where: str, prompts: Mapping[str, Prompt] = {
             for text, own, length, done in zip(texts, tokens, lengths, finished, strict=True)
         ],
     )
+
+
+def _check_line(row: Any, where: str) -> None:
+    """Raise UserError unless a line has a question, texts as completions, and lists that are as long as these."""
+    for key, kind in (("question", str), ("completions", list)):
+        if not isinstance(row, Mapping) or not isinstance(row.get(key), kind) or not row[key]:
+            raise UserError(f"{where}: no {key}: a line is {json.dumps(EXAMPLE)}")
+    for key in ("completions", "options"):
+        texts = row.get(key) or []
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise UserError(f"{where}: {key} are no list of texts: a line is {json.dumps(EXAMPLE)}")
+    for key in ("finished", "tokens", "lengths"):
+        if row.get(key) and len(row[key]) != len(row["completions"]):
+            raise UserError(f"{where}: {len(row[key])} {key} for {len(row['completions'])} completions")
+
+
+def _as_letter(gold: str | None, options: Sequence[str], where: str) -> str | None:
+    """Return the letter of the right option, which may be given by its text; any answer of an open question.
+
+    Raises UserError if it names none of the options.
+    """
+    letters = LETTERS[: len(options)]
+    if gold is None or not options or gold in letters:
+        return gold
+    if gold in options:
+        return letters[options.index(gold)]
+    known = f"a letter from A to {letters[-1]}, or its text"
+    raise UserError(f"{where}: gold {gold!r} is none of the options: give {known}")
 
 
 EXAMPLE = {"question": "Which?", "options": ["a pan", "a cup"], "gold": "B", "completions": ["...", "..."]}

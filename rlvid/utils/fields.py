@@ -120,8 +120,10 @@ def _converted(where: str, value: Any, field: Field) -> Any:
 
 
 def location(plugin: Any) -> str:
-    """Return FILE:LINE of the definition of a plug-in, or "" if it has no source."""
+    """Return FILE:LINE of the definition of a plug-in, of another trainer's function too, or "" if it has no source."""
     target = plugin.func if isinstance(plugin, partial) else plugin
+    target = getattr(target, "foreign", target)
+    target = target.func if isinstance(target, partial) else target
     if not (inspect.isclass(target) or inspect.isfunction(target)):
         target = type(target)
     target = inspect.unwrap(target)

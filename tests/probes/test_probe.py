@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import time
 
@@ -11,7 +12,7 @@ import pytest
 from rlvid import Prompt, UserError, probe
 from rlvid.__main__ import main
 from rlvid.config import load
-from rlvid.probes.replies import shipped_replies
+from rlvid.probes.replies import saved_replies, shipped_replies
 from rlvid.probes.result import FAIL
 from rlvid.probes.subject import Subject
 from rlvid.types import Completion, Group
@@ -126,7 +127,7 @@ def test_rewards_of_other_trainers_are_accuracy_here_too(foreign, ref):
         "compute_score": "verl's compute_score",
     }
     form = forms.get(ref, "EasyR1's compute_score")
-    assert form in result.where and f"{foreign.name}" not in result.reward
+    assert re.match(rf"foreign.py:\d+, {form}$", result.where) and f"{foreign.name}" not in result.reward
     assert result["groups"].numbers["is_accuracy"] and not result["groups"].failed
 
 
@@ -213,3 +214,52 @@ def test_fewer_groups_are_probed_where_calls_are_dear(capsys):
     }, "they are evenly spaced"
     assert main(["probe", "accuracy", "--groups", "0"]) == 2
     assert "--groups 0: give how many groups" in capsys.readouterr().err
+
+
+def test_a_file_named_rewards_does_not_hide_rlvids_own(foreign):
+    """`python -m rlvid`, scripts and notebooks look for modules in the working directory first."""
+    (foreign / "rewards.py").write_text(FOREIGN)
+    (foreign / "experiments").mkdir()
+    (foreign / "experiments" / "__init__.py").touch()
+    script = "from rlvid import probe; print(probe('./rewards.py:compute_score', groups=4, json='out.json'))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "ProbeResult(compute_score: value pass" in done.stdout, done.stderr
+    assert json.loads((foreign / "out.json").read_text())["where"] == "rewards.py:11, verl's compute_score"
+    mistaken = "import rewards, rlvid; rlvid.probe('accuracy')"
+    done = subprocess.run([sys.executable, "-c", mistaken], capture_output=True, text=True)
+    assert "rewards.py was imported as 'rewards', which is a folder of rlvid: rename that file" in done.stderr
+
+
+def test_a_module_that_is_a_file_here_is_answered_with_its_path(foreign, monkeypatch):
+    (foreign / "mine.py").write_text(FOREIGN)
+    (foreign / "rewards.py").write_text(FOREIGN)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(foreign)])
+    for name in ("mine", "rewards"):
+        with pytest.raises(UserError, match=f"for the file here write ./{name}.py:compute_score$"):
+            probe(f"{name}:compute_score")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"completions": [1, 2]}, "completions are no list of texts: a line is"),
+        ({"options": "a pan"}, "options are no list of texts"),
+        ({"finished": [True]}, "1 finished for 2 completions"),
+        ({"gold": "Z"}, "gold 'Z' is none of the options: give a letter from A to B, or its text"),
+    ],
+)
+def test_a_line_that_does_not_fit_is_named(tmp_path, changes, words):
+    row = {"question": "Which?", "options": ["a pan", "a cup"], "gold": "B", "completions": ["...", "..."]}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(row | changes) + "\n")
+    with pytest.raises(UserError, match=rf"mine.jsonl:2: {re.escape(words)}"):
+        saved_replies(tmp_path / "mine.jsonl")
+
+
+def test_a_line_may_give_the_right_option_by_its_text(tmp_path):
+    row = {"question": "Which?", "options": ["a pan", "a cup"], "gold": "a cup", "completions": ["..."]}
+    open_ended = row | {"options": [], "gold": "12 cm"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row) + "\n" + json.dumps(open_ended) + "\n")
+    assert [group.prompt.answer for group in saved_replies(tmp_path / "mine.jsonl").groups] == ["B", "12 cm"]
+    (tmp_path / "mine.jsonl").write_text("[1, 2]\n")
+    with pytest.raises(UserError, match=r"mine.jsonl:1: no question: a line is"):
+        saved_replies(tmp_path / "mine.jsonl")

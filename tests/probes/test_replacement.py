@@ -10,7 +10,7 @@ from rlvid import probe
 from rlvid.config import load
 from rlvid.probes.groups import measure_groups
 from rlvid.probes.render import replacement_text, report
-from rlvid.probes.replacement import candidates, choose_replacement
+from rlvid.probes.replacement import candidates, choose_replacement, find_replacement
 from rlvid.probes.statistics import rank_correlation, ranks
 from rlvid.probes.subject import Scored, Subject
 from rlvid.registry import build
@@ -108,3 +108,16 @@ def test_on_real_replies_a_faint_reward_gets_the_one_that_it_was_made_of(name, o
 
 def test_a_reward_that_is_kept_needs_no_other_one():
     assert "replacement" not in probe("format")["groups"].numbers
+
+
+def test_a_reward_that_refuses_the_replies_is_no_candidate():
+    """Narrations with times and no frame rate: `grounding_timestamps` ends a run on them, but not another's probe."""
+    timed = {"task_progress_metadata": [{"start_frame": 0, "stop_frame": 8, "narration_text": "take a pan"}]}
+    prompt = Prompt("q", "What next?", ("a pan", "a cup"), "B", narrations=("take a pan",), meta=timed)
+    replies = [f"<think>{text}</think><answer>B</answer>" for text in ("take a pan", "a cup", "pan", "no")]
+    groups = [Group(prompt, [Completion(reply) for reply in replies])] * 4
+    columns = [[1.0, 0.0, 0.0, 1.0]] * 4, {"accuracy": [[1.0, 1.0, 0.0, 0.0]] * 4}
+    subject = Subject.read("grounding_narrations", {}, load("nano"), timeout=30)
+    found = find_replacement(subject, Scored(groups, *columns, seconds=0.0), 1.0)
+    assert "grounding_timestamps" in candidates(subject)
+    assert found["tried"] == len(candidates(subject)) - 1
