@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -41,6 +42,14 @@ RANDOM = "random"
 SEEDS = 100
 IN_WHOLE_PROBES = ("video", "tricks.max_edit", "tricks.max_search", "information.max_unstable", "information.max_pad")
 MARKS = "<!-- thresholds -->", "<!-- end -->"
+NOT_COMPARED = "not compared"
+
+
+class Alarms(NamedTuple):
+    """Threshold -> in how many probes it fails, and in how many it is compared: a block may be skipped."""
+
+    failed: Counter[str]
+    compared: Counter[str]
 
 
 def alarms_of_honest(name: str, resamples: int) -> Counter[str]:
@@ -66,20 +75,22 @@ def alarms_of_random(seeds: int) -> Counter[str]:
     return counts
 
 
-def alarms_of_probes(rewards: Sequence[tuple[str, dict[str, int]]], seed: int = 0) -> Counter[str]:
-    """Return threshold -> how many whole probes it fails, each on resampled groups.
+def alarms_of_probes(rewards: Sequence[tuple[str, dict[str, int]]], seed: int = 0) -> Alarms:
+    """Return how many whole probes each threshold fails, and in how many it is compared, each on resampled groups.
 
     Args:
         rewards: name and options of the reward of each probe.
         seed: of the resampling.
     """
-    replies, counts, rng = shipped_replies(), Counter[str](), np.random.default_rng(seed)
+    replies, rng = shipped_replies(), np.random.default_rng(seed)
+    failed, compared = Counter[str](), Counter[str]()
     for name, options in track(rewards, rewards[0][0], console=Console(stderr=True), transient=True):
         subject = Subject.read(name, options, load("nano"), timeout=30)
         drawn = tuple(replies.groups[i] for i in rng.integers(len(replies.groups), size=len(replies.groups)))
         result = run_probe(subject, replace(replies, groups=drawn), thresholds_with(), weight=1.0)
-        counts.update({finding.threshold for block in result.blocks for finding in block.failed})
-    return counts
+        failed.update({finding.threshold for block in result.blocks for finding in block.failed})
+        compared.update({finding.threshold for block in result.blocks for finding in block.findings})
+    return Alarms(failed, compared)
 
 
 def failures(scored: Scored, tricks: dict[str, np.ndarray], key: str) -> set[str]:
@@ -104,8 +115,7 @@ def rates(
     resamples: int,
     of_random: Counter[str],
     seeds: int,
-    probes: dict[str, Counter[str]],
-    number: int,
+    probes: Mapping[str, Alarms],
 ) -> dict[str, dict[str, str]]:
     """Return threshold -> how often it fails honest rewards, "honest", and a random one, "random", in words.
 
@@ -114,16 +124,21 @@ def rates(
         resamples: see above.
         of_random: the same of `seeds` random rewards.
         seeds: see above.
-        probes: reward, also the random one -> threshold -> how many of `number` whole probes it fails.
-        number: see above.
+        probes: reward, also the random one -> what its whole probes fail.
     """
-    whole = {name: counts for name, counts in probes.items() if name != RANDOM}
+    whole = {reward: alarms.failed for reward, alarms in probes.items() if reward != RANDOM}
     found = {}
     for name in THRESHOLDS:
         if name.startswith(IN_WHOLE_PROBES):
-            found[name] = {"honest": _share(whole, name, number), "random": f"{probes[RANDOM][name]} of {number}"}
+            compared = {reward: probes[reward].compared[name] for reward in whole}
+            of_seeds = probes[RANDOM].compared[name]
+            found[name] = {
+                "honest": _share(whole, name, compared),
+                "random": f"{probes[RANDOM].failed[name]} of {of_seeds}" if of_seeds else NOT_COMPARED,
+            }
         else:
-            found[name] = {"honest": _share(honest, name, resamples), "random": f"{of_random[name] / seeds:.0%}"}
+            of_all = dict.fromkeys(honest, resamples)
+            found[name] = {"honest": _share(honest, name, of_all), "random": f"{of_random[name] / seeds:.0%}"}
     return found
 
 
@@ -136,12 +151,15 @@ def table(found: Mapping[str, Mapping[str, str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def _share(counts: dict[str, Counter[str]], name: str, number: int) -> str:
-    """How many of the probes of all rewards a threshold fails, and how many of the reward that it fails most."""
+def _share(counts: dict[str, Counter[str]], name: str, numbers: Mapping[str, int]) -> str:
+    """How many of the probes of all rewards a threshold fails, and how many of the reward that it fails most.
+
+    `numbers` holds how many probes of each reward there are.
+    """
     failed = sum(rows[name] for rows in counts.values())
     worst = max(counts, key=lambda reward: counts[reward][name])
-    words = f" ({worst} {counts[worst][name]} of {number})" if failed else ""
-    return f"{failed} of {number * len(counts)}{words}"
+    words = f" ({worst} {counts[worst][name]} of {numbers[worst]})" if failed else ""
+    return f"{failed} of {sum(numbers.values())}{words}"
 
 
 def replace_between(text: str, new: str, marks: Iterable[str] = MARKS) -> str:
@@ -161,7 +179,7 @@ def main() -> None:
     honest = {name: alarms_of_honest(name, args.resamples) for name in HONEST_REWARDS}
     probes = {name: alarms_of_probes([(name, {})] * args.probes) for name in HONEST_REWARDS}
     probes[RANDOM] = alarms_of_probes([(RANDOM, {"seed": seed + 1}) for seed in range(args.probes)])
-    found = rates(honest, args.resamples, alarms_of_random(SEEDS), SEEDS, probes, args.probes)
+    found = rates(honest, args.resamples, alarms_of_random(SEEDS), SEEDS, probes)
     print(table(found))
     if args.write:
         write_text(args.write, replace_between(args.write.read_text(), table(found)))

@@ -1,6 +1,7 @@
 """The parts of a probe against numbers computed by hand, and its tables against the documents."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import rlvid.probes
 from rlvid.api.listing import list_names
 from rlvid.probes.counterfactuals import draw_twin, judge_counterfactuals
 from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
+from rlvid.probes.false_alarms import Alarms, rates
 from rlvid.probes.groups import HEAVIER, advantage_shares, measure_groups, rescue
 from rlvid.probes.information import judge_information, measure_information
 from rlvid.probes.render import report, rescue_text, value_parts
@@ -193,6 +195,21 @@ def test_the_documented_thresholds_are_those_of_the_code():
         rates = false_alarms()[name]
         assert shown[f"`{name}`"][2:] == [rates["honest"], rates["random"]], "its false alarms are measured"
         assert all(rates.values())
+
+
+def test_false_alarms_are_shares_of_the_probes_that_compare_a_threshold():
+    """A reward that does not read the video says nothing about the thresholds of that block."""
+    shared, video = "tricks.max_search_gain", "video.min_move"
+    probes = {
+        "blind": Alarms(Counter(), Counter({shared: 10})),
+        "seeing": Alarms(Counter({shared: 2, video: 1}), Counter({shared: 10, video: 10})),
+        "random": Alarms(Counter(), Counter({shared: 5})),
+    }
+    honest = {"blind": Counter({"groups.max_flat": 3}), "seeing": Counter()}
+    found = rates(honest, 200, Counter({"groups.max_flat": 6}), 100, probes)
+    assert found[shared] == {"honest": "2 of 20 (seeing 2 of 10)", "random": "0 of 5"}
+    assert found[video] == {"honest": "1 of 10 (seeing 1 of 10)", "random": "not compared"}
+    assert found["groups.max_flat"] == {"honest": "3 of 400 (blind 3 of 200)", "random": "6%"}
 
 
 def test_a_failed_threshold_is_shown_with_its_false_alarms():
