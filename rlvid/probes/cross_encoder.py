@@ -20,6 +20,7 @@ from typing import Any
 from rlvid.answer import LETTERS
 from rlvid.data import seed_bench_r1
 from rlvid.data.benchmark import root
+from rlvid.probes.language_model import home, new_folder
 from rlvid.probes.reasoning_pairs import Pair, generated_pairs, handwritten_pairs, split_halves
 from rlvid.registry import build
 from rlvid.types import Group
@@ -78,6 +79,15 @@ def tuning_examples(prose: bool = False) -> list[tuple[str, str, int]]:
     if prose:
         tuning += split_halves(handwritten_pairs())[0]
     return nli_examples(tuning)
+
+
+def cached() -> Path:
+    """Return the folder of the cross-encoder in rlvid's cache; it is trained if it is not there."""
+    folder = home() / "cross-encoder"
+    if not folder.exists():
+        with new_folder(folder) as unfinished:
+            train(tuning_examples(), unfinished)
+    return folder
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -73,7 +72,7 @@ class Evidence:
             evidence_config=config.evidence,
             sampling=replace(config.train, num_generations=config.evidence.view_generations),
             backoff=OOMBackoff("tokens", config.train.max_tokens_per_forward),
-            timer=lambda phase: time_limit_paused() if phase == "judge" else nullcontext(),  # judge.timeout limits it
+            timer=lambda phase: time_limit_paused(),  # a model's time is not the reward's
             judge=load_judge_models(self.mix, config.evidence, lambda: Judge(config.judge)),
         )
 

@@ -1,10 +1,12 @@
 """The table of every shipped reward's probe in rewards/README.md.
 
     python -m rlvid.probes.table [--write rewards/README.md] [REWARD ...]
+    python -m rlvid.probes.table --with-models [--write rewards/README.md] [consistency_judge] [consistency_nli]
     python -m rlvid.probes.table consistency_nli --set evidence.nli=FOLDER
 
 Rewards that need a judge or a cross-encoder are left out unless they are named, with config keys of the model: no such
-model comes with rlvid.
+model comes with rlvid. `--with-models` probes them with those that rlvid makes: see language_model.py and
+cross_encoder.py. `--write` replaces the rows of the probed rewards and keeps the others.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlvid.config import load
+from rlvid.probes import cross_encoder, language_model
 from rlvid.probes.false_alarms import replace_between
 from rlvid.probes.replies import shipped_replies
 from rlvid.probes.result import FAIL, SKIPPED, ProbeResult
@@ -27,6 +30,9 @@ from rlvid.utils.files import write_text
 
 MARKS = "<!-- probes -->", "<!-- end of probes -->"
 NO_MODEL = frozenset({"judge", "nli"})
+WITH_MODELS = ("consistency_judge", "consistency_nli")
+MARK = " †"  # after the names of rewards that were probed with a model that does not come with rlvid
+JUDGED_GROUPS = 24  # of the judge from packages, which replies to one prompt at a time
 HEADINGS = (
     "reward",
     "mean, right / wrong",
@@ -57,6 +63,16 @@ def probe_shipped(name: str, overrides: Sequence[str] = (), at_most: int | None 
     return run_probe(subject, shipped_replies(), thresholds_with(), 1.0, at_most)
 
 
+def probe_with_models(name: str) -> ProbeResult:
+    """Return the probe of one of `WITH_MODELS` with the model from packages, or with the cross-encoder made for it."""
+    if name == "consistency_nli":
+        return probe_shipped(name, [f'evidence.nli="{cross_encoder.cached()}"'])
+    with language_model.served() as url:
+        keys = {"url": f'"{url}"', "model": f'"{language_model.JUDGE}"', "max_tokens": language_model.MAX_TOKENS}
+        judge = [f"judge.{key}={value}" for key, value in {**keys, **language_model.ON_CPU}.items()]
+        return probe_shipped(name, judge, JUDGED_GROUPS)
+
+
 def row(result: ProbeResult) -> list[str]:
     """Return the cells of a reward."""
     value, information, groups = (result[name].numbers for name in ("value", "information", "groups"))
@@ -68,7 +84,7 @@ def row(result: ProbeResult) -> list[str]:
     shares = groups.get("shares")
     twin = video.get("conditions", {}).get("twin", {}) if video else {}
     return [
-        f"`{result.reward}`",
+        f"`{result.reward}`{MARK if result.reward in WITH_MODELS else ''}",
         "" if right is None else " / ".join(f"{round(mean, 2) + 0.0:.2f}" for mean in (right, wrong)),
         "" if information.get("auroc") is None else f"{information['auroc']:.2f}",
         f"{groups['flat']:.0%}" if groups else "",
@@ -94,22 +110,32 @@ def markdown(results: Sequence[ProbeResult]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
+def with_rows(table: str, new: str) -> str:
+    """Return a table of probes in which the rows of another one replace those of the same rewards, sorted by name."""
+    lines = [line for text in (table, new) for line in text.strip().splitlines()[2:]]
+    rows = {line.split("|")[1]: line for line in lines}
+    return "\n".join([*new.splitlines()[:2], *(rows[name] for name in sorted(rows))])
+
+
 def main() -> None:
     """Probe the rewards and print the table, or write it."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("rewards", nargs="*", metavar="REWARD", help="default: all")
+    parser.add_argument("--with-models", action="store_true", help="probe those that need models that rlvid makes")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="config keys")
     parser.add_argument("--groups", type=int, metavar="N", help="at most so many groups (default: see rlvid probe)")
     parser.add_argument("--write", type=Path, metavar="README")
     args = parser.parse_args()
     results = []
-    for name in args.rewards or probed_rewards():
-        results.append(probe_shipped(name, args.set, args.groups))
+    for name in args.rewards or (WITH_MODELS if args.with_models else probed_rewards()):
+        results.append(probe_with_models(name) if args.with_models else probe_shipped(name, args.set, args.groups))
         print(repr(results[-1]), file=sys.stderr, flush=True)
     shown = markdown(results)
     print(shown)
     if args.write:
-        write_text(args.write, replace_between(args.write.read_text(), shown, MARKS))
+        text = args.write.read_text()
+        table = text.partition(MARKS[0])[2].partition(MARKS[1])[0]
+        write_text(args.write, replace_between(text, with_rows(table, shown), MARKS))
 
 
 if __name__ == "__main__":

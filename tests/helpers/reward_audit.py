@@ -271,13 +271,9 @@ def main() -> None:
             if args.judge_only:
                 print_judge(Judge(config), args.questions)
                 return
-            folder = language_model.home()
-            encoder = folder / "cross-encoder"
-            if not encoder.exists():
-                with language_model.new_folder(encoder) as unfinished:
-                    cross_encoder.train(cross_encoder.tuning_examples(), unfinished)
-            nli = partial(entailment, cross_encoder=str(encoder))
-            print_tables(nli, Judge(config), str(folder / language_model.POLICY), (TUNING, REPORTED), args.questions)
+            nli = partial(entailment, cross_encoder=str(cross_encoder.cached()))
+            policy = str(language_model.home() / language_model.POLICY)
+            print_tables(nli, Judge(config), policy, (TUNING, REPORTED), args.questions)
         return
     nli = partial(entailment, cross_encoder=args.nli) if args.nli else None
     judge = Judge(JudgeConfig(args.judge, args.model or "")) if args.judge else None

@@ -20,7 +20,7 @@ from rlvid.probes.replies import shipped_replies, split_options
 from rlvid.probes.result import FAIL, PASS, Block, Finding, ProbeResult
 from rlvid.probes.statistics import auroc, correlation, correlation_within, permutation_p_values, sign_p_value
 from rlvid.probes.subject import Scored
-from rlvid.probes.table import probe_shipped, probed_rewards, row
+from rlvid.probes.table import MARK, WITH_MODELS, probe_shipped, probed_rewards, row, with_rows
 from rlvid.probes.value import measure_value
 from rlvid.probes.verdicts import THRESHOLDS, Checks, false_alarms, thresholds_with
 from rlvid.types import Completion, Group, Prompt
@@ -248,4 +248,13 @@ def assert_row(name):
 
 def test_the_table_holds_every_reward_that_can_be_probed():
     table = README.read_text().partition("<!-- probes -->")[2].partition("<!-- end of probes -->")[0]
-    assert {first.strip("`") for first in rows(table)} - {"reward", "---"} == {*probed_rewards()}
+    names = [first for first in rows(table) if first not in ("reward", "---")]
+    marked = {f"`{name}`{MARK}" for name in WITH_MODELS}
+    assert names == sorted(names) and {*names} - marked == {f"`{name}`" for name in probed_rewards()}
+    assert marked & {*names}, "some rewards are probed with models that do not come with rlvid"
+
+
+def test_new_rows_replace_those_of_the_same_rewards_and_keep_the_others():
+    head = "| reward | mean |\n| --- | --- |\n"
+    old = f"\n{head}| `a` | 1 |\n| `c` † | 3 |\n"
+    assert with_rows(old, f"{head}| `b` | 2 |\n| `a` | 9 |") == f"{head}| `a` | 9 |\n| `b` | 2 |\n| `c` † | 3 |"
