@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def measure_coherence(subject: Subject, scored: Scored) -> Numbers:
     """Return the AUROC of replies whose answer follows from their reasoning against replies whose answer does not.
 
     Two sets of pairs: conclusions in the language of the embedded kitchen, and handwritten prose. Only where the reward
-    needs no policy. Within a set, answers are right or unknown alike, so accuracy does not help.
+    needs no policy. Each answer counts as the right one, so accuracy does not help, and gates are open.
     """
     sets = {
         "kitchen": generated_pairs([g.prompt for g in scored.groups if g.prompt.demonstration]),
@@ -76,7 +77,9 @@ def measure_coherence(subject: Subject, scored: Scored) -> Numbers:
     numbers = {}
     for name, pairs in sets.items():
         if pairs:
-            values = subject.score_flat([Group(pair.prompt, [pair.completion]) for pair in pairs])
+            prompts = [replace(pair.prompt, answer=pair.answer) for pair in pairs]
+            groups = [Group(prompt, [pair.completion]) for prompt, pair in zip(prompts, pairs, strict=True)]
+            values = subject.score_flat(groups)
             consistent = np.array([float(pair.consistent) for pair in pairs])
             numbers[name] = auroc(flat([values]), consistent)
     return {"coherence": {name: value for name, value in numbers.items() if value is not None}}

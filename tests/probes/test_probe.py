@@ -99,6 +99,9 @@ def easyr1(reward_input, format_weight=0.5):
 def easyr1_batch(reward_inputs, format_weight=0.5):
     return [easyr1(one) for one in reward_inputs]
 
+def plain_trl(completions, answer, **kwargs):
+    return [float(f"<answer>{a}</answer>" in c[0]["content"] and a in "ABCD") for c, a in zip(completions, answer)]
+
 def forgotten(completion, prompt):
     return 1.0
 
@@ -117,12 +120,13 @@ def foreign(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.mark.parametrize("ref", ["trl_reward", "slow_trl", "compute_score", "easyr1", "easyr1_batch"])
+@pytest.mark.parametrize("ref", ["trl_reward", "plain_trl", "slow_trl", "compute_score", "easyr1", "easyr1_batch"])
 def test_rewards_of_other_trainers_are_accuracy_here_too(foreign, ref):
     result = probe(f"./foreign.py:{ref}" if ref != "easyr1" else "foreign:easyr1")
     assert result["information"].numbers["correlations"]["accuracy"] > 0.99
     forms = {
         "trl_reward": "TRL's reward_func",
+        "plain_trl": "TRL's reward_func",
         "slow_trl": "TRL's reward_func",
         "compute_score": "verl's compute_score",
     }
@@ -263,3 +267,10 @@ def test_a_line_may_give_the_right_option_by_its_text(tmp_path):
     (tmp_path / "mine.jsonl").write_text("[1, 2]\n")
     with pytest.raises(UserError, match=r"mine.jsonl:1: no question: a line is"):
         saved_replies(tmp_path / "mine.jsonl")
+
+
+def test_accuracy_does_not_help_to_tell_whether_an_answer_follows_from_its_reasoning():
+    """Each answer counts as the right one, so that a gate is open."""
+    assert probe("accuracy", groups=24)["information"].numbers["coherence"] == {"kitchen": 0.5, "prose": 0.5}
+    gated, plain = (probe("consistency_rule", groups=24, gated=gated)["information"].numbers for gated in (True, False))
+    assert gated["coherence"] == plain["coherence"] and gated["coherence"]["kitchen"] > 0.9
