@@ -115,8 +115,6 @@ def _model_state(
     once = "4 bytes a trainable parameter"
     yield MemoryItem("gradients", trainable * gradient_share, once, (*LEARNING, Phase.UPDATE))
     yield MemoryItem("AdamW temporaries", trainable * optimizer_share, once, (Phase.UPDATE,))
-    if devices.num_processes > 1 and not stage:
-        yield MemoryItem("gradient buckets of DDP", trainable, once, (*LEARNING, Phase.UPDATE))
 
     if with_reference and not train.lora_r:  # with LoRA the reference is the base model
         reference = all_weights

@@ -38,6 +38,11 @@ def onednn_linears(model: nn.Module) -> Iterator[None]:
             del layer.forward  # the method of the class is back
 
 
+def product_of(layer: nn.Module) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """Return the product that a linear layer computes now: oneDNN's within `onednn_linears`, else PyTorch's."""
+    return _multiply if "forward" in vars(layer) else linear
+
+
 def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if (
         input.dtype == weight.dtype == torch.float32

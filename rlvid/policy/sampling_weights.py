@@ -31,6 +31,7 @@ from torch.nn.functional import linear, rms_norm
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rlvid.policy import lora
+from rlvid.policy.cpu_linear import product_of
 from rlvid.policy.last_layer import rotate, split_heads
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ class FusedLinear:
 
     def __init__(self, modules: Sequence[nn.Module], dtype: torch.dtype) -> None:
         bases = [lora.base_layer(module) for module in modules]
-        self.widths = [len(base.weight) for base in bases]
+        self.widths, self.product = [len(base.weight) for base in bases], product_of(bases[0])
         self.weight = fuse([base.weight for base in bases], dtype)
         self.bias = None if bases[0].bias is None else torch.cat([base.bias for base in bases]).to(dtype)
         downs, ups = zip(*(lora.factors(module) for module in modules), strict=True)
@@ -132,7 +133,7 @@ class FusedLinear:
     def __call__(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., sum of `widths`), in the precision of the weights."""
         x = x.to(self.weight.dtype)
-        y = linear(x, self.weight, self.bias)
+        y = self.product(x, self.weight, self.bias)
         if len(self.down):
             y.flatten(0, -2).addmm_(linear(x, self.down).flatten(0, -2), self.up)
         return y
