@@ -9,6 +9,8 @@ from rlvid.__main__ import main
 from rlvid.cli.parser import parser
 from tests.helpers.sources import ROOT
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
 CELLS = [cell for row in re.findall(r"^\|(.*)\|$", README, re.M) for cell in re.findall(r"`([^`]+)`", row)]

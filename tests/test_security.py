@@ -22,6 +22,8 @@ from rlvid.utils.files import write_checksums
 from tests.helpers.policies import load_policy
 from tests.helpers.processes import SMALL
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 ROOT = Path(__file__).parents[1]
 
 

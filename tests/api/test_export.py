@@ -20,6 +20,8 @@ from rlvid.policy.processor_files import processor_settings
 from rlvid.utils.files import read_jsonl
 from tests.helpers.policies import load_policy
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 QUESTIONS = 12
 ASKED = [f"eval.limit={QUESTIONS}", "eval.splits=['L1']", "eval.transfer=[]"]
 

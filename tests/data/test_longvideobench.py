@@ -18,6 +18,8 @@ from rlvid.video.cache import FrameCache
 from rlvid.video.read import frame_indices
 from tests.helpers.media import grey_frames, write_video
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 RECORD = {
     "id": "q_1",
     "video_id": "v",

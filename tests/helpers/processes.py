@@ -13,7 +13,8 @@ SMALL = ["train.prompts_per_step=4", "train.max_completion_length=40", "train.lr
 SMALL += ["train.learning_rate=1e-3", "eval.splits=['L1']", "eval.limit=3", "eval.batch_size=2"]
 SMALL += ["eval.transfer=[]", "data=kitchen/small"]
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["rlvid.trainer.loop", "algorithms.grpo", "tests.helpers.processes"])
+PRELOADED = ["rlvid.trainer.loop", "algorithms.grpo", "tests.helpers.processes", "tests.helpers.freeze"]
+SERVER.set_forkserver_preload(PRELOADED)
 
 
 class Child:

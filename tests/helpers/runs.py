@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from unittest.mock import patch
 
 from rlvid import api
@@ -38,12 +39,19 @@ new_decoder = Decoder.__init__
 
 def train(out, *overrides, resume=False):
     """Run `rlvid train nano` in this process with the `SMALL` settings; returns the run's folder."""
+    with shared_by_runs():
+        api.train("nano", [*SMALL, *overrides], out, resume)
+    return out
+
+
+@contextmanager
+def shared_by_runs():
+    """Let runs of this process share decoding processes, and the parity gate of a model that one of them has passed."""
     with (
         patch.object(Decoder, "__init__", share_workers),
         patch("rlvid.trainer.setup.require_parity", require_parity_once),
     ):
-        api.train("nano", [*SMALL, *overrides], out, resume)
-    return out
+        yield
 
 
 def require_parity_once(policy, prompts, train):

@@ -18,6 +18,8 @@ from tests.helpers import processes
 from tests.helpers.policies import add_critic, load_policy, policy_of
 from tests.helpers.runs import stop_after, train
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 LORA = ["train.lora_r=4", "train.max_steps=4", "train.save_steps=2", "eval.splits=['L1']"]
 COLD_START = ["cold_start.max_steps=2", "cold_start.prompts_per_step=8", "cold_start.learning_rate=1e-4"]
 

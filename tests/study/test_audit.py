@@ -19,6 +19,8 @@ from rlvid.types import Completion, Group, Likelihood, Prompt
 from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.helpers.runs import TINY, train
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 CONSISTENCY_REWARDS = [f"consistency_{method}" for method in ("embedding", "judge", "likelihood", "nli", "reanswer")]
 
 

@@ -26,6 +26,8 @@ from rlvid.utils.files import read_jsonl
 from rlvid.video.views import Clip
 from tests.helpers.runs import TINY, stop_after, train
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 ONE = OOMBackoff("tokens", 1)  # a prompt at a time
 NOSY = 'rewards."tests/helpers/nosy.py:Nosy"=0.5'
 TEXTS = [

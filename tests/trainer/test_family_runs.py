@@ -10,6 +10,8 @@ from rlvid.utils.files import read_jsonl
 from tests.helpers.runs import stop_after, train
 from tests.helpers.tiny_models import write_tiny_model
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 EVIDENCE = [
     "rewards.grounding_temporal=0.2",  # a shuffled view
     "rewards.consistency_likelihood=0.2",  # the reference, without reasoning and without pixels

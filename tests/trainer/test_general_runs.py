@@ -10,6 +10,8 @@ from rlvid.__main__ import main
 from tests.helpers.general_models import GENERAL, write_general_model
 from tests.helpers.processes import Child, several
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 SHORT = [
     "train.max_steps=1", "train.prompts_per_step=3", "train.num_generations=3", "train.max_completion_length=10",
     "train.max_tokens_per_forward=1500", "eval.limit=2", "eval.batch_size=2", "eval.transfer=[]",

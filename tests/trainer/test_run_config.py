@@ -14,6 +14,8 @@ from rlvid.trainer.alarms import unpaid_rewards
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.runs import TINY
 
+pytestmark = pytest.mark.usefixtures("quick_runs")
+
 REWARD = """
 from dataclasses import dataclass
 
