@@ -40,7 +40,7 @@ def onednn_linears(model: nn.Module) -> Iterator[None]:
 
 def product_of(layer: nn.Module) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
     """Return the product that a linear layer computes now: oneDNN's within `onednn_linears`, else PyTorch's."""
-    return _multiply if "forward" in vars(layer) else linear
+    return _multiply if vars(layer).get("forward") else linear
 
 
 def _multiply(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
