@@ -153,8 +153,8 @@ def test_the_reference_reads_the_pixels_of_the_loss_whatever_a_reward_read(polic
         assert (needs(rollout)["ref_logps"].max() == 9) == reuses
 
 
-def test_features_of_pixels_that_are_seen_once_are_not_stored(kitchen, prompts):
-    frozen = load_policy("train.freeze_vision_tower=true")
+def test_features_of_pixels_that_are_seen_once_are_not_stored(prompts, tmp_path):
+    frozen = load_policy("train.freeze_vision_tower=true", f"video.cache_dir={tmp_path}")
     prompt, folder = prompts[0], frozen.vision_cache.store.folder
     inputs = [frozen.encode(prompt)]
     frozen.vision_cache.features(inputs)
