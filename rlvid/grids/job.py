@@ -12,6 +12,7 @@ from rlvid.grids.cell import Cell
 from rlvid.grids.launchers import NO_EXIT_CODE, OUTPUT_LOG, CellProcess, Launcher
 from rlvid.study.runs import Row, Run, describe_signal, failure_line, format_metrics
 from rlvid.utils.files import read_last_jsonl
+from rlvid.utils.interrupts import interrupts_deferred
 
 Command = Sequence[str]  # the arguments of Python that train one cell; the cell's own arguments follow
 MAX_ATTEMPTS = 3  # a failure may be temporary, such as a lost node
@@ -77,7 +78,8 @@ class Job:
             self._leave_slot("skipped")
             return
         arguments = [self.cell.preset, *self.cell.overrides, "--out", str(self.folder), "--resume"]
-        self.process = launcher.start([sys.executable, *self.command, *arguments], self.folder, slot, self.lock)
+        with interrupts_deferred():
+            self.process = launcher.start([sys.executable, *self.command, *arguments], self.folder, slot, self.lock)
         self.state, self.note = "running", "load"
         self.slot = slot
         self.attempts += 1
