@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from algorithms.grpo import GRPO
-from rlvid.algorithm import require_both_kinds
+from rlvid.algorithm import require_both_kinds, split_rewards
 from rlvid.types import Batch, Step
 
 
@@ -64,9 +64,8 @@ class CORA(GRPO):
 
         Without rewards of one kind, as for the share of advantages that a single reward makes, it is that of `grpo`.
         """
-        ours = {name: weight for name, weight in step.reward_weights.items() if name in self.consistency}
-        others = {name: weight for name, weight in step.reward_weights.items() if name not in ours}
-        if not ours or not others:
+        parts = split_rewards(step, self.consistency)
+        if parts is None:
             return super().credit(step)
-        task, consistent = (super(CORA, self).credit(replace(step, reward_weights=w)) for w in (others, ours))
+        consistent, task = (super(CORA, self).credit(part) for part in parts)
         return replace(task, advantages=task.advantages + self.coefficient(step) * consistent.advantages)

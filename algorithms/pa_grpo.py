@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from algorithms.grpo import GRPO
-from rlvid.algorithm import require_both_kinds
+from rlvid.algorithm import require_both_kinds, split_rewards
 from rlvid.types import Batch, Step
 
 
@@ -46,11 +46,10 @@ class PAGRPO(GRPO):
 
         Without rewards of one kind, as for the share of advantages that a single reward makes, it is that of `grpo`.
         """
-        ours = {name: weight for name, weight in step.reward_weights.items() if name in self.perception}
-        others = {name: weight for name, weight in step.reward_weights.items() if name not in ours}
-        if not ours or not others:
+        parts = split_rewards(step, self.perception)
+        if parts is None:
             return super().credit(step)
-        perceived, concluded = (super(PAGRPO, self).credit(replace(step, reward_weights=w)) for w in (ours, others))
+        perceived, concluded = (super(PAGRPO, self).credit(part) for part in parts)
         in_block = step.batch.tag_masks[self.tag] > 0.5
         return replace(concluded, advantages=torch.where(in_block, perceived.advantages, concluded.advantages))
 

@@ -217,6 +217,13 @@ def require_both_kinds(weights: Mapping[str, float], named: Collection[str], fie
         )
 
 
+def split_rewards(step: Step, named: Collection[str]) -> tuple[Step, Step] | None:
+    """Return the step with the rewards that an algorithm names alone, and with the others alone; None without both."""
+    ours = {name: weight for name, weight in step.reward_weights.items() if name in named}
+    others = {name: weight for name, weight in step.reward_weights.items() if name not in named}
+    return (replace(step, reward_weights=ours), replace(step, reward_weights=others)) if ours and others else None
+
+
 def old_logps(logps: Tensor, batch: Batch) -> Tensor:
     """Return (B, T) the denominator of probability ratios: the log-probs before the batch's first optimizer step.
 

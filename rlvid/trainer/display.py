@@ -85,7 +85,7 @@ class Display:
             Console().print(table)
 
     def warn(self, message: str) -> None:
-        """Print a warning."""
+        """Print a message as a warning on standard error; only the main process does."""
         self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
 
     def step(

@@ -133,7 +133,7 @@ class Decoder:
                 worker.stop()
 
     def close(self) -> None:
-        """End the worker processes."""
+        """Stop the worker processes that are kept for the next clips."""
         while self.idle:
             self.idle.pop().stop()
 
