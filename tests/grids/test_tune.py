@@ -107,12 +107,12 @@ def test_no_test_level_is_read(tmp_path, capsys):
     script.write_text(f"""
 from rlvid.grids import Grid
 GRID = Grid(name="small", question="?", seeds=(0,), control="sft", arms={{"sft": {{"algorithm": "sft"}}}},
-            tune={RATES})
+            tune={{"train.learning_rate": (0.1,)}})
 """)
     settings = [*TINY, f'data="{data}"']
     assert api.tune(script, "nano", 1, tmp_path / "runs", settings) == 0
     written = [path.name for path in (tmp_path / "runs").rglob("*/eval/**/*.jsonl")]
-    assert written == ["dev.jsonl"] * 2
+    assert written == ["dev.jsonl"]
     table = tomllib.loads((tmp_path / "tuned" / "small-nano.toml").read_text())
     assert table["questions"] == 3 and table["command"].startswith(f"rlvid tune {script} --set data=kitchen/small")
     assert "chosen" in capsys.readouterr().out

@@ -2,9 +2,7 @@
 
 import fcntl
 import json
-import os
 import signal
-import subprocess
 from io import StringIO
 from pathlib import Path
 
@@ -19,13 +17,16 @@ from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT, embedded_models
 from rlvid.trainer.results import results_table
 from rlvid.utils.files import read_json, read_jsonl
-from tests.helpers.processes import Child, wait_for
-from tests.helpers.runs import SMALL, command, train
+from tests.helpers.processes import Child, several, wait_for
+from tests.helpers.runs import SMALL, train
+
+
+SIX_STEPS = "train.max_steps=6", "train.save_steps=2", "eval.splits=['L1', 'L2', 'L3']"
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(kitchen, tmp_path_factory):
-    return train(tmp_path_factory.mktemp("runs") / "uninterrupted", "train.max_steps=6", "train.save_steps=2")
+    return train(tmp_path_factory.mktemp("runs") / "uninterrupted", *SIX_STEPS)
 
 
 def test_a_run_leaves_its_whole_folder(uninterrupted):
@@ -47,12 +48,12 @@ def test_a_run_leaves_its_whole_folder(uninterrupted):
 @pytest.mark.parametrize("lines", [0, 3, 5])
 def test_a_run_killed_at_any_moment_and_resumed_has_the_same_bits(uninterrupted, tmp_path, lines):
     out = tmp_path / "killed"
-    child = Child(out, "train.max_steps=6", "train.save_steps=2", settings=SMALL)
+    child = Child(out, *SIX_STEPS, settings=SMALL)
     wait_for(out, lines, child)
     child.send(signal.SIGKILL)
     assert child.end()[0] == -signal.SIGKILL
     assert read_json(out / "status.json")["state"] == "running"
-    train(out, "train.max_steps=6", "train.save_steps=2", resume=True)
+    train(out, *SIX_STEPS, resume=True)
     assert (out / "metrics.jsonl").read_bytes() == (uninterrupted / "metrics.jsonl").read_bytes()
     for file in ("eval/L1.jsonl", "samples/step-000006.jsonl", "checkpoints/step-000006/model.safetensors"):
         assert (out / file).read_bytes() == (uninterrupted / file).read_bytes()
@@ -61,12 +62,9 @@ def test_a_run_killed_at_any_moment_and_resumed_has_the_same_bits(uninterrupted,
 def test_two_processes_learn_what_one_learns(uninterrupted, tmp_path):
     """Gradient norms differ by 1e-7 at step 1. Adam makes more of it, until a sampled token is another one."""
     out = tmp_path / "two"
-    preset = Path(__file__).parents[2] / "experiments/presets/ddp.yaml"
-    launcher = ("-m", "accelerate.commands.launch", "--config_file", str(preset), "--num_processes", "2")
-    launcher += ("--main_process_port", "0", "-m", "rlvid")
-    arguments = ("train", "nano", *SMALL, "train.max_steps=4", "--out", out)
-    on_cpu = os.environ | {"ACCELERATE_USE_CPU": "true"}
-    subprocess.run(command(*arguments, launcher=launcher), check=True, capture_output=True, timeout=300, env=on_cpu)
+    for child in several(out, "train.max_steps=4"):
+        code, log = child.end()
+        assert code == 0, log
     assert read_json(out / "environment.json")["processes"] == 2
     one, two = (read_jsonl(folder / "metrics.jsonl")[:3] for folder in (uninterrupted, out))
     for single, double in zip(one, two, strict=True):
@@ -182,7 +180,7 @@ def test_results_are_by_level_and_domain_with_intervals(uninterrupted):
 
 def test_a_folder_holds_one_run_only(uninterrupted):
     with pytest.raises(UserError, match="continue it with --resume"):
-        train(uninterrupted, "train.max_steps=6", "train.save_steps=2")
+        train(uninterrupted, *SIX_STEPS)
     with pytest.raises(UserError, match="give another --out"):
         train(uninterrupted, "train.max_steps=7", resume=True)
 
