@@ -104,10 +104,10 @@ def test_no_test_level_is_read(tmp_path, capsys):
         "validation_dev.jsonl",
     ]
     script = tmp_path / "small.py"
-    script.write_text(f"""
+    script.write_text("""
 from rlvid.grids import Grid
-GRID = Grid(name="small", question="?", seeds=(0,), control="sft", arms={{"sft": {{"algorithm": "sft"}}}},
-            tune={{"train.learning_rate": (0.1,)}})
+GRID = Grid(name="small", question="?", seeds=(0,), control="sft", arms={"sft": {"algorithm": "sft"}},
+            tune={"train.learning_rate": (0.1,)})
 """)
     settings = [*TINY, f'data="{data}"']
     assert api.tune(script, "nano", 1, tmp_path / "runs", settings) == 0

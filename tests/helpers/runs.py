@@ -51,7 +51,7 @@ def train(out, *overrides, resume=False):
 
 @contextmanager
 def shared_by_runs():
-    """Let runs of this process share decoding processes, embedded models, and the parity gate that a model has passed."""
+    """Let runs of this process share decoders, embedded models, and the parity gate that a model has passed."""
     with (
         patch.object(Decoder, "__init__", share_workers),
         patch("rlvid.policy.model.load_pretrained", load_embedded_once),

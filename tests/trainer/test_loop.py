@@ -20,7 +20,6 @@ from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.processes import Child, several, wait_for
 from tests.helpers.runs import SMALL, train
 
-
 SIX_STEPS = "train.max_steps=6", "train.save_steps=2", "eval.splits=['L1', 'L2', 'L3']"
 
 
