@@ -15,6 +15,7 @@ batch their addresses stay the same, as CUDA graphs require. A matrix costs memo
 
     frozen, in the precision of the products    no copy: the model's own matrices become slices of the fused one
     trained, or in another precision            a copy, 2 bytes a parameter, as autocast makes it for the model's layers
+    in float32 on a CPU, if large               a copy in oneDNN's layout, 4 bytes a parameter (`cpu_linear.py`)
 
 LoRA's factors stay apart, W x + B (A x), as the learner computes them: W + B A would need a copy of W, 13 GB for 7B.
 """
@@ -31,7 +32,7 @@ from torch.nn.functional import linear, rms_norm
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rlvid.policy import lora
-from rlvid.policy.cpu_linear import product_of
+from rlvid.policy.cpu_linear import is_faster_packed, multiply_packed, pack, product_of
 from rlvid.policy.last_layer import rotate, split_heads
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ class SamplingWeights:
     def of(cls, policy: Policy) -> SamplingWeights | None:
         """Return the weights of a policy as they are now; None where its own layers decode as fast or must.
 
-        They decode as fast in float32 without LoRA (measured: rlvid/README.md). They must where weights are sharded
-        (ZeRO-3), and where a layer has more than a plain matrix and plain LoRA.
+        They decode as fast in float32 without LoRA, but for large matrices on a CPU (measured: rlvid/README.md). They
+        must where weights are sharded (ZeRO-3), and where a layer has more than a plain matrix and plain LoRA.
         """
         model = policy.model
-        has_casts = policy.bf16 or lora.has_adapter(model)
+        gains = policy.bf16 or lora.has_adapter(model) or any(map(is_faster_packed, model.parameters()))
         is_sharded = any(hasattr(parameter, "ds_tensor") for parameter in model.parameters())
-        if not has_casts or is_sharded or not all(map(lora.is_plain, _linears(model))):
+        if not gains or is_sharded or not all(map(lora.is_plain, _linears(model))):
             return None
         return cls(model, torch.bfloat16 if policy.bf16 else torch.float32)
 
@@ -126,6 +127,8 @@ class FusedLinear:
         bases = [lora.base_layer(module) for module in modules]
         self.widths, self.product = [len(base.weight) for base in bases], product_of(bases[0])
         self.weight = fuse([base.weight for base in bases], dtype)
+        if is_faster_packed(self.weight):
+            self.weight, self.product = pack(self.weight), multiply_packed
         self.bias = None if bases[0].bias is None else torch.cat([base.bias for base in bases]).to(dtype)
         downs, ups = zip(*(lora.factors(module) for module in modules), strict=True)
         self.down, self.up = torch.cat(downs).to(dtype), torch.block_diag(*ups).mT.to(dtype)

@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import linear
 
-from rlvid.policy.cpu_linear import MIN_ROWS, onednn_linears
+from rlvid.policy.cpu_linear import MIN_ROWS, is_faster_packed, multiply_packed, onednn_linears, pack
 from rlvid.policy.patch_embedding import PatchConv3d
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
@@ -48,3 +49,15 @@ def test_it_leaves_alone_what_it_cannot_do(calls):
             with torch.autocast("cpu", torch.bfloat16):
                 assert layer(torch.randn(64, 8)).dtype == torch.bfloat16
     assert layer.weight.grad is not None and not calls
+
+
+@pytest.mark.parametrize("rows", [1, 8, 33])
+def test_a_packed_matrix_multiplies_as_a_plain_one(rows):
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(3072, 200, generator=generator), torch.randn(3072, generator=generator)
+    x = torch.randn(rows, 1, 200, generator=generator)
+    assert is_faster_packed(weight) and not is_faster_packed(weight.bfloat16()) and not is_faster_packed(weight[:2000])
+    expected = linear(x, weight, bias)
+    assert multiply_packed(x, pack(weight), bias).shape == expected.shape
+    assert torch.allclose(multiply_packed(x, pack(weight), bias), expected, rtol=1e-5, atol=1e-4)
+    assert torch.allclose(multiply_packed(x, pack(weight), None), linear(x, weight), rtol=1e-5, atol=1e-4)

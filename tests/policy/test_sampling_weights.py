@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlvid.config import load
-from rlvid.policy import sampler
+from rlvid.policy import cpu_linear, sampler
 from rlvid.policy.cpu_linear import onednn_linears
 from rlvid.policy.decoding import SharedPrefixCache
 from rlvid.policy.graph_cache import CudaGraphCache
@@ -77,6 +77,22 @@ def test_in_bfloat16_they_are_as_near_to_the_learner_as_the_models_own_layers(pr
     own_difference, _ = differences(policy, prompts[:3], max_completion_length=12)
     assert difference.mean() < 1.5 * own_difference.mean()
     assert difference.mean() < SAMPLER_TOLERANCE[True]
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch was built without oneDNN")
+@pytest.mark.parametrize("setting", [[], [LORA]])
+def test_packed_matrices_sample_as_the_models_own_layers_and_follow_the_weights(prompts, setting, monkeypatch):
+    policy = perturb(load_policy(*setting))
+    tokens = differences(policy, prompts[:3])[1]
+    monkeypatch.setattr(cpu_linear, "MIN_ENTRIES", 10_000)  # so that nano has large ones
+    layer = SamplingWeights.of(policy).layers[0]
+    assert layer.mlp.gate_up.weight.is_mkldnn and layer.mlp.gate_up.product is cpu_linear.multiply_packed
+    difference, packed_tokens = differences(policy, prompts[:3])
+    assert packed_tokens == tokens and difference.max() < 1e-4
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.mul_(1.05)
+    assert differences(policy, prompts[:3])[0].max() < 1e-4
 
 
 def test_greedy_tokens_are_those_of_generate(prompts):
