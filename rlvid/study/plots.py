@@ -1,4 +1,4 @@
-"""All figures of a report: curves, accuracy by arm and level, sweeps, noise, and shares of the advantages."""
+"""All figures of a report: curves, accuracy by arm and level, sweeps, noise, shares of the advantages, trade-offs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rlvid.study.stats import accuracy_interval
 from rlvid.study.study import Study
 from rlvid.study.style import COLORS, MARKERS, STYLE, line_styles
 from rlvid.study.sweep import sweep_figure
+from rlvid.study.tradeoff import tradeoff_figure
 
 
 def save_figures(study: Study, folder: Path) -> list[Path]:
@@ -147,6 +148,7 @@ FIGURES: Mapping[str, Callable[[Study], Figure | Panels | None]] = {
     "curves": learning_curves,
     "checkpoints": checkpoint_curves,
     "accuracy": accuracy_figure,
+    "tradeoff": tradeoff_figure,
     "sweep": sweep_figure,
     "noise": noise_figure,
     "shares": advantage_share_figure,

@@ -35,6 +35,7 @@ FIGURE_TITLES = {
     "curves": "Learning curves: thin lines are seeds, thick lines their mean",
     "checkpoints": "Accuracy of each level during training: thin lines are seeds, thick lines their mean",
     "accuracy": "Accuracy: mean and 95 % interval; each tick is a seed",
+    "tradeoff": "The endpoint against accuracy: large marks are arms, faint ones seeds, dashed lines the control",
     "sweep": "Accuracy against the settings that the grid varies",
     "noise": "Accuracy under noise, against Youden's J",
     "shares": "How far the advantages move without each reward",
