@@ -11,10 +11,11 @@ All arms have the same prompts: 60 steps with 12 of them. Each level is asked it
 The run of 2026-11-28, without "+ nli", had seeds 0, 1 and 2 and left most undecided. Named before the run of
 2026-11-29: new seeds from 10 on, added until decided; the same endpoint and family, and "+ nli" with its comparison;
 the effect at stake is the 15 points that the embedding had in the first run, and the margin of equivalence a third of
-it. "+ nli" asks a cross-encoder that was trained on pairs of the kitchen's own sentences, not on replies.
+it. "+ nli" asks a cross-encoder that was trained on pairs of the kitchen's own sentences, not on replies. That run was
+stopped after two seeds, and run again with three, fixed: experiments/README.md has both.
 
 python -m rlvid.probes.cross_encoder runs/cross_encoder
-rlvid grid experiments/consistency.py --until decided
+rlvid grid experiments/consistency.py [--until decided]
 """
 
 from rlvid.grids import Grid
