@@ -102,15 +102,17 @@ def test_a_cell_is_requeued_although_one_node_ends_first_and_repeated_after_one_
     subprocess.check_call(["scancel", "--signal=USR2", *jobs])  # as Slurm does 90 s before the time is up
     wait_until(lambda: job_states(jobs) == ["PENDING"], 240)
     (tmp_path / "ended").unlink()
-    wait_until(lambda: start_requeued(jobs) or job_states(jobs) == ["RUNNING"], 240)
-    wait_for_rows(grid, 2, tmp_path, "starts-0.jsonl", "starts-1.jsonl")
+    # Slurm counts a requeued job as failed if its script ends in that very moment: then the grid submits another one.
+    starts = [tmp_path / f"starts-{rank}.jsonl" for rank in (0, 1)]
+    wait_until(lambda: start_requeued(jobs) or all(len(read_jsonl(path)) == 2 for path in starts), 240)
+    jobs = queued_jobs()
     kill_processes("node2")
     wait_until(lambda: not set(jobs) & set(queued_jobs()), 240)
     (tmp_path / "ended").unlink()
     _, err = grid.communicate(timeout=240)
     assert grid.returncode == 0, err
-    (failure,) = [line for line in err.splitlines() if "attempt" in line]
-    assert "attempt 1 of 3 failed: node1: it left Slurm's queue without an exit code" in failure
+    *of_slurm, failure = [line for line in err.splitlines() if "attempt" in line]
+    assert "failed: node1: it left Slurm's queue without an exit code" in failure and len(of_slurm) <= 1, err
     for rank, node in enumerate(NODES):
         assert read_jsonl(tmp_path / f"starts-{rank}.jsonl") == [{"node": node}] * 3
 

@@ -1,5 +1,6 @@
 """A grid script of 9 cells, each of which runs a script that stands in for training: it counts its steps."""
 
+import shutil
 import subprocess
 import sys
 import time
@@ -132,9 +133,16 @@ def start_grid_in(folder, *arguments, long_steps=3, step_seconds=0.01, high=WORK
     return subprocess.Popen(command, cwd=folder, **options)
 
 
+def slurm_queue():
+    """What Slurm says of its jobs; "" without Slurm."""
+    if not shutil.which("scontrol"):
+        return ""
+    return subprocess.run(["scontrol", "show", "job"], capture_output=True, text=True).stdout
+
+
 def wait_until(condition, seconds=120):
-    """Wait until `condition()` is true; fails after some seconds."""
+    """Wait until `condition()` is true; fails after some seconds, with what Slurm's queue holds then."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not true after {seconds} s"
+        assert time.monotonic() < deadline, f"not true after {seconds} s\n{slurm_queue()}"
         time.sleep(0.05)
