@@ -7,7 +7,7 @@ come from the same one.
 
 Decoding multiplies a few rows, one for each completion, by every matrix. It waits for the matrices to be read, and
 oneDNN reads a matrix in a layout of its own faster: of 8 rows, 9,728 x 896 takes a third of MKL's time, 3,072 x 384
-half, and matrices of nano's size as long (AMD EPYC with AVX2, two threads, 2026-11-29). So large ones are copied.
+half, and 512 x 128 longer (AMD EPYC with AVX2, 2026-11-29). So large ones are copied.
 """
 
 from __future__ import annotations
