@@ -13,10 +13,13 @@ Named before any run:
   negative control: it must not be better.
 - Margin of equivalence: 5 points, as in visual_credit.py.
 
-The arms are those of visual_credit.py, without "narrations 3", in the world without a skew. Two seeds; each level is
-asked its first 200 questions; --set eval.limit=0 asks all.
+The arms are those of visual_credit.py, without "narrations 3", in the world without a skew. Each level is asked its
+first 200 questions; --set eval.limit=0 asks all.
 
-rlvid grid experiments/visual_credit_plain.py
+The first run, of seeds 0 and 1, left the positive control undecided. Named before the second run, 2026-11-29: new seeds
+from 10 on, added until decided, six at most; the same endpoint, comparisons, controls and margin.
+
+rlvid grid experiments/visual_credit_plain.py --until decided --max-seeds 6 --margin 5
 """
 
 from dataclasses import replace
@@ -30,7 +33,7 @@ GRID = replace(
     name="visual_credit_plain",
     question="Does credit for tokens that depend on the video change what a base learns that looks already?",
     arms={arm: settings for arm, settings in visual_credit.GRID.arms.items() if arm != "narrations 3"},
-    seeds=(0, 1),
+    seeds=(10, 11),
     comparisons=tuple(pair for pair in visual_credit.GRID.comparisons if "narrations 3" not in pair),
     positive_controls=((CONTROL, "base"),),
     settings={**visual_credit.GRID.settings, "model": "nano", "data": "kitchen", "eval.splits": ["L1", "L2", "L3"]},
