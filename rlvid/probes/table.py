@@ -1,7 +1,7 @@
 """The table of every shipped reward's probe in rewards/README.md.
 
     python -m rlvid.probes.table [--write rewards/README.md] [REWARD ...]
-    python -m rlvid.probes.table --with-models [--write rewards/README.md] [consistency_judge] [consistency_nli]
+    python -m rlvid.probes.table --with-models [--write rewards/README.md] [consistency_judge] [perception_judge] [...]
     python -m rlvid.probes.table consistency_nli --set evidence.nli=FOLDER
 
 Rewards that need a judge or a cross-encoder are left out unless they are named, with config keys of the model: no such
@@ -30,7 +30,8 @@ from rlvid.utils.files import write_text
 
 MARKS = "<!-- probes -->", "<!-- end of probes -->"
 NO_MODEL = frozenset({"judge", "nli"})
-WITH_MODELS = ("consistency_judge", "consistency_nli")
+JUDGED = ("consistency_judge", "observation_reasoning", "perception_judge", "video_attention_score")
+WITH_MODELS = (*JUDGED, "consistency_nli")
 MARK = " †"  # after the names of rewards that were probed with a model that does not come with rlvid
 JUDGED_GROUPS = 24  # of the judge from packages, which replies to one prompt at a time
 HEADINGS = (

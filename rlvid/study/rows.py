@@ -167,7 +167,7 @@ def missing_rows(study: Study) -> list[MissingRow]:
             for problem in study.problems(run):
                 seeds.setdefault(problem, []).append(run.seed)
         rows += [MissingRow(arm, tuple(numbers), problem) for problem, numbers in seeds.items()]
-    return rows
+    return [*rows, *(MissingRow(folder, (), why) for folder, why in study.set_aside)]
 
 
 def finished_arms(study: Study) -> list[str]:

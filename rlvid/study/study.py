@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rlvid.config import flatten_config
 from rlvid.errors import UserError
+from rlvid.study.arms import evaluations_of_runs, is_untrained, name_arms, setting_rows
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.runs import Row, Run, order_levels
 from rlvid.study.sequential import AdaptiveGrid
@@ -46,6 +46,7 @@ class Study:
     tuning: str = ""  # how the settings of the arms were chosen; "" for a grid without tuned settings
     positive_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must be better
     negative_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must not be better
+    set_aside: Sequence[tuple[str, str]] = ()  # (run folder, why it is no arm), of a folder without a grid
 
     @property
     def endpoint_column(self) -> str:
@@ -199,9 +200,10 @@ def read_adaptive(folder: Path) -> AdaptiveGrid | None:
 
 
 def _read_runs(folder: Path) -> Study:
-    """Build a study of the runs in a folder: arms are named by the settings in which their configs differ.
+    """Build a study of the runs in a folder without a grid: runs that differ in nothing but the seed are one arm.
 
-    Untrained runs come first, and the first arm is the control, with which all others are compared.
+    Untrained runs come first, and the first arm is the control, with which all others are compared. An evaluation of a
+    run that is in the folder is not an arm of its own.
     """
     configs = {
         path.parent: tomllib.loads(path.read_text())
@@ -211,40 +213,27 @@ def _read_runs(folder: Path) -> Study:
     if not configs:
         grids = ", ".join(str(path.parent) for path in sorted(folder.glob("*/grid.json")))
         raise UserError(f"no runs in {folder}." + (f" There are grids in {grids}" if grids else ""))
-    arm_names = _name_by_differences({path: flatten_config(config) for path, config in configs.items()})
+    evaluations = evaluations_of_runs(configs)
+    configs = {path: config for path, config in configs.items() if path not in evaluations}
+    arm_names = name_arms(configs)
     runs = [
         Run(arm_names[path], config["seed"], path, (read_json(path / "status.json") or {})["id"])
         for path, config in configs.items()
     ]
-    runs.sort(key=lambda run: (configs[run.folder]["train"]["max_steps"] > 0, run.arm))
+    untrained = {arm_names[path] for path, config in configs.items() if is_untrained(path, config)}
+    runs.sort(key=lambda run: (run.arm not in untrained, run.arm))
     control, *others = dict.fromkeys(run.arm for run in runs)
-    untrained = {run.arm for run in runs if configs[run.folder]["train"]["max_steps"] == 0}
-    comparisons = [(arm, control) for arm in others]
-    return Study(folder.name, "", control, comparisons, runs, unseeded=sorted(untrained))
-
-
-def _name_by_differences(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
-    """Return a name for each run: the settings, other than the seed, in which the flat configs differ.
-
-    Runs that have none of these settings, such as a reward that only others have, are named like the first of them.
-    """
-    keys = dict.fromkeys(key for config in configs.values() for key in config if key != "seed")
-    differing = [key for key in keys if _differs(key, list(configs.values()))]
-    names = {
-        path: " ".join(f"{key}={config[key]}" for key in differing if key in config) for path, config in configs.items()
-    }
-    unnamed = next((path.name for path, name in names.items() if not name), "")
-    return {path: name or unnamed for path, name in names.items()}
-
-
-def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether runs differ in a setting. A field that only some plug-ins have counts if it varies among these.
-
-    So do the rate of a noise and the weight of a reward which other runs do not have.
-    """
-    values = {repr(config[key]) for config in configs if key in config}
-    is_everywhere = all(key in config for config in configs)
-    return len(values) > 1 or (not is_everywhere and (key == "noise.rate" or key.endswith(".weight")))
+    of_arm = {run.arm: configs[run.folder] for run in reversed(runs)}
+    return Study(
+        folder.name,
+        "",
+        control,
+        [(arm, control) for arm in others],
+        runs,
+        unseeded=sorted(untrained),
+        differences=[row for arm in others for row in setting_rows(arm, control, of_arm[arm], of_arm[control])],
+        set_aside=[(path.name, f"an evaluation of {run.name}, which is here") for path, run in evaluations.items()],
+    )
 
 
 def _correct(run: Run, level: str) -> np.ndarray:

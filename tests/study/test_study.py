@@ -6,7 +6,8 @@ import pytest
 
 from rlvid.config import load
 from rlvid.errors import UserError
-from rlvid.study.study import _name_by_differences, read_study
+from rlvid.study.arms import name_by_differences
+from rlvid.study.study import read_study
 from rlvid.utils.files import write_jsonl
 from tests.helpers.reports import printed_report, write_grid, write_run
 
@@ -50,4 +51,37 @@ def test_levels_are_in_configured_order_and_transfer_levels_by_size(tmp_path):
 
 def test_runs_without_any_differing_setting_are_named_by_a_folder_of_their_own():
     configs = {Path("runs/added-0"): {"rewards.x.weight": 0.5}, Path("runs/plain-0"): {}, Path("runs/plain-1"): {}}
-    assert list(_name_by_differences(configs).values()) == ["rewards.x.weight=0.5", "plain-0", "plain-0"]
+    assert list(name_by_differences(configs).values()) == ["rewards.x.weight=0.5", "plain-0", "plain-0"]
+
+
+def test_runs_of_one_seed_are_named_like_their_folders_and_what_they_differ_in_is_shown(tmp_path):
+    write_run(tmp_path / "first", right=("1" * 50,))
+    write_run(tmp_path / "second", "algorithm=dr_grpo", "rewards.format=0.5", right=("0" * 50,))
+    study = read_study(tmp_path)
+    assert study.comparisons == [("second", "first")] and not study.unseeded
+    values = {row.key: (row.value, row.other_value) for row in study.differences}
+    assert values["algorithm.name"] == ("dr_grpo", "grpo") and values["rewards.format.weight"] == ("0.5", "0.2")
+    assert not {"seed", "train.max_steps"} & {*values}
+    assert "rewards.format.weight 0.5 (0.2)" in printed_report(tmp_path, 140)
+
+
+def test_an_evaluation_of_a_run_beside_it_is_not_taken_for_an_untrained_model(tmp_path):
+    write_run(tmp_path / "first", right=("1" * 50,))
+    write_run(tmp_path / "second", "rewards.format=0.5", right=("10" * 25,))
+    evaluation = ["train.max_steps=0", f"model='{tmp_path}/first/checkpoints/step-000060'"]
+    write_run(tmp_path / "eval-first-ab", *evaluation, right=("1" * 50,))
+    study = read_study(tmp_path)
+    assert study.control == "first" and [*study.arms] == ["first", "second"] and not study.unseeded
+    assert "eval-first-ab" in printed_report(tmp_path) and "an evaluation of first, which is here" in printed_report(
+        tmp_path
+    )
+
+
+def test_evaluations_alone_are_compared_and_only_an_untrained_model_depends_on_no_seed(tmp_path):
+    for name in ("first", "second"):
+        write_run(
+            tmp_path / name, "train.max_steps=0", f"model='runs/{name}/checkpoints/step-000060'", right=("10" * 25,)
+        )
+    write_run(tmp_path / "third", "train.max_steps=0", right=("0" * 50,))
+    study = read_study(tmp_path)
+    assert study.control == "third" and study.unseeded == ["third"] and [*study.arms] == ["third", "first", "second"]

@@ -1,0 +1,84 @@
+"""Arms of a folder of runs that no grid planned: their names, and the settings in which they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlvid.config import flatten_config
+from rlvid.study.settings import SettingRow
+from rlvid.utils.files import read_json
+
+Configs = Mapping[Path, Mapping[str, Any]]  # run folder -> its config, as config.toml has it
+IDENTITY = ("seed", "plugins.")  # the beginnings of keys that make no arm
+
+
+def evaluations_of_runs(configs: Configs) -> dict[Path, Path]:
+    """Return run folder -> run for the evaluations whose run is among the run folders too."""
+    folders = {path.resolve(): path for path in configs}
+    evaluated = {path: _evaluated_run(path, config) for path, config in configs.items()}
+    return {path: folders[run] for path, run in evaluated.items() if run in folders}
+
+
+def is_untrained(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Return whether a run took no step, and did not measure a checkpoint of another run either."""
+    return config["train"]["max_steps"] == 0 and _evaluated_run(folder, config) is None
+
+
+def _evaluated_run(folder: Path, config: Mapping[str, Any]) -> Path | None:
+    """Return the folder of the run whose checkpoint an evaluation measured; None for any other run."""
+    model = Path(config["model"])
+    if config["train"]["max_steps"] or model.parent.name != "checkpoints":
+        return None
+    started_in = Path((read_json(folder / "environment.json") or {}).get("folder", "."))
+    return (started_in / model).parent.parent.resolve()
+
+
+def name_arms(configs: Configs) -> dict[Path, str]:
+    """Return the name of each run's arm.
+
+    Runs that differ in nothing but the seed have the same name: the settings in which they differ from other arms. If
+    there are no such runs, each is named like its folder.
+    """
+    names = name_by_differences({path: flatten_config(config) for path, config in configs.items()})
+    return names if len({*names.values()}) < len(names) else {path: path.name for path in configs}
+
+
+def name_by_differences(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
+    """Return a name for each run: the settings, other than the seed, in which the flat configs differ.
+
+    Runs that have none of these settings, such as a reward that only others have, are named like the first of them.
+    """
+    keys = dict.fromkeys(key for config in configs.values() for key in config if key != "seed")
+    differing = [key for key in keys if _differs(key, list(configs.values()))]
+    names = {
+        path: " ".join(f"{key}={config[key]}" for key in differing if key in config) for path, config in configs.items()
+    }
+    unnamed = next((path.name for path, name in names.items() if not name), "")
+    return {path: name or unnamed for path, name in names.items()}
+
+
+def _differs(key: str, configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether runs differ in a setting. A field that only some plug-ins have counts if it varies among these.
+
+    So do the rate of a noise and the weight of a reward which other runs do not have.
+    """
+    values = {repr(config[key]) for config in configs if key in config}
+    is_everywhere = all(key in config for config in configs)
+    return len(values) > 1 or (not is_everywhere and (key == "noise.rate" or key.endswith(".weight")))
+
+
+def setting_rows(arm: str, other: str, ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[SettingRow]:
+    """Return the settings in which the configs of two arms differ; a field that one of them does not have counts."""
+    left, right = flatten_config(ours), flatten_config(theirs)
+    rows = [
+        SettingRow(arm, other, key, _text(left, key), _text(right, key), named=True)
+        for key in dict.fromkeys([*left, *right])
+        if not key.startswith(IDENTITY)
+    ]
+    return [row for row in rows if row.value != row.other_value]
+
+
+def _text(config: Mapping[str, Any], key: str) -> str | None:
+    return str(config[key]) if key in config else None
