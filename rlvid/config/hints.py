@@ -1,4 +1,4 @@
-"""Where a wrong key of a config belongs: hints for error messages."""
+"""Hints for error messages: where a wrong key of a config belongs, and how a list or a table is written."""
 
 from __future__ import annotations
 
@@ -63,3 +63,27 @@ def first_leaf(key: str, value: Any) -> str:
 def _algorithms_with(field: str) -> list[str]:
     """Return the shipped algorithms that have a field."""
     return [name for name in available("algorithms") if field in read_plugin("algorithms", name).fields]
+
+
+def list_hint(path: str, value: object) -> str:
+    """Return how to write a list on the command line, for a value that is none.
+
+    >>> print(list_hint("eval.splits", "[L1]"))
+    ; the shell removes quotes, so quote the whole assignment: 'eval.splits=["L1"]'
+    >>> print(list_hint("eval.views", "shuffled"))
+    ; write 'eval.views=["shuffled"]'
+    """
+    if not isinstance(value, str):
+        return ""
+    items = ", ".join(f'"{item.strip()}"' for item in value.strip("[] ").split(",") if item.strip())
+    example = f"'{path}=[{items}]'"
+    if value.startswith("["):
+        return f"; the shell removes quotes, so quote the whole assignment: {example}"
+    return f"; write {example}"
+
+
+def table_hint(value: object) -> str:
+    """Return a hint for a table in braces that the shell has taken apart, or ""."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        return "; quote the whole assignment, or the shell takes it apart: 'KEY={weight=0.1, OPTION=50}'"
+    return ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from rlvid.config.hints import first_leaf, key_hint
+from rlvid.config.hints import first_leaf, key_hint, list_hint, table_hint
 from rlvid.config.plugins import Plugin, with_saved_copy
 from rlvid.config.sections import Config, check_names
 from rlvid.config.setting import config_keys
@@ -198,7 +198,8 @@ def _long_form(kind: str, value: Any) -> Any:
 def _plugin(table: Any, where: str, name: str | None = None) -> Plugin:
     """Make a Plugin from its table. A reward's `name` is its key; an algorithm's is in the table."""
     if not isinstance(table, Mapping):
-        raise UserError(f"{where} must be a {'weight' if name else 'name'} or a table, not {table!r}")
+        form = "weight" if name else "name"
+        raise UserError(f"{where} must be a {form} or a table, not {table!r}{table_hint(table)}")
     name = name or table.get("name")
     if not isinstance(name, str):
         raise UserError(f'{where}: the table needs a name, such as name = "grpo"')
@@ -251,7 +252,7 @@ def _value(annotation: Any, value: Any, where: str, path: str) -> Any:
         return dict(value)
     if get_origin(annotation) is tuple:
         if not isinstance(value, list | tuple):
-            raise UserError(f"{where}: {path} must be a list, not {value!r}")
+            raise UserError(f"{where}: {path} must be a list, not {value!r}{list_hint(path, value)}")
         item = get_args(annotation)[0]
         return tuple(entry if isinstance(entry, Plugin) else _value(item, entry, where, path) for entry in value)
 

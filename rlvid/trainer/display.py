@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.progress import (
     BarColumn,
@@ -44,13 +44,12 @@ class Display:
         self.warned: set[str] = set()  # kinds of alarms that were shown; each is shown once, alarms.jsonl has them all
         self.console = Console(stderr=True, quiet=not is_main)
         self.live = is_main and self.console.is_terminal
-        self.progress = Progress(
+        self.progress = Bars(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
             console=self.console,
             disable=not self.live,
         )
@@ -105,8 +104,20 @@ class Display:
             self.console.print(completion_panel(records[step % len(records)], step))
 
 
+class Bars(Progress):
+    """Progress bars, each with its note on the line below it, so that neither cuts the other."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yield the bars that are shown, each with its note."""
+        for task in self.tasks:
+            if task.visible:
+                yield self.make_tasks_table([task])
+                if note := task.fields["note"]:
+                    yield Text(f"  {note}", no_wrap=True, overflow="ellipsis", style="dim")
+
+
 class Phase:
-    """One progress bar: `advance` it, with a note beside it."""
+    """One progress bar: `advance` it, with a note below it."""
 
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self.progress, self.task, self.note = progress, task, ""

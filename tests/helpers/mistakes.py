@@ -44,7 +44,17 @@ OVERRIDES = [
     ("train=3", "train must be a table, not 3"),
     ("train={}", "override 'train={}': train is an empty table, which changes nothing"),
     ("video.min_frames=32", "video.min_frames must be at most video.max_frames"),
-    ("eval.splits=L1", "eval.splits must be a list, not 'L1'"),
+    ("eval.splits=L1", "eval.splits must be a list, not 'L1'; write 'eval.splits=[\"L1\"]'"),
+    (
+        "eval.splits=[L1,L2]",
+        "eval.splits must be a list, not '[L1,L2]'; the shell removes quotes, so quote the whole assignment: "
+        '\'eval.splits=["L1", "L2"]\'',
+    ),
+    (
+        "rewards.length={weight=0.1",
+        "rewards.length must be a weight or a table, not '{weight=0.1'; quote the whole assignment, or the shell takes "
+        "it apart: 'KEY={weight=0.1, OPTION=50}'",
+    ),
     ('eval.views=["shufled"]', "eval.views must hold only"),
     ('judge.url="http://me:secret@host/v1"', "judge.url must not hold a password"),
     ("rewards={}", "override 'rewards={}': rewards is an empty table, which changes nothing"),
@@ -97,7 +107,7 @@ PRESETS = [
     ("algorithm = {beta = 1}\n[train]\nmax_steps = 'x'", "FILE: train.max_steps must be int, not 'x'"),
     ("[rewards]\naccuracy = true", "FILE: rewards.accuracy must be a weight or a table, not True"),
     ("[noise]\nrate = 0.2", "noise.rate is set but noise.kind is not"),
-    ("report_to = 'wandb'", "FILE: report_to must be a list, not 'wandb'"),
+    ("report_to = 'wandb'", "FILE: report_to must be a list, not 'wandb'; write 'report_to=[\"wandb\"]'"),
     ("\x00", "FILE: not valid TOML"),
 ]
 
