@@ -230,11 +230,12 @@ def check_column(name: str, column: Column, groups: Sequence[Group], where: str 
         sample = group.prompt.id
         if not _is_row(row):
             raise UserError(
-                f"{named} returned {reprlib.repr(row)} for the group of {sample}: return a list of lists, one row for "
-                "each group with one number for each completion"
+                f"{named} returned {reprlib.repr(row)} for the group of sample {sample}: return a list of lists, one "
+                "row for each group with one number for each completion"
             )
         if len(row) != len(group):
-            raise UserError(f"{named} returned {len(row)} numbers for the {len(group)} completions of {sample}")
+            counts = f"{len(row)} numbers for the {len(group)} completions of sample {sample}"
+            raise UserError(f"{named} returned {counts}: return one number, or None, for each completion")
         for value in row:
             try:
                 is_finite = value is None or isfinite(value)

@@ -48,7 +48,7 @@ def test_a_mix_is_built_from_the_config():
     ("reward", "message"),
     [
         (lambda groups: [[1.0, 1.0]], "returned 1 rows for 2 groups"),
-        (lambda groups: [[1.0], [1.0]], "returned 1 numbers for the 2 completions of one"),
+        (lambda groups: [[1.0], [1.0]], "returned 1 numbers for the 2 completions of sample one"),
         (lambda groups: [[1.0, 1.0], [1.0, float("nan")]], "returned nan for a completion of sample two"),
         (lambda groups: [[float("inf"), 1.0], [1.0, 1.0]], "returned inf for a completion of sample one"),
     ],

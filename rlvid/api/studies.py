@@ -64,7 +64,8 @@ def _read_grid(script: str | Path) -> Grid:
     import runpy
 
     if not Path(script).is_file():
-        raise UserError(f"no experiment script {str(script)!r}; those shipped are in experiments/")
+        hint = f"did you mean {script}.py?" if Path(f"{script}.py").is_file() else "those shipped are in experiments/"
+        raise UserError(f"no experiment script {str(script)!r}: {hint} Paths are relative to {Path.cwd()}")
     try:
         names = runpy.run_path(str(script))
     except ModuleNotFoundError as error:
@@ -208,6 +209,8 @@ def compare(
     chosen = telling_patterns(pairs) if patterns is None else as_list(patterns)
     selected = select_questions(pairs, chosen, as_list(levels), as_list(domains), as_list(where))
     Console().print("", render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit, chosen))
+    if patterns is None and len(selected) < len(pairs):
+        Console().print("(--pattern without a value shows all questions)", style="dim")
     return selected
 
 

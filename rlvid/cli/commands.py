@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -35,6 +36,7 @@ def config(args: argparse.Namespace) -> None:
     """Check a config and print it as TOML. Its id is a comment, so that the output is a valid preset."""
     checked = api.check_config(args.preset, args.overrides)
     print(f"# id: {checked.id}\n{checked.to_toml()}", end="")
+    print("not checked: whether model, data and levels exist; rlvid train looks before it loads them", file=sys.stderr)
 
 
 def evaluate(args: argparse.Namespace) -> None:

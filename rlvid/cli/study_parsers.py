@@ -46,7 +46,10 @@ def add_compare(group: Any) -> None:
     one = add_command(group, "compare", commands.compare, "show the questions on which two runs differ, side by side")
     one.add_argument("a", help="a run folder, or logs of lmms-eval or VLMEvalKit")
     one.add_argument("b", help="another one")
-    pattern = "as in the table, such as 'a wrong, b right' (default: one of them is right); no value: all"
+    pattern = (
+        "'a wrong, b right', 'a right, b wrong', 'both right', 'both wrong', 'same wrong answer', 'b malformed', "
+        "'b right, incoherent' or 'b wrong, coherent'; no value: all (default: one run is right and the other wrong)"
+    )
     one.add_argument("--pattern", nargs="*", help=pattern)
     one.add_argument("--level", nargs="+", default=(), help="levels such as L2 L3")
     one.add_argument("--domain", nargs="+", default=(), help="domains of the benchmark")

@@ -55,7 +55,8 @@ def description_page(row: Description) -> RenderableType:
 def config_list(keys: Sequence[ConfigKey]) -> Table:
     """Render config keys on one line each: key, default, meaning."""
     table = _one_line_table("key", "default", "meaning")
-    table.columns[0].min_width, table.columns[1].max_width = max(len(key.name) for key in keys), 20
+    table.columns[0].min_width, table.columns[1].min_width = max(len(key.name) for key in keys), 12
+    table.columns[1].max_width = 20
     for key in keys:
         table.add_row(key.name, Text(default_in_toml(key.value)), Text(_meaning(key)))
     return table

@@ -133,7 +133,8 @@ def annotation_files(name: str, data_seed: int = 0) -> dict[str, AnnotationFile]
         return _from_toml(root(name))
     folder = root(name)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder.{suggest(name, EMBEDDED)}")
+        fetch = "To download a published benchmark: rlvid data get NAME DIR (rlvid list benchmarks)"
+        raise UserError(f"{folder}: no such folder.{suggest(name, EMBEDDED)} {fetch}")
     if (folder / longvideobench.ANNOTATION_FILE).is_file():
         return {"questions": longvideobench.annotation_file(folder)}
     splits = {split: seed_bench_r1.annotation_file(folder, split, data_seed) for split in seed_bench_r1.SPLITS}

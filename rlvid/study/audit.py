@@ -116,11 +116,11 @@ def _add_fact_rows(table: Table, levels: Levels) -> None:
 def position_table(levels: Levels) -> Table:
     """Return how often each letter is the answer and how often it is right; p is of the Stuart-Maxwell test.
 
-    The test's hypothesis is that answers and right letters have the same distribution. Answers with a letter that is
-    never right are left out.
+    The test's hypothesis is that answers and right letters have the same distribution. It needs letters that are right
+    somewhere; the last column counts the answers that name another one or none, which no share contains.
     """
     letters = sorted({row["gold"] for rows in levels.values() for row in rows if row["gold"]})
-    table = Table("position bias", *letters, "p", box=None, pad_edge=False)
+    table = Table("position bias", *letters, "p", "left out", box=None, pad_edge=False)
     for level, rows in levels.items():
         answered = [row for row in rows if row["answer"] in letters]
         given, right = (Counter(row[key] for row in answered) for key in ("answer", "gold"))
@@ -128,7 +128,8 @@ def position_table(levels: Levels) -> Table:
         p = stuart_maxwell_test(np.array([[pairs[a, b] for b in letters] for a in letters], dtype=float))
         total = max(len(answered), 1)
         shares = [f"{given[letter] / total:.0%} / {right[letter] / total:.0%}" for letter in letters]
-        table.add_row(f"{level}: given / right", *shares, f"{p:.3f}" if pairs else NO_VALUE)
+        left_out = f"{len(rows) - len(answered)} of {len(rows)}"
+        table.add_row(f"{level}: given / right", *shares, f"{p:.3f}" if pairs else NO_VALUE, left_out)
     return table
 
 

@@ -159,7 +159,7 @@ def _check_known(kind: str, names: Iterable[str], known: Iterable[str]) -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            raise UserError(f"no {kind} {name!r}.{suggest(name, known)}")
+            raise UserError(f"no {kind} {name!r}. Known: {'; '.join(known)}")
 
 
 def parse_condition(text: str, columns: set[str]) -> Callable[[Row], bool]:
@@ -234,7 +234,8 @@ def _render_question(pair: QuestionPair, names: tuple[str, str]) -> RenderableTy
     lines = Text(f"{pair.level}/{row['id']}  {row['domain']}\n", style="dim")
     lines.append(row.get("question", "(this older run did not save the questions)"), style="default bold")
     for letter, option in zip(LETTERS, row.get("options", ()), strict=False):
-        lines.append(f"\n  {letter}  {option}", style="bold" if letter == row["gold"] else "default")
+        is_right = letter == row["gold"]
+        lines.append(f"\n  {letter}  {option}{'  (right)' * is_right}", style="bold" if is_right else "default")
     if narrations := row.get("evidence", {}).get("narrations"):
         lines.append(f"\nnarrations  {'; '.join(narrations)}", style="dim")
     completions = Table.grid(expand=True)
@@ -253,4 +254,5 @@ def _completion_panel(name: str, row: Row) -> Panel:
     rewards = {key.removeprefix("rewards/"): value for key, value in row.items() if key.startswith("rewards/")}
     scores = [f"{key} {value:.2f}" for key, value in rewards.items() if value is not None and key != "accuracy"]
     text.append(f"\n\n{'  '.join(scores)}", style="dim")
-    return Panel(text, title=name, title_align="left", border_style=color)
+    outcome = f"{name}: {row['answer'] or 'no answer'}, {'right' if row['correct'] else 'wrong'}"
+    return Panel(text, title=Text(outcome), title_align="left", border_style=color)

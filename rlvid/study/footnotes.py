@@ -8,7 +8,7 @@ from rlvid.study.seed_model import ASSUMPTIONS
 NEXT_STEPS = """\
 in each      samples/, eval/, metrics.jsonl: every completion, question and step
 try next     rlvid train nano algorithm=dr_grpo       another algorithm: rlvid list algorithms
-             rlvid train nano rewards.accuracy=0.5    another reward: rlvid list rewards, or yours
+             rlvid train nano rewards.repetition=0.5  another reward: rlvid list rewards, or yours
              rlvid grid experiments/noise_robustness.py --jobs 2"""
 
 ACCURACIES = (

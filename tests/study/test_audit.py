@@ -145,9 +145,11 @@ def test_position_bias_is_relative_to_the_positions_of_the_right_answers():
     biased = [answer_row("A", gold=letter) for letter in "ABCD" for _ in range(25)]
     table = position_table({"fair": fair, "biased": biased})
     assert list(table.columns[1].cells) == ["25% / 25%", "100% / 25%"]
-    assert list(table.columns[-1].cells) == ["1.000", "0.000"]
+    assert list(table.columns[-2].cells) == ["1.000", "0.000"]
+    assert list(table.columns[-1].cells) == ["0 of 100", "0 of 100"]
     never_right = [answer_row("A", gold="D"), answer_row("D", gold="D")]
-    assert list(position_table({"L1": never_right}).columns[-1].cells) == ["1.000"], "A is left out: it is never right"
+    p, left_out = (list(column.cells) for column in position_table({"L1": never_right}).columns[-2:])
+    assert p == ["1.000"] and left_out == ["1 of 2"], "A is left out: it is never right"
 
 
 @pytest.mark.parametrize(

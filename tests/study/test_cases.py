@@ -81,9 +81,9 @@ def test_questions_are_selected_by_pattern_level_domain_and_column(runs):
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"patterns": ["a wrong b right"]}, "no pattern 'a wrong b right'. Did you mean 'a wrong, b right'?"),
+        ({"patterns": ["a wrong b right"]}, "no pattern 'a wrong b right'. Known: a wrong, b right; a right, b wrong; "),
         ({"levels": ["L2"]}, "no level 'L2'."),
-        ({"domains": ["Daily lief"]}, "Did you mean 'Daily life'?"),
+        ({"domains": ["Daily lief"]}, "no domain 'Daily lief'. Known: Daily life"),
         ({"where": ["consistency_nil<0.5"]}, "no column 'consistency_nil'. Did you mean 'consistency_nli'?"),
         ({"where": ["length about 5"]}, "is not a condition such as"),
     ],
@@ -112,7 +112,8 @@ def test_completions_are_shown_side_by_side_without_interpreting_markup(runs):
     console.print(render_comparison(pairs, selected, ("base", "grpo"), limit=3))
     text = console.file.getvalue()
     assert "What about q2?" in text and "[bold]q2[/bold]" in text and "1 of 1 shown" in text
-    assert any("─ base ─" in line and "─ grpo ─" in line for line in text.splitlines())
+    assert any("─ base: B, wrong ─" in line and "─ grpo: A, right ─" in line for line in text.splitlines())
+    assert "(right)" in text, "colours are not all that says which option is right"
     [counts] = [line.split()[-2:] for line in text.splitlines() if line.startswith("a wrong, b right")]
     assert counts == ["1", "0"]
 
