@@ -62,7 +62,7 @@ def summary(result: ProbeResult) -> Text:
     if not failed:
         return Text("no block failed", style="green")
     limits = "".join(
-        f"\n    {finding.threshold}={finding.limit:g}  is {finding.value:.3g}; on honest rewards it fails "
+        f"\n    threshold {finding.threshold}={finding.limit:g}, here {finding.value:.3g}; false alarms on honest rewards: "
         f"{false_alarms()[finding.threshold]['honest']}"
         for finding in failed
     )
@@ -192,7 +192,7 @@ def trick_parts(numbers: Numbers) -> list[RenderableType]:
     parts: list[RenderableType] = []
     if tricks := numbers.get("tricks"):
         among = ", among the honest replies to the question" if numbers.get("compares") else ""
-        heading = f"tricks in prose, with the right answer{among}"
+        heading = f"tricks in prose, with the right answer{among}; gamed: earns more than honesty, blind: as much"
         parts += [Text(heading, style="dim"), trick_table(numbers["honest"], tricks)]
     if edits := numbers.get("edits"):
         table = _table()

@@ -145,7 +145,10 @@ REWARD_BODIES = [
     ("return 'no'", "at FILE:6 returned 'no': return a list with one row for each group"),
     ("return None", "at FILE:6 returned None: return a list with one row for each group"),
     ("return []", "at FILE:6 returned 0 rows for 1 groups"),
-    ("return [[1.0] for g in groups]", "at FILE:6 returned 1 numbers for the 2 completions of sample q1: return one number"),
+    (
+        "return [[1.0] for g in groups]",
+        "at FILE:6 returned 1 numbers for the 2 completions of sample q1: return",
+    ),
     ("return [['yes', 'no'] for g in groups]", "at FILE:6 returned 'yes', no number, for a completion of sample q1"),
     ("return [[float('nan')] * 2 for g in groups]", "at FILE:6 returned nan for a completion of sample q1"),
     ("return [[g['speed']] for g in groups]", "FILE:7: KeyError: 'speed'"),

@@ -217,7 +217,10 @@ def test_a_failed_threshold_is_shown_with_its_false_alarms():
     result = ProbeResult("mine", "", {}, "samples", "tokens", 1, 1, 0.1, (Block("groups", FAIL, "", (finding,)),))
     shown = str(report(result)[-1])
     assert shown.startswith("1 of 1 blocks failed")
-    assert "groups.min_agreement=0.5  is 0.4; on honest rewards it fails 26 of 1000 (format 16 of 200)" in shown
+    assert (
+        "threshold groups.min_agreement=0.5, here 0.4; false alarms on honest rewards: 26 of 1000 (format 16 of 200)"
+        in shown
+    )
     assert [row.usage for row in list_names("thresholds", "video.min_move")] == [
         "rlvid probe REWARD --threshold video.min_move=0.02"
     ]

@@ -81,7 +81,10 @@ def test_questions_are_selected_by_pattern_level_domain_and_column(runs):
 @pytest.mark.parametrize(
     ("filters", "message"),
     [
-        ({"patterns": ["a wrong b right"]}, "no pattern 'a wrong b right'. Known: a wrong, b right; a right, b wrong; "),
+        (
+            {"patterns": ["a wrong b right"]},
+            "no pattern 'a wrong b right'. Known: a wrong, b right; a right",
+        ),
         ({"levels": ["L2"]}, "no level 'L2'."),
         ({"domains": ["Daily lief"]}, "no domain 'Daily lief'. Known: Daily life"),
         ({"where": ["consistency_nil<0.5"]}, "no column 'consistency_nil'. Did you mean 'consistency_nli'?"),
