@@ -62,8 +62,8 @@ def summary(result: ProbeResult) -> Text:
     if not failed:
         return Text("no block failed", style="green")
     limits = "".join(
-        f"\n    threshold {finding.threshold}={finding.limit:g}, here {finding.value:.3g}; false alarms on honest rewards: "
-        f"{false_alarms()[finding.threshold]['honest']}"
+        f"\n    threshold {finding.threshold}={finding.limit:g}, here {finding.value:.3g}; "
+        f"false alarms on honest rewards: {false_alarms()[finding.threshold]['honest']}"
         for finding in failed
     )
     return Text.assemble((f"{len(result.failed)} of {len(result.blocks)} blocks failed", "red"), (limits, "dim"))
