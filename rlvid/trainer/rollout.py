@@ -189,8 +189,12 @@ class Rollout:
             yield self.select(chosen)
 
     def dummy(self) -> Rollout:
-        """One group of zero weight, for a process without any: under DeepSpeed all go through the model together."""
+        """One group of zero weight, for a process without any: under DeepSpeed all go through the model together.
+
+        It has as many completions as the step's groups, since losses may compare the completions of a group.
+        """
         inputs, group = self.dummy_group
+        group = Group(group.prompt, [group.completions[0]] * len(self.records[0].totals))
         batch = self.batch.dummy(len(group))
         return replace(self, indices=[-1], inputs=[inputs], groups=[group], batch=batch, kept_forward=[])
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rlvid.distributed import shard_prompts
 from rlvid.registry import build
 from rlvid.trainer.credit import assign_credit
-from rlvid.trainer.rollout import Rollout, minibatches, pad_rows
+from rlvid.trainer.rollout import Rollout, dummy_group, minibatches, pad_rows
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from tests.helpers import toy
@@ -75,13 +75,22 @@ def test_scores_before_a_gate_are_passed_on_unless_noise_is_in_them():
     assert not rollout.to_step(1, {"accuracy": 1.0}, {}, {}).agreements
 
 
-def test_a_dummy_group_has_no_weight():
-    rollout = rollout_of(MIXED, FLAT)
-    step = rollout.to_step(1, {"accuracy": 1.0}, {"sampled_logps": torch.zeros(4, 2)}, {})
-    rollout = rollout.with_batch(assign_credit(build("algorithms", "grpo"), step), torch.device("cpu"))
-    dummy = rollout.dummy()
-    assert dummy.inputs == ["dummy"] and dummy.batch.mask.shape == (2, 2)
-    assert not dummy.batch.mask.any() and not dummy.batch.weights.any()
+@pytest.mark.parametrize("name", ["grpo", "dpo", "ipo", "cdpo", "rdpo", "dr_dpo"])
+def test_a_dummy_group_has_no_weight(policy, prompts, name):
+    """In each loss, and as large as the step's groups: losses of preferences compare the completions of a group."""
+    algorithm, dummy_input = build("algorithms", name), dummy_group(policy, prompts[0])
+    rollout = replace(rollout_of(MIXED, FLAT), dummy_group=dummy_input)
+    token_inputs = {"sampled_logps": torch.zeros(4, 2), "ref_logps": torch.zeros(4, 2)}
+    step = rollout.to_step(1, {"accuracy": 1.0}, token_inputs, {})
+    rollout = rollout.with_batch(assign_credit(algorithm, step), torch.device("cpu"))
+    for mine in (rollout, rollout.select([])):  # a process with fewer groups than another, and one without any
+        dummy = mine.dummy()
+        assert dummy.inputs == [dummy_input[0]] and dummy.batch.mask.shape == (2, 2)
+        assert not dummy.batch.mask.any() and not dummy.batch.weights.any()
+        output = policy(dummy.inputs, dummy.groups, 1.0)
+        batch = dummy.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
+        losses, _ = algorithm.loss(output.logps, batch)
+        assert losses.shape == batch.mask.shape and (losses * batch.weights).sum() == 0
     assert (rollout.select([1]).batch.weights > 0).all() and rollout.select([1]).inputs == ["e1"]
 
 
