@@ -203,7 +203,8 @@ class Trainer(TrainerSetup):
         `TrainerSetup` calls this before it loads the policy, if `cold_start.max_steps` is set.
         """
         path = self.folder.path / "cold_start"
-        # It samples nothing, so it needs no vLLM.
+        # It samples nothing, so it needs no vLLM. Trackers are the run's own: to end those of a run inside of it would
+        # end its process group, too.
         train_config = replace(self.config.train, **vars(self.config.cold_start), use_vllm=False)
         config = replace(
             self.config,
@@ -211,6 +212,7 @@ class Trainer(TrainerSetup):
             train=train_config,
             cold_start=ColdStartConfig(),
             eval=EvalConfig(splits=()),
+            report_to=(),
         )
         train(config, path, resume=True)
         return checkpoint.export_cold_start(self.folder, path)

@@ -167,6 +167,16 @@ def test_metrics_go_to_trackers_and_an_unknown_tracker_is_refused(kitchen, tmp_p
         train(tmp_path / "no", "train.max_steps=1", "report_to=['tensorbord']")
 
 
+def test_two_processes_report_a_run_with_a_cold_start_to_a_tracker(kitchen, tmp_path):
+    out, settings = tmp_path / "run", ["train.max_steps=1", "report_to=['tensorboard']", "eval.limit=1"]
+    for child in several(out, *settings, "cold_start.max_steps=1", "cold_start.prompts_per_step=4"):
+        code, log = child.end()
+        assert code == 0, log
+    assert len(read_jsonl(out / "metrics.jsonl")) == len(read_jsonl(out / "cold_start/metrics.jsonl")) == 1
+    assert list((out / "rlvid").glob("events.out.tfevents.*")), "the run's metrics"
+    assert not (out / "cold_start/rlvid").exists(), "those of the cold start are in its metrics.jsonl alone"
+
+
 def test_results_are_by_level_and_domain_with_intervals(uninterrupted):
     console = Console(file=StringIO(), width=120)
     console.print(results_table(uninterrupted / "eval"))
