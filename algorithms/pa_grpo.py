@@ -54,5 +54,6 @@ class PAGRPO(GRPO):
         return replace(concluded, advantages=torch.where(in_block, perceived.advantages, concluded.advantages))
 
     def extra_metrics(self, batch: Batch) -> dict[str, float]:
-        """Return `credit/perception`: the share of tokens in the block; 0 if no reply has one."""
-        return {"credit/perception": ((batch.tag_masks[self.tag] * batch.mask).sum() / batch.mask.sum()).item()}
+        """Return `credit/perception`: the share of learnt tokens in the block; 0 if no reply has one."""
+        in_block = (batch.tag_masks[self.tag] * batch.mask).sum()
+        return {"credit/perception": (in_block / batch.mask.sum().clamp(min=1)).item()}

@@ -18,8 +18,8 @@ class PPO(Algorithm):
     -min(rho A, clip(rho) A) + vf_coef / 2 max((V - returns)^2, (V clipped around its old value - returns)^2), averaged
     over all tokens. There is no group baseline; the critic takes its place.
 
-    Defaults are those of TRL's experimental PPOTrainer, except for the critic: theirs is a whole model, ours is a head
-    or an adapter (rlvid/policy/critic.py).
+    Defaults are those of TRL's PPOTrainer (trl/experimental/ppo at huggingface/trl 2d3eb40; TRL 1.16 no longer has
+    it), except for the critic: theirs is a whole model, ours is a head or an adapter (rlvid/policy/critic.py).
     """
 
     beta: float = 0.05

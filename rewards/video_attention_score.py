@@ -65,8 +65,13 @@ def judge_prompt(completion: Completion, prompt: Prompt) -> str | None:
 def read_grade(reply: str | None) -> float | None:
     """Return a tenth of the grade in a reply, at most 1; None if it has none.
 
+    It is the number after the word GRADE, or else the first number.
+
     >>> read_grade("GRADE: 7"), read_grade("7/10"), read_grade('{"score": 12}'), read_grade("a lot")
     (0.7, 0.7, 1.0, None)
+    >>> read_grade("The thought names 3 colours. GRADE: 9")
+    0.9
     """
-    match = re.search(r"\d+(?:\.\d+)?", reply or "")
-    return min(float(match[0]), 10.0) / 10 if match else None
+    number, text = r"(\d+(?:\.\d+)?)", reply or ""
+    match = re.search(rf"(?i)\bgrade\W*{number}", text) or re.search(number, text)
+    return min(float(match[1]), 10.0) / 10 if match else None

@@ -47,6 +47,12 @@ class Algorithm:
             )
         if self.max_num_gen_batches < 1:
             raise ValueError(f"max_num_gen_batches must be 1 or more, not {self.max_num_gen_batches}")
+        own = [name for name in ("labels", "rewards") if getattr(type(self), name) is not getattr(Algorithm, name)]
+        if self.max_num_gen_batches > 1 and own:
+            raise ValueError(
+                "max_num_gen_batches must be 1: flat groups are those of equal rewards of the mix, and this algorithm "
+                f"learns from {own[0]} of its own"
+            )
 
     @property
     def completion_source(self) -> str:

@@ -48,6 +48,12 @@ class Prompt:
     rejected: str | None = None  # a reply that is worse than the demonstration
     meta: Mapping[str, Any] = field(default_factory=dict)  # anything else, such as "span" or "box"
     protocol: Protocol = field(default=DEFAULT, repr=False)  # of the evaluation: wording, and how replies are read
+    repeat: int = 0  # how often the prompt occurs in its training step before this time
+
+    @property
+    def sampling_key(self) -> str:
+        """What the random numbers of its completions depend on: the id, and which time it occurs in its step."""
+        return f"{self.id}|{self.repeat}" if self.repeat else self.id
 
     @cached_property
     def text(self) -> str:

@@ -7,7 +7,7 @@ import pytest
 
 import rewards
 from rewards.grounding_temporal import GroundingTemporal
-from rewards.overlong import overlong
+from rewards.repetition import repetition
 from rlvid import Completion, Group, Prompt, UserError, each, score
 
 QUESTION = Prompt("q1", "Which?", options=("a pan", "a cup"), answer="B", video="clip.mp4")
@@ -15,9 +15,9 @@ RIGHT, WRONG = "<think>a cup</think><answer>B</answer>", "<think>a pan</think><a
 
 
 def test_a_function_under_each_scores_one_completion_and_groups_alike():
-    long = Completion("", tokens=(0,) * 240)
-    assert overlong(long, QUESTION) == overlong([Group(QUESTION, [long])])[0][0] == -0.75
-    assert overlong(long, QUESTION, max_length=480) == 0
+    monotone = Completion("", tokens=(0,) * 6)
+    assert repetition(monotone, QUESTION) == repetition([Group(QUESTION, [monotone])])[0][0] == -0.75
+    assert repetition(monotone, QUESTION, n=6) == 0
 
     @each
     def letter(completion, prompt, *, bonus=1.0):
@@ -35,7 +35,7 @@ def test_score_computes_columns_and_takes_views_evidence_and_options_in_one_line
     assert score(GroundingTemporal, QUESTION, [RIGHT], views={"shuffled": [WRONG]}, bonus=0.5) == [0.5]
     assert score(GroundingTemporal(bonus=0.7), QUESTION, [RIGHT], views={"shuffled": [WRONG]}) == [0.7]
     assert score("soft_accuracy", QUESTION, [RIGHT], evidence={"answer_probs": [(0.25, 0.75)]}) == [0.75]
-    assert score(overlong, QUESTION, [Completion("", tokens=(0,) * 256)]) == [-1.0]
+    assert score(repetition, QUESTION, [Completion("", tokens=(0,) * 4)]) == [-0.5]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -134,11 +135,18 @@ def prompts_of_step(prompts: list[Prompt], step: int, count: int, seed: int) -> 
 
         epoch    0 0 0 0 0 1 1 1 1 1
         step     1 1 1 2 2 2 3 3 3 4
+
+    A prompt can occur again in a step, at the edge of two epochs, and always where there are fewer prompts than
+    `count`. Its `repeat` then says which time it is, so that its completions are new ones.
     """
-    chosen = []
+    chosen: list[Prompt] = []
+    occurrences = Counter[str]()
     for index in range((step - 1) * count, step * count):
         epoch, position = divmod(index, len(prompts))
-        chosen.append(prompts[_epoch_order(len(prompts), seed, epoch)[position]])
+        prompt = prompts[_epoch_order(len(prompts), seed, epoch)[position]]
+        repeat = occurrences[prompt.id]
+        occurrences[prompt.id] += 1
+        chosen.append(replace(prompt, repeat=repeat) if repeat else prompt)
     return chosen
 
 

@@ -30,7 +30,7 @@ class GeneralSampler(Sampler):
     def _sample_group(self, prompt: Prompt, inputs: ModelInputs, seed: str) -> Group:
         assert isinstance(inputs, ProcessorInputs)
         shape = self.config.num_generations, self.config.max_completion_length
-        uniforms = seeded_uniforms(*shape, f"{seed}|{prompt.id}")
+        uniforms = seeded_uniforms(*shape, f"{seed}|{prompt.sampling_key}")
         with self.policy.precision():
             tokens, logps = self._decode_group(inputs, uniforms.to(self.policy.device))
         return self._group(prompt, list(zip(tokens.tolist(), logps.tolist(), strict=True)))

@@ -1,8 +1,8 @@
 """Sample completions: each prompt is prefilled once, then G completions of all prompts are decoded together.
 
-The G x T random numbers of a prompt come from a generator seeded with the run's seed, the step and the sample id. So a
-completion does not depend on the batch or the process in which it is sampled, and runs with equal seeds use the same
-random numbers.
+The G x T random numbers of a prompt come from a generator seeded with the run's seed, the step and the sample id, and
+with which time it is if the prompt occurs in its step before. So a completion does not depend on the batch or the
+process in which it is sampled, and runs with equal seeds use the same random numbers.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Sampler:
 
     @torch.no_grad()
     def __call__(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """Return one group per prompt. Completions depend on `seed` and the sample id, not on the other prompts."""
+        """Return one group per prompt. Completions depend on `seed` and the prompt's `sampling_key`, not on others."""
         for size in self.backoff.sizes(len(prompts)):
             with self.backoff.attempt(size):
                 groups: list[Group] = []
@@ -83,7 +83,8 @@ class Sampler:
         count, length = self.config.num_generations, self.config.max_completion_length
         uniforms = torch.zeros(len(prompts) * count, length, dtype=torch.float64)  # (B, T)
         if self.config.temperature:  # greedy decoding needs no random numbers
-            uniforms = torch.cat([seeded_uniforms(count, length, f"{seed}|{prompt.id}") for prompt in prompts])
+            keys = [f"{seed}|{prompt.sampling_key}" for prompt in prompts]
+            uniforms = torch.cat([seeded_uniforms(count, length, key) for key in keys])
         with self.policy.precision():  # at its end autocast frees its copies of the weights
             prefilled = prefill(self.policy, inputs, self.timer)
         with self.policy.precision():

@@ -58,7 +58,7 @@ class VLLMSampler:
             self.engine.wake()
             self.engine.sync_weights()
         with self.timer("generate"):
-            key = "|".join((seed, *(prompt.id for prompt in prompts)))
+            key = "|".join((seed, *(prompt.sampling_key for prompt in prompts)))
             torch.manual_seed(int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest()) >> 1)
             replies = self.engine.llm.generate(requests, self.engine.sampling_params(self.config), use_tqdm=False)
         for prompt, prompt_inputs, reply in zip(prompts, inputs, replies, strict=True):

@@ -19,6 +19,7 @@ from pathlib import Path
 from rlvid.config import ColdStartConfig, Config, EvalConfig, Plugin
 from rlvid.data.benchmark import averaged_tasks
 from rlvid.data.prompts import replacement_prompts
+from rlvid.errors import UserError
 from rlvid.policy.parity import require_parity
 from rlvid.trainer import checkpoint
 from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms, unpaid_rewards
@@ -59,6 +60,8 @@ class Trainer(TrainerSetup):
         A group is flat if all its completions have the same reward: nothing can be learnt from it. Other groups are
         informative. With dynamic sampling (`algorithm.max_num_gen_batches` > 1) the prompts of flat groups are replaced
         by further ones.
+
+        Raises UserError if none of the clips can be read.
         """
         drawn = list(prompts)
         with self.sampling_phase():
@@ -71,6 +74,11 @@ class Trainer(TrainerSetup):
                 further = self._sample_and_score(number, more, first_index=len(drawn))
                 rollout = rollout.merge(further, size=len(prompts))
                 drawn += more
+        if not rollout.records:
+            raise UserError(
+                f"step {number}: none of its clips can be read: repair or remove those that "
+                f"{self.folder.path / 'skipped.jsonl'} lists"
+            )
         return rollout, len(drawn)
 
     def _sample_and_score(self, number: int, prompts: Sequence[Prompt], first_index: int = 0) -> Rollout:
@@ -195,7 +203,8 @@ class Trainer(TrainerSetup):
         `TrainerSetup` calls this before it loads the policy, if `cold_start.max_steps` is set.
         """
         path = self.folder.path / "cold_start"
-        # It samples nothing, so it needs no vLLM.
+        # It samples nothing, so it needs no vLLM. Trackers are the run's own: to end those of a run inside of it would
+        # end its process group, too.
         train_config = replace(self.config.train, **vars(self.config.cold_start), use_vllm=False)
         config = replace(
             self.config,
@@ -203,6 +212,7 @@ class Trainer(TrainerSetup):
             train=train_config,
             cold_start=ColdStartConfig(),
             eval=EvalConfig(splits=()),
+            report_to=(),
         )
         train(config, path, resume=True)
         return checkpoint.export_cold_start(self.folder, path)

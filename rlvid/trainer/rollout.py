@@ -59,12 +59,10 @@ class Rollout:
     ) -> Rollout:
         """A rollout of this process's scored groups, with the records of all processes. A collective.
 
-        Raises UserError if no process could read any of the step's clips.
+        It has no records if no process could read any of the clips.
         """
         mine = [GroupRecord.of(*row) for row in zip(indices, groups, totals, strict=True)]
         records = sorted(gather_object(mine), key=lambda record: record.index)
-        if not records:
-            raise UserError("none of a step's clips can be read; skipped.jsonl lists them")
         return cls(indices, inputs, groups, records, dummy_group)
 
     @property
@@ -189,8 +187,12 @@ class Rollout:
             yield self.select(chosen)
 
     def dummy(self) -> Rollout:
-        """One group of zero weight, for a process without any: under DeepSpeed all go through the model together."""
+        """One group of zero weight, for a process without any: under DeepSpeed all go through the model together.
+
+        It has as many completions as the step's groups, since losses may compare the completions of a group.
+        """
         inputs, group = self.dummy_group
+        group = Group(group.prompt, [group.completions[0]] * len(self.records[0].totals))
         batch = self.batch.dummy(len(group))
         return replace(self, indices=[-1], inputs=[inputs], groups=[group], batch=batch, kept_forward=[])
 

@@ -237,12 +237,20 @@ class RunFolder:
         return skip
 
     def rewind(self, step: int) -> None:
-        """Remove what was logged after `step`, the last checkpoint's: it will be written again, the same."""
+        """Remove what was logged and answered after `step`, the last checkpoint's: it will be made again.
+
+        The steps are taken again, and on a GPU or with another number of threads they may lead to another policy. So an
+        evaluation after them is not continued; one of `step` itself is.
+        """
         self.saved_step = step
         if self.is_main:
             for name in PER_STEP_FILES:
                 rows = read_jsonl(self.path / name)
                 write_jsonl(self.path / name, (row for row in rows if row["step"] <= step))
+            for path in self.path.glob("eval/**/*.jsonl"):
+                folder, *_ = path.relative_to(self.path / "eval").parts  # see `eval_path`
+                if (int(folder[5:]) if folder.startswith("step-") else self.config.train.max_steps) > step:
+                    path.unlink()
 
     def eval_path(self, level: str, step: int, view: str = "") -> Path:
         """The file of a level's answers: `eval/LEVEL.jsonl` after the last step, `eval/step-N/LEVEL.jsonl` before.

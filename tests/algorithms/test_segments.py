@@ -30,6 +30,13 @@ def test_padding_has_no_credit_and_each_token_one_share_of_its_row():
     assert build("algorithms", "pa_grpo").extra_metrics(batch)["credit/perception"] == pytest.approx(3 / 7)
 
 
+def test_a_step_whose_completions_are_all_truncated_has_no_share_of_perception():
+    step = toy.make_step(torch.tensor([[1.0, 2.0]]).double(), MASK, tag_masks={"observation": MASK})
+    step = replace(step, finished=torch.zeros(1, 2, dtype=torch.bool))
+    algorithm = build("algorithms", "pa_grpo", mask_truncated_completions=True)
+    assert algorithm.extra_metrics(assign_credit(algorithm, step)) == {"credit/perception": 0.0}
+
+
 def test_perception_that_does_not_apply_is_no_nan():
     batch = credit_of([[1.0, 0, 0, 0], [1, 0, 0, 0]], perception=(float("nan"), float("nan")))
     assert batch.advantages[:, 0].tolist() == [0, 0] and batch.advantages.isfinite().all()

@@ -9,6 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from rlvid import api
+from rlvid.data.prompts import prompts_of_step
 from rlvid.errors import UserError
 from rlvid.policy.decoding import LowPrecision, SharedPrefixCache
 from rlvid.policy.graph_cache import CudaGraphCache
@@ -113,6 +114,19 @@ def test_a_completion_does_not_depend_on_its_batch(policy, prompts):
     (alone,) = tokens(prompts[2:3], "7|3")
     assert alone == tokens(prompts, "7|3")[2]
     assert [alone] != tokens(prompts[2:3], "7|4"), "but on the seed"
+
+
+def test_a_prompt_that_occurs_again_in_a_step_has_other_completions(policy, prompts):
+    """Three prompts, seven places in a step: the first time has the numbers of the prompt, alone or in any batch."""
+    sampler, planned = make_sampler(policy), prompts_of_step(prompts[:3], 1, 7, seed=0)
+    assert [prompt.repeat for prompt in planned] == [0, 0, 0, 1, 1, 1, 2]
+    groups = sampler(planned, encode_all(policy, planned), "7|1")
+    tokens = [tuple(completion.tokens for completion in group) for group in groups]
+    assert len(set(tokens)) == 7
+    for prompt, expected in zip(planned, tokens, strict=True):
+        (alone,) = sampler([prompt], encode_all(policy, [prompt]), "7|1")
+        assert tuple(completion.tokens for completion in alone) == expected
+    assert planned[0].sampling_key == planned[0].id, "the first time has the numbers that it always had"
 
 
 def test_sampled_logps_are_those_of_the_learner(policy, prompts):

@@ -170,10 +170,10 @@ def test_the_rule_is_a_stand_in_without_an_endpoint():
 
 
 def test_the_grade_of_claimed_evidence():
-    replies = iter(["GRADE: 7", "7/10", None, "high"])
-    group = Group(prompt(), [reply(f"He {x}.") for x in "abcd"] + [Completion("B")])
+    replies = iter(["GRADE: 7", "7/10", None, "high", "It names 3 colours and 2 places. **GRADE:** 9"])
+    group = Group(prompt(), [reply(f"He {x}.") for x in "abcde"] + [Completion("B")])
     group.evidence["judge"] = lambda prompts: [next(replies) for _ in prompts]
-    assert build("rewards", "video_attention_score")([group]) == [[0.7, 0.7, None, None, 0.0]]
+    assert build("rewards", "video_attention_score")([group]) == [[0.7, 0.7, None, None, 0.9, 0.0]]
     assert "He a." in group.evidence["video_attention_score"][0]["asked"]
 
 

@@ -272,6 +272,12 @@ def test_overlong_falls_linearly_to_minus_1(tokens: int, expected: float) -> Non
     assert row == [[pytest.approx(expected)]]
 
 
+@pytest.mark.parametrize(("cache", "max_length"), [(0, 256), (-8, 256), (64, 32), (0, 0)])
+def test_a_ramp_without_length_is_refused_when_it_is_built(cache: int, max_length: int) -> None:
+    with pytest.raises(UserError, match=rf"^reward 'overlong': cache must be from 1 to max_length, {max_length}, not"):
+        build("rewards", "overlong", cache=cache, max_length=max_length)
+
+
 def test_the_random_reward_has_mean_p_and_depends_only_on_seed_sample_and_text() -> None:
     texts = [f"reply {i}" for i in range(2000)]
     low, high = (score("random", *texts, p=p) for p in (0.3, 0.6))

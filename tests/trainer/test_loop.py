@@ -18,7 +18,7 @@ from rlvid.registry import NANO_CHECKPOINT, embedded_models
 from rlvid.trainer.results import results_table
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.processes import Child, several, wait_for
-from tests.helpers.runs import SMALL, train
+from tests.helpers.runs import SMALL, stop_after, train
 
 SIX_STEPS = "train.max_steps=6", "train.save_steps=2", "eval.splits=['L1', 'L2', 'L3']"
 
@@ -165,6 +165,36 @@ def test_metrics_go_to_trackers_and_an_unknown_tracker_is_refused(kitchen, tmp_p
     assert list((tmp_path / "tracked/rlvid").glob("events.out.tfevents.*"))
     with pytest.raises(UserError, match="Did you mean 'tensorboard'"):
         train(tmp_path / "no", "train.max_steps=1", "report_to=['tensorbord']")
+
+
+def test_two_processes_report_a_run_with_a_cold_start_to_a_tracker(kitchen, tmp_path):
+    out, settings = tmp_path / "run", ["train.max_steps=1", "report_to=['tensorboard']", "eval.limit=1"]
+    for child in several(out, *settings, "cold_start.max_steps=1", "cold_start.prompts_per_step=4"):
+        code, log = child.end()
+        assert code == 0, log
+    assert len(read_jsonl(out / "metrics.jsonl")) == len(read_jsonl(out / "cold_start/metrics.jsonl")) == 1
+    assert list((out / "rlvid").glob("events.out.tfevents.*")), "the run's metrics"
+    assert not (out / "cold_start/rlvid").exists(), "those of the cold start are in its metrics.jsonl alone"
+
+
+def test_only_answers_of_the_restored_weights_are_kept(kitchen, tmp_path):
+    """Steps that are taken again may lead to another policy, so answers from after the checkpoint are made again."""
+    settings = ["train.max_steps=2", "train.save_steps=1", "train.eval_steps=1", "eval.limit=2", "eval.views=['blank']"]
+    out = train(tmp_path / "run", *settings)
+    files = [out / "eval" / name for name in ("L1.jsonl", "views/blank/L1.jsonl", "step-000001/L1.jsonl")]
+    texts = [file.read_text() for file in files]
+    marked = [text.replace('"correct": ', '"marked": 1, "correct": ') for text in texts]
+
+    def resume_after(step):
+        stop_after(out, step)
+        for file, text in zip(files, marked, strict=True):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        train(out, *settings, resume=True)
+        return [file.read_text() for file in files]
+
+    assert texts[0] != marked[0] and resume_after(1) == [*texts[:2], marked[2]]
+    assert resume_after(2) == marked, "those of the last step's weights"
 
 
 def test_results_are_by_level_and_domain_with_intervals(uninterrupted):

@@ -1,16 +1,23 @@
 """Rollouts: further rounds replace flat groups, truncated completions are left out, tensors keep their rows."""
 
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlvid.data.benchmark import load_level
+from rlvid.data.prompts import prompts_of_step
+from rlvid.data.seed_bench_r1 import load
 from rlvid.distributed import shard_prompts
+from rlvid.errors import UserError
 from rlvid.registry import build
 from rlvid.trainer.credit import assign_credit
-from rlvid.trainer.rollout import Rollout, minibatches, pad_rows
+from rlvid.trainer.rollout import Rollout, dummy_group, minibatches, pad_rows
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
 from tests.helpers import toy
@@ -75,13 +82,22 @@ def test_scores_before_a_gate_are_passed_on_unless_noise_is_in_them():
     assert not rollout.to_step(1, {"accuracy": 1.0}, {}, {}).agreements
 
 
-def test_a_dummy_group_has_no_weight():
-    rollout = rollout_of(MIXED, FLAT)
-    step = rollout.to_step(1, {"accuracy": 1.0}, {"sampled_logps": torch.zeros(4, 2)}, {})
-    rollout = rollout.with_batch(assign_credit(build("algorithms", "grpo"), step), torch.device("cpu"))
-    dummy = rollout.dummy()
-    assert dummy.inputs == ["dummy"] and dummy.batch.mask.shape == (2, 2)
-    assert not dummy.batch.mask.any() and not dummy.batch.weights.any()
+@pytest.mark.parametrize("name", ["grpo", "dpo", "ipo", "cdpo", "rdpo", "dr_dpo"])
+def test_a_dummy_group_has_no_weight(policy, prompts, name):
+    """In each loss, and as large as the step's groups: losses of preferences compare the completions of a group."""
+    algorithm, dummy_input = build("algorithms", name), dummy_group(policy, prompts[0])
+    rollout = replace(rollout_of(MIXED, FLAT), dummy_group=dummy_input)
+    token_inputs = {"sampled_logps": torch.zeros(4, 2), "ref_logps": torch.zeros(4, 2)}
+    step = rollout.to_step(1, {"accuracy": 1.0}, token_inputs, {})
+    rollout = rollout.with_batch(assign_credit(algorithm, step), torch.device("cpu"))
+    for mine in (rollout, rollout.select([])):  # a process with fewer groups than another, and one without any
+        dummy = mine.dummy()
+        assert dummy.inputs == [dummy_input[0]] and dummy.batch.mask.shape == (2, 2)
+        assert not dummy.batch.mask.any() and not dummy.batch.weights.any()
+        output = policy(dummy.inputs, dummy.groups, 1.0)
+        batch = dummy.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
+        losses, _ = algorithm.loss(output.logps, batch)
+        assert losses.shape == batch.mask.shape and (losses * batch.weights).sum() == 0
     assert (rollout.select([1]).batch.weights > 0).all() and rollout.select([1]).inputs == ["e1"]
 
 
@@ -120,6 +136,41 @@ def test_dynamic_sampling_draws_more_prompts_and_resumes_exactly(kitchen, tmp_pa
     stop_after(more, 1)
     train(more, *changes, "algorithm.max_num_gen_batches=20", resume=True)
     assert read_jsonl(more / "metrics.jsonl") == rows
+
+
+@pytest.fixture
+def five_clips(kitchen, tmp_path):
+    """A benchmark of five questions, each with a clip of its own."""
+    rows = []
+    for number, prompt in enumerate([p for p in load(kitchen, "train") if p.video][:5]):
+        shutil.copy(prompt.video, tmp_path / f"{number}.mp4")
+        options = dict(zip("ABCD", prompt.options, strict=True))
+        rows.append({"q": prompt.question, "o": options, "a": prompt.answer, "clip": f"{number}.mp4", "level": "train"})
+    held_out = rows[0] | {"clip": None, "level": "L1"}
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(row) for row in [*rows, held_out]))
+    (tmp_path / "five.toml").write_text(
+        'layout = "multiple_choice"\npath = "q.jsonl"\nquestion = "q"\noptions = "o"\nanswer = "a"\n'
+        'video = "{clip}"\nlevel = "level"\n'
+    )
+    return tmp_path / "five.toml"
+
+
+def test_unreadable_clips_in_a_further_round_leave_the_step_as_it_is(five_clips, tmp_path):
+    """Replies of one token are all wrong, so every group is flat, and the fifth prompt is drawn for further ones."""
+    settings = [f"data={five_clips}", "train.max_steps=1", "train.max_completion_length=1", "algorithm=dapo"]
+    settings += ["algorithm.max_num_gen_batches=2", "video.on_bad_video=skip", "train.num_generations=2"]
+    training = load_level(str(five_clips), "train", 0)
+    planned = [prompt.video for prompt in prompts_of_step(training, 1, 4, seed=0)]
+    [replacement] = [prompt.video for prompt in training if prompt.video not in planned]
+    Path(replacement).write_bytes(b"no film")
+    out = train(tmp_path / "run", *settings)
+    [row] = read_jsonl(out / "metrics.jsonl")
+    assert row["num_prompts"] == 5 and row["frac_reward_zero_std"] == 1 and row["data/decode_failures"] == 1
+    assert len(read_jsonl(out / "samples/step-000001.jsonl")) == 4
+    for path in planned:
+        Path(path).write_bytes(b"no film")
+    with pytest.raises(UserError, match=r"^step 1: none of its clips can be read: repair or remove .*skipped\.jsonl"):
+        train(tmp_path / "none", *settings)
 
 
 @pytest.mark.parametrize(

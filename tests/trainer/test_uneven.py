@@ -78,3 +78,14 @@ def test_two_processes_with_unequal_work_learn_what_one_learns(benchmark, tmp_pa
         assert mine == pytest.approx(other, rel=2e-3, abs=2e-4)
     assert double[-1]["data/decode_failures"] == 1
     assert not (tmp_path / "extensions").exists(), "DeepSpeed compiled a kernel"
+
+
+def test_two_processes_compare_the_completions_of_unequally_many_groups(kitchen, tmp_path):
+    """Three prompts, each a micro-batch of its own: one process has two of them, the other one and a dummy group."""
+    settings = ("algorithm=dpo", "train.prompts_per_step=3", "train.max_tokens_per_forward=1", "train.max_steps=1")
+    one, two = tmp_path / "one", tmp_path / "two"
+    for child in (Child(one, *settings), *several(two, *settings)):
+        code, said = child.end()
+        assert code == 0, said
+    [single], [double] = (read_jsonl(out / "metrics.jsonl") for out in (one, two))
+    assert single["grad_norm"] > 0 and double == pytest.approx(single, rel=2e-3, abs=2e-4)
