@@ -16,6 +16,7 @@ try again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from accelerate import Accelerator
@@ -57,13 +58,14 @@ def update_policy(
                 rollout = rollout.with_old_logps(state.policy, config.temperature, backoff)
     else:
         rollout = replace(rollout, batch=replace(rollout.batch, old_logps=None))
+    max_norm = config.max_grad_norm or math.inf  # DeepSpeed has its own copy, where 0 does not clip either
     learner.train()  # for gradient checkpointing; the model has no dropout
     for part in parts:  # positions in this process's list of groups
         minibatch = rollout.select(part) if len(parts) > 1 else rollout
         metrics.add(_backward_within_memory(state, algorithm, accelerator, minibatch, config.temperature, backoff))
         with advice_if_out_of_memory("taking the optimizer step"):
             state.all_reduce_gradients()
-            metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
+            metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), max_norm))
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     learner.eval()
