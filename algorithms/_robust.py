@@ -29,12 +29,12 @@ class OutcomeAlgorithm(Algorithm):
     outcome: str = "accuracy"  # the reward that says whether the answer is right
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError(
                 "it works on the outcome as the verifier gave it, not on its z-scores: "
                 'multi_objective_aggregation must be "sum_then_normalize"'
             )
+        super().__post_init__()
 
     def verdicts(self, step: Step) -> Tensor:
         """Return the (P, G) outcome; ValueError unless every value is 0 or 1."""

@@ -32,6 +32,11 @@ class KTO(Algorithm):
         super().__post_init__()
         check_temperature(self)
 
+    @property
+    def ignored_by_gdpo(self) -> str:
+        """Nothing: completions are compared by their sums of z-scores."""
+        return ""
+
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return s for (P, G) rewards: 1 for good completions, -1 for bad ones, 0 for the others."""
         threshold = rewards.nanmean(-1, keepdim=True) if self.threshold is None else self.threshold

@@ -22,6 +22,7 @@ from torch import Tensor
 from rlvid.types import Batch, Step
 
 Losses = tuple[Tensor, dict[str, Tensor]]  # (B, T) per-token values, and (B, T) quantities to log
+OWN_ADVANTAGES = "the algorithm's own advantages have no place: leave it out, or use grpo"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Algorithm:
                 'multi_objective_aggregation must be "sum_then_normalize" or "normalize_then_sum", '
                 f"not {self.multi_objective_aggregation!r}"
             )
+        if self.multi_objective_aggregation == "normalize_then_sum" and self.ignored_by_gdpo:
+            raise ValueError(
+                'multi_objective_aggregation = "normalize_then_sum" sums z-scores and whitens the sum over the step, '
+                f"where {self.ignored_by_gdpo}"
+            )
         if self.max_num_gen_batches < 1:
             raise ValueError(f"max_num_gen_batches must be 1 or more, not {self.max_num_gen_batches}")
 
@@ -52,6 +58,15 @@ class Algorithm:
     def completion_source(self) -> str:
         """Where completions come from: "policy" (sampled) or "data" (read from the data set)."""
         return "policy"
+
+    @property
+    def ignored_by_gdpo(self) -> str:
+        """What "normalize_then_sum" would silently ignore, and how to fix it, for the message; "" if nothing.
+
+        Its advantages take the place of `advantages`, so an algorithm that has an `advantages` of its own is refused
+        unless it says otherwise here.
+        """
+        return "" if type(self).advantages is Algorithm.advantages else OWN_ADVANTAGES
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return how many of the completions of each prompt are sampled under which view of the clip, in this order.

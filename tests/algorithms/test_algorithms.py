@@ -272,7 +272,7 @@ def test_k1_is_subtracted_from_the_sum_of_z_scores():
     step = toy.make_step(rewards.double(), torch.ones(4, 1), sampled_logps=log_ratios)
     z = 0.5 / (math.sqrt(0.5) + 1e-4)  # of 1 and 0, 0.707 off their mean; penalties 0.5 * (2, 0), 0.5 off their mean
     std = math.sqrt((2 * z**2 + 2 * 0.5**2) / 3) + 1e-4
-    for name in ("rloo", "grpo"):
+    for name in ("gspo", "grpo"):
         pulled = build("algorithms", name, beta=0.5, **settings)
         credit = pulled.credit(step).advantages.flatten()
         assert credit.tolist() == pytest.approx([z / std, -z / std, -0.5 / std, 0.5 / std])
