@@ -13,6 +13,7 @@ from algorithms.grpo import GRPO
 from rlvid.types import Batch, Step
 
 MODES = ("none", "token_truncate", "sequence_truncate")
+NOISY_VIEWS = ("noise", "patches")  # views whose strength says how much of the clip is lost
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,18 @@ def deal(views: Sequence[str], num_generations: int) -> dict[str, int]:
     if not share:
         raise ValueError(f"train.num_generations = {num_generations} is too small for {len(views)} views")
     return {view: share + (i < rest) for i, view in enumerate(views)}
+
+
+def require_noisy_view(view: str) -> None:
+    """Raise ValueError unless a view loses more the larger its extent is; what "crop" has is the share that it keeps.
+
+    >>> require_noisy_view("crop")
+    Traceback (most recent call last):
+    ...
+    ValueError: view must be "noise" or "patches", whose strength is what is lost, not 'crop'
+    """
+    if view not in NOISY_VIEWS:
+        raise ValueError(f'view must be "noise" or "patches", whose strength is what is lost, not {view!r}')
 
 
 def view_at(view: str, extent: float) -> str:
