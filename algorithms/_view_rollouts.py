@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from algorithms._unused import refuse_unused
 from algorithms.grpo import GRPO
 from rlvid.types import Batch, Step
 
@@ -41,6 +42,9 @@ class ViewRollouts(GRPO):
             )
         if self.importance_sampling_cap <= 0:
             raise ValueError(f"importance_sampling_cap must be above 0, not {self.importance_sampling_cap}")
+        if not self.corrects:
+            reason = 'importance_sampling_mode is "none": set "token_truncate" or "sequence_truncate"'
+            refuse_unused(self, ["importance_sampling_cap"], reason)
         if self.corrects and self.loss_pixels == "sampled":
             raise ValueError(
                 'with loss_pixels "sampled" importance_sampling_mode has nothing to correct: leave it "none"'
