@@ -264,10 +264,12 @@ def k2(logps: Tensor, batch: Batch) -> Tensor:
 def k3(logps: Tensor, batch: Batch) -> Tensor:
     """Return (B, T) exp(d) - d - 1 with d = reference - policy log-prob: Schulman's unbiased KL estimator.
 
-    Its gradient is that of KL(reference || policy).
+    Its gradient is that of KL(reference || policy). Above d = 20 the exponential is continued by its tangent: it cannot
+    overflow, and the gradient stays at its value there.
     """
-    difference = (_ref_logps(batch) - logps).clamp(-20, 20)
-    return difference.exp() - difference - 1
+    difference = _ref_logps(batch) - logps
+    excess = (difference - 20).relu()
+    return difference.clamp(max=20).exp() * (1 + excess) - difference - 1
 
 
 def k3_is(logps: Tensor, batch: Batch) -> Tensor:
