@@ -60,6 +60,12 @@ class ViewRollouts(GRPO):
         """The reference's log-probs with a KL, and those before the update with an importance correction."""
         return super().needs | ({"old_logps"} if self.corrects else set())
 
+    @property
+    def needs_all_tokens(self) -> str:
+        """Importance weights divide by the probability with which a token was sampled."""
+        mode = self.importance_sampling_mode
+        return f'divides by sampling probabilities with importance_sampling_mode = "{mode}"' if self.corrects else ""
+
     def credit(self, step: Step) -> Batch:
         """Return the batch with GRPO's advantages over all completions of a prompt, times importance weights."""
         return self.corrected(super().credit(step))

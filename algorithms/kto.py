@@ -43,6 +43,11 @@ class KTO(Algorithm):
         excess = (rewards - threshold).nan_to_num()
         return excess.sign() * (excess.abs() > 1e-9)
 
+    @property
+    def needs_all_tokens(self) -> str:
+        """The estimate of the KL is a mean over samples of the whole policy."""
+        return "estimates the KL from completions of the whole policy"
+
     def credit(self, step: Step) -> Batch:
         """Return the batch with s as advantages and z0 as targets, (B, T) each."""
         assert step.batch.sampled_logps is not None

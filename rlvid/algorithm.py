@@ -92,6 +92,14 @@ class Algorithm:
         return frozenset({"ref_logps"} if self.beta else ())
 
     @property
+    def needs_all_tokens(self) -> str:
+        """Why completions must be sampled without `train.top_p`, for the message; "" if they need not.
+
+        Where only the most likely tokens are sampled, `sampled_logps` are not the probabilities that they had.
+        """
+        return ""
+
+    @property
     def critic_settings(self) -> tuple[str, float] | None:
         """The kind of critic (rlvid/policy/critic.py) and its learning rate, or None without a critic."""
         return None

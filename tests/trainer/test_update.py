@@ -1,10 +1,12 @@
-"""The optimizer step: clipping of gradients, and a moving reference that something must read."""
+"""The optimizer step and the settings of [train] that belong to it: clipping, a moving reference, top_p."""
 
 import pytest
 
 from rlvid import api
 from rlvid.config import load
 from rlvid.errors import UserError
+from rlvid.policy.optimizer import check_config
+from rlvid.registry import build
 from rlvid.utils.files import read_jsonl
 from tests.helpers.runs import TINY, train
 
@@ -44,3 +46,20 @@ def test_the_cold_start_of_a_run_with_a_moving_reference_has_none(kitchen, tmp_p
     folder = train(tmp_path / "run", *ONE_STEP, "train.sync_ref_model=true", *cold)
     assert not load(folder / "cold_start/config.toml").train.sync_ref_model
     assert load(folder / "config.toml").train.sync_ref_model
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "settings", "message"),
+    [
+        ("grpo", {}, ["train.use_vllm=true"], "with train.use_vllm: vLLM's log-probabilities are those of the tokens"),
+        ("kto", {}, [], "algorithm 'kto' estimates the KL from completions of the whole policy: set train.top_p=1"),
+        ("strive", {"importance_sampling_mode": "token_truncate", "loss_pixels": "clean"}, [], "divides by sampling"),
+    ],
+)
+def test_top_p_is_refused_where_sampling_probabilities_are_read(name, fields, settings, message):
+    algorithm, train = build("algorithms", name, **fields), load("nano", ["train.top_p=0.9", *settings]).train
+    with pytest.raises(UserError, match=message) as error:
+        check_config(train, algorithm, name, 1)
+    assert "\n" not in str(error.value)
+    check_config(load("nano", ["train.top_p=1"]).train, algorithm, name, 1)
+    check_config(load("nano", ["train.top_p=0.9"]).train, build("algorithms", "strive"), "strive", 1)
