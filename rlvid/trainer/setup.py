@@ -95,7 +95,7 @@ class TrainerSetup:
         if config.train.max_steps:
             check_rewards(self.algorithm, self.mix.weights)
         check_evidence_names(self.eval_mix)
-        check_evidence_of_model(self.eval_mix, config.model)
+        check_evidence_of_model(self.eval_mix, config.model, config.train.use_vllm)
         check_reference(config.train, self.algorithm, self.eval_mix)
         check_views(config.eval.views)
         refuse_half_noise(config.noise)
