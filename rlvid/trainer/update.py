@@ -10,6 +10,8 @@ optimizer, depends on how the policy was prepared:
     DeepSpeed     DeepSpeed, in its backward pass DeepSpeed, in the backward pass of the last micro-batch;
                                                   accelerate makes `optimizer.step()` do nothing
 
+Gradients are clipped by one norm over all trainable parameters, a critic's included: DeepSpeed clips no other way.
+
 PyTorch's DDP would average during the last backward pass, but then a process that runs out of memory there could not
 try again.
 """
