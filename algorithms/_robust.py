@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from algorithms._unused import refuse_unused
 from algorithms._verdict_counts import Counts, count_verdicts, estimate_rates
 from rlvid.algorithm import Algorithm
 from rlvid.types import Step
@@ -29,12 +30,12 @@ class OutcomeAlgorithm(Algorithm):
     outcome: str = "accuracy"  # the reward that says whether the answer is right
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.multi_objective_aggregation != "sum_then_normalize":
             raise ValueError(
                 "it works on the outcome as the verifier gave it, not on its z-scores: "
                 'multi_objective_aggregation must be "sum_then_normalize"'
             )
+        super().__post_init__()
 
     def verdicts(self, step: Step) -> Tensor:
         """Return the (P, G) outcome; ValueError unless every value is 0 or 1."""
@@ -137,6 +138,11 @@ class LabelNoiseChannel(NoiseChannel):
             )
         if self.wrong_labels and self.estimate:
             raise ValueError("estimate counts verdicts that err independently: set either it or wrong_labels")
+        if self.wrong_labels:
+            unused = ("false_positives", "false_negatives", "rates")
+            refuse_unused(self, unused, "wrong_labels takes the place of error rates of verdicts: set either")
+        else:
+            refuse_unused(self, ["options"], "without wrong_labels no options are counted: leave it out")
 
     @property
     def assumed_errors(self) -> str:

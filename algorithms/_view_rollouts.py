@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from algorithms._unused import refuse_unused
 from algorithms.grpo import GRPO
 from rlvid.types import Batch, Step
 
 MODES = ("none", "token_truncate", "sequence_truncate")
+NOISY_VIEWS = ("noise", "patches")  # views whose strength says how much of the clip is lost
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class ViewRollouts(GRPO):
             )
         if self.importance_sampling_cap <= 0:
             raise ValueError(f"importance_sampling_cap must be above 0, not {self.importance_sampling_cap}")
+        if not self.corrects:
+            reason = 'importance_sampling_mode is "none": set "token_truncate" or "sequence_truncate"'
+            refuse_unused(self, ["importance_sampling_cap"], reason)
         if self.corrects and self.loss_pixels == "sampled":
             raise ValueError(
                 'with loss_pixels "sampled" importance_sampling_mode has nothing to correct: leave it "none"'
@@ -54,6 +59,12 @@ class ViewRollouts(GRPO):
     def needs(self) -> frozenset[str]:
         """The reference's log-probs with a KL, and those before the update with an importance correction."""
         return super().needs | ({"old_logps"} if self.corrects else set())
+
+    @property
+    def needs_all_tokens(self) -> str:
+        """Importance weights divide by the probability with which a token was sampled."""
+        mode = self.importance_sampling_mode
+        return f'divides by sampling probabilities with importance_sampling_mode = "{mode}"' if self.corrects else ""
 
     def credit(self, step: Step) -> Batch:
         """Return the batch with GRPO's advantages over all completions of a prompt, times importance weights."""
@@ -96,6 +107,18 @@ def deal(views: Sequence[str], num_generations: int) -> dict[str, int]:
     if not share:
         raise ValueError(f"train.num_generations = {num_generations} is too small for {len(views)} views")
     return {view: share + (i < rest) for i, view in enumerate(views)}
+
+
+def require_noisy_view(view: str) -> None:
+    """Raise ValueError unless a view loses more the larger its extent is; what "crop" has is the share that it keeps.
+
+    >>> require_noisy_view("crop")
+    Traceback (most recent call last):
+    ...
+    ValueError: view must be "noise" or "patches", whose strength is what is lost, not 'crop'
+    """
+    if view not in NOISY_VIEWS:
+        raise ValueError(f'view must be "noise" or "patches", whose strength is what is lost, not {view!r}')
 
 
 def view_at(view: str, extent: float) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from algorithms._unused import refuse_unused
 from algorithms.dpo import DPO
 
 
@@ -28,6 +29,8 @@ class CDPO(DPO):
         super().__post_init__()
         if self.false_positives + self.false_negatives >= 1 or min(self.false_positives, self.false_negatives) < 0:
             raise ValueError("false_positives and false_negatives must be 0 or more, and below 1 together")
+        if self.false_positives or self.false_negatives:
+            refuse_unused(self, ["label_smoothing"], "it follows from the verifier's error rates: set either")
         if not 0 <= self.epsilon < 0.5:
             raise ValueError(f"label_smoothing must be 0 or more and below 0.5, not {self.label_smoothing}")
 

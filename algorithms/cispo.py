@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from algorithms._unused import refuse_unused
 from algorithms.grpo import GRPO
 from rlvid.algorithm import Algorithm, Losses
 from rlvid.types import Batch
@@ -22,6 +23,8 @@ class CISPO(GRPO):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        unused = ("epsilon", "epsilon_high", "delta")
+        refuse_unused(self, unused, "only ratio_cap clips the ratio (TRL calls it epsilon_high): set that")
         if self.ratio_cap <= 0:
             raise ValueError(f"ratio_cap must be above 0, not {self.ratio_cap}")
 

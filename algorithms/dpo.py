@@ -44,6 +44,11 @@ class DPO(Algorithm):
         """The policy, or the data set with `preferences`."""
         return "data" if self.preferences else "policy"
 
+    @property
+    def ignored_by_gdpo(self) -> str:
+        """Nothing: completions are compared by their sums of z-scores."""
+        return ""
+
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return (P, G), for (P, G) rewards: a completion's total weight as chosen minus that as rejected."""
         return net_preference(self.preference_weights(rewards))

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlvid.algorithm import Algorithm, Losses, old_logps, per_completion_weights
+from rlvid.algorithm import OWN_ADVANTAGES, Algorithm, Losses, old_logps, per_completion_weights
 from rlvid.types import Batch
+
+OWN_SCALE = 'scale_rewards has no effect: set it to "group"'
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class GRPO(Algorithm):
             raise ValueError(f'scale_rewards must be "group", "batch" or "none", not {self.scale_rewards!r}')
         if self.epsilon <= 0:
             raise ValueError(f"epsilon must be above 0, not {self.epsilon}")
+
+    @property
+    def ignored_by_gdpo(self) -> str:
+        """Advantages that are not GRPO's, or a `scale_rewards` that is not "group"."""
+        if type(self).advantages is not GRPO.advantages:
+            return OWN_ADVANTAGES
+        return "" if self.scale_rewards == "group" else OWN_SCALE
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return the z-scores of (P, G) rewards within each group, 0 where all completions earned the same.

@@ -32,11 +32,21 @@ class KTO(Algorithm):
         super().__post_init__()
         check_temperature(self)
 
+    @property
+    def ignored_by_gdpo(self) -> str:
+        """Nothing: completions are compared by their sums of z-scores."""
+        return ""
+
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return s for (P, G) rewards: 1 for good completions, -1 for bad ones, 0 for the others."""
         threshold = rewards.nanmean(-1, keepdim=True) if self.threshold is None else self.threshold
         excess = (rewards - threshold).nan_to_num()
         return excess.sign() * (excess.abs() > 1e-9)
+
+    @property
+    def needs_all_tokens(self) -> str:
+        """The estimate of the KL is a mean over samples of the whole policy."""
+        return "estimates the KL from completions of the whole policy"
 
     def credit(self, step: Step) -> Batch:
         """Return the batch with s as advantages and z0 as targets, (B, T) each."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from algorithms._unused import refuse_unused
 from algorithms.grpo import GRPO
 from rlvid.algorithm import Algorithm
 
@@ -17,6 +18,10 @@ class MaxRL(GRPO):
     """
 
     beta: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_unused(self, ["scale_rewards"], "credit is divided by the group's mean: leave it out")
 
     weights = Algorithm.weights  # 1 / (number of tokens in the step)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from algorithms._view_rollouts import ViewRollouts, deal, view_at
+from algorithms._view_rollouts import ViewRollouts, deal, require_noisy_view, view_at
 from rlvid.algorithm import with_advantages
 from rlvid.types import Batch, Step
 
@@ -40,6 +40,7 @@ class NoisyGRPO(ViewRollouts):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_noisy_view(self.view)
         if len(set(self.extents)) < 2 or len(set(self.extents)) < len(self.extents):
             raise ValueError(f"extents must be two or more different ones, not {self.extents}")
         if not all(0 <= extent < 1 for extent in self.extents):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from algorithms._view_rollouts import ViewRollouts, view_at
+from algorithms._view_rollouts import ViewRollouts, require_noisy_view, view_at
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class NoisyRollout(ViewRollouts):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require_noisy_view(self.view)
         if not 0 <= self.noisy_share <= 1:
             raise ValueError(f"noisy_share must be in [0, 1], not {self.noisy_share}")
         if not 0 < self.extent < 1:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from algorithms._unused import refuse_unused
 from algorithms.grpo import GRPO
 from rlvid.algorithm import Losses
 from rlvid.types import Batch
@@ -20,6 +21,11 @@ class SAPO(GRPO):
     beta: float = 0.0
     temperature_pos: float = 1.0
     temperature_neg: float = 1.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unused = ("epsilon", "epsilon_high", "delta")
+        refuse_unused(self, unused, "a smooth gate takes the place of the clip: set temperature_pos or temperature_neg")
 
     def surrogate(self, logps: Tensor, batch: Batch) -> Losses:
         """Return the gated surrogate, (B, T); its gradient is never exactly 0."""

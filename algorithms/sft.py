@@ -16,6 +16,11 @@ class SFT(Algorithm):
     they measure the quality of the data.
     """
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kl == "k1_reward":
+            raise ValueError('rewards are not learnt from, so kl must be a loss, such as "k3", not "k1_reward"')
+
     @property
     def completion_source(self) -> str:
         """Completions are the demonstrations of the data set; nothing is sampled."""

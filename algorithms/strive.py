@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from algorithms._view_rollouts import ViewRollouts, deal
+from algorithms.grpo import OWN_SCALE
+from rlvid.algorithm import OWN_ADVANTAGES
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,13 @@ class Strive(ViewRollouts):
             raise ValueError(f"variants must be two or more different views, not {self.variants}")
         if self.normalize not in ("joint", "variant"):
             raise ValueError(f'normalize must be "joint" or "variant", not {self.normalize!r}')
+
+    @property
+    def ignored_by_gdpo(self) -> str:
+        """Advantages within each variant; those over all completions of a prompt are GRPO's."""
+        if self.normalize == "variant":
+            return OWN_ADVANTAGES
+        return "" if self.scale_rewards == "group" else OWN_SCALE
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return the count of completions of each variant. Raises ValueError if there are too few."""

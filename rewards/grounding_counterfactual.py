@@ -5,7 +5,7 @@ completion that the same random numbers give for the same prompt without its pix
 come anyway earns nothing, and right answers of one group differ. Completions beyond `evidence.view_generations` have no
 counterpart and are compared with the mean of the counterparts. Without `paired`, all are. This is less noisy, but it
 gives the same value to all right answers of a group, so that a group's normalization cancels it like
-`grounding_temporal`.
+`grounding_temporal`. With `train.use_vllm`, whose random numbers belong to a batch, `paired` is refused.
 
 Known hacks: a policy earns more by getting worse at what can be guessed without pixels; chance decides which of two
 right answers has the wrong counterpart. PAPO puts the comparison into the loss, as a divergence of token probabilities.

@@ -22,6 +22,7 @@ from torch import Tensor
 from rlvid.types import Batch, Step
 
 Losses = tuple[Tensor, dict[str, Tensor]]  # (B, T) per-token values, and (B, T) quantities to log
+OWN_ADVANTAGES = "the algorithm's own advantages have no place: leave it out, or use grpo"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class Algorithm:
                 'multi_objective_aggregation must be "sum_then_normalize" or "normalize_then_sum", '
                 f"not {self.multi_objective_aggregation!r}"
             )
+        if self.multi_objective_aggregation == "normalize_then_sum" and self.ignored_by_gdpo:
+            raise ValueError(
+                'multi_objective_aggregation = "normalize_then_sum" sums z-scores and whitens the sum over the step, '
+                f"where {self.ignored_by_gdpo}"
+            )
         if self.max_num_gen_batches < 1:
             raise ValueError(f"max_num_gen_batches must be 1 or more, not {self.max_num_gen_batches}")
         own = [name for name in ("labels", "rewards") if getattr(type(self), name) is not getattr(Algorithm, name)]
@@ -58,6 +64,15 @@ class Algorithm:
     def completion_source(self) -> str:
         """Where completions come from: "policy" (sampled) or "data" (read from the data set)."""
         return "policy"
+
+    @property
+    def ignored_by_gdpo(self) -> str:
+        """What "normalize_then_sum" would silently ignore, and how to fix it, for the message; "" if nothing.
+
+        Its advantages take the place of `advantages`, so an algorithm that has an `advantages` of its own is refused
+        unless it says otherwise here.
+        """
+        return "" if type(self).advantages is Algorithm.advantages else OWN_ADVANTAGES
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return how many of the completions of each prompt are sampled under which view of the clip, in this order.
@@ -81,6 +96,14 @@ class Algorithm:
     def needs(self) -> frozenset[str]:
         """What to read about each token (rlvid/trainer/token_inputs.py): `ref_logps` with a KL penalty."""
         return frozenset({"ref_logps"} if self.beta else ())
+
+    @property
+    def needs_all_tokens(self) -> str:
+        """Why completions must be sampled without `train.top_p`, for the message; "" if they need not.
+
+        Where only the most likely tokens are sampled, `sampled_logps` are not the probabilities that they had.
+        """
+        return ""
 
     @property
     def critic_settings(self) -> tuple[str, float] | None:
@@ -255,10 +278,12 @@ def k2(logps: Tensor, batch: Batch) -> Tensor:
 def k3(logps: Tensor, batch: Batch) -> Tensor:
     """Return (B, T) exp(d) - d - 1 with d = reference - policy log-prob: Schulman's unbiased KL estimator.
 
-    Its gradient is that of KL(reference || policy).
+    Its gradient is that of KL(reference || policy). Above d = 20 the exponential is continued by its tangent: it cannot
+    overflow, and the gradient stays at its value there.
     """
-    difference = (_ref_logps(batch) - logps).clamp(-20, 20)
-    return difference.exp() - difference - 1
+    difference = _ref_logps(batch) - logps
+    excess = (difference - 20).relu()
+    return difference.clamp(max=20).exp() * (1 + excess) - difference - 1
 
 
 def k3_is(logps: Tensor, batch: Batch) -> Tensor:

@@ -40,7 +40,7 @@ def make_accelerator(
         folder: where trackers keep their files.
         report_to: names of trackers, as accelerate knows them.
         ddp_timeout: seconds that a process waits for the others.
-        max_grad_norm: handed to DeepSpeed, which clips gradients by itself.
+        max_grad_norm: handed to DeepSpeed, which clips gradients by itself; 0 does not clip.
 
     Raises:
         UserError: if a tracker is not installed, or if not all processes arrive within `ddp_timeout`.

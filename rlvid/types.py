@@ -80,7 +80,9 @@ class Completion:
 
     text: str
     tokens: tuple[int, ...] = ()
-    logps: tuple[float, ...] = ()  # log-probability of each token when it was sampled
+    # Log-probability of each token when it was sampled: at the sampling temperature, among all tokens that the policy
+    # may name, whatever `train.top_p`. Below a top_p of 1 it is not the probability that the token was sampled with.
+    logps: tuple[float, ...] = ()
     finished: bool = True  # False: cut off at the length limit
     view: str = ""  # the view of the clip that it was sampled under; "" is the clip itself
     options: tuple[str, ...] = ()

@@ -74,9 +74,9 @@ class TrainConfig:
     top_p: float = setting(1.0, "nucleus sampling: the probability mass that is kept", above=0, at_most=1)
     learning_rate: float = setting(1e-6, "peak learning rate of AdamW", at_least=0)
     lr_scheduler_type: str = setting("linear", "learning rate schedule", choices=("linear", "cosine", "constant"))
-    warmup_steps: int = setting(0, "steps in which the learning rate rises linearly")
+    warmup_steps: int = setting(0, "steps in which the learning rate rises linearly", at_least=0)
     weight_decay: float = setting(0.0, "weight decay of AdamW")
-    max_grad_norm: float = setting(1.0, "norm to which gradients are clipped")
+    max_grad_norm: float = setting(1.0, "norm to which gradients are clipped; 0 does not clip", at_least=0)
     max_tokens_per_forward: int = setting(
         8192,
         "token budget of a micro-batch, which holds whole groups, at least one; trades memory against speed and never "
@@ -96,8 +96,10 @@ class TrainConfig:
     lora_r: int = setting(0, "rank of the policy's LoRA adapter; 0 trains all weights", at_least=0)
     lora_alpha: int = setting(32, "LoRA scaling numerator: alpha / r")
     sync_ref_model: bool = setting(False, "the reference is an fp32 moving average of the policy")
-    ref_model_mixup_alpha: float = setting(0.005, "share of the policy in each update of the moving average")
-    ref_model_sync_steps: int = setting(10, "steps between updates of the moving average")
+    ref_model_mixup_alpha: float = setting(
+        0.005, "share of the policy in each update of the moving average", above=0, at_most=1
+    )
+    ref_model_sync_steps: int = setting(10, "steps between updates of the moving average", at_least=1)
     save_steps: int = setting(50, "steps between checkpoints", at_least=1)
     save_total_limit: int = setting(2, "checkpoints that are kept", at_least=1)
     eval_steps: int = setting(0, "steps between evaluations; 0 evaluates only at the end")

@@ -3,9 +3,12 @@
 It is a linear head in float32 on the last hidden states of a model that sees the video. The algorithm's `critic` field
 chooses the model:
 
-    "detached"  the policy; the critic's error does not reach it
+    "detached"  the policy; the critic's error has no gradient in it
     "shared"    the policy; the critic's error trains it, too
-    "adapter"   the frozen base with a LoRA adapter of the critic's own: one more forward pass, no interference
+    "adapter"   the frozen base with a LoRA adapter of the critic's own: one more forward pass, no shared weights
+
+Whatever the kind, the critic's error can make the policy's step smaller: `train.max_grad_norm` clips both gradients by
+their one joint norm, which is what `grad_norm` logs. At 0 nothing is clipped, and the gradients are independent.
 """
 
 from __future__ import annotations

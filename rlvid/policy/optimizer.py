@@ -40,13 +40,15 @@ def check_config(train: TrainConfig, algorithm: Algorithm, algorithm_name: str, 
     """Refuse settings that cannot train, before anything is loaded.
 
     Raises:
-        UserError: if the algorithm, its critic, vLLM or the number of processes do not fit the `[train]` section.
+        UserError: if the algorithm, its critic, top_p, vLLM or the number of processes do not fit `[train]`.
     """
     if algorithm.completion_source == "policy" and train.num_generations < 2:
         raise UserError(
             f"algorithm {algorithm_name!r} compares completions of one prompt: "
             f"train.num_generations must be 2 or more, not {train.num_generations}"
         )
+    if train.max_steps and train.top_p < 1:
+        check_top_p(train, algorithm, algorithm_name)
     critic = algorithm.critic_settings[0] if algorithm.critic_settings else ""
     if critic and critic not in CRITIC_KINDS:
         raise UserError(f"algorithm.critic must be one of {', '.join(CRITIC_KINDS)}, not {critic!r}")
@@ -59,6 +61,24 @@ def check_config(train: TrainConfig, algorithm: Algorithm, algorithm_name: str, 
     if train.use_vllm and find_spec("vllm") is None:
         raise UserError("train.use_vllm needs vLLM, which is not installed: pip install 'rlvid[vllm]'")
     check_num_processes(train, algorithm, num_processes)
+
+
+def check_top_p(train: TrainConfig, algorithm: Algorithm, algorithm_name: str) -> None:
+    """Refuse nucleus sampling where something reads log-probabilities as those that tokens were sampled with.
+
+    Raises:
+        UserError: with vLLM, or with an algorithm that needs samples of all tokens.
+    """
+    if train.use_vllm:
+        raise UserError(
+            f"train.top_p = {train.top_p} with train.use_vllm: vLLM's log-probabilities are those of the tokens that "
+            "top_p keeps, the policy's those of all tokens: set train.top_p=1, or train.use_vllm=false"
+        )
+    if algorithm.needs_all_tokens:
+        raise UserError(
+            f"train.top_p = {train.top_p} leaves out tokens, but algorithm {algorithm_name!r} "
+            f"{algorithm.needs_all_tokens}: set train.top_p=1"
+        )
 
 
 def check_num_processes(train: TrainConfig, algorithm: Algorithm, num_processes: int) -> None:

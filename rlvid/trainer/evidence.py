@@ -66,9 +66,19 @@ def check_evidence_names(mix: RewardMix) -> None:
             )
 
 
-def check_evidence_of_model(mix: RewardMix, model: str) -> None:
-    """Raise UserError if a reward needs evidence that this model cannot give, by its config.json."""
+def check_evidence_of_model(mix: RewardMix, model: str, use_vllm: bool) -> None:
+    """Raise UserError if a reward needs evidence that this model, by its config.json, or its sampler cannot give.
+
+    A reward that reads completions under a view and has a true field `paired` compares completions that the same random
+    numbers give. Those of vLLM belong to the batch and not to the completion.
+    """
     for reward, needs in mix.needs.items():
+        reads_view = any(need.startswith("view:") for need in needs)
+        if use_vllm and reads_view and getattr(mix.rewards[reward], "paired", False):
+            raise UserError(
+                f"reward {reward!r} pairs completions by their random numbers, which are not theirs with "
+                f"train.use_vllm: set rewards.{reward}.paired=false (eval.rewards, if it is only measured)"
+            )
         for need in sorted(needs):
             if EVIDENCE_KINDS[need.partition(":")[0]].needs_packed:
                 require_packed(model, check_model(model), f"reward {reward!r} needs {need!r}")

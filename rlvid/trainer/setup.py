@@ -43,7 +43,7 @@ from rlvid.trainer.evidence import (
 )
 from rlvid.trainer.noop_check import channel_warning, check_rewards, noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
-from rlvid.trainer.reference import build_reference
+from rlvid.trainer.reference import build_reference, check_reference
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
 from rlvid.trainer.token_inputs import TokenInputs, check_needs, check_order_matters
@@ -95,7 +95,8 @@ class TrainerSetup:
         if config.train.max_steps:
             check_rewards(self.algorithm, self.mix.weights)
         check_evidence_names(self.eval_mix)
-        check_evidence_of_model(self.eval_mix, config.model)
+        check_evidence_of_model(self.eval_mix, config.model, config.train.use_vllm)
+        check_reference(config.train, self.algorithm, self.eval_mix)
         check_views(config.eval.views)
         refuse_half_noise(config.noise)
         refuse_idle_correction(self.algorithm, config.noise.kind, config.data)

@@ -10,12 +10,15 @@ optimizer, depends on how the policy was prepared:
     DeepSpeed     DeepSpeed, in its backward pass DeepSpeed, in the backward pass of the last micro-batch;
                                                   accelerate makes `optimizer.step()` do nothing
 
+Gradients are clipped by one norm over all trainable parameters, a critic's included: DeepSpeed clips no other way.
+
 PyTorch's DDP would average during the last backward pass, but then a process that runs out of memory there could not
 try again.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from accelerate import Accelerator
@@ -57,13 +60,14 @@ def update_policy(
                 rollout = rollout.with_old_logps(state.policy, config.temperature, backoff)
     else:
         rollout = replace(rollout, batch=replace(rollout.batch, old_logps=None))
+    max_norm = config.max_grad_norm or math.inf  # DeepSpeed has its own copy, where 0 does not clip either
     learner.train()  # for gradient checkpointing; the model has no dropout
     for part in parts:  # positions in this process's list of groups
         minibatch = rollout.select(part) if len(parts) > 1 else rollout
         metrics.add(_backward_within_memory(state, algorithm, accelerator, minibatch, config.temperature, backoff))
         with advice_if_out_of_memory("taking the optimizer step"):
             state.all_reduce_gradients()
-            metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), config.max_grad_norm))
+            metrics.add_grad_norm(accelerator.clip_grad_norm_(learner.parameters(), max_norm))
             optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     learner.eval()

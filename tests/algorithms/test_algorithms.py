@@ -251,6 +251,18 @@ def test_kl_estimators_in_expectation():
     assert not torch.allclose(gradients["k3"], expected, atol=1e-3)
 
 
+def test_k3_has_a_gradient_however_far_the_policy_is_from_the_reference():
+    """d = reference - policy log-prob; the gradient of exp(d) - d - 1 with respect to the policy's is 1 - exp(d)."""
+    d = torch.tensor([[-90.0, -25.0, -19.0, 0.0, 3.0, 19.0, 25.0, 90.0]])
+    logps = torch.zeros_like(d).requires_grad_()
+    value = KL["k3"](logps, Batch(*torch.ones(3, 1, 8), ref_logps=d))
+    (gradient,) = torch.autograd.grad(value.sum(), logps)
+    assert torch.equal(value[0, 1:6], (d.exp() - d - 1)[0, 1:6]) and value.isfinite().all()
+    assert torch.allclose(gradient, 1 - d.clamp(max=20).exp())
+    inside, old = torch.linspace(-20, 20, 1001), torch.linspace(-20, 20, 1001).clamp(-20, 20)
+    assert torch.equal(KL["k3"](torch.zeros(1001), Batch(*torch.ones(3, 1001), ref_logps=inside)), old.exp() - old - 1)
+
+
 def test_k1_is_subtracted_from_the_reward():
     """As in TRL's RLOOTrainer: R - beta sum_t (log pi_sampled - log pi_ref), before the baseline."""
     rloo, rewards = build("algorithms", "rloo", beta=0.5), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
@@ -272,7 +284,7 @@ def test_k1_is_subtracted_from_the_sum_of_z_scores():
     step = toy.make_step(rewards.double(), torch.ones(4, 1), sampled_logps=log_ratios)
     z = 0.5 / (math.sqrt(0.5) + 1e-4)  # of 1 and 0, 0.707 off their mean; penalties 0.5 * (2, 0), 0.5 off their mean
     std = math.sqrt((2 * z**2 + 2 * 0.5**2) / 3) + 1e-4
-    for name in ("rloo", "grpo"):
+    for name in ("gspo", "grpo"):
         pulled = build("algorithms", name, beta=0.5, **settings)
         credit = pulled.credit(step).advantages.flatten()
         assert credit.tolist() == pytest.approx([z / std, -z / std, -0.5 / std, 0.5 / std])

@@ -156,6 +156,8 @@ def test_corrected_noisy_completions_estimate_what_clean_ones_do():
         ("noisy_grpo", {"extents": [0.3, 0.3]}, "two or more different ones"),
         ("noisy_grpo", {"extents": [0.0, 1.0]}, r"extents must be in \[0, 1\)"),
         ("noisy_grpo", {"alpha": 0.0}, "alpha and noise_variance must be above 0"),
+        ("noisy_grpo", {"view": "crop"}, 'view must be "noise" or "patches", whose strength is what is lost'),
+        ("noisy_rollout", {"view": "crop"}, 'view must be "noise" or "patches", whose strength is what is lost'),
         ("noisy_grpo", {"scale_rewards": "none"}, 'scale_rewards must be "group"'),
     ],
 )

@@ -18,7 +18,7 @@ from rlvid.policy.option_probs import option_letter_probs, split_at_letter
 from rlvid.policy.reference import Reference
 from rlvid.registry import build
 from rlvid.reward import RewardMix
-from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest, check_evidence
+from rlvid.trainer.evidence import EvidenceProvider, EvidenceRequest, check_evidence, check_evidence_of_model
 from rlvid.trainer.evidence_kinds import reshuffled_options
 from rlvid.trainer.records import evidence_to_json
 from rlvid.types import Completion, Group, Prompt
@@ -273,6 +273,19 @@ def test_models_that_cannot_be_loaded_are_refused_before_the_run_folder_exists(k
     with pytest.raises(UserError, match=message):
         train(tmp_path / "run", *TINY, *settings)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("table", ["rewards", "eval.rewards"])
+def test_completions_are_not_paired_by_random_numbers_under_vllm(kitchen, tmp_path, table):
+    settings = [*TINY, "train.use_vllm=true", f"{table}.grounding_counterfactual=1"]
+    with pytest.raises(
+        UserError, match="'grounding_counterfactual' pairs completions by their random numbers"
+    ) as error:
+        train(tmp_path / "run", *settings)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+    unpaired = RewardMix({"grounding_counterfactual": build("rewards", "grounding_counterfactual", paired=False)}, {})
+    check_evidence_of_model(unpaired, "nano", True)
+    check_evidence_of_model(RewardMix.build(load("nano", settings[-1:]).rewards), "nano", False)
 
 
 def test_embeddings_are_cached(monkeypatch):

@@ -167,10 +167,10 @@ def test_features_of_pixels_that_are_seen_once_are_not_stored(prompts, tmp_path)
 @pytest.mark.parametrize(
     ("name", "fields", "generations", "message"),
     [
-        ("noisy_rollout", {"view": "shuffled"}, 8, "at step 1: view 'shuffled:0.5': only .* take a strength"),
+        ("strive", {"variants": ["", "shuffled:0.5"]}, 8, "at step 1: view 'shuffled:0.5': only .* take a strength"),
         ("strive", {}, 3, "at step 1: train.num_generations = 3 is too small for 4 views"),
         ("strive", {"normalize": "variant"}, 7, 'normalize = "variant" compares two or more completions'),
-        ("noisy_rollout", {"view": "noize"}, 8, "no view 'noize'"),
+        ("strive", {"variants": ["", "noize"]}, 8, "no view 'noize'"),
         ("noisy_rollout", {"noisy_share": 0.1}, 8, "noisy_share = 0.1 of train.num_generations = 8 is less than one"),
         ("noisy_grpo", {}, 3, "at step 1: train.num_generations = 3 is too small for 4 views"),
     ],
