@@ -203,8 +203,8 @@ class Trainer(TrainerSetup):
         `TrainerSetup` calls this before it loads the policy, if `cold_start.max_steps` is set.
         """
         path = self.folder.path / "cold_start"
-        # It samples nothing and has no reference. Trackers are the run's own: to end those of a run inside of it would end
-        # its process group, too.
+        # It samples nothing and has no reference. Trackers are the run's own: to end those of a run inside of it would
+        # end its process group, too.
         settings = vars(self.config.cold_start)
         train_config = replace(self.config.train, **settings, use_vllm=False, sync_ref_model=False)
         config = replace(

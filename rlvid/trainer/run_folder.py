@@ -101,6 +101,10 @@ class RunFolder:
                 f"{self.path} holds run {status['id']} and this config is run {run_id}{differs}: give another --out"
             )
         if status and not resume:
+            if status["state"] == "done":
+                raise UserError(
+                    f"{self.path} holds this run, and it is done: rlvid report reads it; or give another --out"
+                )
             raise UserError(
                 f"{self.path} holds this run already ({status['state']}): continue it with --resume, or give --out"
             )
@@ -229,7 +233,8 @@ class RunFolder:
 
         def skip(prompt: Prompt, error: BadVideo) -> None:
             if self.config.video.on_bad_video == "error":
-                raise error
+                advice = 'rlvid data check finds all such clips; video.on_bad_video="skip" goes on without them'
+                raise UserError(f"{error}; {advice}") from error
             if prompt.id not in counters.skipped:
                 counters.skipped[prompt.id] = str(error)
                 append_jsonl(self.path / "skipped.jsonl", {"id": prompt.id, "error": str(error)})
