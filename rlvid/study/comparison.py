@@ -77,10 +77,10 @@ def fit_seed_model(study: Study) -> SeedModel | None:
         return None
     videos = {level: study.video_ids(level) for level in study.levels}
     unseeded = [arm for arm in study.unseeded if arm in scores]
-    return SeedModel.fit(scores, videos, unseeded, _arms_with_the_same_runs(study, list(scores)))
+    return SeedModel.fit(scores, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
 
 
-def _arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:
+def arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:
     """Arm -> the first arm with the same runs, if that is another one: cells with equal configs are one run."""
     first: dict[frozenset[Path], str] = {}
     same_runs = {arm: first.setdefault(frozenset(run.folder for run in study.arms[arm]), arm) for arm in arms}

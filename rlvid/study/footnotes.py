@@ -17,6 +17,11 @@ ACCURACIES = (
     "resampled together: the effective sample size is their number divided by the design effect. Detectable with 80 % "
     "power: the smallest true difference that these seeds and this many comparisons decide four times in five."
 )
+MEASURES = (
+    "Means have 95 % intervals from a bootstrap over videos and seeds, which is rough with fewer than five seeds. "
+    "Differences have the plain 95 % interval of the model of seeds, for new seeds and new videos, as the comparisons "
+    "have; it is not adjusted for the number of differences. On all levels: the mean of the levels."
+)
 NOISE_CELLS = (
     "FP and FN: the mean reward of a wrong answer, and the mean reward withheld from a right one, over the run's own "
     "completions. J = 1 - FP - FN is Youden's index, the share of the clean gradient that is left; where FP and FN are "
