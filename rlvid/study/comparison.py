@@ -25,12 +25,13 @@ class Comparison:
     b: str
     condition: str  # "all levels", a level, or a noise
     difference: Interval  # accuracy of `a` minus that of `b`; all intervals of the table hold together with 95 %
-    alone: Interval | None  # the plain 95 % interval of this comparison alone; None for published counts
-    p: float  # adjusted for all comparisons of the table; below .05 exactly where `difference` excludes 0
+    alone: Interval | None  # the plain 95 % interval of this comparison alone; None: published counts, or at a look
+    p: float | None  # adjusted for the table: below .05 exactly where `difference` excludes 0. None: a look has none
     p_these_runs: float | None  # exact test for these trained seeds only, not adjusted; None if there is none
     verdict: str  # see `contrasts.verdict`
     needed: Needed  # what the observed difference would take to be decided with 80 % power
     detectable: float | None = None  # the smallest true difference that is decided with 80 % power; a share
+    look: int | None = None  # seeds at the look of an adaptive grid that decided it; None: it is of all runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +143,7 @@ def comparison_row(
         b=b,
         condition=condition or result.level,
         difference=Interval(result.difference, *result.interval),
-        alone=Interval(result.difference, *result.alone),
+        alone=Interval(result.difference, *result.alone) if result.alone else None,
         p=result.p,
         p_these_runs=p_these_runs,
         verdict=result.verdict,
@@ -150,6 +151,7 @@ def comparison_row(
         if undecided
         else NOTHING_NEEDED,
         detectable=result.contrast.detectable(result.alpha),
+        look=result.look,
     )
 
 
@@ -165,16 +167,21 @@ def _as_decided(study: Study, result: Result) -> Result:
     if comparison is None or result.level != ALL_LEVELS:
         return result
     if not comparison.looks:
-        return replace(result, interval=(-1.0, 1.0), p=1.0, verdict=UNDECIDED)
+        return replace(result, interval=(-1.0, 1.0), alone=None, p=1.0, verdict=UNDECIDED)
     return _at_look(result, comparison.looks[-1])
 
 
 def _at_look(result: Result, look: Look) -> Result:
-    """The result on all levels as an adaptive grid decided it: with the interval and the verdict of its last look."""
+    """The result on all levels as an adaptive grid decided it: all its numbers are of the runs at its last look.
+
+    A file that was saved before looks had a p has none to show. The plain interval is left out: it would be of one look
+    as if there had been no others.
+    """
     low, high = (-1.0 if look.low is None else look.low), (1.0 if look.high is None else look.high)
-    p = min(1.0, result.contrast.p_value() * ALPHA / look.level) if look.level else 1.0
-    alpha = look.level or result.alpha
-    return replace(result, difference=look.difference, interval=(low, high), p=p, verdict=look.verdict, alpha=alpha)
+    p = 1.0 if not look.level else None if look.p is None else min(1.0, look.p * ALPHA / look.level)
+    interval, alpha = (low, high), look.level or result.alpha
+    decided = replace(result, difference=look.difference, interval=interval, alone=None, p=p, look=look.seeds)
+    return replace(decided, verdict=look.verdict, alpha=alpha)
 
 
 def exact_p(study: Study, a: str, b: str, level: str) -> float | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rlvid.study.comparison import Comparison
 from rlvid.study.noise_response import J_TOLERANCE
 from rlvid.study.seed_model import ASSUMPTIONS
 
@@ -102,6 +105,21 @@ def comparisons(
         assumptions=f"Assumed: {ASSUMPTIONS}",
     )
     return words + (sample if needed else "")
+
+
+def at_looks(rows: Sequence[Comparison]) -> str:
+    """Return at which look each row on all levels was decided; "" where all were at the same, or there was none."""
+    names: dict[int, list[str]] = {}
+    for row in rows:
+        if row.look is not None:
+            names.setdefault(row.look, []).append(f"{row.a} against {row.b}")
+    if len(names) < 2:
+        return ""
+    looks = "; ".join(f"after {seeds} seeds: {', '.join(names[seeds])}" for seeds in sorted(names))
+    return (
+        f" All levels are as of the look that decided them, {looks}. Single levels, the exact test and the table of "
+        "accuracies are of all runs, so that they may differ."
+    )
 
 
 def about_costs(words: str, endpoint: str) -> str:

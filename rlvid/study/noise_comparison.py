@@ -100,4 +100,5 @@ def _results(
     """One family on all levels together; p is adjusted so that it is below .05 where the interval excludes 0."""
     names = {" | ".join(name): name for name in contrasts}
     family = Family(model, {" | ".join(n): w for n, w in contrasts.items()}, margin, alpha, on_all_levels_only=names)
-    return {names[r.name]: replace(r, p=min(1.0, r.p * ALPHA / alpha)) for r in family.results()} if names else {}
+    results = family.results() if names else []
+    return {names[r.name]: replace(r, p=min(1.0, r.contrast.p_value() * ALPHA / r.alpha)) for r in results}

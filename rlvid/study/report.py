@@ -212,7 +212,7 @@ class Report:
         words = footnotes.comparisons(
             count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
         )
-        return [tables.comparison_table(comparisons, width), _dim(words)]
+        return [tables.comparison_table(comparisons, width), _dim(words + footnotes.at_looks(comparisons))]
 
     def _noise(self) -> list[Table | Text]:
         parts: list[Table | Text] = [

@@ -116,6 +116,7 @@ class Look:
     high: float | None
     verdict: str
     stop: bool  # no more seeds for this comparison
+    p: float | None = None  # two-sided, not adjusted: below `level` where the interval excludes 0. None: one seed
 
 
 @dataclass
@@ -153,7 +154,8 @@ class Comparison:
         low, high = now.interval(level) if level else (None, None)
         words = HOPELESS_WORDS if hopeless else words
         stop = last or hopeless or words not in (UNDECIDED, ONE_SEED)
-        look = Look(seeds, t, boundary.spent, level, now.difference, low, high, words, stop)
+        p = None if now.one_seed else now.p_value()
+        look = Look(seeds, t, boundary.spent, level, now.difference, low, high, words, stop, p)
         self.looks.append(look)
         return look
 

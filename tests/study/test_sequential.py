@@ -102,12 +102,23 @@ def test_looks_are_consistent():
         assert all(look.spent <= comparison.alpha + 1e-12 for look in looks)
         for look in looks:
             assert (look.low is None) == (look.level == 0)
+            assert (look.p < look.level) == (look.level > 0 and not look.low <= 0 <= look.high)
             if look.verdict in ("better", "worse"):
                 assert look.low > 0 or look.high < 0
             if look.verdict.startswith("equivalent"):
                 assert -0.03 < look.low < look.high < 0.03
         if looks[-1].seeds == 8:
             assert looks[-1].t == 1 and looks[-1].spent == pytest.approx(comparison.alpha)
+
+
+def test_looks_that_were_saved_without_p_are_read():
+    scores = simulate(Scenario("x", arms=2, seeds=8, effects=(0, 9)), np.random.default_rng(4))
+    grid = AdaptiveGrid({"a": difference("arm 2", "arm 1")})
+    run(grid, scores)
+    state = grid.to_json()
+    old = {**state, "looks": {"a": [{k: x for k, x in look.items() if k != "p"} for look in state["looks"]["a"]]}}
+    read = AdaptiveGrid.from_json(old).comparisons["a"]
+    assert [look.p for look in read.looks] == [None] * len(read.looks) and read.verdict == grid.comparisons["a"].verdict
 
 
 def test_clear_comparisons_stop_and_free_their_arms():
