@@ -76,9 +76,8 @@ def fit_seed_model(study: Study) -> SeedModel | None:
             scores[arm] = known
     if not scores:
         return None
-    videos = {level: study.video_ids(level) for level in study.levels}
     unseeded = [arm for arm in study.unseeded if arm in scores]
-    return SeedModel.fit(scores, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
+    return SeedModel.fit(scores, study.video_ids_by_level(), unseeded, arms_with_the_same_runs(study, list(scores)))
 
 
 def arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:

@@ -110,14 +110,14 @@ def _difference(study: Study, arm: str, key: str) -> Interval | None:
     if not {arm, study.control} <= runs.keys():
         return None
     scores: dict[str, dict[str, np.ndarray]] = {name: {} for name in runs}
-    videos = {}
+    videos, ids = {}, study.video_ids_by_level()
     for level in study.levels:
         columns = {name: x for name, of in runs.items() if (x := _values(of, [level], key)) is not None}
         if not {arm, study.control} <= columns.keys():
             continue
         applies = np.isfinite(np.concatenate([columns[arm], columns[study.control]])).all(0)  # (Q,)
         if applies.any():
-            videos[level] = study.video_ids(level)[applies]
+            videos[level] = ids[level][applies]
             for name, x in columns.items():
                 scores[name][level] = x[:, applies]
     # other arms help to estimate the scatter of seeds, where they have a value for all of these questions

@@ -100,6 +100,16 @@ class SeedScatter:
         return float(chances @ _FACTORS / chances.sum())
 
 
+def shared_videos(labels: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Level -> (V,) numbers of its videos as in `Cells.by_video`, alike on all levels; {} if none is shared."""
+    names = {level: np.unique(of) for level, of in labels.items() if of is not None}
+    every = np.concatenate([np.zeros(0, int), *names.values()]) if len(names) > 1 else np.zeros(0, int)
+    numbers = np.unique(every, return_inverse=True)[1]
+    if len(set(numbers)) == len(numbers):
+        return {}
+    return dict(zip(names, np.split(numbers, np.cumsum([len(of) for of in names.values()])[:-1]), strict=True))
+
+
 def reach(levels: int) -> np.ndarray:
     """(R,) variance of the mean of a run's effects over so many levels, in units of tau^2, for each RHO."""
     return RHO + (1 - RHO) / levels

@@ -111,9 +111,14 @@ def clustered(rows: int, size: int, per_video: int, rng: np.random.Generator) ->
 
 
 def videos(scenario: Scenario) -> Mapping[str, np.ndarray | None]:
-    """Level -> (Q,) number of each question's video, None if all differ."""
-    of = {level: np.arange(q) // scenario.per_video for level, q in zip(scenario.levels, scenario.sizes, strict=True)}
-    return {level: None if scenario.per_video == 1 else ids for level, ids in of.items()}
+    """Level -> (Q,) number of each question's video, None if all differ. Levels share no video."""
+    if scenario.per_video == 1:
+        return dict.fromkeys(scenario.levels)
+    first = np.cumsum([0, *scenario.sizes])
+    return {
+        level: first[i] + np.arange(q) // scenario.per_video
+        for i, (level, q) in enumerate(zip(scenario.levels, scenario.sizes, strict=True))
+    }
 
 
 def draw(name: str, seeds: int | None, rng: np.random.Generator) -> Scenario:

@@ -129,6 +129,11 @@ class Study:
             names += [row.get("video", f"{level}/{question}") for question, row in answers.items()]
         return np.unique(names, return_inverse=True)[1]
 
+    def video_ids_by_level(self) -> dict[str, np.ndarray]:
+        """Return level -> (Q,) numbers of each question's video: a video has one number on all levels."""
+        ends = np.cumsum([len(questions) for questions in self.levels.values()])
+        return dict(zip(self.levels, np.split(self.video_ids(), ends[:-1]), strict=True))
+
     def constant_accuracy(self, level: str) -> float:
         """Return the accuracy of always answering the most frequent right letter of a level."""
         letters = Counter(row["gold"] for row in self._reference_answers(level).values())
