@@ -103,12 +103,13 @@ def compare_arms(study: Study, model: SeedModel | None) -> list[Comparison]:
     if model is None:
         return []
     results = _family(study, model).results()
-    return [
+    rows = [
         comparison_row(model, _as_decided(study, result), a, b, p_these_runs=exact_p(study, a, b, result.level))
         for a, b in study.comparisons
         for result in results
         if result.name == contrast_name(a, b)
     ]
+    return [within_reach(study, row, 1.0) for row in rows]
 
 
 def compare_interactions(study: Study, model: SeedModel | None) -> list[Interaction]:
@@ -119,9 +120,20 @@ def compare_interactions(study: Study, model: SeedModel | None) -> list[Interact
     rows = []
     for a, a_changed, b, b_changed in study.interactions:
         if result := results.get(interaction_name(a, a_changed, b, b_changed)):
-            row = cost_row(model, _as_decided(study, result), a, b)
+            row = within_reach(study, cost_row(model, _as_decided(study, result), a, b), 2.0)
             rows.append(Interaction(**vars(row), a_changed=a_changed, b_changed=b_changed))
     return rows
+
+
+def within_reach(study: Study, row: Comparison, reach: float) -> Comparison:
+    """The row with its intervals cut at what accuracies can reach, -reach .. reach; other endpoints have no limits.
+
+    No verdict changes: 0 and the margin are inside.
+    """
+    if study.endpoint != "accuracy":
+        return row
+    alone = row.alone.within(-reach, reach) if row.alone else None
+    return replace(row, difference=row.difference.within(-reach, reach), alone=alone)
 
 
 def _family(study: Study, model: SeedModel) -> Family:

@@ -144,10 +144,14 @@ def look_rows(study: Study) -> list[LookRow]:
     rows = []
     interactions = {interaction_name(*arms) for arms in study.interactions}
     for name, comparison in study.adaptive.comparisons.items() if study.adaptive else ():
+        reach = inf if study.endpoint != "accuracy" else 2.0 if name in interactions else 1.0
         for look in comparison.looks:
             verdict = COST_WORDS.get(look.verdict, look.verdict) if name in interactions else look.verdict
-            ends = (-inf if look.low is None else look.low, inf if look.high is None else look.high)
-            rows.append(LookRow(name, look.seeds, look.t, Interval(look.difference, *ends), verdict))
+            interval = Interval(look.difference, -inf, inf)
+            if look.low is not None and look.high is not None:
+                interval = Interval(look.difference, look.low, look.high)
+                interval = interval.within(-reach, reach)
+            rows.append(LookRow(name, look.seeds, look.t, interval, verdict))
     return rows
 
 

@@ -32,6 +32,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> Interval:
+        """Return it with its ends cut at the smallest and the largest possible value."""
+        return Interval(self.value, max(self.low, least), min(self.high, most))
+
 
 def wilson_interval(correct: float, total: float, confidence: float = CONFIDENCE) -> Interval:
     """Return the proportion correct / total with its score interval (Wilson 1927).

@@ -207,6 +207,17 @@ def test_a_notebook_shows_a_report_as_tables_with_drawn_intervals(study_folder):
     assert "<script>" not in hostile._repr_html_() and "<b>x" not in hostile._repr_html_()
 
 
+def test_intervals_of_accuracies_end_where_accuracies_do(tmp_path):
+    """Two questions say next to nothing; without the limits the interval goes far beyond 100 points."""
+    write_pair(tmp_path, "01", "10")
+    [row] = build_report(read_study(tmp_path)).comparisons
+    assert (row.difference.low, row.difference.high) == (-1, 1)
+    about = json.loads((tmp_path / "grid.json").read_text())
+    write_text(tmp_path / "grid.json", json.dumps(about | {"endpoint": "format"}))
+    [other] = build_report(read_study(tmp_path)).comparisons
+    assert other.difference.high > 1, "a reward may be more than 1"
+
+
 def write_looks(folder, looks):
     """Write a grid of a base and of arms a and b, all alike in 60 answers of 100, with these last looks at a and b."""
     cells = write_arms(folder, {"base": 60, "a": 60, "b": 60})
@@ -221,9 +232,10 @@ def test_a_row_on_all_levels_has_all_its_numbers_from_one_look(tmp_path):
     """The runs that there are in the end show no difference, so that their p would contradict the interval."""
     decided = {"t": 0.3, "spent": 0.001, "level": 0.001, "difference": 0.2, "low": 0.05, "high": 0.35, "p": 0.0001}
     look = {"seeds": 2, **decided, "verdict": "better", "stop": True}
-    last = {"seeds": 8, "t": 1.0, "spent": 0.01, "level": 0.01, "difference": 0.0, "low": -0.1, "high": 0.1}
+    last = {"seeds": 8, "t": 1.0, "spent": 0.01, "level": 0.01, "difference": 0.0, "low": -1.3, "high": 1.3}
     write_looks(tmp_path, {"a": look, "b": last | {"verdict": "undecided", "stop": True, "p": 1.0}})
     report = build_report(read_study(tmp_path))
+    assert [row.difference.high for row in report.looks] == [0.35, 1], "cut at 100 points"
     a, b = (row for row in report.comparisons if row.condition == "all levels")
     assert (a.difference.value, a.difference.low, a.verdict, a.look) == (0.2, 0.05, "better", 2)
     assert a.p == pytest.approx(0.0001 * 0.05 / 0.001) and b.p == 1
