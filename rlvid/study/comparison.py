@@ -67,17 +67,19 @@ def fit_seed_model(study: Study) -> SeedModel | None:
     """Fit the scatter of seeds to the study's endpoint; None if no run is finished.
 
     An arm enters with the runs that answered the levels of its most complete run, so that each row is one run.
+    Questions for which no run of the study has a value of the endpoint are left out.
     """
     scores: dict[str, dict[str, np.ndarray]] = {}
     for arm in study.arms:
         levels = _levels_with_the_same_runs(study, arm)
-        columns = {level: study.column(arm, level, study.endpoint_column) for level in levels}
+        columns = {level: study.endpoint_values(arm, level) for level in levels}
         if known := {level: column for level, column in columns.items() if column is not None}:
             scores[arm] = known
     if not scores:
         return None
     unseeded = [arm for arm in study.unseeded if arm in scores]
-    return SeedModel.fit(scores, study.video_ids_by_level(), unseeded, arms_with_the_same_runs(study, list(scores)))
+    videos = {level: ids[study.applies[level]] for level, ids in study.video_ids_by_level().items()}
+    return SeedModel.fit(scores, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
 
 
 def arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:

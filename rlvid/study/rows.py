@@ -81,7 +81,7 @@ class LookRow:
 class MissingRow:
     """Why some runs, or some of their answers, are not in the other tables."""
 
-    arm: str
+    arm: str  # or the endpoint, or the folder of a run that is no arm
     seeds: tuple[int, ...]
     reason: str
 
@@ -163,7 +163,7 @@ def most_runs(study: Study) -> int | None:
 
 
 def missing_rows(study: Study) -> list[MissingRow]:
-    """Return a row for each arm and each reason why runs or answers do not count."""
+    """Return a row for each arm and each reason why runs or answers do not count, and those of the endpoint."""
     rows = []
     for arm, runs in groupby(study.runs, key=lambda run: run.arm):
         seeds: dict[str, list[int]] = {}
@@ -171,6 +171,12 @@ def missing_rows(study: Study) -> list[MissingRow]:
             for problem in study.problems(run):
                 seeds.setdefault(problem, []).append(run.seed)
         rows += [MissingRow(arm, tuple(numbers), problem) for problem, numbers in seeds.items()]
+    left_out = {level: int((~applies).sum()) for level, applies in study.applies.items()}
+    rows += [
+        MissingRow(study.endpoint, (), f"{count} questions of {level} left out: no run has a value")
+        for level, count in left_out.items()
+        if count
+    ]
     return [*rows, *(MissingRow(folder, (), why) for folder, why in study.set_aside)]
 
 

@@ -94,6 +94,28 @@ class Study:
             return None
         return np.array([[float(row.get(key) or 0) for row in rows] for rows in runs])
 
+    @cached_property
+    def applies(self) -> dict[str, np.ndarray]:
+        """Level -> (Q,) whether the endpoint applies to a question: some finished run has a value for it.
+
+        A clip that could not be read is a wrong answer, whose value is 0.
+        """
+        column = self.endpoint_column
+        found: dict[str, np.ndarray] = {}
+        for level in self.levels:
+            runs = [run.answers[level].values() for arm in self.arms for run in self.runs_on(arm, level)]
+            known = [[row.get(column) is not None or "unread" in row for row in rows] for rows in runs]
+            found[level] = np.array(known, dtype=bool).any(0) if known else np.zeros(len(self.levels[level]), bool)
+        return found
+
+    def endpoint_values(self, arm: str, level: str) -> np.ndarray | None:
+        """Return (S, Q') values of the endpoint on the Q' questions to which it applies; None if there are none.
+
+        A value that this run lacks and another one has counts as 0, so that an arm cannot gain by having none.
+        """
+        values = self.column(arm, level, self.endpoint_column)
+        return values[:, self.applies[level]] if values is not None and self.applies[level].any() else None
+
     def accuracies(self, arm: str) -> np.ndarray:
         """Return (S, T) accuracies of an arm's runs on each of T levels, of the runs that answered all levels."""
         return np.array(

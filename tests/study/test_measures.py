@@ -1,11 +1,15 @@
 """Means of other rewards, on evaluations whose numbers are known."""
 
+import json
+
 import numpy as np
 import pytest
 
 from rlvid.study.measures import measure_difference_rows, measure_keys, measure_rows
+from rlvid.study.report import build_report
 from rlvid.study.seed_model import SeedModel
 from rlvid.study.study import read_study
+from rlvid.utils.files import write_text
 from tests.helpers.reports import edit_answers, printed_report, write_grid, write_run
 
 
@@ -93,3 +97,26 @@ def test_the_printed_report_shows_the_difference(study, tmp_path):
     text = printed_report(tmp_path, width=100)
     assert "all levels, minus plain" in text and "+0.40" in text
     assert "plain 95 % interval of the model of seeds" in " ".join(text.split())
+
+
+def test_an_endpoint_leaves_out_the_questions_that_no_run_has_a_value_for(study, tmp_path):
+    """A third of the questions has none: as zeros they would make the difference 0.27 instead of 0.4."""
+    about = json.loads((tmp_path / "grid.json").read_text())
+    write_text(tmp_path / "grid.json", json.dumps(about | {"endpoint": "grounding"}))
+    report = build_report(read_study(tmp_path))
+    [row], [measured] = report.comparisons, [x for x in report.measure_differences if x.measure == "grounding"]
+    assert row.difference.value == pytest.approx(0.4) == measured.difference.value
+    assert [(x.arm, x.reason) for x in report.missing] == [
+        ("grounding", "66 questions of L1 left out: no run has a value")
+    ]
+    assert "66 questions of L1 left out: no run has a value" in printed_report(tmp_path)
+
+
+def test_a_value_that_only_some_runs_lack_counts_as_0(study, tmp_path):
+    about = json.loads((tmp_path / "grid.json").read_text())
+    write_text(tmp_path / "grid.json", json.dumps(about | {"endpoint": "grounding"}))
+    for seed in (0, 1):
+        path = tmp_path / f"grounded{seed}/eval/L1.jsonl"
+        edit_answers(path, lambda i, row: row | {"rewards/grounding": None if i % 3 == 0 else row["rewards/grounding"]})
+    [row] = build_report(read_study(tmp_path)).comparisons
+    assert row.difference.value == pytest.approx((0 + 0.8) / 2 - (0.2 + 0.4) / 2, abs=0.01)
