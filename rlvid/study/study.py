@@ -100,12 +100,11 @@ class Study:
 
         A clip that could not be read is a wrong answer, whose value is 0.
         """
-        column = self.endpoint_column
-        found: dict[str, np.ndarray] = {}
-        for level in self.levels:
-            runs = [run.answers[level].values() for arm in self.arms for run in self.runs_on(arm, level)]
-            known = [[row.get(column) is not None or "unread" in row for row in rows] for rows in runs]
-            found[level] = np.array(known, dtype=bool).any(0) if known else np.zeros(len(self.levels[level]), bool)
+        found: dict[str, np.ndarray] = {level: np.zeros(len(of), bool) for level, of in self.levels.items()}
+        for level, applies in found.items():
+            for run in (run for arm in self.arms for run in self.runs_on(arm, level)):
+                rows = run.answers[level].values()
+                applies |= np.array([row.get(self.endpoint_column) is not None or "unread" in row for row in rows])
         return found
 
     def endpoint_values(self, arm: str, level: str) -> np.ndarray | None:
