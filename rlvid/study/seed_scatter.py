@@ -22,7 +22,7 @@ from scipy.special import ndtr
 
 TAU = np.concatenate([[0.0], np.geomspace(0.004, 0.4, 31)])  # (K,)
 RHO = np.array([0.0, 0.25, 0.5, 0.75, 0.95])  # (R,) equally likely a priori
-_MEDIANS = np.geomspace(0.0025, 0.08, 16)  # of a grid's tau, equally likely a priori
+_MEDIANS = np.geomspace(0.0025, 0.32, 22)  # of a grid's tau, equally likely a priori
 _SPREADS = {0.15: 0.4, 0.4: 0.3, 0.8: 0.2, 1.2: 0.1}  # SD of log tau between arms -> its prior probability
 # Share of arms that are not like the others, and the SD of their log tau. A share of 0.2 gave 9 % false verdicts where,
 # with two seeds, the control scatters five times as much as seven other arms; 0.4 costs 5 points of power at +5.
