@@ -1,4 +1,4 @@
-"""Whether effects keep their order in another setting, such as a larger model: a rank correlation, and how far noise moves it.
+"""Whether effects keep their order in another setting, such as a larger model: a rank correlation.
 
 A grid names pairs of effects, each the endpoint of an arm less that of another one: the same two arms in two settings.
 Spearman's correlation between the effects in the one and in the other setting says whether what is better in the first

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from rlvid.study.comparison import Comparison
 from rlvid.study.noise_response import J_TOLERANCE
+from rlvid.study.rows import ArmRow
 from rlvid.study.seed_model import ASSUMPTIONS
+
+MANY_SEEDS = 5  # from so many on, "equivalent" has no word of warning
 
 NEXT_STEPS = """\
 in each      samples/, eval/, metrics.jsonl: every completion, question and step
@@ -119,6 +122,19 @@ def at_looks(rows: Sequence[Comparison]) -> str:
     return (
         f" All levels are as of the look that decided them, {looks}. Single levels, the exact test and the table of "
         "accuracies are of all runs, so that they may differ."
+    )
+
+
+def rare_runs(comparisons: Sequence[Comparison], arms: Sequence[ArmRow]) -> str:
+    """Return what "equivalent" leaves open where an arm has fewer than five seeds; "" where nothing rests on so few."""
+    seeds = {arm.arm: arm.seeds for arm in arms if arm.seeds and arm.seed_sd is not None}
+    equivalent = [row for row in comparisons if row.verdict.startswith("equivalent")]
+    few = min((seeds[arm] for row in equivalent for arm in (row.a, row.b) if arm in seeds), default=MANY_SEEDS)
+    if few >= MANY_SEEDS:
+        return ""
+    return (
+        f" Equivalent rests on {few} runs of an arm here: where none of {few} runs ends far from the others, up to "
+        f"{1 - 0.05 ** (1 / few):.0%} of further runs may do so (95 % bound), and the verdict does not cover it."
     )
 
 

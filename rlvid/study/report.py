@@ -212,7 +212,8 @@ class Report:
         words = footnotes.comparisons(
             count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
         )
-        return [tables.comparison_table(comparisons, width), _dim(words + footnotes.at_looks(comparisons))]
+        words += footnotes.at_looks(comparisons) + footnotes.rare_runs(comparisons, self.arms)
+        return [tables.comparison_table(comparisons, width), _dim(words)]
 
     def _noise(self) -> list[Table | Text]:
         parts: list[Table | Text] = [

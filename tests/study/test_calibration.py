@@ -1,6 +1,7 @@
 """The calibration: simulated grids have the truth they claim, and verdicts are judged against it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from rlvid.study import calibration
 from rlvid.study.calibration import RANDOM, fixed, is_false, main, simulate_grids, summary, truth_of
 from rlvid.study.seed_model import ALL_LEVELS
-from rlvid.study.simulated_grids import BASE, Scenario, clustered, draw, simulate, videos
+from rlvid.study.simulated_grids import BASE, TWO_MODES, Scenario, clustered, draw, simulate, videos
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,19 @@ def test_simulated_grids_have_the_accuracy_and_scatter_they_claim(shape, collaps
     answers = [simulate(scenario, np.random.default_rng(s), seeds=60)["arm 1"] for s in range(60)]
     means = [np.mean([x[level].mean() for x in answers]) for level in ("L1", "L2")]
     assert means == pytest.approx(scenario.accuracy()["arm 1"], abs=0.02)
+
+
+def test_only_one_arm_has_runs_that_jump():
+    """Their expected gain is in the truth, and an arm none of whose runs jumped is called equivalent, falsely."""
+    truth = TWO_MODES.accuracy()
+    gains = [100 * (truth[arm] - truth["arm 1"])[0] for arm in TWO_MODES.names]
+    assert gains == pytest.approx([0, 5.5, 0, 0, 0, 0, 0, 0])
+    rng = np.random.default_rng(3)
+    effects = 100 * TWO_MODES.seed_effects(1, 20_000, rng)[:, 0]
+    assert effects.mean() == pytest.approx(0, abs=0.3) and np.mean(effects > 10) == pytest.approx(0.25, abs=0.02)
+    assert abs(TWO_MODES.seed_effects(0, 1000, rng)).max() < 0.02
+    figures = summary([x["fixed"] for x in simulate_grids("x", replace(TWO_MODES, seeds=3), range(30))])
+    assert figures["false, all levels"][0] > 0.15, "5 % are planned"
 
 
 def test_agreement_and_clusters():

@@ -253,3 +253,15 @@ def test_a_look_that_was_saved_without_p_has_none(tmp_path):
     text = printed_report(tmp_path)
     assert "as of the look" not in text, "both are of the same one"
     assert line_starting(text, " all levels").split()[-2:] == ["–", "better"]
+
+
+def test_equivalent_with_few_seeds_says_what_it_does_not_cover(tmp_path):
+    write_looks(tmp_path, {})
+    (tmp_path / STATE_FILE).unlink()
+    grid = json.loads((tmp_path / "grid.json").read_text())
+    write_text(tmp_path / "grid.json", json.dumps(grid | {"equivalence_margin": 0.9}))
+    assert {row.verdict for row in build_report(read_study(tmp_path)).comparisons} == {"equivalent within 90"}
+    text = " ".join(printed_report(tmp_path).split())
+    assert "where none of 2 runs ends far from the others, up to 78% of further runs may do so" in text
+    write_text(tmp_path / "grid.json", json.dumps(grid | {"equivalence_margin": 0.001}))
+    assert "of further runs may do so" not in printed_report(tmp_path)
