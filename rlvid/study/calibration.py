@@ -32,7 +32,7 @@ import numpy as np
 from rlvid.study.contrasts import SHARE, Family, difference, verdict
 from rlvid.study.seed_model import ALL_LEVELS, ALPHA, SeedModel
 from rlvid.study.sequential import AdaptiveGrid
-from rlvid.study.simulated_grids import BASE, Scenario, Scores, draw, simulate, videos
+from rlvid.study.simulated_grids import BASE, TWO_MODES, Scenario, Scores, draw, simulate, videos
 
 Outcome = dict[str, float]
 GRIDS, ADAPTIVE_GRIDS, CHUNK = 400, 200, 20
@@ -75,7 +75,6 @@ def _hard() -> list[Scenario]:
 
 
 def _new() -> list[Scenario]:
-    effects = (0, 3, -3, 6, 0)
     return [
         Scenario("t effects, SD 3, correlated .6", sd=3, shape="t3", correlation=0.6),
         Scenario("skewed effects, SD 3, correlated .6", sd=3, shape="skewed", correlation=0.6),
@@ -90,9 +89,10 @@ def _new() -> list[Scenario]:
         Scenario("control SD 5, seven others 1, correlated .9", arms=8, sd=(5,) + (1,) * 7, correlation=0.9),
         Scenario("one level of 1000", sizes=(1000,), sd=1.5),
         Scenario("seven levels of 60 to 900", sizes=(60, 900, 100, 300, 500, 80, 200), sd=2.5),
-        Scenario("levels of 3000, SD .7, truth mixed", arms=5, sizes=(3000,) * 3, sd=0.7, effects=effects),
+        Scenario("levels of 3000, SD .7, truth mixed", arms=5, sizes=(3000,) * 3, sd=0.7, effects=(0, 3, -3, 6, 0)),
         Scenario("+6 on one level only", sd=1.5, effects=(0, 6, 6, 0), only_level=0),
         Scenario("SD 9", sd=9),
+        TWO_MODES,
     ]
 
 

@@ -25,12 +25,13 @@ class Comparison:
     b: str
     condition: str  # "all levels", a level, or a noise
     difference: Interval  # accuracy of `a` minus that of `b`; all intervals of the table hold together with 95 %
-    alone: Interval | None  # the plain 95 % interval of this comparison alone; None for published counts
-    p: float  # adjusted for all comparisons of the table; below .05 exactly where `difference` excludes 0
+    alone: Interval | None  # the plain 95 % interval of this comparison alone; None: published counts, or at a look
+    p: float | None  # adjusted for the table: below .05 exactly where `difference` excludes 0. None: a look has none
     p_these_runs: float | None  # exact test for these trained seeds only, not adjusted; None if there is none
     verdict: str  # see `contrasts.verdict`
     needed: Needed  # what the observed difference would take to be decided with 80 % power
     detectable: float | None = None  # the smallest true difference that is decided with 80 % power; a share
+    look: int | None = None  # seeds at the look of an adaptive grid that decided it; None: it is of all runs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +67,22 @@ def fit_seed_model(study: Study) -> SeedModel | None:
     """Fit the scatter of seeds to the study's endpoint; None if no run is finished.
 
     An arm enters with the runs that answered the levels of its most complete run, so that each row is one run.
+    Questions for which no run of the study has a value of the endpoint are left out.
     """
     scores: dict[str, dict[str, np.ndarray]] = {}
     for arm in study.arms:
         levels = _levels_with_the_same_runs(study, arm)
-        columns = {level: study.column(arm, level, study.endpoint_column) for level in levels}
+        columns = {level: study.endpoint_values(arm, level) for level in levels}
         if known := {level: column for level, column in columns.items() if column is not None}:
             scores[arm] = known
     if not scores:
         return None
-    videos = {level: study.video_ids(level) for level in study.levels}
     unseeded = [arm for arm in study.unseeded if arm in scores]
-    return SeedModel.fit(scores, videos, unseeded, _arms_with_the_same_runs(study, list(scores)))
+    videos = {level: ids[study.applies[level]] for level, ids in study.video_ids_by_level().items()}
+    return SeedModel.fit(scores, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
 
 
-def _arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:
+def arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:
     """Arm -> the first arm with the same runs, if that is another one: cells with equal configs are one run."""
     first: dict[frozenset[Path], str] = {}
     same_runs = {arm: first.setdefault(frozenset(run.folder for run in study.arms[arm]), arm) for arm in arms}
@@ -103,12 +105,13 @@ def compare_arms(study: Study, model: SeedModel | None) -> list[Comparison]:
     if model is None:
         return []
     results = _family(study, model).results()
-    return [
+    rows = [
         comparison_row(model, _as_decided(study, result), a, b, p_these_runs=exact_p(study, a, b, result.level))
         for a, b in study.comparisons
         for result in results
         if result.name == contrast_name(a, b)
     ]
+    return [within_reach(study, row, 1.0) for row in rows]
 
 
 def compare_interactions(study: Study, model: SeedModel | None) -> list[Interaction]:
@@ -119,9 +122,20 @@ def compare_interactions(study: Study, model: SeedModel | None) -> list[Interact
     rows = []
     for a, a_changed, b, b_changed in study.interactions:
         if result := results.get(interaction_name(a, a_changed, b, b_changed)):
-            row = cost_row(model, _as_decided(study, result), a, b)
+            row = within_reach(study, cost_row(model, _as_decided(study, result), a, b), 2.0)
             rows.append(Interaction(**vars(row), a_changed=a_changed, b_changed=b_changed))
     return rows
+
+
+def within_reach(study: Study, row: Comparison, reach: float) -> Comparison:
+    """The row with its intervals cut at what accuracies can reach, -reach .. reach; other endpoints have no limits.
+
+    No verdict changes: 0 and the margin are inside.
+    """
+    if study.endpoint != "accuracy":
+        return row
+    alone = row.alone.within(-reach, reach) if row.alone else None
+    return replace(row, difference=row.difference.within(-reach, reach), alone=alone)
 
 
 def _family(study: Study, model: SeedModel) -> Family:
@@ -142,7 +156,7 @@ def comparison_row(
         b=b,
         condition=condition or result.level,
         difference=Interval(result.difference, *result.interval),
-        alone=Interval(result.difference, *result.alone),
+        alone=Interval(result.difference, *result.alone) if result.alone else None,
         p=result.p,
         p_these_runs=p_these_runs,
         verdict=result.verdict,
@@ -150,6 +164,7 @@ def comparison_row(
         if undecided
         else NOTHING_NEEDED,
         detectable=result.contrast.detectable(result.alpha),
+        look=result.look,
     )
 
 
@@ -165,16 +180,21 @@ def _as_decided(study: Study, result: Result) -> Result:
     if comparison is None or result.level != ALL_LEVELS:
         return result
     if not comparison.looks:
-        return replace(result, interval=(-1.0, 1.0), p=1.0, verdict=UNDECIDED)
+        return replace(result, interval=(-1.0, 1.0), alone=None, p=1.0, verdict=UNDECIDED)
     return _at_look(result, comparison.looks[-1])
 
 
 def _at_look(result: Result, look: Look) -> Result:
-    """The result on all levels as an adaptive grid decided it: with the interval and the verdict of its last look."""
+    """The result on all levels as an adaptive grid decided it: all its numbers are of the runs at its last look.
+
+    A file that was saved before looks had a p has none to show. The plain interval is left out: it would be of one look
+    as if there had been no others.
+    """
     low, high = (-1.0 if look.low is None else look.low), (1.0 if look.high is None else look.high)
-    p = min(1.0, result.contrast.p_value() * ALPHA / look.level) if look.level else 1.0
-    alpha = look.level or result.alpha
-    return replace(result, difference=look.difference, interval=(low, high), p=p, verdict=look.verdict, alpha=alpha)
+    p = 1.0 if not look.level else None if look.p is None else min(1.0, look.p * ALPHA / look.level)
+    interval, alpha = (low, high), look.level or result.alpha
+    decided = replace(result, difference=look.difference, interval=interval, alone=None, p=p, look=look.seeds)
+    return replace(decided, verdict=look.verdict, alpha=alpha)
 
 
 def exact_p(study: Study, a: str, b: str, level: str) -> float | None:

@@ -51,11 +51,12 @@ class Result:
     level: str
     difference: float
     interval: tuple[float, float]  # all of the family's hold together with 1 - alpha
-    alone: tuple[float, float]  # the plain 95 % interval, as if this were the only contrast
-    p: float  # adjusted for the family: below the family's alpha if and only if `interval` excludes 0
+    alone: tuple[float, float] | None  # the plain 95 % interval, as if this were the only contrast; None: at a look
+    p: float | None  # adjusted for the family: below its alpha if and only if `interval` excludes 0. None: not saved
     verdict: str
     alpha: float  # the contrast's part of the family's error rate
     contrast: Contrast
+    look: int | None = None  # seeds at the look of an adaptive grid that decided it; None: it is of all runs
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 A positive control must be better by the design of the experiment, such as a reward that pays what is measured. If it is
 not, the experiment cannot show an effect. A negative control must not be better, such as a random reward. If it is, the
-experiment shows effects that are not there.
+experiment shows effects that are not there. It comes out only where the upper end of its interval is below the margin
+of equivalence: an interval that leaves room for a gain, as with few seeds, shows nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ BETTER = "better"
 UNREADABLE = "The other comparisons cannot be read: a control did not come out, or is not known."
 OUTCOMES = {True: ("came out", "green"), False: ("did not come out", "bold red"), None: ("not known", "bold yellow")}
 READABLE = "All controls came out: the other comparisons can be read."
+RESERVATION = (
+    "The other comparisons can be read with a reservation: a negative control could not show that it is not better. "
+    "More seeds would tell whether the experiment shows effects that are not there."
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,12 @@ class ControlRow:
     b: str
     difference: Interval | None  # of the endpoint, `a` minus `b`; None if it has not run
     verdict: str  # as of the comparison; "" if it has not run
-    came_out: bool | None  # None: not known, because it has not run, or with one seed only
+    came_out: bool | None  # None: not known: it has not run, has one seed only, or a negative one may be better
+
+    @property
+    def has_verdict(self) -> bool:
+        """Whether it has run with enough seeds for a verdict, be it "undecided"."""
+        return self.verdict not in ("", ONE_SEED)
 
 
 def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[ControlRow]:
@@ -45,10 +55,20 @@ def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[Contro
         for a, b in pairs:
             row = decided.get((a, b))
             verdict, difference = (row.verdict, row.difference) if row else ("", None)
-            known = row is not None and verdict != ONE_SEED
-            came_out = (verdict == BETTER) == (kind == "positive") if known else None
+            came_out = _came_out(kind, verdict, difference, study.equivalence_margin)
             rows.append(ControlRow(kind, a, b, difference, verdict, came_out))
     return rows
+
+
+def _came_out(kind: str, verdict: str, difference: Interval | None, margin: float) -> bool | None:
+    """Whether a control came out; None: not known. `margin` is that of equivalence, a share."""
+    if difference is None or verdict == ONE_SEED:
+        return None
+    if kind == "positive":
+        return verdict == BETTER
+    if verdict == BETTER:
+        return False
+    return True if difference.high < margin else None
 
 
 def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | Text]:
@@ -63,5 +83,13 @@ def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | 
         outcome = OUTCOMES[row.came_out]
         name = Text(f"{row.a}\nagainst {row.b}")
         table.add_row(row.kind, name, points, ends, row.verdict or "not run", expected, Text(*outcome))
-    readable = all(row.came_out for row in rows)
-    return [table, Text(READABLE if readable else UNREADABLE, "green" if readable else "bold red")]
+    return [table, _readable(rows)]
+
+
+def _readable(rows: Sequence[ControlRow]) -> Text:
+    """Return the line that says whether the comparisons that are no controls can be read."""
+    if all(row.came_out for row in rows):
+        return Text(READABLE, "green")
+    if all(row.came_out or (row.kind == "negative" and row.came_out is None and row.has_verdict) for row in rows):
+        return Text(RESERVATION, "bold yellow")
+    return Text(UNREADABLE, "bold red")

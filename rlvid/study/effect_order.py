@@ -1,4 +1,4 @@
-"""Whether effects keep their order in another setting, such as a larger model: a rank correlation with its interval.
+"""Whether effects keep their order in another setting, such as a larger model: a rank correlation.
 
 A grid names pairs of effects, each the endpoint of an arm less that of another one: the same two arms in two settings.
 Spearman's correlation between the effects in the one and in the other setting says whether what is better in the first
@@ -37,7 +37,7 @@ class EffectOrderRow:
     b: str
     b_other: str
     effect_b: float
-    rank_correlation: Interval  # Spearman's, of all pairs; its interval is rough, see `rank_correlation`
+    rank_correlation: Interval  # Spearman's, of all pairs; its ends hold 95 % of draws and are no confidence interval
     p: float  # of as large a correlation if the effects of one setting said nothing of the order in the other
 
 
@@ -75,10 +75,12 @@ def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def rank_correlation(
     here: np.ndarray, here_covariance: np.ndarray, there: np.ndarray, there_covariance: np.ndarray
 ) -> Interval:
-    """Spearman's correlation of two vectors of K effects, with a 95 % interval.
+    """Spearman's correlation of two vectors of K effects, and the middle 95 % of its draws.
 
-    The interval holds 95 % of the correlations of effects drawn around the estimates, normally with their covariance
-    (K, K), the two settings independently. It is rough: noise brings the draws nearer to 0 than the true order is.
+    Effects are drawn around the estimates, normally with their covariance (K, K), the two settings independently. This
+    is no confidence interval: the estimates have noise already and draws add it again, which brings them nearer to 0.
+    Where six effects had the same order in both settings and lay one standard error apart, the upper end reached the
+    true correlation, 1, in 33 % of simulations (60, 2026-11-29).
     """
     rng = np.random.default_rng(0)
     draws = [

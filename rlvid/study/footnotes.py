@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rlvid.study.comparison import Comparison
 from rlvid.study.noise_response import J_TOLERANCE
+from rlvid.study.rows import ArmRow
 from rlvid.study.seed_model import ASSUMPTIONS
+
+MANY_SEEDS = 5  # from so many on, "equivalent" has no word of warning
 
 NEXT_STEPS = """\
 in each      samples/, eval/, metrics.jsonl: every completion, question and step
@@ -16,6 +22,11 @@ ACCURACIES = (
     "seeds a bootstrap that also resamples seeds, which is rough with fewer than five. Questions about one video are "
     "resampled together: the effective sample size is their number divided by the design effect. Detectable with 80 % "
     "power: the smallest true difference that these seeds and this many comparisons decide four times in five."
+)
+MEASURES = (
+    "Means have 95 % intervals from a bootstrap over videos and seeds, which is rough with fewer than five seeds. "
+    "Differences have the plain 95 % interval of the model of seeds, for new seeds and new videos, as the comparisons "
+    "have; it is not adjusted for the number of differences. On all levels: the mean of the levels."
 )
 NOISE_CELLS = (
     "FP and FN: the mean reward of a wrong answer, and the mean reward withheld from a right one, over the run's own "
@@ -97,6 +108,34 @@ def comparisons(
         assumptions=f"Assumed: {ASSUMPTIONS}",
     )
     return words + (sample if needed else "")
+
+
+def at_looks(rows: Sequence[Comparison]) -> str:
+    """Return at which look each row on all levels was decided; "" where all were at the same, or there was none."""
+    names: dict[int, list[str]] = {}
+    for row in rows:
+        if row.look is not None:
+            names.setdefault(row.look, []).append(f"{row.a} against {row.b}")
+    if len(names) < 2:
+        return ""
+    looks = "; ".join(f"after {seeds} seeds: {', '.join(names[seeds])}" for seeds in sorted(names))
+    return (
+        f" All levels are as of the look that decided them, {looks}. Single levels, the exact test and the table of "
+        "accuracies are of all runs, so that they may differ."
+    )
+
+
+def rare_runs(comparisons: Sequence[Comparison], arms: Sequence[ArmRow]) -> str:
+    """Return what "equivalent" leaves open where an arm has fewer than five seeds; "" where nothing rests on so few."""
+    seeds = {arm.arm: arm.seeds for arm in arms if arm.seeds and arm.seed_sd is not None}
+    equivalent = [row for row in comparisons if row.verdict.startswith("equivalent")]
+    few = min((seeds[arm] for row in equivalent for arm in (row.a, row.b) if arm in seeds), default=MANY_SEEDS)
+    if few >= MANY_SEEDS:
+        return ""
+    return (
+        f" Equivalent rests on {few} runs of an arm here: where none of {few} runs ends far from the others, up to "
+        f"{1 - 0.05 ** (1 / few):.0%} of further runs may do so (95 % bound), and the verdict does not cover it."
+    )
 
 
 def about_costs(words: str, endpoint: str) -> str:

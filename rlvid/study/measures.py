@@ -2,17 +2,22 @@
 
 For rewards for consistency it is the agreement from their evidence, before their gate: behind the gate, an arm that is
 right more often would look more consistent.
+
+Differences have the intervals of the model of seeds, as the endpoint has. Those of single means are bootstraps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from rlvid.study.comparison import arms_with_the_same_runs
+from rlvid.study.contrasts import difference
 from rlvid.study.runs import Row, Run
-from rlvid.study.stats import Interval, bootstrap_interval, bootstrap_means, count_videos, difference_interval
+from rlvid.study.seed_model import ALPHA, SeedModel
+from rlvid.study.stats import Interval, bootstrap_interval, bootstrap_means, count_videos
 from rlvid.study.study import Study
 
 SHOWN_WITH_ACCURACY = ("rewards/accuracy", "rewards/format")
@@ -30,9 +35,10 @@ class MeasureRow:
 
 @dataclass(frozen=True)
 class MeasureDifferenceRow:
-    """The mean of one reward for an arm minus that for the control, on all levels together.
+    """The mean of one reward for an arm minus that for the control, on all levels together, with equal weights.
 
-    It is over the questions to which the reward applies in all runs of both arms.
+    It is over the questions to which the reward applies in all runs of both arms; a level without any is left out. Its
+    plain 95 % interval is for new seeds and new videos, see `seed_model`.
     """
 
     measure: str
@@ -100,14 +106,41 @@ def _mean(study: Study, arm: str, level: str, key: str) -> Interval | None:
 
 
 def _difference(study: Study, arm: str, key: str) -> Interval | None:
-    runs, control_runs = (study.runs_on_all_levels(name) for name in (arm, study.control))
-    values, control_values = (_values(group, list(study.levels), key) for group in (runs, control_runs))
-    if values is None or control_values is None:
+    runs = {name: of for name in study.arms if (of := study.runs_on_all_levels(name))}
+    if not {arm, study.control} <= runs.keys():
         return None
-    applies = ~(np.isnan(values).any(0) | np.isnan(control_values).any(0))  # (Q,)
-    seeds_paired = [run.seed for run in runs] == [run.seed for run in control_runs]
-    videos = _renumber(study.video_ids()[applies])
-    return difference_interval(values[:, applies], control_values[:, applies], seeds_paired, videos)
+    scores: dict[str, dict[str, np.ndarray]] = {name: {} for name in runs}
+    videos, ids = {}, study.video_ids_by_level()
+    for level in study.levels:
+        columns = {name: x for name, of in runs.items() if (x := _values(of, [level], key)) is not None}
+        if not {arm, study.control} <= columns.keys():
+            continue
+        applies = np.isfinite(np.concatenate([columns[arm], columns[study.control]])).all(0)  # (Q,)
+        if applies.any():
+            videos[level] = ids[level][applies]
+            for name, x in columns.items():
+                scores[name][level] = x[:, applies]
+    # other arms help to estimate the scatter of seeds, where they have a value for all of these questions
+    known = {name: of for name, of in scores.items() if of.keys() == videos.keys() and _finite(of)}
+    return _contrast(study, known, videos, arm) if videos else None
+
+
+def _finite(levels: Mapping[str, np.ndarray]) -> bool:
+    return all(np.isfinite(x).all() for x in levels.values())
+
+
+def _contrast(
+    study: Study, scores: Mapping[str, Mapping[str, np.ndarray]], videos: Mapping[str, np.ndarray], arm: str
+) -> Interval:
+    """An arm less the control by the model of seeds, whose scale is [0, 1]: values that reach farther are divided."""
+    values = np.concatenate([x.ravel() for of in scores.values() for x in of.values()])
+    unit = max(1.0, float(np.ptp(values)))
+    scaled = {name: {level: x / unit for level, x in of.items()} for name, of in scores.items()}
+    unseeded = [name for name in study.unseeded if name in scores]
+    model = SeedModel.fit(scaled, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
+    contrast = model.contrast(difference(arm, study.control))
+    low, high = contrast.interval(ALPHA)
+    return Interval(unit * contrast.difference, unit * low, unit * high)
 
 
 def _renumber(videos: np.ndarray) -> np.ndarray:

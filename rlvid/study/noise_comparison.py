@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rlvid.study.comparison import Comparison, comparison_row, cost_row, exact_p
+from rlvid.study.comparison import Comparison, comparison_row, cost_row, exact_p, within_reach
 from rlvid.study.contrasts import SHARE, Family, Result, Weights, difference, difference_of_slopes, interaction
 from rlvid.study.noise_response import NoiseCell, NoiseResponse
 from rlvid.study.seed_model import ALL_LEVELS, ALPHA, SeedModel
@@ -30,7 +30,8 @@ def compare_under_noise(study: Study, model: SeedModel, responses: Sequence[Nois
     rows = []
     for (method, noise), result in results.items():
         p_these_runs = exact_p(study, *arms[method, noise], ALL_LEVELS)
-        rows.append(comparison_row(model, result, method, responses[0].method, noise, p_these_runs))
+        row = comparison_row(model, result, method, responses[0].method, noise, p_these_runs)
+        rows.append(within_reach(study, row, 1.0))
     return rows
 
 
@@ -100,4 +101,5 @@ def _results(
     """One family on all levels together; p is adjusted so that it is below .05 where the interval excludes 0."""
     names = {" | ".join(name): name for name in contrasts}
     family = Family(model, {" | ".join(n): w for n, w in contrasts.items()}, margin, alpha, on_all_levels_only=names)
-    return {names[r.name]: replace(r, p=min(1.0, r.p * ALPHA / alpha)) for r in family.results()} if names else {}
+    results = family.results() if names else []
+    return {names[r.name]: replace(r, p=min(1.0, r.contrast.p_value() * ALPHA / r.alpha)) for r in results}

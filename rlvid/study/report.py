@@ -181,7 +181,8 @@ class Report:
         if self.domains:
             yield "By domain", [*domain_tables(self.arms, self.domains, width)]
         if self.measures:
-            yield "Besides accuracy", [*tables.measure_tables(self.measures, self.measure_differences)]
+            shown = tables.measure_tables(self.measures, self.measure_differences)
+            yield "Besides accuracy", [*shown, _dim(footnotes.MEASURES)]
         if self.noise_cells:
             yield "Noise", self._noise()
         if self.noise_costs:
@@ -211,6 +212,7 @@ class Report:
         words = footnotes.comparisons(
             count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
         )
+        words += footnotes.at_looks(comparisons) + footnotes.rare_runs(comparisons, self.arms)
         return [tables.comparison_table(comparisons, width), _dim(words)]
 
     def _noise(self) -> list[Table | Text]:

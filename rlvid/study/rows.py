@@ -81,7 +81,7 @@ class LookRow:
 class MissingRow:
     """Why some runs, or some of their answers, are not in the other tables."""
 
-    arm: str
+    arm: str  # or the endpoint, or the folder of a run that is no arm
     seeds: tuple[int, ...]
     reason: str
 
@@ -144,10 +144,14 @@ def look_rows(study: Study) -> list[LookRow]:
     rows = []
     interactions = {interaction_name(*arms) for arms in study.interactions}
     for name, comparison in study.adaptive.comparisons.items() if study.adaptive else ():
+        reach = inf if study.endpoint != "accuracy" else 2.0 if name in interactions else 1.0
         for look in comparison.looks:
             verdict = COST_WORDS.get(look.verdict, look.verdict) if name in interactions else look.verdict
-            ends = (-inf if look.low is None else look.low, inf if look.high is None else look.high)
-            rows.append(LookRow(name, look.seeds, look.t, Interval(look.difference, *ends), verdict))
+            interval = Interval(look.difference, -inf, inf)
+            if look.low is not None and look.high is not None:
+                interval = Interval(look.difference, look.low, look.high)
+                interval = interval.within(-reach, reach)
+            rows.append(LookRow(name, look.seeds, look.t, interval, verdict))
     return rows
 
 
@@ -159,7 +163,7 @@ def most_runs(study: Study) -> int | None:
 
 
 def missing_rows(study: Study) -> list[MissingRow]:
-    """Return a row for each arm and each reason why runs or answers do not count."""
+    """Return a row for each arm and each reason why runs or answers do not count, and those of the endpoint."""
     rows = []
     for arm, runs in groupby(study.runs, key=lambda run: run.arm):
         seeds: dict[str, list[int]] = {}
@@ -167,6 +171,12 @@ def missing_rows(study: Study) -> list[MissingRow]:
             for problem in study.problems(run):
                 seeds.setdefault(problem, []).append(run.seed)
         rows += [MissingRow(arm, tuple(numbers), problem) for problem, numbers in seeds.items()]
+    left_out = {level: int((~applies).sum()) for level, applies in study.applies.items()}
+    rows += [
+        MissingRow(study.endpoint, (), f"{count} questions of {level} left out: no run has a value")
+        for level, count in left_out.items()
+        if count
+    ]
     return [*rows, *(MissingRow(folder, (), why) for folder, why in study.set_aside)]
 
 

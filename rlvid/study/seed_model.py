@@ -17,13 +17,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from math import inf, sqrt
 
 import numpy as np
-from scipy.special import chdtri, ndtr, ndtri
+from scipy.special import ndtr, ndtri
 
-from rlvid.study.seed_scatter import TAU, Cells, SeedScatter, reach
+from rlvid.study.mixtures import merge, student
+from rlvid.study.seed_scatter import TAU, Cells, SeedScatter, reach, shared_videos
 
 ALL_LEVELS = "all levels"
 ASSUMPTIONS = (
@@ -32,9 +32,6 @@ ASSUMPTIONS = (
 )
 ALPHA = 0.05
 POWER = 0.8
-
-_BINS = 160  # atoms to which the distribution of a variance is merged
-_STUDENT_NODES = 41
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +97,7 @@ class SeedModel:
     unseeded: frozenset[str]
     scatter: SeedScatter
     same_runs: Mapping[str, str] = field(default_factory=dict)  # arm -> the arm whose runs are its own
+    videos: Mapping[str, np.ndarray] = field(default_factory=dict)  # level -> (V,) numbers; {}: levels share none
     _factors: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     @staticmethod
@@ -114,7 +112,8 @@ class SeedModel:
         Args:
             scores: arm -> level -> (S, Q) scores in [0, 1]. Row i of each level is the same run; arms may have
                 different levels and different S. All arms answered a level's questions in the same order.
-            videos: level -> (Q,) labels of the questions' videos, None (or no entry) if each has its own.
+            videos: level -> (Q,) labels of the questions' videos, None (or no entry) if each has its own. Levels on
+                which one label occurs share that video.
             unseeded: arms without a random seed, such as a base model, whose scatter is zero.
             same_runs: arm -> another arm with the same runs, which count once.
 
@@ -130,7 +129,7 @@ class SeedModel:
         fixed, copies = frozenset(unseeded), dict(same_runs or {})
         scatter = SeedScatter.fit({arm: c for arm, c in cells.items() if arm not in fixed and arm not in copies})
         tau = {arm: scatter.tau[other] for arm, other in copies.items() if other not in fixed}
-        return SeedModel(cells, fixed, replace(scatter, tau={**scatter.tau, **tau}), copies)
+        return SeedModel(cells, fixed, replace(scatter, tau={**scatter.tau, **tau}), copies, shared_videos(labels))
 
     @property
     def levels(self) -> list[str]:
@@ -193,31 +192,52 @@ class SeedModel:
         planned = {arm: (seeds or {}).get(arm, self.seeds(arm)) for arm in used}
         parts = np.array([self._questions(used, place, planned) for place in places])  # (L, 3)
         doubts, freedoms = parts[:, 1], parts[:, 2]
-        doubt = float(doubts.sum()) / len(places) ** 2 / questions
-        freedom = float(doubts.sum() ** 2 / (doubts**2 / freedoms).sum() * questions)  # Satterthwaite 1946
+        together, distinct = self._together(used, places)
+        doubt = float(max(doubts.sum() + together, 0.2 * doubts.sum())) / len(places) ** 2 / questions
+        freedom = float(distinct * doubts.sum() ** 2 / (doubts**2 / freedoms).sum() * questions)  # Satterthwaite 1946
         seeded = {arm: weight**2 / planned[arm] for arm, weight in used.items() if arm not in self.unseeded}
         values, chances = self._seed_variance(seeded, places, doubt / 20)
         mean = float(values @ chances)
-        student, shares = _student(freedom)
-        values, chances = _merge(values[:, None] + doubt * student, chances[:, None] * shares)
+        wider, shares = student(freedom)
+        values, chances = merge(values[:, None] + doubt * wider, chances[:, None] * shares)
         one_seed = self.one_seed and bool(seeded)
         return Contrast(used, level, float(parts[:, 0].mean()), values, chances, doubt, mean, one_seed)
 
     def _questions(self, weights: Mapping[str, float], level: str, planned: Mapping[str, int]) -> list[float]:
         """Difference on one level, its variance from questions with `planned` seeds, and the degrees of freedom."""
-        cells = {arm: self.cells[arm][level] for arm in weights}
-        gaps = sum((weight * cells[arm].by_video for arm, weight in weights.items()), np.zeros(1))
+        gaps, pseudo = self._gaps(weights, level), self.cells[next(iter(weights))][level].pseudo
         squared, count = sum(weight**2 for weight in weights.values()), len(gaps)
         if count == 1:
             return [float(gaps[0]), squared / 4, 1.0]  # one video says nothing of others: the largest variance
         # half a question that two arms answer differently is added: arms that agree on all asked may still differ
-        squares = float(((gaps - gaps.mean()) ** 2).sum()) + squared / 2 * next(iter(cells.values())).pseudo
+        squares = float(((gaps - gaps.mean()) ** 2).sum()) + squared / 2 * pseudo
         doubt = squares / ((count - 1) * count)
         saved = sum(
             weight**2 * self._noise(arm, level) * (1 / self.seeds(arm) - 1 / planned[arm])
             for arm, weight in weights.items()
         )
         return [float(gaps.mean()), max(0.2 * doubt, doubt - saved), count - 1.0]
+
+    def _gaps(self, weights: Mapping[str, float], level: str) -> np.ndarray:
+        """(V,) the contrast about each video of a level; their mean is the difference."""
+        return sum((weight * self.cells[arm][level].by_video for arm, weight in weights.items()), np.zeros(1))
+
+    def _together(self, weights: Mapping[str, float], levels: Sequence[str]) -> tuple[float, float]:
+        """What videos that levels share add to the variance of the levels' sum, and the share of videos that differ.
+
+        A video's deviations on all its levels are added before they are squared: they need not be independent.
+        """
+        ids, errors = [np.zeros(0, int)], [np.zeros(0)]
+        for level in levels if len(levels) > 1 else ():
+            gaps = self._gaps(weights, level)
+            if level in self.videos and len(gaps) > 1:
+                ids.append(self.videos[level])
+                errors.append((gaps - gaps.mean()) / sqrt((len(gaps) - 1) * len(gaps)))
+        numbers, error = np.concatenate(ids), np.concatenate(errors)
+        if not len(numbers):
+            return 0.0, 1.0
+        extra = float((np.bincount(numbers, error) ** 2).sum() - (error**2).sum())
+        return extra, len(np.unique(numbers)) / len(numbers)
 
     def _seed_variance(
         self, seeded: Mapping[str, float], levels: Sequence[str], small: float
@@ -237,7 +257,7 @@ class SeedModel:
             for arm, share in seeded.items():
                 scale = share * factor * (reach(len(levels))[i] if several else 1.0)
                 posterior = scatter.tau[arm][i] if several else scatter.marginal(arm)
-                values, chances = _merge(values[:, None] + scale * TAU**2, chances[:, None] * posterior, small)
+                values, chances = merge(values[:, None] + scale * TAU**2, chances[:, None] * posterior, small)
             parts.append((values, chances))
         values, chances = (np.concatenate(x) for x in zip(*parts, strict=True))
         return values, chances / chances.sum()
@@ -275,24 +295,3 @@ def _check(scores: Mapping[str, Mapping[str, np.ndarray]]) -> None:
                 raise ValueError(f"{arm}: {count} questions on {level}, but {questions[level]} in other arms")
             if not np.isfinite(levels[level]).all():
                 raise ValueError(f"{arm}: scores on {level} are not all finite")
-
-
-@lru_cache(maxsize=1024)
-def _student(freedom: float) -> tuple[np.ndarray, np.ndarray]:
-    """Values and probabilities of freedom / chi-square: normals with these variances mix to Student's t."""
-    low, high = np.log(chdtri(freedom, 1 - 1e-9)), np.log(chdtri(freedom, 1e-9))
-    u = np.linspace(low, high, _STUDENT_NODES)
-    logs = freedom / 2 * u - np.exp(u) / 2
-    chances = np.exp(logs - logs.max())
-    return freedom / np.exp(u), chances / chances.sum()
-
-
-def _merge(values: np.ndarray, chances: np.ndarray, small: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """Merge values that fall into the same of `_BINS` equal bins of log(value + small), keeping the mean."""
-    logs = np.log(values.ravel() + small)
-    low, high = float(logs.min()), float(logs.max())
-    bins = np.minimum((logs - low) / max(high - low, 1e-12) * _BINS, _BINS - 1).astype(int)
-    total = np.bincount(bins, chances.ravel(), _BINS)
-    sums = np.bincount(bins, (chances * values).ravel(), _BINS)
-    kept = total > 1e-15
-    return sums[kept] / total[kept], total[kept]

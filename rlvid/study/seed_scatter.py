@@ -22,7 +22,7 @@ from scipy.special import ndtr
 
 TAU = np.concatenate([[0.0], np.geomspace(0.004, 0.4, 31)])  # (K,)
 RHO = np.array([0.0, 0.25, 0.5, 0.75, 0.95])  # (R,) equally likely a priori
-_MEDIANS = np.geomspace(0.0025, 0.08, 16)  # of a grid's tau, equally likely a priori
+_MEDIANS = np.geomspace(0.0025, 0.32, 22)  # of a grid's tau, equally likely a priori
 _SPREADS = {0.15: 0.4, 0.4: 0.3, 0.8: 0.2, 1.2: 0.1}  # SD of log tau between arms -> its prior probability
 # Share of arms that are not like the others, and the SD of their log tau. A share of 0.2 gave 9 % false verdicts where,
 # with two seeds, the control scatters five times as much as seven other arms; 0.4 costs 5 points of power at +5.
@@ -98,6 +98,16 @@ class SeedScatter:
             logs -= (len(runs) - 1) / 2 * (np.log(variances) + runs.var(ddof=1) / variances)
         chances = np.exp(logs - logs.max())
         return float(chances @ _FACTORS / chances.sum())
+
+
+def shared_videos(labels: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
+    """Level -> (V,) numbers of its videos as in `Cells.by_video`, alike on all levels; {} if none is shared."""
+    names = {level: np.unique(of) for level, of in labels.items() if of is not None}
+    every = np.concatenate([np.zeros(0, int), *names.values()]) if len(names) > 1 else np.zeros(0, int)
+    numbers = np.unique(every, return_inverse=True)[1]
+    if len(set(numbers)) == len(numbers):
+        return {}
+    return dict(zip(names, np.split(numbers, np.cumsum([len(of) for of in names.values()])[:-1]), strict=True))
 
 
 def reach(levels: int) -> np.ndarray:

@@ -26,7 +26,7 @@ from rlvid.study.seed_model import ALPHA, Contrast, SeedModel
 
 LOOKS = (2, 3, 4, 5, 6, 8)  # seeds of each open arm
 HOPELESS = 0.2  # stop where a verdict at the last look is less likely than this
-HOPELESS_WORDS = "undecided: more seeds will not tell"
+HOPELESS_WORDS = "undecided: {max_seeds} seeds will not tell"  # files before 2026-11-29 say "more seeds"
 _LAST_INTERIM = 0.98  # a look before the last one has at most this share of the information
 _LEAST_STEP = 0.005  # looks closer than this in information spend nothing
 _NODES = 161
@@ -116,6 +116,7 @@ class Look:
     high: float | None
     verdict: str
     stop: bool  # no more seeds for this comparison
+    p: float | None = None  # two-sided, not adjusted: below `level` where the interval excludes 0. None: one seed
 
 
 @dataclass
@@ -151,9 +152,10 @@ class Comparison:
         words = ONE_SEED if now.one_seed else verdict(now, level, self.margin)
         hopeless = words == UNDECIDED and not last and self._chance(boundary, now, final) < HOPELESS
         low, high = now.interval(level) if level else (None, None)
-        words = HOPELESS_WORDS if hopeless else words
+        words = HOPELESS_WORDS.format(max_seeds=self.max_seeds) if hopeless else words
         stop = last or hopeless or words not in (UNDECIDED, ONE_SEED)
-        look = Look(seeds, t, boundary.spent, level, now.difference, low, high, words, stop)
+        p = None if now.one_seed else now.p_value()
+        look = Look(seeds, t, boundary.spent, level, now.difference, low, high, words, stop, p)
         self.looks.append(look)
         return look
 

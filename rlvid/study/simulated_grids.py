@@ -36,6 +36,8 @@ class Scenario:
     shape: str = "normal"  # of seed effects: normal, t3 (Student's, 3 degrees), skewed (a shifted exponential)
     collapse: float = 0.0  # probability that a run of any arm loses `drop`
     drop: float = 15.0
+    jump: float = 0.0  # probability that a run of the second trained arm gains `rise`; others never do
+    rise: float = 22.0
     per_video: int = 1  # questions about one video
     agreement: float = 0.85  # latent correlation of two arms' answers; .97: they differ on 8 %, .2: on 43 %
     margin: float = 3.0
@@ -63,6 +65,7 @@ class Scenario:
         start = CENTRE - 2.0 * levels - self.collapse * self.drop
         effects = [*self.effects, *([0.0] * (self.arms - len(self.effects)))]
         reach = np.ones(len(levels)) if self.only_level is None else (levels == self.only_level)
+        effects = [effect + (i == 1) * self.jump * self.rise for i, effect in enumerate(effects)]
         truth = {arm: (start + effect * reach) / 100 for arm, effect in zip(self.names, effects, strict=True)}
         return {BASE: start / 100, **truth}
 
@@ -73,13 +76,28 @@ class Scenario:
         mixed = np.sqrt(self.correlation) * common + np.sqrt(1 - self.correlation) * own
         sd = self.sd if isinstance(self.sd, int | float) else self.sd[arm]
         lost = (rng.random((runs, 1)) < self.collapse) * self.drop - self.collapse * self.drop
-        return (sd * mixed * np.array(self.scales or [1.0] * levels) - lost) / 100
+        chance = self.jump if arm == 1 else 0.0
+        won = (rng.random((runs, 1)) < chance) * self.rise - chance * self.rise if chance else 0.0
+        return (sd * mixed * np.array(self.scales or [1.0] * levels) - lost + won) / 100
 
     def _draw(self, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
         """Independent effects of mean 0 and variance 1."""
         if self.shape == "t3":
             return rng.standard_t(3, shape) / np.sqrt(3)
         return rng.exponential(size=shape) - 1 if self.shape == "skewed" else rng.standard_normal(shape)
+
+
+# Runs that find a way that others do not: their scatter cannot be seen where none of two or three runs did
+TWO_MODES = Scenario(
+    "one arm of eight gains 22 in 25 % of runs",
+    arms=8,
+    sd=0.3,
+    sizes=(200, 200),
+    jump=0.25,
+    agreement=0.97,
+    margin=5.0,
+    pairs="control",
+)
 
 
 def simulate(scenario: Scenario, rng: np.random.Generator, seeds: int | None = None) -> Scores:
@@ -111,9 +129,14 @@ def clustered(rows: int, size: int, per_video: int, rng: np.random.Generator) ->
 
 
 def videos(scenario: Scenario) -> Mapping[str, np.ndarray | None]:
-    """Level -> (Q,) number of each question's video, None if all differ."""
-    of = {level: np.arange(q) // scenario.per_video for level, q in zip(scenario.levels, scenario.sizes, strict=True)}
-    return {level: None if scenario.per_video == 1 else ids for level, ids in of.items()}
+    """Level -> (Q,) number of each question's video, None if all differ. Levels share no video."""
+    if scenario.per_video == 1:
+        return dict.fromkeys(scenario.levels)
+    first = np.cumsum([0, *scenario.sizes])
+    return {
+        level: first[i] + np.arange(q) // scenario.per_video
+        for i, (level, q) in enumerate(zip(scenario.levels, scenario.sizes, strict=True))
+    }
 
 
 def draw(name: str, seeds: int | None, rng: np.random.Generator) -> Scenario:

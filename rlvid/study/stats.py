@@ -32,6 +32,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, least: float, most: float) -> Interval:
+        """Return it with its ends cut at the smallest and the largest possible value."""
+        return Interval(self.value, max(self.low, least), min(self.high, most))
+
 
 def wilson_interval(correct: float, total: float, confidence: float = CONFIDENCE) -> Interval:
     """Return the proportion correct / total with its score interval (Wilson 1927).
@@ -89,37 +93,13 @@ def accuracy_interval(scores: np.ndarray, videos: np.ndarray | None = None, conf
     return wilson_interval(scores.mean() * effective, effective, confidence)
 
 
-def difference_interval(
-    a: np.ndarray,
-    b: np.ndarray,
-    seeds_paired: bool,
-    videos: np.ndarray | None = None,
-    confidence: float = CONFIDENCE,
-) -> Interval:
-    """Return mean(a) - mean(b) of (S, Q) and (S', Q) scores, with a bootstrap interval.
-
-    Videos are resampled for both arms together. So are seeds if they are paired row by row, that is if the arms' runs
-    with one seed share their prompts, their order and their flipped labels; otherwise each arm's seeds are resampled
-    independently. If the arms answer every question alike, the interval is the share of questions on which they could
-    still differ: Wilson's upper end for none of Q.
-    """
-    if seeds_paired:
-        resampled = bootstrap_means(a - b, videos)
-    else:
-        resampled = bootstrap_means(a, videos) - bootstrap_means(b, videos, "other seeds")
-    if not resampled.any():
-        largest = wilson_interval(0, a.shape[1], confidence).high
-        return Interval(0.0, -largest, largest)
-    return bootstrap_interval(a.mean() - b.mean(), resampled, count_videos(a, videos), confidence)
-
-
 def permutation_test(a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None) -> float:
     """Return the exact two-sided p-value that (S, Q) and (S', Q) scores differ by chance alone, on these questions.
 
     Under the null hypothesis, exchanging the arms' answers about a video changes nothing: the difference between the
     arms' numbers of right answers about it, means over seeds, has either sign with probability 1/2. With one seed each
     and one question per video this is the exact McNemar test. The null distribution is computed, not sampled. The
-    trained seeds are taken as given; `difference_interval` includes the uncertainty about seeds.
+    trained seeds are taken as given; `seed_model` includes the uncertainty about seeds.
     """
     # Differences in units of 1 / (S S'), so that they are integers.
     differences, _ = sum_by_video(np.rint(a.sum(0) * len(b) - b.sum(0) * len(a))[None], videos)
@@ -166,15 +146,14 @@ def holm_adjust(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def bootstrap_means(scores: np.ndarray, videos: np.ndarray | None = None, stream: str = "seeds") -> np.ndarray:
+def bootstrap_means(scores: np.ndarray, videos: np.ndarray | None = None) -> np.ndarray:
     """Return (RESAMPLES,) means of (S, Q) scores over resampled seeds and videos (pigeonhole, arXiv:0712.1111).
 
-    The draws are the same in every call, so that functions of several arms' means are paired by seed and by video. Arms
-    with another `stream` have their seeds drawn independently.
+    The draws are the same in every call.
     """
     sums, sizes = sum_by_video(scores, videos)  # (S, V), (V,)
     video_counts = _resample_counts(len(sizes), "videos")  # (RESAMPLES, V)
-    seed_counts = _resample_counts(len(scores), stream)  # (RESAMPLES, S)
+    seed_counts = _resample_counts(len(scores), "seeds")  # (RESAMPLES, S)
     by_seed = video_counts @ sums.T / (video_counts @ sizes)[:, None]  # (RESAMPLES, S)
     return (seed_counts * by_seed).sum(1) / len(scores)
 

@@ -94,6 +94,27 @@ class Study:
             return None
         return np.array([[float(row.get(key) or 0) for row in rows] for rows in runs])
 
+    @cached_property
+    def applies(self) -> dict[str, np.ndarray]:
+        """Level -> (Q,) whether the endpoint applies to a question: some finished run has a value for it.
+
+        A clip that could not be read is a wrong answer, whose value is 0.
+        """
+        found: dict[str, np.ndarray] = {level: np.zeros(len(of), bool) for level, of in self.levels.items()}
+        for level, applies in found.items():
+            for run in (run for arm in self.arms for run in self.runs_on(arm, level)):
+                rows = run.answers[level].values()
+                applies |= np.array([row.get(self.endpoint_column) is not None or "unread" in row for row in rows])
+        return found
+
+    def endpoint_values(self, arm: str, level: str) -> np.ndarray | None:
+        """Return (S, Q') values of the endpoint on the Q' questions to which it applies; None if there are none.
+
+        A value that this run lacks and another one has counts as 0, so that an arm cannot gain by having none.
+        """
+        values = self.column(arm, level, self.endpoint_column)
+        return values[:, self.applies[level]] if values is not None and self.applies[level].any() else None
+
     def accuracies(self, arm: str) -> np.ndarray:
         """Return (S, T) accuracies of an arm's runs on each of T levels, of the runs that answered all levels."""
         return np.array(
@@ -128,6 +149,11 @@ class Study:
             answers = self._reference_answers(level)
             names += [row.get("video", f"{level}/{question}") for question, row in answers.items()]
         return np.unique(names, return_inverse=True)[1]
+
+    def video_ids_by_level(self) -> dict[str, np.ndarray]:
+        """Return level -> (Q,) numbers of each question's video: a video has one number on all levels."""
+        ends = np.cumsum([len(questions) for questions in self.levels.values()])
+        return dict(zip(self.levels, np.split(self.video_ids(), ends[:-1]), strict=True))
 
     def constant_accuracy(self, level: str) -> float:
         """Return the accuracy of always answering the most frequent right letter of a level."""

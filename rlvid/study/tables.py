@@ -58,9 +58,9 @@ def comparison_table(comparisons: Sequence[Comparison], width: int, scale: str =
     """
     wide, widest = width >= 100, width >= 130
     table = empty_table("comparison")
-    paired = comparisons[0].alone is not None
+    paired = any(row.detectable is not None for row in comparisons)  # published counts know no power
     drawn = [scale] if wide else []
-    alone = ["alone"] if widest and paired else []
+    alone = ["alone"] if widest and any(row.alone for row in comparisons) else []
     has_p_these_runs = any(row.p_these_runs is not None for row in comparisons)
     p_these_runs = ["p, these runs"] if widest and paired and has_p_these_runs else []
     needed = [*(["seeds"] if paired else []), "times"] if wide else []

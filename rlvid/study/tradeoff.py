@@ -40,16 +40,20 @@ def tradeoff_figure(study: Study) -> Figure | None:
 def endpoint_and_accuracy(study: Study, arm: str) -> np.ndarray:
     """Return (S, 2): accuracy and endpoint of each run that answered all levels, in per cent, means over levels.
 
-    A reply without a value of the endpoint counts as 0, as in the report.
+    The endpoint is over the questions to which it applies, as in the report: see `Study.endpoint_values`.
     """
-    columns = ("correct", study.endpoint_column)
+    column = study.endpoint_column
+    levels = [level for level in study.levels if study.applies[level].any()]
     return np.array(
         [
-            [100 * np.mean([_mean(run, level, column) for level in study.levels]) for column in columns]
+            [
+                100 * np.mean([_values(run, level, "correct").mean() for level in study.levels]),
+                100 * np.mean([_values(run, level, column)[study.applies[level]].mean() for level in levels]),
+            ]
             for run in study.runs_on_all_levels(arm)
         ]
     )
 
 
-def _mean(run: Run, level: str, column: str) -> float:
-    return float(np.mean([float(row.get(column) or 0) for row in run.answers[level].values()]))
+def _values(run: Run, level: str, column: str) -> np.ndarray:
+    return np.array([float(row.get(column) or 0) for row in run.answers[level].values()])

