@@ -118,7 +118,7 @@ def test_an_error_is_raised_at_its_step(prefetcher, folder, policy, prompts, bad
     plan = [prompts[:1], [bad], prompts[1:2], [reserved]]
     prefetch = prefetcher(policy, plan)
     assert prefetch(plan[0])[1] == prompts[:1]
-    with pytest.raises(UserError, match="sample bad: .*rlvid data check finds all such clips"):
+    with pytest.raises(UserError, match=r"sample bad: .*rlvid data check finds all such clips"):
         prefetch(plan[1])
     assert prefetch(plan[2])[1] == prompts[1:2]
     with pytest.raises(UserError, match="sample r: its text contains a reserved vision token"):
