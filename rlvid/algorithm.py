@@ -69,8 +69,7 @@ class Algorithm:
     def ignored_by_gdpo(self) -> str:
         """What "normalize_then_sum" would silently ignore, and how to fix it, for the message; "" if nothing.
 
-        Its advantages take the place of `advantages`, so an algorithm that has an `advantages` of its own is refused
-        unless it says otherwise here.
+        Its advantages take the place of `advantages`: an algorithm with its own is refused, unless it overrides this.
         """
         return "" if type(self).advantages is Algorithm.advantages else OWN_ADVANTAGES
 
@@ -282,8 +281,7 @@ def k3(logps: Tensor, batch: Batch) -> Tensor:
     overflow, and the gradient stays at its value there.
     """
     difference = _ref_logps(batch) - logps
-    excess = (difference - 20).relu()
-    return difference.clamp(max=20).exp() * (1 + excess) - difference - 1
+    return difference.clamp(max=20).exp() * (1 + (difference - 20).relu()) - difference - 1
 
 
 def k3_is(logps: Tensor, batch: Batch) -> Tensor:
