@@ -21,6 +21,7 @@ WITH_MEMORY = dict.fromkeys(NOISE_CHANNELS, ESTIMATE) | {
     "ema_grpo": [],
 }
 TWO_KINDS = {"cora": ["rewards.consistency_rule=0.5"], "pa_grpo": ["rewards.grounding_narrations=1.0"]}  # of rewards
+WITH_MEMORY["forward"] = [*ESTIMATE, "train.learning_rate=1e-5"]  # replies that stay well-formed, to be counted
 WITH_MEMORY["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.1", "train.prompts_per_step=12"]
 
 

@@ -29,7 +29,7 @@ def write_run(folder, state, step, silent_seconds=0.0, **status):
         status: further entries of status.json.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.toml").write_text(f"seed = 0\n[train]\nmax_steps = 10\nname = '{folder.name}'\n")
+    (folder / "config.toml").write_text(f"seed = 0\nmodel = 'nano'\n[train]\nmax_steps = 10\nname = '{folder.name}'\n")
     updated = datetime.now(UTC) - timedelta(seconds=silent_seconds)
     about = {"state": state, "id": folder.name, "step": 0, "steps": 10, "phase": "train", "message": ""}
     about["updated"] = updated.isoformat(timespec="seconds")
