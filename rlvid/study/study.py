@@ -228,8 +228,8 @@ def read_adaptive(folder: Path) -> AdaptiveGrid | None:
 def _read_runs(folder: Path) -> Study:
     """Build a study of the runs in a folder without a grid: runs that differ in nothing but the seed are one arm.
 
-    Untrained runs come first, and the first arm is the control, with which all others are compared. An evaluation of a
-    run that is in the folder is not an arm of its own.
+    Arms with a finished run come first, untrained ones before others. The first is the control, with which all others
+    are compared. An evaluation of a run that is in the folder is not an arm of its own.
     """
     configs = {
         path.parent: tomllib.loads(path.read_text())
@@ -247,7 +247,8 @@ def _read_runs(folder: Path) -> Study:
         for path, config in configs.items()
     ]
     untrained = {arm_names[path] for path, config in configs.items() if is_untrained(path, config)}
-    runs.sort(key=lambda run: (run.arm not in untrained, run.arm))
+    done = {run.arm for run in runs if run.done}
+    runs.sort(key=lambda run: (run.arm not in done, run.arm not in untrained, run.arm))
     control, *others = dict.fromkeys(run.arm for run in runs)
     of_arm = {run.arm: configs[run.folder] for run in reversed(runs)}
     return Study(

@@ -1,5 +1,6 @@
 """Studies read from folders with and without a grid: arms, control, comparisons, levels."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,9 @@ def test_runs_of_one_seed_are_named_like_their_folders_and_what_they_differ_in_i
     write_run(tmp_path / "second", "algorithm=dr_grpo", "rewards.format=0.5", right=("0" * 50,))
     study = read_study(tmp_path)
     assert study.comparisons == [("second", "first")] and not study.unseeded
+    write_run(tmp_path / "a", "rewards.format=0.7", state="failed")
+    assert read_study(tmp_path).comparisons == [("second", "first"), ("a", "first")], "a failed run is no control"
+    shutil.rmtree(tmp_path / "a")
     values = {row.key: (row.value, row.other_value) for row in study.differences}
     assert values["algorithm.name"] == ("dr_grpo", "grpo") and values["rewards.format.weight"] == ("0.5", "0.2")
     assert not {"seed", "train.max_steps"} & {*values}
