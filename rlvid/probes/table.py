@@ -1,6 +1,7 @@
 """The table of every shipped reward's probe in rewards/README.md.
 
     python -m rlvid.probes.table [--write rewards/README.md] [REWARD ...]
+    python -m rlvid.probes.table "observation_reasoning by=rule"
     python -m rlvid.probes.table --with-models [--write rewards/README.md] [consistency_judge] [perception_judge] [...]
     python -m rlvid.probes.table consistency_nli --set evidence.nli=FOLDER
 
@@ -32,6 +33,7 @@ MARKS = "<!-- probes -->", "<!-- end of probes -->"
 NO_MODEL = frozenset({"judge", "nli"})
 JUDGED = ("consistency_judge", "observation_reasoning", "perception_judge", "video_attention_score")
 WITH_MODELS = (*JUDGED, "consistency_nli")
+STAND_INS = ("observation_reasoning by=rule",)  # with these options they need no model from outside
 MARK = " †"  # after the names of rewards that were probed with a model that does not come with rlvid
 JUDGED_GROUPS = 24  # of the judge from packages, which replies to one prompt at a time
 HEADINGS = (
@@ -48,19 +50,21 @@ HEADINGS = (
 
 
 def probed_rewards() -> list[str]:
-    """Return the shipped rewards that can be probed with what comes with rlvid."""
-    return [name for name in available("rewards") if not evidence_needs(build("rewards", name)) & NO_MODEL]
+    """Return the shipped rewards that can be probed with what comes with rlvid, as `rlvid probe` takes them."""
+    own = [name for name in available("rewards") if not evidence_needs(build("rewards", name)) & NO_MODEL]
+    return sorted([*own, *STAND_INS])
 
 
-def probe_shipped(name: str, overrides: Sequence[str] = (), at_most: int | None = None) -> ProbeResult:
-    """Return the probe of a shipped reward with its defaults, on at most so many groups of the shipped replies.
+def probe_shipped(reward: str, overrides: Sequence[str] = (), at_most: int | None = None) -> ProbeResult:
+    """Return the probe of a shipped reward on at most so many groups of the shipped replies.
 
     Args:
-        name: of the reward.
+        reward: its name, and options where they are not its defaults: "observation_reasoning by=rule".
         overrides: config keys such as evidence.nli=FOLDER.
         at_most: see `run_probe`.
     """
-    subject = Subject.read(name, {}, load("nano", overrides), timeout=60)
+    name, *options = reward.split()
+    subject = Subject.read(name, dict(option.split("=") for option in options), load("nano", overrides), timeout=60)
     return run_probe(subject, shipped_replies(), thresholds_with(), 1.0, at_most)
 
 
@@ -84,8 +88,9 @@ def row(result: ProbeResult) -> list[str]:
     still = sum(one["moved"] < 0.05 for one in edits.values())
     shares = groups.get("shares")
     twin = video.get("conditions", {}).get("twin", {}) if video else {}
+    name = " ".join([result.reward, *(f"{key}={option}" for key, option in result.options.items())])
     return [
-        f"`{result.reward}`{MARK if result.reward in WITH_MODELS else ''}",
+        f"`{name}`{MARK if name in WITH_MODELS else ''}",
         "" if right is None else " / ".join(f"{round(mean, 2) + 0.0:.2f}" for mean in (right, wrong)),
         "" if information.get("auroc") is None else f"{information['auroc']:.2f}",
         f"{groups['flat']:.0%}" if groups else "",
