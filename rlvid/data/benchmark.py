@@ -77,16 +77,16 @@ def check_levels(data: str, splits: Sequence[str], transfer: Sequence[str]) -> N
     """
     for name in (data, *transfer):
         files = annotation_files(name)
-        if name == data and "questions" in files:
-            levels = load_levels(name)
+        if name == data:
+            levels: Iterable[str] = load_levels(name) if "questions" in files else seed_bench_r1.SPLITS
             for level in splits:
                 if level not in levels:
                     raise _no_level(name, level, levels)
 
 
 def _no_level(name: str, level: str, levels: Iterable[str]) -> UserError:
-    """Return the error about a level that a TOML file's benchmark does not have, with the setting that fixes it."""
-    known = sorted(set(levels) - {"train"})
+    """Return the error about a level that a benchmark does not have, with the setting that fixes it."""
+    known = sorted(set(levels) - {*TRAINING_SPLITS})
     if level == "train":
         return UserError(f"{name} has no level 'train' to train on, only {', '.join(known)}; name it so in its records")
     fix = f"set eval.splits={known}" if known else "add held-out questions"

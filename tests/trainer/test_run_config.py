@@ -175,3 +175,11 @@ def test_a_benchmark_without_the_level_is_refused_at_once_with_the_setting_that_
     with pytest.raises(UserError, match="no level 'train' to train on, only val"):
         api.train("nano", ["data=mine.toml", "eval.splits=['val']"], "run")
     assert not Path("run").exists()
+
+
+def test_a_level_that_the_benchmark_lacks_leaves_no_folder(tmp_path):
+    with pytest.raises(
+        UserError, match=r"small has no level 'L9'; it has .*: set eval\.splits=\['L1', 'L2', 'L3', 'dev'\]"
+    ):
+        api.train("nano", ["data=kitchen/small", "eval.splits=['L9']"], tmp_path / "run")
+    assert not (tmp_path / "run").exists()
