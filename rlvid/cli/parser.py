@@ -84,7 +84,7 @@ def _probe(group: Any) -> None:
     one.add_argument("--on", metavar="RUN|FILE", help=on)
     one.add_argument("--model", help="the policy that evidence is computed with (default: that of the run, or nano)")
     limits = "such as tricks.max_gain=0.2; `rlvid list thresholds` lists them"
-    one.add_argument("--threshold", nargs="+", action="extend", default=[], metavar="NAME=VALUE", help=limits)
+    one.add_argument("--threshold", nargs="+", default=[], metavar="NAME=VALUE", help=limits)
     one.add_argument("--weight", type=float, default=1.0, help="of the reward beside accuracy of weight 1 (default: 1)")
     one.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="of one call (default: 30)")
     one.add_argument("--json", metavar="FILE", help="also write the result as JSON")
@@ -114,9 +114,7 @@ def _tune(group: Any) -> None:
     one.add_argument("--preset", default="", help="what all trials start from (default: that of the grid)")
     one.add_argument("--jobs", type=int, metavar="N", help="trials run at a time (default: one per GPU, or 1)")
     one.add_argument("--out", metavar="DIR", help="folder of the trials (default: runs/tune-NAME-PRESET)")
-    one.add_argument(
-        "--set", nargs="+", action="extend", default=[], metavar="key=value", help="override config keys in all trials"
-    )
+    one.add_argument("--set", nargs="+", default=[], metavar="key=value", help="override config keys in all trials")
 
 
 def _export(group: Any) -> None:

@@ -26,7 +26,6 @@ def parse_arguments(name: str, question: str, preset: str, argv: Sequence[str] |
     add(
         "--set",
         nargs="+",
-        action="extend",
         default=[],
         metavar="key=value",
         help="override config keys in all cells, unless their arm sets them",

@@ -10,8 +10,21 @@ from typing import Any, NoReturn
 from rlvid.errors import UserError
 
 
+class Collect(argparse.Action):
+    """Collects the values of an option that is given several times; the first ones replace the default."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        """Store the values, or add them to those that are stored already."""
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*([] if before is self.default else before), *values])
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """`argparse.ArgumentParser` that raises UserError, with a suggestion, instead of printing its usage.
+
+    An option of several values may be given several times: `--only a b` and `--only a --only b` are the same.
 
     Attributes:
         option_hint: called with an unknown option and the argument after it, such as ("--steps", "3"); returns the end
@@ -19,6 +32,12 @@ class ArgumentParser(argparse.ArgumentParser):
     """
 
     option_hint: Callable[[str, str], str] = staticmethod(lambda option, value: "")
+
+    def add_argument(self, *names: str, **settings: Any) -> argparse.Action:
+        """Add an argument as argparse does; an option of several values collects them."""
+        if names[0].startswith("-") and settings.get("nargs") in ("+", "*"):
+            settings["action"] = Collect
+        return super().add_argument(*names, **settings)
 
     @property
     def _command(self) -> str:
