@@ -17,7 +17,7 @@ Named before any run:
   noisy_rollout, its entropy bonus and its mean over tokens included, but no completion under noise. It must not be
   better.
 - "pa_grpo" pays the narrations of "narrations 3" at the tokens of the thought alone, and the outcome elsewhere.
-- Margin of equivalence: 5 points, as in visual_credit.py: a third of the 15 between the skewed and the balanced world.
+- Margin of equivalence: 5 points, as in visual_credit.py: a third of the effect at stake in grounding.py.
 - Whether the views act is read from the training metrics `views/reward` and `views/reward_clean`, and for strive from
   `views/variance_between`; if noise costs no reward, equivalence says little about noise that does.
 
