@@ -102,12 +102,13 @@ def correlation(column: Sequence[float | None], values: Sequence[float]) -> floa
 def advantage_shares(algorithm: Algorithm, step: Step, batch: Batch) -> dict[str, float]:
     """`advantage_share/NAME`: how much of the batch's advantages would change without that reward.
 
-    |A(all) - A(all but one)|^2 / |A(all)|^2, every completion counting equally. The share of a reward that group
-    normalization cancels is 0, however large the reward; shares of rewards that agree do not add up to one.
+    |A(all) - A(all but one)|^2 / |A(all)|^2, every completion that is learnt from counting equally. The share of a
+    reward that group normalization cancels is 0, however large the reward; shares of rewards that agree do not add up
+    to one.
     """
 
     def squared_size(advantages: Tensor) -> float:
-        return (advantages.square().sum(-1) / batch.mask.sum(-1).clamp(min=1)).sum().item()
+        return ((advantages * batch.mask).square().sum(-1) / batch.mask.sum(-1).clamp(min=1)).sum().item()
 
     total = squared_size(batch.advantages)
     shares = {}
