@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rlvid.algorithm import Algorithm
+from rlvid.trainer.counters import Counters
 from rlvid.trainer.credit import assign_credit
 from rlvid.trainer.metrics import advantage_shares
 from rlvid.types import Batch, Step
@@ -30,3 +31,16 @@ def test_advantage_shares_are_of_the_completions_that_are_learnt_from():
     assert shares == pytest.approx({"advantage_share/right": 1.0, "advantage_share/form": 0.4})
     everything = advantage_shares(Algorithm(), step, assign_credit(Algorithm(), step))  # |A|^2 is 6/9, both changes too
     assert everything == pytest.approx({"advantage_share/right": 1.0, "advantage_share/form": 1.0})
+
+
+def test_counters_of_old_checkpoints_continue():
+    """Checkpoints until 2026-11-29 call the number of verdicts "said", and have none without verdict noise."""
+    counters = Counters(tokens=7)
+    counters.verdicts |= {"total": 4.0, "changed": 1.0}
+    state = counters.state_dict()
+    four = {name: state["verdicts"][name] for name in ("right", "right_paid", "wrong", "wrong_paid")}
+    old, without = Counters(), Counters()
+    old.load_state_dict(state | {"verdicts": {**four, "said": 4.0, "changed": 1.0}})
+    assert old == counters
+    without.load_state_dict(state | {"verdicts": four})
+    assert without.verdicts == Counters().verdicts and without.tokens == 7
