@@ -12,7 +12,7 @@ from rlvid.types import Batch
 
 @dataclass(frozen=True)
 class CISPO(GRPO):
-    """surrogate = stop_gradient(min(rho, ratio_cap)) A log pi, averaged over all tokens of the step.
+    """surrogate = stop_gradient(min(rho, ratio_cap)) A log pi, averaged over all tokens of the minibatch.
 
     The cap is absolute and there is no lower bound, as in TRL (which calls it `epsilon_high`). verl clamps rho to
     [1 - e, 1 + e] instead. The default is that of ScaleRL (arXiv:2510.13786).
@@ -28,7 +28,7 @@ class CISPO(GRPO):
         if self.ratio_cap <= 0:
             raise ValueError(f"ratio_cap must be above 0, not {self.ratio_cap}")
 
-    weights = Algorithm.weights  # 1 / (number of tokens in the step)
+    weights = Algorithm.weights  # 1 / (number of tokens in the minibatch)
 
     def surrogate(self, logps: Tensor, batch: Batch) -> Losses:
         """Return REINFORCE with truncated importance weights, (B, T)."""

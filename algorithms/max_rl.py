@@ -23,7 +23,7 @@ class MaxRL(GRPO):
         super().__post_init__()
         refuse_unused(self, ["scale_rewards"], "credit is divided by the group's mean: leave it out")
 
-    weights = Algorithm.weights  # 1 / (number of tokens in the step)
+    weights = Algorithm.weights  # 1 / (number of tokens in the minibatch)
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return (P, G) advantages for (P, G) rewards."""

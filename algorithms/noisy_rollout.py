@@ -4,9 +4,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from algorithms._view_rollouts import ViewRollouts, require_noisy_view, view_at
+from rlvid.algorithm import Algorithm
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class NoisyRollout(ViewRollouts):
 
     As the released code (John-AI-Lab/NoisyRollout 000b58d, Geometry3K): half of the completions noisy, one noised copy
     per prompt and step, no KL, an entropy bonus of 1e-3, a mean over tokens. Ours differs: the noise comes after the
-    resizing and on the frames of videos, too; the mean over tokens is that of the step, theirs of a micro-batch;
+    resizing and on the frames of videos, too; the mean over tokens is that of the minibatch, theirs of a micro-batch;
     its midpoint is a step, ours a share of the run (40 of 60; for K12 40 of 120, extent 0.45, steepness 60).
     """
 
@@ -32,6 +31,8 @@ class NoisyRollout(ViewRollouts):
     extent: float = 0.5  # e without annealing; 0.5 is step 500 of the noise
     steepness: float = 30.0
     midpoint: float = 0.6667  # the share of the run after which e is half of `extent`
+
+    weights = Algorithm.weights  # 1 / (number of tokens in the minibatch)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -61,7 +62,3 @@ class NoisyRollout(ViewRollouts):
                 "completion: raise either, or set noisy_share to 0 for a control without noise"
             )
         return {"": num_generations - noisy, view_at(self.view, self.extent_at(number, max_steps)): noisy}
-
-    def weights(self, mask: Tensor) -> Tensor:
-        """Return the (B, T) token weights: all tokens of the step have the same."""
-        return mask / mask.sum().clamp(min=1)

@@ -23,9 +23,9 @@ class ReinforcePP(GRPO):
     kl: str = "k2"
     scale_rewards: str = "none"
 
-    weights = Algorithm.weights  # 1 / (number of tokens in the step)
+    weights = Algorithm.weights  # 1 / (number of tokens in the minibatch)
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """Return (P, G) rewards, centred in each group and scaled by the standard deviation over the step."""
+        """Return (P, G) rewards, centered in each group and scaled by the standard deviation over the step."""
         centered = super().advantages(rewards)
         return centered / (centered.std() + 1e-8)

@@ -14,7 +14,7 @@ class RLOO(GRPO):
     """A = R - mean of the others = G / (G - 1) (R - group mean); the action is the whole completion.
 
     rho = exp(sum over tokens of log pi - log pi_old), clipped as in PPO and averaged over completions, as in TRL's
-    RLOOTrainer. Both subtract the KL from the reward; TRL's default `beta` is 0.05, ours 0.
+    RLOOTrainer. Ours and TRL's both subtract the KL from the reward; TRL's default `beta` is 0.05, ours 0.
     """
 
     beta: float = 0.0

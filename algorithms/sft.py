@@ -12,8 +12,8 @@ from rlvid.algorithm import Algorithm
 class SFT(Algorithm):
     """Maximum likelihood, as a policy gradient in which every demonstration has advantage 1.
 
-    The mean is over all tokens of the step, as in TRL's SFTTrainer. Rewards are still computed on the demonstrations:
-    they measure the quality of the data.
+    The mean is over all tokens of the minibatch, as in TRL's SFTTrainer. Rewards are still computed on the
+    demonstrations: they measure the quality of the data.
     """
 
     def __post_init__(self) -> None:
@@ -27,5 +27,5 @@ class SFT(Algorithm):
         return "data"
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """Return (P, 1) ones: every demonstration is learnt with the same weight."""
+        """Return (P, G) ones; G is 1 for demonstrations. Every demonstration is learnt with the same weight."""
         return torch.ones_like(rewards)

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rewards.consistency_judge import fence, remove_chat_markup
+from rewards._judge import fence, remove_chat_markup
 from rlvid.errors import UserError
 from rlvid.types import Prompt
 

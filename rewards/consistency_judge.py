@@ -9,13 +9,12 @@ not one of the allowed ones.
 Known hacks: whatever persuades that judge; a thought that names its option for no reason.
 """
 
-import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rewards._consistency import Consistency, without_logging
+from rewards._consistency import Consistency
+from rewards._judge import fence, judge_replies, read_letter, remove_chat_markup
 from rlvid.answer import LETTERS
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
@@ -43,10 +42,7 @@ class ConsistencyJudge(Consistency):
     def agreement(self, groups: Sequence[Group]) -> Column:
         """Return 1 where the judge names the answer. Sends all prompts in one call and records prompts and replies."""
         prompts = [[self.judge_prompt(completion, group.prompt) for completion in group] for group in groups]
-        to_send = [prompt for row in prompts for prompt in row if prompt]
-        judge = without_logging(groups[0].evidence["judge"]) if to_send else list
-        replies = dict(zip(to_send, judge(to_send), strict=True))
-
+        replies = judge_replies(groups, prompts)
         column: Column = []
         for group, row in zip(groups, prompts, strict=True):
             group.evidence["consistency_judge"] = [{"asked": p, "replied": replies[p]} if p else None for p in row]
@@ -70,25 +66,5 @@ class ConsistencyJudge(Consistency):
 
     def score(self, completion: Completion, reply: str | None) -> float | None:
         """Return 1 if the judge names the answer, 0 if it names another or NONE, None for any other reply."""
-        match = re.fullmatch(r"\W*([A-Z]|NONE)\W*", (reply or "").strip(), re.IGNORECASE)
-        if match is None:
-            return None
-        named = match[1].upper()
-        if named != "NONE" and named not in LETTERS[: len(completion.options)]:
-            return None
-        return float(named == completion.answer)
-
-
-def fence(text: str) -> tuple[str, str]:
-    """Return a text between two equal lines that it cannot contain, and that line.
-
-    The line is made of the text's own hash, so whoever writes the text would have to know the hash of what they write
-    to break out of the frame.
-    """
-    line = f"[{hashlib.sha256(text.encode()).hexdigest()[:16]}]"
-    return f"{line}\n{text}\n{line}", line
-
-
-def remove_chat_markup(text: str) -> str:
-    """Return a text in which no tokenizer finds a chat marker: a space breaks up `<|im_end|>`, `</s>` and `[INST]`."""
-    return re.sub(r"<(?=\S)|\[(?=/?[A-Z_]+\])", r"\g<0> ", text)
+        named = read_letter(reply, completion.options)
+        return None if named is None else float(named == completion.answer)

@@ -8,8 +8,9 @@ Known flaws of the published form, which ours keeps. The reference sees the vide
 whatever the thought says. The threshold is relative, so if no thought is worth anything, the better half is still paid.
 At the ceiling all right answers are paid alike, which a group's normalization cancels.
 
-`gain` replaces c by log p(answer | thought, no pixels) - log p(answer | prompt, no thought), and pays no gain below 0:
-a thought must carry at least the information of the pixels. Known hack that remains: "the answer is B" carries it.
+`gain` replaces c by log p(answer | thought, no pixels) - log p(answer | prompt, no thought), both p bounded to
+[1e-6, `ceiling`], and pays no gain below 0: a thought must carry at least the information of the pixels. Known hack
+that remains: "the answer is B" carries it.
 
 The published code takes the geometric mean over the answer's tokens, and the batch instead of the group. Ours takes
 the probability of one letter among the options' letters.

@@ -19,9 +19,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rewards._consistency import times_accuracy, without_logging
+from rewards._consistency import times_accuracy
+from rewards._judge import fence, judge_replies, remove_chat_markup
 from rewards._timestamps import Claim, extraction_prompt, narrated_claims, read_claims, told_claims
-from rewards.consistency_judge import fence, remove_chat_markup
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 
@@ -91,7 +91,7 @@ class GroundingTimestamps:
             [extraction_prompt(c.thought) if c.thought and truth else None for c in group]
             for group, truth in zip(groups, truths, strict=True)
         ]
-        replies = ask(groups, prompts)
+        replies = judge_replies(groups, prompts)
         return [[read_claims(replies[p]) if p else [] for p in row] for row in prompts]
 
     def ask_consistency(self, groups: Sequence[Group], truths: Sequence[Sequence[Claim]]) -> list[list[bool | None]]:
@@ -100,7 +100,7 @@ class GroundingTimestamps:
             [consistency_prompt(c, group.prompt) if truth else None for c in group]
             for group, truth in zip(groups, truths, strict=True)
         ]
-        replies = ask(groups, prompts)
+        replies = judge_replies(groups, prompts)
         return [[read_verdict(replies[p]) if p else False for p in row] for row in prompts]
 
     def count(self, group: Group, told: Sequence[Claim], truth: Sequence[Claim]) -> dict[str, int]:
@@ -109,15 +109,15 @@ class GroundingTimestamps:
         vectors = dict(zip(texts, group.evidence["embeddings"](texts), strict=True)) if texts else {}
         unused, matches = [*truth], 0
         for claim in told:
-            near = [
-                (float(vectors[claim.text] @ vectors[other.text]), -i)
+            similarities = {  # position among the unused narrations -> cosine, where the times overlap
+                i: float(vectors[claim.text] @ vectors[other.text])
                 for i, other in enumerate(unused)
                 if claim.start - self.tolerance <= other.end + self.tolerance
                 and other.start - self.tolerance <= claim.end + self.tolerance
-            ]
-            best = max(near, default=(-1.0, 0))
-            if best[0] >= self.similar:
-                del unused[-best[1]]
+            }
+            nearest = max(similarities, key=similarities.__getitem__, default=None)  # the first of equal ones
+            if nearest is not None and similarities[nearest] >= self.similar:
+                del unused[nearest]
                 matches += 1
         return {"told": len(told), "narrated": len(truth), "matched": matches}
 
@@ -125,13 +125,6 @@ class GroundingTimestamps:
         """Return precision, recall or F1 of so many claims, narrations and matches."""
         size = {"precision": told, "recall": narrated, "f1": (told + narrated) / 2}[self.score]
         return matched / max(1, size)
-
-
-def ask(groups: Sequence[Group], prompts: Sequence[Sequence[str | None]]) -> dict[str, str | None]:
-    """Return a judge's reply to each prompt; all are sent in one call."""
-    to_send = list(dict.fromkeys(prompt for row in prompts for prompt in row if prompt))
-    judge = without_logging(groups[0].evidence["judge"]) if to_send else list
-    return dict(zip(to_send, judge(to_send), strict=True))
 
 
 def consistency_prompt(completion: Completion, prompt: Prompt) -> str | None:

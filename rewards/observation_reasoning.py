@@ -17,15 +17,13 @@ Known hacks: one safe observation earns all of r_obs, since nothing asks for mor
 earns r_rea; the judge knows no more than the narrations do.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rewards._consistency import times_accuracy
+from rewards._judge import fence, judge_replies, observation_blocks, read_letter, read_yes_no, remove_chat_markup
 from rewards._words import lemmas, sentences
-from rewards.consistency_judge import fence, remove_chat_markup
-from rewards.grounding_timestamps import ask
 from rlvid.answer import LETTERS
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
@@ -98,12 +96,12 @@ class ObservationReasoning:
             for group, known in zip(groups, applies, strict=True)
         ]
         flat = [[p for supports, leads in row for p in (*supports, leads)] for row in prompts]
-        replies = ask(groups, flat)
+        replies = judge_replies(groups, flat)
         return [
             [
                 {
                     "observations": [read_yes_no(replies[p]) for p in supports],
-                    "leads_to": read_letter(replies[leads], group.prompt) if leads else "NONE",
+                    "leads_to": read_letter(replies[leads], group.prompt.options) if leads else "NONE",
                 }
                 for supports, leads in row
             ]
@@ -127,8 +125,7 @@ class ObservationReasoning:
 
 def observations(completion: Completion) -> list[str]:
     """Return the observation blocks of a reply, or without any the sentences of its thought but the last one."""
-    blocks = re.findall(r"<observation>(.*?)</observation>", completion.text, re.DOTALL)
-    return [block.strip() for block in blocks if block.strip()] or sentences(completion.thought or "")[:-1]
+    return list(filter(None, observation_blocks(completion))) or sentences(completion.thought or "")[:-1]
 
 
 def judge_prompts(completion: Completion, prompt: Prompt) -> tuple[list[str], str | None]:
@@ -147,19 +144,6 @@ def judge_prompts(completion: Completion, prompt: Prompt) -> tuple[list[str], st
     question, options = remove_chat_markup(prompt.question), remove_chat_markup(options)
     leads = SUFFICIENT.format(question=question, options=options, text=text, line=line, letters=", ".join(letters))
     return supports, leads
-
-
-def read_yes_no(reply: str | None) -> bool | None:
-    """Return what a reply says, None if the call failed or the reply is neither YES nor NO."""
-    match = re.fullmatch(r"\W*(YES|NO)\W*", (reply or "").strip(), re.IGNORECASE)
-    return None if match is None else match[1].upper() == "YES"
-
-
-def read_letter(reply: str | None, prompt: Prompt) -> str | None:
-    """Return the option that a reply names, "NONE" for none, and None if the call failed or it says another thing."""
-    match = re.fullmatch(r"\W*([A-Z]|NONE)\W*", (reply or "").strip(), re.IGNORECASE)
-    named = match[1].upper() if match else ""
-    return named if named == "NONE" or named in [*LETTERS[: len(prompt.options)]] else None
 
 
 def score(prompt: Prompt, count: dict[str, Any]) -> float | None:

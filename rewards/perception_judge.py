@@ -14,15 +14,12 @@ Known hack: the judge is shown the right answer, so an observation that merely s
 sufficiency.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rewards.consistency_judge import fence, remove_chat_markup
+from rewards._judge import fence, judge_replies, observation_blocks, read_yes_no, remove_chat_markup
 from rewards.consistency_rule import named_options
-from rewards.grounding_timestamps import ask
-from rewards.observation_reasoning import read_yes_no
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 
@@ -53,7 +50,7 @@ class PerceptionJudge:
     def __call__(self, groups: Sequence[Group]) -> Column:
         """Return one row per group; all prompts are sent in one call."""
         prompts = [[self.judge_prompt(c, group.prompt) for c in group] for group in groups]
-        replies = ask(groups, prompts)
+        replies = judge_replies(groups, prompts)
         column: Column = []
         for group, row in zip(groups, prompts, strict=True):
             logged = [{"asked": p, "replied": replies[p]} if p else None for p in row]
@@ -84,16 +81,11 @@ class PerceptionJudge:
         )
 
 
-def blocks(completion: Completion) -> list[str]:
-    """Return the texts of a reply's observation blocks."""
-    return [block.strip() for block in re.findall(r"<observation>(.*?)</observation>", completion.text, re.DOTALL)]
-
-
 def has_one_block(completion: Completion) -> bool:
     """Return whether a reply has exactly one observation block, and it is not empty."""
-    return len(found := blocks(completion)) == 1 and bool(found[0])
+    return len(found := observation_blocks(completion)) == 1 and bool(found[0])
 
 
 def observation(completion: Completion) -> str:
     """Return the text of the observation blocks, or without any the thought."""
-    return "\n".join(filter(None, blocks(completion))) or completion.thought or ""
+    return "\n".join(filter(None, observation_blocks(completion))) or completion.thought or ""

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rewards.consistency_judge import fence, remove_chat_markup
-from rewards.grounding_timestamps import ask
+from rewards._judge import fence, judge_replies, remove_chat_markup
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 
@@ -47,7 +46,7 @@ class VideoAttentionScore:
     def __call__(self, groups: Sequence[Group]) -> Column:
         """Return one row per group; all prompts are sent in one call, prompts and replies are recorded."""
         prompts = [[judge_prompt(completion, group.prompt) for completion in group] for group in groups]
-        replies = ask(groups, prompts)
+        replies = judge_replies(groups, prompts)
         for group, row in zip(groups, prompts, strict=True):
             logged = [{"asked": p, "replied": replies[p]} if p else None for p in row]
             group.evidence["video_attention_score"] = logged

@@ -27,10 +27,10 @@ OWN_ADVANTAGES = "the algorithm's own advantages have no place: leave it out, or
 
 @dataclass(frozen=True)
 class Algorithm:
-    """REINFORCE with the group's mean as baseline; all tokens of the step have the same weight."""
+    """REINFORCE with the group's mean as baseline; all tokens of a minibatch have the same weight."""
 
     beta: float = 0.0  # KL coefficient; at 0 no reference is loaded
-    kl: str = "k3"  # estimator: a loss of "k2", "k3" or "k3_is" (k3 times the ratio), or "k1_reward", off the reward
+    kl: str = "k3"  # a loss "k2", "k3" or "k3_is" (k3 * ratio), or "k1_reward", which is subtracted from the reward
     entropy_coef: float = 0.0  # weight of an entropy bonus, with the token weights of the loss (TRL: all equal)
     num_iterations: int = 1  # passes over each step's batch
     num_minibatches: int = 1  # optimizer steps per pass
@@ -143,7 +143,7 @@ class Algorithm:
     def credit(self, step: Step) -> Batch:
         """Return the step's batch with (B, T) advantages: each completion's advantage at all of its tokens.
 
-        With "normalize_then_sum", a KL in the reward is centred in its group and subtracted from the sum of z-scores
+        With "normalize_then_sum", a KL in the reward is centered in its group and subtracted from the sum of z-scores
         before that is whitened: `beta` is in units of the z-scores, and the KL keeps its size. TRL has no such pair
         (its GRPOTrainer has GDPO with the KL in the loss), and verl's GDPO ignores a KL in the reward.
         """
@@ -213,9 +213,9 @@ def zscore(column: Tensor) -> Tensor:
     """Return the z-scores of a (P, G) reward within each group, ignoring NaN (GDPO 2026, arXiv:2601.05242)."""
     known = ~column.isnan()
     count = known.sum(-1, keepdim=True)
-    centred = column - column.nansum(-1, keepdim=True) / count
-    variance = centred.nan_to_num().square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
-    return centred / (variance.sqrt() + 1e-4)
+    centered = column - column.nansum(-1, keepdim=True) / count
+    variance = centered.nan_to_num().square().sum(-1, keepdim=True) / (count - 1).clamp(min=1)
+    return centered / (variance.sqrt() + 1e-4)
 
 
 def whiten(values: Tensor) -> Tensor:

@@ -166,13 +166,15 @@ def shard_prompts(sizes: Sequence[float], count: int, rank: int) -> list[int]:
     Prompts are dealt in rounds of `count`, one to each process; in each round the largest goes to the process with the
     least load so far. So all processes have about equally much to do, within every minibatch too.
     """
-    load, mine = [0.0] * count, list[int]()
+    load = [0.0] * count
+    mine: list[int] = []
     for start in range(0, len(sizes), count):
         by_size = sorted(range(start, min(start + count, len(sizes))), key=lambda i: -sizes[i])
         by_load = sorted(range(count), key=load.__getitem__)
         for index, taker in zip(by_size, by_load, strict=False):
             load[taker] += sizes[index]
-            mine += [index] if taker == rank else []
+            if taker == rank:
+                mine.append(index)
     return mine
 
 

@@ -82,6 +82,15 @@ def make_group(prompt: Prompt, completions: Sequence[Completion | str]) -> Group
     return Group(prompt, [Completion(one) if isinstance(one, str) else one for one in completions])
 
 
+def is_flat(totals: Sequence[float]) -> bool:
+    """Return whether the completions of a group have the same total reward, but for rounding: a flat group.
+
+    >>> is_flat([0.1 + 0.2, 0.3]), is_flat([0.0, 0.1])
+    (True, False)
+    """
+    return max(totals) - min(totals) < 1e-9
+
+
 def _as_float(value: float | None, score: Callable[..., float | None]) -> float | None:
     """Return what `score` returned as a float. Raises UserError if it is no number."""
     try:

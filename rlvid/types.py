@@ -155,7 +155,8 @@ class Batch:
     advantages: Tensor
     weights: Tensor  # each token's share of the loss of its optimizer step
     sampled_logps: Tensor | None = None  # log-probabilities under the sampler, at sampling time
-    old_logps: Tensor | None = None  # log-probabilities before the first optimizer step; None in a loss if it is alone
+    # Log-probabilities before the first optimizer step; None in `loss` if the step has only one optimizer step.
+    old_logps: Tensor | None = None
     old_entropy: Tensor | None = None  # the policy's entropy before the first optimizer step, at temperature 1
     ref_logps: Tensor | None = None  # log-probabilities under the reference
     old_values: Tensor | None = None  # the critic's value before each token, before the first optimizer step

@@ -59,7 +59,12 @@ class VideoConfig:
 class TrainConfig:
     """The section [train]: how completions are sampled, the policy is optimized, and checkpoints are saved."""
 
-    max_steps: int = setting(750, "optimizer steps", at_least=0)
+    max_steps: int = setting(
+        750,
+        "training steps; a step samples a rollout and learns from it in num_iterations * num_minibatches optimizer "
+        "steps",
+        at_least=0,
+    )
     prompts_per_step: int = setting(8, "prompts of a step, over all processes", at_least=1)
     protocol: str = setting(
         "rlvid",
@@ -112,7 +117,7 @@ class TrainConfig:
 class ColdStartConfig:
     """Supervised fine-tuning before the run's algorithm starts. All other settings are those of [train]."""
 
-    max_steps: int = setting(0, "optimizer steps; 0 leaves the cold start out", at_least=0)
+    max_steps: int = setting(0, "training steps; 0 leaves the cold start out", at_least=0)
     prompts_per_step: int = setting(32, "prompts of a step, over all processes", at_least=1)
     learning_rate: float = setting(1e-5, "peak learning rate of AdamW")
 

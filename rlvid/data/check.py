@@ -69,13 +69,13 @@ class Findings:
         self.problems.append(Problem(kind, "".join(printable)))
 
 
-def check_benchmark(name: str, console: Console | None = None, against: Sequence[str] = ()) -> int:
+def check_benchmark(name: str, against: Sequence[str] = ()) -> int:
     """Check a benchmark and print its problems and a table of counts; return the number of problems.
 
     A folder in the working directory has priority over an embedded benchmark of the same name. `against` are other
     benchmarks for evaluation: what they share with this one's training questions is a problem, too.
     """
-    console = console or Console()
+    console = Console()
     name = f"./{name}" if name in benchmark.EMBEDDED and Path(name).is_dir() else name
     findings = find_problems(name, against)
     shown: Counter[str] = Counter()

@@ -66,7 +66,7 @@ def run_until_decided(
             raise UserError(f"{out}: no finished run answered any question, so nothing can be compared")
         looks = state.look(model, seeds)
         _save(out, state)
-        console.print("", look_table(looks, seeds, len({cell.id for cell in cells}), costs))
+        console.print("", open_comparisons_table(looks, seeds, len({cell.id for cell in cells}), costs))
     return 0
 
 
@@ -105,7 +105,9 @@ def _seeds_per_arm(state: AdaptiveGrid, arms: Sequence[str], unseeded: Sequence[
     return counts
 
 
-def look_table(looks: Mapping[str, Look], seeds: int, runs: int, interactions: Collection[str] = ()) -> Table:
+def open_comparisons_table(
+    looks: Mapping[str, Look], seeds: int, runs: int, interactions: Collection[str] = ()
+) -> Table:
     """The comparisons that were open at a look, and what it says of them; those in `interactions` are about costs."""
     title = f"look after {seeds} seeds ({runs} runs), all levels"
     table = Table(title=title, box=None, padding=(0, 2, 0, 0), title_justify="left")

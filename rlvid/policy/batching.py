@@ -66,7 +66,7 @@ def map_micro_batches(
     """
     longest = max(row_lengths(prompts, completions), default=1)
     for budget in backoff.sizes(longest * len(prompts), smallest=longest):
-        with backoff.attempt(budget):
+        with backoff.attempt():
             results: dict[int, T] = {}
             for indices in micro_batches(prompts, completions, budget):
                 results |= zip(indices, function(indices), strict=True)

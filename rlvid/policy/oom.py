@@ -49,7 +49,7 @@ class OOMBackoff:
 
     ```
     for size in backoff.sizes(limit):
-        with backoff.attempt(size):
+        with backoff.attempt():
             return work(size)
     ```
 
@@ -83,7 +83,7 @@ class OOMBackoff:
             print(f"rlvid: out of memory; from now on {self.size} {self.unit} at a time", file=sys.stderr)
 
     @contextmanager
-    def attempt(self, size: int) -> Iterator[None]:
+    def attempt(self) -> Iterator[None]:
         """Run the body; suppress an out-of-memory error, free the cache and set `failed`."""
         self.failed = False
         try:

@@ -71,7 +71,7 @@ class Sampler:
     def __call__(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
         """Return one group per prompt. Completions depend on `seed` and the prompt's `sampling_key`, not on others."""
         for size in self.backoff.sizes(len(prompts)):
-            with self.backoff.attempt(size):
+            with self.backoff.attempt():
                 groups: list[Group] = []
                 for start in range(0, len(prompts), size):
                     end = start + size

@@ -75,14 +75,13 @@ def alarms_of_random(seeds: int) -> Counter[str]:
     return counts
 
 
-def alarms_of_probes(rewards: Sequence[tuple[str, dict[str, int]]], seed: int = 0) -> Alarms:
+def alarms_of_probes(rewards: Sequence[tuple[str, dict[str, int]]]) -> Alarms:
     """Return how many whole probes each threshold fails, and in how many it is compared, each on resampled groups.
 
     Args:
         rewards: name and options of the reward of each probe.
-        seed: of the resampling.
     """
-    replies, rng = shipped_replies(), np.random.default_rng(seed)
+    replies, rng = shipped_replies(), np.random.default_rng(0)
     failed, compared = Counter[str](), Counter[str]()
     for name, options in track(rewards, rewards[0][0], console=Console(stderr=True), transient=True):
         subject = Subject.read(name, options, load("nano"), timeout=30)

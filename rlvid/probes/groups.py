@@ -15,9 +15,10 @@ from rlvid.probes.statistics import correlation, flat, interval
 from rlvid.probes.subject import Scored
 from rlvid.probes.verdicts import Checks, block, skipped
 from rlvid.registry import build
+from rlvid.reward import is_flat
 
 SCALES = ("group", "batch", "none")  # of GRPO's scale_rewards
-FLAT = 1e-9  # as in training
+ROUNDING = 1e-9  # an advantage below this is rounding
 KEPT = 0.01  # advantage share from which a reward counts as kept
 HEAVIER = (2.0, 3.0, 5.0, 10.0)  # times its weight, tried where it is cancelled
 Numbers = Mapping[str, Any]
@@ -33,15 +34,18 @@ def measure_groups(scored: Scored, weight: float = 1.0, with_interval: bool = Tr
     if size < 2:
         return {"size": size, "groups": count}
     values, right = (dense_rows(column, chosen) for column in (scored.column, scored.others["accuracy"]))  # (P, G)
+    flat_by_reward, flat_by_accuracy = (
+        np.array([is_flat(row) for row in rows.tolist()]) for rows in (values, right)
+    )  # (P,)
     total = values.var()
     signs = _sign_agreement(values, right)
     numbers: dict[str, Any] = {
         "size": size,
         "groups": count,
         "left_out": len(scored.groups) - count,
-        "flat": float((np.ptp(values, axis=1) < FLAT).mean()),
-        "flat_accuracy": float((np.ptp(right, axis=1) < FLAT).mean()),
-        "rescued": float(((np.ptp(right, axis=1) < FLAT) & (np.ptp(values, axis=1) >= FLAT)).mean()),
+        "flat": float(flat_by_reward.mean()),
+        "flat_accuracy": float(flat_by_accuracy.mean()),
+        "rescued": float((flat_by_accuracy & ~flat_by_reward).mean()),
         "between_groups": float(values.mean(1).var() / total) if total > 1e-12 else None,
         "weight": weight,
         "shares": advantage_shares(right, values, weight),
@@ -89,7 +93,7 @@ def rescue(accuracy: np.ndarray, values: np.ndarray, weight: float) -> dict[str,
     return {
         "weight": kept_weight,
         "share": share,
-        "alike": _mean(np.array([np.ptp(row) < FLAT for row in paid], float)),
+        "alike": _mean(np.array([is_flat(row.tolist()) for row in paid], float)),
     }
 
 
@@ -123,7 +127,7 @@ def _cancelled(numbers: Numbers) -> str:
 def _sign_agreement(values: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return for each reply in which both have an advantage whether the two signs agree."""
     a, b = (rows - rows.mean(1, keepdims=True) for rows in (values, right))
-    both = (abs(a) > FLAT) & (abs(b) > FLAT)
+    both = (abs(a) > ROUNDING) & (abs(b) > ROUNDING)
     return (np.sign(a) == np.sign(b))[both].astype(float)
 
 

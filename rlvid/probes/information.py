@@ -22,7 +22,7 @@ RELIABILITY_GROUPS, WITH_POLICY = 32, 6  # groups that are scored again
 Numbers = Mapping[str, Any]
 
 
-def measure_information(scored: Scored, with_interval: bool = True) -> Numbers:
+def measure_information(scored: Scored) -> Numbers:
     """Return AUROC of right against wrong, and correlations with accuracy, length, format and the shipped rewards."""
     values = flat(scored.column)
     right, lengths = flat(scored.others["accuracy"]), reply_lengths(scored.groups)
@@ -35,8 +35,7 @@ def measure_information(scored: Scored, with_interval: bool = True) -> Numbers:
     }
     sizes = [abs(value) for value in numbers["correlations"].values() if value is not None]
     numbers["largest_relation"] = max(sizes, default=None)
-    if with_interval:
-        numbers["auroc_interval"] = _auroc_interval(scored)
+    numbers["auroc_interval"] = _auroc_interval(scored)
     return numbers
 
 

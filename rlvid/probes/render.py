@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -29,11 +29,11 @@ FEW_GROUPS, MEASURED_ON = 24, 72  # a probe that runs a policy has 24
 Numbers = Mapping[str, Any]
 
 
-def print_result(result: ProbeResult, console: Console | None = None) -> None:
+def print_result(result: ProbeResult) -> None:
     """Print the report, in the width of the terminal."""
-    target = wide_console(console)
+    console = wide_console()
     for part in report(result):
-        target.print(part, highlight=False, markup=False)
+        console.print(part, highlight=False, markup=False)
 
 
 def report(result: ProbeResult) -> list[RenderableType]:

@@ -20,13 +20,12 @@ from rlvid.errors import UserError
 from rlvid.probes.evidence import Evidence
 from rlvid.probes.replies import saved_replies
 from rlvid.probes.statistics import auroc, correlation, flat
-from rlvid.reward import RewardMix
+from rlvid.reward import RewardMix, is_flat
 from rlvid.trainer.records import GroupRecord
 from rlvid.types import Group
 from rlvid.utils.files import write_jsonl
 
 AT_A_TIME = 32  # groups whose evidence is made together
-FLAT = 1e-9
 
 
 def is_samples(folder: str | Path) -> bool:
@@ -71,10 +70,10 @@ def _record(index: int, group: Group) -> Mapping[str, object]:
 def _metrics(name: str, groups: Sequence[Group]) -> dict[str, float]:
     values = flat([group[name] for group in groups])
     known = values[~np.isnan(values)]
-    spreads = [np.ptp([value or 0.0 for value in group[name]]) for group in groups]
+    is_group_flat = [is_flat([value or 0.0 for value in group[name]]) for group in groups]
     return {
         f"samples/{name}/mean": float(known.mean()) if len(known) else 0.0,
-        f"samples/{name}/flat": float(np.mean([spread < FLAT for spread in spreads])),
+        f"samples/{name}/flat": float(np.mean(is_group_flat)),
         f"samples/{name}/applied": len(known) / len(values),
     }
 

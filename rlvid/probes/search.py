@@ -7,7 +7,7 @@ compared with the best reply that somebody wrote or sampled honestly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ def search(
     honest: np.ndarray,
     scale: float,
     compares: bool,
-    advance: Callable[[int], None] = lambda count: None,
 ) -> Mapping[str, Any] | None:
     """Return the best gamed reply and what it earns; None if no reply has a thought that could be rewritten.
 
@@ -40,7 +39,6 @@ def search(
         honest: the values of honest replies.
         scale: the range of the reward.
         compares: whether the reward compares completions.
-        advance: called with the number of replies that were tried.
     """
     rng = np.random.default_rng(0)
     climbs = _starts(scored)
@@ -61,7 +59,6 @@ def search(
             best = int(row.argmax())
             if row[best] > values[i]:
                 climbs[i], values[i] = tried[i * CANDIDATES + best], row[best]
-        advance(len(tried))
     real = flat(scored.column)
     honest_best = float(np.nanmax(np.concatenate([honest, real[~np.isnan(real)], [-np.inf]])))
     top = int((values - start_values).argmax()) if values.max() <= honest_best else int(values.argmax())

@@ -68,9 +68,9 @@ def auroc(values: Array, right: Array) -> float | None:
     return float((below + up_to).mean() / 2 / len(order))
 
 
-def interval(statistic: Callable[[Array], float | None], groups: int, seed: int = 0) -> tuple[float, float] | None:
+def interval(statistic: Callable[[Array], float | None], groups: int) -> tuple[float, float] | None:
     """Return a 95 % interval of a statistic of group indices, from a bootstrap over groups; None if it has no value."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     values = [statistic(rng.integers(groups, size=groups)) for _ in range(RESAMPLES)]
     known = [value for value in values if value is not None]
     if len(known) < RESAMPLES / 2:
@@ -79,7 +79,7 @@ def interval(statistic: Callable[[Array], float | None], groups: int, seed: int 
     return float(low), float(high)
 
 
-def permutation_p_values(samples: Sequence[Array], base: Array, seed: int = 0) -> list[float]:
+def permutation_p_values(samples: Sequence[Array], base: Array) -> list[float]:
     """Return for each sample the one-sided p-value of a mean above that of `base`, by permuting the two.
 
     All samples of one size share their permutations.
@@ -88,7 +88,7 @@ def permutation_p_values(samples: Sequence[Array], base: Array, seed: int = 0) -
     for sample in samples:
         both = np.concatenate([sample, base])
         if len(both) not in draws:
-            rng = np.random.default_rng(seed)
+            rng = np.random.default_rng(0)
             draws[len(both)] = rng.permuted(np.tile(np.arange(len(both)), (PERMUTATIONS, 1)), axis=1)
         sums = both[draws[len(both)][:, : len(sample)]].sum(1)
         p_values.append(float((1 + (sums >= sample.sum() - 1e-9).sum()) / (1 + PERMUTATIONS)))

@@ -30,13 +30,14 @@ from typing import Any
 import numpy as np
 
 from rlvid.study.contrasts import SHARE, Family, difference, verdict
-from rlvid.study.seed_model import ALL_LEVELS, ALPHA, SeedModel
+from rlvid.study.power import ALPHA
+from rlvid.study.seed_model import ALL_LEVELS, SeedModel
 from rlvid.study.sequential import AdaptiveGrid
 from rlvid.study.simulated_grids import BASE, TWO_MODES, Scenario, Scores, draw, simulate, videos
 
 Outcome = dict[str, float]
 GRIDS, ADAPTIVE_GRIDS, CHUNK = 400, 200, 20
-NULL, HARD, NEW, POWER, RANDOM, ADAPTIVE = (
+NULL, HARD, NEW, POWER_TABLE, RANDOM, ADAPTIVE = (
     "no differences",
     "hard cases of the design",
     "new cases",
@@ -48,13 +49,12 @@ NULL, HARD, NEW, POWER, RANDOM, ADAPTIVE = (
 
 def groups() -> dict[str, list[Scenario]]:
     """Table -> its scenarios. Those of `RANDOM` are drawn anew for every grid."""
-    mixed = (0, 3, 5, 10, 0)
     return {
         NULL: [Scenario(f"S={s}, SD {sd}", seeds=s, sd=sd) for s, sd in product((2, 3, 5), (0, 1, 2, 3, 4, 6))],
         HARD: [replace(x, name=f"S={s}: {x.name}", seeds=s) for x in _hard() for s in (2, 3, 5)],
         NEW: [replace(x, name=f"S={s}: {x.name}", seeds=s) for x in _new() for s in (2, 3)] + _unequal(),
-        POWER: [
-            Scenario(f"S={s}, SD {sd}", arms=5, seeds=s, sd=sd, effects=mixed)
+        POWER_TABLE: [
+            Scenario(f"S={s}, SD {sd}", arms=5, seeds=s, sd=sd, effects=(0, 3, 5, 10, 0))
             for s, sd in product((2, 3, 5), (1, 2, 4))
         ],
         RANDOM: [*(Scenario(f"S={s}", seeds=s) for s in (2, 3, 5)), Scenario("S=1 to 6", seeds=[1])],

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from rlvid.study.contrasts import COST_WORDS, UNDECIDED, Family, Needed, Result, difference, interaction, needed
-from rlvid.study.seed_model import ALL_LEVELS, ALPHA, SeedModel
+from rlvid.study.power import ALPHA
+from rlvid.study.seed_model import ALL_LEVELS, SeedModel
 from rlvid.study.sequential import Look
 from rlvid.study.stats import Interval, permutation_test
 from rlvid.study.study import Study

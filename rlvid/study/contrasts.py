@@ -14,7 +14,8 @@ from math import inf
 import numpy as np
 from scipy.special import ndtri
 
-from rlvid.study.seed_model import ALL_LEVELS, ALPHA, POWER, Contrast, SeedModel
+from rlvid.study.power import ALPHA
+from rlvid.study.seed_model import ALL_LEVELS, Contrast, SeedModel
 
 Weights = Mapping[str, float]
 Point = tuple[str | Weights, float]  # an arm, or the mean of several as arm -> share, and its x
@@ -193,7 +194,6 @@ def gain_kept(
     points: Sequence[Point],
     clean: str,
     base: str,
-    level: str = ALL_LEVELS,
     alpha: float = ALPHA,
 ) -> Ratio | None:
     """Share of the gain of `clean` over `base` that arms keep, averaged over x by the trapezoid rule.
@@ -206,7 +206,7 @@ def gain_kept(
     """
     weights = trapezoid([x for _, x in points])
     top = combine((-1, {base: 1}), *((u, _mean(arm)) for (arm, _), u in zip(points, weights, strict=True)))
-    return ratio(model, top, difference(clean, base), level, alpha)
+    return ratio(model, top, difference(clean, base), ALL_LEVELS, alpha)
 
 
 def trapezoid(x: Sequence[float]) -> np.ndarray:
@@ -230,9 +230,7 @@ class Needed:
     questions: float  # so many times the present questions and videos, with the same seeds
 
 
-def needed(
-    model: SeedModel, weights: Weights, true: float, level: str = ALL_LEVELS, alpha: float = ALPHA, power: float = POWER
-) -> Needed:
+def needed(model: SeedModel, weights: Weights, true: float, level: str = ALL_LEVELS, alpha: float = ALPHA) -> Needed:
     """More seeds or more questions that a true difference `true` needs, given the fitted scatter.
 
     With the observed difference as `true` this is as rough as that difference is.
@@ -240,7 +238,7 @@ def needed(
 
     def enough(more: int = 0, times: float = 1.0) -> bool:
         planned = {arm: model.seeds(arm) + more for arm in weights if arm not in model.unseeded}
-        return model.contrast(weights, level, planned, times).detectable(alpha, power) <= abs(true)
+        return model.contrast(weights, level, planned, times).detectable(alpha) <= abs(true)
 
     if enough():
         return Needed(0, 1.0)

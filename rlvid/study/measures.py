@@ -15,8 +15,9 @@ import numpy as np
 
 from rlvid.study.comparison import arms_with_the_same_runs
 from rlvid.study.contrasts import difference
+from rlvid.study.power import ALPHA
 from rlvid.study.runs import Row, Run
-from rlvid.study.seed_model import ALPHA, SeedModel
+from rlvid.study.seed_model import SeedModel
 from rlvid.study.stats import Interval, bootstrap_interval, bootstrap_means, count_videos
 from rlvid.study.study import Study
 

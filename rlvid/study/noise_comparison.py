@@ -12,7 +12,8 @@ from dataclasses import replace
 from rlvid.study.comparison import Comparison, comparison_row, cost_row, exact_p, within_reach
 from rlvid.study.contrasts import SHARE, Family, Result, Weights, difference, difference_of_slopes, interaction
 from rlvid.study.noise_response import NoiseCell, NoiseResponse
-from rlvid.study.seed_model import ALL_LEVELS, ALPHA, SeedModel
+from rlvid.study.power import ALPHA
+from rlvid.study.seed_model import ALL_LEVELS, SeedModel
 from rlvid.study.study import Study
 
 SLOPE = "slope over J"

@@ -12,7 +12,8 @@ import numpy as np
 from rlvid.study.contrasts import NO_GAIN, ONE_SEED, Ratio, difference, gain_kept, keeps, one_sided, ratio, slope
 from rlvid.study.noise_comparison import compare_noise_costs, compare_under_noise
 from rlvid.study.noise_response import NoiseResponse, comparable, noise_responses, untrained_arm
-from rlvid.study.seed_model import ALPHA, SeedModel
+from rlvid.study.power import ALPHA
+from rlvid.study.seed_model import SeedModel
 from rlvid.study.stats import Interval, accuracy_interval
 from rlvid.study.study import Study
 

@@ -54,21 +54,23 @@ def group_measures(groups: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, s
     powers_of_two = [2**i for i in range(size.bit_length())]
     for k in dict.fromkeys([*powers_of_two, size]):
         yield f"pass@{k}", format_mean(pass_at_k(right, size, k))
-    votes = [majority_vote(group["answers"], group["clean"]) for group in groups]
+    votes = [vote_share_and_correctness(group["answers"], group["clean"]) for group in groups]
     shares, is_right = np.array(votes).T
     yield f"majority vote of {size} is right", format_mean(is_right)
     yield "share of the majority", format_mean(shares)
     yield "calibration error of that share", f"{calibration_error(shares, is_right):.1%}"
 
 
-def majority_vote(answers: Sequence[str | None], gold: str | None) -> tuple[float, float]:
+def vote_share_and_correctness(answers: Sequence[str | None], gold: str | None) -> tuple[float, float]:
     """Return the share of the most frequent answer, and how likely it is right.
 
     A tie between k answers is broken at random: it is right with probability 1/k if the right answer is among them. A
     None does not vote, but counts in the share.
 
-    >>> majority_vote(["A", "A", "A", "B"], gold="A"), majority_vote(["A", "A", "B", "B"], gold="A")
-    ((0.75, 1.0), (0.5, 0.5))
+    >>> vote_share_and_correctness(["A", "A", "A", "B"], gold="A")
+    (0.75, 1.0)
+    >>> vote_share_and_correctness(["A", "A", "B", "B"], gold="A")
+    (0.5, 0.5)
     """
     votes = Counter(answer for answer in answers if answer is not None)
     if not votes:

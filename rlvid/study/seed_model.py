@@ -23,15 +23,16 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from rlvid.study.mixtures import merge, student
-from rlvid.study.seed_scatter import TAU, Cells, SeedScatter, reach, shared_videos
+from rlvid.study.power import ALPHA, POWER
+from rlvid.study.seed_scatter import TAU, Cells, LevelDifference, SeedScatter, reach, shared_videos
 
 ALL_LEVELS = "all levels"
 ASSUMPTIONS = (
     "Seeds of an arm are drawn alike; how much arms scatter is learned from all arms and levels together, and more "
     "from an arm's own runs the more it has; pairing by seed is not used; videos are independent."
 )
-ALPHA = 0.05
-POWER = 0.8
+LEAST_SHARE = 0.2  # of a variance is kept where an estimated term reduces it: that estimate may be too large
+FINENESS = 20  # seed variances far below that from questions divided by this are merged: beside it they do not differ
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,37 +187,37 @@ class SeedModel:
         if not used or abs(sum(used.values())) > 1e-9:
             raise ValueError(f"a contrast's weights sum to 0 and are not all 0, not {dict(weights)}")
         shared = self.shared_levels(used)
-        places = shared if level == ALL_LEVELS else [level]
-        if not places or not set(places) <= set(shared):
+        levels = shared if level == ALL_LEVELS else [level]
+        if not levels or not set(levels) <= set(shared):
             raise ValueError(f"{' and '.join(used)} have not all answered {level}")
         planned = {arm: (seeds or {}).get(arm, self.seeds(arm)) for arm in used}
-        parts = np.array([self._questions(used, place, planned) for place in places])  # (L, 3)
-        doubts, freedoms = parts[:, 1], parts[:, 2]
-        together, distinct = self._together(used, places)
-        doubt = float(max(doubts.sum() + together, 0.2 * doubts.sum())) / len(places) ** 2 / questions
-        freedom = float(distinct * doubts.sum() ** 2 / (doubts**2 / freedoms).sum() * questions)  # Satterthwaite 1946
+        by_level = np.array([self._questions(used, one, planned) for one in levels])  # (L, 3)
+        differences, variances, degrees = by_level.T
+        (together, distinct), total = self._together(used, levels), variances.sum()
+        question_variance = float(max(total + together, LEAST_SHARE * total)) / len(levels) ** 2 / questions
+        degrees_of_freedom = float(distinct * total**2 / (variances**2 / degrees).sum() * questions)  # Satterthwaite
         seeded = {arm: weight**2 / planned[arm] for arm, weight in used.items() if arm not in self.unseeded}
-        values, chances = self._seed_variance(seeded, places, doubt / 20)
-        mean = float(values @ chances)
-        wider, shares = student(freedom)
-        values, chances = merge(values[:, None] + doubt * wider, chances[:, None] * shares)
-        one_seed = self.one_seed and bool(seeded)
-        return Contrast(used, level, float(parts[:, 0].mean()), values, chances, doubt, mean, one_seed)
+        values, probabilities = self._seed_variance(seeded, levels, question_variance / FINENESS)
+        mean = float(values @ probabilities)
+        factors, shares = student(degrees_of_freedom)
+        values, probabilities = merge(values[:, None] + question_variance * factors, probabilities[:, None] * shares)
+        one_seed, difference = self.one_seed and bool(seeded), float(differences.mean())
+        return Contrast(used, level, difference, values, probabilities, question_variance, mean, one_seed)
 
-    def _questions(self, weights: Mapping[str, float], level: str, planned: Mapping[str, int]) -> list[float]:
-        """Difference on one level, its variance from questions with `planned` seeds, and the degrees of freedom."""
+    def _questions(self, weights: Mapping[str, float], level: str, planned: Mapping[str, int]) -> LevelDifference:
+        """Return the difference on one level, with its variance from questions with `planned` seeds."""
         gaps, pseudo = self._gaps(weights, level), self.cells[next(iter(weights))][level].pseudo
         squared, count = sum(weight**2 for weight in weights.values()), len(gaps)
         if count == 1:
-            return [float(gaps[0]), squared / 4, 1.0]  # one video says nothing of others: the largest variance
+            return LevelDifference(float(gaps[0]), squared / 4, 1.0)  # one video says nothing of others: the most
         # half a question that two arms answer differently is added: arms that agree on all asked may still differ
         squares = float(((gaps - gaps.mean()) ** 2).sum()) + squared / 2 * pseudo
-        doubt = squares / ((count - 1) * count)
+        variance = squares / ((count - 1) * count)
         saved = sum(
             weight**2 * self._noise(arm, level) * (1 / self.seeds(arm) - 1 / planned[arm])
             for arm, weight in weights.items()
         )
-        return [float(gaps.mean()), max(0.2 * doubt, doubt - saved), count - 1.0]
+        return LevelDifference(float(gaps.mean()), max(LEAST_SHARE * variance, variance - saved), count - 1.0)
 
     def _gaps(self, weights: Mapping[str, float], level: str) -> np.ndarray:
         """(V,) the contrast about each video of a level; their mean is the difference."""

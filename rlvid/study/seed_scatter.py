@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr
@@ -53,6 +54,14 @@ class Cells:
         rest = cells - by_video - accuracy[:, None] + accuracy.mean()
         squares = max(float((rest**2).sum()), pseudo / 4)  # never quite zero, not even for runs that answer alike
         return Cells(accuracy, by_video, squares / ((seeds - 1) * (count - 1) * count), pseudo)
+
+
+class LevelDifference(NamedTuple):
+    """A contrast of arms on one level, with what is known of it from the questions; `seed_model` computes it."""
+
+    difference: float
+    variance: float
+    degrees_of_freedom: float
 
 
 @dataclass(frozen=True, eq=False)

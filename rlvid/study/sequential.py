@@ -22,7 +22,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from rlvid.study.contrasts import ONE_SEED, SHARE, UNDECIDED, Family, Result, Weights, verdict
-from rlvid.study.seed_model import ALPHA, Contrast, SeedModel
+from rlvid.study.power import ALPHA
+from rlvid.study.seed_model import Contrast, SeedModel
 
 LOOKS = (2, 3, 4, 5, 6, 8)  # seeds of each open arm
 HOPELESS = 0.2  # stop where a verdict at the last look is less likely than this
@@ -120,7 +121,7 @@ class Look:
 
 
 @dataclass
-class Comparison:
+class AdaptiveComparison:
     """A contrast under way; append looks with `look`."""
 
     weights: Weights
@@ -203,13 +204,13 @@ class AdaptiveGrid:
     share: float = SHARE
     max_seeds: int = LOOKS[-1]
     spending: str = "obrien_fleming"
-    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    comparisons: dict[str, AdaptiveComparison] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.comparisons:
             alpha = self.share * self.alpha / max(1, len(self.contrasts))
             self.comparisons = {
-                name: Comparison(weights, alpha, self.margin, self.max_seeds, self.spending)
+                name: AdaptiveComparison(weights, alpha, self.margin, self.max_seeds, self.spending)
                 for name, weights in self.contrasts.items()
             }
 

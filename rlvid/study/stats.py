@@ -75,7 +75,7 @@ def design_effect(scores: np.ndarray, videos: np.ndarray | None = None) -> float
     return _variance_of_sum(sums) / _variance_of_sum(deviations[0])
 
 
-def accuracy_interval(scores: np.ndarray, videos: np.ndarray | None = None, confidence: float = CONFIDENCE) -> Interval:
+def accuracy_interval(scores: np.ndarray, videos: np.ndarray | None = None) -> Interval:
     """Return the mean of (S, Q) scores of 0 or 1, with an interval for new seeds and new videos.
 
     With several seeds it is a bootstrap. With one seed nothing is known about other seeds: it is Wilson's interval over
@@ -83,14 +83,12 @@ def accuracy_interval(scores: np.ndarray, videos: np.ndarray | None = None, conf
     and Graubard 1998). Equal scores also get this interval, because resampling them would show no uncertainty.
     """
     if len(scores) > 1 and scores.min() < scores.max():
-        return bootstrap_interval(
-            scores.mean(), bootstrap_means(scores, videos), count_videos(scores, videos), confidence
-        )
-    questions, tail = scores.shape[1], (1 + confidence) / 2
+        return bootstrap_interval(scores.mean(), bootstrap_means(scores, videos), count_videos(scores, videos))
+    questions, tail = scores.shape[1], (1 + CONFIDENCE) / 2
     t_videos = stdtrit(max(1, count_videos(scores, videos) - 1), tail)
     t_questions = stdtrit(max(1, questions - 1), tail)
     effective = questions / max(1.0, design_effect(scores, videos) * (t_videos / t_questions) ** 2)
-    return wilson_interval(scores.mean() * effective, effective, confidence)
+    return wilson_interval(scores.mean() * effective, effective)
 
 
 def permutation_test(a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None) -> float:

@@ -166,12 +166,12 @@ def render(completions: Sequence[TokenCredit]) -> Lines:
         for name in (*VIEWS, "credit"):
             line = Text(f"{name:>8}  ")
             for token, value in zip(completion.tokens, getattr(completion, name), strict=True):
-                line.append(token.replace("\n", " "), f"{_colour(value)}")
+                line.append(token.replace("\n", " "), f"{_color(value)}")
             lines.append(line)
     return Lines(*lines)
 
 
-def _colour(value: float) -> str:
+def _color(value: float) -> str:
     """A background from white to blue for positive values, to red for negative ones; black text."""
     faded = round(255 * (1 - min(abs(value) / SCALE, 1.0)))
     return f"black on #{faded:02x}{faded:02x}ff" if value >= 0 else f"black on #ff{faded:02x}{faded:02x}"

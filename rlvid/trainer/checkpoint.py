@@ -100,7 +100,8 @@ def save(
     """
     config = folder.config
     accuracy = metrics.get(f"eval/{next(iter(config.eval.splits), '')}/accuracy")
-    if not checkpoint_is_due(config, step, accuracy is not None, ending):
+    evaluated = any(name.startswith("eval/") for name in metrics)
+    if not checkpoint_is_due(config, step, evaluated, ending):
         return
     if accuracy is not None and (counters.best is None or accuracy > counters.best[0]):
         counters.best = (accuracy, step)

@@ -11,14 +11,16 @@ from accelerate import Accelerator
 
 from rlvid.trainer.records import GroupRecord
 
-VERDICT_COUNTS = ("right", "right_paid", "wrong", "wrong_paid")
+# Right and wrong answers that have an accuracy reward, and what they earned; verdicts of the noisy reward, and how
+# many of them noise changed.
+VERDICT_COUNTS = ("right", "right_paid", "wrong", "wrong_paid", "total", "changed")
 
 
 @dataclass
 class Counters:
     """What a run counts from its first step on; JSON values only."""
 
-    tokens: int = 0  # completion tokens that were learnt from
+    tokens: int = 0  # tokens of all completions of the steps so far, truncated ones included
     drawn: int = 0  # prompts that were sampled from, including those of flat groups that were replaced
     skipped: dict[str, str] = field(default_factory=dict)  # sample id -> why its clip could not be read
     verdicts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(VERDICT_COUNTS, 0.0))
@@ -30,9 +32,14 @@ class Counters:
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over counters that `state_dict` returned; other keys are ignored."""
+        """Take over counters that `state_dict` returned; other keys are ignored.
+
+        Checkpoints until 2026-11-29 count the verdicts as "said", and only if there are any.
+        """
         for f in fields(self):
             setattr(self, f.name, state[f.name])
+        verdicts = {{"said": "total"}.get(name, name): count for name, count in state["verdicts"].items()}
+        self.verdicts = dict.fromkeys(VERDICT_COUNTS, 0.0) | verdicts
         self.best = tuple(state["best"]) if state["best"] else None
 
     def update(self, records: Sequence[GroupRecord], drawn: int, accelerator: Accelerator) -> dict[str, float]:
@@ -40,7 +47,11 @@ class Counters:
         self.tokens += sum(sum(record.lengths) for record in records)
         self.drawn += drawn
         failures = accelerator.reduce(torch.tensor(len(self.skipped)).to(accelerator.device), "sum")
-        return {"num_tokens": self.tokens, "num_prompts": self.drawn, "data/decode_failures": int(failures)}
+        return {
+            "num_completion_tokens": self.tokens,
+            "num_prompts": self.drawn,
+            "data/decode_failures": int(failures),
+        }
 
     def update_verdicts(self, records: Sequence[GroupRecord], noisy_reward: str) -> dict[str, float]:
         """Count how noisy the verdicts so far were, measured against the clean ones, which nothing else sees.
@@ -60,14 +71,14 @@ class Counters:
             clean_verdicts = record.evidence.get("clean_verdicts", ())
             for clean, verdict in zip(clean_verdicts, record.columns.get(noisy_reward, ()), strict=False):
                 if clean is not None:
-                    counts["said"] = counts.get("said", 0.0) + 1
-                    counts["changed"] = counts.get("changed", 0.0) + (verdict != clean)
+                    counts["total"] += 1
+                    counts["changed"] += verdict != clean
             for answer, paid in zip(record.answers, record.columns.get("accuracy", ()), strict=False):
                 if paid is not None:
                     kind = "right" if answer == record.clean else "wrong"
                     counts[kind] += 1
                     counts[f"{kind}_paid"] += paid
-        metrics = {"noise/changed": counts["changed"] / counts["said"]} if counts.get("said") else {}
+        metrics = {"noise/changed": counts["changed"] / counts["total"]} if counts["total"] else {}
         if noisy_reward != "accuracy" or not counts["right"] or not counts["wrong"]:
             return metrics
         false_positives = counts["wrong_paid"] / counts["wrong"]

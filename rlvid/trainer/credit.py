@@ -37,7 +37,7 @@ def assign_credit(algorithm: Algorithm, step: Step) -> Batch:
         check_shape("advantages", batch.advantages, step.batch.mask.shape)
         if algorithm.mask_truncated_completions and step.finished is not None:
             batch = replace(batch, mask=batch.mask * step.finished.reshape(-1, 1))
-        chosen = [part for part in minibatches(range(groups), groups, algorithm.num_minibatches) if part]
+        chosen = minibatches(range(groups), groups, algorithm.num_minibatches)
         masks = [batch.select_groups(part, groups).mask for part in chosen]
         weights = [algorithm.weights(mask) for mask in masks]
         for weight, mask in zip(weights, masks, strict=True):

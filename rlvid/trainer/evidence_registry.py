@@ -60,9 +60,8 @@ class EvidenceSources:
         return make_sampler(self.policy, self.sampling, lambda phase: nullcontext())
 
 
-Function = Callable[
-    [EvidenceSources, EvidenceRequest, str], list[Any]
-]  # ..., argument after the colon -> one per group
+# sources, request, argument after the colon -> one value per group
+EvidenceFn = Callable[[EvidenceSources, EvidenceRequest, str], list[Any]]
 Requirement = Callable[[Sequence[Prompt], str], bool]  # prompts, argument after the colon -> can any of them give it?
 
 
@@ -71,7 +70,7 @@ class EvidenceKind:
     """A registered kind of evidence: the function that makes it, and what it requires."""
 
     name: str
-    function: Function
+    function: EvidenceFn
     requires: Requirement
     needs_reference: bool
     needs_packed: bool
@@ -85,7 +84,7 @@ def evidence(
     requires: Requirement = lambda prompts, argument: True,
     needs_reference: bool = False,
     needs_packed: bool = False,
-) -> Callable[[Function], Function]:
+) -> Callable[[EvidenceFn], EvidenceFn]:
     """Register a function as the kind of evidence `name`.
 
     Args:
@@ -95,7 +94,7 @@ def evidence(
         needs_packed: whether models on the general path cannot give it (see `rlvid.policy.families`).
     """
 
-    def register(function: Function) -> Function:
+    def register(function: EvidenceFn) -> EvidenceFn:
         EVIDENCE_KINDS[name] = EvidenceKind(name, function, requires, needs_reference, needs_packed)
         return function
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from math import exp
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -74,16 +75,21 @@ def first_confidence(completion: Completion, pieces: Sequence[str]) -> tuple[flo
     content = inside(marks[0][0])
     if not content.strip() or content.lstrip().startswith(FALLBACK):
         return None, 0
+    # The characters [start, stop) of the reply are the first answer, without its tags and the white space around it:
+    #
+    #     <answer> B </answer><think>...
+    #              ^ start   ^ end of the mark
     opening = len("<answer>" if marks[0][0].startswith("<") else "\\boxed{")
-    start = marks[0].start() + opening + len(content) - len(content.lstrip())
-    stop, position, logps, end = start + len(content.strip()), 0, [], 0
-    for number, (piece, logp) in enumerate(zip(pieces, completion.logps, strict=True), 1):
-        if position < stop and position + len(piece) > start:
-            logps.append(logp)
-        if position < marks[0].end():
-            end = number
-        position += len(piece)
-    return exp(fmean(logps)), end
+    leading_space = len(content) - len(content.lstrip())
+    start = marks[0].start() + opening + leading_space
+    stop = start + len(content.strip())
+
+    # Token i has the characters [begins[i], begins[i] + len(pieces[i])).
+    begins = list(accumulate(map(len, pieces), initial=0))[:-1]
+    tokens = list(zip(begins, pieces, completion.logps, strict=True))
+    answer_logps = [logp for begin, piece, logp in tokens if begin < stop and begin + len(piece) > start]
+    num_tokens = sum(begin < marks[0].end() for begin in begins)
+    return exp(fmean(answer_logps)), num_tokens
 
 
 def cut(completion: Completion, length: int) -> Completion:

@@ -3,7 +3,8 @@
 Shapes: P prompts in a step, G completions of each, B = P*G rows, T completion tokens, all counted over all processes.
 Each of W processes takes P/W of the prompts. A prompt's random numbers come from the run's seed, the step and its id,
 and every process computes advantages and token weights on the whole step. So the number of processes and the size of
-micro-batches change a run only by rounding: sums of floating-point numbers depend on their order.
+micro-batches change a run only by rounding: sums of floating-point numbers depend on their order. Not so with
+`train.use_vllm`, where random numbers belong to a process's batch (rlvid/policy/vllm.py).
 
 Where to read on: setup.py builds what `self` holds here, credit.py calls the algorithm for advantages, update.py calls
 it for the loss and takes the optimizer steps, and evidence.py makes what rewards read beyond the text.
@@ -57,9 +58,9 @@ class Trainer(TrainerSetup):
     def rollout(self, number: int, prompts: Sequence[Prompt]) -> tuple[Rollout, int]:
         """Sample and score completions of a step's prompts; return the rollout and how many prompts were drawn for it.
 
-        A group is flat if all its completions have the same reward: nothing can be learnt from it. Other groups are
-        informative. With dynamic sampling (`algorithm.max_num_gen_batches` > 1) the prompts of flat groups are replaced
-        by further ones.
+        A group is flat if all its completions have the same total reward: algorithms that compare the completions of a
+        group learn nothing from it. Other groups are informative. With dynamic sampling
+        (`algorithm.max_num_gen_batches` > 1) the prompts of flat groups are replaced by further ones.
 
         Raises UserError if none of the clips can be read.
         """
@@ -140,10 +141,10 @@ class Trainer(TrainerSetup):
         self.scheduler.step()
         if self.reference:
             self.reference.ema_update(self.policy, number)  # only with `train.sync_ref_model`
-        if self.config.train.use_vllm and self.untested and metrics["learning_rate"]:  # a warm-up begins with 0
+        if self.config.train.use_vllm and self.parity_due and metrics["learning_rate"]:  # a warm-up begins with 0
             with self.sampling_phase():
-                require_parity(self.policy, self.probes, self.config.train, after_step=True)
-            self.untested = False
+                require_parity(self.policy, self.parity_prompts, self.config.train, after_step=True)
+            self.parity_due = False
         return metrics
 
     def report(self, number: int, credited: CreditedStep, update_metrics: dict[str, float], num_drawn: int) -> None:

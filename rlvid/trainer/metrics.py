@@ -14,11 +14,12 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from rlvid.algorithm import Algorithm
+from rlvid.reward import is_flat
 from rlvid.trainer.records import GroupRecord
 from rlvid.types import Batch, Step
 from rlvid.video.views import parse_view
 
-FLAT = 1e-9  # a variance below this is rounding
+ROUNDING = 1e-9  # a variance below this is rounding
 MISMATCH = "sampling/sampling_logp_difference"  # TRL's name
 VIEW_DIFFERENCE = "sampling/view_logp_difference"  # the same of completions that were sampled under other pixels
 
@@ -32,7 +33,7 @@ def step_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
     metrics = {
         "reward": totals.mean().item(),
         "reward_std": spread.mean().item(),
-        "frac_reward_zero_std": (spread < 1e-9).double().mean().item(),
+        "frac_reward_zero_std": fmean(is_flat(r.totals) for r in records),
         "frac_all_correct": fmean(map(all, correct)),
         "frac_all_incorrect": fmean(not any(group) for group in correct),
         "clean_accuracy": fmean(answer == r.clean for r in records for answer in r.answers),
@@ -71,7 +72,7 @@ def view_metrics(records: Sequence[GroupRecord]) -> dict[str, float]:
         if values:
             metrics[f"views/{name}"] = fmean(values)
     variance = sum(sum((total - fmean(r.totals)) ** 2 for total in r.totals) for r in records if r.views)
-    return metrics | ({"views/variance_between": _between_views(records) / variance} if variance > FLAT else {})
+    return metrics | ({"views/variance_between": _between_views(records) / variance} if variance > ROUNDING else {})
 
 
 def _between_views(records: Sequence[GroupRecord]) -> float:
@@ -102,12 +103,13 @@ def correlation(column: Sequence[float | None], values: Sequence[float]) -> floa
 def advantage_shares(algorithm: Algorithm, step: Step, batch: Batch) -> dict[str, float]:
     """`advantage_share/NAME`: how much of the batch's advantages would change without that reward.
 
-    |A(all) - A(all but one)|^2 / |A(all)|^2, every completion counting equally. The share of a reward that group
-    normalization cancels is 0, however large the reward; shares of rewards that agree do not add up to one.
+    |A(all) - A(all but one)|^2 / |A(all)|^2, every completion that is learnt from counting equally. The share of a
+    reward that group normalization cancels is 0, however large the reward; shares of rewards that agree do not add up
+    to one.
     """
 
     def squared_size(advantages: Tensor) -> float:
-        return (advantages.square().sum(-1) / batch.mask.sum(-1).clamp(min=1)).sum().item()
+        return ((advantages * batch.mask).square().sum(-1) / batch.mask.sum(-1).clamp(min=1)).sum().item()
 
     total = squared_size(batch.advantages)
     shares = {}

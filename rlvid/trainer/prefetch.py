@@ -32,10 +32,10 @@ class PromptPrefetcher:
     Args:
         policy: encodes prompts.
         plan: the prompts of each coming step, in order.
-        rank, world_size: which process this is, of how many.
         on_bad_clip: called with a prompt and its error for each unreadable clip; raises, or counts and returns.
         alter_clip: what the policy sees of a prompt's clip; noise and altered views come in here.
         timer: counts features computed here as the phase "vision".
+        rank, world_size: which process this is, of how many.
     """
 
     def __init__(

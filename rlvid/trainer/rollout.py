@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import pstdev
 
 import torch
 from accelerate.utils import gather_object
@@ -20,11 +19,10 @@ from rlvid.policy.batching import map_micro_batches, micro_batches, row_lengths
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.types import ForwardOutput, ModelInputs
+from rlvid.reward import is_flat
 from rlvid.trainer.records import GroupRecord
 from rlvid.types import Batch, Completion, Group, Prompt, Step
 from rlvid.video.views import Clip
-
-FLAT = 1e-9  # a group whose rewards spread less than this is flat: it gives no credit
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class Rollout:
     @property
     def informative(self) -> list[GroupRecord]:
         """The records of groups that are not flat: some completions earned more than others."""
-        return [record for record in self.records if pstdev(record.totals) > FLAT]
+        return [record for record in self.records if not is_flat(record.totals)]
 
     def merge(self, more: Rollout, size: int) -> Rollout:
         """This rollout and a further round of it, cut to `size` groups: informative ones first, then in drawn order."""
@@ -245,7 +243,9 @@ def dummy_group(policy: Policy, prompt: Prompt) -> tuple[ModelInputs, Group]:
 
 
 def minibatches(group_indices: Sequence[int], groups: int, count: int) -> list[list[int]]:
-    """Split this process's groups into `count` minibatches of the step's `groups` groups, into fewer if there are less.
+    """Split this process's groups into `count` minibatches of the step's `groups` groups.
+
+    If there are fewer than `count` groups, there is one minibatch per group.
 
     A minibatch is a run of consecutive groups of the step. Their sizes over all processes differ by at most 1, and none
     is empty. The result holds positions in this process's list.

@@ -64,8 +64,8 @@ class TrainerSetup:
         eval_mix: `mix` plus the rewards that evaluation only measures (`eval.rewards`).
         noise: errors that are put into the training data or the rewards.
         plan: (step, its prompts) for each step that is left; empty if the run had finished before.
-        probes: prompts on which the parity gate compares, of this process's.
-        untested: whether the parity gate has not yet compared after an optimizer step.
+        parity_prompts: prompts on which the parity gate compares, of this process's.
+        parity_due: whether the parity gate has not yet compared after an optimizer step.
         prompts, levels: the training prompts, and the held-out ones by level.
         prefetch: prompts -> model inputs of this process's share, prepared one step ahead.
         sample: prompts, model inputs and views -> groups of completions, and their inputs.
@@ -115,8 +115,8 @@ class TrainerSetup:
         self.sigterm = SigtermHandler()
         self.backoff = OOMBackoff("tokens", config.train.max_tokens_per_forward)
         self.plan: list[tuple[int, list[Prompt]]] = []
-        self.probes: list[Prompt] = []
-        self.untested = True
+        self.parity_prompts: list[Prompt] = []
+        self.parity_due = True
 
     @classmethod
     def open(cls, config: Config, folder: Path, resume: bool) -> Self:
@@ -295,5 +295,5 @@ class TrainerSetup:
         readable = [prompt for prompt in mine.values() if prompt.id not in unreadable]
         if readable:
             self.policy.check_pixels_matter(readable[0])
-            self.probes = probes([*self.policy.frames.largest(readable), *readable])
-            require_parity(self.policy, self.probes, self.config.train)
+            self.parity_prompts = probes([*self.policy.frames.largest(readable), *readable])
+            require_parity(self.policy, self.parity_prompts, self.config.train)

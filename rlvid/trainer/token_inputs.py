@@ -153,7 +153,7 @@ class TokenInputs:
         if len(micro_batches(rollout.inputs, rollout.tokens, budget)) != 1:
             return None
         self.policy.train()  # for gradient checkpointing; the model has no dropout
-        with self.backoff.attempt(budget):
+        with self.backoff.attempt():
             rollout.kept_forward.append(self.policy(rollout.inputs, rollout.groups, self.temperature))
         self.policy.eval()
         return rollout.kept_forward[0] if rollout.kept_forward else None

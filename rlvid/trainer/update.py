@@ -88,7 +88,7 @@ def _backward_within_memory(
     """
     longest = minibatch.longest_row
     for budget in backoff.sizes(longest * len(minibatch.groups), smallest=longest):
-        with backoff.attempt(budget):
+        with backoff.attempt():
             metrics = accumulate_gradient(state, algorithm, accelerator, minibatch, temperature, budget)
         if not state.any_rank_out_of_memory(backoff.failed):
             return metrics

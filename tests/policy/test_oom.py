@@ -186,7 +186,7 @@ def test_under_zero_a_rank_without_memory_ends_the_run_with_advice(kitchen, tmp_
 def attempt(backoff, work, limit, smallest=1):
     """Call `work` as users of `OOMBackoff` do; returns its result."""
     for size in backoff.sizes(limit, smallest):
-        with backoff.attempt(size):
+        with backoff.attempt():
             return work(size)
 
 
@@ -215,7 +215,8 @@ def test_a_size_that_succeeded_is_attempted_again_if_another_rank_ran_out():
     backoff = OOMBackoff("tokens", 8)
     sizes = backoff.sizes(100)
     for _ in range(2):
-        with backoff.attempt(next(sizes)):
+        assert next(sizes) == 8
+        with backoff.attempt():
             pass
         assert not backoff.failed
     assert next(sizes) == 8

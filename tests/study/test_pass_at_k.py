@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from rlvid.study.audit import audit
-from rlvid.study.pass_at_k import calibration_error, group_measures, group_table, majority_vote
+from rlvid.study.pass_at_k import calibration_error, group_measures, group_table, vote_share_and_correctness
 from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.helpers.runs import TINY, train
 
@@ -32,7 +32,7 @@ def printed(renderable):
     ],
 )
 def test_a_majority_vote(answers, share, right):
-    assert majority_vote(answers, "A") == (share, right)
+    assert vote_share_and_correctness(answers, "A") == (share, right)
 
 
 def test_confidence_that_equals_accuracy_is_calibrated():

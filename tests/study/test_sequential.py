@@ -9,7 +9,7 @@ from scipy.special import ndtri
 
 from rlvid.study.contrasts import ONE_SEED, UNDECIDED, difference
 from rlvid.study.seed_model import SeedModel
-from rlvid.study.sequential import AdaptiveGrid, Boundary, Comparison, linear, obrien_fleming
+from rlvid.study.sequential import AdaptiveComparison, AdaptiveGrid, Boundary, linear, obrien_fleming
 from rlvid.study.simulated_grids import BASE, Scenario, Scores, simulate
 
 
@@ -148,7 +148,7 @@ def test_hopeless_comparisons_stop_early():
 
 def test_one_run_each_decides_nothing():
     scores = simulate(Scenario("x", arms=2, seeds=2, effects=(0, 30)), np.random.default_rng(7))
-    comparison = Comparison(difference("arm 2", "arm 1"), 0.05)
+    comparison = AdaptiveComparison(difference("arm 2", "arm 1"), 0.05)
     look = comparison.look(first(scores, 1), 1)
     assert look.verdict == ONE_SEED and not look.stop and look.spent == 0 and look.low is None
     with pytest.raises(ValueError, match="as many"):

@@ -209,18 +209,26 @@ def simulate(seeds, seed_sd, videos, videos_known=True, repetitions=200):
     return covered, rejected
 
 
-@pytest.mark.parametrize(("seeds", "seed_sd", "least"), [(1, 0, 0.92), (2, 0, 0.92), (2, 0.03, 0.88), (5, 0.03, 0.92)])
-def test_intervals_cover_the_truth_and_equal_arms_are_rarely_rejected(seeds, seed_sd, least):
-    covered, rejected = simulate(seeds, seed_sd, None)
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_intervals_cover_the_truth_and_equal_arms_are_rarely_rejected(seeds):
+    covered, rejected = simulate(seeds, 0, None)
+    assert covered >= 0.92
+    assert rejected <= 0.08
+
+
+@pytest.mark.parametrize(("seeds", "least"), [(2, 0.88), (5, 0.92)])
+def test_where_seeds_scatter_intervals_cover_the_truth_and_the_exact_test_rejects_too_often(seeds, least):
+    """The exact test is of these runs: it takes a seed effect for one of the arms. Reports use the seed model."""
+    covered, rejected = simulate(seeds, 0.03, None)
     assert covered >= least
-    assert rejected <= 0.08 or seed_sd, "the exact test is of these runs, so that it takes a seed effect for one"
+    assert rejected > 0.1
 
 
-@pytest.mark.parametrize(("seeds", "seed_sd", "least"), [(1, 0, 0.92), (3, 0.02, 0.92)])
-def test_so_they_do_where_questions_are_about_twelve_videos(seeds, seed_sd, least):
+@pytest.mark.parametrize(("seeds", "seed_sd"), [(1, 0), (3, 0.02)])
+def test_where_questions_are_about_twelve_videos_both_hold(seeds, seed_sd):
     covered, rejected = simulate(seeds, seed_sd, np.arange(300) % 12)
-    assert covered >= least
-    assert rejected <= 0.08 or seed_sd
+    assert covered >= 0.92
+    assert rejected <= 0.08
 
 
 def test_ignoring_that_questions_share_videos_would_mislead():

@@ -8,8 +8,8 @@ from rlvid.trainer.alarms import detect_alarms, rewards_of_right_answers_only
 from rlvid.trainer.metrics import correlation, step_metrics
 from rlvid.trainer.records import GroupRecord
 from rlvid.types import Completion, Group, Prompt
-from rlvid.utils.files import read_jsonl
-from tests.helpers.runs import TINY, train
+from rlvid.utils.files import read_jsonl, write_jsonl
+from tests.helpers.runs import TINY, stop_after, train
 
 FINE = {"completions/clipped_ratio": 0.0}
 
@@ -116,13 +116,21 @@ def test_hacking_is_detected_in_training_without_evaluations(rows, raised):
     )
 
 
-def test_a_run_compares_its_own_steps(kitchen, tmp_path, monkeypatch):
-    """Every WINDOW steps all earlier metrics are read; in between only the step's own."""
-    compared = []
-    monkeypatch.setattr("rlvid.trainer.alarms.training_hacking", lambda rows, records: compared.append(len(rows)) or [])
-    monkeypatch.setattr("rlvid.trainer.loop.WINDOW", 2)
-    train(tmp_path / "run", *TINY, "train.max_steps=4", "eval.splits=[]")
-    assert compared == [1, 2, 1, 4]
+def test_a_run_compares_its_latest_steps_with_its_best_ones(kitchen, tmp_path, monkeypatch):
+    """A resumed run whose first two steps are said to have been all right, and without format, raises the alarm."""
+    for module in ("alarms", "loop"):
+        monkeypatch.setattr(f"rlvid.trainer.{module}.WINDOW", 2)
+    settings = [*TINY, "train.max_steps=4", "train.save_steps=2"]
+    out = train(tmp_path / "run", *settings)
+    assert "hacking" not in {row["kind"] for row in read_jsonl(out / "alarms.jsonl")}
+    stop_after(out, 2)
+    planted = {"clean_accuracy": 1.0, "rewards/format/mean": -1.0}
+    rows = [row | planted if row["step"] <= 2 else row for row in read_jsonl(out / "metrics.jsonl")]
+    write_jsonl(out / "metrics.jsonl", rows)
+    train(out, *settings, resume=True)
+    [alarm] = [row for row in read_jsonl(out / "alarms.jsonl") if row["kind"] == "hacking"]
+    assert alarm["step"] == 4, "steps are compared when there are two windows"
+    assert "in training accuracy fell from 100.0% to" in alarm["says"] and "while format" in alarm["says"]
 
 
 def test_a_run_writes_each_alarm_and_shows_each_kind_once(kitchen, tmp_path, capsys):

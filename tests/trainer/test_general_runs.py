@@ -80,7 +80,8 @@ def test_two_processes_learn_as_one(kitchen, tmp_path):
         code, log = child.end()
         assert code == 0, log
     one, two = (json.loads((tmp_path / name / "metrics.jsonl").read_text()) for name in ("one", "two"))
-    assert one["grad_norm"] > 0 and two["reward"] == one["reward"] and two["num_tokens"] == one["num_tokens"]
+    assert one["grad_norm"] > 0
+    assert all(two[key] == one[key] for key in ("reward", "num_completion_tokens"))
     for key in ("loss", "grad_norm", "entropy", "eval/L1/accuracy"):
         assert two[key] == pytest.approx(one[key], rel=1e-4, abs=1e-6), key
     ours, theirs = (weights(tmp_path / name / "checkpoints" / "step-000001") for name in ("one", "two"))

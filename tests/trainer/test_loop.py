@@ -18,7 +18,7 @@ from rlvid.registry import NANO_CHECKPOINT, embedded_models
 from rlvid.trainer.results import results_table
 from rlvid.utils.files import read_json, read_jsonl
 from tests.helpers.processes import Child, several, wait_for
-from tests.helpers.runs import SMALL, stop_after, train
+from tests.helpers.runs import SMALL, TINY, stop_after, train
 
 SIX_STEPS = "train.max_steps=6", "train.save_steps=2", "eval.splits=['L1', 'L2', 'L3']"
 
@@ -32,7 +32,7 @@ def test_a_run_leaves_its_whole_folder(uninterrupted):
     rows = read_jsonl(uninterrupted / "metrics.jsonl")
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     names = {"reward", "reward_std", "rewards/accuracy/mean", "frac_reward_zero_std", "entropy", "loss", "grad_norm"}
-    names |= {"completions/mean_length", "completions/clipped_ratio", "learning_rate", "num_tokens"}
+    names |= {"completions/mean_length", "completions/clipped_ratio", "learning_rate", "num_completion_tokens"}
     assert names | {"advantage_share/accuracy", "data/decode_failures"} <= rows[0].keys()
     assert {"eval/L1/accuracy", "eval/L2/accuracy", "eval/L3/accuracy"} <= rows[-1].keys()
     timing = read_jsonl(uninterrupted / "timing.jsonl")[0]
@@ -42,6 +42,12 @@ def test_a_run_leaves_its_whole_folder(uninterrupted):
     assert {"id", "level", "domain", "completion", "answer", "gold", "correct", "rewards/format"} <= question.keys()
     assert len(read_jsonl(uninterrupted / "samples/step-000001.jsonl")) == 4
     assert [c.name for c in sorted((uninterrupted / "checkpoints").glob("*"))] == ["step-000004", "step-000006"]
+
+
+def test_an_evaluation_of_transfer_benchmarks_alone_saves_a_checkpoint(kitchen, tmp_path):
+    settings = ["eval.splits=[]", 'eval.transfer=["kitchen_long"]', "train.eval_steps=1"]
+    out = train(tmp_path / "run", *TINY, *settings, "train.max_steps=2")
+    assert [path.name for path in sorted((out / "checkpoints").iterdir())] == ["step-000001", "step-000002"]
 
 
 @pytest.mark.parametrize("lines", [0, 3, 5])

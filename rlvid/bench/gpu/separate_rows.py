@@ -12,10 +12,10 @@ from rlvid.policy.types import ModelInputs
 from rlvid.types import Group
 
 
-def score_alone(policy: Policy, inputs: ModelInputs, group: Group, temperature: float = 1.0) -> Tensor:
+def score_alone(policy: Policy, inputs: ModelInputs, group: Group) -> Tensor:
     """Return (N,) log-probs of a group's tokens, of one completion after another, from one row each, not padded."""
     rows = [Group(group.prompt, [completion]) for completion in group]
-    return torch.cat([score_padded(policy, inputs, row, temperature=temperature) for row in rows])
+    return torch.cat([score_padded(policy, inputs, row) for row in rows])
 
 
 def score_padded(
