@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlvid.__main__ import main
+from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.grids import Grid
 from rlvid.grids.cell import other_runs_note
@@ -43,6 +44,23 @@ def test_a_setting_that_an_algorithm_inherits_is_unnamed(tmp_path, monkeypatch):
     assert unnamed(differences(named)) == []
     Path("my_grpo.py").write_text(MY_GRPO % "\n    beta: float = 0.04")
     assert unnamed(differences(arms)) == [], "what a class declares itself is what it is named for"
+
+
+def test_what_settings_or_the_command_line_set_reaches_an_arm_that_names_an_algorithm():
+    arms = {"grpo": {}, "qae": {"algorithm": "qae"}}
+    assert unnamed(differences(arms)), "the beta of qae is not that of the preset"
+    by_settings = Grid("x", "?", (0,), "grpo", arms=arms, settings={"algorithm.beta": 0.0})
+    by_command_line = Grid("x", "?", (0,), "grpo", arms=arms)
+    for grid, extra in ((by_settings, ()), (by_command_line, ("algorithm.beta=0.0",))):
+        cells = grid.cells("nano", extra)
+        assert [load(cell.preset, cell.overrides).algorithm.fields["beta"] for cell in cells] == [0.0, 0.0]
+        assert unnamed(find_differences(cells, grid.pairs, "grpo")) == []
+
+
+def test_a_field_of_an_algorithm_that_an_arm_replaces_is_not_named():
+    settings = {"algorithm": {"name": "grpo", "beta": 0.0}}
+    arms = {"rloo": {"algorithm": "rloo"}, "qae": {"algorithm": "qae"}}
+    assert ("qae", "rloo", "algorithm.beta", "0.04", "0.0") in unnamed(differences(arms, settings=settings))
 
 
 def test_the_algorithm_of_the_preset_named_again_keeps_the_presets_fields():
