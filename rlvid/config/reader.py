@@ -20,7 +20,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from rlvid.config.hints import first_leaf, key_hint, list_hint, table_hint
 from rlvid.config.plugins import Plugin, with_saved_copy
-from rlvid.config.rules import check_limits, check_rules
+from rlvid.config.rules import check_limits, check_rules, check_weights
 from rlvid.config.sections import Config, check_names
 from rlvid.errors import UserError
 from rlvid.protocols import protocol_settings
@@ -55,6 +55,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     saved_files = table.pop("plugins", {})  # file -> digest, as config.toml of a run holds them
     config = from_table(table, where=str(path))
     check_names(config)
+    check_weights(table.get("rewards", {}), where=str(path))
     return _with_saved_copies(config, saved_files, path.parent) if saved_files else config
 
 

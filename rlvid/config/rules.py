@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rlvid.config.sections import Config
 from rlvid.config.setting import config_keys
 from rlvid.errors import UserError
@@ -30,3 +33,11 @@ def check_rules(config: Config, where: str) -> None:
     for rule, holds in rules.items():
         if not holds:
             raise UserError(f"{where}: {rule}")
+
+
+def check_weights(rewards: Mapping[str, Any], where: str) -> None:
+    """Raise UserError for a reward of [rewards] whose options are set but no weight: it is not in the mix."""
+    for name, value in rewards.items():
+        if isinstance(value, Mapping) and "weight" not in value and value:
+            key = f"rewards.{name}" if name.isidentifier() else f'rewards."{name}"'
+            raise UserError(f"{where}: {key} has no weight: set {key}.weight, or remove {key}.{next(iter(value))}")
