@@ -1,6 +1,7 @@
 """Settings in which an arm differs from its control: listed before a grid runs, and refused or warned of if unnamed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,26 @@ def test_every_shipped_experiment_is_strict(script, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert main(["grid", str(script), "--dry-run", "--strict"]) == 0
     assert "not named" not in capsys.readouterr().out
+
+
+def test_the_script_in_the_readme_of_the_experiments_is_strict(tmp_path, monkeypatch, capsys):
+    readme = (module_file("experiments").parent / "README.md").read_text()
+    [script] = [block for block in re.findall(r"^```\n(.*?)^```", readme, re.M | re.S) if "is_it_read" in block]
+    (tmp_path / "is_it_read.py").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    assert main(["grid", "./is_it_read.py", "--dry-run", "--strict"]) == 0
+    assert "+ oracle" in capsys.readouterr().out
+
+
+def test_a_shipped_experiment_runs_outside_of_a_clone_and_a_missing_one_says_where_they_are(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["grid", "experiments/base_reasoning.py", "--dry-run"]) == 0
+    assert main(["grid", "experiments/none.py", "--dry-run"]) == 2
+    folder = module_file("experiments").parent
+    message = f"no experiment script 'experiments/none.py' in {tmp_path}; shipped ones are in {folder}\n"
+    assert capsys.readouterr().err.replace("rlvid: ", "", 1) == message
 
 
 def test_the_report_lists_the_differences_and_the_plugins_that_changed(tmp_path, monkeypatch):
