@@ -21,7 +21,7 @@ class GRPO(Algorithm):
     """
 
     beta: float = 0.04
-    epsilon: float = 0.2
+    epsilon: float = 0.2  # rho is clipped to 1 - epsilon and 1 + epsilon
     epsilon_high: float | None = None  # the upper bound, if it differs (DAPO's clip-higher)
     delta: float | None = None  # a cap on rho where A < 0 (INTELLECT-2's two-sided clipping, arXiv:2505.07291)
     scale_rewards: str = "group"  # divide by the standard deviation of the "group", of the "batch", or of "none"

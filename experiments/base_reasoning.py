@@ -6,7 +6,7 @@ are those of the noise "reasoning": `rlvid list noise`.
 rlvid grid experiments/base_reasoning.py --jobs 2
 """
 
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 DEMONSTRATIONS: dict[str, Settings] = {
     "good": {},

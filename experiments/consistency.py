@@ -18,8 +18,7 @@ python -m rlvid.probes.cross_encoder runs/cross_encoder
 rlvid grid experiments/consistency.py [--until decided]
 """
 
-from rlvid.grids import Grid
-from rlvid.grids.grid import Settings
+from rlvid.grids import Grid, Settings
 
 CONTROL = "accuracy + format"
 MEASURES: Settings = {

@@ -20,7 +20,7 @@ rlvid grid experiments/dose_response.py --jobs 2 && rlvid report runs/dose_respo
 from collections.abc import Mapping
 from functools import partial
 
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 HABIT, ANY = "name the habit", "name any option"
 DOSES = {HABIT: (5, 10, 15, 20, 30), ANY: (15, 30, 45)}  # %

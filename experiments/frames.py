@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from rlvid.config import load
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 FRAMES = ("2 frames", "4 frames", "8 frames")
 SIZES = ("50 % size", "100 % size", "150 % size")

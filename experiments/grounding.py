@@ -16,8 +16,7 @@ All arms have 60 steps with 12 prompts. Each level is asked its first 200 questi
 rlvid grid experiments/grounding.py
 """
 
-from rlvid.grids import Grid
-from rlvid.grids.grid import Settings
+from rlvid.grids import Grid, Settings
 
 CONTROL = "accuracy + format"
 MEASURES: Settings = {"eval.rewards.grounding_moves.weight": 1.0}

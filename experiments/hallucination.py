@@ -24,8 +24,7 @@ All arms have the same prompts: 60 steps with 12 of them. Each level is asked it
 rlvid grid experiments/hallucination.py --until decided
 """
 
-from rlvid.grids import Grid
-from rlvid.grids.grid import Settings
+from rlvid.grids import Grid, Settings
 
 CONTROL = "accuracy + format"
 MEASURES: Settings = {"eval.rewards.grounding_moves.weight": 1.0}

@@ -42,7 +42,7 @@ was stopped at step 24.
 rlvid grid experiments/hard_labels.py --until decided --max-seeds 4
 """
 
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 FIRST_NAMED: Settings = {"noise.kind": "first_named", "noise.rate": 0.4}
 WRONG = 0.3  # the share of wrong labels: three of four labels can flip

@@ -16,7 +16,7 @@ positive control has the right verdicts, the negative control a random reward. S
 rlvid grid experiments/hard_verdicts.py --until decided --max-seeds 4
 """
 
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 RATES: Settings = {"noise.kind": "verifier", "noise.fresh": True, "noise.false_negatives": 0.13}
 RULE: Settings = {**RATES, "noise.false_positives": 0.7, "noise.first_named": True}

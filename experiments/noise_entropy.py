@@ -19,7 +19,7 @@ arms have 60 steps with 12 prompts and no KL. Each level is asked its first 200 
 rlvid grid experiments/noise_entropy.py --until decided --max-seeds 4
 """
 
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 C = 0.01
 CLEAN, NOISY = "clean", "symmetric 40 %"

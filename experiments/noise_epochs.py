@@ -13,7 +13,7 @@ points, and the margin of equivalence is a third of it. All arms have the preset
 rlvid grid experiments/noise_epochs.py --until decided
 """
 
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 LABELS: Settings = {"noise.kind": "symmetric", "noise.rate": 0.4}
 VERDICTS: Settings = {

@@ -15,7 +15,7 @@ rlvid grid experiments/noise_robustness.py --jobs 2
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 CLEAN = "clean"
 NOISE: dict[str, Settings] = {

@@ -14,7 +14,7 @@ rlvid grid experiments/paper.py --preset qwen2_vl_7b --set data=SEED-Bench-R1 --
 from collections.abc import Mapping
 
 from rlvid.config import load
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 SHARES = ("6 % of data", "25 % of data", "100 % of data")
 ALL = SHARES[-1]

@@ -12,7 +12,7 @@ judge of your own, add
 rlvid grid experiments/reward_ablation.py --jobs 2
 """
 
-from rlvid.grids.grid import Grid, Settings
+from rlvid.grids import Grid, Settings
 
 MEASURES: Settings = {
     "eval.rewards.consistency_embedding.gated": False,

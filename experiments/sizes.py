@@ -20,8 +20,7 @@ python -m rlvid.nano.model runs/loose_20m --size 20m --condition loose --steps 4
 rlvid grid experiments/sizes.py --jobs 2
 """
 
-from rlvid.grids import Grid
-from rlvid.grids.grid import Settings
+from rlvid.grids import Grid, Settings
 
 SMALL, LARGE = "2.6M", "20M"
 CONTROL = "accuracy + format"

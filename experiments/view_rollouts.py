@@ -29,8 +29,7 @@ defaults, and learning rates that of the preset; nothing is tuned. Each level is
 rlvid grid experiments/view_rollouts.py
 """
 
-from rlvid.grids import Grid
-from rlvid.grids.grid import Settings
+from rlvid.grids import Grid, Settings
 
 CONTROL = "grpo"
 MEASURES: Settings = {

@@ -22,8 +22,7 @@ that of the preset and are not tuned. Each level is asked its first 200 question
 rlvid grid experiments/visual_credit.py
 """
 
-from rlvid.grids import Grid
-from rlvid.grids.grid import Settings
+from rlvid.grids import Grid, Settings
 
 CONTROL = "grpo"
 MEASURES: Settings = {

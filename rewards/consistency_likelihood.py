@@ -12,8 +12,9 @@ At the ceiling all right answers are paid alike, which a group's normalization c
 [1e-6, `ceiling`], and pays no gain below 0: a thought must carry at least the information of the pixels. Known hack
 that remains: "the answer is B" carries it.
 
-The published code takes the geometric mean over the answer's tokens, and the batch instead of the group. Ours takes
-the probability of one letter among the options' letters.
+The published code takes the geometric mean over the answer's tokens, and the batch instead of the group; its reference
+is a moving average of the policy. Ours takes the probability of one letter among the options' letters, from the policy
+before training (or `evidence.reference`).
 """
 
 from collections.abc import Sequence

@@ -12,6 +12,8 @@ from rlvid.registry import build
 from rlvid.reward import Reward, RewardMix, evidence_needs, make_group
 from rlvid.types import Completion, Prompt
 
+MODELS = ("judge", "embeddings", "nli")  # evidence that is a function: of the prompts, texts or pairs that it is given
+
 
 def score(
     reward: str | Callable[..., Any],
@@ -28,8 +30,8 @@ def score(
         reward: a reward, a class of rewards, its name, or `./file.py:name`.
         prompt: the question.
         completions: the completions of a group, or their texts.
-        evidence: kind -> its value for this group, usually a list with one entry per completion. Narrations are the
-            prompt's.
+        evidence: kind -> its value for this group, usually a list with one entry per completion; a function for the
+            kinds in `MODELS`. Narrations are the prompt's.
         views: name of an altered view -> completions sampled under it, as "shuffled" for evidence "view:shuffled".
         options: of the reward.
 
@@ -57,7 +59,8 @@ def score(
         mix.score_text_only([group.evidence[f"view:{view}"]])
     for need in sorted(evidence_needs(plugin) - group.evidence.keys()):
         kind, _, view = need.partition(":")
-        given = f"views={{{view!r}: [texts]}}" if kind == "view" else f"evidence={{{need!r}: [...]}}"
+        value = "lambda prompts: [...]" if kind in MODELS else "[...]"
+        given = f"views={{{view!r}: [texts]}}" if kind == "view" else f"evidence={{{need!r}: {value}}}"
         raise UserError(f"reward {name!r} needs evidence {need!r}: pass {given}; see rlvid list evidence {kind}")
     mix([group])
     return group[name]

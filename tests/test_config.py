@@ -36,6 +36,27 @@ def test_the_short_and_the_long_form_of_a_plugin_can_be_mixed():
     assert load("nano", ["algorithm.beta=0.5"]).algorithm == Plugin("grpo", fields={"beta": 0.5})
 
 
+def test_an_algorithm_and_its_fields_may_come_in_any_order():
+    expected = Plugin("dr_grpo", fields={"beta": 0.01})
+    assert load("nano", ["algorithm.beta=0.01", "algorithm=dr_grpo"]).algorithm == expected
+    assert load("nano", ["algorithm=dr_grpo", "algorithm.beta=0.01"]).algorithm == expected
+    table = 'algorithm={name="dr_grpo", beta=0.02}'
+    assert load("nano", ["algorithm.beta=0.01", table]).algorithm.fields == {"beta": 0.02}, "the last value counts"
+    assert load("nano", [table, "algorithm=rloo"]).algorithm == Plugin("rloo"), "the last name counts"
+    with pytest.raises(UserError, match="scale_rewards"):
+        load("nano", ["algorithm.scale_rewards=batch", "algorithm=sft"]).algorithm.build("algorithms")
+
+
+def test_an_option_does_not_add_a_reward_to_the_mix(tmp_path):
+    with pytest.raises(UserError, match=r"rewards\.length has no weight: .* or remove rewards\.length\.low"):
+        load("nano", ["rewards.length.low=300"])
+    (tmp_path / "mine.toml").write_text("extends = 'nano'\n[rewards.length]\nlow = 300\n")
+    with pytest.raises(UserError, match=r"mine\.toml: rewards\.length has no weight"):
+        load(tmp_path / "mine.toml")
+    both = load("nano", ["rewards.length.low=300", "rewards.length.weight=0.1"])
+    assert Plugin("length", 0.1, {"low": 300}) in both.rewards
+
+
 def test_a_value_may_contain_an_equals_sign():
     assert load("nano", ['data="/a=b"']).data == load("nano", ["data=/a=b"]).data == "/a=b"
 

@@ -38,7 +38,7 @@ def test_every_public_module_of_a_folder_is_a_plugin():
 
 def test_a_suggestion_lists_the_known_names_unless_they_are_many():
     assert suggest("q70", [f"q{i}" for i in range(70)]).endswith("Did you mean 'q7'?")
-    assert suggest("x", [f"q{i}" for i in range(70)]) == " 70 are known."
+    assert suggest("x", [f"q{i}" for i in range(70)]).endswith(", q35 and 40 more.")
     assert suggest("grop", ["grpo", "sft"]) == " Did you mean 'grpo'?"
     assert suggest("x", ["grpo", "sft"]) == " Known: grpo, sft."
 

@@ -43,6 +43,7 @@ def test_score_computes_columns_and_takes_views_evidence_and_options_in_one_line
     [
         ("grounding_temporal", "needs evidence 'view:shuffled': pass views={'shuffled': [texts]}"),
         ("soft_accuracy", "needs evidence 'answer_probs': pass evidence={'answer_probs': [...]}"),
+        ("consistency_judge", "needs evidence 'judge': pass evidence={'judge': lambda prompts: [...]}"),
         ("acuracy", "Did you mean 'accuracy'?"),
     ],
 )
@@ -62,4 +63,4 @@ def test_the_unit_tests_in_the_readme_pass(tmp_path, monkeypatch):
     exec(shown, names)
     for call, value in re.findall(r"^(score\(.*\))  # (.*)$", shown, re.M):
         assert eval(call, names) == eval(value), call
-    assert len(re.findall(r"^score\(", shown, re.M)) == 3
+    assert len(re.findall(r"^score\(", shown, re.M)) == 4

@@ -14,6 +14,7 @@ from typing import Any
 
 import tomli_w
 
+from rlvid.api.outside_plugins import is_outside, read_outside
 from rlvid.bench.gpu.parts import PARTS
 from rlvid.config import Config, ConfigKey, config_keys
 from rlvid.errors import UserError
@@ -21,7 +22,7 @@ from rlvid.nano.conditions import CONDITIONS
 from rlvid.probes.verdicts import THRESHOLDS, false_alarms
 from rlvid.protocols import EXTRACTIONS, PROTOCOLS
 from rlvid.protocols.base import DENOMINATORS
-from rlvid.registry import available, suggest
+from rlvid.registry import available, plugin_file, suggest
 from rlvid.utils.plugin_source import PluginField, module_file, read_plugin, read_source
 
 
@@ -43,12 +44,16 @@ def list_plugins(kind: str) -> list[Description]:
 
 
 def _describe_plugin(kind: str, name: str) -> Description:
-    plugin = read_plugin(kind, name)
+    outside = is_outside(name)
+    plugin = read_outside(name) if outside else read_plugin(kind, name)
+    source = f"{plugin_file(name) if outside else f'{kind}/{plugin.file}'}:{plugin.line}"
+    if outside and kind == "rewards":
+        usage = f"rlvid train nano 'rewards.\"{name}\"=0.1'"
+        return Description(name, plugin.text, source, plugin.fields, plugin.documentation, usage)
     usage = f"rlvid train nano rewards.{name}=0.1" if kind == "rewards" else f"rlvid train nano algorithm={name}"
     if example := next((key for key, field in plugin.fields.items() if field.own or kind == "rewards"), None):
         prefix = f"rewards.{name}" if kind == "rewards" else "algorithm"
         usage += f" {prefix}.{example}={_in_toml(plugin.fields[example].default)}"
-    source = f"{kind}/{plugin.file}:{plugin.line}"
     return Description(name, plugin.text, source, plugin.fields, plugin.documentation, usage)
 
 
@@ -236,13 +241,16 @@ def list_names(what: str, name: str = "") -> list[Description]:
     Args:
         what: "rewards", "algorithms", "presets", "benchmarks", "conditions", "evidence", "noise", "parts", "protocols",
             "thresholds" or "views".
-        name: only the rows of this name; usually one, several for names such as FOLDER.
+        name: only the rows of this name; usually one, several for names such as FOLDER. A reward or an algorithm of
+            the user's own: `./file.py` or `./file.py:name`.
 
     Raises:
         UserError: for an unknown list, or a name that is not in it.
     """
     if what not in LISTS:
         raise UserError(f"no list {what!r}.{suggest(what, LISTS)}")
+    if what in ("rewards", "algorithms") and is_outside(name):
+        return [_describe_plugin(what, name)]
     rows = LISTS[what]()
     wanted = name.partition(":")[0] if what in ("evidence", "views") else name  # without the view or its strength
     if wanted and not any(row.name == wanted for row in rows):

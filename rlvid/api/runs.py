@@ -71,13 +71,19 @@ def check_config(preset: str | Path, overrides: str | Sequence[str] = ()) -> Con
 
 
 def _check_plugins(config: Config) -> None:
-    """Raise UserError unless algorithm, rewards and noise can be built and do not contradict each other."""
+    """Raise UserError unless algorithm, rewards and noise can be built and do not contradict each other.
+
+    A judge that a reward needs must have an endpoint.
+    """
+    from rlvid.judges.endpoint import check_endpoint
     from rlvid.noise.apply import build_noise, refuse_half_noise
+    from rlvid.reward import RewardMix
     from rlvid.trainer.noop_check import refuse_idle_correction
 
     algorithm = config.algorithm.build("algorithms")
-    for reward in (*config.rewards, *config.eval.rewards):
-        reward.build("rewards")
+    mix = RewardMix.build((*config.rewards, *config.eval.rewards))
+    if "judge" in mix.required_evidence:
+        check_endpoint(config.judge)
     refuse_half_noise(config.noise)
     build_noise(config.noise)
     refuse_idle_correction(algorithm, config.noise.kind, config.data)
@@ -104,7 +110,7 @@ def estimate_memory(
     from rich.console import Console
 
     from rlvid.bench.memory_estimate import Devices, estimate
-    from rlvid.bench.memory_tables import estimate_table, machines_table
+    from rlvid.bench.memory_tables import estimate_table, machines_table, work_line
 
     config = load(preset, as_list(overrides))
     num_processes = int(os.environ.get("WORLD_SIZE", "1"))
@@ -114,6 +120,7 @@ def estimate_memory(
     estimated = estimate(config, layout, mixed_precision, device_bytes)
     console = Console()
     console.print("", estimate_table(estimated, layout), "", machines_table(config))
+    console.print(f"\n{work_line(config)}", highlight=False)
     if device_bytes is not None:
         console.print(f"\nThis device has {device_bytes / 1e9:.0f} GB.")
     return estimated

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rlvid.api.arguments import as_list
 from rlvid.errors import UserError
-from rlvid.registry import missing_module
+from rlvid.registry import missing_module, module_file
 from rlvid.utils.files import write_text
 from rlvid.utils.renamed import renamed_hint
 
@@ -24,13 +24,13 @@ def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
     """Run the grid of an experiment script.
 
     Args:
-        script: a Python file that defines GRID, such as experiments/quickstart.py.
+        script: a Python file that defines GRID, such as experiments/quickstart.py, which comes with rlvid.
         arguments: the command line of the grid, such as ["--jobs", "2"].
 
     Returns:
         The exit code: 0, 1 if a cell failed, 2 for an error in the input.
     """
-    return _read_grid(script).main(list(arguments))
+    return _read_grid(_shipped(Path(script))).main(list(arguments))
 
 
 def tune(
@@ -59,13 +59,20 @@ def tune(
     return tune(_read_grid(script), Path(script), preset, jobs, Path(out) if out else None, overrides)
 
 
+def _shipped(script: Path) -> Path:
+    """Return a script's path; where there is no such file, experiments/NAME.py is the one that comes with rlvid."""
+    shipped = module_file("experiments").parent / script.name
+    return shipped if not script.exists() and script.parent.name == "experiments" and shipped.is_file() else script
+
+
 def _read_grid(script: str | Path) -> Grid:
     """Run an experiment script and return its GRID. Raises UserError if it cannot be run or has none."""
     import runpy
 
     if not Path(script).is_file():
-        hint = f"did you mean {script}.py?" if Path(f"{script}.py").is_file() else "those shipped are in experiments/"
-        raise UserError(f"no experiment script {str(script)!r}: {hint} Paths are relative to {Path.cwd()}")
+        folder = module_file("experiments").parent
+        hint = f"did you mean {script}.py?" if Path(f"{script}.py").is_file() else f"shipped ones are in {folder}"
+        raise UserError(f"no experiment script {str(script)!r} in {Path.cwd()}; {hint}")
     try:
         names = runpy.run_path(str(script))
     except ModuleNotFoundError as error:
@@ -232,7 +239,7 @@ def credit(run: str | Path, sample: str = "", step: int = 0, html: str | Path | 
 
     completions = token_credit(Path(run), sample, step)
     console = Console(record=html is not None)
-    console.print("", render(completions))
+    console.print("", render(completions, colours=console.is_terminal or html is not None))
     if html is not None:
         console.save_html(str(html))
         console.print(f"page: {html}")

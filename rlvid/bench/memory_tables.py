@@ -12,6 +12,7 @@ from rlvid.bench.memory_estimate import Devices, estimate
 from rlvid.bench.memory_items import MemoryEstimate
 from rlvid.config import Config
 from rlvid.errors import UserError
+from rlvid.reward import evidence_needs
 
 GB = 1e9
 USABLE = 0.9  # share of a device's memory; the rest is for the CUDA context and fragmentation
@@ -19,32 +20,33 @@ MACHINES = ((1, 24), (1, 48), (1, 80), (1, 141), (8, 40), (8, 80))  # devices, G
 
 
 def estimate_table(estimated: MemoryEstimate, devices: Devices) -> Table:
-    """Return the items of an estimate, largest first, and the peak; items outside of the peak's phase are dim."""
+    """Return the items of an estimate, largest first, and the peak; items outside of the peak's phase have a "-"."""
     phase, peak = estimated.peak()
-    table = _table("GB", "item", "estimated as")
+    table = _table("GB", "at the peak", "item", "estimated as")
     for item in sorted(estimated.items, key=lambda item: -item.bytes):
-        style = "" if phase in item.phases else "dim"
-        table.add_row(f"{item.bytes / GB:.2f}", item.name, item.formula, style=style)
+        present = phase in item.phases
+        style = "" if present else "dim"
+        table.add_row(f"{item.bytes / GB:.2f}", "yes" if present else "-", item.name, item.formula, style=style)
     table.add_section()
     processes = devices.num_processes
     label = f"peak on each of {processes} devices" if processes > 1 else "peak"
-    table.add_row(f"{peak / GB:.2f}", label, f"in {phase.value}; dim items are absent then", style="bold")
+    table.add_row(f"{peak / GB:.2f}", "", label, f"in {phase.value}; items with a - are absent then", style="bold")
     return table
 
 
 def machines_table(config: Config) -> Table:
-    """Return the estimated GB per device on several machines: as configured, with ZeRO, and with a LoRA adapter.
+    """Return the estimated GB per device on several machines: a whole copy on each (DDP), with ZeRO, and with LoRA.
 
-    Cells are green where the estimate is below `USABLE` of a device's memory. Where the run would be refused, as for
-    vLLM in several processes, the cell says so and the caption says why.
+    A run fits where the estimate is below `USABLE` of a device's memory, as the caption says. Where the run would be
+    refused, as for vLLM in several processes, the cell says so and the caption says why.
     """
-    with_lora = replace(config, train=replace(config.train, lora_r=config.train.lora_r or 16))
     variants = {  # column -> (ZeRO stage, config)
-        "as configured": (0, config),
+        "a copy on each (DDP)": (0, config),
         "ZeRO-2": (2, config),
         "ZeRO-3": (3, config),
-        "lora_r = 16": (0, with_lora),
     }
+    if not config.train.lora_r:
+        variants["lora_r = 16"] = (0, replace(config, train=replace(config.train, lora_r=16)))
     table = _table("GB per device", *variants)
     peaks: dict[tuple[int, str, int], float] = {}  # (number of devices, column, GB where it matters) -> bytes
     refusals: list[str] = []
@@ -63,10 +65,21 @@ def machines_table(config: Config) -> Table:
                 cells.append(Text("refused", "red"))
                 refusals.append(str(error))
         table.add_row(f"{num_devices} x {memory_gb}", *cells)
-    if refusals:
-        table.caption = "\n".join(f"refused: {reason}" for reason in dict.fromkeys(refusals))  # each reason once
-        table.caption_justify = "left"
+    rule = f"fits: below {USABLE:.0%} of the device's memory"
+    table.caption = "\n".join([rule, *(f"refused: {reason}" for reason in dict.fromkeys(refusals))])  # each once
+    table.caption_justify = "left"
     return table
+
+
+def work_line(config: Config) -> str:
+    """Return how many steps and replies a run has, and for a reward with a judge at most how many calls that makes."""
+    train = config.train
+    replies = train.prompts_per_step * train.num_generations
+    text = f"{train.max_steps} steps of {train.prompts_per_step} prompts x {train.num_generations} replies"
+    judged = sum("judge" in evidence_needs(reward.build("rewards")) for reward in config.rewards)
+    if not judged:
+        return text
+    return f"{text}; at most {train.max_steps * replies * judged:,} calls of the judge, and those of evaluations"
 
 
 def _verdict_cell(peak: float, memory_gb: float) -> Text:

@@ -76,7 +76,10 @@ def add_attention(group: Any) -> None:
 def add_credit(group: Any) -> None:
     """Add the command that prints what each token depended on, and its credit."""
     one = add_command(
-        group, "credit", commands.credit, "print what each token of a step depended on, and the credit it got"
+        group,
+        "credit",
+        commands.credit,
+        "print each token's credit and what it depended on, recomputed with the last checkpoint",
     )
     one.add_argument("run", help="a run folder with training steps")
     one.add_argument("--sample", default="", help="a prompt's id (default: the first one with differing rewards)")

@@ -91,10 +91,10 @@ def _table(*columns: str) -> Table:
 
 
 def _one_line_table(*columns: str) -> Table:
-    """Return a table whose rows take one line: columns that do not fit are cut with an ellipsis."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    """Return a table whose rows take one line: the last column has what is left, and is cut with an ellipsis."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", expand=True)
     for column in columns:
-        table.add_column(column, no_wrap=True, overflow="ellipsis")
+        table.add_column(column, no_wrap=True, overflow="ellipsis", ratio=1 if column == columns[-1] else None)
     return table
 
 

@@ -4,7 +4,7 @@
 """
 
 from rlvid.config.plugins import COPIES, Plugin
-from rlvid.config.reader import from_table, load, parse_override
+from rlvid.config.reader import algorithm_name, from_table, load, parse_override
 from rlvid.config.sections import (
     VIEW_NAMES,
     ColdStartConfig,
@@ -31,6 +31,7 @@ __all__ = [
     "Plugin",
     "TrainConfig",
     "VideoConfig",
+    "algorithm_name",
     "config_keys",
     "flatten_config",
     "from_table",

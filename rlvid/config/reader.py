@@ -3,6 +3,7 @@
 1. A preset is a TOML file. With `extends = "PARENT"`, its keys are merged over those of its parent.
 2. Overrides such as `train.max_steps=10` are merged over the preset, in order.
    Where a preset or the overrides set `eval.protocol`, the protocol's settings come right before their other keys.
+   An algorithm that the overrides name comes first, too: `algorithm.beta=0.01 algorithm=dr_grpo` sets both.
 3. The merged table becomes a `Config`. Unknown keys, wrong types and values out of their limits raise UserError.
 """
 
@@ -19,8 +20,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from rlvid.config.hints import first_leaf, key_hint, list_hint, table_hint
 from rlvid.config.plugins import Plugin, with_saved_copy
+from rlvid.config.rules import check_limits, check_rules, check_weights
 from rlvid.config.sections import Config, check_names
-from rlvid.config.setting import config_keys
 from rlvid.errors import UserError
 from rlvid.protocols import protocol_settings
 from rlvid.registry import preset_path
@@ -42,15 +43,19 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     changes = [(override, parse_override(override)) for override in overrides]
     for _, change in changes:
         _merge_protocol(table, change)
+    if names := [name for _, change in changes if (name := algorithm_name(change))]:
+        _merge(table, {"algorithm": {"name": names[-1]}})
     for override, change in changes:
         for key, value in change.items():
             if value == {}:
                 raise UserError(f"override {override!r}: {key} is an empty table, which changes nothing: leave it out")
         _check_alone(change, f"override {override!r}", table)
-        _merge(table, change)
+        if algorithm_name(change) in ("", *names[-1:]):  # fields of an algorithm that a later override replaces
+            _merge(table, change)
     saved_files = table.pop("plugins", {})  # file -> digest, as config.toml of a run holds them
     config = from_table(table, where=str(path))
     check_names(config)
+    check_weights(table.get("rewards", {}), where=str(path))
     return _with_saved_copies(config, saved_files, path.parent) if saved_files else config
 
 
@@ -69,8 +74,8 @@ def from_table(table: Mapping[str, Any], where: str = "config") -> Config:
         UserError: for unknown keys, wrong types or values.
     """
     config = _to_config(table, where)
-    _check_limits(config, where)
-    _check_rules(config, where)
+    check_limits(config, where)
+    check_rules(config, where)
     return config
 
 
@@ -126,6 +131,13 @@ def _merge_protocol(base: dict[str, Any], change: Mapping[str, Any]) -> None:
         _merge(base, protocol_settings(name))
 
 
+def algorithm_name(change: Mapping[str, Any]) -> str:
+    """Return the algorithm that a table names, as `algorithm = "grpo"` or `algorithm.name`; "" if it names none."""
+    algorithm = _long_form("algorithm", change.get("algorithm"))
+    name = algorithm.get("name") if isinstance(algorithm, Mapping) else None
+    return name if isinstance(name, str) else ""
+
+
 def _check_alone(table: Mapping[str, Any], where: str, base: Mapping[str, Any]) -> None:
     """Raise UserError for unknown keys, wrong types and values of a table that is merged over `base` later."""
     alone = {key: value for key, value in table.items() if key != "plugins"}
@@ -136,7 +148,7 @@ def _check_alone(table: Mapping[str, Any], where: str, base: Mapping[str, Any]) 
         alone["algorithm"] = {"name": name or Config().algorithm.name, **algorithm}
     if alone.get("rewards") == {}:
         raise UserError(f"{where}: rewards is an empty table, which changes nothing: name one, such as accuracy = 1.0")
-    _check_limits(_to_config(alone, where), where)
+    check_limits(_to_config(alone, where), where)
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -265,31 +277,3 @@ def _value(annotation: Any, value: Any, where: str, path: str) -> Any:
         names = " or ".join(t.__name__ for t in allowed if t is not NoneType)
         raise UserError(f"{where}: {path} must be {names}, not {value!r}")
     return value
-
-
-# Rules
-
-
-def _check_limits(config: Config, where: str) -> None:
-    """Raise UserError for a value out of the limits of its key."""
-    for key in config_keys(config):
-        if not key.limits.allow(key.value):
-            verb = "hold only" if isinstance(key.value, tuple) else "be"
-            raise UserError(f"{where}: {key.name} must {verb} {key.limits}, not {key.value!r}")
-
-
-def _check_rules(config: Config, where: str) -> None:
-    """Raise UserError for values of several keys that no run could use together."""
-    train, video = config.train, config.video
-    address = config.judge.url.partition("//")[2].partition("/")[0]
-    rules = {
-        "video.min_frames must be at most video.max_frames": video.min_frames <= video.max_frames,
-        "train.sync_ref_model averages all weights, but with train.lora_r the reference is the base: choose one": not (
-            train.sync_ref_model and train.lora_r
-        ),
-        "judge.url must not hold a password, since config.toml would keep it; set the key in judge.api_key_env": "@"
-        not in address,
-    }
-    for rule, holds in rules.items():
-        if not holds:
-            raise UserError(f"{where}: {rule}")

@@ -146,7 +146,7 @@ class JudgeConfig:
     max_tokens: int = setting(512, "maximum number of tokens of a reply")
     timeout: float = setting(60.0, "seconds per attempt")
     retries: int = setting(5, "attempts after the first")
-    concurrency: int = setting(16, "requests at a time")
+    concurrency: int = setting(16, "requests at a time, of each process")
     input_price: float = setting(0.0, "dollars per million input tokens")
     output_price: float = setting(0.0, "dollars per million output tokens")
     cache_dir: str = setting("", "folder of the cache of replies; empty: $RLVID_CACHE, or ~/.cache/rlvid")

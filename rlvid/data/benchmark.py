@@ -132,6 +132,11 @@ def annotation_files(name: str, data_seed: int = 0) -> dict[str, AnnotationFile]
     if name.endswith(".toml"):
         return _from_toml(root(name))
     folder = root(name)
+    if folder.is_file():
+        raise UserError(
+            f"{folder}: a file of questions needs a TOML map of its fields: see experiments/benchmarks/README.md, "
+            "Field maps"
+        )
     if not folder.is_dir():
         fetch = "To download a published benchmark: rlvid data get NAME DIR (rlvid list benchmarks)"
         raise UserError(f"{folder}: no such folder.{suggest(name, EMBEDDED)} {fetch}")

@@ -19,6 +19,8 @@
     id = "question_id"                  # not set: the record's number in the file
     level = "task"                      # a field; not set: the name of the TOML file
     domain = "category"                 # a field
+    narrations = "steps"                # a field with a text or a list of texts: what happens, in order, for
+                                        # rewards that read narrations; the policy never sees it
     span = "when"                       # a field with [start, end] in seconds (rewards/grounding_tiou.py)
     box = "bbox"                        # a field with [x1, y1, x2, y2] (rewards/grounding_box_iou.py)
     columns = ["difficulty"]            # fields that rewards read as they are: entries of `Prompt.meta`, and columns of
@@ -70,6 +72,7 @@ class FieldMap:
     id: str = ""
     level: str = ""
     domain: str = ""
+    narrations: str = ""
     span: str = ""
     box: str = ""
     columns: tuple[str, ...] = ()
@@ -115,8 +118,18 @@ class FieldMap:
             image=self._media(record, "image", self.image),
             level=record.get_text(self.level) if self.level else default_level,
             domain=record.get_text(self.domain) if self.domain else "",
+            narrations=self._narrations(record),
             meta=meta | self._regions(record),
         )
+
+    def _narrations(self, record: AnnotationRecord) -> tuple[str, ...]:
+        """Return the texts of the mapped field, one or a list of them; () without a map."""
+        name = self.narrations
+        if not name:
+            return ()
+        if isinstance(record.fields.get(name), list):
+            return tuple(record.validate(name, text) for text in record.get(name, list))
+        return (record.get(name),)
 
     def _question(self, record: AnnotationRecord) -> tuple[str, tuple[str, ...]]:
         """Return the question without its options, and the options."""

@@ -54,6 +54,7 @@ def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
     for arm in (grid.control, *grid.unseeded, *compared):
         if arm not in arms:
             raise UserError(f"{where} has no arm {arm!r}.{suggest(arm, arms)}")
-    for pair in (*grid.positive_controls, *grid.negative_controls):
-        if pair not in grid.pairs:
-            raise UserError(f"{where}: the control {pair!r} must be one of its comparisons, (arm, other arm)")
+    for name in ("positive_controls", "negative_controls"):
+        for pair in getattr(grid, name):
+            if pair not in grid.pairs:
+                raise UserError(f"{where}: {name} names {pair!r}, an (arm, other arm): add it to comparisons=, too")

@@ -14,7 +14,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.config import Config, Plugin, flatten_config, load, parse_override
+from rlvid.config import Config, Plugin, algorithm_name, flatten_config, load, parse_override
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
 from rlvid.registry import own_fields
@@ -41,7 +41,7 @@ def find_differences(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], co
     presets = {preset: _flat(load(preset)) for preset in {cell.preset for cell in arms.values()}}
     rows = []
     for arm, other in dict.fromkeys(compared):
-        named = _named(arms[arm]) | _named(arms[other])
+        named = _named(arms[arm], loaded[arm].algorithm.name) | _named(arms[other], loaded[other].algorithm.name)
         named |= {*_differing(presets[arms[arm].preset], presets[arms[other].preset])}
         named |= _own_algorithm_fields(loaded[arm].algorithm, loaded[other].algorithm)
         for key in _differing(configs[arm], configs[other]):
@@ -90,11 +90,17 @@ def _flat(config: Config) -> dict[str, Any]:
     return flatten_config(tomllib.loads(config.to_toml()))
 
 
-def _named(cell: Cell) -> set[str]:
-    """Return the keys that the definition of an arm names; the name of an algorithm does not name its fields."""
+def _named(cell: Cell, algorithm: str) -> set[str]:
+    """Return the keys that the definition of an arm names; the name of an algorithm does not name its fields.
+
+    Fields that an override gives to another algorithm than the arm's own, `algorithm`, have no effect.
+    """
     names: set[str] = set()
     for override in cell.overrides:
-        table = flatten_config(parse_override(override))
+        change = parse_override(override)
+        if algorithm_name(change) not in ("", algorithm):
+            continue
+        table = flatten_config(change)
         names |= {"algorithm.name" if key == "algorithm" else key for key in table}
     return names
 

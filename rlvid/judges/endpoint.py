@@ -32,6 +32,15 @@ MIN_KEY_LENGTH = 8  # a shorter key, such as "none" or "EMPTY", is no secret and
 COUNTERS = ("calls", "cached", "failures", "prompt_tokens", "completion_tokens", "seconds")
 
 
+def check_endpoint(config: JudgeConfig) -> None:
+    """Raise UserError if `url` or `model` is not set."""
+    if not config.url or not config.model:
+        raise UserError(
+            'a reward needs "judge": set an OpenAI-compatible endpoint and its model, such as '
+            "judge.url=http://localhost:8000/v1 judge.model=Qwen/Qwen3-8B"
+        )
+
+
 class Judge:
     """Send prompts to a language model and return its replies.
 
@@ -39,11 +48,7 @@ class Judge:
     """
 
     def __init__(self, config: JudgeConfig) -> None:
-        if not config.url or not config.model:
-            raise UserError(
-                'a reward needs "judge": set an OpenAI-compatible endpoint and its model, such as '
-                "judge.url=http://localhost:8000/v1 judge.model=Qwen/Qwen3-8B"
-            )
+        check_endpoint(config)
         self.config = config
         self.cache = ReplyCache(config)
         self.key = os.environ.get(config.api_key_env, "")

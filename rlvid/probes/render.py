@@ -167,9 +167,9 @@ def group_parts(numbers: Numbers) -> list[RenderableType]:
 def rescue_text(rescue: Numbers) -> str:
     """Say at which weight a cancelled reward would be kept, and whether it tells right replies apart."""
     if rescue["weight"] is not None:
-        words = f"a weight of {rescue['weight']:g} (share {rescue['share']:.2f})"
+        words = f"under scale_rewards=group a weight of {rescue['weight']:g} (share {rescue['share']:.2f})"
     else:
-        words = "no weight, up to ten times as large"
+        words = "under scale_rewards=group no weight, up to ten times as large"
     if rescue["alike"] is None:
         return words
     alike = f"{rescue['alike']:.0%} of the groups pay all their right replies the same"

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from rlvid.errors import UserError
 from rlvid.probes.counterfactuals import judge_counterfactuals, measure_counterfactuals
 from rlvid.probes.groups import judge_groups, measure_groups
 from rlvid.probes.information import (
@@ -22,7 +23,7 @@ from rlvid.probes.information import (
     measure_reliability,
 )
 from rlvid.probes.replacement import find_replacement
-from rlvid.probes.replies import Replies
+from rlvid.probes.replies import Replies, shipped_replies
 from rlvid.probes.result import Block, ProbeResult
 from rlvid.probes.search import search
 from rlvid.probes.statistics import flat
@@ -46,6 +47,7 @@ POLICY_GROUPS = 24  # groups that are scored where a policy has to be run
 POLICY_EDITS = 8  # honest replies that are edited then
 
 Report = Callable[[str], None]
+T = TypeVar("T")
 
 
 def run_probe(
@@ -72,7 +74,8 @@ def run_probe(
         value = judge_value(measure_value(scored), checks)
         blocks = [value]
         if value.numbers["applied"] and value.numbers["distinct"] > 1:
-            blocks += [_information(subject, scored, checks, stage), _groups(subject, scored, checks, weight, stage)]
+            blocks.append(_information(subject, scored, replies, checks, stage))
+            blocks.append(_groups(subject, scored, checks, weight, stage))
         else:
             why = "every reply earns the same" if value.numbers["applied"] else "it applies to none of the replies"
             blocks += [skipped(name, why) for name in ("information", "groups")]
@@ -118,14 +121,17 @@ def with_media(chosen: Sequence[Group], replies: Replies) -> Sequence[Group]:
     return groups
 
 
-def _information(subject: Subject, scored: Scored, checks: Checks, stage: Report) -> Block:
+def _information(subject: Subject, scored: Scored, replies: Replies, checks: Checks, stage: Report) -> Block:
     stage("information")
     numbers: dict[str, Any] = {**measure_information(scored), **measure_reliability(subject, scored)}
+    failure = ""
     if not subject.evidence.needs_policy and "judge" not in subject.needs:
-        numbers |= measure_coherence(subject, scored)
+        coherence, failure = _on_shipped(replies, lambda: measure_coherence(subject, scored))
+        numbers |= coherence or {}
     numbers["correlations"].pop(subject.key, None)  # of a shipped reward with itself
     sizes = [abs(value) for value in numbers["correlations"].values() if value is not None]
-    return judge_information(numbers | {"largest_relation": max(sizes, default=None)}, checks)
+    judged = judge_information(numbers | {"largest_relation": max(sizes, default=None)}, checks)
+    return replace(judged, text=f"{judged.text}; coherence {failure}") if failure else judged
 
 
 def _groups(subject: Subject, scored: Scored, checks: Checks, weight: float, stage: Report) -> Block:
@@ -136,6 +142,20 @@ def _groups(subject: Subject, scored: Scored, checks: Checks, weight: float, sta
     return judge_groups(numbers, checks)
 
 
+def _on_shipped(replies: Replies, measure: Callable[[], T]) -> tuple[T | None, str]:
+    """Return what a measurement on replies that come with rlvid gives, and "".
+
+    A reward that is probed on replies of the user's own may read what shipped prompts lack: its error does not end the
+    probe then. It is returned, after None.
+    """
+    try:
+        return measure(), ""
+    except UserError as error:
+        if replies.source == shipped_replies().source:
+            raise
+        return None, f"not scored: {error}, one of the replies that come with rlvid"
+
+
 def _tricks_and_video(
     subject: Subject, scored: Scored, replies: Replies, checks: Checks, stage: Report
 ) -> Sequence[Block]:
@@ -143,7 +163,11 @@ def _tricks_and_video(
     stage("tricks")
     compares = subject.compares_completions(scored.groups)
     real = flat(scored.column)
-    values = {} if subject.evidence.needs_policy else measure_tricks(subject, compares)
+    values: Mapping[str, np.ndarray] = {}
+    failure = ""
+    if not subject.evidence.needs_policy:
+        measured, failure = _on_shipped(replies, lambda: measure_tricks(subject, compares))
+        values = measured or {}
     stage("edits of honest replies")
     few = POLICY_EDITS if subject.evidence.needs_policy else None
     edits = measure_edits(subject, scored, compares, few)
@@ -153,10 +177,10 @@ def _tricks_and_video(
     numbers |= {"scale": scale, "compares": compares, "edits": summarize_edits(edits, scale) if scale else {}}
     if not scale:
         numbers["only"] = next((float(v) for v in (*real, *honest) if not np.isnan(v)), None)
-    if subject.reads_text_only and scale:
+    if subject.reads_text_only and scale and not failure:
         stage("search for gamed replies")
         numbers["search"] = search(subject, scored, honest[~np.isnan(honest)], scale, compares)
-    tricks = judge_tricks(numbers, checks)
+    tricks = skipped("tricks", failure) if failure else judge_tricks(numbers, checks)
     if not subject.evidence.needs_video:
         return tricks, skipped("video", "it reads nothing of the video")
     stage("other videos")

@@ -81,7 +81,9 @@ def _level_lines(levels: Sequence[LevelRow]) -> dict[str, list[str]]:
         lines["videos"] = [f"{level.videos:4}" for level in levels]
         lines["design effect"] = [f"{level.design_effect:4.1f}" for level in levels]
     if any(level.detectable is not None for level in levels):
-        lines["detectable with\n80 % power"] = [_percent(level.detectable) for level in levels]
+        lines["detectable with\n80 % power"] = [
+            "none" if (level.detectable or 0) > 1 else _percent(level.detectable) for level in levels
+        ]
     return lines
 
 

@@ -1,4 +1,4 @@
-"""What each token of a training step depended on, and the credit that it got: one group of a run, as coloured text.
+"""What each token of a training step depended on, and the credit that it got: one group of a run, as colored text.
 
 All of the step's completions, as the run saved them in `samples/`, are tokenized again, scored with the weights of the
 run's last checkpoint, and given credit by the run's algorithm. Those weights are some steps away from the ones that
@@ -8,7 +8,7 @@ wrote the completions; what an algorithm kept from step to step is that of the c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,11 @@ from rlvid.utils.files import read_json, read_jsonl
 from rlvid.utils.logging import silence_libraries
 
 VIEWS = {"pixels": "blank", "order": "shuffled"}  # what a token may depend on -> the view without it
-SCALE = 1.0  # nats at which a colour is full
+LEGEND = (
+    "positive: likelier with the clip (pixels) or with its order (order), or made likelier by the step (credit); "
+    "nats, credit in units of the largest of the group. Blue is positive, red negative"
+)
+SCALE = 1.0  # nats at which a color is full
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class TokenCredit:
         pixels, order: log-probability minus that with a blank clip, and with shuffled frames, in nats.
         credit: advantage times weight: its part of the step's loss, in units of the largest of its group.
         total: the completion's reward.
+        sample, step: the id of the prompt, and the training step that the completion was sampled in.
+        question: of the prompt.
     """
 
     tokens: Sequence[str]
@@ -55,6 +61,9 @@ class TokenCredit:
     order: Sequence[float]
     credit: Sequence[float]
     total: float
+    sample: str = ""
+    step: int = 0
+    question: str = ""
 
 
 def token_credit(run: Path, sample: str = "", step: int = 0) -> list[TokenCredit]:
@@ -88,7 +97,10 @@ def token_credit(run: Path, sample: str = "", step: int = 0) -> list[TokenCredit
     batch = assign_credit(algorithm, step_data)
     policy.frames.close()
     credited, scored = (whole.select_groups([chosen], len(rows)) for whole in (batch, step_data.batch))
-    return completions_of(policy, rollout.groups[chosen], credited, scored, rows[chosen]["totals"])
+    group = rollout.groups[chosen]
+    of_step = completions_of(policy, group, credited, scored, rows[chosen]["totals"])
+    prompt = group.prompt
+    return [replace(one, sample=prompt.id, step=number, question=prompt.question) for one in of_step]
 
 
 def find_sample(run: Path, sample: str, step: int) -> tuple[list[Row], int, int]:
@@ -150,23 +162,28 @@ def completions_of(
         values = {
             name: tensor[i, : len(tokens)].tolist() for name, tensor in (differences | {"credit": credit}).items()
         }
-        rows.append(TokenCredit(tokens, total=total, **values))
+        rows.append(TokenCredit(tokens, values["pixels"], values["order"], values["credit"], total))
     return rows
 
 
-def render(completions: Sequence[TokenCredit]) -> Lines:
-    """Return the completions as text: three lines each, coloured by pixels, by order and by credit.
+def render(completions: Sequence[TokenCredit], colors: bool = True) -> Lines:
+    """Return the completions as text: three lines each, colored by pixels, by order and by credit.
 
-    Blue is positive: likelier with the clip, or learnt. Red is negative. A colour is full at 1 nat, and for credit at
-    the largest of the group.
+    Blue is positive: likelier with the clip, or learnt. Red is negative. A color is full at 1 nat, and for credit at
+    the largest of the group. Without `colors`, each token is followed by its number: "tap(+0.42)".
     """
     lines = []
+    if completions and completions[0].sample:
+        first = completions[0]
+        lines += [Text(f"sample {first.sample}, step {first.step}, scored with the last checkpoint", "bold")]
+        lines += [Text(first.question), Text(LEGEND, "dim"), Text("")]
     for number, completion in enumerate(completions):
         lines.append(Text(f"completion {number}, reward {completion.total:g}", "bold"))
         for name in (*VIEWS, "credit"):
             line = Text(f"{name:>8}  ")
             for token, value in zip(completion.tokens, getattr(completion, name), strict=True):
-                line.append(token.replace("\n", " "), f"{_color(value)}")
+                shown = token.replace("\n", " ")
+                line.append(shown, _color(value)) if colors else line.append(f"{shown}({value:+.2f})")
             lines.append(line)
     return Lines(*lines)
 

@@ -6,7 +6,7 @@ import os
 
 from rich.console import Console
 
-PIPED_WIDTH = 140  # columns where there is no terminal, so that no table is cut
+PIPED_WIDTH = 140  # columns where there is no terminal and COLUMNS is not set, so that no table is cut
 
 
 def wide_console(console: Console | None = None, stderr: bool = False) -> Console:
@@ -19,7 +19,9 @@ def wide_console(console: Console | None = None, stderr: bool = False) -> Consol
     console = console or Console(stderr=stderr)
     if console.is_terminal:
         return console
-    return Console(file=console.file, width=PIPED_WIDTH, highlight=False)
+    columns = os.environ.get("COLUMNS", "")
+    width = int(columns) if columns.isdigit() and int(columns) else PIPED_WIDTH
+    return Console(file=console.file, width=width, highlight=False)
 
 
 def print_main(text: str) -> None:

@@ -112,7 +112,8 @@ class SourceFile:
             if isinstance(node, ast.ClassDef) and node.name == name:
                 return self, node
             if isinstance(node, ast.ImportFrom) and node.module and any(alias.name == name for alias in node.names):
-                return read_source(node.module)._find_class(name)
+                root = node.module.partition(".")[0]  # of a user's file; what cannot be found has no fields here
+                return read_source(node.module)._find_class(name) if importlib.util.find_spec(root) else None
         return None
 
     def _keyword_parameters(self, node: ast.FunctionDef) -> dict[str, PluginField]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 ARTICLES = ("a", "an", "the")
-MAX_LISTED = 12  # an error message lists the known names only up to this many
+MAX_LISTED = 30  # an error message lists so many of the known names
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
@@ -20,9 +20,8 @@ def suggest(word: str, known: Iterable[str]) -> str:
     known = sorted(known)
     if nearest := get_close_matches(word, known, n=1):
         return f" Did you mean {nearest[0]!r}?"
-    if len(known) > MAX_LISTED:
-        return f" {len(known)} are known."
-    return f" Known: {', '.join(known) or 'none'}."
+    rest = f" and {len(known) - MAX_LISTED} more" if len(known) > MAX_LISTED else ""
+    return f" Known: {', '.join(known[:MAX_LISTED]) or 'none'}{rest}."
 
 
 def same_text(first: str, second: str) -> bool:

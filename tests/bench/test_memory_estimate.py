@@ -270,7 +270,10 @@ def test_a_plan_refuses_what_a_run_refuses(capsys):
     out = capsys.readouterr().out
     eight = next(line for line in out.splitlines() if line.startswith("8 x 80"))
     assert "fits" not in eight and eight.count("refused") == 4
-    assert "1 x 24" in out
+    assert "1 x 24" in out and "fits: below 90% of the device's memory" in out
+    assert "lora_r = 16" in out and "a copy on each (DDP)" in out and "yes" in out
+    assert main(["train", "nano", "train.lora_r=8", "--plan"]) == 0
+    assert "lora_r = 16" not in capsys.readouterr().out
 
 
 def test_machines_where_vllm_does_not_start_are_not_said_to_fit():

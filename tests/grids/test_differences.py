@@ -1,11 +1,13 @@
 """Settings in which an arm differs from its control: listed before a grid runs, and refused or warned of if unnamed."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from rlvid.__main__ import main
+from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.grids import Grid
 from rlvid.grids.cell import other_runs_note
@@ -45,6 +47,23 @@ def test_a_setting_that_an_algorithm_inherits_is_unnamed(tmp_path, monkeypatch):
     assert unnamed(differences(arms)) == [], "what a class declares itself is what it is named for"
 
 
+def test_what_settings_or_the_command_line_set_reaches_an_arm_that_names_an_algorithm():
+    arms = {"grpo": {}, "qae": {"algorithm": "qae"}}
+    assert unnamed(differences(arms)), "the beta of qae is not that of the preset"
+    by_settings = Grid("x", "?", (0,), "grpo", arms=arms, settings={"algorithm.beta": 0.0})
+    by_command_line = Grid("x", "?", (0,), "grpo", arms=arms)
+    for grid, extra in ((by_settings, ()), (by_command_line, ("algorithm.beta=0.0",))):
+        cells = grid.cells("nano", extra)
+        assert [load(cell.preset, cell.overrides).algorithm.fields["beta"] for cell in cells] == [0.0, 0.0]
+        assert unnamed(find_differences(cells, grid.pairs, "grpo")) == []
+
+
+def test_a_field_of_an_algorithm_that_an_arm_replaces_is_not_named():
+    settings = {"algorithm": {"name": "grpo", "beta": 0.0}}
+    arms = {"rloo": {"algorithm": "rloo"}, "qae": {"algorithm": "qae"}}
+    assert ("qae", "rloo", "algorithm.beta", "0.04", "0.0") in unnamed(differences(arms, settings=settings))
+
+
 def test_the_algorithm_of_the_preset_named_again_keeps_the_presets_fields():
     rows = differences({"grpo": {}, "wide": {"algorithm": "grpo", "algorithm.epsilon": 0.3}})
     assert [(row.key, row.named) for row in rows] == [("algorithm.epsilon", True)]
@@ -81,6 +100,26 @@ def test_every_shipped_experiment_is_strict(script, tmp_path, monkeypatch, capsy
     monkeypatch.chdir(tmp_path)
     assert main(["grid", str(script), "--dry-run", "--strict"]) == 0
     assert "not named" not in capsys.readouterr().out
+
+
+def test_the_script_in_the_readme_of_the_experiments_is_strict(tmp_path, monkeypatch, capsys):
+    readme = (module_file("experiments").parent / "README.md").read_text()
+    [script] = [block for block in re.findall(r"^```\n(.*?)^```", readme, re.M | re.S) if "is_it_read" in block]
+    (tmp_path / "is_it_read.py").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    assert main(["grid", "./is_it_read.py", "--dry-run", "--strict"]) == 0
+    assert "+ oracle" in capsys.readouterr().out
+
+
+def test_a_shipped_experiment_runs_outside_of_a_clone_and_a_missing_one_says_where_they_are(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["grid", "experiments/base_reasoning.py", "--dry-run"]) == 0
+    assert main(["grid", "experiments/none.py", "--dry-run"]) == 2
+    folder = module_file("experiments").parent
+    message = f"no experiment script 'experiments/none.py' in {tmp_path}; shipped ones are in {folder}\n"
+    assert capsys.readouterr().err.replace("rlvid: ", "", 1) == message
 
 
 def test_the_report_lists_the_differences_and_the_plugins_that_changed(tmp_path, monkeypatch):

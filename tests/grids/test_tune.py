@@ -4,6 +4,7 @@ import json
 import runpy
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,15 @@ def test_every_arm_that_trains_has_as_many_trials_with_a_seed_of_their_own():
     assert [(train.learning_rate, train.max_grad_norm) for train in tried] == [
         (rate, norm) for rate in (0.1, 0.3) for norm in (1.0, 2.0, 3.0)
     ]
+
+
+def test_a_tuned_field_of_an_algorithm_reaches_the_arm_that_names_the_algorithm(run_tune, tmp_path):
+    arms = {"base": {"train.max_steps": 0}, "dr_grpo": {"algorithm": "dr_grpo"}}
+    grid = make_grid(arms=arms, tune={"algorithm.beta": (0.02, 0.03)}, tune_as={})
+    _, path = run_tune(grid)
+    chosen = read_tuned(path).settings("dr_grpo")
+    cell = replace(grid, tuned=path).cells("nano")[-1]
+    assert load(cell.preset, cell.overrides).algorithm.fields["beta"] == chosen["algorithm.beta"] == 0.02
 
 
 def test_trials_are_evaluated_on_all_of_dev_and_nothing_else_whatever_is_set():

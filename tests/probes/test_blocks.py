@@ -111,9 +111,11 @@ def test_a_cancelled_reward_is_told_apart_from_a_small_one():
 
 
 def test_the_words_say_which_weight_would_keep_a_reward():
-    assert rescue_text({"weight": 2.0, "share": 0.014, "alike": None}) == "a weight of 2 (share 0.01)"
+    assert rescue_text({"weight": 2.0, "share": 0.014, "alike": None}) == (
+        "under scale_rewards=group a weight of 2 (share 0.01)"
+    )
     words = rescue_text({"weight": None, "share": None, "alike": 1.0})
-    assert words.startswith("no weight") and words.endswith("pay what differs among them")
+    assert words.startswith("under scale_rewards=group no weight") and words.endswith("pay what differs among them")
 
 
 def test_the_distribution_is_shown_overall_by_right_and_wrong_and_by_level():

@@ -1,8 +1,13 @@
 """Three rewards of a new user, as the documentation teaches them: unit-tested, probed, and trained with."""
 
+from dataclasses import replace
+
 import pytest
 
 from rlvid import Prompt, UserError, api, probe, score
+from rlvid.config import load
+from rlvid.probes.replies import shipped_replies
+from rlvid.types import Group
 from tests.helpers.runs import TINY
 
 HEDGING = '''
@@ -45,6 +50,15 @@ class Rarity:
             accuracy * (1 - (thoughts.count(thought) - 1) / len(group)) if accuracy else 0.0
             for accuracy, thought in zip(group["accuracy"], thoughts, strict=True)
         ]
+'''
+OWN = '''
+"""Reads what only the prompts of one data set have."""
+from rlvid.reward import each
+
+
+@each
+def own(completion, prompt) -> float:
+    return len(set(completion.text.split()) & set(prompt.meta["narration"].split())) + len(completion.text) % 7
 '''
 NAMES = '''
 """Narrated objects that the thought names, if the answer changes when frames are shuffled."""
@@ -103,6 +117,28 @@ def test_they_are_probed_and_each_gets_its_diagnosis(written):
     names = probe("./names.py:names")
     assert names.replies == 192 and names["video"].numbers["conditions"]["twin"]["moved"] > 0.1
     assert names["tricks"].numbers["edits"]["drop the evidence"]["gain"] < 0
+
+
+def test_a_reward_that_reads_what_only_own_prompts_have_is_probed_on_own_replies(tmp_path, monkeypatch):
+    (tmp_path / "own.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"own\.py:8: .*KeyError"):
+        probe("./own.py:own")
+    monkeypatch.setattr("rlvid.api.probing._replies_and_config", lambda *_: (own_replies(), load("nano")))
+    result = probe("./own.py:own", on="runs/own")
+    assert result["value"].numbers["distinct"] > 1 and result["groups"].verdict != "skipped"
+    assert result["tricks"].verdict == "skipped"
+    assert "not scored" in result["tricks"].text and "own.py:8" in result["tricks"].text
+    assert "coherence not scored" in result["information"].text
+
+
+def own_replies():
+    """The first shipped groups as if they were the user's own, whose prompts have a narration."""
+    shipped = shipped_replies()
+    groups = [
+        Group(replace(group.prompt, meta={"narration": "a cup"}), group.completions) for group in shipped.groups[:12]
+    ]
+    return replace(shipped, groups=tuple(groups), source="12 groups of runs/own")
 
 
 def test_they_train(written, kitchen):

@@ -89,7 +89,7 @@ def test_a_study_without_controls_says_nothing_of_them(study_folder):
 
 def test_a_control_must_be_a_comparison():
     grid = Grid("g", "Does it?", (0,), "base", arms={"base": {}, "new": {}}, positive_controls=(("base", "new"),))
-    with pytest.raises(UserError, match=r"the control \('base', 'new'\) must be one of its comparisons"):
+    with pytest.raises(UserError, match=r"positive_controls names \('base', 'new'\), .* add it to comparisons=, too"):
         grid.cells("nano")
 
 

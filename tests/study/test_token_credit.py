@@ -37,6 +37,15 @@ def test_what_is_not_there_is_refused(run):
             token_credit(run, *arguments)
 
 
+def test_it_says_of_what_it_is_and_prints_numbers_where_there_are_no_colours(run, capsys):
+    [first, *_] = api.credit(run)
+    out = capsys.readouterr().out
+    assert f"sample {first.sample}, step {first.step}, scored with the last checkpoint" in " ".join(out.split())
+    assert " ".join(first.question.split())[:30] in " ".join(out.split()) and "positive: likelier with the clip" in out
+    plain = render([TokenCredit(("a", "b"), (0.421, -0.5), (0.0,) * 2, (0.0,) * 2, 1.0)], colours=False).renderables
+    assert str(plain[1]).endswith("a(+0.42)b(-0.50)")
+
+
 def test_positive_values_are_blue_and_negative_ones_red():
     [_, pixels, _, _] = render(
         [TokenCredit(("a", "b", "c"), (2.0, -0.5, 0.0), (0.0,) * 3, (0.0,) * 3, 1.0)]
