@@ -239,7 +239,7 @@ def credit(run: str | Path, sample: str = "", step: int = 0, html: str | Path | 
 
     completions = token_credit(Path(run), sample, step)
     console = Console(record=html is not None)
-    console.print("", render(completions, colours=console.is_terminal or html is not None))
+    console.print("", render(completions, colors=console.is_terminal or html is not None))
     if html is not None:
         console.save_html(str(html))
         console.print(f"page: {html}")

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from rlvid.algorithm import Algorithm
-from rlvid.bench.memory_items import BF16, FP32, LEARNING, MemoryEstimate, MemoryItem, Phase
+from rlvid.bench.memory_items import ALWAYS, BF16, FP32, LEARNING, MemoryEstimate, MemoryItem, Phase
 from rlvid.bench.parameter_counts import ParameterCounts, count_parameters
 from rlvid.bench.token_memory import StepShape, learning_items, sampling_items, vllm_item
 from rlvid.config import Config, TrainConfig
@@ -28,6 +28,8 @@ from rlvid.policy.families import family_of
 from rlvid.policy.optimizer import check_num_processes
 from rlvid.reward import RewardMix
 from rlvid.trainer.evidence import needs_reference
+
+REDUCE_BUCKET = 5e8  # gradients in the buffer in which DeepSpeed (0.19.8) averages them; our presets keep its default
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,12 @@ def _model_state(
     yield MemoryItem("AdamW moments", 2 * trainable * optimizer_share, "8 bytes a trainable parameter")
     once = "4 bytes a trainable parameter"
     yield MemoryItem("gradients", trainable * gradient_share, once, (*LEARNING, Phase.UPDATE))
-    yield MemoryItem("AdamW temporaries", trainable * optimizer_share, once, (Phase.UPDATE,))
+    if stage:  # DeepSpeed steps with torch's default; without it the fused kernel has no temporaries
+        yield MemoryItem("AdamW temporaries", trainable * optimizer_share, once, (Phase.UPDATE,))
+
+    if stage >= 2:  # as large for an adapter; ZeRO-2 frees it after each backward pass
+        phases = ALWAYS if stage == 3 else (Phase.BACKWARD,)
+        yield MemoryItem("DeepSpeed's reduce bucket", FP32 * REDUCE_BUCKET, "4 bytes for each of 5e8 gradients", phases)
 
     if with_reference and not train.lora_r:  # with LoRA the reference is the base model
         reference = all_weights

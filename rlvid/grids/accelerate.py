@@ -7,7 +7,9 @@ from pathlib import Path
 
 import yaml
 
+from rlvid.config import load
 from rlvid.errors import UserError
+from rlvid.grids.cell import Cell
 
 LAUNCH = ("-m", "accelerate.commands.launch")
 
@@ -29,6 +31,34 @@ def launch_command(config: Path, command: Sequence[str], machines: int = 1) -> t
         num_processes = machines * processes_per_machine(config)
         counts = ("--num_machines", str(machines), "--num_processes", str(num_processes))
     return (*LAUNCH, "--config_file", str(config), *counts, *command)
+
+
+def check_process_count(cells: Sequence[Cell], arguments: Sequence[str]) -> None:
+    """Refuse cells whose steps have too few prompts for their processes, before any of them is started or queued.
+
+    Args:
+        cells: of a grid.
+        arguments: from `launch_command`. A config without `num_processes` is not checked: accelerate counts GPUs.
+
+    Raises:
+        UserError: a cell has fewer prompts in a minibatch than processes.
+    """
+    if "--num_processes" in arguments:
+        num_processes = int(arguments[list(arguments).index("--num_processes") + 1])
+    else:
+        config = Path(arguments[list(arguments).index("--config_file") + 1])
+        settings = yaml.safe_load(config.read_text()) if config.is_file() else None
+        num_processes = int(settings.get("num_processes", 1)) if isinstance(settings, dict) else 1
+    if num_processes == 1:
+        return
+    from rlvid.policy.optimizer import check_num_processes  # torch takes seconds to load
+
+    for cell in cells:
+        loaded = load(cell.preset, cell.overrides)
+        try:
+            check_num_processes(loaded.train, loaded.algorithm.build("algorithms"), num_processes)
+        except UserError as error:
+            raise UserError(f"arm {cell.arm!r}: {error}") from error
 
 
 def processes_per_machine(config: Path) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 from rich.text import Text
 
 from rlvid.errors import UserError
+from rlvid.grids.accelerate import check_process_count
 from rlvid.grids.adaptive import run_until_decided
 from rlvid.grids.arguments import parse_arguments
 from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, select_cells
@@ -226,6 +227,8 @@ class Grid:
                 )
             self.write_grid_file(out, cells, tuning)
         launcher, command = choose_launcher(args, out, command)
+        if args.accelerate:
+            check_process_count(selected, command)
         print_parts(notes, stderr=True)
         if args.until is None:
             return launch(selected, out, launcher, command)

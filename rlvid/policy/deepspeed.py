@@ -21,6 +21,7 @@ from rlvid.distributed import all_reduce_max, uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy.critic import split_parameters
 from rlvid.policy.oom import ADVICE
+from rlvid.policy.optimizer import with_own_kernels
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from rlvid.policy.reference import Reference
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+OWN = ("params", "fused", "foreach")  # of a parameter group: not taken from a checkpoint
 
 
 def prepare(accelerator: Accelerator, policy: Policy, optimizer: torch.optim.Optimizer) -> tuple[Any, Any]:
@@ -155,10 +157,10 @@ class TrainState:
     def load_optimizer_state(self, saved: Mapping[str, Any]) -> None:
         """Load what `optimizer_state` returned, under this or another stage."""
         if not self.stage:
-            return self.optimizer.load_state_dict(saved)
+            return self.optimizer.load_state_dict(with_own_kernels(saved, self.optimizer))
         zero, adamw = self.learner.optimizer, self.learner.optimizer.optimizer
         for group, saved_group in zip(adamw.param_groups, saved["param_groups"], strict=True):
-            group |= {name: value for name, value in saved_group.items() if name != "params"}
+            group |= {name: value for name, value in saved_group.items() if name not in OWN}
 
         # Each flat tensor holds this rank's shards of many parameters. Its moments are allocated here and filled below.
         step = float(saved["state"][0]["step"])

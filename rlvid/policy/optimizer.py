@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -12,14 +13,20 @@ from transformers import get_scheduler
 
 from rlvid.algorithm import Algorithm
 from rlvid.config import TrainConfig
+from rlvid.distributed import uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy.critic import CRITIC_KINDS, split_parameters
+
+LOWEST_ADAPTER_RATE = 5e-6  # below, a learning rate is one of full fine-tuning
 
 
 def build_adamw(model: nn.Module, train: TrainConfig, algorithm: Algorithm) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov & Hutter 2017, arXiv:1711.05101) over the trainable parameters.
 
     A critic's parameters are a group of their own, with the learning rate of the algorithm's `critic_settings`.
+
+    On a GPU the step is torch's fused kernel. Its default there, `foreach`, makes a temporary copy of all weights. The
+    fused kernel does not count up `Tensor._version`, so nothing may read it. DeepSpeed steps with torch's default.
     """
     policy_parameters, critic_parameters = split_parameters(model)
     groups: list[dict[str, Any]] = [{"params": policy_parameters}]
@@ -27,13 +34,40 @@ def build_adamw(model: nn.Module, train: TrainConfig, algorithm: Algorithm) -> t
         assert algorithm.critic_settings is not None
         _, critic_learning_rate = algorithm.critic_settings
         groups.append({"params": critic_parameters, "lr": critic_learning_rate})
-    return torch.optim.AdamW(groups, lr=train.learning_rate, weight_decay=train.weight_decay)
+    fused = policy_parameters[0].device.type == "cuda" and not uses_deepspeed()
+    return torch.optim.AdamW(
+        groups, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True if fused else None
+    )
+
+
+def with_own_kernels(saved: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return a saved state dict of AdamW with the `fused` and `foreach` of an optimizer that is to load it.
+
+    Which kernels a step takes depends on the machine, not on the checkpoint. A state dict's `fused` also says where
+    torch puts the count of steps: on the parameters' device, or left where it is.
+    """
+    pairs = zip(saved["param_groups"], optimizer.param_groups, strict=True)
+    own = [group | {name: other[name] for name in ("fused", "foreach")} for group, other in pairs]
+    return {**saved, "param_groups": own}
 
 
 def build_scheduler(optimizer: torch.optim.Optimizer, train: TrainConfig) -> LambdaLR:
     """Return the schedule: warm-up, then constant, or linear or cosine to zero; stepped once per training step."""
     name = "constant_with_warmup" if train.lr_scheduler_type == "constant" else train.lr_scheduler_type
     return get_scheduler(name, optimizer, num_warmup_steps=train.warmup_steps, num_training_steps=train.max_steps)
+
+
+def learning_rate_warning(train: TrainConfig) -> str | None:
+    """Return a warning if an adapter is trained at a learning rate of full fine-tuning; else None.
+
+    TRL's guide trains adapters at 1e-5 where full fine-tuning has 1e-6 (huggingface.co/docs/trl/lora_without_regret).
+    """
+    if not train.max_steps or not train.lora_r or train.learning_rate >= LOWEST_ADAPTER_RATE:
+        return None
+    return (
+        f"train.learning_rate={train.learning_rate:g} is a rate of full fine-tuning: "
+        "adapters usually need ten times as much"
+    )
 
 
 def check_config(train: TrainConfig, algorithm: Algorithm, algorithm_name: str, num_processes: int) -> None:

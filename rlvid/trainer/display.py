@@ -83,9 +83,10 @@ class Display:
             self.progress.stop()
             Console().print(table)
 
-    def warn(self, message: str) -> None:
-        """Print a message as a warning on standard error; only the main process does."""
-        self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
+    def warn(self, *messages: str | None) -> None:
+        """Print each message that is not None as a warning on standard error; only the main process does."""
+        for message in filter(None, messages):
+            self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
 
     def step(
         self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord], alarms: Sequence[Alarm]

@@ -22,7 +22,7 @@ from rlvid.policy.critic import Critic
 from rlvid.policy.deepspeed import TrainState, prepare
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
-from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config
+from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config, learning_rate_warning
 from rlvid.policy.parity import probes, require_parity
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import SAMPLERS, free_sampler_memory
@@ -171,8 +171,8 @@ class TrainerSetup:
         """Training prompts, held-out levels, and what noise changed; refuse rewards that the data cannot serve."""
         config = self.config
         noop = noop_warning(self.algorithm, self.mix.weights, config.train.num_generations)
-        for message in filter(None, (noop, channel_warning(self.algorithm, self.noise, config.noise.kind))):
-            self.display.warn(message)
+        channel = channel_warning(self.algorithm, self.noise, config.noise.kind)
+        self.display.warn(noop, channel, learning_rate_warning(config.train))
         if config.model in embedded_models() and config.data not in EMBEDDED:
             self.display.warn(
                 f"the model {config.model} knows the embedded kitchen and nothing else: on {config.data} it guesses"
@@ -187,8 +187,7 @@ class TrainerSetup:
         )
         check_evidence(self.mix, self.prompts)
         check_order_matters(config.algorithm.name, self.algorithm.needs, self.prompts)
-        for message in self.mix.inapplicable_rewards(self.prompts):
-            self.display.warn(message)
+        self.display.warn(*self.mix.inapplicable_rewards(self.prompts))
         check_evidence(self.eval_mix, list(chain(*self.levels.values())))
 
     def _training_prompts(self) -> list[Prompt]:
@@ -287,6 +286,7 @@ class TrainerSetup:
     def _decode_ahead(self, prompts: Iterable[Prompt]) -> None:
         """Decode into the cache what this process will need; refuse bad clips and a model that sees something else."""
         needed = list(prompts)
+        self.display.warn(self.policy.frames.size_warning(needed))
         mine = {needed[i].id: needed[i] for i in prompt_share(needed, self.folder.rank, self.folder.world_size)}
         bad = self.policy.frames.warm(list(mine.values()), progress=self.folder.is_main)
         if bad and self.config.video.on_bad_video == "error":

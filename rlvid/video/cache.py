@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
+from math import ceil
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -31,7 +32,7 @@ from rlvid.video.read import (
     read_with_pyav,
     split_time_span,
 )
-from rlvid.video.resize import IMAGE_FACTOR, read_resized, resize
+from rlvid.video.resize import IMAGE_FACTOR, read_resized, resize, target_size
 from rlvid.video.store import Store
 from rlvid.video.views import Clip
 
@@ -118,6 +119,25 @@ class FrameCache:
             for path in (prompt.video, prompt.image)
             if path in self.bad_files
         ]
+
+    def size_warning(self, prompts: Iterable[Prompt]) -> str | None:
+        """Return a warning if the videos of some prompts may not fit in the cache together; None if they do.
+
+        The estimate is for clips of `max_frames` frames of the largest size, so it may be too high.
+        """
+        video = self.video
+        clips = len({prompt.video for prompt in prompts if prompt.video})
+        pixels = video.max_pixels
+        if video.resized_height and video.resized_width:
+            height, width = target_size(video.resized_height, video.resized_width, video, self.image_factor)
+            pixels = height * width
+        needed_gb = clips * video.max_frames * pixels * 3 / 1e9
+        if needed_gb <= video.cache_gb:
+            return None
+        return (
+            f"video.cache_gb = {video.cache_gb:g} may be too small: {clips} clips take up to {needed_gb:.3g} GB as "
+            f"frames, and what does not fit is decoded again at each use; set video.cache_gb={ceil(needed_gb)}"
+        )
 
     def largest(self, prompts: Iterable[Prompt]) -> list[Prompt]:
         """Return the prompt whose cached video has the most pixels; none if no video is cached."""

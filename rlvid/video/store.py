@@ -19,6 +19,7 @@ from rlvid.config import VideoConfig
 from rlvid.errors import UserError
 
 PART_FILE_LIFETIME = 3600  # seconds after which a .part file must be the rest of a killed run
+FULL_AFTER_EVICTION = 0.9  # of the limit: room for many writes until the folder is scanned and files are deleted again
 
 
 class Store:
@@ -80,7 +81,10 @@ class Store:
         )
 
     def _evict(self) -> None:
-        """Delete the least recently used files until the folder fits; unfinished files of killed runs count too."""
+        """If the folder is over its limit, delete the least recently used files until it is at 90 % of it.
+
+        Unfinished files of killed runs count too.
+        """
         files, now = [], time.time()
         for entry in os.scandir(self.folder):
             with suppress(FileNotFoundError):  # another run has just deleted it
@@ -88,8 +92,9 @@ class Store:
                 if not entry.name.endswith(".part") or now - status.st_mtime > PART_FILE_LIFETIME:
                     files.append((status.st_mtime_ns, status.st_size, Path(entry.path)))
         used = sum(size for _, size, _ in files)
+        kept_bytes = self.max_bytes if used <= self.max_bytes else FULL_AFTER_EVICTION * self.max_bytes
         for _, size, file in sorted(files):  # the oldest first
-            if used <= self.max_bytes:
+            if used <= kept_bytes:
                 break
             file.unlink(missing_ok=True)
             used -= size

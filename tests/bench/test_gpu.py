@@ -1,6 +1,9 @@
 """`rlvid bench gpu` on a CPU: one run with planted failures and real parts, and what the parts compute."""
 
 import json
+import re
+import subprocess
+import sys
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -21,6 +24,7 @@ from rlvid.policy.sampler import Sampler
 from rlvid.registry import build
 from rlvid.utils.logging import silence_libraries
 from tests.helpers.processes import SERVER
+from tests.helpers.sources import ROOT
 
 REAL = ["shapes", "packing", "sampler", "graph", "features", "resume", "trl"]
 
@@ -45,6 +49,48 @@ def finished(tmp_path_factory):
         code = main(["bench", "gpu", "--device", "cpu", "--preset", "tiny", "--out", str(out)])
     result = json.loads((out / "gpu.json").read_text())
     return code, {row["name"]: row for row in result["cases"]}
+
+
+# Imports all that `rlvid bench gpu` imports, where only the packages in argv and what they require are installed.
+WITH_THESE_PACKAGES = """
+import re, sys, tomllib
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from packaging.requirements import Requirement
+
+def name(text):
+    return re.sub("[-_.]+", "-", Requirement(text).name).lower()
+
+def required_by(package):
+    try:
+        found = [Requirement(text) for text in requires(package) or []]
+    except PackageNotFoundError:
+        return []
+    return [str(one.name) for one in found if not one.marker or one.marker.evaluate({"extra": ""})]
+
+installed, new = set(), set(map(name, sys.argv[1:]))
+while new:
+    installed |= new
+    new = {name(one) for package in new for one in required_by(package)} - installed
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+groups = [project["dependencies"], *project["optional-dependencies"].values()]
+missing = {name(text) for group in groups for text in group} - installed - {"rlvid"}
+assert {"trl", "decord", "sentence-transformers"} <= missing, missing
+modules = [module for module, owners in packages_distributions().items() if missing & set(map(name, owners))]
+sys.modules.update(dict.fromkeys(modules))
+import_module("rlvid.__main__")
+import_module("rlvid.cli.commands")
+for part in import_module("rlvid.bench.gpu.parts").PARTS:
+    import_module(part.function.partition(":")[0])
+"""
+
+
+def test_the_packages_that_the_readme_lists_are_enough_to_import_it():
+    text = " ".join((ROOT / "rlvid/README.md").read_text().split())
+    listed = re.search(r"It imports (torch, [^;.]+), and what these require", text)[1]
+    packages = re.split(", | and ", listed)
+    ended = subprocess.run([sys.executable, "-c", WITH_THESE_PACKAGES, *packages], cwd=ROOT, capture_output=True)
+    assert ended.returncode == 0, ended.stderr.decode()
 
 
 def test_a_failing_part_is_recorded_and_the_others_run(finished):

@@ -222,6 +222,9 @@ def test_zero_divides_what_it_shards():
     assert ddp["gradients"] == 8 * zero2["gradients"] == 8 * zero3["gradients"]
     assert ddp["AdamW moments"] == 8 * zero2["AdamW moments"]
     assert ddp["weights"] == zero2["reference"] == 8 * zero3["reference"] > 1.8 * ddp["reference"]
+    bucket = "DeepSpeed's reduce bucket"
+    assert zero2[bucket] == zero3[bucket] == 2e9 and bucket not in ddp
+    assert "AdamW temporaries" in zero2 and "AdamW temporaries" not in ddp, "the fused kernel has none"
     assert zero3["policy, gathered"] == ddp["weights"] and "policy, gathered" not in zero2
 
 

@@ -5,13 +5,16 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from rlvid.__main__ import main
 from rlvid.errors import UserError
-from rlvid.grids.accelerate import launch_command
+from rlvid.grids.accelerate import check_process_count, launch_command
+from rlvid.grids.cell import Arm, make_cell
 from rlvid.grids.launchers import NO_EXIT_CODE
 from rlvid.grids.slurm import ENDED_BY_SLURM, SlurmJob, exit_code_name
 from rlvid.study.runs import failure_line
@@ -173,6 +176,24 @@ def test_every_preset_of_accelerate_can_run_on_several_nodes():
     assert len(presets) == 4
     for preset in presets:
         assert launch_command(preset, (), machines=2)[-1] == "16"
+
+
+@pytest.mark.parametrize(("machines", "num_processes"), [(1, 8), (2, 16)])
+def test_more_processes_than_prompts_are_refused_before_a_cell_starts(machines, num_processes):
+    command = launch_command(DDP, (), machines)
+    for prompts in (num_processes - 1, num_processes):
+        cell = make_cell(Arm("base", {}, {}), 0, "qwen2_vl_7b", [f"train.prompts_per_step={prompts}"])
+        expected = f"arm 'base': train.prompts_per_step = {prompts} is too small for {num_processes} processes"
+        refused = pytest.raises(UserError, match=expected) if prompts < num_processes else nullcontext()
+        with refused:
+            check_process_count([cell], command)
+
+
+def test_a_grid_of_more_processes_than_prompts_starts_nothing(tmp_path, capsys):
+    words = ["grid", "experiments/noise_robustness.py", "--accelerate", str(DDP), "--out", str(tmp_path / "grid")]
+    assert main([*words, "--set", "train.prompts_per_step=4"]) == 2
+    assert "too small for 8 processes" in capsys.readouterr().err
+    assert not list(tmp_path.glob("grid/*/status.json"))
 
 
 @pytest.mark.parametrize(

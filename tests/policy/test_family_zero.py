@@ -7,14 +7,18 @@ from rlvid.utils.files import read_jsonl
 from tests.helpers.processes import SMALL, several
 from tests.helpers.tiny_models import write_tiny_model
 
-# Three prompts on two processes, one group per forward pass; a random reward, since a random model earns no other.
-RUN = [*SMALL, "train.prompts_per_step=3", "train.num_generations=4", "train.max_tokens_per_forward=1"]
+# Three prompts on two processes; a random reward, since a random model earns no other.
+RUN = [*SMALL, "train.prompts_per_step=3", "train.num_generations=4"]
 RUN += ["train.max_steps=2", "train.max_completion_length=12", "rewards.random=1.0", "algorithm.beta=0.1"]
 
 
-@pytest.mark.parametrize(("model_type", "stage"), [("qwen2_5_vl", 2), ("qwen3_vl", 3)])
-def test_two_sharded_processes_train_as_one_process_does(model_type, stage, kitchen, tmp_path):
-    settings = [*RUN, f"model={write_tiny_model(model_type, tmp_path / 'model')}"]
+# Ranks have two and one forward passes of one group; or one forward pass each, of two groups and of one.
+ONE_GROUP, ALL_GROUPS = "train.max_tokens_per_forward=1", "train.max_tokens_per_forward=8192"
+
+
+@pytest.mark.parametrize(("model_type", "stage", "budget"), [("qwen2_5_vl", 2, ONE_GROUP), ("qwen3_vl", 3, ALL_GROUPS)])
+def test_two_sharded_processes_train_as_one_process_does(model_type, stage, budget, kitchen, tmp_path):
+    settings = [*RUN, budget, f"model={write_tiny_model(model_type, tmp_path / 'model')}"]
     api.train("nano", settings, tmp_path / "one")
     for child in several(tmp_path / "two", *settings, zero=stage):
         code, log = child.end()

@@ -10,6 +10,7 @@ from transformers import Qwen2VLForConditionalGeneration
 from rlvid import api
 from rlvid.config import load
 from rlvid.errors import UserError
+from rlvid.policy.optimizer import learning_rate_warning
 from rlvid.policy.reference import Reference
 from rlvid.registry import NANO_CHECKPOINT
 from rlvid.types import Completion, Group
@@ -46,6 +47,14 @@ def test_a_checkpoint_holds_the_adapter_only_and_from_pretrained_reads_it(run):
         is_adapted = "language_model" in name and "proj." in name
         base_name = name.replace("proj.", "proj.base_layer.") if is_adapted else name
         assert torch.equal(adapted[base_name], parameter), "the base is not trained"
+
+
+def test_a_learning_rate_of_full_fine_tuning_is_a_warning(run, tmp_path, capsys):
+    train(tmp_path / "slow", *LORA, "train.max_steps=1", "train.learning_rate=1e-6", "eval.splits=[]")
+    text = " ".join(capsys.readouterr().err.split())
+    assert "train.learning_rate=1e-06 is a rate of full fine-tuning: adapters usually need ten times as much" in text
+    for unaffected in ("train.lora_r=0", "train.learning_rate=1e-5", "train.max_steps=0"):
+        assert learning_rate_warning(load("qwen2_vl_7b", ["train.lora_r=16", unaffected]).train) is None
 
 
 def test_the_base_is_the_reference(kitchen, prompts):

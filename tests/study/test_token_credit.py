@@ -42,7 +42,7 @@ def test_it_says_of_what_it_is_and_prints_numbers_where_there_are_no_colours(run
     out = capsys.readouterr().out
     assert f"sample {first.sample}, step {first.step}, scored with the last checkpoint" in " ".join(out.split())
     assert " ".join(first.question.split())[:30] in " ".join(out.split()) and "positive: likelier with the clip" in out
-    plain = render([TokenCredit(("a", "b"), (0.421, -0.5), (0.0,) * 2, (0.0,) * 2, 1.0)], colours=False).renderables
+    plain = render([TokenCredit(("a", "b"), (0.421, -0.5), (0.0,) * 2, (0.0,) * 2, 1.0)], colors=False).renderables
     assert str(plain[1]).endswith("a(+0.42)b(-0.50)")
 
 

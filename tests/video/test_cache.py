@@ -170,6 +170,29 @@ def test_the_least_recently_used_files_are_evicted_and_open_frames_stay_readable
     frames.close()
 
 
+def test_a_full_cache_is_not_scanned_at_every_write(tmp_path, monkeypatch):
+    """It has room for 1,000 files, and after an eviction for 100 more: half of the free space is filled per scan."""
+    store, scans = Store(VideoConfig(cache_dir=str(tmp_path), cache_gb=1e-5), "frame"), []
+    for number in range(1000):
+        store.write(store.path_for(number), 10, lambda file: file.write(b"0123456789"))
+    assert len(list(store.folder.iterdir())) == 1000
+    monkeypatch.setattr(os, "scandir", lambda folder, scan=os.scandir: (scans.append(folder), scan(folder))[1])
+    for number in range(1000, 1200):
+        store.write(store.path_for(number), 10, lambda file: file.write(b"0123456789"))
+    assert len(scans) < 40
+    assert 900 <= len(list(store.folder.iterdir())) <= 1000
+
+
+def test_a_cache_that_is_too_small_for_all_clips_is_a_warning_that_names_the_needed_size(tmp_path, prompts):
+    def warning(cache_gb):
+        video = VideoConfig(cache_dir=str(tmp_path), cache_gb=cache_gb, max_frames=4, **SMALL)
+        return FrameCache(video).size_warning([*prompts, *prompts])
+
+    needed = 3 * 4 * 56 * 56 * 3 / 1e9  # three clips of four frames
+    assert warning(1.01 * needed) is None
+    assert "3 clips take up to 0.000113 GB" in warning(0.99 * needed) and "set video.cache_gb=1" in warning(0)
+
+
 def test_the_unfinished_file_of_a_killed_run_is_deleted(tmp_path, prompts):
     frames = FrameCache(VideoConfig(cache_dir=str(tmp_path / "cache"), cache_gb=1e-5, **SMALL))
     old, young = frames.store.folder / "a.1.part", frames.store.folder / "b.2.part"

@@ -1,0 +1,71 @@
+"""AdamW's state is loaded into whichever kernels this machine uses, and a resumed run continues with the same bits."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from rlvid.config import load
+from rlvid.policy.deepspeed import TrainState
+from rlvid.policy.optimizer import build_adamw, with_own_kernels
+from rlvid.registry import build
+from rlvid.trainer.checkpoint import flatten, unflatten
+from tests.helpers.policies import load_policy
+
+
+def made(fused):
+    """Weights and an optimizer of them."""
+    weights = torch.nn.Parameter(torch.linspace(-1, 1, 1000))
+    return weights, torch.optim.AdamW([weights], lr=0.01, fused=fused)
+
+
+def take_steps(weights, optimizer, steps):
+    for step in steps:
+        weights.grad = torch.sin(weights.detach() * (step + 3))
+        optimizer.step()
+
+
+def saved(optimizer):
+    """The optimizer's state dict as a checkpoint keeps it."""
+    tensors, groups = flatten(optimizer.state_dict())
+    return unflatten({name: tensor.clone() for name, tensor in tensors.items()}, groups)
+
+
+@pytest.mark.parametrize("fused", [True, None], ids=["fused", "default"])
+def test_a_resumed_optimizer_continues_with_the_same_bits(fused):
+    weights, optimizer = made(fused)
+    take_steps(weights, optimizer, range(3))
+    resumed, loaded = made(fused)
+    with torch.no_grad():
+        resumed.copy_(weights)
+    TrainState(None, SimpleNamespace(), loaded, None).load_optimizer_state(saved(optimizer))
+    for pair in ((weights, optimizer), (resumed, loaded)):
+        take_steps(*pair, range(3, 6))
+    assert torch.equal(weights, resumed)
+
+
+@pytest.mark.parametrize(("before", "after"), [(True, None), (None, True)])
+def test_a_checkpoint_does_not_choose_the_kernels(before, after):
+    weights, optimizer = made(before)
+    take_steps(weights, optimizer, range(3))
+    resumed, loaded = made(after)
+    with torch.no_grad():
+        resumed.copy_(weights)
+    loaded.load_state_dict(with_own_kernels(saved(optimizer), loaded))
+    assert loaded.param_groups[0]["fused"] is after
+    step = loaded.state[resumed]["step"]
+    assert step.dtype == torch.float32 and step.item() == 3
+    for pair in ((weights, optimizer), (resumed, loaded)):
+        take_steps(*pair, range(3, 6))
+    assert torch.allclose(weights, resumed, rtol=1e-5, atol=1e-6)
+
+
+def test_a_cpu_keeps_the_default_kernels():
+    optimizer = build_adamw(load_policy(), load("nano").train, build("algorithms", "grpo"))
+    assert all(group["fused"] is None and group["foreach"] is None for group in optimizer.param_groups)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_takes_the_fused_kernel():
+    optimizer = build_adamw(load_policy().to("cuda"), load("nano").train, build("algorithms", "grpo"))
+    assert all(group["fused"] for group in optimizer.param_groups)
