@@ -20,8 +20,7 @@ OMP_NUM_THREADS=1 python -m rlvid.nano.model runs/glancing_20m --size 20m --cond
 rlvid grid experiments/grounding_20m.py --until decided --max-seeds 3
 """
 
-from rlvid.grids import Grid
-from rlvid.grids.grid import Settings
+from rlvid.grids import Grid, Settings
 
 CONTROL = "accuracy + format"
 MEASURES: Settings = {"eval.rewards.grounding_moves.weight": 1.0}

@@ -40,6 +40,7 @@ __all__ = ["NANO_CHECKPOINT", "available", "build", "module_file", "parameters",
 
 NANO = Path(__file__).parent / "nano"  # the folder of the embedded models, which rlvid/nano/model.py pretrains
 NANO_CHECKPOINT = NANO / "base"  # the folder of the model "nano"
+MODEL_SETTINGS = "rlvid.toml"  # in a model's folder: the config that `rlvid eval` measures it with
 
 
 def available(kind: str) -> list[str]:

@@ -15,10 +15,9 @@ import tomli_w
 
 from rlvid.config import COPIES, Config, NoiseConfig, load
 from rlvid.errors import UserError
-from rlvid.registry import embedded_models
+from rlvid.registry import MODEL_SETTINGS, embedded_models
 from rlvid.utils.files import read_json, write_text
 
-SETTINGS = "rlvid.toml"  # in an exported folder: the config of the run that it comes from
 # Keys that may hold a path. One that is relative was meant from the folder in which the run was started.
 PATHS = (
     "model",
@@ -49,8 +48,8 @@ def evaluation_config(
     elif cold_start.is_dir():
         changes.append(f'model="{cold_start}"')
 
-    if (path / SETTINGS).is_file() and not is_run:
-        preset: str | Path = path / SETTINGS
+    if (path / MODEL_SETTINGS).is_file() and not is_run:
+        preset: str | Path = path / MODEL_SETTINGS
     elif (run / "config.toml").is_file():
         preset = run / "config.toml"
         changes = [*_paths_of_run(run), *changes, *_reference_overrides(run, checkpoints[-1] if checkpoints else path)]
@@ -75,12 +74,12 @@ def write_settings(run: Path, folder: Path) -> None:
     Nothing is written for a model that has none.
     """
     source = run if (run / "config.toml").is_file() else run.parent.parent
-    if (run / SETTINGS).is_file():
-        shutil.copy(run / SETTINGS, folder / SETTINGS)
+    if (run / MODEL_SETTINGS).is_file():
+        shutil.copy(run / MODEL_SETTINGS, folder / MODEL_SETTINGS)
     elif (source / "config.toml").is_file():
         changes = [*_paths_of_run(source), *_reference_overrides(source, run)]
-        write_text(folder / SETTINGS, load(source / "config.toml", changes).to_toml())
-    copies = (run if (run / SETTINGS).is_file() else source) / COPIES
+        write_text(folder / MODEL_SETTINGS, load(source / "config.toml", changes).to_toml())
+    copies = (run if (run / MODEL_SETTINGS).is_file() else source) / COPIES
     if copies.is_dir():
         shutil.copytree(copies, folder / COPIES, dirs_exist_ok=True)
 
@@ -147,8 +146,8 @@ def _print_assumed_settings(model: str, config: Config) -> None:
     """Print that a model without settings of its own is evaluated as the paper does."""
     video = config.video
     _print_once(
-        f"rlvid: {model} holds no config.toml or {SETTINGS}: it is measured with the preset qwen2_vl_7b, that is up to "
-        f"{video.max_frames} frames of {video.resized_height}x{video.resized_width}, "
+        f"rlvid: {model} holds no config.toml or {MODEL_SETTINGS}: it is measured with the preset qwen2_vl_7b, that is "
+        f"up to {video.max_frames} frames of {video.resized_height}x{video.resized_width}, "
         f"{config.train.max_completion_length} tokens. Give others as overrides"
     )
 

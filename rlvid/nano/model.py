@@ -28,6 +28,7 @@ from transformers import (
 )
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from rlvid.config import load
 from rlvid.data.kitchen import draw_sample
 from rlvid.data.kitchen_world import INGREDIENTS
 from rlvid.errors import UserError
@@ -45,7 +46,8 @@ from rlvid.nano.lessons import (
     question_lesson,
 )
 from rlvid.policy.families import FAMILIES, family_of
-from rlvid.registry import model_path
+from rlvid.registry import MODEL_SETTINGS, model_path
+from rlvid.utils.files import write_text
 
 SPECIAL_TOKENS = (
     "<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>",
@@ -172,7 +174,7 @@ def pretrain(
 
 
 def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write a checkpoint folder: weights, configs, tokenizer and image processor.
+    """Write a checkpoint folder: weights, configs, tokenizer, image processor, and the settings for `rlvid eval`.
 
     The weights are stored as float16 to save space; the config sets float32, so `from_pretrained` loads them as
     float32.
@@ -192,6 +194,7 @@ def save(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Pat
         image_mean=list(family.mean),
         image_std=list(family.std),
     ).save_pretrained(folder)
+    write_text(folder / MODEL_SETTINGS, load("nano").to_toml())
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from scipy.stats import binomtest
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoTokenizer, Qwen2VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from rlvid.api.evaluated import evaluation_config
 from rlvid.config import load
 from rlvid.data import kitchen_world
 from rlvid.data.kitchen import COUNTS, Sample, draw_sample, write
@@ -171,6 +172,8 @@ def test_a_saved_model_is_loaded_with_the_same_weights_and_vocabulary(tmp_path):
     assert loaded.dtype == torch.float32
     assert torch.equal(loaded.lm_head.weight, trained.lm_head.weight.float())
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == trained_tokenizer.get_vocab()
+    config = evaluation_config(tmp_path, None, (), ())
+    assert config.model == str(tmp_path) and config.video == load("nano").video, "measured with the frames of nano"
 
 
 def test_captions_name_the_filmed_ingredients():
