@@ -72,27 +72,18 @@ def packed_hidden_states(
     prompt_embeds = policy.embed(prompts)
     row_positions = [_position_ids(*row) for row in zip(prompts, completions, strict=True)]  # (3, row's tokens) each
     packing = Packing.build([len(prompt.input_ids) for prompt in prompts], completions, device)
+    # One call for all rows: under ZeRO-3 each call is a collective, and processes may have unequally many rows.
+    embeds = embed_tokens(torch.cat(tokens)).split([len(ids) for ids in tokens])
 
     with only_columns(language_model, packing.predicting_columns, packing.attend_last):
         hidden = language_model(
-            **prompt_embeds.model_arguments(_embed_completions(embed_tokens, tokens)),
+            **prompt_embeds.model_arguments(embeds),
             attention_mask=UNUSED_MASK,
             attend_with=packing,
             position_ids=pad_sequence([p.T for p in row_positions], batch_first=True).permute(2, 0, 1).to(device),
             use_cache=False,
         ).last_hidden_state[0]
     return hidden, torch.cat(tokens)
-
-
-def _embed_completions(embed_tokens: nn.Module, tokens: Sequence[Tensor]) -> Sequence[Tensor]:
-    """Return the (tokens, hidden) embeddings of the completions of each row.
-
-    Under ZeRO-3 each call is a collective, and ranks may have unequally many rows, so one call is for all of them.
-    Elsewhere each row is a call: one for all would add its gradients in another order, with other last bits.
-    """
-    if hasattr(embed_tokens.weight, "ds_tensor"):  # a shard
-        return embed_tokens(torch.cat(list(tokens))).split([len(ids) for ids in tokens])
-    return [embed_tokens(ids) for ids in tokens]
 
 
 def _position_ids(prompt: ModelInputs, completions: Sequence[Sequence[int]]) -> Tensor:
