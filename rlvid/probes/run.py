@@ -79,7 +79,10 @@ def run_probe(
         else:
             why = "every reply earns the same" if value.numbers["applied"] else "it applies to none of the replies"
             blocks += [skipped(name, why) for name in ("information", "groups")]
-        blocks += _tricks_and_video(subject, scored, replies, checks, stage)
+        if value.numbers["applied"] or "judge" not in subject.needs:
+            blocks += _tricks_and_video(subject, scored, replies, checks, stage)
+        else:  # a judge takes seconds a reply
+            blocks += [skipped(name, f"not asked: {why}") for name in ("tricks", "video")]
     return ProbeResult(
         reward=subject.name,
         where=subject.where,

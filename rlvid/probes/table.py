@@ -68,14 +68,14 @@ def probe_shipped(reward: str, overrides: Sequence[str] = (), at_most: int | Non
     return run_probe(subject, shipped_replies(), thresholds_with(), 1.0, at_most)
 
 
-def probe_with_models(name: str) -> ProbeResult:
+def probe_with_models(name: str, judged_groups: int = JUDGED_GROUPS) -> ProbeResult:
     """Return the probe of one of `WITH_MODELS` with the model from packages, or with the cross-encoder made for it."""
     if name == "consistency_nli":
         return probe_shipped(name, [f'evidence.nli="{cross_encoder.cached()}"'])
     with language_model.served() as url:
         keys = {"url": f'"{url}"', "model": f'"{language_model.JUDGE}"', "max_tokens": language_model.MAX_TOKENS}
         judge = [f"judge.{key}={value}" for key, value in {**keys, **language_model.ON_CPU}.items()]
-        return probe_shipped(name, judge, JUDGED_GROUPS)
+        return probe_shipped(name, judge, judged_groups)
 
 
 def row(result: ProbeResult) -> list[str]:
@@ -134,7 +134,10 @@ def main() -> None:
     args = parser.parse_args()
     results = []
     for name in args.rewards or (WITH_MODELS if args.with_models else probed_rewards()):
-        results.append(probe_with_models(name) if args.with_models else probe_shipped(name, args.set, args.groups))
+        if args.with_models:
+            results.append(probe_with_models(name, args.groups or JUDGED_GROUPS))
+        else:
+            results.append(probe_shipped(name, args.set, args.groups))
         print(repr(results[-1]), file=sys.stderr, flush=True)
     shown = markdown(results)
     print(shown)

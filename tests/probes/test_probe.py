@@ -14,7 +14,9 @@ from rlvid.__main__ import main
 from rlvid.config import load
 from rlvid.probes.replies import saved_replies, shipped_replies
 from rlvid.probes.result import FAIL
+from rlvid.probes.run import run_probe
 from rlvid.probes.subject import Subject
+from rlvid.probes.verdicts import thresholds_with
 from rlvid.types import Completion, Group
 from tests.helpers import bad_rewards
 from tests.helpers.bad_rewards import BAD
@@ -197,6 +199,19 @@ def test_the_shipped_groups_are_as_described():
     right = np.array([[c.answer == g.prompt.answer for c in g] for g in replies.groups])
     assert 0.25 < right.mean() < 0.45
     assert all(c.tokens for g in replies.groups for c in g)
+
+
+def test_a_judge_without_a_usable_reply_is_not_asked_about_tricks(tmp_path):
+    server = JudgeServer(lambda prompt, attempt: "I would rather go on with the thought.")
+    judge = [f"judge.url={server.url}", "judge.model=m", f"judge.cache_dir={tmp_path}"]
+    subject = Subject.read("video_attention_score", {}, load("nano", judge), timeout=60)
+    result = run_probe(subject, shipped_replies(), thresholds_with(), 1.0, at_most=2)
+    assert [block.verdict for block in result.blocks] == ["fail", *["skipped"] * 4]
+    assert result["tricks"].text == "not asked: it applies to none of the replies"
+    asked = {body["messages"][-1]["content"] for body in server.requests}
+    assert 0 < len(asked) <= result.replies == 16
+    server.shutdown()
+    server.server_close()
 
 
 def test_what_a_judge_takes_is_not_the_rewards_time(tmp_path):
