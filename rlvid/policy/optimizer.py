@@ -34,7 +34,7 @@ def build_adamw(model: nn.Module, train: TrainConfig, algorithm: Algorithm) -> t
         assert algorithm.critic_settings is not None
         _, critic_learning_rate = algorithm.critic_settings
         groups.append({"params": critic_parameters, "lr": critic_learning_rate})
-    fused = policy_parameters[0].device.type == "cuda" and not uses_deepspeed()
+    fused = next(model.parameters()).device.type == "cuda" and not uses_deepspeed()
     return torch.optim.AdamW(
         groups, lr=train.learning_rate, weight_decay=train.weight_decay, fused=True if fused else None
     )
