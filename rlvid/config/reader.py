@@ -55,7 +55,7 @@ def load(name: str | Path, overrides: Sequence[str] = ()) -> Config:
     saved_files = table.pop("plugins", {})  # file -> digest, as config.toml of a run holds them
     config = from_table(table, where=str(path))
     check_names(config)
-    check_weights(table.get("rewards", {}), where=str(path))
+    check_weights(table.get("rewards", {}), where=f"{path} with overrides" if overrides else str(path))
     return _with_saved_copies(config, saved_files, path.parent) if saved_files else config
 
 

@@ -198,7 +198,7 @@ def test_a_factory_of_trl_takes_its_parameters_from_the_config(kitchen, tmp_path
     with pytest.raises(UserError, match="has no field 'ngrams'"):
         build("rewards", f"{prefix}repetition_penalty_reward", ngrams=2)
     name = f"{prefix}cosine_scaled_reward"
-    out = train(tmp_path / "run", *TINY, f'rewards."{name}".max_len=100', "eval.splits=[]")
+    out = train(tmp_path / "run", *TINY, f'rewards."{name}"={{weight=1, max_len=100}}', "eval.splits=[]")
     rows = read_jsonl(out / "samples/step-000001.jsonl")
     values = [value for row in rows for value in row["columns"][name]]
     assert all(value is None or -1 <= value <= 1 for value in values)
