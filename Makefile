@@ -1,5 +1,5 @@
 # make demo    run the main experiment on the embedded benchmark, and print its report
-# make check   lint, types and the fast tests: what a new reward or algorithm must pass, in under a minute
+# make check   lint, types and the fast tests: what a new reward or algorithm must pass, in one to three minutes
 # make test    every test; prints what was skipped and how to enable it
 # make test-vllm      sampling with vLLM, in an environment of its own
 # make calibration    how often verdicts are wrong on simulated grids: rlvid/study/README.md
