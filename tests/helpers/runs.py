@@ -18,7 +18,8 @@ DATA = "data=kitchen/small"  # quick to load
 SMALL = [
     DATA,
     "train.prompts_per_step=4",
-    "train.max_completion_length=40",
+    "train.num_generations=4",
+    "train.max_completion_length=32",
     "train.learning_rate=1e-3",
     "train.lr_scheduler_type=constant",
     "eval.splits=['L1']",

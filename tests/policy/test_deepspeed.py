@@ -32,12 +32,12 @@ UNEVEN = [
     "algorithm=ppo",
     "algorithm.num_iterations=2",
     "algorithm.num_minibatches=2",
-    "train.max_steps=3",
+    "train.max_steps=2",
     "train.sync_ref_model=true",
     "train.ref_model_sync_steps=1",
     "train.ref_model_mixup_alpha=0.5",
     "train.save_steps=1",
-    "train.save_total_limit=3",
+    "train.save_total_limit=2",
 ]
 IN_CHUNKS = """
 from algorithms.ppo import PPO
@@ -73,13 +73,13 @@ def run_on_two(stage, out, *arguments):
 def copy_killed_in_last_step(run, copy):
     """Copy a run as if it had been killed in its last step; returns the copy."""
     shutil.copytree(run, copy)
-    shutil.rmtree(copy / "checkpoints/step-000003")
+    shutil.rmtree(copy / "checkpoints/step-000002")
     (copy / "status.json").write_text(json.dumps(read_json(copy / "status.json") | {"state": "running"}))
     return copy
 
 
 def load_tensors(run, name):
-    return load_file(run / f"checkpoints/step-000003/{name}.safetensors")
+    return load_file(run / f"checkpoints/step-000002/{name}.safetensors")
 
 
 def assert_runs_agree(run, expected):
@@ -124,7 +124,7 @@ def test_two_sharded_processes_train_as_one_process_does(single, stage, tmp_path
     api.export(run, tmp_path / "exported")
     exported, saved = (
         Qwen2VLForConditionalGeneration.from_pretrained(folder).state_dict()
-        for folder in (tmp_path / "exported", run / "checkpoints/step-000003")
+        for folder in (tmp_path / "exported", run / "checkpoints/step-000002")
     )
     assert exported.keys() == saved.keys() and all(torch.equal(exported[key], saved[key]) for key in saved)
 
