@@ -37,6 +37,11 @@ class OutcomeAlgorithm(Algorithm):
             )
         super().__post_init__()
 
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Labels or verdicts of its own."""
+        return "it learns from labels or verdicts of its own, not from the rewards of the mix"
+
     def verdicts(self, step: Step) -> Tensor:
         """Return the (P, G) outcome; ValueError unless every value is 0 or 1."""
         column = step.columns[require_reward(step, self.outcome)]

@@ -53,6 +53,13 @@ class NoisyGRPO(ViewRollouts):
                 'and multi_objective_aggregation "sum_then_normalize"'
             )
 
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Noise levels, unless `credit_flat_groups` is off."""
+        if self.credit_flat_groups:
+            return "noise levels decide where rewards do not, unless credit_flat_groups is false"
+        return super().learns_from_flat_groups
+
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return the count of completions at each extent. Raises ValueError if there are fewer than extents."""
         return deal([*self.extent_of_view], num_generations)

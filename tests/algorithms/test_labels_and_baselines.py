@@ -36,14 +36,6 @@ def test_ttrl_reads_no_label():
     assert build("algorithms", "ttrl").labels(answer_step(answers, "BBB")) == ["A", None, None]
 
 
-@pytest.mark.parametrize("name", ["ttrl", "olr", "soft_label", "trust_grpo", "forward", "backward"])
-def test_groups_are_not_chosen_by_rewards_that_the_algorithm_replaces(name):
-    """For instance, by labels: with labels A to C, the group BBBBBACC has unequal verdicts, with D it has not."""
-    with pytest.raises(UserError, match=rf"^algorithm '{name}': max_num_gen_batches must be 1: flat groups are"):
-        build("algorithms", name, max_num_gen_batches=2)
-    assert build("algorithms", name).max_num_gen_batches == 1
-
-
 def test_ttrl_reinforces_any_majority_right_or_wrong():
     policy = toy.ToyPolicy()
     toy.train_toy(policy, build("algorithms", "ttrl"))
