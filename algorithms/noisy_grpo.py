@@ -45,6 +45,9 @@ class NoisyGRPO(ViewRollouts):
             raise ValueError(f"extents must be two or more different ones, not {self.extents}")
         if not all(0 <= extent < 1 for extent in self.extents):
             raise ValueError(f"extents must be in [0, 1), not {self.extents}")
+        if len(self.extent_of_view) < len(self.extents):
+            views = ", ".join(self.extent_of_view)
+            raise ValueError(f"extents must be different views, not {self.extents}: {views}")
         if self.alpha <= 0 or self.noise_variance <= 0:
             raise ValueError("alpha and noise_variance must be above 0")
         if self.scale_rewards != "group" or self.multi_objective_aggregation != "sum_then_normalize":

@@ -170,6 +170,10 @@ class Algorithm:
         shape = next(iter(step.columns.values())).shape
         if self.kl != "k1_reward" or not self.beta:
             return torch.zeros(shape, dtype=torch.float64)
+        if step.batch.off_view is not None:
+            raise ValueError(
+                'kl "k1_reward" compares log-probs under a view with those under the clip: take another kl'
+            )
         return self.beta * k1(step.batch).sum(-1).double().reshape(shape)
 
     def weights(self, mask: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from rlvid.registry import build
 pytestmark = pytest.mark.fast
 GDPO = {"multi_objective_aggregation": "normalize_then_sum"}
 OWN_RULE = {name: {} for name in ("qae", "mc_grpo", "max_rl", "rloo", "reinforce", "reinforce_pp", "sft")}
-OWN_RULE |= {"rloo": {"scale_rewards": "group"}, "reinforce_pp": {"scale_rewards": "group"}}
+OWN_RULE |= {"rloo": {"scale_rewards": "group"}}
 
 
 @pytest.mark.parametrize("name", [*OWN_RULE, "strive"])
