@@ -23,8 +23,8 @@ class VPPO(DAPO):
     of S over the completion, scaled to [0, 1] over the step; its mean is 1. It is 1 for all where the range of the
     means is below 1e-6, as where a view changes nothing.
 
-    Ours differs from the released code. That keeps exactly ceil(share * tokens) tokens, by rank; of equal S it takes
-    some, and ours all. The range and mean(n) are those of the step, and not of a device's minibatch and of a
+    Ours differs from the released code. That keeps exactly the number of tokens that the share gives, by rank: of equal
+    S it takes some, and ours all. The range and mean(n) are those of the step, and not of a device's minibatch and of a
     micro-batch, where the gradient would depend on the split. Videos are altered, too; there, only images are. The view
     is drawn once per prompt, not per completion. Its "entropy penalty" of 0.06 is the mean of -log pi over the sampled
     tokens, whose expected gradient is 0 on-policy; ours is `entropy_coef`, and a penalty is a negative one. Its dual
