@@ -37,6 +37,11 @@ class OutcomeAlgorithm(Algorithm):
             )
         super().__post_init__()
 
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Labels or verdicts of its own."""
+        return "it learns from labels or verdicts of its own, not from the rewards of the mix"
+
     def verdicts(self, step: Step) -> Tensor:
         """Return the (P, G) outcome; ValueError unless every value is 0 or 1."""
         column = step.columns[require_reward(step, self.outcome)]
@@ -110,14 +115,14 @@ class LabelNoiseChannel(NoiseChannel):
     """A verifier that errs for each completion, or with `wrong_labels` a label that is wrong for a whole group.
 
     Error rates per verdict do not describe wrong labels, which err for all completions of a prompt together: the more
-    completions a label accepts, the more likely it is right. With k of G accepted, q the rate of wrong labels and C
-    options, Bayes' rule gives
+    completions a label accepts, the more likely it is right. With k accepted of the n completions that name a letter, q
+    the rate of wrong labels and C options, Bayes' rule gives
 
-        P(label right | k) = (1 - q) k / ((1 - q) k + q (G - k) / (C - 1)),
+        P(label right | k) = (1 - q) k / ((1 - q) k + q (n - k) / (C - 1)),
 
-    and the expected clean verdict is taken as P for accepted completions and (1 - P) / (C - 1) for the others, an
-    affine function of the verdict with the slope w = (C P - 1) / (C - 1). It takes the place of (r - fp) / J. w is
-    negative where another option is more likely right than the label.
+    and the expected clean verdict is taken as P for accepted completions and (1 - P) / (C - 1) for the others, also for
+    those that name no letter, an affine function of the verdict with the slope w = (C P - 1) / (C - 1). It takes the
+    place of (r - fp) / J. w is negative where another option is more likely right than the label.
 
     Assumptions: a wrong label is each other option with the same probability (noise "symmetric"). Before the label is
     seen, an option is right with the probability of its share of the group's answers, as in `soft_label` with tau = 1
@@ -128,7 +133,7 @@ class LabelNoiseChannel(NoiseChannel):
     """
 
     wrong_labels: float = 0.0  # q, the rate of wrong labels; it replaces the rates of false positives and negatives
-    options: int = 4  # C
+    options: int = 4  # C; an answer beyond them is refused
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -152,12 +157,16 @@ class LabelNoiseChannel(NoiseChannel):
     def label_posterior(self, step: Step) -> Tensor:
         """Return (P, 1) the probability that the label of each prompt is right, given its (P, G) verdicts.
 
-        It is 0 where no completion is accepted: all verdicts are equal there, and no algorithm gives credit.
+        It is 0 where no completion is accepted: all verdicts are equal there, and no algorithm gives credit. Rejected
+        completions without a letter are no votes for another option. Raises ValueError for an answer beyond `options`.
         """
-        accepted = self.verdicts(step).sum(-1, keepdim=True)
-        rejected = self.verdicts(step).shape[-1] - accepted
-        right = (1 - self.wrong_labels) * accepted
-        return right / (right + self.wrong_labels * rejected / (self.options - 1))
+        check_letters(step, self.options)
+        verdicts = self.verdicts(step)
+        names_letter = torch.tensor([[letter is not None for letter in letters] for letters in step.answers])
+        rejected = ((verdicts == 0) & names_letter).sum(-1, keepdim=True)
+        right = (1 - self.wrong_labels) * verdicts.sum(-1, keepdim=True)
+        wrong = self.wrong_labels * rejected / (self.options - 1)
+        return right / (right + wrong).clamp(min=1e-12)
 
     def label_slope(self, step: Step) -> Tensor:
         """Return (P, 1) w, the slope of the expected clean verdict over the noisy one; 1 at P = 1, 0 at P = 1 / C."""
@@ -196,6 +205,14 @@ def require_reward(step: Step, name: str) -> str:
     if name not in step.columns:
         raise ValueError(f"there is no reward {name!r} in the mix, only {', '.join(step.columns)}")
     return name
+
+
+def check_letters(step: Step, options: int) -> None:
+    """Raise ValueError if a completion answers with a letter beyond so many options: its prompt has more of them."""
+    for sample, letters in zip(step.ids, step.answers, strict=True):
+        last = max((letter for letter in letters if letter is not None), default="A")
+        if ord(last) - ord("A") >= options:
+            raise ValueError(f"sample {sample} has an option {last}, but options is {options}: set algorithm.options")
 
 
 def check_error_rates(false_positives: float, false_negatives: float) -> None:

@@ -42,6 +42,11 @@ class ViewRollouts(GRPO):
             )
         if self.importance_sampling_cap <= 0:
             raise ValueError(f"importance_sampling_cap must be above 0, not {self.importance_sampling_cap}")
+        if self.kl == "k1_reward" and self.beta and self.loss_pixels == "clean":
+            raise ValueError(
+                'kl "k1_reward" would compare sampled log-probs under a view with the reference\'s under the clip: set '
+                'kl = "k3", or loss_pixels = "sampled"'
+            )
         if not self.corrects:
             reason = 'importance_sampling_mode is "none": set "token_truncate" or "sequence_truncate"'
             refuse_unused(self, ["importance_sampling_cap"], reason)

@@ -42,5 +42,7 @@ def top_share(scores: Tensor, mask: Tensor, share: float) -> Tensor:
     >>> top_share(torch.tensor([[-0.5, 2.0, 0.1, 0.2, 9.0]]), torch.tensor([[1.0, 1.0, 1.0, 1.0, 0.0]]), 0.25)
     tensor([[0., 1., 0., 0., 0.]])
     """
+    if not mask.any():
+        return torch.zeros_like(mask)  # completions without a token
     threshold = scores[mask > 0].quantile(1 - share)
     return (scores >= threshold) * mask

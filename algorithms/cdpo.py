@@ -31,6 +31,8 @@ class CDPO(DPO):
             raise ValueError("false_positives and false_negatives must be 0 or more, and below 1 together")
         if self.false_positives or self.false_negatives:
             refuse_unused(self, ["label_smoothing"], "it follows from the verifier's error rates: set either")
+            if not (self.false_positives and self.false_negatives):
+                raise ValueError("with one of false_positives and false_negatives at 0 no pair is flipped: set both")
         if not 0 <= self.epsilon < 0.5:
             raise ValueError(f"label_smoothing must be 0 or more and below 0.5, not {self.label_smoothing}")
 

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from algorithms._split_rewards import CREDIT_OF_PARTS, require_both_kinds, split_rewards
 from algorithms.grpo import GRPO
-from rlvid.algorithm import require_both_kinds, split_rewards
 from rlvid.types import Batch, Step
 
 
@@ -47,6 +47,11 @@ class CORA(GRPO):
             raise ValueError("CORA has an aggregation of its own: leave out multi_objective_aggregation")
         if self.kl == "k1_reward":
             raise ValueError("kl = k1_reward would be subtracted from both advantages; take a KL in the loss")
+
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Two sums of rewards are compared."""
+        return CREDIT_OF_PARTS
 
     def check_rewards(self, weights: Mapping[str, float]) -> None:
         """Raise ValueError unless the mix pays both a reward of `consistency` and another one."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from algorithms._unused import refuse_unused
 from rlvid.algorithm import Algorithm, Losses, per_completion_weights, with_advantages, zscore
 from rlvid.types import Batch, Step
 from rlvid.utils.hashing import uniform_hash
@@ -38,6 +39,9 @@ class DPO(Algorithm):
         check_temperature(self)
         if self.pairs not in ("best_worst", "all"):
             raise ValueError(f'pairs must be "best_worst" or "all", not {self.pairs!r}')
+        if self.preferences:
+            unused = ("pairs", "multi_objective_aggregation")
+            refuse_unused(self, unused, "with preferences no rewards are compared: leave it out")
 
     @property
     def completion_source(self) -> str:
@@ -48,6 +52,11 @@ class DPO(Algorithm):
     def ignored_by_gdpo(self) -> str:
         """Nothing: completions are compared by their sums of z-scores."""
         return ""
+
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """With `preferences` nothing is sampled."""
+        return "with preferences nothing is sampled" if self.preferences else super().learns_from_flat_groups
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return (P, G), for (P, G) rewards: a completion's total weight as chosen minus that as rejected."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from algorithms.dpo import DPO, log_ratios, pairwise_differences
@@ -34,9 +35,12 @@ class DrDPO(DPO):
         return replace(batch, pair_weights=self.reweighted_pairs(batch))
 
     def reweighted_pairs(self, batch: Batch) -> Tensor:
-        """Return the (B, G) pair weights times softmax(-l / beta')."""
+        """Return the (B, G) pair weights times softmax(-l / beta') over the pairs that have a weight."""
         assert batch.pair_weights is not None and batch.sampled_logps is not None
+        if not batch.pair_weights.any():
+            return batch.pair_weights
         scores = self.scores(log_ratios(batch.sampled_logps, batch), batch.mask)  # (B,)
         losses = self.pair_loss(pairwise_differences(scores, batch.pair_weights.shape[1]))  # (B, G)
-        tilted = batch.pair_weights * (-losses / self.beta_prime).exp()
-        return tilted * batch.pair_weights.sum() / tilted.sum().clamp(min=1e-30)
+        exponents = (-losses / self.beta_prime).masked_fill(batch.pair_weights == 0, -torch.inf)
+        tilted = batch.pair_weights * (exponents - exponents.max()).exp()  # the largest is 1: no underflow of all
+        return tilted * batch.pair_weights.sum() / tilted.sum()

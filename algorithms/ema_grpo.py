@@ -22,7 +22,10 @@ class EMAGRPO(GRPO):
     own standard deviation (over G, not G - 1). s contains the spread between prompts.
 
     The kind of task is the prompt's domain; without domains there is one kind. Ours differs from the released code in
-    that all processes share m1 and m2, and that checkpoints hold them.
+    that all processes share m1 and m2, and that checkpoints hold them. Its loss differs, too: a mean over all tokens,
+    an upper clip at 1.3 (`epsilon_high = 0.3`) and a dual clip at 3 (`delta = 3.0`, the same formula for a `delta`
+    above the upper clip). Ours keeps that of `grpo`, a mean over completions, so that the two differ in the credit
+    alone.
     """
 
     beta: float = 0.0

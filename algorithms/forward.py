@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from algorithms._robust import NoiseChannel
+from algorithms._unused import refuse_unused
 from algorithms.reinforce import Reinforce
 from rlvid.types import Step
 
@@ -18,6 +19,10 @@ class Forward(Reinforce, NoiseChannel):
     groups with equal verdicts have credit. Only `false_negatives` is used. Other rewards of the mix are centred in
     their group.
     """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_unused(self, ["false_positives"], "both weights follow from false_negatives: leave it out")
 
     def rewards(self, step: Step) -> Tensor:
         """Return (P, G) the total of w instead of the outcome, and of the other rewards minus their group's mean."""

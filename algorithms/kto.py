@@ -37,6 +37,13 @@ class KTO(Algorithm):
         """Nothing: completions are compared by their sums of z-scores."""
         return ""
 
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """With a `threshold`, completions are not compared with their group."""
+        if self.threshold is not None:
+            return "completions are compared with the threshold, not with each other"
+        return super().learns_from_flat_groups
+
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return s for (P, G) rewards: 1 for good completions, -1 for bad ones, 0 for the others."""
         threshold = rewards.nanmean(-1, keepdim=True) if self.threshold is None else self.threshold

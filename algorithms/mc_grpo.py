@@ -18,7 +18,10 @@ class MCGRPO(GRPO):
     credit is at most twice what it is in units of the standard deviation, and the minority of a one-sided group gets
     nearly all of it.
 
-    The paper samples G + 1 completions and drops the median one, which has no credit. Ours keeps all G.
+    The paper samples G + 1 completions, an odd number, and drops the median one, whose credit is 0. Ours differs: it
+    keeps all G, and for an even G its median is halfway between the two in the middle, so that no completion need have
+    a credit of 0 (the released code's torch.median is the lower of the two, a completion's own reward). The released
+    code also multiplies the credit of the others by n / n_nonzero, n completions by those whose credit is not 0.
     """
 
     def __post_init__(self) -> None:

@@ -45,6 +45,9 @@ class NoisyGRPO(ViewRollouts):
             raise ValueError(f"extents must be two or more different ones, not {self.extents}")
         if not all(0 <= extent < 1 for extent in self.extents):
             raise ValueError(f"extents must be in [0, 1), not {self.extents}")
+        if len(self.extent_of_view) < len(self.extents):
+            views = ", ".join(self.extent_of_view)
+            raise ValueError(f"extents must be different views, not {self.extents}: {views}")
         if self.alpha <= 0 or self.noise_variance <= 0:
             raise ValueError("alpha and noise_variance must be above 0")
         if self.scale_rewards != "group" or self.multi_objective_aggregation != "sum_then_normalize":
@@ -52,6 +55,13 @@ class NoisyGRPO(ViewRollouts):
                 'the noise is weighed against z-scores of the total reward: scale_rewards must be "group", '
                 'and multi_objective_aggregation "sum_then_normalize"'
             )
+
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Noise levels, unless `credit_flat_groups` is off."""
+        if self.credit_flat_groups:
+            return "noise levels decide where rewards do not, unless credit_flat_groups is false"
+        return super().learns_from_flat_groups
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return the count of completions at each extent. Raises ValueError if there are fewer than extents."""

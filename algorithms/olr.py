@@ -19,7 +19,8 @@ class OLR(GRPO, OutcomeAlgorithm):
     A prompt's majority answer becomes its label if it was the majority at each of the last `visits` visits to the
     prompt, the slope of its share over these visits is positive, and its share is now at least `share`. A refined label
     stays until another majority meets the conditions. The first two conditions are the paper's; the thresholds and the
-    warm-up are ours. No label can change before its prompt was visited `visits` times, which takes as many epochs.
+    warm-up are ours. A prompt that occurs several times in a step is visited once, with the answers of all of its
+    groups. So no label can change before its prompt was in `visits` steps, which as a rule takes as many epochs.
     """
 
     visits: int = 2  # visits to a prompt at which its majority must agree
@@ -39,7 +40,10 @@ class OLR(GRPO, OutcomeAlgorithm):
         `step.memory` holds "visits", sample id -> [[letter, share], ...], and "refined", sample id -> letter.
         """
         history, refined = step.memory.setdefault("visits", {}), step.memory.setdefault("refined", {})
+        answers: dict[str, list[str | None]] = {}  # sample id -> those of all of its groups in this step, one visit
         for sample, letters in zip(step.ids, step.answers, strict=True):
+            answers.setdefault(sample, []).extend(letters)
+        for sample, letters in answers.items():
             majority = majority_vote(letters)
             visits = history.setdefault(sample, [])
             visits.append([majority, letters.count(majority) / len(letters)])

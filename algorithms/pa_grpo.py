@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from algorithms._split_rewards import CREDIT_OF_PARTS, require_both_kinds, split_rewards
 from algorithms.grpo import GRPO
-from rlvid.algorithm import require_both_kinds, split_rewards
 from rlvid.types import Batch, Step
 
 
@@ -36,6 +36,11 @@ class PAGRPO(GRPO):
     def needs(self) -> frozenset[str]:
         """The reference's log-probs with a KL, and which tokens are of the block."""
         return super().needs | {f"tag_mask:{self.tag}"}
+
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Two sums of rewards are compared."""
+        return CREDIT_OF_PARTS
 
     def check_rewards(self, weights: Mapping[str, float]) -> None:
         """Raise ValueError unless the mix pays both a reward of `perception` and another one."""

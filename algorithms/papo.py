@@ -23,7 +23,9 @@ class PAPO(GRPO):
     Ours differs from the released code. The view is drawn on the resized frames, of images and of videos. Its "double
     entropy" loss is the mean of -log p and -log p_view over the sampled tokens: the second is a constant, and the first
     has the expected gradient 0 on-policy. Ours is `entropy_coef`; a penalty, as theirs, is a negative one. Defaults are
-    those of its GRPO with 3B parameters.
+    those of its GRPO with 3B parameters, except for two things, in which ours is `grpo`, so that arms differ in what is
+    named here alone: its script averages the loss over all tokens, ours over completions, and it has a dual clip at 3,
+    which is `delta = 3.0` here (the same formula for a `delta` above the upper clip).
     """
 
     beta: float = 0.01

@@ -57,6 +57,11 @@ class PPO(Algorithm):
         """The kind of critic and its learning rate."""
         return self.critic, self.critic_learning_rate
 
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """There is no group baseline."""
+        return "the critic takes the place of a group's mean"
+
     def credit(self, step: Step) -> Batch:
         """Return the batch with advantages and, as targets, returns, (B, T) each."""
         batch = step.batch

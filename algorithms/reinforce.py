@@ -14,6 +14,11 @@ class Reinforce(Algorithm):
     There is no group baseline: all completions of an easy prompt are reinforced, all of a hard prompt are suppressed.
     """
 
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Groups are compared with the whole step."""
+        return "the baseline is the mean of the step, not of the group"
+
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return (P, G) rewards minus the mean of the step."""
         return rewards - rewards.mean()

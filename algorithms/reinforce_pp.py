@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from algorithms._unused import refuse_unused
 from algorithms.grpo import GRPO
 from rlvid.algorithm import Algorithm
 
@@ -22,6 +23,10 @@ class ReinforcePP(GRPO):
     beta: float = 0.0
     kl: str = "k2"
     scale_rewards: str = "none"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_unused(self, ["scale_rewards"], "all groups share the standard deviation of the step: leave it out")
 
     weights = Algorithm.weights  # 1 / (number of tokens in the minibatch)
 

@@ -21,6 +21,10 @@ class SGRPO(GRPO, LabelNoiseChannel):
     With `wrong_labels`, w is `label_slope`, for labels that are wrong for a whole group. There the paper's w is
     smallest for groups in which many completions are accepted, whose labels are right most often.
 
+    The released code has the loss of `dr_grpo`, divided by a constant length, no KL (`beta = 0.0`), and scores
+    truncated replies 0. Ours keeps the loss of `grpo`, a mean over completions, and its `beta`, so that the two differ
+    in the credit alone, and scores truncated replies like others.
+
     In a mix, w shrinks only the outcome's part of the credit; all of it is divided by the standard deviation of the
     total.
     """

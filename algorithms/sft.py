@@ -26,6 +26,11 @@ class SFT(Algorithm):
         """Completions are the demonstrations of the data set; nothing is sampled."""
         return "data"
 
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Nothing is sampled."""
+        return "demonstrations are learnt from whatever they earn, and nothing is sampled"
+
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return (P, G) ones; G is 1 for demonstrations. Every demonstration is learnt with the same weight."""
         return torch.ones_like(rewards)

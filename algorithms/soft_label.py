@@ -1,14 +1,18 @@
 """Reward the answer's posterior, from the noisy label and the votes so far (ours, unpublished)."""
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from algorithms._robust import OutcomeAlgorithm
+from algorithms._robust import OutcomeAlgorithm, check_letters
 from algorithms.grpo import GRPO
 from rlvid.types import Step
+
+SMALLEST = sys.float_info.min  # a share that decays never becomes 0, as its rounded value does
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class SoftLabel(GRPO, OutcomeAlgorithm):
     eta: float = 0.2  # the rate of wrong labels
     tau: float = 1.0  # the exponent of the votes
     decay: float = 0.5  # the weight of the old average at each visit
-    options: int = 4  # C
+    options: int = 4  # C; an answer beyond them is refused
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -36,7 +40,11 @@ class SoftLabel(GRPO, OutcomeAlgorithm):
             raise ValueError(f"decay must be between 0 and 1, not {self.decay}")
 
     def observe(self, step: Step) -> None:
-        """Average the vote shares of each group into `step.memory["votes"]`: sample id -> {letter: share}."""
+        """Average the vote shares of each group into `step.memory["votes"]`: sample id -> {letter: share}.
+
+        Raises ValueError for an answer beyond `options`.
+        """
+        check_letters(step, self.options)
         votes = step.memory.setdefault("votes", {})
         for sample, answers in zip(step.ids, step.answers, strict=True):
             letters = [letter for letter in answers if letter is not None]
@@ -61,11 +69,14 @@ class SoftLabel(GRPO, OutcomeAlgorithm):
     def posterior(self, label: str | None, shares: dict[str, float]) -> dict[str, float]:
         """Return q: letter -> probability, for a label and the average vote shares of the options."""
         is_option = label in shares
-        joint = {}
+        log_joint = {}  # in logs, because powers of small shares underflow
         for option, share in shares.items():
             # T(label | option); the same for every option if the label is none of them
             likelihood = 1 - self.eta if option == label or not is_option else self.eta / (self.options - 1)
-            joint[option] = likelihood * share**self.tau
+            log_share = math.log(max(share, SMALLEST))
+            log_joint[option] = (math.log(likelihood) if likelihood else -math.inf) + self.tau * log_share
+        largest = max(log_joint.values())
+        joint = {option: math.exp(value - largest) for option, value in log_joint.items()}
         return {option: value / sum(joint.values()) for option, value in joint.items()}
 
     def labels(self, step: Step) -> Sequence[str | None]:

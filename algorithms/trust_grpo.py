@@ -20,7 +20,9 @@ class TrustGRPO(GRPO, OutcomeAlgorithm):
     mix, which is 0.3 in the released code; that code's horizon is our default. The released code scores wrong
     completions 0 without calling the judge; ours has all completions judged. Of a reward that pays only right answers
     (the consistency rewards with `gated`), gamma compares the scores before the gate, and the gated ones are paid:
-    behind the gate, wrong completions score 0 and gamma would always be 1.
+    behind the gate, wrong completions score 0 and gamma would always be 1. The released code (SophiaVL-R1) averages the
+    loss over all tokens; ours keeps that of `grpo`, a mean over completions, so that the two differ in the rewards
+    alone.
     """
 
     judged: tuple[str, ...] = ()  # names of rewards; empty: all but the outcome and "format"

@@ -23,10 +23,13 @@ class VPPO(DAPO):
     of S over the completion, scaled to [0, 1] over the step; its mean is 1. It is 1 for all where the range of the
     means is below 1e-6, as where a view changes nothing.
 
-    Ours differs from the released code. The range and mean(n) are those of the step, and not of a device's minibatch
-    and of a micro-batch, where the gradient would depend on the split. Videos are altered, too; there, only images are.
-    The view is drawn once per prompt, not per completion. Its "entropy penalty" of 0.06 is the mean of -log pi over the
-    sampled tokens, whose expected gradient is 0 on-policy; ours is `entropy_coef`, and a penalty is a negative one.
+    Ours differs from the released code. That keeps exactly the number of tokens that the share gives, by rank: of equal
+    S it takes some, and ours all. The range and mean(n) are those of the step, and not of a device's minibatch and of a
+    micro-batch, where the gradient would depend on the split. Videos are altered, too; there, only images are. The view
+    is drawn once per prompt, not per completion. Its "entropy penalty" of 0.06 is the mean of -log pi over the sampled
+    tokens, whose expected gradient is 0 on-policy; ours is `entropy_coef`, and a penalty is a negative one. Its dual
+    clip at 3 is `delta = 3.0` here, the same formula for a `delta` above the upper clip; ours has none by default, as
+    `dapo`, so that the two differ in the credit alone.
     """
 
     view: str = "patches"  # each square black with probability 0.5
@@ -75,6 +78,7 @@ def top_of_each(scores: Tensor, mask: Tensor, share: float) -> Tensor:
     >>> top_of_each(torch.tensor([[0.1, 0.5, 0.3, 0.2, 0.0]]), torch.ones(1, 5), 0.4)
     tensor([[0., 1., 1., 0., 0.]])
     """
-    count = (share * mask.sum(-1, keepdim=True)).ceil().long().clamp(min=1)  # (B, 1)
+    exact = (share * mask.sum(-1, keepdim=True).double()).round(decimals=9)  # rounded, as 0.3 * 50 is not 15 in floats
+    count = exact.ceil().long().clamp(min=1)  # (B, 1)
     ranked = scores.masked_fill(mask == 0, -torch.inf).sort(-1, descending=True).values
     return (scores >= ranked.gather(-1, count - 1)) * mask

@@ -9,12 +9,15 @@ from rlvid.errors import UserError
 from rlvid.types import Prompt
 
 _CLOCK = r"(?:\d{1,2}:)?\d{1,2}:\d{2}(?:\.\d+)?"
-_TIME = rf"(?:{_CLOCK}|\d+(?:\.\d+)?(?:\s*(?:s|sec|secs|seconds?)\b)?)"
+_SECONDS = r"\s*(?:s|sec|secs|seconds?)\b"
+_WORDS = rf"(?:(\d+)\s*hours?\s+(?:and\s+)?)?(\d+)\s*(?:minutes?|mins?)\b(?:\s+(?:and\s+)?(\d+(?:\.\d+)?){_SECONDS})?"
+_TIME = rf"(?:{_CLOCK}|{_WORDS}|\d+(?:\.\d+)?(?:{_SECONDS})?)"
 _LEAD = r"(?:(?:at|around|about|from|between|by|near|the)\s+)*"
 _MENTION = re.compile(
     rf"{_LEAD}<?\b(?P<start>{_TIME})(?:\s*(?:-|–|—|to|and|until)\s*<?(?P<end>{_TIME}))?>?(?:[- ]second)?(?:\s+mark)?",
     re.IGNORECASE,
 )
+_IN_WORDS = re.compile(_WORDS, re.IGNORECASE)
 _IS_TIME = re.compile(rf"{_CLOCK}|.*[a-z]", re.IGNORECASE | re.DOTALL)  # a bare number is no time
 _PAIR = re.compile(r'"([^"]+)"\s*:\s*"((?:[^"\\]|\\.)*)"')  # a key and a text of a JSON object
 _RANGE = re.compile(r"\s*(?:-|–|—|\bto\b)\s*", re.IGNORECASE)
@@ -40,8 +43,9 @@ class Claim(NamedTuple):
 def told_claims(thought: str) -> list[Claim]:
     """Return the timed claims of a text by a rule, in order of time: a stand-in for a language model.
 
-    Times are "0:12", "1:02:03" and "12.5 seconds", alone or as ranges. What happens then is the rest of the sentence;
-    of a sentence with several times it is what follows each time, or precedes it if more than two words come first.
+    Times are "0:12", "1:02:03", "12.5 seconds" and "1 minute 5 seconds", alone or as ranges. What happens then is the
+    rest of the sentence; of a sentence with several times it is what follows each time, or precedes it if more than two
+    words come first.
 
     >>> told_claims("At 0:10 she opens the fridge. A cup breaks at 12 seconds.")
     [Claim(start=10.0, end=10.0, text='she opens the fridge'), Claim(start=12.0, end=12.0, text='A cup breaks')]
@@ -57,6 +61,8 @@ def told_claims(thought: str) -> list[Claim]:
             else:
                 text = pieces[i] if len(pieces[0].split()) > 2 else pieces[i + 1]
             start, end = seconds(mention["start"]), seconds(mention["end"] or mention["start"])
+            if start is not None and mention["start"].isdigit() and _IN_WORDS.match(mention["end"] or ""):
+                start *= 60  # "1 to 2 minutes"
             if text and start is not None and end is not None:
                 claims.append(Claim(min(start, end), max(start, end), text))
     return in_order(claims)
@@ -105,7 +111,10 @@ def in_order(claims: Sequence[Claim]) -> list[Claim]:
 
 
 def seconds(text: str) -> float | None:
-    """Return a time in seconds: "1:02" is 62; None if it is none."""
+    """Return a time in seconds: "1:02" and "1 minute 2 seconds" are 62; None if it is none."""
+    if in_words := _IN_WORDS.match(text.strip()):
+        hours, minutes, rest = map(float, in_words.groups(default="0"))
+        return 3600 * hours + 60 * minutes + rest
     number = re.match(rf"{_CLOCK}|\d+(?:\.\d+)?", text.strip())
     if number is None:
         return None

@@ -1,6 +1,7 @@
 """Shared by rewards that read texts: words, sentences, clauses, and the overlap of two sequences."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from operator import eq
@@ -31,6 +32,16 @@ def lemmas(text: str) -> list[str]:
     """
     words = re.findall(r"[a-z]+|\d+", text.casefold())
     return [lemma for lemma in map(_lemma, words) if lemma not in _FUNCTION_WORDS]
+
+
+def answer_words(text: str) -> list[str]:
+    """Return the dictionary forms of a text's words in any script, in order; only English articles are left out.
+
+    >>> answer_words("Do not open the tap")
+    ['do', 'not', 'open', 'tap']
+    """
+    words = re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold())
+    return [_lemma(word) for word in words if word not in ("a", "an", "the")]
 
 
 def common_length(a: Sequence[T], b: Sequence[T], same: Callable[[T, T], bool] = eq) -> int:

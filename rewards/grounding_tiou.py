@@ -14,7 +14,7 @@ from rlvid.reward import each
 from rlvid.types import Completion, Prompt
 
 _TIME = r"((?:\d+:){0,2}\d+(?:\.\d+)?)"  # seconds, minutes:seconds, or hours:minutes:seconds
-_SPAN = re.compile(rf"(?<![\d:]){_TIME}\s*(?:s|sec|seconds)?\s*(?:to|and|until|-|–)\s*{_TIME}(?!:?\d)")
+_SPAN = re.compile(rf"(?<![\d:]){_TIME}\s*(?:(?:s|secs?|seconds?)\.?)?\s*(?:to|and|until|-|–)\s*{_TIME}(?!:?\d)")
 
 
 @each

@@ -1,6 +1,7 @@
 """A bonus for right answers of medium length (Video-R1, arXiv:2503.21776).
 
-+`bonus` if the answer is right and `low` <= tokens <= `high`, else 0.
++`bonus` if the answer is right and `low` <= tokens <= `high`, else 0; 0 for all replies of a group of which fewer than
+two are right.
 
 Known hack: padding a right answer up to `low` tokens costs nothing. `repetition` detects it only if the padding repeats
 itself.
@@ -30,7 +31,10 @@ class Length:
 
     def score(self, group: Group) -> list[float | None]:
         """Return the row of a group."""
+        right = [accuracy is not None and accuracy > 0.1 for accuracy in group["accuracy"]]
+        if sum(right) < 2:
+            return [0.0] * len(group)
         return [
-            self.bonus if accuracy and accuracy > 0.1 and self.low <= len(completion.tokens) <= self.high else 0.0
-            for completion, accuracy in zip(group, group["accuracy"], strict=True)
+            self.bonus if is_right and self.low <= len(completion.tokens) <= self.high else 0.0
+            for completion, is_right in zip(group, right, strict=True)
         ]

@@ -1,9 +1,10 @@
 """How right an answer in words or numbers is, for records without options (R1's rule-based reward, arXiv:2501.12948).
 
 If the gold answer is mathematics, math-verify decides whether the reply's answer is equal: 1 or 0. Otherwise ROUGE-L's
-F1 between their words (Lin 2004), from 0 to 1, on dictionary forms.
+F1 between their words (Lin 2004), from 0 to 1, on dictionary forms without articles; 1 if the texts are equal but for
+case and spaces. A script without spaces between words, such as Chinese, is compared by whole phrases.
 
-Known hacks: a long list of likely words earns part of F1; a negated answer ("do not open the tap") nearly all of it.
+Known hacks: a long list of likely words earns part of F1; a negated answer ("do not open the tap") two thirds of it.
 
 Video-R1 (arXiv:2503.21776) averages ROUGE-1, 2 and L on stems, and its records name the verifier to use; ours chooses
 it by the form of the gold answer.
@@ -11,7 +12,7 @@ it by the form of the gold answer.
 
 import re
 
-from rewards._words import answer_text, lemmas, ordered_f1
+from rewards._words import answer_text, answer_words, ordered_f1
 from rlvid.reward import each
 from rlvid.types import Completion, Prompt
 
@@ -28,7 +29,9 @@ def open_ended(completion: Completion, prompt: Prompt) -> float | None:
         return 0.0
     if _MATHEMATICS.fullmatch(prompt.answer.strip()):
         return _is_equal(prompt.answer, answer)
-    return ordered_f1(lemmas(answer), lemmas(prompt.answer))
+    if answer.casefold().split() == prompt.answer.casefold().split():
+        return 1.0
+    return ordered_f1(answer_words(answer), answer_words(prompt.answer))
 
 
 def _is_equal(gold: str, answer: str) -> float:

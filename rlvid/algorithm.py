@@ -13,7 +13,7 @@ explained in rlvid/types.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,11 +53,10 @@ class Algorithm:
             )
         if self.max_num_gen_batches < 1:
             raise ValueError(f"max_num_gen_batches must be 1 or more, not {self.max_num_gen_batches}")
-        own = [name for name in ("labels", "rewards") if getattr(type(self), name) is not getattr(Algorithm, name)]
-        if self.max_num_gen_batches > 1 and own:
+        if self.max_num_gen_batches > 1 and self.learns_from_flat_groups:
             raise ValueError(
-                "max_num_gen_batches must be 1: flat groups are those of equal rewards of the mix, and this algorithm "
-                f"learns from {own[0]} of its own"
+                "max_num_gen_batches must be 1: flat groups are replaced by further rounds of sampling, but can have "
+                f"credit here: {self.learns_from_flat_groups}"
             )
 
     @property
@@ -72,6 +71,16 @@ class Algorithm:
         Its advantages take the place of `advantages`: an algorithm with its own is refused, unless it overrides this.
         """
         return "" if type(self).advantages is Algorithm.advantages else OWN_ADVANTAGES
+
+    @property
+    def learns_from_flat_groups(self) -> str:
+        """Why groups whose total rewards are equal can have credit, for the message; "" if they cannot.
+
+        An algorithm in which they can overrides this: dynamic sampling, which replaces them, is then refused.
+        """
+        if self.multi_objective_aggregation == "normalize_then_sum":
+            return "equal sums of rewards can be unequal sums of z-scores"
+        return "the KL in the reward differs between completions" if self.kl == "k1_reward" and self.beta else ""
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return how many of the completions of each prompt are sampled under which view of the clip, in this order.
@@ -161,6 +170,10 @@ class Algorithm:
         shape = next(iter(step.columns.values())).shape
         if self.kl != "k1_reward" or not self.beta:
             return torch.zeros(shape, dtype=torch.float64)
+        if step.batch.off_view is not None:
+            raise ValueError(
+                'kl "k1_reward" compares log-probs under a view with those under the clip: take another kl'
+            )
         return self.beta * k1(step.batch).sum(-1).double().reshape(shape)
 
     def weights(self, mask: Tensor) -> Tensor:
@@ -221,35 +234,6 @@ def zscore(column: Tensor) -> Tensor:
 def whiten(values: Tensor) -> Tensor:
     """Return values shifted and scaled to mean 0 and standard deviation 1 (Bessel's) over all entries."""
     return (values - values.mean()) / (values.std() + 1e-4)
-
-
-def require_both_kinds(weights: Mapping[str, float], named: Collection[str], field: str, example: str) -> None:
-    """Raise ValueError unless a mix, name -> weight, pays rewards that an algorithm names, and others.
-
-    Args:
-        weights: the mix.
-        named: the names that the algorithm gives credit apart.
-        field: that holds them, for the message.
-        example: a reward that could be added, for the message.
-    """
-    paid = [name for name, weight in weights.items() if weight]
-    if not any(name in named for name in paid):
-        raise ValueError(
-            f"the mix pays none of {field} ({', '.join(named)}), so the algorithm would be grpo: add one, as in "
-            f"rewards.{example}=0.5, or name one of yours in algorithm.{field}"
-        )
-    if all(name in named for name in paid):
-        raise ValueError(
-            f"all rewards of the mix ({', '.join(paid)}) are in {field}, so the algorithm would be grpo: add another "
-            "one, as in rewards.accuracy=1.0"
-        )
-
-
-def split_rewards(step: Step, named: Collection[str]) -> tuple[Step, Step] | None:
-    """Return the step with the rewards that an algorithm names alone, and with the others alone; None without both."""
-    ours = {name: weight for name, weight in step.reward_weights.items() if name in named}
-    others = {name: weight for name, weight in step.reward_weights.items() if name not in named}
-    return (replace(step, reward_weights=ours), replace(step, reward_weights=others)) if ours and others else None
 
 
 def old_logps(logps: Tensor, batch: Batch) -> Tensor:

@@ -99,7 +99,8 @@ def channel_warning(algorithm: Algorithm, noise: Noise, kind: str) -> str | None
 
 def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], num_generations: int) -> float | None:
     """The factor between the algorithm's credit and its twin's, or None if it depends on the verdicts."""
-    step = enumerate_verdicts(algorithm.outcome, mix, num_generations)
+    options = min(4, getattr(algorithm, "options", 4))
+    step = enumerate_verdicts(algorithm.outcome, mix, num_generations, options)
     try:
         algorithm.observe(step)  # algorithms that count rates have now counted them
         credit, twin_credit = algorithm.credit(step).advantages, twin.credit(step).advantages
@@ -110,7 +111,7 @@ def credit_ratio(algorithm: Any, twin: Algorithm, mix: Mapping[str, float], num_
     return factor if difference <= TOLERANCE * credit.abs().max() else None
 
 
-def enumerate_verdicts(outcome: str, mix: Mapping[str, float], num_generations: int) -> Step:
+def enumerate_verdicts(outcome: str, mix: Mapping[str, float], num_generations: int, options: int = 4) -> Step:
     """A step whose groups have every pattern of verdicts, or 1,024 random ones, each with 3 sets of other rewards."""
     generator = torch.Generator().manual_seed(0)
     if num_generations <= ALL_PATTERNS_UP_TO:
@@ -123,9 +124,9 @@ def enumerate_verdicts(outcome: str, mix: Mapping[str, float], num_generations: 
         return torch.rand(*shape, generator=generator, dtype=torch.float64)
 
     shape, rows = verdicts.shape, verdicts.numel()
-    labels = torch.arange(shape[0])[:, None] % 4
+    labels = torch.arange(shape[0])[:, None] % options
     is_guess = uniform(*shape) < torch.where(verdicts > 0, 0.3, 0.9)  # what was accepted mostly names the label
-    zeros, letters = torch.zeros(rows, 1), torch.where(is_guess, (uniform(*shape) * 4).long(), labels).tolist()
+    zeros, letters = torch.zeros(rows, 1), torch.where(is_guess, (uniform(*shape) * options).long(), labels).tolist()
     return Step(
         columns={reward: verdicts if reward == outcome else uniform(*shape) for reward in mix},
         reward_weights=mix,

@@ -146,6 +146,8 @@ def test_the_credit_of_rloo_is_that_of_dr_grpo_scaled():
 def test_max_rl_equals_hand_computed_values():
     credit = build("algorithms", "max_rl").advantages(torch.tensor([[1.0, 0, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]]))
     assert credit.tolist() == [[3, -1, -1, -1], [0, 0, 0, 0], [0, 0, 0, 0]]
+    cancelled = torch.tensor([[0.1 + 0.2, -0.3, 0, 0]], dtype=torch.float64)  # mean 1e-17, by rounding
+    assert not build("algorithms", "max_rl").advantages(cancelled).any()
 
 
 def test_reinforce_pp_has_one_standard_deviation_for_all_groups():

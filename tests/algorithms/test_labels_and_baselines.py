@@ -36,14 +36,6 @@ def test_ttrl_reads_no_label():
     assert build("algorithms", "ttrl").labels(answer_step(answers, "BBB")) == ["A", None, None]
 
 
-@pytest.mark.parametrize("name", ["ttrl", "olr", "soft_label", "trust_grpo", "forward", "backward"])
-def test_groups_are_not_chosen_by_rewards_that_the_algorithm_replaces(name):
-    """For instance, by labels: with labels A to C, the group BBBBBACC has unequal verdicts, with D it has not."""
-    with pytest.raises(UserError, match=rf"^algorithm '{name}': max_num_gen_batches must be 1: flat groups are"):
-        build("algorithms", name, max_num_gen_batches=2)
-    assert build("algorithms", name).max_num_gen_batches == 1
-
-
 def test_ttrl_reinforces_any_majority_right_or_wrong():
     policy = toy.ToyPolicy()
     toy.train_toy(policy, build("algorithms", "ttrl"))
@@ -117,6 +109,38 @@ def test_soft_labels_are_between_the_label_and_the_votes():
     assert unproducible == [dict.fromkeys("ABCD", 0.25)], "a label that is none of the options has no effect"
 
 
+def test_a_prompt_twice_in_a_step_is_one_visit_of_olr():
+    """Two groups of one prompt: 3 of 4 and 4 of 4 answer B. As two visits this was a stable and rising majority."""
+    olr, memory = build("algorithms", "olr", warmup_steps=0), {}
+    step = answer_step(["BBBC", "BBBB"], "AA", memory=memory, ids=["x", "x"])
+    olr.observe(step)
+    assert memory["visits"] == {"x": [["B", 7 / 8]]} and olr.labels(step) == ["A", "A"]
+
+
+def test_soft_labels_are_computed_in_logs():
+    """170 visits at which all answer B: the share of A is .25 * .01^170, which float64 rounds to 0."""
+    soft, memory = build("algorithms", "soft_label", eta=0.0, decay=0.01), {}
+    for _ in range(170):
+        step = answer_step(["BBBB"], "A", memory=memory)
+        soft.observe(step)
+    assert memory["votes"]["q0"]["A"] == 0 and soft.posteriors(step)[0] == {"A": 1, "B": 0, "C": 0, "D": 0}
+    sharp = build("algorithms", "soft_label", eta=0.75, tau=400.0).posterior(
+        "A", {"A": 0.1, "B": 0.1, "C": 0.05, "D": 0}
+    )
+    assert [sharp[c] for c in "ABCD"] == pytest.approx([0.5, 0.5, 0, 0])
+
+
+@pytest.mark.parametrize("name, settings", [("soft_label", {}), ("s_grpo", {"wrong_labels": 0.3})])
+def test_an_answer_beyond_the_options_is_refused(name, settings):
+    """Its right answers would be paid 0 or less."""
+    if name == "s_grpo":
+        settings = settings | {"false_positives": 0.1, "false_negatives": 0.1}
+    step = answer_step(["EEAB"], "E")
+    with pytest.raises(ValueError, match=r"sample q0 has an option E, but options is 4: set algorithm\.options"):
+        advantages_of(name, step, **settings)
+    assert advantages_of(name, step, **settings, options=5)[0, 0] > 0
+
+
 def test_soft_labels_follow_the_votes_over_time():
     memory, soft = {}, build("algorithms", "soft_label")
     posterior_of_a = []
@@ -140,6 +164,8 @@ def test_the_median_baseline_is_guarded_in_one_sided_groups():
     assert mc_grpo.advantages(one_sided)[0].tolist() == pytest.approx([1 / (math.sqrt(1 / 8) + 1e-3)] + [0] * 7)
     assert mc_grpo.advantages(success_groups()).abs().max() < 3
     assert mc_grpo.advantages(balanced)[0].tolist() == pytest.approx([1 / 1.002] * 4 + [-1 / 1.002] * 4)
+    halfway = torch.tensor([[0.0, 0.2, 0.6, 0.8]], dtype=torch.float64)  # median .4, of |.4 .2 .2 .4| .3
+    assert mc_grpo.advantages(halfway)[0].tolist() == pytest.approx([d / 0.301 for d in (-0.4, -0.2, 0.2, 0.4)])
     varied = torch.tensor([[0.0, 0.1, 0.3, 0.7, 0.9]], dtype=torch.float64)
     expected = [(reward - 0.3) / (0.3 + 1e-3) for reward in varied[0].tolist()]
     assert mc_grpo.advantages(varied)[0].tolist() == pytest.approx(expected)

@@ -68,7 +68,7 @@ def test_backward_and_forward_corrections_have_the_published_expectations():
     """E[r^ | clean] = clean; E[w | right] = 0, E[w | wrong] = -J."""
     verdicts = torch.tensor([[0.0, 1.0]], dtype=torch.float64)
     corrected = build("algorithms", "backward", **RATES).corrected_verdicts(verdict_step(verdicts))[0]
-    weight = build("algorithms", "forward", **RATES).rewards(verdict_step(verdicts))[0]
+    weight = build("algorithms", "forward", false_negatives=0.2).rewards(verdict_step(verdicts))[0]
     assert weight.tolist() == pytest.approx([RATES["false_negatives"] - 1, RATES["false_negatives"]])
     for clean, accepted in ((0, RATES["false_positives"]), (1, 1 - RATES["false_negatives"])):
         probs = torch.tensor([1 - accepted, accepted], dtype=torch.float64)
@@ -99,7 +99,7 @@ def test_the_expected_gradient_of_a_bandit_is_the_clean_one():
     clean = gradient("dr_grpo", noise=False)
     assert torch.allclose(gradient("backward", noise=True, **RATES), clean, atol=1e-6)
     assert torch.allclose(gradient("dr_grpo", noise=True), J * clean, atol=1e-6), "a constant gain, as AdamW cancels it"
-    assert torch.allclose(gradient("forward", noise=True, **RATES), J * 3 / 2 * clean, atol=1e-6)
+    assert torch.allclose(gradient("forward", noise=True, false_negatives=fn), J * 3 / 2 * clean, atol=1e-6)
 
 
 def test_forward_in_a_mix_equals_hand_computed_values():
@@ -107,7 +107,7 @@ def test_forward_in_a_mix_equals_hand_computed_values():
     step = verdict_step(verdicts, reward_weights={"accuracy": 2.0, "format": 1.0})
     step.columns["format"] = torch.tensor([[1.0, 0.0], [float("nan"), 1.0]])
     expected = [[2 * 0.2 + 0.5, 2 * -0.8 - 0.5], [2 * -0.8, 2 * -0.8]]
-    assert advantages_of("forward", step, **RATES).tolist() == [pytest.approx(row) for row in expected]
+    assert advantages_of("forward", step, false_negatives=0.2).tolist() == [pytest.approx(row) for row in expected]
 
 
 def test_noise_corrected_grpo_divides_by_what_s_grpo_multiplies_with():
@@ -142,6 +142,13 @@ def test_the_posterior_of_a_label_equals_hand_computed_values():
     by_bayes = build("algorithms", "soft_label", eta=0.3)
     shares = {"A": 2 / 8, "B": 3 / 8, "C": 3 / 8, "D": 0.0}
     assert by_bayes.posterior("A", shares)["A"] == pytest.approx(posterior[2].item()), "the votes of this group alone"
+
+
+def test_only_completions_that_name_a_letter_vote_against_a_label():
+    """A, B and two without a letter: P = .7 / (.7 + .3 / 3) = .875. One A and no other letter: P = 1."""
+    algorithm = build("algorithms", "s_grpo", **LABELS)
+    step = answer_step(["AB--", "A---", "----", "BBB-"], "AAAA")
+    assert algorithm.label_posterior(step)[:, 0].tolist() == pytest.approx([0.875, 1, 0, 0])
 
 
 def test_corrections_of_wrong_labels_weigh_groups_by_their_labels():

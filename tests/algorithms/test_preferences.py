@@ -147,6 +147,18 @@ def test_the_first_gradient_of_dr_dpo_is_that_of_the_published_loss(beta_prime):
     assert torch.allclose(large_beta_prime, plain, atol=1e-5)
 
 
+def test_the_weights_of_dr_dpo_do_not_underflow():
+    """Losses log 2 and log(1 + e^.1) at beta' = .001: exp(-693) is 0 in float32, and the ratio of weights is e^51.2."""
+    algorithm, rewards = build("algorithms", "dr_dpo", beta_prime=1e-3), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    zeros = torch.zeros(4, 1)
+    step = toy.make_step(rewards, torch.ones(4, 1), sampled_logps=zeros, ref_logps=zeros)
+    assert algorithm.credit(step).pair_weights.tolist() == [[0, 1], [0, 0], [0, 1], [0, 0]]
+    step.batch.ref_logps = torch.tensor([[1.0], [0.0], [0.0], [0.0]])  # the first margin is -1, its loss log(1 + e^.1)
+    assert algorithm.credit(step).pair_weights.tolist() == [[0, pytest.approx(0)], [0, 0], [0, 2], [0, 0]]
+    flat = toy.make_step(torch.zeros(2, 2), torch.ones(4, 1))
+    assert not algorithm.credit(flat).pair_weights.any()
+
+
 def test_kto_equals_hand_computed_values():
     logps, ref = torch.tensor([[0.0], [0.0], [0.0]]), torch.tensor([[-2.0], [1.0], [0.0]])
     sampled = torch.tensor([[0.0], [0.0], [0.4]])  # log-ratios 2, -1 and 0.4: z0 is their mean
@@ -211,5 +223,10 @@ def test_settings_without_a_meaning_are_refused():
         build("algorithms", "ipo", pairs="some")
     with pytest.raises(UserError, match=r"below 0\.5, not 0\.5"):
         build("algorithms", "rdpo", label_smoothing=0.5)
+    for name in ("cdpo", "rdpo"):
+        for rate in ("false_positives", "false_negatives"):
+            with pytest.raises(UserError, match="at 0 no pair is flipped: set both"):
+                build("algorithms", name, **{rate: 0.3})
+        assert build("algorithms", name).epsilon == 0.1
     with pytest.raises(UserError, match="leave preferences out"):
         build("algorithms", "dr_dpo", preferences="pairs.jsonl")

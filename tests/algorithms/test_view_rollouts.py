@@ -133,6 +133,16 @@ def test_corrected_noisy_completions_estimate_what_clean_ones_do():
     assert torch.allclose(found, exact, atol=1e-6)
 
 
+def test_a_kl_in_the_reward_is_refused_where_completions_saw_another_clip_than_the_reference():
+    """Also of an algorithm from outside, whose `sampling_views` are known from its steps only."""
+    step = toy.make_step(torch.tensor([[1.0, 0.0]]), torch.ones(2, 1), views=[["", "noise:300"]])
+    step.batch.off_view = torch.tensor([[0.0], [1.0]])
+    with pytest.raises(ValueError, match="take another kl"):
+        build("algorithms", "grpo", kl="k1_reward", beta=0.1).credit(step)
+    assert build("algorithms", "strive", kl="k1_reward", beta=0.1).loss_pixels == "sampled"
+    assert build("algorithms", "noisy_rollout", kl="k1_reward").beta == 0
+
+
 @pytest.mark.parametrize(
     ("name", "fields", "message"),
     [
@@ -154,6 +164,9 @@ def test_corrected_noisy_completions_estimate_what_clean_ones_do():
         ("strive", {"normalize": "both"}, 'normalize must be "joint" or "variant"'),
         ("noisy_grpo", {"extents": [0.3]}, "two or more different ones"),
         ("noisy_grpo", {"extents": [0.3, 0.3]}, "two or more different ones"),
+        ("noisy_grpo", {"extents": [0.3, 0.3004]}, "extents must be different views, not .*: noise:300"),
+        ("noisy_grpo", {"kl": "k1_reward"}, "under a view with the reference's under the clip: set kl"),
+        ("noisy_rollout", {"kl": "k1_reward", "beta": 0.1}, "under a view with the reference's under the clip: set kl"),
         ("noisy_grpo", {"extents": [0.0, 1.0]}, r"extents must be in \[0, 1\)"),
         ("noisy_grpo", {"alpha": 0.0}, "alpha and noise_variance must be above 0"),
         ("noisy_grpo", {"view": "crop"}, 'view must be "noise" or "patches", whose strength is what is lost'),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from algorithms._visual import dependence, min_max, top_share
-from algorithms.vppo import completion_factors
+from algorithms.vppo import completion_factors, top_of_each
 from rlvid.errors import UserError
 from rlvid.registry import build
 from rlvid.trainer.credit import assign_credit
@@ -89,6 +89,23 @@ def test_completions_that_depend_on_the_pixels_get_more_credit_at_constant_mean(
     assert completion_factors(torch.tensor([0.1, 0.3]), 0.9).flatten().tolist() == pytest.approx([0.9, 1.1])
     assert completion_factors(torch.tensor([0.0, 0.0, 1.0]), 0.9).flatten().tolist() == pytest.approx([0.9, 0.9, 1.2])
     assert completion_factors(torch.tensor([0.2, 0.2 + 1e-7]), 0.9).flatten().tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(("share", "tokens", "count"), [(0.3, 50, 15), (0.6, 25, 15), (0.07, 100, 7), (0.4, 6, 3)])
+def test_vppo_rounds_the_number_of_tokens_up_without_rounding_errors(share, tokens, count):
+    assert top_of_each(torch.arange(float(tokens))[None], torch.ones(1, tokens), share).sum() == count
+
+
+def test_vppo_keeps_all_of_equal_tokens():
+    assert top_of_each(torch.zeros(1, 5), torch.ones(1, 5), 0.4).sum() == 5  # the released code: 2
+
+
+def test_video_ktr_chooses_nothing_of_empty_completions():
+    ktr = build("algorithms", "video_ktr", beta=0.0)
+    mask = torch.tensor([[0.0], [0.0], [1.0], [1.0]])
+    tensors = toy.token_tensors(ktr.needs, lambda: torch.tensor([[0.1], [0.2], [0.3], [0.4]]))
+    step = toy.make_step(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), mask, ktr.needs, **tensors)
+    assert ktr.credit(step).mask.flatten().tolist() == [0, 0, 0, 1]
 
 
 def test_vppo_keeps_two_of_five_tokens_and_divides_by_five():

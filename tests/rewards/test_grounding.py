@@ -174,6 +174,8 @@ def test_temporal_iou_equals_hand_computed_values() -> None:
     span = {"span": (2, 6)}
     answers = "4 to 8", "from 2.0s to 6.0s", "0:02 - 0:06", "7 to 9", "8 to 4", "1 to 2 or 4 to 8", "soon", "2"
     assert score("grounding_tiou", span, *answers) == [pytest.approx(1 / 3), 1, 1, 0, 0, 0, 0, 0]
+    units = "3 secs to 8 secs", "3 second to 8 second", "3 sec. to 8 sec.", "3s-8s"
+    assert score("grounding_tiou", {"span": (3, 8)}, *units) == [1, 1, 1, 1]
     assert score("grounding_tiou", {"span": (62, 66)}, "1:02 - 1:06") == [1]
     hours = {"span": (3723, 3906)}  # 1:02:03 to 1:05:06
     answers = "1:02:03 to 1:05:06", "1:03:34.5 - 1:05:06", "62:03 to 65:06", "1:02:03:04 to 1:05:06", "2:03 to 1:05"

@@ -167,7 +167,7 @@ def test_a_reward_is_none_only_where_it_does_not_apply(name: str) -> None:
 @pytest.mark.parametrize("name", sorted({*NAMES} - CONTENT_BLIND))
 def test_no_reply_scores_above_the_gold_reply(name: str) -> None:
     prompt, reply = OTHER_RECORDS.get(name, (PROMPT, GOLD))
-    gold, *bad = build("rewards", name, **FIELDS.get(name, {}))([group(reply, *BAD, prompt=prompt)])[0]
+    gold, *bad, _ = build("rewards", name, **FIELDS.get(name, {}))([group(reply, *BAD, reply, prompt=prompt)])[0]
     assert gold is not None and gold > min(v for v in bad if v is not None)
     assert gold == max(gold, *(v for v in bad if v is not None))
 
@@ -300,10 +300,23 @@ def test_length_pays_right_answers_within_its_bounds() -> None:
     assert build("rewards", "length")([replies]) == [[0, 0.2, 0.2, 0, 0]]
 
 
+def test_length_pays_as_published_only_where_several_replies_are_right() -> None:
+    replies = Group(PROMPT, [Completion(GOLD, tokens=(1,) * 400)] * 3)
+    for accuracies, expected in (([1.0, 0.0, None], [0, 0, 0]), ([1.0, 0.0, 1.0], [0.2, 0, 0.2])):
+        replies.columns["accuracy"] = accuracies
+        assert build("rewards", "length")([replies]) == [expected]
+
+
 @given(st.lists(st.integers(0, 3), max_size=12), st.integers(1, 4))
 def test_repetition_equals_that_of_trl(tokens: list[int], n: int) -> None:
     row = build("rewards", "repetition", n=n)([Group(PROMPT, [Completion("", tokens=tuple(tokens))])])
     assert row == [get_repetition_penalty_reward(n)([tokens])]
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_repetition_of_no_tokens_is_refused(n: int) -> None:
+    with pytest.raises(UserError, match=f"must be 1 or more, not {n}"):
+        score("repetition", GOLD, n=n)
 
 
 @pytest.mark.parametrize(
@@ -315,9 +328,16 @@ def test_repetition_equals_that_of_trl(tokens: list[int], n: int) -> None:
         ("12", "13", 0),
         ("12", "a dozen", 0),
         ("boil the pasta", "Boiling pasta", 1),
-        ("boil the pasta", "first boil water, then add pasta", 2 * 2 / (2 + 5)),
+        ("boil the pasta", "first boil water, then add pasta", 2 * 2 / (2 + 6)),
         ("boil the pasta", "pasta boil", 2 * 1 / (2 + 2)),  # order counts
         ("boil the pasta", "wash a pan", 0),
+        ("No", "no", 1),
+        ("No", "Yes", 0),
+        ("A", "a", 1),
+        ("on", "It is on.", 2 * 1 / (1 + 3)),
+        ("open the tap", "do not open the tap", 2 * 2 / (2 + 4)),
+        ("她打开水龙头", "她打开水龙头", 1),
+        ("она открыла кран", "она закрыла кран", 2 * 2 / (3 + 3)),
     ],
 )
 def test_open_answers_are_compared_as_numbers_or_by_shared_words(gold: str, answer: str, expected: float) -> None:

@@ -84,7 +84,7 @@ def test_adamw_cancels_a_constant_gain_but_a_learning_rate_over_j_is_another_run
     [
         ("backward", {"accuracy": 1.0, "format": 0.2}, RATES),
         ("backward", {"accuracy": 1.0, "format": 0.2}, {**RATES, "scale_rewards": "group"}),
-        ("forward", {"accuracy": 1.0}, RATES),
+        ("forward", {"accuracy": 1.0}, {"false_negatives": 0.2}),
         ("noise_corrected_dr_grpo", {"accuracy": 1.0}, {"rates": {"A": [0.1, 0.2]}}),
         ("noise_corrected_dr_grpo", {"accuracy": 1.0}, {"estimate": True}),
         ("noise_corrected_grpo", {"accuracy": 1.0}, RATES),
