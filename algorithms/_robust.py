@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from string import ascii_uppercase
 from typing import Any
 
 import torch
@@ -210,9 +211,11 @@ def require_reward(step: Step, name: str) -> str:
 def check_letters(step: Step, options: int) -> None:
     """Raise ValueError if a completion answers with a letter beyond so many options: its prompt has more of them."""
     for sample, letters in zip(step.ids, step.answers, strict=True):
-        last = max((letter for letter in letters if letter is not None), default="A")
-        if ord(last) - ord("A") >= options:
-            raise ValueError(f"sample {sample} has an option {last}, but options is {options}: set algorithm.options")
+        beyond = sorted({*ascii_uppercase[options:]} & {*letters})
+        if beyond:
+            raise ValueError(
+                f"sample {sample} has an option {beyond[0]}, but options is {options}: set algorithm.options"
+            )
 
 
 def check_error_rates(false_positives: float, false_negatives: float) -> None:

@@ -10,7 +10,13 @@ from pathlib import Path
 from rlvid.utils.files import read_jsonl
 
 SMALL = ["train.prompts_per_step=4", "train.num_generations=4", "train.max_completion_length=32"]
-SMALL += ["train.lr_scheduler_type=constant", "train.learning_rate=1e-3", "eval.splits=['L1']", "eval.limit=3", "eval.batch_size=2"]
+SMALL += [
+    "train.lr_scheduler_type=constant",
+    "train.learning_rate=1e-3",
+    "eval.splits=['L1']",
+    "eval.limit=3",
+    "eval.batch_size=2",
+]
 SMALL += ["eval.transfer=[]", "data=kitchen/small"]
 SERVER = multiprocessing.get_context("forkserver")
 PRELOADED = ["rlvid.trainer.loop", "algorithms.grpo", "tests.helpers.processes", "tests.helpers.freeze"]
