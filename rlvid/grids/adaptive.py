@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +36,7 @@ def run_until_decided(
     max_seeds: int,
     run: Runner,
     interactions: Sequence[tuple[str, str, str, str]] = (),
+    plan: Mapping[str, Any] | None = None,
 ) -> int:
     """Run an adaptive grid to its end, or continue one.
 
@@ -47,6 +49,8 @@ def run_until_decided(
         max_seeds: no arm gets more.
         run: runs all arms with so many seeds, and waits for them.
         interactions: (arm, arm changed, other, other changed); they are decided like comparisons.
+        plan: what else must not change once the grid has begun, as JSON values: "configs" has each arm's first config
+            id, so that a changed script, --set or plug-in is noticed.
 
     Returns:
         The exit code: 0, or that of `run` if a cell failed. The same command continues with the same look.
@@ -54,7 +58,7 @@ def run_until_decided(
     Raises:
         UserError: if the folder holds a grid with fixed seeds, or an adaptive one with other settings.
     """
-    state = _begin(out, planned_contrasts(pairs, interactions), margin, max_seeds)
+    state = _begin(out, planned_contrasts(pairs, interactions), margin, max_seeds, plan or {})
     costs = {interaction_name(*arms) for arms in interactions}
     console = wide_console()
     while (seeds := state.next_seeds()) is not None:
@@ -70,7 +74,9 @@ def run_until_decided(
     return 0
 
 
-def _begin(out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds: int) -> AdaptiveGrid:
+def _begin(
+    out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds: int, plan: Mapping[str, Any]
+) -> AdaptiveGrid:
     """The saved state of the grid in a folder, or that of a new one, which is saved before there is any run."""
     state = read_adaptive(out)
     if state is None:
@@ -79,7 +85,7 @@ def _begin(out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds
                 f"{out} holds a grid with fixed seeds, which cannot be made adaptive after its results were seen: "
                 "give another --out"
             )
-        return _save(out, AdaptiveGrid(contrasts, margin=margin, max_seeds=max_seeds))
+        return _save(out, AdaptiveGrid(contrasts, margin=margin, max_seeds=max_seeds, plan=plan))
     settings = (dict(state.contrasts), state.margin, state.max_seeds)
     if settings != (dict(contrasts), margin, max_seeds):
         raise UserError(
@@ -87,7 +93,22 @@ def _begin(out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds
             f"{100 * (state.margin or 0):g} points, its most seeds {state.max_seeds}): they cannot be changed once "
             "it has begun; give another --out"
         )
+    if state.plan and (changed := changed_plan(state.plan, plan)):
+        raise UserError(
+            f"{out} holds an adaptive grid that began with other {changed}: its looks were at other runs; undo the "
+            "change, or give another --out"
+        )
     return state
+
+
+def changed_plan(began: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return what of an adaptive grid's plan is not as when it began, in words; "" if all is."""
+    now = json.loads(json.dumps(now))  # as it is saved: tuples become lists
+    words = [key.replace("_", " ") for key in began if key != "configs" and began[key] != now.get(key)]
+    configs = now.get("configs", {})
+    arms = [arm for arm, id in began.get("configs", {}).items() if configs.get(arm) != id]
+    words += [f"settings or plug-ins of {', '.join(map(repr, arms))}"] if arms else []
+    return " and ".join(words)
 
 
 def _save(out: Path, state: AdaptiveGrid) -> AdaptiveGrid:

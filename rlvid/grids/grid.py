@@ -243,8 +243,16 @@ class Grid:
             self.write_grid_file(out, cells, tuning, margin)
             return launch(cells, out, launcher, command), cells
 
-        arms = list(self.all_arms(args.preset))
-        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, args.max_seeds, run, self.interactions)
+        arms, plan = list(self.all_arms(args.preset)), self._adaptive_plan(cells, args.max_seeds)
+        return run_until_decided(
+            out, self.pairs, arms, self.unseeded, margin, args.max_seeds, run, self.interactions, plan
+        )
+
+    def _adaptive_plan(self, cells: Sequence[Cell], max_seeds: int) -> dict[str, Any]:
+        """Return what else, besides comparisons, margin and most seeds, an adaptive grid must not change once begun."""
+        named = ("endpoint", "unseeded", "positive_controls", "negative_controls")
+        configs = {cell.arm: cell.id for cell in reversed(cells)}  # of each arm the first
+        return {key: getattr(self, key) for key in named} | {"seeds": self.seed_numbers(max_seeds), "configs": configs}
 
     def write_grid_file(self, out: Path, cells: Sequence[Cell], tuning: str, margin: float | None = None) -> None:
         """Write grid.json, from which the report reads the plan.

@@ -200,6 +200,8 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
     comparisons = [(arm, other) for arm, other in grid["comparisons"]]
     margin = grid.get("equivalence_margin", EQUIVALENCE_MARGIN)
     unseeded, endpoint = grid.get("unseeded", ()), grid.get("endpoint", "accuracy")
+    adaptive = read_adaptive(folder)
+    _check_looks(folder, adaptive, runs, endpoint)
     return Study(
         grid["name"],
         grid["question"],
@@ -210,7 +212,7 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
         unseeded,
         endpoint,
         differences=[SettingRow(**row) for row in grid.get("differences", ())],
-        adaptive=read_adaptive(folder),
+        adaptive=adaptive,
         interactions=[(a, a_changed, b, b_changed) for a, a_changed, b, b_changed in grid.get("interactions", ())],
         effect_order=[(a, a_other, b, b_other) for a, a_other, b, b_other in grid.get("effect_order", ())],
         tuning=grid.get("tuning", ""),
@@ -223,6 +225,20 @@ def read_adaptive(folder: Path) -> AdaptiveGrid | None:
     """The looks of an adaptive grid so far; None if the folder holds none."""
     state = read_json(folder / STATE_FILE)
     return AdaptiveGrid.from_json(state) if state else None
+
+
+def _check_looks(folder: Path, adaptive: AdaptiveGrid | None, runs: Sequence[Run], endpoint: str) -> None:
+    """Raise UserError if an adaptive grid's looks were at runs of other configs, or at another endpoint."""
+    plan = adaptive.plan if adaptive else {}
+    first = {run.arm: run.id for run in reversed(runs)}
+    changed = [f"arm {arm!r}" for arm, id in plan.get("configs", {}).items() if first.get(arm, id) != id]
+    changed += ["the endpoint"] if plan and plan["endpoint"] != endpoint else []
+    if changed:
+        raise UserError(
+            f"{folder}: the looks in {STATE_FILE} are of another config of {', '.join(changed)} than grid.json has, "
+            "so its verdicts are of other runs; start the unchanged script again, or move its runs to a folder of "
+            "their own"
+        )
 
 
 def _read_runs(folder: Path) -> Study:
