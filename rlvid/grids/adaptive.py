@@ -17,10 +17,11 @@ from rich.text import Text
 
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
+from rlvid.study.compared import endpoint_levels
 from rlvid.study.comparison import fit_seed_model, interaction_name, planned_contrasts
 from rlvid.study.contrasts import COST_WORDS, Weights
 from rlvid.study.sequential import AdaptiveGrid, Look
-from rlvid.study.study import STATE_FILE, read_adaptive, read_study
+from rlvid.study.study import STATE_FILE, Study, read_adaptive, read_study
 from rlvid.utils.console import wide_console
 from rlvid.utils.files import write_text
 
@@ -65,9 +66,11 @@ def run_until_decided(
         code, cells = run(_seeds_per_arm(state, arms, unseeded, seeds))
         if code:
             return code
-        model = fit_seed_model(read_study(out))
+        study = read_study(out)
+        model = fit_seed_model(study)
         if model is None:
             raise UserError(f"{out}: no finished run answered any question, so nothing can be compared")
+        _check_runs(out, study, state, unseeded, seeds)
         looks = state.look(model, seeds)
         _save(out, state)
         console.print("", open_comparisons_table(looks, seeds, len({cell.id for cell in cells}), costs))
@@ -109,6 +112,21 @@ def changed_plan(began: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     arms = [arm for arm, id in began.get("configs", {}).items() if configs.get(arm) != id]
     words += [f"settings or plug-ins of {', '.join(map(repr, arms))}"] if arms else []
     return " and ".join(words)
+
+
+def _check_runs(out: Path, study: Study, state: AdaptiveGrid, unseeded: Sequence[str], seeds: int) -> None:
+    """Raise UserError unless every open arm has as many runs that answered all levels as the look claims."""
+    levels = endpoint_levels(study)
+    for arm in state.open_arms():
+        chosen = study.compared.get(arm)
+        complete = len(chosen.runs) if chosen and list(chosen.levels) == levels else 0
+        planned = 1 if arm in unseeded else seeds
+        if complete < planned:
+            raise UserError(
+                f"{out}: no look after {seeds} seeds: {complete} of {planned} runs of {arm!r} have values of "
+                f"{study.endpoint} for all questions of {', '.join(levels)}; rlvid report {out} lists what is left "
+                "out: evaluate these runs again, or remove their folders, and start the grid again"
+            )
 
 
 def _save(out: Path, state: AdaptiveGrid) -> AdaptiveGrid:

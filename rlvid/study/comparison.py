@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from math import lcm
 
 import numpy as np
 
+from rlvid.study.compared import arms_with_the_same_runs, endpoint_scores, unseeded_arms
 from rlvid.study.contrasts import COST_WORDS, UNDECIDED, Family, Needed, Result, difference, interaction, needed
 from rlvid.study.power import ALPHA
 from rlvid.study.seed_model import ALL_LEVELS, SeedModel
@@ -16,6 +17,7 @@ from rlvid.study.stats import Interval, permutation_test
 from rlvid.study.study import Study
 
 NOTHING_NEEDED = Needed(0, 1.0)
+MOST_SUMS = 1e6  # of the exact test: with more it takes too long
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Comparison:
 
     a: str
     b: str
-    condition: str  # "all levels", a level, or a noise
+    condition: str  # "all levels", "all levels without L1" where not all answered L1, a level, or a noise
     difference: Interval  # accuracy of `a` minus that of `b`; all intervals of the table hold together with 95 %
     alone: Interval | None  # the plain 95 % interval of this comparison alone; None: published counts, or at a look
     p: float | None  # adjusted for the table: below .05 exactly where `difference` excludes 0. None: a look has none
@@ -67,34 +69,24 @@ def planned_contrasts(
 def fit_seed_model(study: Study) -> SeedModel | None:
     """Fit the scatter of seeds to the study's endpoint; None if no run is finished.
 
-    An arm enters with the runs that answered the levels of its most complete run, so that each row is one run.
-    Questions for which no run of the study has a value of the endpoint are left out.
+    An arm enters with the runs of `Study.compared`, so that each row is one run. Questions for which no run of the
+    study has a value of the endpoint are left out.
     """
-    scores: dict[str, dict[str, np.ndarray]] = {}
-    for arm in study.arms:
-        levels = _levels_with_the_same_runs(study, arm)
-        columns = {level: study.endpoint_values(arm, level) for level in levels}
-        if known := {level: column for level, column in columns.items() if column is not None}:
-            scores[arm] = known
+    scores = {arm: levels for arm in study.arms if (levels := endpoint_scores(study, arm))}
     if not scores:
         return None
-    unseeded = [arm for arm in study.unseeded if arm in scores]
+    unseeded = [arm for arm in unseeded_arms(study) if arm in scores]
     videos = {level: ids[study.applies[level]] for level, ids in study.video_ids_by_level().items()}
     return SeedModel.fit(scores, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
 
 
-def arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:
-    """Arm -> the first arm with the same runs, if that is another one: cells with equal configs are one run."""
-    first: dict[frozenset[Path], str] = {}
-    same_runs = {arm: first.setdefault(frozenset(run.folder for run in study.arms[arm]), arm) for arm in arms}
-    return {arm: other for arm, other in same_runs.items() if arm != other}
-
-
-def _levels_with_the_same_runs(study: Study, arm: str) -> list[str]:
-    """The levels that one set of an arm's runs answered: the largest set, and all levels that it covers."""
-    runs = {level: [run.seed for run in study.runs_on(arm, level)] for level in study.levels}
-    largest = max(runs.values(), key=len, default=[])
-    return [level for level, seeds in runs.items() if seeds and seeds == largest]
+def _condition(study: Study, model: SeedModel, result: Result) -> str:
+    """The level of a result; "all levels without L1" where arms have not all answered L1."""
+    shared = model.shared_levels(result.contrast.weights)
+    missing = [level for level in study.levels if level not in shared]
+    if result.level != ALL_LEVELS or not missing:
+        return result.level
+    return f"{ALL_LEVELS} without {', '.join(missing)}"
 
 
 def compare_arms(study: Study, model: SeedModel | None) -> list[Comparison]:
@@ -107,7 +99,14 @@ def compare_arms(study: Study, model: SeedModel | None) -> list[Comparison]:
         return []
     results = _family(study, model).results()
     rows = [
-        comparison_row(model, _as_decided(study, result), a, b, p_these_runs=exact_p(study, a, b, result.level))
+        comparison_row(
+            model,
+            _as_decided(study, result),
+            a,
+            b,
+            _condition(study, model, result),
+            exact_p(study, a, b, result.level),
+        )
         for a, b in study.comparisons
         for result in results
         if result.name == contrast_name(a, b)
@@ -123,7 +122,8 @@ def compare_interactions(study: Study, model: SeedModel | None) -> list[Interact
     rows = []
     for a, a_changed, b, b_changed in study.interactions:
         if result := results.get(interaction_name(a, a_changed, b, b_changed)):
-            row = within_reach(study, cost_row(model, _as_decided(study, result), a, b), 2.0)
+            condition = _condition(study, model, result)
+            row = within_reach(study, cost_row(model, _as_decided(study, result), a, b, condition), 2.0)
             rows.append(Interaction(**vars(row), a_changed=a_changed, b_changed=b_changed))
     return rows
 
@@ -199,18 +199,25 @@ def _at_look(result: Result, look: Look) -> Result:
 
 
 def exact_p(study: Study, a: str, b: str, level: str) -> float | None:
-    """The exact permutation test of two arms' right answers.
+    """The exact permutation test of two arms' right answers on the questions of a level; each level counts alike.
 
-    None where their runs do not share the questions, and where another endpoint than accuracy is compared.
+    None where their runs do not share the questions, where another endpoint than accuracy is compared, and on all
+    levels where the levels' numbers of questions leave too many possible sums.
     """
-    if study.endpoint != "accuracy":
+    shared = [name for name in study.compared[a].levels if name in study.compared[b].levels]
+    levels = shared if level == ALL_LEVELS else [name for name in shared if name == level]
+    if study.endpoint != "accuracy" or not levels:
         return None
-    if level == ALL_LEVELS:
-        scores = [list(study.scores_on_all_levels(arm).values()) for arm in (a, b)]
-        if not all(scores):
-            return None
-        return permutation_test(np.stack(scores[0]), np.stack(scores[1]), study.video_ids())
-    columns = [study.column(arm, level, "correct") for arm in (a, b)]
-    if columns[0] is None or columns[1] is None:
+    scores = [np.concatenate([_scores(study, arm, name) for name in levels], axis=1) for arm in (a, b)]
+    sizes = [len(study.levels[name]) for name in levels]
+    weights = np.repeat([lcm(*sizes) // size for size in sizes], sizes)  # of questions, so that levels weigh alike
+    if float(weights.sum()) * len(scores[0]) * len(scores[1]) > MOST_SUMS:
         return None
-    return permutation_test(columns[0], columns[1], study.video_ids(level))
+    return permutation_test(scores[0], scores[1], study.video_ids(*levels), weights)
+
+
+def _scores(study: Study, arm: str, level: str) -> np.ndarray:
+    """(S, Q) right answers of the runs of an arm that are compared."""
+    return np.array(
+        [[float(row["correct"]) for row in run.answers[level].values()] for run in study.compared[arm].runs]
+    )

@@ -49,7 +49,7 @@ class ControlRow:
 
 def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[ControlRow]:
     """Return a row for each control of the study, positive ones first."""
-    decided = {(row.a, row.b): row for row in comparisons if row.condition == ALL_LEVELS}
+    decided = {(row.a, row.b): row for row in comparisons if row.condition.startswith(ALL_LEVELS)}
     rows = []
     for kind, pairs in (("positive", study.positive_controls), ("negative", study.negative_controls)):
         for a, b in pairs:
@@ -82,7 +82,7 @@ def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | 
         expected = BETTER if row.kind == "positive" else f"not {BETTER}"
         outcome = OUTCOMES[row.came_out]
         name = Text(f"{row.a}\nagainst {row.b}")
-        table.add_row(row.kind, name, points, ends, row.verdict or "not run", expected, Text(*outcome))
+        table.add_row(row.kind, name, points, ends, row.verdict or "not compared", expected, Text(*outcome))
     return [table, _readable(rows)]
 
 
