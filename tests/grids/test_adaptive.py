@@ -10,6 +10,7 @@ from rlvid import report
 from rlvid.errors import UserError
 from rlvid.grids import Grid
 from rlvid.grids.adaptive import run_until_decided
+from rlvid.grids.plan import adaptive_plan
 from rlvid.study.study import STATE_FILE, read_study
 from tests.helpers.reports import printed_report, write_grid, write_run
 
@@ -147,7 +148,7 @@ def test_a_grid_saved_without_a_plan_continues(tmp_path):
 def test_the_plan_of_an_adaptive_grid_has_the_first_config_of_each_arm():
     grid = Grid("g", "?", seeds=(4, 7), control="a", arms={"a": {}, "b": {"train.max_steps": 3}})
     cells = grid.cells("nano")
-    plan = grid._adaptive_plan(cells, 3)
+    plan = adaptive_plan(grid, cells, 3)
     assert plan["configs"] == {"a": cells[0].id, "b": cells[2].id} and plan["seeds"] == [4, 7, 8]
     assert plan["endpoint"] == "accuracy" and set(plan) >= {"unseeded", "positive_controls", "negative_controls"}
 
