@@ -19,7 +19,7 @@ from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
 from rlvid.study.compared import endpoint_levels
 from rlvid.study.comparison import fit_seed_model, interaction_name, planned_contrasts
-from rlvid.study.contrasts import COST_WORDS, Weights
+from rlvid.study.contrasts import COST_WORDS, SHARE
 from rlvid.study.sequential import AdaptiveGrid, Look
 from rlvid.study.study import STATE_FILE, Study, read_adaptive, read_study
 from rlvid.utils.console import wide_console
@@ -38,6 +38,7 @@ def run_until_decided(
     run: Runner,
     interactions: Sequence[tuple[str, str, str, str]] = (),
     plan: Mapping[str, Any] | None = None,
+    share: float = SHARE,
 ) -> int:
     """Run an adaptive grid to its end, or continue one.
 
@@ -52,6 +53,7 @@ def run_until_decided(
         interactions: (arm, arm changed, other, other changed); they are decided like comparisons.
         plan: what else must not change once the grid has begun, as JSON values: "configs" has each arm's first config
             id, so that a changed script, --set or plug-in is noticed.
+        share: of the error rate for all levels together; 1 where there is one level. A saved grid keeps its own.
 
     Returns:
         The exit code: 0, or that of `run` if a cell failed. The same command continues with the same look.
@@ -59,7 +61,8 @@ def run_until_decided(
     Raises:
         UserError: if the folder holds a grid with fixed seeds, or an adaptive one with other settings.
     """
-    state = _begin(out, planned_contrasts(pairs, interactions), margin, max_seeds, plan or {})
+    contrasts = planned_contrasts(pairs, interactions)
+    state = _begin(out, AdaptiveGrid(contrasts, margin=margin, share=share, max_seeds=max_seeds, plan=plan or {}))
     costs = {interaction_name(*arms) for arms in interactions}
     console = wide_console()
     while (seeds := state.next_seeds()) is not None:
@@ -77,9 +80,7 @@ def run_until_decided(
     return 0
 
 
-def _begin(
-    out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds: int, plan: Mapping[str, Any]
-) -> AdaptiveGrid:
+def _begin(out: Path, new: AdaptiveGrid) -> AdaptiveGrid:
     """The saved state of the grid in a folder, or that of a new one, which is saved before there is any run."""
     state = read_adaptive(out)
     if state is None:
@@ -88,15 +89,15 @@ def _begin(
                 f"{out} holds a grid with fixed seeds, which cannot be made adaptive after its results were seen: "
                 "give another --out"
             )
-        return _save(out, AdaptiveGrid(contrasts, margin=margin, max_seeds=max_seeds, plan=plan))
-    settings = (dict(state.contrasts), state.margin, state.max_seeds)
-    if settings != (dict(contrasts), margin, max_seeds):
+        return _save(out, new)
+    settings, wanted = ((dict(grid.contrasts), grid.margin, grid.max_seeds) for grid in (state, new))
+    if settings != wanted:
         raise UserError(
             f"{out} holds an adaptive grid with other comparisons, --margin or --max-seeds (its margin is "
             f"{100 * (state.margin or 0):g} points, its most seeds {state.max_seeds}): they cannot be changed once "
             "it has begun; give another --out"
         )
-    if state.plan and (changed := changed_plan(state.plan, plan)):
+    if state.plan and (changed := changed_plan(state.plan, new.plan)):
         raise UserError(
             f"{out} holds an adaptive grid that began with other {changed}: its looks were at other runs; undo the "
             "change, or give another --out"

@@ -21,7 +21,7 @@ from rlvid.grids.checks import check_grid, check_models, check_untrained
 from rlvid.grids.differences import find_differences, print_parts, report_differences
 from rlvid.grids.job import Command
 from rlvid.grids.launch import choose_launcher, launch
-from rlvid.grids.plan import adaptive_plan, write_grid_file
+from rlvid.grids.plan import adaptive_plan, adaptive_share, write_grid_file
 from rlvid.grids.tuned import Tuned, read_tuned
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.sequential import LOOKS
@@ -241,5 +241,5 @@ class Grid:
             write_grid_file(self, out, cells, tuning, margin)
             return launch(cells, out, launcher, command), cells
 
-        arms, plan = list(self.all_arms(args.preset)), adaptive_plan(self, cells, max_seeds)
-        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, max_seeds, run, self.interactions, plan)
+        arms, more = list(self.all_arms(args.preset)), (adaptive_plan(self, cells, max_seeds), adaptive_share(cells))
+        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, max_seeds, run, self.interactions, *more)

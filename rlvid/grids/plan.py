@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
 from rlvid.grids.differences import find_differences, to_json
+from rlvid.study.contrasts import SHARE
 from rlvid.utils.files import read_json, write_text
 
 if TYPE_CHECKING:
@@ -21,6 +23,13 @@ def adaptive_plan(grid: Grid, cells: Sequence[Cell], max_seeds: int) -> dict[str
     named = ("endpoint", "unseeded", "positive_controls", "negative_controls")
     configs = {cell.arm: cell.id for cell in reversed(cells)}  # of each arm the first
     return {key: getattr(grid, key) for key in named} | {"seeds": grid.seed_numbers(max_seeds), "configs": configs}
+
+
+def adaptive_share(cells: Sequence[Cell]) -> float:
+    """Return the share of the error rate for all levels together: all of it where cells are evaluated on one level."""
+    evals = [load(cell.preset, cell.overrides).eval for cell in cells]
+    levels = {level for each in evals for level in each.splits}
+    return 1.0 if len(levels) == 1 and not any(each.transfer for each in evals) else SHARE
 
 
 def write_grid_file(grid: Grid, out: Path, cells: Sequence[Cell], tuning: str, margin: float | None = None) -> None:

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import lcm
+from math import inf, lcm, nan
 
 import numpy as np
 
 from rlvid.study.compared import arms_with_the_same_runs, endpoint_scores, unseeded_arms
-from rlvid.study.contrasts import COST_WORDS, UNDECIDED, Family, Needed, Result, difference, interaction, needed
+from rlvid.study.contrasts import (
+    COST_WORDS,
+    ONE_SEED,
+    UNDECIDED,
+    Family,
+    Needed,
+    Result,
+    difference,
+    interaction,
+    needed,
+)
 from rlvid.study.power import ALPHA
 from rlvid.study.seed_model import ALL_LEVELS, SeedModel
 from rlvid.study.sequential import Look
@@ -17,6 +27,7 @@ from rlvid.study.stats import Interval, permutation_test
 from rlvid.study.study import Study
 
 NOTHING_NEEDED = Needed(0, 1.0)
+NOT_KNOWN = Needed(nan, nan)  # with one seed, and where an adaptive grid gave up
 MOST_SUMS = 1e6  # of the exact test: with more it takes too long
 
 
@@ -32,7 +43,7 @@ class Comparison:
     p: float | None  # adjusted for the table: below .05 exactly where `difference` excludes 0. None: a look has none
     p_these_runs: float | None  # exact test for these trained seeds only, not adjusted; None if there is none
     verdict: str  # see `contrasts.verdict`
-    needed: Needed  # what the observed difference would take to be decided with 80 % power
+    needed: Needed  # what the observed difference would take to be decided with 80 % power; nan where it is not known
     detectable: float | None = None  # the smallest true difference that is decided with 80 % power; a share
     look: int | None = None  # seeds at the look of an adaptive grid that decided it; None: it is of all runs
 
@@ -151,7 +162,9 @@ def comparison_row(
     model: SeedModel, result: Result, a: str, b: str, condition: str = "", p_these_runs: float | None = None
 ) -> Comparison:
     """The row for a result of a family; `condition` instead of its level."""
-    undecided = result.verdict == UNDECIDED
+    takes = NOT_KNOWN if result.verdict == ONE_SEED or result.verdict.startswith(UNDECIDED) else NOTHING_NEEDED
+    if result.verdict == UNDECIDED:
+        takes = needed(model, result.contrast.weights, result.difference, result.level, result.alpha)
     return Comparison(
         a=a,
         b=b,
@@ -161,9 +174,7 @@ def comparison_row(
         p=result.p,
         p_these_runs=p_these_runs,
         verdict=result.verdict,
-        needed=needed(model, result.contrast.weights, result.difference, result.level, result.alpha)
-        if undecided
-        else NOTHING_NEEDED,
+        needed=takes,
         detectable=result.contrast.detectable(result.alpha),
         look=result.look,
     )
@@ -181,7 +192,7 @@ def _as_decided(study: Study, result: Result) -> Result:
     if comparison is None or result.level != ALL_LEVELS:
         return result
     if not comparison.looks:
-        return replace(result, interval=(-1.0, 1.0), alone=None, p=1.0, verdict=UNDECIDED)
+        return replace(result, interval=(-inf, inf), alone=None, p=1.0, verdict=UNDECIDED)
     return _at_look(result, comparison.looks[-1])
 
 
@@ -191,7 +202,7 @@ def _at_look(result: Result, look: Look) -> Result:
     A file that was saved before looks had a p has none to show. The plain interval is left out: it would be of one look
     as if there had been no others.
     """
-    low, high = (-1.0 if look.low is None else look.low), (1.0 if look.high is None else look.high)
+    low, high = (-inf if look.low is None else look.low), (inf if look.high is None else look.high)
     p = 1.0 if not look.level else None if look.p is None else min(1.0, look.p * ALPHA / look.level)
     interval, alpha = (low, high), look.level or result.alpha
     decided = replace(result, difference=look.difference, interval=interval, alone=None, p=p, look=look.seeds)

@@ -19,6 +19,7 @@ from rlvid.study.contrasts import ONE_SEED
 from rlvid.study.seed_model import ALL_LEVELS
 from rlvid.study.stats import Interval
 from rlvid.study.study import Study
+from rlvid.study.tables import signed_ends
 
 BETTER = "better"
 UNREADABLE = "The other comparisons cannot be read: a control did not come out, or is not known."
@@ -78,7 +79,7 @@ def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | 
         points, ends = "–", ""
         if row.difference:
             points = f"{100 * row.difference.value:+.1f}"
-            ends = f"{100 * row.difference.low:+.1f} to {100 * row.difference.high:+.1f}"
+            ends = signed_ends(row.difference)
         expected = BETTER if row.kind == "positive" else f"not {BETTER}"
         outcome = OUTCOMES[row.came_out]
         name = Text(f"{row.a}\nagainst {row.b}")

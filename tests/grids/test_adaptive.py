@@ -10,7 +10,7 @@ from rlvid import report
 from rlvid.errors import UserError
 from rlvid.grids import Grid
 from rlvid.grids.adaptive import run_until_decided
-from rlvid.grids.plan import adaptive_plan
+from rlvid.grids.plan import adaptive_plan, adaptive_share
 from rlvid.study.study import STATE_FILE, read_study
 from tests.helpers.reports import printed_report, write_grid, write_run
 
@@ -151,6 +151,14 @@ def test_the_plan_of_an_adaptive_grid_has_the_first_config_of_each_arm():
     plan = adaptive_plan(grid, cells, 3)
     assert plan["configs"] == {"a": cells[0].id, "b": cells[2].id} and plan["seeds"] == [4, 7, 8]
     assert plan["endpoint"] == "accuracy" and set(plan) >= {"unseeded", "positive_controls", "negative_controls"}
+
+
+def test_with_one_level_it_has_the_whole_error_rate():
+    def share(levels, transfer):
+        settings = {"eval.splits": levels, "eval.transfer": transfer}
+        return adaptive_share(Grid("g", "?", (0,), "a", arms={"a": {}}, settings=settings).cells("nano"))
+
+    assert (share(["L1"], []), share(["L1", "L2"], []), share(["L1"], ["kitchen_long"])) == (1, 0.5, 0.5)
 
 
 def test_an_interaction_is_decided_like_a_comparison(tmp_path):
