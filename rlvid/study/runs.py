@@ -133,19 +133,20 @@ def describe_signal(number: int) -> str:
 
 
 def one_run_each(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[str, str]]]:
-    """Return one run for each arm and seed, a finished one if there is one; and (folder, why) of the others.
+    """Return one run for each seed and folder of an arm, a finished one if there is one; and (folder, why) of others.
 
     A copy of a run tells nothing of other seeds.
     """
-    kept: dict[tuple[str, int], Run] = {}
+    kept: dict[tuple[str, int | Path], Run] = {}
+    counted: set[int] = set()
+    others = []
     for run in sorted(runs, key=lambda run: not run.done):
-        kept.setdefault((run.arm, run.seed), run)
-    counted = {id(run) for run in kept.values()}
-    others = [
-        (run.folder.name, f"{run.arm}, seed {run.seed} again: {kept[run.arm, run.seed].folder.name} counts")
-        for run in runs
-        if id(run) not in counted
-    ]
+        places: list[tuple[str, int | Path]] = [(run.arm, run.seed), (run.arm, run.folder)]
+        if other := next((kept[place] for place in places if place in kept), None):
+            others.append((run.folder.name, f"{run.arm}, seed {other.seed} again: {other.folder.name} counts"))
+        else:
+            kept |= dict.fromkeys(places, run)
+            counted.add(id(run))
     return [run for run in runs if id(run) in counted], others
 
 

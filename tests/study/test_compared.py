@@ -7,9 +7,11 @@ import pytest
 
 from rlvid.errors import UserError
 from rlvid.grids.adaptive import run_until_decided
-from rlvid.study.comparison import exact_p, fit_seed_model
+from rlvid.study.comparison import NOTHING_NEEDED, Comparison, exact_p, fit_seed_model
+from rlvid.study.footnotes import rare_runs
+from rlvid.study.noise_rows import NoiseCellRow
 from rlvid.study.report import build_report
-from rlvid.study.stats import permutation_test
+from rlvid.study.stats import Interval, permutation_test
 from rlvid.study.study import read_study
 from tests.helpers.reports import edit_answers, write_arms, write_grid, write_run
 
@@ -101,6 +103,7 @@ def test_a_copy_of_a_run_is_no_seed(tmp_path):
 
 def test_a_seed_that_a_plan_names_twice_counts_once(tmp_path):
     cells = write_arm(tmp_path, "ctl", 0, (HALF,), count=1) * 2 + write_arm(tmp_path, "x", 1, (HALF,), count=1)
+    cells.append(("x", 1, "1-0", cells[-1][3]))  # another seed in the same folder
     write_grid(tmp_path, cells, [("x", "ctl")])
     report = build_report(read_study(tmp_path))
     assert report.runs_planned == 2 and report.comparisons[0].verdict == "one seed: these runs only"
@@ -210,3 +213,9 @@ def test_a_question_that_is_answered_twice_is_said(tmp_path):
     edit_answers(tmp_path / "0-0/eval/L1.jsonl", lambda i, row: row | {"id": f"L1-{i // 2}"})
     write_grid(tmp_path, cells)
     assert reasons(tmp_path) == [("ctl", (0,), "L1: 2 lines answer a question again; the last line of each counts")]
+
+
+def test_equivalent_under_a_noise_says_what_few_seeds_leave_open():
+    row = Comparison("ppo", "grpo", "half", Interval(0, -0.01, 0.01), None, 1, 1, "equivalent within 3", NOTHING_NEEDED)
+    cells = [NoiseCellRow(m, "half", n, n, 0.0, 0.0, 0.5, {}, Interval(0, 0, 0)) for m, n in (("ppo", 4), ("grpo", 3))]
+    assert "rests on 3 runs of an arm here" in rare_runs([row], [], cells) and not rare_runs([row], [])
