@@ -98,8 +98,8 @@ def run_problems(study: Study, run: Run) -> list[str]:
             problems += _answer_problems(study, run, level)
         if repeated := run.repeated_answers.get(level):
             problems.append(f"{level}: {repeated} lines answer a question again; the last line of each counts")
-    chosen = study.compared[run.arm]
-    if run not in chosen.runs and any(_is_measured(study, run, level) for level in study.levels):
+    compared = [each.folder for each in study.compared[run.arm].runs]  # of another arm's name, if it shares the run
+    if run.folder not in compared and any(_is_measured(study, run, level) for level in study.levels):
         problems.append("not compared: other runs of the arm answered all levels, or more of them")
     return problems
 
