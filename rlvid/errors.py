@@ -6,3 +6,8 @@ class UserError(ValueError):
 
     The command line prints the message without a traceback and exits with code 2.
     """
+
+
+NOT_FINITE = (
+    "not finite"  # in the message of a run that ended on a loss that is no number; a failed trial of `rlvid tune`
+)

@@ -10,16 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
+from rlvid.study.compared import endpoint_levels
 from rlvid.study.comparison import fit_seed_model, interaction_name, planned_contrasts
-from rlvid.study.contrasts import COST_WORDS, Weights
+from rlvid.study.contrasts import COST_WORDS, SHARE
 from rlvid.study.sequential import AdaptiveGrid, Look
-from rlvid.study.study import STATE_FILE, read_adaptive, read_study
+from rlvid.study.study import STATE_FILE, Study, read_adaptive, read_study
 from rlvid.utils.console import wide_console
 from rlvid.utils.files import write_text
 
@@ -35,6 +37,8 @@ def run_until_decided(
     max_seeds: int,
     run: Runner,
     interactions: Sequence[tuple[str, str, str, str]] = (),
+    plan: Mapping[str, Any] | None = None,
+    share: float = SHARE,
 ) -> int:
     """Run an adaptive grid to its end, or continue one.
 
@@ -47,6 +51,9 @@ def run_until_decided(
         max_seeds: no arm gets more.
         run: runs all arms with so many seeds, and waits for them.
         interactions: (arm, arm changed, other, other changed); they are decided like comparisons.
+        plan: what else must not change once the grid has begun, as JSON values: "configs" has each arm's first config
+            id, so that a changed script, --set or plug-in is noticed.
+        share: of the error rate for all levels together; 1 where there is one level. A saved grid keeps its own.
 
     Returns:
         The exit code: 0, or that of `run` if a cell failed. The same command continues with the same look.
@@ -54,23 +61,26 @@ def run_until_decided(
     Raises:
         UserError: if the folder holds a grid with fixed seeds, or an adaptive one with other settings.
     """
-    state = _begin(out, planned_contrasts(pairs, interactions), margin, max_seeds)
+    contrasts = planned_contrasts(pairs, interactions)
+    state = _begin(out, AdaptiveGrid(contrasts, margin=margin, share=share, max_seeds=max_seeds, plan=plan or {}))
     costs = {interaction_name(*arms) for arms in interactions}
     console = wide_console()
     while (seeds := state.next_seeds()) is not None:
         code, cells = run(_seeds_per_arm(state, arms, unseeded, seeds))
         if code:
             return code
-        model = fit_seed_model(read_study(out))
+        study = read_study(out)
+        model = fit_seed_model(study)
         if model is None:
             raise UserError(f"{out}: no finished run answered any question, so nothing can be compared")
+        _check_runs(out, study, state, unseeded, seeds)
         looks = state.look(model, seeds)
         _save(out, state)
         console.print("", open_comparisons_table(looks, seeds, len({cell.id for cell in cells}), costs))
     return 0
 
 
-def _begin(out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds: int) -> AdaptiveGrid:
+def _begin(out: Path, new: AdaptiveGrid) -> AdaptiveGrid:
     """The saved state of the grid in a folder, or that of a new one, which is saved before there is any run."""
     state = read_adaptive(out)
     if state is None:
@@ -79,15 +89,45 @@ def _begin(out: Path, contrasts: Mapping[str, Weights], margin: float, max_seeds
                 f"{out} holds a grid with fixed seeds, which cannot be made adaptive after its results were seen: "
                 "give another --out"
             )
-        return _save(out, AdaptiveGrid(contrasts, margin=margin, max_seeds=max_seeds))
-    settings = (dict(state.contrasts), state.margin, state.max_seeds)
-    if settings != (dict(contrasts), margin, max_seeds):
+        return _save(out, new)
+    settings, wanted = ((dict(grid.contrasts), grid.margin, grid.max_seeds) for grid in (state, new))
+    if settings != wanted:
         raise UserError(
             f"{out} holds an adaptive grid with other comparisons, --margin or --max-seeds (its margin is "
             f"{100 * (state.margin or 0):g} points, its most seeds {state.max_seeds}): they cannot be changed once "
             "it has begun; give another --out"
         )
+    if state.plan and (changed := changed_plan(state.plan, new.plan)):
+        raise UserError(
+            f"{out} holds an adaptive grid that began with other {changed}: its looks were at other runs; undo the "
+            "change, or give another --out"
+        )
     return state
+
+
+def changed_plan(began: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Return what of an adaptive grid's plan is not as when it began, in words; "" if all is."""
+    now = json.loads(json.dumps(now))  # as it is saved: tuples become lists
+    words = [key.replace("_", " ") for key in began if key != "configs" and began[key] != now.get(key)]
+    configs = now.get("configs", {})
+    arms = [arm for arm, id in began.get("configs", {}).items() if configs.get(arm) != id]
+    words += [f"settings or plug-ins of {', '.join(map(repr, arms))}"] if arms else []
+    return " and ".join(words)
+
+
+def _check_runs(out: Path, study: Study, state: AdaptiveGrid, unseeded: Sequence[str], seeds: int) -> None:
+    """Raise UserError unless every open arm has as many runs that answered all levels as the look claims."""
+    levels = endpoint_levels(study)
+    for arm in state.open_arms():
+        chosen = study.compared.get(arm)
+        complete = len(chosen.runs) if chosen and list(chosen.levels) == levels else 0
+        planned = 1 if arm in unseeded else seeds
+        if complete < planned:
+            raise UserError(
+                f"{out}: no look after {seeds} seeds: {complete} of {planned} runs of {arm!r} have values of "
+                f"{study.endpoint} for all questions of {', '.join(levels)}; rlvid report {out} lists what is left "
+                "out: evaluate these runs again, or remove their folders, and start the grid again"
+            )
 
 
 def _save(out: Path, state: AdaptiveGrid) -> AdaptiveGrid:

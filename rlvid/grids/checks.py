@@ -36,9 +36,28 @@ def check_models(cells: Sequence[Cell]) -> None:
         )
 
 
+def check_untrained(grid: Grid, cells: Sequence[Cell]) -> None:
+    """Raise UserError for an arm that takes no step and is not `unseeded`.
+
+    Its runs would be the same under all seeds, and make the scatter of the other arms look small.
+    """
+    for cell in cells:
+        if cell.steps or cell.arm in grid.unseeded:
+            continue
+        if not load(cell.preset, cell.overrides).cold_start.max_steps:
+            raise UserError(
+                f"grid {grid.name!r}: arm {cell.arm!r} takes no training step, so that it depends on no seed: add it "
+                "to unseeded="
+            )
+
+
 def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
-    """Raise UserError if a margin is not a share, if a name is not that of an arm, or if a control is not compared."""
+    """Raise UserError if a margin is no share, seeds are equal, a name is no arm's, or a control is not compared."""
     where = f"grid {grid.name!r}"
+    if not grid.seeds or len(set(grid.seeds)) < len(grid.seeds):
+        raise UserError(f"{where}: seeds= needs different numbers, not {grid.seeds!r}: a seed twice is one run")
+    if same := next((pair for pair in grid.comparisons if len(set(pair)) != 2 or len(pair) != 2), None):
+        raise UserError(f"{where}: a comparison is (arm, other arm), two different ones, not {same!r}")
     for name in ("equivalence_margin", "effect_at_stake"):
         if not 0 <= (share := getattr(grid, name)) < 1:
             raise UserError(f"{where}: {name} must be a share such as 0.03, not {share!r}")

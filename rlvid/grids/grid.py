@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,14 +17,15 @@ from rlvid.grids.accelerate import check_process_count
 from rlvid.grids.adaptive import run_until_decided
 from rlvid.grids.arguments import parse_arguments
 from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, select_cells
-from rlvid.grids.checks import check_grid, check_models
-from rlvid.grids.differences import find_differences, print_parts, report_differences, to_json
+from rlvid.grids.checks import check_grid, check_models, check_untrained
+from rlvid.grids.differences import find_differences, print_parts, report_differences
 from rlvid.grids.job import Command
 from rlvid.grids.launch import choose_launcher, launch
+from rlvid.grids.plan import adaptive_plan, adaptive_share, write_grid_file
 from rlvid.grids.tuned import Tuned, read_tuned
 from rlvid.study.power import EQUIVALENCE_MARGIN
+from rlvid.study.sequential import LOOKS
 from rlvid.study.study import STATE_FILE
-from rlvid.utils.files import write_text
 
 __all__ = ["Grid", "Level", "Settings"]
 
@@ -220,66 +220,26 @@ class Grid:
             print_parts([*notes, cell_table(selected, out), *(line for line in (chosen, note) if line.plain)])
             return 0
         check_models(selected)
+        check_untrained(self, cells)
         if args.until is None:
             if (out / STATE_FILE).is_file():
                 raise UserError(
                     f"{out} holds an adaptive grid: continue it with --until decided, or give another --out"
                 )
-            self.write_grid_file(out, cells, tuning)
+            write_grid_file(self, out, cells, tuning)
         launcher, command = choose_launcher(args, out, command)
         if args.accelerate:
             check_process_count(selected, command)
         print_parts(notes, stderr=True)
         if args.until is None:
             return launch(selected, out, launcher, command)
-        if args.only:
-            raise UserError("--only and --until decided exclude each other: a look needs all arms")
-        if args.max_seeds < 2:
-            raise UserError(f"--max-seeds must be 2 or more, not {args.max_seeds}: one seed shows no scatter")
+        max_seeds = LOOKS[-1] if args.max_seeds is None else args.max_seeds
         margin = args.margin / 100 if args.margin is not None else self.margin
 
         def run(seeds: Mapping[str, int]) -> tuple[int, list[Cell]]:
             cells = self.cells(args.preset, args.set, seeds)
-            self.write_grid_file(out, cells, tuning, margin)
+            write_grid_file(self, out, cells, tuning, margin)
             return launch(cells, out, launcher, command), cells
 
-        arms = list(self.all_arms(args.preset))
-        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, args.max_seeds, run, self.interactions)
-
-    def write_grid_file(self, out: Path, cells: Sequence[Cell], tuning: str, margin: float | None = None) -> None:
-        """Write grid.json, from which the report reads the plan.
-
-        Args:
-            out: the folder of the grid.
-            cells: all cells.
-            tuning: how the settings of the arms were chosen, see `describe_tuning`.
-            margin: of equivalence; default: `margin`.
-        """
-        rows = [
-            {
-                "arm": cell.arm,
-                "levels": cell.axis_levels,
-                "seed": cell.seed,
-                "folder": cell.folder,
-                "id": cell.id,
-                "overrides": cell.overrides,
-            }
-            for cell in cells
-        ]
-        content = {
-            "name": self.name,
-            "question": self.question,
-            "control": self.control,
-            "equivalence_margin": self.margin if margin is None else margin,
-            "endpoint": self.endpoint,
-            "tuning": tuning,
-            "unseeded": self.unseeded,
-            "comparisons": self.pairs,
-            "differences": to_json(find_differences(cells, self.pairs, self.control)),
-            "interactions": self.interactions,
-            "effect_order": self.effect_order,
-            "positive_controls": self.positive_controls,
-            "negative_controls": self.negative_controls,
-            "cells": rows,
-        }
-        write_text(out / "grid.json", json.dumps(content, indent=1))
+        arms, more = list(self.all_arms(args.preset)), (adaptive_plan(self, cells, max_seeds), adaptive_share(cells))
+        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, max_seeds, run, self.interactions, *more)

@@ -79,7 +79,12 @@ class Job:
             return
         arguments = [self.cell.preset, *self.cell.overrides, "--out", str(self.folder), "--resume"]
         with interrupts_deferred():
-            self.process = launcher.start([sys.executable, *self.command, *arguments], self.folder, slot, self.lock)
+            process = launcher.start([sys.executable, *self.command, *arguments], self.folder, slot, self.lock)
+            self.process = process or self.process
+        if process is None:
+            self.lock.close()
+            self.note = "waiting: squeue does not respond"
+            return
         self.state, self.note = "running", "load"
         self.slot = slot
         self.attempts += 1

@@ -39,8 +39,8 @@ class Launcher(Protocol):
 
     width: int
 
-    def start(self, command: Sequence[str], folder: Path, slot: int, lock: IO[str]) -> CellProcess:
-        """Start the command of a cell.
+    def start(self, command: Sequence[str], folder: Path, slot: int, lock: IO[str]) -> CellProcess | None:
+        """Start the command of a cell; None where it cannot be started now, and should be tried again.
 
         Args:
             command: the command line.

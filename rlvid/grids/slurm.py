@@ -37,8 +37,11 @@ class SlurmLauncher:
 
     Jobs continue when their grid ends; the next grid in the same folder finds them by their comment. A job whose time
     is up, or whose partition is preempted with send_user_signal, saves its step and is requeued. A job runs one task on
-    each of its nodes, and the failure of one task ends all of them.
+    each of its nodes, and the failure of one task ends all of them. While squeue does not respond, no cell is submitted
+    and none ends: its job may be in the queue.
     """
+
+    responds: bool = True  # whether the last call of squeue succeeded
 
     def __init__(self, jobs: int | None, out: Path, settings: Mapping[str, Any]) -> None:
         """Set up submitit.
@@ -49,8 +52,10 @@ class SlurmLauncher:
             settings: parameters of submitit, such as partition, time (minutes), nodes, gpus_per_node, cpus_per_task.
 
         Raises:
-            UserError: submitit or Slurm is not installed, or a parameter is unknown or reserved.
+            UserError: `jobs` is less than 1, submitit or Slurm is not installed, or a parameter is unknown or reserved.
         """
+        if jobs is not None and jobs < 1:
+            raise UserError(f"--jobs must be 1 or more, not {jobs}")
         try:
             import submitit
             from submitit.slurm.slurm import _get_default_parameters as known_parameters
@@ -73,26 +78,31 @@ class SlurmLauncher:
         defaults |= {"ntasks_per_node": 1, "srun_args": ["--kill-on-bad-exit=1"]}
         self.executor.update_parameters(**defaults | dict(settings))
 
-    def start(self, command: Sequence[str], folder: Path, slot: int, lock: IO[str]) -> CellProcess:
+    def start(self, command: Sequence[str], folder: Path, slot: int, lock: IO[str]) -> CellProcess | None:
         """As `Launcher.start`; if an earlier grid submitted the cell and its job still exists, follow that job.
+
+        None while squeue does not respond.
 
         Raises:
             UserError: sbatch refuses the job.
         """
         cell = str(folder.resolve())
         jobs = [job for job, comment in self.queued_jobs(refresh=True).items() if comment == cell]
+        if not self.responds:
+            return None
         job_id = jobs[0] if jobs else self._submit(command, folder, cell)
         return SlurmJob(job_id, folder, self)
 
     def queued_jobs(self, refresh: bool = False) -> Mapping[str, str]:
         """Return job id -> comment of the user's jobs that wait, run or are requeued.
 
-        squeue is called at most every `QUEUE_POLL_SECONDS`, unless `refresh` is true.
+        squeue is called at most every `QUEUE_POLL_SECONDS`, unless `refresh` is true and the last call succeeded.
         """
-        if refresh or time.monotonic() > self._listed_at + QUEUE_POLL_SECONDS:
+        if (refresh and self.responds) or time.monotonic() > self._listed_at + QUEUE_POLL_SECONDS:
             command = ["squeue", "--me", "--noheader", "--format=%A %k"]
             result = subprocess.run(command, capture_output=True, text=True)
-            if result.returncode == 0:  # otherwise the controller does not respond: assume that nothing has changed
+            self.responds = result.returncode == 0
+            if self.responds:  # otherwise assume that nothing has changed
                 lines = [line.strip().partition(" ") for line in result.stdout.splitlines()]
                 self._comments = {job_id: comment for job_id, _, comment in lines}
             self._listed_at = time.monotonic()
@@ -108,6 +118,7 @@ class SlurmLauncher:
         except Exception as error:  # submitit raises several types with the message of sbatch
             lines = str(error).strip().splitlines() or [repr(error)]
             raise UserError(f"sbatch refuses the job: {lines[-1]}") from error
+        self._comments = {**self._comments, job_id: comment}  # also if squeue does not respond from now on
         self.queued_jobs(refresh=True)
         return job_id
 

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from rlvid.errors import UserError
+from rlvid.errors import NOT_FINITE, UserError
 from rlvid.grids.cell import Arm, Cell, Settings, format_overrides, make_cell
 from rlvid.grids.grid import TRAIN, Grid
 from rlvid.grids.job import Command
 from rlvid.grids.launch import launch
 from rlvid.grids.launchers import LocalLauncher
+from rlvid.grids.plan import write_grid_file
 from rlvid.grids.tuned import Tuned
 from rlvid.registry import suggest
 from rlvid.study.runs import Run
@@ -99,7 +100,7 @@ def tune(
     out = out or Path("runs") / f"tune-{grid.name}-{stem}"
     plan, trials = plan_trials(grid, preset, overrides)
     cells = [trial.cell for trial in trials]
-    plan.write_grid_file(out, cells, "")
+    write_grid_file(plan, out, cells, "")
     launch(cells, out, LocalLauncher(jobs), command)
     results = [result for trial in trials if (result := read_result(trial, out))]
     if len(results) < len(trials):
@@ -137,6 +138,7 @@ def plan_trials(grid: Grid, preset: str, overrides: Sequence[str] = ()) -> tuple
     arms = grid.all_arms(preset)
     _check(grid, arms)
     trials = []
+    folders: dict[str, str] = {}  # id of a config -> the folder of its first trial: equal configs are one run
     for arm in arms.values():
         trains = make_cell(arm, grid.tune_seed, preset, overrides, grid.settings).steps > 0
         if not trains or arm.name in grid.tune_as:
@@ -147,6 +149,7 @@ def plan_trials(grid: Grid, preset: str, overrides: Sequence[str] = ()) -> tuple
             name = f"{arm.name}: {' '.join(format_overrides(settings))}"
             trial_arm = Arm(name, {}, {**arm.settings, **settings, **EVALUATION})
             cell = make_cell(trial_arm, grid.tune_seed, preset, overrides, grid.settings)
+            cell = replace(cell, folder=folders.setdefault(cell.id, cell.folder))
             trials.append(Trial(arm.name, settings, cell))
     counts = {arm: sum(trial.arm == arm for trial in trials) for arm in dict.fromkeys(trial.arm for trial in trials)}
     if not trials:
@@ -196,15 +199,17 @@ def _check(grid: Grid, arms: Mapping[str, Arm]) -> None:
 def read_result(trial: Trial, out: Path) -> Result | None:
     """Read a trial's answers; None if it did not come to an end.
 
-    A run that failed while it trained, such as on a loss that is not finite, counts as a trial without accuracy.
+    A run that ended on a loss that is not finite counts as a trial without accuracy. Other failures, such as a full
+    disk, say nothing of its settings: the same command repeats the run.
     """
     run = Run(trial.arm, trial.cell.seed, out / trial.cell.folder, trial.cell.id)
     date = run.status.get("updated", "")[:10]
     if run.done:
         answers = run.answers[LEVEL].values()
         return Result(trial, sum(row["correct"] for row in answers), len(answers), date)
-    if run.status.get("state") == "failed" and run.metrics:
-        return Result(trial, 0, 0, date, run.status["message"].splitlines()[0])
+    reason = run.status.get("message", "").partition("\n")[0]
+    if run.status.get("state") == "failed" and NOT_FINITE in reason:
+        return Result(trial, 0, 0, date, reason)
     return None
 
 

@@ -48,9 +48,14 @@ def name_arms(configs: Configs) -> dict[Path, str]:
 def name_by_differences(configs: Mapping[Path, Mapping[str, Any]]) -> dict[Path, str]:
     """Return a name for each run: the settings, other than the seed, in which the flat configs differ.
 
+    The seed of the noise is no such setting if it is the seed of each run with noise, as in a grid: it makes no arm.
+
     Runs that have none of these settings, such as a reward that only others have, are named like the first of them.
     """
-    keys = dict.fromkeys(key for config in configs.values() for key in config if key != "seed")
+    noisy = [config for config in configs.values() if config.get("noise.kind")]
+    one_seed = all(config.get("noise.seed") == config.get("seed") for config in noisy)
+    ignored = ("seed", "noise.seed") if one_seed else ("seed",)
+    keys = dict.fromkeys(key for config in configs.values() for key in config if key not in ignored)
     differing = [key for key in keys if _differs(key, list(configs.values()))]
     names = {
         path: " ".join(f"{key}={config[key]}" for key in differing if key in config) for path, config in configs.items()

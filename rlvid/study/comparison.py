@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from math import inf, lcm, nan
 
 import numpy as np
 
-from rlvid.study.contrasts import COST_WORDS, UNDECIDED, Family, Needed, Result, difference, interaction, needed
+from rlvid.study.compared import arms_with_the_same_runs, endpoint_scores, unseeded_arms
+from rlvid.study.contrasts import (
+    COST_WORDS,
+    ONE_SEED,
+    UNDECIDED,
+    Family,
+    Needed,
+    Result,
+    difference,
+    interaction,
+    needed,
+)
 from rlvid.study.power import ALPHA
 from rlvid.study.seed_model import ALL_LEVELS, SeedModel
 from rlvid.study.sequential import Look
@@ -16,6 +27,8 @@ from rlvid.study.stats import Interval, permutation_test
 from rlvid.study.study import Study
 
 NOTHING_NEEDED = Needed(0, 1.0)
+NOT_KNOWN = Needed(nan, nan)  # with one seed, and where an adaptive grid gave up
+MOST_SUMS = 1e6  # of the exact test: with more it takes too long
 
 
 @dataclass(frozen=True)
@@ -24,13 +37,13 @@ class Comparison:
 
     a: str
     b: str
-    condition: str  # "all levels", a level, or a noise
+    condition: str  # "all levels", "all levels without L1" where not all answered L1, a level, or a noise
     difference: Interval  # accuracy of `a` minus that of `b`; all intervals of the table hold together with 95 %
     alone: Interval | None  # the plain 95 % interval of this comparison alone; None: published counts, or at a look
     p: float | None  # adjusted for the table: below .05 exactly where `difference` excludes 0. None: a look has none
     p_these_runs: float | None  # exact test for these trained seeds only, not adjusted; None if there is none
     verdict: str  # see `contrasts.verdict`
-    needed: Needed  # what the observed difference would take to be decided with 80 % power
+    needed: Needed  # what the observed difference would take to be decided with 80 % power; nan where it is not known
     detectable: float | None = None  # the smallest true difference that is decided with 80 % power; a share
     look: int | None = None  # seeds at the look of an adaptive grid that decided it; None: it is of all runs
 
@@ -67,34 +80,24 @@ def planned_contrasts(
 def fit_seed_model(study: Study) -> SeedModel | None:
     """Fit the scatter of seeds to the study's endpoint; None if no run is finished.
 
-    An arm enters with the runs that answered the levels of its most complete run, so that each row is one run.
-    Questions for which no run of the study has a value of the endpoint are left out.
+    An arm enters with the runs of `Study.compared`, so that each row is one run. Questions for which no run of the
+    study has a value of the endpoint are left out.
     """
-    scores: dict[str, dict[str, np.ndarray]] = {}
-    for arm in study.arms:
-        levels = _levels_with_the_same_runs(study, arm)
-        columns = {level: study.endpoint_values(arm, level) for level in levels}
-        if known := {level: column for level, column in columns.items() if column is not None}:
-            scores[arm] = known
+    scores = {arm: levels for arm in study.arms if (levels := endpoint_scores(study, arm))}
     if not scores:
         return None
-    unseeded = [arm for arm in study.unseeded if arm in scores]
+    unseeded = [arm for arm in unseeded_arms(study) if arm in scores]
     videos = {level: ids[study.applies[level]] for level, ids in study.video_ids_by_level().items()}
     return SeedModel.fit(scores, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
 
 
-def arms_with_the_same_runs(study: Study, arms: Sequence[str]) -> dict[str, str]:
-    """Arm -> the first arm with the same runs, if that is another one: cells with equal configs are one run."""
-    first: dict[frozenset[Path], str] = {}
-    same_runs = {arm: first.setdefault(frozenset(run.folder for run in study.arms[arm]), arm) for arm in arms}
-    return {arm: other for arm, other in same_runs.items() if arm != other}
-
-
-def _levels_with_the_same_runs(study: Study, arm: str) -> list[str]:
-    """The levels that one set of an arm's runs answered: the largest set, and all levels that it covers."""
-    runs = {level: [run.seed for run in study.runs_on(arm, level)] for level in study.levels}
-    largest = max(runs.values(), key=len, default=[])
-    return [level for level, seeds in runs.items() if seeds and seeds == largest]
+def _condition(study: Study, model: SeedModel, result: Result) -> str:
+    """The level of a result; "all levels without L1" where arms have not all answered L1."""
+    shared = model.shared_levels(result.contrast.weights)
+    missing = [level for level in study.levels if level not in shared]
+    if result.level != ALL_LEVELS or not missing:
+        return result.level
+    return f"{ALL_LEVELS} without {', '.join(missing)}"
 
 
 def compare_arms(study: Study, model: SeedModel | None) -> list[Comparison]:
@@ -107,7 +110,14 @@ def compare_arms(study: Study, model: SeedModel | None) -> list[Comparison]:
         return []
     results = _family(study, model).results()
     rows = [
-        comparison_row(model, _as_decided(study, result), a, b, p_these_runs=exact_p(study, a, b, result.level))
+        comparison_row(
+            model,
+            _as_decided(study, result),
+            a,
+            b,
+            _condition(study, model, result),
+            exact_p(study, a, b, result.level),
+        )
         for a, b in study.comparisons
         for result in results
         if result.name == contrast_name(a, b)
@@ -123,7 +133,8 @@ def compare_interactions(study: Study, model: SeedModel | None) -> list[Interact
     rows = []
     for a, a_changed, b, b_changed in study.interactions:
         if result := results.get(interaction_name(a, a_changed, b, b_changed)):
-            row = within_reach(study, cost_row(model, _as_decided(study, result), a, b), 2.0)
+            condition = _condition(study, model, result)
+            row = within_reach(study, cost_row(model, _as_decided(study, result), a, b, condition), 2.0)
             rows.append(Interaction(**vars(row), a_changed=a_changed, b_changed=b_changed))
     return rows
 
@@ -151,7 +162,9 @@ def comparison_row(
     model: SeedModel, result: Result, a: str, b: str, condition: str = "", p_these_runs: float | None = None
 ) -> Comparison:
     """The row for a result of a family; `condition` instead of its level."""
-    undecided = result.verdict == UNDECIDED
+    takes = NOT_KNOWN if result.verdict == ONE_SEED or result.verdict.startswith(UNDECIDED) else NOTHING_NEEDED
+    if result.verdict == UNDECIDED:
+        takes = needed(model, result.contrast.weights, result.difference, result.level, result.alpha)
     return Comparison(
         a=a,
         b=b,
@@ -161,9 +174,7 @@ def comparison_row(
         p=result.p,
         p_these_runs=p_these_runs,
         verdict=result.verdict,
-        needed=needed(model, result.contrast.weights, result.difference, result.level, result.alpha)
-        if undecided
-        else NOTHING_NEEDED,
+        needed=takes,
         detectable=result.contrast.detectable(result.alpha),
         look=result.look,
     )
@@ -181,7 +192,7 @@ def _as_decided(study: Study, result: Result) -> Result:
     if comparison is None or result.level != ALL_LEVELS:
         return result
     if not comparison.looks:
-        return replace(result, interval=(-1.0, 1.0), alone=None, p=1.0, verdict=UNDECIDED)
+        return replace(result, interval=(-inf, inf), alone=None, p=1.0, verdict=UNDECIDED)
     return _at_look(result, comparison.looks[-1])
 
 
@@ -191,7 +202,7 @@ def _at_look(result: Result, look: Look) -> Result:
     A file that was saved before looks had a p has none to show. The plain interval is left out: it would be of one look
     as if there had been no others.
     """
-    low, high = (-1.0 if look.low is None else look.low), (1.0 if look.high is None else look.high)
+    low, high = (-inf if look.low is None else look.low), (inf if look.high is None else look.high)
     p = 1.0 if not look.level else None if look.p is None else min(1.0, look.p * ALPHA / look.level)
     interval, alpha = (low, high), look.level or result.alpha
     decided = replace(result, difference=look.difference, interval=interval, alone=None, p=p, look=look.seeds)
@@ -199,18 +210,25 @@ def _at_look(result: Result, look: Look) -> Result:
 
 
 def exact_p(study: Study, a: str, b: str, level: str) -> float | None:
-    """The exact permutation test of two arms' right answers.
+    """The exact permutation test of two arms' right answers on the questions of a level; each level counts alike.
 
-    None where their runs do not share the questions, and where another endpoint than accuracy is compared.
+    None where their runs do not share the questions, where another endpoint than accuracy is compared, and on all
+    levels where the levels' numbers of questions leave too many possible sums.
     """
-    if study.endpoint != "accuracy":
+    shared = [name for name in study.compared[a].levels if name in study.compared[b].levels]
+    levels = shared if level == ALL_LEVELS else [name for name in shared if name == level]
+    if study.endpoint != "accuracy" or not levels:
         return None
-    if level == ALL_LEVELS:
-        scores = [list(study.scores_on_all_levels(arm).values()) for arm in (a, b)]
-        if not all(scores):
-            return None
-        return permutation_test(np.stack(scores[0]), np.stack(scores[1]), study.video_ids())
-    columns = [study.column(arm, level, "correct") for arm in (a, b)]
-    if columns[0] is None or columns[1] is None:
+    scores = [np.concatenate([_scores(study, arm, name) for name in levels], axis=1) for arm in (a, b)]
+    sizes = [len(study.levels[name]) for name in levels]
+    weights = np.repeat([lcm(*sizes) // size for size in sizes], sizes)  # of questions, so that levels weigh alike
+    if float(weights.sum()) * len(scores[0]) * len(scores[1]) > MOST_SUMS:
         return None
-    return permutation_test(columns[0], columns[1], study.video_ids(level))
+    return permutation_test(scores[0], scores[1], study.video_ids(*levels), weights)
+
+
+def _scores(study: Study, arm: str, level: str) -> np.ndarray:
+    """(S, Q) right answers of the runs of an arm that are compared."""
+    return np.array(
+        [[float(row["correct"]) for row in run.answers[level].values()] for run in study.compared[arm].runs]
+    )

@@ -19,6 +19,7 @@ from rlvid.study.contrasts import ONE_SEED
 from rlvid.study.seed_model import ALL_LEVELS
 from rlvid.study.stats import Interval
 from rlvid.study.study import Study
+from rlvid.study.tables import signed_ends
 
 BETTER = "better"
 UNREADABLE = "The other comparisons cannot be read: a control did not come out, or is not known."
@@ -49,7 +50,7 @@ class ControlRow:
 
 def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[ControlRow]:
     """Return a row for each control of the study, positive ones first."""
-    decided = {(row.a, row.b): row for row in comparisons if row.condition == ALL_LEVELS}
+    decided = {(row.a, row.b): row for row in comparisons if row.condition.startswith(ALL_LEVELS)}
     rows = []
     for kind, pairs in (("positive", study.positive_controls), ("negative", study.negative_controls)):
         for a, b in pairs:
@@ -78,11 +79,11 @@ def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | 
         points, ends = "–", ""
         if row.difference:
             points = f"{100 * row.difference.value:+.1f}"
-            ends = f"{100 * row.difference.low:+.1f} to {100 * row.difference.high:+.1f}"
+            ends = signed_ends(row.difference)
         expected = BETTER if row.kind == "positive" else f"not {BETTER}"
         outcome = OUTCOMES[row.came_out]
         name = Text(f"{row.a}\nagainst {row.b}")
-        table.add_row(row.kind, name, points, ends, row.verdict or "not run", expected, Text(*outcome))
+        table.add_row(row.kind, name, points, ends, row.verdict or "not compared", expected, Text(*outcome))
     return [table, _readable(rows)]
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlvid.study.comparison import Comparison
+from rlvid.study.comparison import Comparison, Interaction
 from rlvid.study.noise_response import J_TOLERANCE
+from rlvid.study.noise_rows import NoiseCellRow
 from rlvid.study.rows import ArmRow
 from rlvid.study.seed_model import ASSUMPTIONS
 
@@ -125,11 +126,19 @@ def at_looks(rows: Sequence[Comparison]) -> str:
     )
 
 
-def rare_runs(comparisons: Sequence[Comparison], arms: Sequence[ArmRow]) -> str:
-    """Return what "equivalent" leaves open where an arm has fewer than five seeds; "" where nothing rests on so few."""
-    seeds = {arm.arm: arm.seeds for arm in arms if arm.seeds and arm.seed_sd is not None}
-    equivalent = [row for row in comparisons if row.verdict.startswith("equivalent")]
-    few = min((seeds[arm] for row in equivalent for arm in (row.a, row.b) if arm in seeds), default=MANY_SEEDS)
+def rare_runs(comparisons: Sequence[Comparison], arms: Sequence[ArmRow], cells: Sequence[NoiseCellRow] = ()) -> str:
+    """Return what "equivalent" leaves open where an arm has fewer than five seeds; "" where nothing rests on so few.
+
+    Rows of the tables about noise name a method and a noise: those of `cells` are meant.
+    """
+    seeds = {(arm.arm, ""): arm.seeds for arm in arms if arm.seeds and arm.seed_sd is not None}
+    seeds |= {(cell.method, cell.noise): cell.seeds for cell in cells}
+    few = MANY_SEEDS
+    for row in comparisons:
+        if row.verdict.startswith("equivalent"):
+            changed = (row.a_changed, row.b_changed) if isinstance(row, Interaction) else ()
+            names = [(name, noise) for name in (row.a, row.b, *changed) for noise in ("", row.condition)]
+            few = min([few, *(seeds[name] for name in names if name in seeds)])
     if few >= MANY_SEEDS:
         return ""
     return (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rlvid.study.comparison import arms_with_the_same_runs
+from rlvid.study.compared import arms_with_the_same_runs, unseeded_arms
 from rlvid.study.contrasts import difference
 from rlvid.study.power import ALPHA
 from rlvid.study.runs import Row, Run
@@ -31,7 +31,7 @@ class MeasureRow:
     measure: str
     arm: str
     level: str
-    mean: Interval | None  # None if it applies to no question
+    mean: Interval | None  # None if there is no question to which it applies in all runs
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,8 @@ def _mean(study: Study, arm: str, level: str, key: str) -> Interval | None:
     if values is None:
         return None
     applies = ~np.isnan(values).any(0)  # (Q,)
+    if not applies.any():
+        return None
     values, videos = values[:, applies], _renumber(study.video_ids(level)[applies])
     return bootstrap_interval(values.mean(), bootstrap_means(values, videos), count_videos(values, videos))
 
@@ -133,15 +135,11 @@ def _finite(levels: Mapping[str, np.ndarray]) -> bool:
 def _contrast(
     study: Study, scores: Mapping[str, Mapping[str, np.ndarray]], videos: Mapping[str, np.ndarray], arm: str
 ) -> Interval:
-    """An arm less the control by the model of seeds, whose scale is [0, 1]: values that reach farther are divided."""
-    values = np.concatenate([x.ravel() for of in scores.values() for x in of.values()])
-    unit = max(1.0, float(np.ptp(values)))
-    scaled = {name: {level: x / unit for level, x in of.items()} for name, of in scores.items()}
-    unseeded = [name for name in study.unseeded if name in scores]
-    model = SeedModel.fit(scaled, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
+    """An arm less the control by the model of seeds."""
+    unseeded = [name for name in unseeded_arms(study) if name in scores]
+    model = SeedModel.fit(scores, videos, unseeded, arms_with_the_same_runs(study, list(scores)))
     contrast = model.contrast(difference(arm, study.control))
-    low, high = contrast.interval(ALPHA)
-    return Interval(unit * contrast.difference, unit * low, unit * high)
+    return Interval(contrast.difference, *contrast.interval(ALPHA))
 
 
 def _renumber(videos: np.ndarray) -> np.ndarray:

@@ -63,9 +63,8 @@ NOTEBOOK_WIDTH = 200  # columns; wide tables scroll there
 class Report:
     """What the runs of a study show, as rows of numbers; published counts give one too.
 
-    Each field with the default () is a table, a sequence of rows; a table that does not apply is empty. The dataclass
-    of a row documents its numbers. Accuracies are shares in [0, 1].
-
+    Each field with the default () is a table, a sequence of rows, empty where it does not apply. The dataclass of a row
+    documents its numbers. Accuracies are shares in [0, 1].
     ```
     report = rlvid.report("runs/quickstart")
     [(row.a, row.b, row.condition, row.verdict) for row in report.comparisons]
@@ -201,7 +200,8 @@ class Report:
 
     def _costs(self, head: str, costs: Sequence[Comparison], words: str, width: int) -> list[Table | Text]:
         table = tables.comparison_table(costs, width, scale="less│more")
-        return [Text(head, style="bold"), table, self._about(words)]
+        rare = footnotes.rare_runs(costs, self.arms, self.noise_cells)
+        return [Text(head, style="bold"), table, self._about(words + rare)]
 
     def _about(self, words: str) -> Text:
         return _dim(footnotes.about_costs(words, self.endpoint))
@@ -212,7 +212,7 @@ class Report:
         words = footnotes.comparisons(
             count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
         )
-        words += footnotes.at_looks(comparisons) + footnotes.rare_runs(comparisons, self.arms)
+        words += footnotes.at_looks(comparisons) + footnotes.rare_runs(comparisons, self.arms, self.noise_cells)
         return [tables.comparison_table(comparisons, width), _dim(words)]
 
     def _noise(self) -> list[Table | Text]:

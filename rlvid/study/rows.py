@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from rlvid.study.compared import arm_problems, run_problems
 from rlvid.study.comparison import Comparison, interaction_name
 from rlvid.study.contrasts import COST_WORDS
 from rlvid.study.seed_model import SeedModel
@@ -168,9 +169,10 @@ def missing_rows(study: Study) -> list[MissingRow]:
     for arm, runs in groupby(study.runs, key=lambda run: run.arm):
         seeds: dict[str, list[int]] = {}
         for run in runs:
-            for problem in study.problems(run):
+            for problem in run_problems(study, run):
                 seeds.setdefault(problem, []).append(run.seed)
         rows += [MissingRow(arm, tuple(numbers), problem) for problem, numbers in seeds.items()]
+        rows += [MissingRow(arm, (), problem) for problem in arm_problems(study, arm)]
     left_out = {level: int((~applies).sum()) for level, applies in study.applies.items()}
     rows += [
         MissingRow(study.endpoint, (), f"{count} questions of {level} left out: no run has a value")

@@ -52,6 +52,12 @@ class Run:
         return f"{status['state']} at step {status['step']} of {status['steps']}{message} ({updated} UTC)"
 
     @cached_property
+    def took_no_step(self) -> bool:
+        """Whether the run was planned without a training step; False if there is no config."""
+        path = self.folder / "config.toml"
+        return path.is_file() and tomllib.loads(path.read_text())["train"]["max_steps"] == 0
+
+    @cached_property
     def configured_levels(self) -> Sequence[str]:
         """The levels of the run's own benchmark, in the order of its config; levels of a transfer benchmark are not."""
         return configured_levels(self.folder)
@@ -63,9 +69,18 @@ class Run:
 
     @cached_property
     def answers(self) -> dict[str, dict[str, Row]]:
-        """Level -> question id -> row of eval/LEVEL.jsonl; {} for a run that is not done."""
+        """Level -> question id -> row of eval/LEVEL.jsonl, the last of each id; {} for a run that is not done."""
+        return {level: {row["id"]: row for row in rows} for level, rows in self._answer_lines.items()}
+
+    @property
+    def repeated_answers(self) -> dict[str, int]:
+        """Level -> lines whose question another line answers, too."""
+        return {level: len(rows) - len({row["id"] for row in rows}) for level, rows in self._answer_lines.items()}
+
+    @cached_property
+    def _answer_lines(self) -> dict[str, list[dict[str, Any]]]:
         files = sorted((self.folder / "eval").glob("*.jsonl")) if self.done else []
-        return {path.stem: {row["id"]: row for row in read_jsonl(path)} for path in files}
+        return {path.stem: read_jsonl(path) for path in files}
 
 
 def configured_levels(folder: Path) -> Sequence[str]:
@@ -113,7 +128,26 @@ def describe_signal(number: int) -> str:
     'killed by SIGTERM'
     """
     hint = " (out of memory?)" if number == signal.SIGKILL else ""
-    return f"killed by {signal.Signals(number).name}{hint}"
+    known = [each.name for each in signal.Signals if each == number]  # real-time signals have no name
+    return f"killed by {known[0] if known else f'signal {number}'}{hint}"
+
+
+def one_run_each(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[str, str]]]:
+    """Return one run for each seed and folder of an arm, a finished one if there is one; and (folder, why) of others.
+
+    A copy of a run tells nothing of other seeds.
+    """
+    kept: dict[tuple[str, int | Path], Run] = {}
+    counted: set[int] = set()
+    others = []
+    for run in sorted(runs, key=lambda run: not run.done):
+        places: list[tuple[str, int | Path]] = [(run.arm, run.seed), (run.arm, run.folder)]
+        if other := next((kept[place] for place in places if place in kept), None):
+            others.append((run.folder.name, f"{run.arm}, seed {other.seed} again: {other.folder.name} counts"))
+        else:
+            kept |= dict.fromkeys(places, run)
+            counted.add(id(run))
+    return [run for run in runs if id(run) in counted], others
 
 
 def format_metrics(row: Row) -> str:

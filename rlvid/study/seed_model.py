@@ -9,8 +9,9 @@ integrated out.
     contrast = model.contrast({"grpo": 1, "sft": -1})
     contrast.difference, contrast.p_value(), contrast.interval(0.05)
 
-Accuracies, differences and standard deviations are shares in [0, 1]. S is the number of seeds, Q of questions, K =
-len(TAU).
+Accuracies, differences and standard deviations are shares in [0, 1], or in the unit of an endpoint with a wider range:
+its scores are divided by their range before the model is fitted, as the prior of the scatter is about shares. S is the
+number of seeds, Q of questions, K = len(TAU).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from scipy.special import ndtr, ndtri
 
 from rlvid.study.mixtures import merge, student
 from rlvid.study.power import ALPHA, POWER
-from rlvid.study.seed_scatter import TAU, Cells, LevelDifference, SeedScatter, reach, shared_videos
+from rlvid.study.seed_scatter import TAU, Cells, LevelDifference, SeedScatter, check_scores, reach, shared_videos
 
 ALL_LEVELS = "all levels"
 ASSUMPTIONS = (
@@ -99,6 +100,7 @@ class SeedModel:
     scatter: SeedScatter
     same_runs: Mapping[str, str] = field(default_factory=dict)  # arm -> the arm whose runs are its own
     videos: Mapping[str, np.ndarray] = field(default_factory=dict)  # level -> (V,) numbers; {}: levels share none
+    unit: float = 1.0  # range of the scores where it is above 1: `cells` and `scatter` are of scores divided by it
     _factors: dict[tuple[str, ...], float] = field(default_factory=dict)
 
     @staticmethod
@@ -111,7 +113,7 @@ class SeedModel:
         """Estimate the scatter of seeds from all arms and levels.
 
         Args:
-            scores: arm -> level -> (S, Q) scores in [0, 1]. Row i of each level is the same run; arms may have
+            scores: arm -> level -> (S, Q) scores, such as 0 or 1. Row i of each level is the same run; arms may have
                 different levels and different S. All arms answered a level's questions in the same order.
             videos: level -> (Q,) labels of the questions' videos, None (or no entry) if each has its own. Levels on
                 which one label occurs share that video.
@@ -121,16 +123,20 @@ class SeedModel:
         Raises:
             ValueError: shapes disagree, or an arm has no scores.
         """
-        _check(scores)
+        check_scores(scores)
         labels = videos or {}
+        unit = max(1.0, float(np.ptp([f(x) for of in scores.values() for x in of.values() for f in (np.min, np.max)])))
         cells = {
-            arm: {level: Cells.of(np.asarray(x, float), labels.get(level)) for level, x in levels.items()}
+            arm: {level: Cells.of(np.asarray(x, float) / unit, labels.get(level)) for level, x in levels.items()}
             for arm, levels in scores.items()
         }
-        fixed, copies = frozenset(unseeded), dict(same_runs or {})
+        copies, fixed = dict(same_runs or {}), {*unseeded}
+        fixed |= {copies[arm] for arm in copies if arm in fixed}
+        fixed |= {arm for arm, other in copies.items() if other in fixed}
         scatter = SeedScatter.fit({arm: c for arm, c in cells.items() if arm not in fixed and arm not in copies})
         tau = {arm: scatter.tau[other] for arm, other in copies.items() if other not in fixed}
-        return SeedModel(cells, fixed, replace(scatter, tau={**scatter.tau, **tau}), copies, shared_videos(labels))
+        scatter = replace(scatter, tau={**scatter.tau, **tau})
+        return SeedModel(cells, frozenset(fixed), scatter, copies, shared_videos(labels), unit)
 
     @property
     def levels(self) -> list[str]:
@@ -149,7 +155,7 @@ class SeedModel:
 
     def seed_sd(self, arm: str) -> float:
         """SD of an arm's accuracy over training seeds on a typical level: root of the posterior mean of tau^2."""
-        return 0.0 if arm in self.unseeded else sqrt(float(self.scatter.marginal(arm) @ TAU**2))
+        return 0.0 if arm in self.unseeded else self.unit * sqrt(float(self.scatter.marginal(arm) @ TAU**2))
 
     def shared_levels(self, arms: Iterable[str]) -> list[str]:
         """Levels that all of some arms have answered."""
@@ -201,8 +207,13 @@ class SeedModel:
         mean = float(values @ probabilities)
         factors, shares = student(degrees_of_freedom)
         values, probabilities = merge(values[:, None] + question_variance * factors, probabilities[:, None] * shares)
-        one_seed, difference = self.one_seed and bool(seeded), float(differences.mean())
-        return Contrast(used, level, difference, values, probabilities, question_variance, mean, one_seed)
+        one_seed, difference, square = (
+            self.one_seed and bool(seeded),
+            self.unit * float(differences.mean()),
+            self.unit**2,
+        )
+        parts = (square * values, probabilities, square * question_variance, square * mean)
+        return Contrast(used, level, difference, *parts, one_seed)
 
     def _questions(self, weights: Mapping[str, float], level: str, planned: Mapping[str, int]) -> LevelDifference:
         """Return the difference on one level, with its variance from questions with `planned` seeds."""
@@ -280,19 +291,3 @@ class SeedModel:
             return 0.0
         known = [of[level].noise for of in self.cells.values() if level in of and of[level].noise]
         return self.cells[arm][level].noise or (float(np.mean(known)) if known else 0.0)
-
-
-def _check(scores: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """ValueError where scores have other shapes than `SeedModel.fit` takes."""
-    questions: dict[str, int] = {}
-    for arm, levels in scores.items():
-        shapes = {level: np.shape(x) for level, x in levels.items()}
-        if not shapes or any(len(shape) != 2 or 0 in shape for shape in shapes.values()):
-            raise ValueError(f"{arm}: scores must be (S, Q) with at least one seed and one question, not {shapes}")
-        if len({shape[0] for shape in shapes.values()}) > 1:
-            raise ValueError(f"{arm}: every level needs the same runs, row by row, not {shapes}")
-        for level, (_, count) in shapes.items():
-            if questions.setdefault(level, count) != count:
-                raise ValueError(f"{arm}: {count} questions on {level}, but {questions[level]} in other arms")
-            if not np.isfinite(levels[level]).all():
-                raise ValueError(f"{arm}: scores on {level} are not all finite")

@@ -124,6 +124,22 @@ def reach(levels: int) -> np.ndarray:
     return RHO + (1 - RHO) / levels
 
 
+def check_scores(scores: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """ValueError where scores have other shapes than `seed_model.SeedModel.fit` takes."""
+    questions: dict[str, int] = {}
+    for arm, levels in scores.items():
+        shapes = {level: np.shape(x) for level, x in levels.items()}
+        if not shapes or any(len(shape) != 2 or 0 in shape for shape in shapes.values()):
+            raise ValueError(f"{arm}: scores must be (S, Q) with at least one seed and one question, not {shapes}")
+        if len({shape[0] for shape in shapes.values()}) > 1:
+            raise ValueError(f"{arm}: every level needs the same runs, row by row, not {shapes}")
+        for level, (_, count) in shapes.items():
+            if questions.setdefault(level, count) != count:
+                raise ValueError(f"{arm}: {count} questions on {level}, but {questions[level]} in other arms")
+            if not np.isfinite(levels[level]).all():
+                raise ValueError(f"{arm}: scores on {level} are not all finite")
+
+
 def _log_likelihood(levels: Mapping[str, Cells]) -> np.ndarray:
     """(R, K) log-likelihood of one arm's runs, up to a constant.
 

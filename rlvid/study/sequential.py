@@ -161,8 +161,9 @@ class AdaptiveComparison:
         return look
 
     def _final(self, model: SeedModel) -> Contrast:
-        """The contrast as if all its arms had `max_seeds`."""
-        return model.contrast(self.weights, seeds={a: max(model.seeds(a), self.max_seeds) for a in self.weights})
+        """The contrast as if all its arms had `max_seeds`; of arms with the same runs, the one that counts."""
+        arms = model.by_runs(self.weights) or self.weights
+        return model.contrast(self.weights, seeds={a: max(model.seeds(a), self.max_seeds) for a in arms})
 
     def _boundary(self) -> Boundary:
         """The boundary after the looks so far."""
@@ -204,6 +205,7 @@ class AdaptiveGrid:
     share: float = SHARE
     max_seeds: int = LOOKS[-1]
     spending: str = "obrien_fleming"
+    plan: Mapping[str, Any] = field(default_factory=dict)  # what else a grid must not change; {}: saved before it was
     comparisons: dict[str, AdaptiveComparison] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -242,6 +244,7 @@ class AdaptiveGrid:
         return {
             **{key: getattr(self, key) for key in ("margin", "alpha", "share", "max_seeds", "spending")},
             "contrasts": {name: dict(weights) for name, weights in self.contrasts.items()},
+            **({"plan": dict(self.plan)} if self.plan else {}),
             "looks": {name: [asdict(look) for look in c.looks] for name, c in self.comparisons.items()},
         }
 

@@ -91,17 +91,23 @@ def accuracy_interval(scores: np.ndarray, videos: np.ndarray | None = None) -> I
     return wilson_interval(scores.mean() * effective, effective)
 
 
-def permutation_test(a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None) -> float:
+def permutation_test(
+    a: np.ndarray, b: np.ndarray, videos: np.ndarray | None = None, weights: np.ndarray | None = None
+) -> float:
     """Return the exact two-sided p-value that (S, Q) and (S', Q) scores differ by chance alone, on these questions.
 
     Under the null hypothesis, exchanging the arms' answers about a video changes nothing: the difference between the
     arms' numbers of right answers about it, means over seeds, has either sign with probability 1/2. With one seed each
     and one question per video this is the exact McNemar test. The null distribution is computed, not sampled. The
     trained seeds are taken as given; `seed_model` includes the uncertainty about seeds.
+
+    `weights`, (Q,) whole numbers, are those of the questions in the difference; without them, all count alike.
     """
-    # Differences in units of 1 / (S S'), so that they are integers.
-    differences, _ = sum_by_video(np.rint(a.sum(0) * len(b) - b.sum(0) * len(a))[None], videos)
-    sizes = abs(differences[differences != 0]).astype(int)
+    # Differences in units of 1 / (S S'), so that they are integers; then in units of their greatest common divisor.
+    gaps = np.rint(a.sum(0) * len(b) - b.sum(0) * len(a)) * (1 if weights is None else weights)
+    differences = sum_by_video(gaps[None], videos)[0].astype(int)
+    differences = differences // max(1, np.gcd.reduce(differences, axis=None))
+    sizes = abs(differences[differences != 0])
 
     # null[i] = P(sum of the sizes with random signs = 2 i - sum(sizes)). Each size d splits it in two shifted halves:
     #

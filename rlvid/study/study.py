@@ -14,8 +14,9 @@ import numpy as np
 
 from rlvid.errors import UserError
 from rlvid.study.arms import evaluations_of_runs, is_untrained, name_arms, setting_rows
+from rlvid.study.compared import Compared, compared_runs
 from rlvid.study.power import EQUIVALENCE_MARGIN
-from rlvid.study.runs import Row, Run, order_levels
+from rlvid.study.runs import Row, Run, one_run_each, order_levels
 from rlvid.study.sequential import AdaptiveGrid
 from rlvid.study.settings import SettingRow
 from rlvid.utils.files import read_json
@@ -46,7 +47,7 @@ class Study:
     tuning: str = ""  # how the settings of the arms were chosen; "" for a grid without tuned settings
     positive_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must be better
     negative_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must not be better
-    set_aside: Sequence[tuple[str, str]] = ()  # (run folder, why it is no arm), of a folder without a grid
+    set_aside: Sequence[tuple[str, str]] = ()  # (run folder, why it does not count)
 
     @property
     def endpoint_column(self) -> str:
@@ -67,18 +68,23 @@ class Study:
         """Level -> ids of its questions.
 
         They are those of the run that answered most questions of the level: runs are only compared on the same
-        questions, see `runs_on`.
+        questions, see `runs_on`. Answers to the same questions in another order are put into this order.
         """
         questions: dict[str, list[str]] = {}
         for run in self.runs:
             for level, answers in run.answers.items():
                 questions[level] = max(questions.get(level, []), list(answers), key=len)
+        for run in self.runs:
+            for level, answers in run.answers.items():
+                if answers.keys() == set(questions[level]):
+                    run.answers[level] = {question: answers[question] for question in questions[level]}
         configured = list(dict.fromkeys(level for run in self.runs for level in run.configured_levels))
         return {level: questions[level] for level in order_levels(questions, configured) if questions[level]}
 
     def runs_on(self, arm: str, level: str) -> list[Run]:
         """Return the finished runs of an arm that answered all questions of a level, and no others."""
-        return [run for run in self.arms[arm] if list(run.answers.get(level, ())) == self.levels[level]]
+        questions = self.levels[level]
+        return [run for run in self.arms[arm] if list(run.answers.get(level, ())) == questions]
 
     def runs_on_all_levels(self, arm: str) -> list[Run]:
         """Return the finished runs of an arm that answered all questions of every level."""
@@ -107,13 +113,10 @@ class Study:
                 applies |= np.array([row.get(self.endpoint_column) is not None or "unread" in row for row in rows])
         return found
 
-    def endpoint_values(self, arm: str, level: str) -> np.ndarray | None:
-        """Return (S, Q') values of the endpoint on the Q' questions to which it applies; None if there are none.
-
-        A value that this run lacks and another one has counts as 0, so that an arm cannot gain by having none.
-        """
-        values = self.column(arm, level, self.endpoint_column)
-        return values[:, self.applies[level]] if values is not None and self.applies[level].any() else None
+    @cached_property
+    def compared(self) -> dict[str, Compared]:
+        """Arm -> its runs that are compared, and the levels that they answered."""
+        return compared_runs(self)
 
     def accuracies(self, arm: str) -> np.ndarray:
         """Return (S, T) accuracies of an arm's runs on each of T levels, of the runs that answered all levels."""
@@ -160,24 +163,6 @@ class Study:
         letters = Counter(row["gold"] for row in self._reference_answers(level).values())
         return max(letters.values()) / letters.total()
 
-    def problems(self, run: Run) -> list[str]:
-        """Return why a run, or some of its answers, does not count; [] if everything counts."""
-        if not run.done:
-            return [run.progress]
-        problems = []
-        for level, questions in self.levels.items():
-            answers = run.answers.get(level, {})
-            if list(answers) != questions:
-                shared = len(answers.keys() & set(questions))
-                problems.append(f"{level} left out: {shared} of the {len(questions)} questions of other runs answered")
-            elif unread := sum("unread" in row for row in answers.values()):
-                problems.append(f"{level}: {unread} clips could not be read and count as wrong; see skipped.jsonl")
-            elif excluded := sum("excluded" in row for row in answers.values()):
-                problems.append(
-                    f"{level}: {excluded} questions outside of the protocol's denominator count as wrong here"
-                )
-        return problems
-
     def _reference_answers(self, level: str) -> Mapping[str, Row]:
         """Return the answers of the run that answered most questions of a level: the questions of `levels`."""
         return max((run.answers.get(level, {}) for run in self.runs), key=len)
@@ -194,12 +179,15 @@ def read_study(folder: Path) -> Study:
 
 def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
     """Build the study that a grid.json describes."""
-    runs = [
+    cells = [
         Run(cell["arm"], cell["seed"], folder / cell["folder"], cell["id"], cell["levels"]) for cell in grid["cells"]
     ]
+    runs, repeated = one_run_each(cells)
     comparisons = [(arm, other) for arm, other in grid["comparisons"]]
     margin = grid.get("equivalence_margin", EQUIVALENCE_MARGIN)
     unseeded, endpoint = grid.get("unseeded", ()), grid.get("endpoint", "accuracy")
+    adaptive = read_adaptive(folder)
+    _check_looks(folder, adaptive, runs, endpoint)
     return Study(
         grid["name"],
         grid["question"],
@@ -210,12 +198,13 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
         unseeded,
         endpoint,
         differences=[SettingRow(**row) for row in grid.get("differences", ())],
-        adaptive=read_adaptive(folder),
+        adaptive=adaptive,
         interactions=[(a, a_changed, b, b_changed) for a, a_changed, b, b_changed in grid.get("interactions", ())],
         effect_order=[(a, a_other, b, b_other) for a, a_other, b, b_other in grid.get("effect_order", ())],
         tuning=grid.get("tuning", ""),
         positive_controls=[(arm, other) for arm, other in grid.get("positive_controls", ())],
         negative_controls=[(arm, other) for arm, other in grid.get("negative_controls", ())],
+        set_aside=repeated,
     )
 
 
@@ -223,6 +212,20 @@ def read_adaptive(folder: Path) -> AdaptiveGrid | None:
     """The looks of an adaptive grid so far; None if the folder holds none."""
     state = read_json(folder / STATE_FILE)
     return AdaptiveGrid.from_json(state) if state else None
+
+
+def _check_looks(folder: Path, adaptive: AdaptiveGrid | None, runs: Sequence[Run], endpoint: str) -> None:
+    """Raise UserError if an adaptive grid's looks were at runs of other configs, or at another endpoint."""
+    plan = adaptive.plan if adaptive else {}
+    first = {run.arm: run.id for run in reversed(runs)}
+    changed = [f"arm {arm!r}" for arm, id in plan.get("configs", {}).items() if first.get(arm, id) != id]
+    changed += ["the endpoint"] if plan and plan["endpoint"] != endpoint else []
+    if changed:
+        raise UserError(
+            f"{folder}: the looks in {STATE_FILE} are of another config of {', '.join(changed)} than grid.json has, "
+            "so its verdicts are of other runs; start the unchanged script again, or move its runs to a folder of "
+            "their own"
+        )
 
 
 def _read_runs(folder: Path) -> Study:
@@ -246,6 +249,8 @@ def _read_runs(folder: Path) -> Study:
         Run(arm_names[path], config["seed"], path, (read_json(path / "status.json") or {})["id"])
         for path, config in configs.items()
     ]
+    runs, repeated = one_run_each(runs)
+    evaluated = [(path.name, f"an evaluation of {run.name}, which is here") for path, run in evaluations.items()]
     untrained = {arm_names[path] for path, config in configs.items() if is_untrained(path, config)}
     done = {run.arm for run in runs if run.done}
     runs.sort(key=lambda run: (run.arm not in done, run.arm not in untrained, run.arm))
@@ -259,7 +264,7 @@ def _read_runs(folder: Path) -> Study:
         runs,
         unseeded=sorted(untrained),
         differences=[row for arm in others for row in setting_rows(arm, control, of_arm[arm], of_arm[control])],
-        set_aside=[(path.name, f"an evaluation of {run.name}, which is here") for path, run in evaluations.items()],
+        set_aside=[*evaluated, *repeated],
     )
 
 

@@ -66,7 +66,8 @@ def comparison_table(comparisons: Sequence[Comparison], width: int, scale: str =
     needed = [*(["seeds"] if paired else []), "times"] if wide else []
     for name in ("points", "95 % interval", *drawn, *alone, "p", *p_these_runs, "verdict", *needed):
         table.add_column(name, justify="left" if name in ("verdict", *drawn) else "right", no_wrap=True)
-    reach = max(max(-row.difference.low, row.difference.high) for row in comparisons) or 1.0
+    finite = [x for row in comparisons for x in (-row.difference.low, row.difference.high) if not isinf(x)]
+    reach = max(finite, default=0.0) or 1.0
     for heading, group in groupby(comparisons, key=_heading):
         table.add_row(Text(heading))
         for row in group:
@@ -74,9 +75,9 @@ def comparison_table(comparisons: Sequence[Comparison], width: int, scale: str =
             table.add_row(
                 Text(f" {row.condition}"),
                 f"[bold]{100 * row.difference.value:+.1f}[/]",
-                f"[dim]{_signed_ends(row.difference)}[/]",
-                *(Strip(row.difference, reach, color) for _ in drawn),
-                *(f"[dim]{_signed_ends(row.alone)}[/]" if row.alone else "" for _ in alone),
+                f"[dim]{signed_ends(row.difference)}[/]",
+                *(Strip(row.difference.within(-reach, reach), reach, color) for _ in drawn),
+                *(f"[dim]{signed_ends(row.alone)}[/]" if row.alone else "" for _ in alone),
                 _p_value(row.p),
                 *(_p_value(row.p_these_runs) for _ in p_these_runs),
                 Text(row.verdict, color),
@@ -155,7 +156,7 @@ def noise_response_table(rows: Sequence[NoiseResponseRow]) -> Table:
     for name in ("cells", "lowest J", "slope", "95 % interval", "gain kept", "95 % interval"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        slope_cells = (f"{100 * row.slope.value:+.1f}", _signed_ends(row.slope)) if row.slope else (NONE, "")
+        slope_cells = (f"{100 * row.slope.value:+.1f}", signed_ends(row.slope)) if row.slope else (NONE, "")
         kept_cells = (f"{row.gain_kept.value:.2f}", _bounds(row.gain_kept)) if row.gain_kept else (NONE, row.note)
         table.add_row(
             Text(row.method), done_of(row.cells, row.planned_cells), _rate(row.lowest_j), *slope_cells, *kept_cells
@@ -185,7 +186,7 @@ def look_table(rows: Sequence[LookRow]) -> Table:
     for comparison, group in groupby(rows, key=lambda row: row.comparison):
         table.add_row(Text(comparison.replace(" | ", "\nagainst ")))
         for row in group:
-            ends = NONE if isinf(row.difference.low) else _signed_ends(row.difference)
+            ends = NONE if isinf(row.difference.low) else signed_ends(row.difference)
             points = f"{100 * row.difference.value:+.1f}"
             table.add_row("", str(row.seeds), f"{row.information:.0%}", points, ends, Text(row.verdict))
         table.add_section()
@@ -240,7 +241,10 @@ def _bounds(interval: Interval) -> str:
     return f"{interval.low:.2f} to {interval.high:.2f}"
 
 
-def _signed_ends(interval: Interval) -> str:
+def signed_ends(interval: Interval) -> str:
+    """Return the ends in points; "unbounded" if they are infinite."""
+    if isinf(interval.low) and isinf(interval.high):
+        return "unbounded"
     return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
 
 

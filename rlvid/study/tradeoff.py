@@ -40,7 +40,7 @@ def tradeoff_figure(study: Study) -> Figure | None:
 def endpoint_and_accuracy(study: Study, arm: str) -> np.ndarray:
     """Return (S, 2): accuracy and endpoint of each run that answered all levels, in per cent, means over levels.
 
-    The endpoint is over the questions to which it applies, as in the report: see `Study.endpoint_values`.
+    The endpoint is over the questions to which it applies, as in the report: see `compared.endpoint_scores`.
     """
     column = study.endpoint_column
     levels = [level for level in study.levels if study.applies[level].any()]

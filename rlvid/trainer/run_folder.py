@@ -32,7 +32,7 @@ from accelerate import Accelerator
 
 from rlvid.config import COPIES, Config, flatten_config
 from rlvid.distributed import is_peer_failure
-from rlvid.errors import UserError
+from rlvid.errors import NOT_FINITE, UserError
 from rlvid.protocols import RECORD, load_protocol, record
 from rlvid.trainer.alarms import Alarm
 from rlvid.trainer.counters import Counters
@@ -220,7 +220,7 @@ class RunFolder:
             if self.is_main:
                 write_jsonl(path, (record.to_row() for record in records))
             raise UserError(
-                f"step {step}: {' and '.join(bad)} not finite; the step's samples are in {path}. Lower "
+                f"step {step}: {' and '.join(bad)} {NOT_FINITE}; the step's samples are in {path}. Lower "
                 "train.learning_rate or train.max_grad_norm, or check the rewards for one that explodes; --resume "
                 f"continues from step {self.saved_step}"
             )

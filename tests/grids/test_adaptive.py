@@ -10,6 +10,7 @@ from rlvid import report
 from rlvid.errors import UserError
 from rlvid.grids import Grid
 from rlvid.grids.adaptive import run_until_decided
+from rlvid.grids.plan import adaptive_plan, adaptive_share
 from rlvid.study.study import STATE_FILE, read_study
 from tests.helpers.reports import printed_report, write_grid, write_run
 
@@ -116,6 +117,48 @@ def test_settings_cannot_change_after_the_first_look(tmp_path):
         with pytest.raises(UserError, match="holds an adaptive grid with other comparisons, --margin or --max-seeds"):
             until_decided(tmp_path, accuracy, [], **changed)
     assert read_study(tmp_path).adaptive.max_seeds == 3
+
+
+def test_a_changed_script_or_plugin_is_refused_before_any_run(tmp_path):
+    """A look was at 40 against 75 %; runs of another config, or of another endpoint, must not continue it."""
+    accuracy, calls = {"base": 0.4, "better": 0.46, "equal": 0.42}, []
+    plan = {"endpoint": "accuracy", "unseeded": ("base",), "configs": {"base": "a", "better": "b"}}
+    settings = (tmp_path, PAIRS, ARMS, UNSEEDED, 0.05, 3, runner(tmp_path, accuracy, calls), ())
+    with pytest.raises(UserError, match=r"are of another config of arm 'base', arm 'better' than grid.json"):
+        run_until_decided(*settings, plan)  # as where grid.json was overwritten: its ids are not those planned
+    made = len(calls)
+    for changed, words in (
+        (plan | {"endpoint": "soft_accuracy"}, "other endpoint"),
+        (plan | {"unseeded": ()}, "other unseeded"),
+        (plan | {"configs": {"base": "a", "better": "c"}}, "other settings or plug-ins of 'better'"),
+    ):
+        with pytest.raises(UserError, match=f"began with {words}"):
+            run_until_decided(*settings, changed)
+    assert len(calls) == made, "refused before any run"
+
+
+def test_a_grid_saved_without_a_plan_continues(tmp_path):
+    accuracy = {"base": 0.4, "better": 0.75, "equal": 0.42}
+    until_decided(tmp_path, accuracy, [], max_seeds=2)
+    assert "plan" not in json.loads((tmp_path / STATE_FILE).read_text())
+    settings = (tmp_path, PAIRS, ARMS, UNSEEDED, 0.05, 2, runner(tmp_path, accuracy, []), ())
+    assert run_until_decided(*settings, {"endpoint": "soft_accuracy"}) == 0
+
+
+def test_the_plan_of_an_adaptive_grid_has_the_first_config_of_each_arm():
+    grid = Grid("g", "?", seeds=(4, 7), control="a", arms={"a": {}, "b": {"train.max_steps": 3}})
+    cells = grid.cells("nano")
+    plan = adaptive_plan(grid, cells, 3)
+    assert plan["configs"] == {"a": cells[0].id, "b": cells[2].id} and plan["seeds"] == [4, 7, 8]
+    assert plan["endpoint"] == "accuracy" and set(plan) >= {"unseeded", "positive_controls", "negative_controls"}
+
+
+def test_with_one_level_it_has_the_whole_error_rate():
+    def share(levels, transfer):
+        settings = {"eval.splits": levels, "eval.transfer": transfer}
+        return adaptive_share(Grid("g", "?", (0,), "a", arms={"a": {}}, settings=settings).cells("nano"))
+
+    assert (share(["L1"], []), share(["L1", "L2"], []), share(["L1"], ["kitchen_long"])) == (1, 0.5, 0.5)
 
 
 def test_an_interaction_is_decided_like_a_comparison(tmp_path):

@@ -12,6 +12,7 @@ from rlvid.errors import UserError
 from rlvid.grids import Grid
 from rlvid.grids.cell import other_runs_note
 from rlvid.grids.differences import find_differences, report_differences
+from rlvid.grids.plan import write_grid_file
 from rlvid.registry import module_file
 from rlvid.study.report import build_report
 from rlvid.study.study import read_study
@@ -127,7 +128,7 @@ def test_the_report_lists_the_differences_and_the_plugins_that_changed(tmp_path,
     Path("my_grpo.py").write_text(MY_GRPO % "")
     grid = Grid("x", "Which?", (0,), "grpo", arms={"grpo": {}, "mine": {"algorithm": "./my_grpo.py"}})
     cells, out = grid.cells("nano"), tmp_path / "runs"
-    grid.write_grid_file(out, cells, tuning="")
+    write_grid_file(grid, out, cells, tuning="")
     assert "differences" in json.loads((out / "grid.json").read_text())
     run = out / cells[1].folder
     run.mkdir()
@@ -144,7 +145,7 @@ def test_a_changed_plugin_file_is_another_cell(tmp_path, monkeypatch):
     grid = Grid("x", "?", (0,), "mine", arms={"mine": {"algorithm": "./my_grpo.py"}, "grpo": {}})
     Path("my_grpo.py").write_text(MY_GRPO % "")
     mine, grpo = grid.cells("nano")
-    grid.write_grid_file(tmp_path / "runs", [mine, grpo], tuning="")
+    write_grid_file(grid, tmp_path / "runs", [mine, grpo], tuning="")
     assert other_runs_note([mine, grpo], tmp_path / "runs") == ""
     Path("my_grpo.py").write_text(MY_GRPO % "\n    beta: float = 1.0")
     mine_now, grpo_now = grid.cells("nano")

@@ -7,6 +7,7 @@ import runpy
 import signal
 import subprocess
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,8 @@ def test_cells_with_equal_configs_are_one_run():
         ({"interactions": (("sft, clean", "sft, noisy") * 2,)}, "of which one change differs from the other, not ("),
         ({"effect_order": (("sft, clean", "base", "sft, noisy", "base"),)}, "effect_order needs three or more of (arm"),
         ({"effect_order": (("sft, clean", "base", "sft, nosy", "base"),) * 3}, "Did you mean 'sft, noisy'?"),
+        ({"seeds": (0, 1, 0)}, "seeds= needs different numbers, not (0, 1, 0)"),
+        ({"comparisons": (("base", "base"),)}, "a comparison is (arm, other arm), two different ones"),
         ({"equivalence_margin": 3.0}, "equivalence_margin must be a share such as 0.03, not 3.0"),
     ],
 )
@@ -284,3 +287,37 @@ def test_a_model_that_should_be_here_and_is_not_is_one_line_before_any_run(tmp_p
     assert grid.main(["--out", str(tmp_path / "out"), "--set", f"model={model}"]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--margin", "3"], "--margin requires --until decided"),
+        (["--max-seeds", "4"], "--max-seeds requires --until decided"),
+        (["--slurm", "partition=gpu"], "--slurm requires --launcher slurm"),
+        (["--until", "decided", "--margin", "-3"], "--margin must be points between 0 and 100, such as 3, not -3"),
+        (["--until", "decided", "--margin", "0"], "--margin must be points between 0 and 100, such as 3, not 0"),
+        (["--until", "decided", "--max-seeds", "1"], "--max-seeds must be 2 or more, not 1"),
+        (["--until", "decided", "--only", "base"], "--only and --until decided exclude each other"),
+    ],
+)
+def test_an_argument_without_an_effect_is_refused_before_any_run(tmp_path, capsys, arguments, message):
+    assert make_grid(unseeded=("base",)).main(["--out", str(tmp_path), *arguments], command=("-c", "")) == 2
+    err = capsys.readouterr().err
+    assert message in err and len(err.splitlines()) == 1 and not [*tmp_path.iterdir()]
+
+
+def test_an_untrained_arm_with_seeds_is_refused_before_any_run(tmp_path, capsys):
+    assert make_grid(unseeded=()).main(["--out", str(tmp_path)], command=("-c", "")) == 2
+    words = "arm 'base' takes no training step, so that it depends on no seed: add it to unseeded="
+    assert words in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
+def test_another_grid_does_not_replace_the_plan_in_a_folder(tmp_path, capsys):
+    run = {"argv": ["--out", str(tmp_path)], "command": ("-c", "")}
+    grid = make_grid(unseeded=("base",))
+    grid.main(**run)
+    plan = (tmp_path / "grid.json").read_text()
+    assert replace(grid, name="another").main(**run) == 2
+    assert "which 'another' must not replace: give another --out" in capsys.readouterr().err
+    assert (tmp_path / "grid.json").read_text() == plan

@@ -1,15 +1,19 @@
 """A grid on one node of a real Slurm; without Slurm, only its task in submitit's local executor is tested."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from rlvid.errors import UserError
+from rlvid.grids.cell import Cell
+from rlvid.grids.job import Job
 from rlvid.grids.slurm import SlurmLauncher, SlurmTask
 from rlvid.study.study import STATE_FILE
 from rlvid.utils.files import read_jsonl
@@ -135,3 +139,48 @@ def test_without_slurm_an_error_names_the_login_node(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="start the grid on a login node"):
         SlurmLauncher(None, Path(tmp_path), {})
+
+
+def test_jobs_of_slurm_are_one_or_more(tmp_path):
+    with pytest.raises(UserError, match="--jobs must be 1 or more, not 0"):
+        SlurmLauncher(0, Path(tmp_path), {})
+
+
+def test_no_cell_is_submitted_twice_while_squeue_does_not_respond(tmp_path, monkeypatch):
+    """squeue fails before the first submission, and again right after it: the cell waits, and its job counts."""
+    squeue = tmp_path / "squeue"
+    squeue.write_text(f"#!/bin/sh\n[ -e {tmp_path}/down ] && exit 1\ncat {tmp_path}/queue\n")
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr("rlvid.grids.slurm.QUEUE_POLL_SECONDS", 0.0)
+    queue, down = tmp_path / "queue", tmp_path / "down"
+    queue.write_text("")
+    down.touch()
+    submitted = []
+
+    class Executor:
+        def update_parameters(self, comment):
+            self.comment = comment
+
+        def submit(self, task):
+            submitted.append(task)
+            queue.write_text(f"7 {self.comment}\n")
+            down.touch()
+            return SimpleNamespace(job_id="7")
+
+    launcher = SlurmLauncher.__new__(SlurmLauncher)
+    launcher.nodes, launcher.executor, launcher._comments, launcher._listed_at = 1, Executor(), {}, 0.0
+    job = Job(Cell("a", {}, 0, "nano", (), 1, "id", "a"), tmp_path / "a", ())
+    job.start(launcher, 0)
+    assert job.state == "waiting" and "squeue does not respond" in job.note and not submitted
+    down.unlink()
+    job.start(launcher, 0)
+    for _ in range(3):
+        job.update()
+    assert job.state == "running" and len(submitted) == 1, "squeue is down again: the job is not taken for ended"
+    down.unlink()
+    job.update()
+    assert job.state == "running"
+    queue.write_text("")
+    job.update()
+    assert job.state == "waiting" and "left Slurm's queue" in job.note

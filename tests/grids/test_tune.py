@@ -14,10 +14,11 @@ from rlvid.config import load
 from rlvid.data import kitchen
 from rlvid.errors import UserError
 from rlvid.grids.grid import Grid
-from rlvid.grids.tune import plan_trials, tune
+from rlvid.grids.tune import plan_trials, read_result, tune
 from rlvid.grids.tuned import read_tuned
 from rlvid.study.design import design_rows
 from rlvid.study.study import read_study
+from rlvid.utils.files import write_jsonl, write_text
 from tests.helpers.runs import TINY
 
 EXPERIMENTS = Path(__file__).parents[2] / "experiments"
@@ -267,3 +268,23 @@ def test_the_shipped_choices_are_those_of_their_scripts():
             best = max(rows, key=lambda row: row.get("accuracy", -1))
             assert len(rows) == table["trials"] and table["arms"][name]["settings"] == best["settings"]
         assert {name: arm["same_as"] for name, arm in table["arms"].items() if "same_as" in arm} == grid.tune_as
+
+
+def test_trials_of_arms_with_equal_configs_are_one_run(run_tune, tmp_path):
+    code, path = run_tune(make_grid(arms=ARMS | {"same as grpo": ARMS["grpo"]}))
+    arms = tomllib.loads(path.read_text())["arms"]
+    assert code == 0 and arms["same as grpo"] == arms["grpo"]
+    assert len((tmp_path / "runs" / "starts.jsonl").read_text().splitlines()) == 4, "two arms with two trials"
+
+
+def test_a_full_disk_is_no_failed_trial(tmp_path):
+    _, [trial, *_] = plan_trials(make_grid(), "nano")
+    folder, status = tmp_path / trial.cell.folder, {"state": "failed", "id": trial.cell.id, "updated": "2026-01-02"}
+    for message, failure in (
+        ("OSError: [Errno 28] No space left on device", None),
+        ("step 9: loss not finite; the", "step 9: loss not finite; the"),
+    ):
+        write_text(folder / "status.json", json.dumps(status | {"message": message}))
+        write_jsonl(folder / "metrics.jsonl", [{"step": 1, "reward": 0.5}])
+        result = read_result(trial, tmp_path)
+        assert (result and result.failure) == failure

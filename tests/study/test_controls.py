@@ -79,7 +79,7 @@ def test_a_control_that_has_not_run_makes_the_rest_unreadable(tmp_path):
         write_text(status, json.dumps(json.loads(status.read_text()) | {"state": "running"}))
     assert rows(tmp_path) == [("positive", "oracle", None), ("negative", "random", True)]
     text = printed_report(tmp_path)
-    assert "not run" in text and "The other comparisons cannot be read" in text
+    assert "not compared" in text and "The other comparisons cannot be read" in text
 
 
 def test_a_study_without_controls_says_nothing_of_them(study_folder):

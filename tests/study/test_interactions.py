@@ -7,8 +7,11 @@ from io import StringIO
 import pytest
 
 from rlvid.api import report
-from rlvid.study.comparison import compare_arms, compare_interactions, fit_seed_model
+from rlvid.study.comparison import compare_arms, compare_interactions, fit_seed_model, planned_contrasts
+from rlvid.study.report import build_report
+from rlvid.study.sequential import AdaptiveGrid
 from rlvid.study.study import read_study
+from rlvid.utils.files import write_text
 from tests.helpers.reports import printed_report, write_arms, write_grid
 
 RIGHT = {"grpo, clean": 80, "grpo, noisy": 60, "ppo, clean": 78, "ppo, noisy": 24}  # of 100 on each level
@@ -77,3 +80,18 @@ def test_interactions_are_exported(grid_folder):
     table = list(csv.DictReader(StringIO(result.to_csv())))
     [written] = [line for line in table if line["section"] == "interactions"]
     assert written["a_changed"] == "ppo, noisy" and float(written["difference"]) == row["difference"]
+
+
+def test_before_a_look_an_interaction_can_be_anything_that_accuracies_allow(grid_folder):
+    state = AdaptiveGrid(planned_contrasts([], [PLANNED])).to_json()
+    write_text(grid_folder / "adaptive.json", json.dumps(state))
+    [row] = build_report(read_study(grid_folder)).interactions
+    assert (row.difference.low, row.difference.high) == (-2, 2)
+
+
+def test_an_equivalent_interaction_with_few_seeds_says_what_it_does_not_cover(tmp_path):
+    cells = write_arms(tmp_path, dict.fromkeys(RIGHT, 60))
+    write_grid(tmp_path, cells, interactions=[PLANNED], equivalence_margin=0.9)
+    [row] = build_report(read_study(tmp_path)).interactions
+    assert row.verdict == "equivalent within 90"
+    assert "up to 78% of further runs may do so" in " ".join(printed_report(tmp_path).split())

@@ -120,3 +120,11 @@ def test_a_value_that_only_some_runs_lack_counts_as_0(study, tmp_path):
         edit_answers(path, lambda i, row: row | {"rewards/grounding": None if i % 3 == 0 else row["rewards/grounding"]})
     [row] = build_report(read_study(tmp_path)).comparisons
     assert row.difference.value == pytest.approx((0 + 0.8) / 2 - (0.2 + 0.4) / 2, abs=0.01)
+
+
+def test_a_reward_that_applies_to_no_question_in_all_runs_has_no_mean(study, tmp_path):
+    for seed in (0, 1):
+        path = tmp_path / f"grounded{seed}/eval/L1.jsonl"
+        edit_answers(path, lambda i, row, seed=seed: row | {"rewards/grounding": 0.5 if i % 2 == seed else None})
+    means = {row.arm: row.mean for row in measure_rows(read_study(tmp_path), "rewards/grounding")}
+    assert means["grounded"] is None and means["plain"]

@@ -265,3 +265,21 @@ def test_equivalent_with_few_seeds_says_what_it_does_not_cover(tmp_path):
     assert "where none of 2 runs ends far from the others, up to 78% of further runs may do so" in text
     write_text(tmp_path / "grid.json", json.dumps(grid | {"equivalence_margin": 0.001}))
     assert "of further runs may do so" not in printed_report(tmp_path)
+
+
+def test_what_is_needed_is_not_known_with_one_seed(tmp_path):
+    cells = [(arm, 0, arm, write_run(tmp_path / arm, right=("10" * 20,))) for arm in ("ctl", "x")]
+    write_grid(tmp_path, cells, [("x", "ctl")])
+    [row] = json.loads(build_report(read_study(tmp_path)).to_json())["sections"]["comparisons"]
+    assert row["needed_seeds"] is None and row["needed_questions"] is None
+
+
+def test_a_look_without_an_interval_is_unbounded_for_an_endpoint_without_limits(tmp_path):
+    write_looks(tmp_path, {})
+    write_text(tmp_path / STATE_FILE, json.dumps(AdaptiveGrid({"a | base": difference("a", "base")}).to_json()))
+    grid = json.loads((tmp_path / "grid.json").read_text())
+    write_text(tmp_path / "grid.json", json.dumps(grid | {"endpoint": "length_bonus"}))
+    for path in tmp_path.glob("*/eval/*.jsonl"):
+        edit_answers(path, lambda i, row: row | {"rewards/length_bonus": 5.0 * row["correct"]})
+    row, *_ = build_report(read_study(tmp_path)).comparisons
+    assert row.difference.high == float("inf") and "unbounded" in printed_report(tmp_path, 120)

@@ -183,3 +183,12 @@ def test_looking_often_does_not_raise_the_error_and_power_is_there():
         found += grid.comparisons["arm 4"].verdict == "better"
     assert false <= 8, "more than 8 of 60 has a probability of .3 % at 5 %"
     assert found >= 50
+
+
+def test_arms_with_the_same_runs_have_the_same_looks():
+    """Named by either arm, a comparison has as much information left and spends as much at a look."""
+    rng = np.random.default_rng(0)
+    clean, noisy = ({level: (rng.random((2, 400)) < 0.5).astype(float) for level in ("L1", "L2")} for _ in range(2))
+    model = SeedModel.fit({"a": clean, "copy": clean, "noisy": noisy}, None, [], {"copy": "a"})
+    first, second = (AdaptiveComparison({name: 1, "noisy": -1}, 0.025).look(model, 2) for name in ("a", "copy"))
+    assert first == second

@@ -8,6 +8,7 @@ import pytest
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.study.arms import name_by_differences
+from rlvid.study.runs import describe_signal
 from rlvid.study.study import read_study
 from rlvid.utils.files import write_jsonl
 from tests.helpers.reports import printed_report, write_grid, write_run
@@ -89,3 +90,17 @@ def test_evaluations_alone_are_compared_and_only_an_untrained_model_depends_on_n
     write_run(tmp_path / "third", "train.max_steps=0", right=("0" * 50,))
     study = read_study(tmp_path)
     assert study.control == "third" and study.unseeded == ["third"] and [*study.arms] == ["third", "first", "second"]
+
+
+def test_a_noise_seed_that_is_the_seed_of_the_run_makes_no_arm(tmp_path):
+    for seed in (0, 1):
+        write_run(tmp_path / f"clean{seed}", f"seed={seed}", right=("10" * 25,))
+        noise = ("noise.kind='symmetric'", "noise.rate=0.3", f"noise.seed={seed}")
+        write_run(tmp_path / f"noisy{seed}", f"seed={seed}", *noise, right=("10" * 25,))
+    assert [len(runs) for runs in read_study(tmp_path).arms.values()] == [2, 2]
+    write_run(tmp_path / "noisy2", "seed=1", *noise[:2], "noise.seed=7", right=("10" * 25,))
+    assert len(read_study(tmp_path).arms) == 4, "where it is not, it is a setting"
+
+
+def test_a_signal_without_a_name_has_its_number():
+    assert describe_signal(35) == "killed by signal 35"

@@ -104,7 +104,7 @@ def _order(title: str) -> int:
 
 def _count_verdicts(report: Report) -> str:
     """Return how often each verdict was reached on all levels together, such as "1 better, 2 undecided"."""
-    counts = Counter(row.verdict for row in report.comparisons if row.condition == ALL_LEVELS)
+    counts = Counter(row.verdict for row in report.comparisons if row.condition.startswith(ALL_LEVELS))
     return ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
 
 

@@ -36,10 +36,10 @@ def to_block(part: Table | Text) -> Block:
         for row, (first, *others) in zip(part.rows, cells_by_row, strict=True)
     ]
     names = [row["cells"][0]["text"].strip() for row in rows]
-    is_long = len(rows) > MAX_OPEN_ROWS and ALL_LEVELS in names
+    is_long = len(rows) > MAX_OPEN_ROWS and any(name.startswith(ALL_LEVELS) for name in names)
     for name, row in zip(names, rows, strict=True):
         row["heading"] = not any(cell["text"] or "strip" in cell for cell in row["cells"][1:])
-        row["detail"] = is_long and not row["heading"] and name != ALL_LEVELS
+        row["detail"] = is_long and not row["heading"] and not name.startswith(ALL_LEVELS)
     return {"title": part.title or "", "columns": columns, "rows": rows, "folded": is_long}
 
 
