@@ -7,7 +7,7 @@ import pytest
 
 from rlvid.errors import UserError
 from rlvid.grids.adaptive import run_until_decided
-from rlvid.study.comparison import NOTHING_NEEDED, Comparison, exact_p, fit_seed_model
+from rlvid.study.comparison import NOTHING_NEEDED, Comparison, exact_p, fit_seed_model, weights_of_levels
 from rlvid.study.footnotes import rare_runs
 from rlvid.study.noise_rows import NoiseCellRow
 from rlvid.study.report import build_report
@@ -175,6 +175,14 @@ def test_the_exact_test_on_all_levels_weighs_levels_alike(tmp_path):
     assert p == pytest.approx(12 / 16)
     marks = np.array([[1, 1, 0, 0, 0, 0]]), np.array([[0, 0, 0, 0, 1, 1]])
     assert permutation_test(*marks) == 1, "without weights the difference is 0"
+
+
+def test_levels_without_a_small_common_multiple_weigh_alike_up_to_some_percent():
+    sizes = [2433, 1000, 3001]
+    weights = weights_of_levels(sizes, 100_000)
+    assert weights == [14, 33, 11]
+    levels = np.multiply(weights, sizes)
+    assert levels.max() / levels.min() < 1.04
 
 
 def test_arms_that_share_runs_are_one_arm_also_with_fewer_seeds(tmp_path):
