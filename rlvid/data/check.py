@@ -3,7 +3,7 @@
 The kinds of problems:
 
     malformed record    not JSON, a field that is missing or of the wrong type, a path out of the folder
-    duplicate id        two records of one sample in one file
+    duplicate id        two records of one sample in one file, or in one level of several files
     missing media       a video or image that is not there or is empty
     undecodable media   a file that its reader rejects, crashes on, or does not finish in time
     answer leak         the question holds the words of the right option and of no other one, or the last narration is
@@ -99,8 +99,9 @@ def find_problems(name: str, against: Sequence[str] = ()) -> Findings:
     """Read every record of a benchmark, and decode each of its files once, on all cores; see `check_benchmark`."""
     findings = Findings()
     files = benchmark.annotation_files(name)
+    seen: set[tuple[str, str]] = set()
     for file in files.values():
-        _check_records(file, findings)
+        _check_records(file, findings, seen if "questions" in files else set())  # train_cot repeats ids of train
     problems = missing_levels(list(files), () if "questions" in files else PUBLISHED_LEVELS)
     for kind, message in (*problems, *level_problems(findings.questions)):
         findings.add(kind, message)
@@ -152,8 +153,11 @@ def _contains_words(text: str, option: str) -> bool:
     return f" {' '.join(plain_words(option))} " in f" {' '.join(plain_words(text))} "
 
 
-def _check_records(file: AnnotationFile, findings: Findings) -> None:
-    """Add the problems with the records of a file, the number of questions, and the media that they name."""
+def _check_records(file: AnnotationFile, findings: Findings, seen: set[tuple[str, str]]) -> None:
+    """Add the problems with the records of a file, the number of questions, and the media that they name.
+
+    `seen` holds the (level, id) of the records of earlier files; those of this one are added.
+    """
     ids: set[str] = set()
     before = findings.levels.total() + len(findings.problems)
     for record in read_records_or_errors(file.path, file.root):
@@ -167,9 +171,10 @@ def _check_records(file: AnnotationFile, findings: Findings) -> None:
             continue
         if prompt is None:
             continue
-        if prompt.id in ids:
+        if prompt.id in ids or (prompt.level, prompt.id) in seen:
             findings.add("duplicate id", str(duplicate_error(record, file.id_field, prompt.id)))
         ids.add(prompt.id)
+        seen.add((prompt.level, prompt.id))
         _check_prompt(prompt, record, findings)
     if findings.levels.total() + len(findings.problems) == before:
         findings.add("empty file", f"{file.path}: holds no record")
