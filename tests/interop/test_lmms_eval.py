@@ -87,7 +87,7 @@ def test_decoding_is_that_of_evaluations(kitchen, tmp_path):
     write_task(tmp_path / "task", "k", prompts, load("nano", changes))
     lines = (tmp_path / "task/k_l1.yaml").read_text().splitlines()
     assert {"  max_new_tokens: 33", "  temperature: 0.5", "  top_p: 0.9", "  do_sample: true"} <= {*lines}
-    with pytest.raises(UserError, match=r"reads replies as the protocol 'rlvid', and the run's eval\.protocol is 'video"):
+    with pytest.raises(UserError, match=r"protocol 'rlvid', and the run's eval\.protocol is 'video_r1'"):
         write_task(tmp_path / "other", "k", prompts, load("nano", ["eval.protocol=video_r1"]))
     two = {"Daily life": prompts["L1"], "daily-life": prompts["L1"]}
     with pytest.raises(UserError, match="'Daily life' and 'daily-life' would both be the task k_daily_life"):
