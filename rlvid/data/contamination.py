@@ -80,11 +80,11 @@ class _Words:
     def near(self, prompt: Prompt) -> Located | None:
         """Return the training question that a held-out one is nearly a copy of."""
         numbers = self.duplicates.matching(_words(prompt))
-        questions = [question for number in numbers for question in self.by_words[self.texts[number]]]
-        if questions and not any(_are_different(questions[0].prompt, question.prompt) for question in questions):
-            other = questions[0].prompt
-            if _right_text(prompt) == _right_text(other) and _may_be_one_clip(prompt, other):
-                return questions[0]
+        first = self.by_words[self.texts[numbers[0]]][0] if numbers else None
+        questions = (question for number in numbers for question in self.by_words[self.texts[number]])
+        is_template = first and any(_are_different(first.prompt, question.prompt) for question in questions)
+        if first and not is_template and _may_be_copy(prompt, first.prompt):
+            return first
         return self.by_goal.get(_goal_key(prompt)) if _name(prompt) else None
 
 
@@ -122,8 +122,10 @@ def _right_text(prompt: Prompt) -> list[str]:
     return plain_words(prompt.options[right] if right is not None else prompt.answer or "")
 
 
-def _may_be_one_clip(one: Prompt, other: Prompt) -> bool:
-    """Return whether two questions may be about the same clip, cut or encoded in another way."""
+def _may_be_copy(one: Prompt, other: Prompt) -> bool:
+    """Return whether two questions have the same right option, and maybe a clip that was cut or encoded anew."""
+    if _right_text(one) != _right_text(other):
+        return False
     paths = [Path(file) for file in (_file_and_span(one)[0], _file_and_span(other)[0]) if file]
     return len(paths) < 2 or paths[0].stem == paths[1].stem or not any(path.is_file() for path in paths)
 

@@ -116,7 +116,8 @@ class AnnotationFile:
 
 def duplicate_error(record: AnnotationRecord, field: str, sample_id: str) -> UserError:
     """Return the error about a record whose sample id an earlier record has."""
-    return record.error(field, f"{sample_id} is the id of an earlier record too; remove one of them")
+    fix = "map a field as `id`, or rename a file" if field == "line" else "remove one of them"
+    return record.error(field, f"{sample_id} is the id of an earlier record too; {fix}")
 
 
 def read_records(file: Path, root: Path) -> Iterator[AnnotationRecord]:

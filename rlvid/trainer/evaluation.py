@@ -242,7 +242,7 @@ def result_row(group: Group) -> Row:
     row = question_fields(prompt) | {
         "completion": completion.text,
         "answer": completion.answer,
-        "correct": completion.answer == prompt.answer,
+        "correct": prompt.answer is not None and completion.answer == prompt.answer,
         "finished": completion.finished,
         "length": len(completion.tokens),
         **{f"rewards/{name}": column[0] for name, column in group.columns.items()},

@@ -199,6 +199,12 @@ def test_two_records_with_one_id_in_two_files_of_a_level_are_an_error(write, tmp
     assert [problem.kind for problem in find_problems(name).problems] == ["duplicate id"]
     (tmp_path / "mine.toml").write_text(to_toml(table | {"level": "file"}))
     assert {level: len(prompts) for level, prompts in benchmark.load_levels(name).items()} == {"a": 1, "b": 1}
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jsonl").write_text(json.dumps(RECORD))
+    (tmp_path / "mine.toml").write_text(to_toml(table | {"path": ["x/a.jsonl", "y/a.jsonl"], "id": ""}))
+    with pytest.raises(UserError, match="a-1 is the id of an earlier record too; map a field as `id`, or rename"):
+        benchmark.load_levels(name)
 
 
 def test_a_folder_with_a_colon_does_not_change_the_name_of_a_file(tmp_path):
