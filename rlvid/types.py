@@ -67,8 +67,9 @@ class Prompt:
 
     @property
     def right_option(self) -> int | None:
-        """The index of the right option, from 0; None if the prompt has no options or no gold letter."""
-        return None if self.answer is None or not self.options else LETTERS.index(self.answer)
+        """The index of the right option, from 0; None if no option is right, as with the noise `unproducible`."""
+        letters = LETTERS[: len(self.options)]
+        return letters.index(self.answer) if self.answer in tuple(letters) else None
 
 
 @dataclass(frozen=True)

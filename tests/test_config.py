@@ -71,8 +71,10 @@ def test_a_preset_extends_another(tmp_path):
 
 @pytest.mark.parametrize("name", ["nano", "qwen2_vl_2b", "qwen2_vl_7b", "qwen2_vl_7b_sft"])
 def test_a_resolved_config_reads_back_equal(name):
-    config = load(name, ["video.resized_height=none"])
+    config = load(name, ["video.resized_height=none", "video.resized_width=none"])
     assert config.video.resized_height is None
+    with pytest.raises(UserError, match="must both be set"):
+        load(name, ["video.resized_height=none"])
     read_back = from_table(tomllib.loads(config.to_toml()))
     assert read_back.id == config.id and read_back.to_toml() == config.to_toml()
     assert (read_back.train, read_back.video, read_back.eval) == (config.train, config.video, config.eval)

@@ -148,7 +148,7 @@ def _print_assumed_settings(model: str, config: Config) -> None:
     _print_once(
         f"rlvid: {model} holds no config.toml or {MODEL_SETTINGS}: it is measured with the preset qwen2_vl_7b, that is "
         f"up to {video.max_frames} frames of {video.resized_height}x{video.resized_width}, "
-        f"{config.train.max_completion_length} tokens. Give others as overrides"
+        f"{config.eval_max_tokens} tokens. Give others as overrides"
     )
 
 

@@ -205,7 +205,8 @@ def export_lmms_eval_task(
         The names of the tasks, one for each level.
 
     Raises:
-        UserError: if the folder exists, there is no such run or benchmark, or if a question has no options.
+        UserError: if the folder exists, there is no such run or benchmark, if a question has no options, or if the
+            run's `eval.protocol` reads replies in another way than the task does.
     """
     from rlvid.data.prompts import held_out_prompts
     from rlvid.interop.lmms_eval import task_name, write_task
@@ -220,11 +221,9 @@ def export_lmms_eval_task(
     else:
         config = evaluation_config(existing_path(run), data, as_list(splits), ())
         factor = image_factor(config.model)
-    levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
-    tokens, temperature = config.train.max_completion_length, config.eval.temperature
-    return write_task(
-        Path(folder), task_name(Path(config.data).stem), levels, config.video, tokens, temperature, factor
-    )
+    settings = config.eval
+    levels = held_out_prompts(config.data, settings.splits, settings.transfer, settings.limit, settings.protocol)
+    return write_task(Path(folder), task_name(Path(config.data).stem), levels, config, factor)
 
 
 def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:

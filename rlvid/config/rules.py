@@ -24,6 +24,9 @@ def check_rules(config: Config, where: str) -> None:
     address = config.judge.url.partition("//")[2].partition("/")[0]
     rules = {
         "video.min_frames must be at most video.max_frames": video.min_frames <= video.max_frames,
+        'video.resized_height and video.resized_width must both be set, or both be ""': (
+            bool(video.resized_height) == bool(video.resized_width)
+        ),
         "train.sync_ref_model averages all weights, but with train.lora_r the reference is the base: choose one": not (
             train.sync_ref_model and train.lora_r
         ),

@@ -212,6 +212,11 @@ class Config:
         return (self.algorithm, *self.rewards, *self.eval.rewards)
 
     @property
+    def eval_max_tokens(self) -> int:
+        """The maximum number of tokens of a reply in an evaluation."""
+        return self.eval.max_completion_length or self.train.max_completion_length
+
+    @property
     def id(self) -> str:
         """Twelve hex digits: a hash of the resolved config and of the files that it names.
 

@@ -39,6 +39,7 @@ EMBEDDED: dict[str, tuple[str, Callable[[Path], None]]] = {  # name -> version, 
 }
 TABLES = ("where", "computed", "average")  # keys of a map whose values are tables
 TRAINING_SPLITS = ("train", "train_cot")
+NOT_TESTED = (*TRAINING_SPLITS, "dev")
 
 
 def root(name: str) -> Path:
@@ -59,7 +60,7 @@ def load_level(name: str, level: str, data_seed: int = 0) -> list[Prompt]:
         UserError: if there is no such benchmark or level, or if a record is malformed.
     """
     if name.endswith(".toml") or (root(name) / longvideobench.ANNOTATION_FILE).is_file():
-        levels = load_levels(name, data_seed)
+        levels = _all_levels(name, data_seed)
         if level not in levels:
             raise _no_level(name, level, levels)
         return levels[level]
@@ -78,7 +79,7 @@ def check_levels(data: str, splits: Sequence[str], transfer: Sequence[str]) -> N
     for name in (data, *transfer):
         files = annotation_files(name)
         if name == data:
-            levels: Iterable[str] = load_levels(name) if "questions" in files else seed_bench_r1.SPLITS
+            levels: Iterable[str] = _all_levels(name) if "questions" in files else seed_bench_r1.SPLITS
             for level in splits:
                 if level not in levels:
                     raise _no_level(name, level, levels)
@@ -94,13 +95,30 @@ def _no_level(name: str, level: str, levels: Iterable[str]) -> UserError:
 
 
 def load_levels(name: str, data_seed: int = 0) -> dict[str, list[Prompt]]:
-    """Return all test prompts of a benchmark by level: without SEED-Bench-R1's training splits, and without "dev"."""
+    """Return all test prompts of a benchmark by level: without the levels of `NOT_TESTED`.
+
+    Raises UserError if there is no other level.
+    """
+    levels = {level: found for level, found in _all_levels(name, data_seed).items() if level not in NOT_TESTED}
+    if not levels:
+        raise UserError(
+            f"{name}: has only questions of the levels {', '.join(NOT_TESTED)}, which no test reads: give them another "
+            "level"
+        )
+    return levels
+
+
+def _all_levels(name: str, data_seed: int = 0) -> dict[str, list[Prompt]]:
+    """Return the prompts of a benchmark by level, without those of SEED-Bench-R1's splits that no test reads.
+
+    No two questions of a level may have one id, in whichever files they are.
+    """
     levels: dict[str, list[Prompt]] = {}
+    seen: set[tuple[str, str]] = set()
     for split, file in annotation_files(name, data_seed).items():
-        if split in (*TRAINING_SPLITS, "dev"):
-            continue
-        for prompt in file.prompts():
+        for prompt in file.prompts(seen) if split not in NOT_TESTED else ():
             levels.setdefault(prompt.level, []).append(prompt)
+            seen.add((prompt.level, prompt.id))
     return levels
 
 

@@ -3,9 +3,10 @@
 The kinds of problems:
 
     malformed record    not JSON, a field that is missing or of the wrong type, a path out of the folder
-    duplicate id        two records of one sample in one file
+    duplicate id        two records of one sample in one file, or in one level of several files
     missing media       a video or image that is not there or is empty
     undecodable media   a file that its reader rejects, crashes on, or does not finish in time
+    variable frame rate a film of which records show parts, whose frames are not where a constant frame rate has them
     answer leak         the question holds the words of the right option and of no other one, or the last narration is
                         the right option
     option collision    a reply with the text of an option would not be parsed as this option alone
@@ -38,10 +39,22 @@ from rlvid.errors import UserError
 from rlvid.types import Prompt
 from rlvid.utils.text import plain_words, same_text
 from rlvid.video.decode import Decoder, FrameReader
-from rlvid.video.read import BadVideo, Frames, ReaderError, check_file, read_image, read_with_decord, read_with_pyav
+from rlvid.video.read import (
+    BadVideo,
+    Frames,
+    ReaderError,
+    check_file,
+    frame_rate_drift,
+    read_image,
+    read_with_decord,
+    read_with_pyav,
+    split_time_span,
+)
 
 MAX_SHOWN = 20  # problems of each kind that are printed; all are counted
 DECODE_TIMEOUT = 30.0  # seconds that a file may take to decode
+MAX_DRIFT = 0.5  # seconds between a frame and its place at a constant rate
+VARIABLE_RATE = "its frame rate varies"
 NO_FRAMES = Frames(np.empty(0), None)
 
 
@@ -99,8 +112,9 @@ def find_problems(name: str, against: Sequence[str] = ()) -> Findings:
     """Read every record of a benchmark, and decode each of its files once, on all cores; see `check_benchmark`."""
     findings = Findings()
     files = benchmark.annotation_files(name)
+    seen: set[tuple[str, str]] = set()
     for file in files.values():
-        _check_records(file, findings)
+        _check_records(file, findings, seen if "questions" in files else set())  # train_cot repeats ids of train
     problems = missing_levels(list(files), () if "questions" in files else PUBLISHED_LEVELS)
     for kind, message in (*problems, *level_problems(findings.questions)):
         findings.add(kind, message)
@@ -113,6 +127,7 @@ def find_problems(name: str, against: Sequence[str] = ()) -> Findings:
             findings.add(kind, message)
     video_readers = [partial(_decode_only, reader) for reader in (read_with_decord, read_with_pyav)]
     _check_media("videos", findings.videos, video_readers, findings)
+    _check_frame_rates(findings)
     _check_media("images", findings.images, [_read_image_only], findings)
     return findings
 
@@ -152,8 +167,11 @@ def _contains_words(text: str, option: str) -> bool:
     return f" {' '.join(plain_words(option))} " in f" {' '.join(plain_words(text))} "
 
 
-def _check_records(file: AnnotationFile, findings: Findings) -> None:
-    """Add the problems with the records of a file, the number of questions, and the media that they name."""
+def _check_records(file: AnnotationFile, findings: Findings, seen: set[tuple[str, str]]) -> None:
+    """Add the problems with the records of a file, the number of questions, and the media that they name.
+
+    `seen` holds the (level, id) of the records of earlier files; those of this one are added.
+    """
     ids: set[str] = set()
     before = findings.levels.total() + len(findings.problems)
     for record in read_records_or_errors(file.path, file.root):
@@ -167,9 +185,10 @@ def _check_records(file: AnnotationFile, findings: Findings) -> None:
             continue
         if prompt is None:
             continue
-        if prompt.id in ids:
+        if prompt.id in ids or (prompt.level, prompt.id) in seen:
             findings.add("duplicate id", str(duplicate_error(record, file.id_field, prompt.id)))
         ids.add(prompt.id)
+        seen.add((prompt.level, prompt.id))
         _check_prompt(prompt, record, findings)
     if findings.levels.total() + len(findings.problems) == before:
         findings.add("empty file", f"{file.path}: holds no record")
@@ -211,6 +230,27 @@ def _check_media(kind: str, origins: Mapping[str, str], readers: Sequence[FrameR
             if isinstance(result, BadVideo):
                 findings.add("undecodable media", f"{origins[path]}: {path}: {result.reason}")
     decoder.close()
+
+
+def _check_frame_rates(findings: Findings) -> None:
+    """Add films that are shown in parts and whose frame rate varies: a part would hold frames of other seconds."""
+    named = ((split_time_span(path)[0], path, where) for path, where in findings.videos.items())
+    films = {film: where for film, path, where in named if film != path and Path(film).is_file()}
+    decoder = Decoder(VideoConfig(decode_timeout=DECODE_TIMEOUT), (_refuse_variable_rate,))
+    for film, result in decoder.decode((film, film) for film in films):
+        if isinstance(result, BadVideo) and VARIABLE_RATE in result.reason:  # others are undecodable media already
+            findings.add("variable frame rate", f"{films[film]}: {film}: {result.reason}")
+    decoder.close()
+
+
+def _refuse_variable_rate(path: str, video: VideoConfig) -> Frames:
+    """Return no frames. Raises ReaderError for a file whose frame rate varies too much for time spans."""
+    if (drift := frame_rate_drift(path)) > MAX_DRIFT:
+        raise ReaderError(
+            f"{VARIABLE_RATE}: a frame is {drift:.1f} s from where a constant rate has it, and the parts that records "
+            "name are cut by a constant rate; encode it again with one"
+        )
+    return NO_FRAMES
 
 
 def _decode_only(reader: FrameReader, path: str, video: VideoConfig) -> Frames:

@@ -27,7 +27,7 @@ def with_computed(record: AnnotationRecord, computed: Mapping[str, Any], name_fi
     fit, or if no list holds a value.
     """
     if name_file:
-        record = replace(record, fields={**record.fields, "file": Path(record.where.partition(":")[0]).stem})
+        record = replace(record, fields={**record.fields, "file": Path(record.where.rpartition(":")[0]).stem})
     for name, rule in computed.items():
         if isinstance(rule, str):
             text = fill(record, rule)

@@ -2,8 +2,8 @@
 
     python -m rlvid.data.convert VSI-Bench/test-00000-of-00001.parquet VSI-Bench/test.jsonl
 
-An image in a record, {bytes, path} as `datasets` stores it, becomes the path of a file: images/COLUMN/NUMBER.png. A
-list of images becomes a list of paths.
+An image in a record, {bytes, path} as `datasets` stores it, becomes the path of a file: images/COLUMN/NUMBER.png; one
+without bytes keeps its path. A list of images becomes a list of paths.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 
 from rlvid.errors import UserError
 from rlvid.utils.files import write_text
+
+PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")  # Pillow's pixel formats that PNG has; not CMYK
 
 
 def convert(files: Sequence[Path], out: Path) -> int:
@@ -52,8 +54,8 @@ def _rows(files: Sequence[Path]) -> Iterator[dict[str, Any]]:
 
 def _to_json(value: Any, root: Path, name: Path) -> Any:
     """Return a value as JSON has it; an image is written under `root` and becomes its path there."""
-    if isinstance(value, dict) and value.keys() == {"bytes", "path"}:
-        return _save_image(value["bytes"], root, name)
+    if isinstance(value, dict) and value.keys() == {"bytes", "path"}:  # without bytes, the path of a file as it is
+        return value["path"] if value["bytes"] is None else _save_image(value["bytes"], root, name)
     if isinstance(value, list):
         return [_to_json(item, root, name.with_name(f"{name.name}-{i}")) for i, item in enumerate(value)]
     if isinstance(value, bytes):
@@ -61,16 +63,16 @@ def _to_json(value: Any, root: Path, name: Path) -> Any:
     return value
 
 
-def _save_image(data: bytes | None, root: Path, name: Path) -> str | None:
-    from PIL import Image, UnidentifiedImageError
+def _save_image(data: bytes, root: Path, name: Path) -> str:
+    """Write an image as PNG, upright as its EXIF data says, and return its path."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if data is None:
-        return None
     path = Path("images") / name.with_suffix(".png")
     (root / path).parent.mkdir(parents=True, exist_ok=True)
     try:
         with Image.open(BytesIO(data)) as image:
-            image.save(root / path)
+            upright = ImageOps.exif_transpose(image)
+            (upright if upright.mode in PNG_MODES else upright.convert("RGB")).save(root / path)
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"record {name.name}: {name.parent}: bytes that are no image: {error}") from error
     return str(path)

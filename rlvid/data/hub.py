@@ -124,7 +124,7 @@ def download(name: str, folder: Path, console: Console | None = None) -> None:
             f"network here: on another machine run git lfs clone {dataset.page}, copy it to {folder}, and in it "
             f"{dataset.next_step}. For a gated data set: request access on its page, then set HF_TOKEN to your token"
         ) from error
-    for field_map in (module_file("experiments").parent / "benchmarks").glob(f"{name}*.toml"):
+    for field_map in field_maps(name):
         if not (folder / field_map.name).exists():
             shutil.copy(field_map, folder)
     console.print(
@@ -132,3 +132,14 @@ def download(name: str, folder: Path, console: Console | None = None) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def field_maps(name: str) -> list[Path]:
+    """Return the TOML files that describe a data set: those that begin with its name and with no longer one.
+
+    >>> [file.name for file in field_maps("egoplan")]
+    ['egoplan.toml']
+    """
+    files = (module_file("experiments").parent / "benchmarks").glob(f"{name}*.toml")
+    longer = tuple(other for other in DATASETS if other.startswith(name) and other != name)
+    return sorted(file for file in files if not (longer and file.name.startswith(longer)))

@@ -42,6 +42,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -104,8 +105,8 @@ class FieldMap:
             return None
         question, options = self._question(record)
         video = self._media(record, "video", self.video)
-        meta = {name: self._column(record, name) for name in self.columns}
-        meta |= {"video_id": Path(split_time_span(video)[0]).stem} if video else {}
+        meta: dict[str, Any] = {"video_id": Path(split_time_span(video)[0]).stem} if video else {}
+        meta |= {name: self._column(record, name) for name in self.columns}
         if not options and self.kind:
             meta["kind"] = self.kind
         number = f"{record.fields['file']}-{record.number}" if several_files else str(record.number)
@@ -151,6 +152,8 @@ class FieldMap:
             texts = [record.get_text(option) for option in self.options]
             while self.no_option and texts and texts[-1] == self.no_option:
                 texts.pop()
+            if self.options and len(texts) < 2 and not (self.kind and not texts):
+                raise record.error(self.options[0], f"must be the first of two options or more, not {texts}")
             return tuple(texts)
         value = record.fields.get(self.options)
         if self.kind and self.options in record.fields and not _any_text(value):
@@ -206,7 +209,7 @@ class FieldMap:
             return None
         path = fill(record, path)
         if seconds:
-            path += "#t=" + PLACEHOLDER.sub(lambda match: str(record.get(match[1], float)), seconds)
+            path += "#t=" + PLACEHOLDER.sub(lambda match: f"{Decimal(str(record.get(match[1], float))):f}", seconds)
             if split_time_span(path)[0] == path:
                 raise record.error(kind, f"{path[-60:]} must end in #t=START,END, with seconds from 0")
         return record.media_path(kind, path)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -92,8 +92,11 @@ class AnnotationFile:
     to_prompt: Callable[[AnnotationRecord], Prompt | None]
     id_field: str  # for errors about duplicate samples
 
-    def prompts(self) -> list[Prompt]:
+    def prompts(self, earlier: Collection[tuple[str, str]] = ()) -> list[Prompt]:
         """Return all prompts, in the order of the file.
+
+        Args:
+            earlier: (level, id) of the prompts of other files, which no prompt may have.
 
         Raises:
             UserError: if a record is malformed or has the id of an earlier one, or if there is no prompt.
@@ -103,7 +106,7 @@ class AnnotationFile:
             prompt = self.to_prompt(record)
             if prompt is None:
                 continue
-            if prompt.id in prompts:
+            if prompt.id in prompts or (prompt.level, prompt.id) in earlier:
                 raise duplicate_error(record, self.id_field, prompt.id)
             prompts[prompt.id] = prompt
         if not prompts:
@@ -113,7 +116,8 @@ class AnnotationFile:
 
 def duplicate_error(record: AnnotationRecord, field: str, sample_id: str) -> UserError:
     """Return the error about a record whose sample id an earlier record has."""
-    return record.error(field, f"{sample_id} is the id of an earlier record too; remove one of them")
+    fix = "map a field as `id`, or rename a file" if field == "line" else "remove one of them"
+    return record.error(field, f"{sample_id} is the id of an earlier record too; {fix}")
 
 
 def read_records(file: Path, root: Path) -> Iterator[AnnotationRecord]:
@@ -143,15 +147,21 @@ def read_records_or_errors(file: Path, root: Path) -> Iterator[AnnotationRecord 
 def split_lettered_options(record: AnnotationRecord, field: str, text: str) -> tuple[str, tuple[str, ...]]:
     """Split a text that ends in lines "A. ..", "B. .." and so on; return the text before them, and the options.
 
-    Lines after the last option are dropped. Raises UserError about `field` if there are fewer than two options.
+    Lines between two options belong to the first of them. Lines after the last option are dropped. Raises UserError
+    about `field` if there are fewer than two options.
     """
     lines = text.split("\n")
     starts = [index for index, line in enumerate(lines) if line.startswith("A. ")]
     options: list[str] = []
-    for letter, line in zip(LETTERS, lines[starts[-1] :] if starts else [], strict=False):
-        if not line.startswith(f"{letter}. "):
-            break
-        options.append(record.validate(field, line[3:].strip()))
+    between: list[str] = []  # the lines since the last option
+    for line in lines[starts[-1] :] if starts else []:
+        if len(options) < len(LETTERS) and line.startswith(f"{LETTERS[len(options)]}. "):
+            if options:
+                options[-1] = " ".join([options[-1], *filter(None, between)])
+            options.append(record.validate(field, line[3:].strip()))
+            between = []
+        else:
+            between.append(line.strip())
     if len(options) < 2:
         raise record.error(field, f"must hold lines 'A. ..' and 'B. ..', not {text[:80]!r}")
     return "\n".join(lines[: starts[-1]]).strip(), tuple(options)

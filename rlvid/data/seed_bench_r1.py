@@ -71,6 +71,10 @@ def question_to_prompt(record: AnnotationRecord, split: str, data_seed: int) -> 
         record.get(field) for field in ("video_source", "video_basename", "current_observation_basename")
     )
     is_validation = "golden_choice_idx" in record.fields
+    if not is_validation and split != "train":
+        raise record.error(
+            "golden_choice_idx", "missing: a validation record has its four options and the right letter"
+        )
     options, answer = _file_options(record) if is_validation else _drawn_options(record, data_seed)
     return Prompt(
         id=record.get_text("sample_id"),

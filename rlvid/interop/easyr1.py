@@ -57,6 +57,8 @@ def read_ground_truth(ground_truth: Any) -> dict[str, Any]:
     {'answer': 'B', 'options': ['a pan', 'a cup']}
     >>> read_ground_truth("B")["options"][:3]
     ['A', 'B', 'C']
+    >>> read_ground_truth("NO")
+    {'answer': 'NO'}
     """
     text = str(ground_truth).strip()
     if text.startswith("{"):
@@ -65,4 +67,4 @@ def read_ground_truth(ground_truth: Any) -> dict[str, Any]:
         except ValueError as error:
             raise UserError(f"ground_truth {text!r} is not JSON: {error}") from error
         return columns
-    return {"answer": text, "options": list(LETTERS)} if text in LETTERS and text else {"answer": text}
+    return {"answer": text, "options": list(LETTERS)} if text in tuple(LETTERS) else {"answer": text}

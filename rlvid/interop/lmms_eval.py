@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rlvid import answer
-from rlvid.config import VideoConfig
+from rlvid.config import Config, VideoConfig
 from rlvid.errors import UserError
 from rlvid.interop import lmms_eval_task
+from rlvid.protocols import DEFAULT, load_protocol
 from rlvid.types import Prompt
 from rlvid.utils.files import write_text
 from rlvid.video.resize import IMAGE_FACTOR, target_size
@@ -39,6 +40,7 @@ process_results: !function utils.process_results
 generation_kwargs:
   max_new_tokens: {tokens}
   temperature: {temperature:g}
+  top_p: {top_p:g}
   do_sample: {samples}
 metric_list:
   - metric: accuracy
@@ -58,9 +60,7 @@ def write_task(
     folder: Path,
     name: str,
     levels: Mapping[str, Sequence[Prompt]],
-    video: VideoConfig,
-    max_new_tokens: int,
-    temperature: float = 0.0,
+    config: Config,
     image_factor: int = IMAGE_FACTOR,
 ) -> list[str]:
     """Write the folder of a task; returns the names of its tasks, one for each level.
@@ -69,36 +69,37 @@ def write_task(
         folder: to write; it must not exist.
         name: of the group, see `task_name`.
         levels: level -> questions with options.
-        video: how frames are chosen and resized.
-        max_new_tokens: of a reply.
-        temperature: 0 is greedy decoding.
+        config: of the evaluation: how frames are chosen and resized, replies are decoded and read.
         image_factor: pixels on each side of a visual token of the model.
 
     Raises:
-        UserError: if the folder exists, or if a question has no options.
+        UserError: if the folder exists, if a question has no options, if two levels have the same name for lmms-eval,
+            or if replies are not read as the protocol "rlvid" reads them.
     """
     if folder.exists():
         raise UserError(f"{folder} exists: give another folder, or remove it")
+    _check_protocol(config.eval.protocol)
+    names = _task_names(name, levels)
     documents = {level: [document(prompt) for prompt in prompts] for level, prompts in levels.items()}
     folder.mkdir(parents=True)
-    tasks = []
     for level, lines in documents.items():
-        data = folder.resolve() / f"{level}.jsonl"
+        data = folder.resolve() / f"{level.replace('/', '_')}.jsonl"
         write_text(data, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-        tasks.append(task_name(f"{name}_{level}"))
         text = TASK.format(
-            task=tasks[-1],
+            task=names[level],
             data=json.dumps(str(data)),
-            tokens=max_new_tokens,
-            temperature=temperature,
-            samples=str(temperature > 0).lower(),
+            tokens=config.eval_max_tokens,
+            temperature=config.eval.temperature,
+            top_p=config.eval.top_p,
+            samples=str(config.eval.temperature > 0).lower(),
         )
-        write_text(folder / f"{tasks[-1]}.yaml", text)
-    write_text(folder / f"{name}.yaml", GROUP.format(name=name, tasks="\n".join(f"  - {task}" for task in tasks)))
+        write_text(folder / f"{names[level]}.yaml", text)
+    tasks = "\n".join(f"  - {task}" for task in names.values())
+    write_text(folder / f"{name}.yaml", GROUP.format(name=name, tasks=tasks))
     shutil.copy(lmms_eval_task.__file__, folder / "utils.py")
     shutil.copy(answer.__file__, folder / "question_form.py")
-    write_text(folder / "settings.json", json.dumps(frame_settings(video, image_factor), indent=2) + "\n")
-    return tasks
+    write_text(folder / "settings.json", json.dumps(frame_settings(config.video, image_factor), indent=2) + "\n")
+    return [*names.values()]
 
 
 def task_name(name: str) -> str:
@@ -108,6 +109,28 @@ def task_name(name: str) -> str:
     'seed_bench_r1_l1'
     """
     return re.sub(r"\W+", "_", name).strip("_").lower()
+
+
+def _check_protocol(name: str) -> None:
+    """Raise UserError for a protocol that reads or counts replies in another way than the task's functions do."""
+    protocol = load_protocol(name)
+    if (protocol.extraction, protocol.denominator) != (DEFAULT.extraction, DEFAULT.denominator):
+        raise UserError(
+            f"a task for lmms-eval reads replies as the protocol {DEFAULT.name!r}, and the run's eval.protocol is "
+            f"{name!r}: export what `rlvid eval RUN eval.protocol={DEFAULT.name} --out DIR` wrote"
+        )
+
+
+def _task_names(name: str, levels: Mapping[str, Any]) -> dict[str, str]:
+    """Return level -> the name of its task. Raises UserError if two levels have the same."""
+    names = {level: task_name(f"{name}_{level}") for level in levels}
+    for level, task in names.items():
+        other = next(other for other in names if names[other] == task)
+        if other != level:
+            raise UserError(
+                f"the levels {other!r} and {level!r} would both be the task {task}: rename one, or choose with --split"
+            )
+    return names
 
 
 def document(prompt: Prompt) -> dict[str, Any]:
@@ -126,7 +149,8 @@ def frame_settings(video: VideoConfig, image_factor: int) -> dict[str, Any]:
     if video.resized_height and video.resized_width:
         height, width = target_size(video.resized_height, video.resized_width, video, image_factor)
     limits = {"fps": video.fps, "min_frames": video.min_frames, "max_frames": video.max_frames}
-    return limits | {"height": height, "width": width}
+    pixels = {"min_pixels": video.min_pixels, "max_pixels": video.max_pixels, "factor": image_factor}
+    return limits | {"height": height, "width": width} | pixels
 
 
 def _absolute(path: str | None) -> str:

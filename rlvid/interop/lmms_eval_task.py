@@ -11,7 +11,7 @@ import importlib.util
 import json
 import re
 from functools import lru_cache
-from math import ceil, inf
+from math import ceil, floor, inf, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,21 @@ def read_image(path: str) -> Image.Image:
 
 
 def resize(image: Image.Image) -> Image.Image:
-    """Return a picture of the size at which the model was trained; without a fixed size, the processor resizes."""
+    """Return a picture of the size at which the model was trained."""
     size = settings()["width"], settings()["height"]
-    return image if None in size or image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+    size = free_size(*image.size) if None in size else size
+    return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def free_size(width: int, height: int) -> tuple[int, int]:
+    """Return the size of a picture without a fixed one: multiples of `factor`, within the limits of pixels."""
+    limits = settings()
+    factor, fewest, most = limits["factor"], limits["min_pixels"], limits["max_pixels"]
+    new = [max(factor, round(side / factor) * factor) for side in (width, height)]
+    if new[0] * new[1] > most:
+        shrink = sqrt(height * width / most)
+        new = [max(factor, floor(side / shrink / factor) * factor) for side in (width, height)]
+    elif new[0] * new[1] < fewest:
+        grow = sqrt(fewest / (height * width))
+        new = [ceil(side * grow / factor) * factor for side in (width, height)]
+    return new[0], new[1]

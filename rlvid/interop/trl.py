@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import wraps
 from itertools import groupby
@@ -34,6 +34,7 @@ TRL_COLUMNS: dict[str, Callable[[Prompt], Any]] = {
     "domain": lambda prompt: prompt.domain,
     "narrations": lambda prompt: list(prompt.narrations),
 }
+MEDIA_COLUMNS = ("video", "videos", "image", "images")  # rows with other paths there are other prompts
 META_COLUMNS = ("span", "box", "duration")  # become entries of `Prompt.meta`
 
 # The columns without which a shipped reward applies to no completion. "solution" is another name for "answer".
@@ -191,16 +192,24 @@ def _column_names(columns: dict[str, Any]) -> str:
 
 
 def _to_groups(prompts: Sequence[Any], completions: Sequence[Any], columns: dict[str, Any]) -> list[Group]:
-    """Return completions as groups: a group is a run of rows with equal prompts."""
+    """Return completions as groups: a group is a run of rows with equal prompts and media."""
     row_prompts = [to_prompt(i, prompt, _row_of(columns, i)) for i, prompt in enumerate(prompts)]
     token_ids = columns.get("completion_ids") or [()] * len(row_prompts)
     groups = []
-    for _, run in groupby(range(len(row_prompts)), key=lambda i: row_prompts[i]):
+    for _, run in groupby(range(len(row_prompts)), key=lambda i: (row_prompts[i], _media(_row_of(columns, i)))):
         rows = list(run)
         prompt = row_prompts[rows[0]]
         members = [Completion(_text(completions[i]), tuple(token_ids[i])) for i in rows]
         groups.append(Group(prompt, members, evidence={"narrations": prompt.narrations}))
     return groups
+
+
+def _media(row: Mapping[str, Any]) -> list[str]:
+    """Return the paths of a row's media; decoded pictures, which are new objects in every row, are left out."""
+    values = [row.get(name) for name in MEDIA_COLUMNS]
+    return [
+        str(v) for v in values if isinstance(v, str) or (isinstance(v, list) and all(isinstance(x, str) for x in v))
+    ]
 
 
 def _row_of(columns: dict[str, Any], i: int) -> dict[str, Any]:

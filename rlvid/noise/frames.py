@@ -158,19 +158,25 @@ class Narrations(Noise):
     def corrupt_prompts(self, prompts: Sequence[Prompt]) -> list[Prompt]:
         """Return the training prompts, with fewer narrations or with wrong ones."""
         known = sorted({narration for prompt in prompts for narration in prompt.narrations})
-        return [replace(prompt, narrations=tuple(self._corrupt_narrations(prompt, known))) for prompt in prompts]
+        return [self._corrupt_narrations(prompt, known) for prompt in prompts]
 
     def _narration_threshold(self, prompt: Prompt, index: int) -> float:
         return uniform_hash(self.seed, "narrations", prompt.id, index)
 
-    def _corrupt_narrations(self, prompt: Prompt, known: Sequence[str]) -> list[str]:
-        kept = []
+    def _corrupt_narrations(self, prompt: Prompt, known: Sequence[str]) -> Prompt:
+        """Return the prompt with its kept and replaced narrations, also in the table that holds their times."""
+        kept: dict[int, str] = {}
         for index, narration in enumerate(prompt.narrations):
             if self._narration_threshold(prompt, index) >= self.rate:
-                kept.append(narration)
+                kept[index] = narration
             elif self.how == "replace":
-                kept.append(self._other_narration(prompt, index, known))
-        return kept
+                kept[index] = self._other_narration(prompt, index, known)
+        timed = prompt.meta.get("task_progress_metadata", ())
+        if len(timed) != len(prompt.narrations):
+            return replace(prompt, narrations=tuple(kept.values()))
+        rows = [{**timed[index], "narration_text": text} for index, text in kept.items()]
+        meta = {**prompt.meta, "task_progress_metadata": rows} if timed else prompt.meta
+        return replace(prompt, narrations=tuple(kept.values()), meta=meta)
 
     def _other_narration(self, prompt: Prompt, index: int, known: Sequence[str]) -> str:
         words = plain_words(prompt.narrations[index])

@@ -6,6 +6,7 @@ from rlvid.answer import INSTRUCTION
 from rlvid.config import Config
 from rlvid.policy.families import Family
 from rlvid.policy.processor_files import frame_pixels
+from rlvid.protocols import DEFAULT
 
 CARD = """\
 # A model trained with rlvid
@@ -22,7 +23,7 @@ with another tool, give it the same input:
   and after: `{instruction}`
 - **Decoding.** {decoding}, at most {tokens} tokens, no repetition penalty. `generation_config.json` says so to
   `generate`; vLLM has to be told the temperature.
-- **Answer.** The one option that `<answer>` names, by its letter, its text or both.
+- **Answer.** The one option that `<answer>` names, by its letter, its text or both.{protocol}
 
 ```python
 model = AutoModelForImageTextToText.from_pretrained("{folder}")
@@ -31,7 +32,7 @@ chat = processor.apply_chat_template(messages, add_generation_prompt=True, token
 inputs = processor(text=[chat], videos=[frames], images=[image], do_sample_frames=False, return_tensors="pt")
 model.generate(**inputs)                                                      # transformers
 
-SamplingParams(temperature={temperature:g}, max_tokens={tokens})                               # vLLM, generate or chat
+SamplingParams(temperature={temperature:g}, {top_p}max_tokens={tokens})  # vLLM, generate or chat
 ```
 
 lmms-eval: `rlvid export --lmms-eval-task TASKS` writes a task with these words and frames. Some of its models compute
@@ -40,6 +41,9 @@ take frames that they are given as 2 per second, whatever they are.
 """
 FIXED = "{count}, evenly spaced from the first to the last, each resized to {height} x {width} before the processor."
 FREE = "{count}, evenly spaced from the first to the last; the processor resizes them."
+PROTOCOL = """
+- **Protocol.** The run is evaluated under `{name}`, whose wording and way to read answers hold instead of these:
+  `rlvid list protocols {name}`."""
 COUNT = "{fps:g} per second, an even number from {min_frames} to {max_frames}"
 CLOCK = " Their times are needed, too: pass `video_metadata`."
 
@@ -55,15 +59,20 @@ def model_card(folder: str, config: Config, family: Family) -> str:
     video, temperature = config.video, config.eval.temperature
     fewest, most = frame_pixels(video, family) if family.packs_rows else (video.min_pixels, video.max_pixels)
     count = COUNT.format(fps=video.fps, min_frames=video.min_frames, max_frames=video.max_frames)
+    top_p = config.eval.top_p
+    sampled = temperature and top_p < 1
+    top = f" and top_p {top_p:g}" if sampled else ""
     fixed = video.resized_height and video.resized_width
     frames = (FIXED if fixed else FREE).format(count=count, height=video.resized_height, width=video.resized_width)
     return CARD.format(
         folder=folder,
         frames=frames + (CLOCK if family.name in ("Qwen2.5-VL", "Qwen3-VL") else ""),
         instruction=INSTRUCTION.strip(),
-        decoding=f"Sampled at temperature {temperature:g}" if temperature else "Greedy",
+        decoding=f"Sampled at temperature {temperature:g}{top}" if temperature else "Greedy",
         temperature=temperature,
         fewest=fewest,
         most=most,
-        tokens=config.train.max_completion_length,
+        tokens=config.eval_max_tokens,
+        top_p=f"top_p={top_p:g}, " if sampled else "",
+        protocol=PROTOCOL.format(name=name) if (name := config.eval.protocol) != DEFAULT.name else "",
     )

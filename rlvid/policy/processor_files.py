@@ -36,7 +36,7 @@ def write_usage_files(folder: Path, policy: Policy, config: Config) -> None:
     Args:
         folder: of the exported model.
         policy: the exported model.
-        config: that of its evaluation; [video], [eval] and `train.max_completion_length` count.
+        config: that of its evaluation; [video], [eval] and `eval_max_tokens` count.
     """
     if policy.family.packs_rows:
         image, video = processor_settings(policy.model.config, config.video)
@@ -93,7 +93,7 @@ def generation_config(policy: Policy, config: Config) -> GenerationConfig:
         sampling = {"do_sample": True, "temperature": config.eval.temperature, "top_p": config.eval.top_p, "top_k": 0}
     return GenerationConfig(
         **sampling,
-        max_new_tokens=config.train.max_completion_length,
+        max_new_tokens=config.eval_max_tokens,
         eos_token_id=policy.tokenizer.eos_token_id,
         pad_token_id=policy.tokenizer.pad_token_id,
         suppress_tokens=list(policy.banned_token_ids) or None,

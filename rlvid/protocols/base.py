@@ -15,7 +15,8 @@ import tomli_w
 
 from rlvid.answer import LETTERS, block, extract_thought, format_question, mean_relative_accuracy, parse_number
 from rlvid.errors import UserError
-from rlvid.protocols.extraction import EXTRACTIONS, extract, number_of
+from rlvid.protocols.extraction import EXTRACTIONS, extract, number_of, text_of
+from rlvid.utils.text import plain_words
 
 DENOMINATORS = {
     "all": "every question counts; one whose clip cannot be read, or whose reply names no answer, counts as wrong",
@@ -43,8 +44,8 @@ class Protocol:
         option: the line of one option, with {letter} and {option}.
         settings: config key -> value: decoding, frames and pixels. Empty: those of the run's own config.
         extraction: how a letter is read from a reply, a key of `EXTRACTIONS`.
-        number: how a number is read: "strict" from the only `<answer>` block, "video_r1", or "lmms_eval", the first
-            one in the reply.
+        number: how a number or a text is read: "strict" from the only `<answer>` block, "video_r1", or "lmms_eval", the
+            first number or the whole text of the reply.
         mra: the inequality of the mean relative accuracy, "<" or "<=".
         denominator: which questions count, a key of `DENOMINATORS`.
     """
@@ -106,11 +107,19 @@ class Protocol:
         """Return the letter that a reply answers with under this protocol, or None."""
         return extract(self.extraction, reply, options)
 
+    def free_form(self, reply: str, gold: str) -> tuple[str | None, bool]:
+        """Return the text that a reply answers a free-form question with, and whether it has the gold answer's words.
+
+        Case, articles, white space and punctuation around words make no difference.
+        """
+        text = text_of(self.number, reply)
+        return text, text is not None and plain_words(text) == plain_words(gold)
+
     def score(self, reply: str, gold: str, kind: str) -> float:
         """Return the score of a reply to a question whose answer is a number, from 0 to 1.
 
         "regression" is scored by the mean relative accuracy; "numerical" by equality to two decimals, where both
-        numbers or neither must have a decimal point, as in Video-R1.
+        numbers or neither must have a decimal point, as in Video-R1; lmms-eval reads a number without its form.
         """
         text = number_of(self.number, reply)
         number, true = parse_number(text or ""), parse_number(gold)
@@ -118,7 +127,9 @@ class Protocol:
             return 0.0
         if kind == "regression":
             return mean_relative_accuracy(number, true, self.mra)
-        same_form = any(mark in (text or "") for mark in ".,") == any(mark in gold for mark in ".,")
+        same_form = self.number == "lmms_eval" or any(mark in (text or "") for mark in ".,") == any(
+            mark in gold for mark in ".,"
+        )
         return float(same_form and round(number, 2) == round(true, 2))
 
     def counts(self, reply: str, unread: bool = False) -> bool:

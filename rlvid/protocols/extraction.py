@@ -26,13 +26,13 @@ class Extraction:
 def extract(name: str, reply: str, options: Sequence[str]) -> str | None:
     """Return the letter that a reply answers with, or None; a letter beyond the options is None."""
     letter = EXTRACTIONS[name].read(reply, options) if options else None
-    return letter if letter and letter in LETTERS[: len(options)] else None
+    return letter if letter in tuple(LETTERS[: len(options)]) else None
 
 
 def lenient(reply: str, options: Sequence[str]) -> str | None:
     """Return the first letter that stands alone after the last `<answer>`, or without that tag the last one."""
     _, tag, after = reply.rpartition("<answer>")  # without the tag, `after` is the whole reply
-    letters = re.findall(rf"\b[{LETTERS[:8]}]\b", after)
+    letters = re.findall(rf"\b[{LETTERS[: max(8, len(options))]}]\b", after)
     return letters[0 if tag else -1] if letters else None
 
 
@@ -63,6 +63,11 @@ def number_of(name: str, reply: str) -> str | None:
         number = harness.first_number(harness.without_reasoning(reply))
         return None if number is None else repr(number)
     return block(reply)
+
+
+def text_of(name: str, reply: str) -> str | None:
+    """Return the text that a reply to a free-form question answers with, or None; `name` as in `number_of`."""
+    return harness.without_reasoning(reply).strip() if name == "lmms_eval" else number_of(name, reply)
 
 
 def _video_r1_text(reply: str) -> str:

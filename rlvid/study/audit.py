@@ -118,7 +118,9 @@ def position_table(levels: Levels) -> Table:
 
     The test's hypothesis is that answers and right letters have the same distribution. It needs letters that are right
     somewhere; the last column counts the answers that name another one or none, which no share contains.
+    Questions without options do not count.
     """
+    levels = {level: [row for row in rows if row.get("options", True)] for level, rows in levels.items()}
     letters = sorted({row["gold"] for rows in levels.values() for row in rows if row["gold"]})
     table = Table("position bias", *letters, "p", "left out", box=None, pad_edge=False)
     for level, rows in levels.items():

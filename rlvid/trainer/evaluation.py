@@ -68,9 +68,9 @@ class Evaluation:
         """Write `eval/LEVEL.jsonl` and `eval/views/VIEW/LEVEL.jsonl`; return the metrics. A collective.
 
         The metrics are `eval/LEVEL/accuracy`, `eval/LEVEL/REWARD` and `eval/LEVEL/VIEW/accuracy`, and where answers are
-        numbers `eval/LEVEL/score`. Accuracies leave out what the protocol's denominator does. An interrupted evaluation
-        is resumed: whole batches that are in a level's file are kept. The answer to a question whose clip
-        cannot be read counts as wrong, and its row says why.
+        numbers `eval/LEVEL/score`. Accuracies and scores leave out what the protocol's denominator does, and questions
+        without a right answer. An interrupted evaluation is resumed: whole batches that are in a level's file are kept.
+        The answer to a question whose clip cannot be read counts as wrong, and its row says why.
         """
         metrics: dict[str, float] = {}
         sampling = replace(
@@ -85,10 +85,11 @@ class Evaluation:
         samplers = {name: self._sampler(provider.policy, sampling, name) for name in views}
         for view_name, (level, prompts) in product(views, self.levels.items()):
             rows = self._answer_level(provider, samplers[view_name], level, prompts, view_name, step)
-            accuracy = column_mean([row for row in rows if not row.get("excluded")], "correct")
+            counted = [row for row in rows if not row.get("excluded")]
+            accuracy = column_mean(counted, "correct")
             metrics["/".join(filter(None, ("eval", level, view_name, "accuracy")))] = accuracy
             if not view_name and any("score" in row for row in rows):
-                metrics[f"eval/{level}/score"] = column_mean(rows, "score")
+                metrics[f"eval/{level}/score"] = column_mean(counted, "score")
             if not view_name:
                 rewards = [name for name in provider.mix.rewards if name != "accuracy"]
                 metrics |= {f"eval/{level}/{name}": column_mean(rows, f"rewards/{name}") for name in rewards}
@@ -234,13 +235,14 @@ def result_row(group: Group) -> Row:
     """A question and its one completion as a line of `eval/LEVEL.jsonl`.
 
     A question whose answer is a number has a "score" from 0 to 1, and is correct if the score is 1. "excluded" marks a
-    question that the protocol's denominator leaves out.
+    question that the protocol's denominator leaves out, and one without a right answer. A free-form answer is correct
+    if it has the words of the right one.
     """
     (completion,), prompt = group, group.prompt
     row = question_fields(prompt) | {
         "completion": completion.text,
         "answer": completion.answer,
-        "correct": completion.answer == prompt.answer,
+        "correct": prompt.answer is not None and completion.answer == prompt.answer,
         "finished": completion.finished,
         "length": len(completion.tokens),
         **{f"rewards/{name}": column[0] for name, column in group.columns.items()},
@@ -248,7 +250,9 @@ def result_row(group: Group) -> Row:
     if prompt.kind in NUMERIC and prompt.answer is not None:
         score = prompt.protocol.score(completion.text, prompt.answer, prompt.kind)
         row |= {"score": score, "correct": score == 1}
-    if not prompt.protocol.counts(completion.text):
+    elif not prompt.options and prompt.answer is not None:
+        row["answer"], row["correct"] = prompt.protocol.free_form(completion.text, prompt.answer)
+    if prompt.answer is None or not prompt.protocol.counts(completion.text):
         row["excluded"] = 1
     evidence = evidence_to_json(group.evidence)
     return row | ({"evidence": evidence} if evidence else {})
@@ -266,7 +270,8 @@ def unreadable_row(prompt: Prompt) -> Row:
     }
     if prompt.kind in NUMERIC:
         row["score"] = 0.0
-    return row | ({} if prompt.protocol.counts("", unread=True) else {"excluded": 1})
+    counts = prompt.answer is not None and prompt.protocol.counts("", unread=True)
+    return row | ({} if counts else {"excluded": 1})
 
 
 def question_fields(prompt: Prompt) -> Row:

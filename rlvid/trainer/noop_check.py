@@ -11,7 +11,7 @@ and a gradient that `train.max_grad_norm` clips in one run and not in the other,
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import product
 from typing import Any
 
@@ -22,6 +22,7 @@ from rlvid.algorithm import Algorithm
 from rlvid.data.benchmark import EMBEDDED
 from rlvid.errors import UserError
 from rlvid.noise.base import Noise
+from rlvid.noise.verdicts import VerdictNoise
 from rlvid.types import Batch, Step
 
 TOLERANCE = 1e-3  # relative to the largest credit: constants that guard a division may differ that much
@@ -94,6 +95,27 @@ def channel_warning(algorithm: Algorithm, noise: Noise, kind: str) -> str | None
             f"algorithm {name!r} with wrong_labels corrects labels that are wrong for whole groups, but noise {kind!r} "
             "errs for each completion: set false_positives and false_negatives instead"
         )
+    return None
+
+
+def noise_warning(noise: Noise, kind: str, changed: int, split: str, evidence: Collection[str]) -> str | None:
+    """A warning if the noise of this `kind` has no effect on a run; else None.
+
+    Args:
+        noise: the noise.
+        kind: its name; "" without noise.
+        changed: the number of training samples that it changed or left out.
+        split: the training split.
+        evidence: what the rewards need.
+    """
+    if not kind or isinstance(noise, VerdictNoise):
+        return None
+    if not changed:
+        hint = "" if split == "train_cot" else "; demonstrations are those of the split train_cot, which sft reads"
+        hint = hint if kind == "reasoning" else "; see its fields in `rlvid list noise`"
+        return f"noise {kind!r} changes none of the training samples, so that this run is one on clean data{hint}"
+    if kind == "narrations" and not {"narrations"} & {need.partition(":")[0] for need in evidence}:
+        return "noise 'narrations' has no effect: no reward of this run reads narrations (`rlvid list rewards`)"
     return None
 
 

@@ -41,7 +41,7 @@ from rlvid.trainer.evidence import (
     load_judge_models,
     needs_reference,
 )
-from rlvid.trainer.noop_check import channel_warning, check_rewards, noop_warning, refuse_idle_correction
+from rlvid.trainer.noop_check import channel_warning, check_rewards, noise_warning, noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
 from rlvid.trainer.reference import build_reference, check_reference
 from rlvid.trainer.run_folder import RunFolder
@@ -191,18 +191,15 @@ class TrainerSetup:
         check_evidence(self.eval_mix, list(chain(*self.levels.values())))
 
     def _training_prompts(self) -> list[Prompt]:
-        config, preferences = self.config, getattr(self.algorithm, "preferences", "")
-        demonstrated = self.algorithm.completion_source == "data" and not preferences
+        config, train, preferences = self.config, self.config.train, getattr(self.algorithm, "preferences", "")
+        split = "train_cot" if self.algorithm.completion_source == "data" and not preferences else "train"
+        pairs = Path(preferences) if preferences else None
         data: TrainingData = training_data(
-            config.data,
-            "train_cot" if demonstrated else "train",
-            config.data_seed,
-            config.train.data_fraction,
-            config.seed,
-            self.noise,
-            Path(preferences) if preferences else None,
-            config.train.protocol,
+            config.data, split, config.data_seed, train.data_fraction, config.seed, self.noise, pairs, train.protocol
         )
+        if not (config.cold_start.max_steps and config.noise.kind == "reasoning"):  # a cold start has demonstrations
+            changed, evidence = len(data.manifest), self.mix.required_evidence
+            self.display.warn(noise_warning(self.noise, config.noise.kind, changed, split, evidence))
         if self.folder.is_main and config.noise.kind:
             write_jsonl(self.folder.path / "noise_manifest.jsonl", data.manifest)
             write_text(self.folder.path / "noise.json", json.dumps(data.noise_summary))

@@ -8,6 +8,7 @@ frames.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -95,24 +96,24 @@ class FrameCache:
             One BadVideo for each prompt and each of its files that cannot be read.
         """
         prompts = list(prompts)
-        missing: dict[str, str] = {}  # path of a video -> id of a sample that shows it
+        missing: dict[str, tuple[str, Path]] = {}  # path of a video -> id of a sample that shows it, cache file
         for prompt in prompts:
             try:
                 if prompt.image:
                     check_file(prompt.id, prompt.image)
-                if prompt.video and not self._cache_path(prompt.id, prompt.video).exists():
-                    missing[prompt.video] = prompt.id
+                if prompt.video and not (cache_path := self._cache_path(prompt.id, prompt.video)).exists():
+                    missing[prompt.video] = prompt.id, cache_path
             except BadVideo as error:
                 self.bad_files[error.path] = error.reason
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
             task = bar.add_task("decoding videos", total=len(missing))
-            for path, frames in self.decoder.decode((sample, path) for path, sample in missing.items()):
+            for path, frames in self.decoder.decode((sample, path) for path, (sample, _) in missing.items()):
                 bar.advance(task)
                 if isinstance(frames, BadVideo):
                     self.bad_files[path] = frames.reason
                 else:
-                    self._save(self._cache_path(missing[path], path), frames)
+                    self._save(*missing[path], path, frames)
         return [
             BadVideo(prompt.id, path, self.bad_files[path])
             for prompt in prompts
@@ -160,7 +161,7 @@ class FrameCache:
         _, frames = next(self.decoder.decode([(sample, path)]))
         if isinstance(frames, BadVideo):
             raise frames
-        return self._save(cache_path, frames)
+        return self._save(sample, cache_path, path, frames)
 
     def _load_image(self, sample: str, path: str) -> np.ndarray:
         self._raise_if_known_bad(sample, path)
@@ -203,13 +204,19 @@ class FrameCache:
         cache_path.unlink(missing_ok=True)
         return None
 
-    def _save(self, cache_path: Path, frames: Frames) -> Frames:
-        """Write decoded frames to the cache, and return them."""
+    def _save(self, sample: str, cache_path: Path, path: str, frames: Frames) -> Frames:
+        """Write decoded frames to the cache, and return them.
+
+        `cache_path` is that of the file before it was decoded. If the file has changed since, or is gone, nobody knows
+        which content the frames show, and they are not cached.
+        """
 
         def write(file: BinaryIO) -> None:
             np.save(file, frames.pixels)
             np.save(file, np.empty(0) if frames.clock is None else [frames.clock.sampled_fps, *frames.clock.times])
 
         self.misses += 1
-        self.store.write(cache_path, frames.pixels.nbytes, write)
+        with suppress(BadVideo):
+            if self._cache_path(sample, path) == cache_path:
+                self.store.write(cache_path, frames.pixels.nbytes, write)
         return frames

@@ -216,6 +216,23 @@ def _probe(path: str) -> tuple[int, float]:
         return len(packet_ends), float(stream.average_rate or 0)
 
 
+def frame_rate_drift(path: str) -> float:
+    """Return by how many seconds a file's frames are shown earlier or later than a constant frame rate has them.
+
+    0 if the file does not say when its frames are shown. Raises an error of PyAV for a file that it cannot open.
+    """
+    import av
+
+    with av.open(path, options=FFMPEG_OPTIONS) as container:
+        stream = container.streams.video[0]
+        ticks = [packet.pts for packet in container.demux(stream) if packet.size]
+        fps, unit = float(stream.average_rate or 0), float(stream.time_base or 0)
+    if not ticks or None in ticks or not fps:
+        return 0.0
+    times = np.sort(np.array(ticks, float)) * unit
+    return float(np.abs(times - times[0] - np.arange(len(times)) / fps).max())
+
+
 def _parse_duration(text: str) -> float:
     """Convert Matroska's "hours:minutes:seconds" to seconds."""
     return sum(float(part) * 60**i for i, part in enumerate(reversed(text.split(":"))))

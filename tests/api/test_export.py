@@ -15,8 +15,9 @@ from rlvid.config import VideoConfig, load
 from rlvid.data.benchmark import load_level
 from rlvid.errors import UserError
 from rlvid.policy.families import VideoInput
+from rlvid.policy.model_card import model_card
 from rlvid.policy.processor import FrameProcessor
-from rlvid.policy.processor_files import processor_settings
+from rlvid.policy.processor_files import generation_config, processor_settings
 from rlvid.utils.files import read_jsonl
 from tests.helpers.policies import load_policy
 
@@ -112,3 +113,14 @@ def test_sampling_and_limits_of_pixels_are_those_of_the_run(kitchen, tmp_path):
     assert image["size"] == {"shortest_edge": 56 * 56, "longest_edge": 256 * 28 * 28} == video["size"]
     paper = processor_settings(config, VideoConfig())[1]
     assert paper["size"] == {"shortest_edge": 252 * 252, "longest_edge": 252 * 252} and paper["max_frames"] == 16
+
+
+def test_the_card_names_the_decoding_and_the_protocol_of_evaluations():
+    changes = ["eval.max_completion_length=33", "eval.temperature=0.5", "eval.top_p=0.9", "eval.protocol=video_auto"]
+    policy = load_policy()
+    card = model_card("model", load("nano", changes), policy.family)
+    assert "Sampled at temperature 0.5 and top_p 0.9, at most 33 tokens" in card
+    assert "SamplingParams(temperature=0.5, top_p=0.9, max_tokens=33)" in card
+    assert "evaluated under `video_auto`" in card
+    assert "**Protocol.**" not in model_card("model", load("nano", ()), policy.family)
+    assert generation_config(policy, load("nano", changes)).max_new_tokens == 33

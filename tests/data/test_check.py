@@ -14,7 +14,7 @@ from rlvid.data import check, kitchen, kitchen_long
 from rlvid.data.check import find_problems, prompt_problems
 from rlvid.types import Prompt
 from rlvid.video.read import read_with_pyav
-from tests.helpers.media import hang_on_slow, write_truncated
+from tests.helpers.media import grey_frames, hang_on_slow, write_truncated, write_video
 
 COUNTS = {"train": 8, "L1": 14, "L2": 2, "L3": 2, "dev": 1}
 
@@ -269,3 +269,18 @@ def test_the_reader_that_hangs_reads_other_files(root):
     clip = next((root / "videos").rglob("*.mp4"))
     frames, expected = (reader(str(clip), VideoConfig()) for reader in (hang_on_slow, read_with_pyav))
     assert (frames.pixels == expected.pixels).all()
+
+
+@pytest.mark.parametrize(("span", "kinds"), [("#t=0,4", ["variable frame rate"]), ("", [])])
+def test_parts_of_a_film_need_a_constant_frame_rate(tmp_path, span, kinds):
+    """One frame a second for 5 s and then eight, on average 180 in 47 s: the sixth is at 5 s and not at 1.3 s."""
+    ticks = [*range(0, 40, 8), *range(40, 80)]
+    write_video(tmp_path / "a.mp4", grey_frames(45, step=5), ticks=ticks)
+    write_video(tmp_path / "b.mp4", grey_frames(24))
+    records = [{"q": "Which?", "o": ["a pan", "a cup"], "a": "B", "v": f"{name}.mp4"} for name in "ab"]
+    (tmp_path / "q.jsonl").write_text("\n".join(map(json.dumps, records)))
+    fields = 'layout = "multiple_choice"\npath = "q.jsonl"\nquestion = "q"\noptions = "o"\nanswer = "a"\n'
+    (tmp_path / "m.toml").write_text(f'{fields}video = "{{v}}{span}"\n')
+    found = find_problems(str(tmp_path / "m.toml")).problems
+    assert [problem.kind for problem in found] == kinds
+    assert all("a frame is 3.7 s from where a constant rate has it" in problem.message for problem in found)

@@ -63,6 +63,36 @@ def test_the_same_words_about_another_clip_or_of_a_template_are_no_problem(clips
     assert [kind for kind, _ in contamination([located("t", video=clips["a"])], [small])] == ["near-duplicate"]
     template = [located("t1"), located("t2", question=QUESTION.upper())]
     assert not list(contamination(template, [located("h", question=f"So: {QUESTION}")]))
+    for name in ("t1", "demonstration"):  # one sample of two splits is no template: the same id, or the same clip
+        splits = [located("t1", video="n/115.mp4"), located(name, video="n/115.mp4")]
+        near = located("h", question=f"So: {QUESTION}", video="m/7.mp4")
+        assert [kind for kind, _ in contamination(splits, [near])] == ["near-duplicate"]
+
+
+def test_the_same_sample_is_found_in_another_wording_and_with_other_negatives():
+    """As EgoPlan-Bench has a question of SEED-Bench-R1, by a clip's name; `a/1.mp4` and `b/1.mp4` name no clip."""
+    words = "what action should I take next in order to store cereal?"
+    ours = f"Considering the progress shown in the video and my current observation shown in the image, {words}"
+    theirs = f"Considering the progress shown in the video, {words}"
+    training = [located("1", ours, ("open tap", "close door"), "B", "n/115.mp4")]
+    for options, answer, clip, found in (
+        (("open tap", "close door"), "B", "m/115.mp4", 1),
+        (("close door", "wash pan"), "A", "m/115.mp4", 1),
+        (("close door", "wash pan"), "B", "m/115.mp4", 0),
+        (("close door", "wash pan"), "A", "m/116.mp4", 0),
+    ):
+        assert len(list(contamination(training, [located("h", theirs, options, answer, clip)]))) == found
+    folders = [*training, located("2", "Who?", ("he", "she"), "A", "k/115.mp4")]
+    assert not list(contamination(folders, [located("h", theirs, ("close door", "wash pan"), "A", "m/115.mp4")]))
+
+
+def test_a_part_of_a_film_is_shared_if_its_seconds_overlap(clips):
+    film, part = [located("t", video=clips["a"])], [located("t", video=f"{clips['a']}#t=3,6.5")]
+    found = [
+        [kind for kind, _ in contamination(training, [located("h", "And who?", video=f"{clips['b']}{span}")])]
+        for training, span in ((film, "#t=0.5,3"), (part, ""), (part, "#t=6,9"), (part, "#t=0,3"))
+    ]
+    assert found == [["shared clip"], ["shared clip"], ["shared clip"], []]
 
 
 def test_another_benchmark_is_searched_for_training_questions(tmp_path, capsys):
@@ -89,4 +119,4 @@ def test_the_index_finds_what_comparing_all_pairs_finds():
     for text in (*texts, frozenset([*words, "more"])):
         for other in texts:
             near = len(text & other) >= 0.9 * len(text | other)
-            assert (NearDuplicates([other]).only(text) == 0) is near
+            assert (NearDuplicates([other]).matching(text) == [0]) is near

@@ -9,6 +9,7 @@ import pytest
 
 from rlvid.config import VideoConfig, load
 from rlvid.data import benchmark, check
+from rlvid.data.check import find_problems
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.interop.trl import from_trl
@@ -61,6 +62,11 @@ def test_a_record_becomes_a_prompt_with_defaults_for_unmapped_fields(write, tmp_
     assert prompt.video == f"{tmp_path}/videos/opening/v.mp4" and prompt.image == f"{tmp_path}/s/1.png"
     assert prompt.meta == {"video_id": "v"}
     assert only_prompt(write(full | {"clip": None}, **fields)).video is None
+
+
+def test_seconds_may_be_so_small_that_python_writes_an_exponent(write):
+    prompt = only_prompt(write(RECORD | {"start": 1e-05, "end": 4.0}, video="{clip}.mp4#t={start},{end}"))
+    assert str(prompt.video).endswith("/v.mp4#t=0.00001,4.0")
 
 
 def test_seconds_in_the_path_cut_a_clip_from_a_film(write, tmp_path):
@@ -179,6 +185,54 @@ def test_an_address_is_read_as_the_path_of_a_file_under_the_folder(write, tmp_pa
 def test_two_records_with_one_id_are_an_error(write):
     with pytest.raises(UserError, match=r"q.jsonl:2: n: 5 is the id of an earlier record too"):
         benchmark.load_levels(write(RECORD | {"n": 5}, RECORD | {"n": "5"}, id="n"))
+
+
+def test_two_records_with_one_id_in_two_files_of_a_level_are_an_error(write, tmp_path):
+    files = ["a.jsonl", "b.jsonl"]
+    name = write(RECORD | {"n": 5})
+    for file in files:
+        (tmp_path / file).write_text(json.dumps(RECORD | {"n": 5}))
+    table = {"layout": "multiple_choice"} | FIELDS | {"path": files, "id": "n"}
+    (tmp_path / "mine.toml").write_text(to_toml(table))
+    with pytest.raises(UserError, match=r"b.jsonl:1: n: 5 is the id of an earlier record too"):
+        benchmark.load_levels(name)
+    assert [problem.kind for problem in find_problems(name).problems] == ["duplicate id"]
+    (tmp_path / "mine.toml").write_text(to_toml(table | {"level": "file"}))
+    assert {level: len(prompts) for level, prompts in benchmark.load_levels(name).items()} == {"a": 1, "b": 1}
+    for folder in ("x", "y"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.jsonl").write_text(json.dumps(RECORD))
+    (tmp_path / "mine.toml").write_text(to_toml(table | {"path": ["x/a.jsonl", "y/a.jsonl"], "id": ""}))
+    with pytest.raises(UserError, match="a-1 is the id of an earlier record too; map a field as `id`, or rename"):
+        benchmark.load_levels(name)
+
+
+def test_a_folder_with_a_colon_does_not_change_the_name_of_a_file(tmp_path):
+    folder = tmp_path / "run:1"
+    folder.mkdir()
+    (folder / "a.jsonl").write_text(json.dumps(RECORD))
+    (folder / "m.toml").write_text(
+        to_toml({"layout": "multiple_choice"} | FIELDS | {"path": ["a.jsonl"], "level": "file"})
+    )
+    assert list(benchmark.load_levels(str(folder / "m.toml"))) == ["a"]
+
+
+def test_training_and_dev_levels_are_no_test(write):
+    records = [RECORD | {"split": split} for split in ("train", "test", "dev")]
+    name = write(*records, level="split")
+    assert list(benchmark.load_levels(name)) == ["test"]
+    assert [len(benchmark.load_level(name, level)) for level in ("train", "dev")] == [1, 1]
+    with pytest.raises(UserError, match="which no test reads"):
+        benchmark.load_levels(write(records[0], level="split"))
+
+
+def test_a_mapped_column_keeps_its_value_and_missing_options_are_an_error(write):
+    prompt = only_prompt(write(RECORD | {"video_id": "film 7"}, columns=["video_id"], video="{clip}.mp4"))
+    assert prompt.meta["video_id"] == "film 7"
+    fields = {"options": ["x", "y"], "no_option": "N/A", "answer": "question"}
+    with pytest.raises(UserError, match=r"q.jsonl:1: x: must be the first of two options or more, not \[\]"):
+        benchmark.load_levels(write(RECORD | {"x": "N/A", "y": "N/A"}, **fields))
+    assert only_prompt(write(RECORD | {"x": "N/A", "y": "N/A"}, kind="free_form", **fields)).options == ()
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from rlvid.data.convert import convert, main
 from rlvid.errors import UserError
 from rlvid.trainer.results import results_table
 from rlvid.utils.files import read_jsonl, write_jsonl
-from rlvid.video.read import read_with_decord
+from rlvid.video.read import read_image, read_with_decord
 from tests.helpers import media
 
 EXAMPLES = Path(__file__).parents[2] / "experiments" / "benchmarks"
@@ -292,3 +292,20 @@ def test_parquet_files_become_lines_and_their_images_files(tmp_path, capsys):
         convert([tmp_path / "bad.parquet"], tmp_path / "bad.jsonl")
     assert main([str(tmp_path / "none.parquet"), str(tmp_path / "x.jsonl")]) == 2
     assert "none.parquet: cannot be read as parquet" in capsys.readouterr().err
+
+
+def test_images_are_converted_upright_in_rgb_or_keep_the_path_of_their_file(tmp_path):
+    picture = Image.new("RGB", (6, 4), (255, 0, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    files = {"turned": BytesIO(), "cmyk": BytesIO()}
+    picture.save(files["turned"], "JPEG", exif=exif)
+    picture.convert("CMYK").save(files["cmyk"], "JPEG")
+    rows = [{"image": {"bytes": file.getvalue(), "path": name}} for name, file in files.items()]
+    table = pyarrow.Table.from_pylist([*rows, {"image": {"bytes": None, "path": "images/x.png"}}])
+    parquet.write_table(table, tmp_path / "q.parquet")
+    convert([tmp_path / "q.parquet"], tmp_path / "q.jsonl")
+    turned, cmyk, path = (record["image"] for record in read_jsonl(tmp_path / "q.jsonl"))
+    assert read_image("", str(tmp_path / turned)).shape == (6, 4, 3)
+    assert read_image("", str(tmp_path / cmyk))[0, 0].tolist() == pytest.approx([255, 0, 0], abs=6)
+    assert path == "images/x.png"

@@ -73,6 +73,12 @@ def test_a_missing_file_or_a_folder_is_one_error(tmp_path):
     assert [str(error) for error in folder] == [f"{tmp_path}: cannot be read: Is a directory"]
 
 
+def test_lines_between_options_belong_to_the_option_before():
+    record = AnnotationRecord("a.jsonl:1", 1, Path(), {})
+    text = "Which?\nA. open tap\nB. wash\n the pan\n\nC. cut\nD. dry\n\nAnswer with a letter."
+    assert split_lettered_options(record, "text", text)[1] == ("open tap", "wash the pan", "cut", "dry")
+
+
 def test_lettered_options_end_at_the_last_letter():
     record = AnnotationRecord("a.jsonl:1", 1, Path(), {})
     lines = [f"{letter}. option {letter}" for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"]

@@ -132,6 +132,11 @@ def test_a_demonstration_may_have_no_video_and_no_id(write):
             VALIDATION | {"task_progress_metadata": [{}]},
             "task_progress_metadata.narration_text: must be str, not null",
         ),
+        (
+            "L1",
+            without(VALIDATION, "golden_choice_idx"),
+            "golden_choice_idx: missing: a validation record has its four",
+        ),
         ("L1", VALIDATION | {"golden_choice_idx": "E"}, "golden_choice_idx: must be A, B, C or D, not 'E'"),
         ("L1", VALIDATION | {"golden_choice_idx": "AB"}, "golden_choice_idx: must be A, B, C or D, not 'AB'"),
         ("L1", VALIDATION | {"golden_choice_idx": 2}, "golden_choice_idx: must be str, not 2"),

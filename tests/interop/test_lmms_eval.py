@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 
 from rlvid import api
-from rlvid.config import load
+from rlvid.config import VideoConfig, load
 from rlvid.data.benchmark import load_level
 from rlvid.errors import UserError
+from rlvid.interop.lmms_eval import frame_settings, write_task
 from rlvid.video.cache import FrameCache
+from rlvid.video.resize import target_size
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,29 @@ def test_what_cannot_be_a_task_is_refused(task, tmp_path):
         api.export_lmms_eval_task(task, "nano")
     with pytest.raises(UserError, match="needs a run, or a benchmark"):
         api.export_lmms_eval_task(tmp_path / "new")
+
+
+def test_decoding_is_that_of_evaluations(kitchen, tmp_path):
+    prompts = {"L1": load_level("kitchen/small", "L1")[:1]}
+    changes = ["eval.max_completion_length=33", "eval.temperature=0.5", "eval.top_p=0.9"]
+    write_task(tmp_path / "task", "k", prompts, load("nano", changes))
+    lines = (tmp_path / "task/k_l1.yaml").read_text().splitlines()
+    assert {"  max_new_tokens: 33", "  temperature: 0.5", "  top_p: 0.9", "  do_sample: true"} <= {*lines}
+    with pytest.raises(UserError, match=r"protocol 'rlvid', and the run's eval\.protocol is 'video_r1'"):
+        write_task(tmp_path / "other", "k", prompts, load("nano", ["eval.protocol=video_r1"]))
+    two = {"Daily life": prompts["L1"], "daily-life": prompts["L1"]}
+    with pytest.raises(UserError, match="'Daily life' and 'daily-life' would both be the task k_daily_life"):
+        write_task(tmp_path / "other", "k", two, load("nano", ()))
+    write_task(tmp_path / "slash", "k", {"Art/Design": prompts["L1"]}, load("nano", ()))
+    assert (tmp_path / "slash/Art_Design.jsonl").is_file() and (tmp_path / "slash/k_art_design.yaml").is_file()
+
+
+def test_frames_without_a_fixed_size_have_rlvids(utils, monkeypatch):
+    video = VideoConfig(resized_height=None, resized_width=None, min_pixels=100352, max_pixels=200704)
+    monkeypatch.setattr(utils, "settings", lambda: frame_settings(video, 28))
+    for height, width in ((1080, 1920), (48, 64), (360, 640), (700, 300)):
+        assert utils.free_size(width, height)[::-1] == target_size(height, width, video)
+    assert utils.free_size(1920, 1080) == (588, 336)  # 1920 and 1080 pixels by 3.214: 21.3 and 12.0 tokens
 
 
 def test_lmms_eval_loads_it_and_scores_a_reply(task):

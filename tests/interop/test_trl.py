@@ -101,6 +101,8 @@ def test_consecutive_completions_of_one_prompt_form_a_group(tmp_path, monkeypatc
     (tmp_path / "size.py").write_text("def size(groups):\n    return [[len(g)] * len(g) for g in groups]\n")
     monkeypatch.chdir(tmp_path)
     assert reward_func("./size.py:size")(["q", "q", "r", "q"], ["a", "b", "c", "d"]) == [2, 2, 1, 1]
+    videos = {"video": ["v1", "v1", "v1", "v2"]}
+    assert reward_func("./size.py:size")(["q"] * 4, ["a", "b", "c", "d"], **videos) == [3, 3, 3, 1]
 
 
 def test_a_reward_that_needs_evidence_is_refused():

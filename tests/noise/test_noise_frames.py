@@ -169,6 +169,17 @@ def test_each_narration_is_dropped_or_replaced_at_the_rate(clean, how):
     assert apply_noise(clean[::-1], make_noise("narrations", rate=0.25, how=how))[0][::-1] == noisy
 
 
+def test_timed_narrations_change_with_the_others(clean):
+    prompt = next(p for p in clean if len(p.narrations) > 1)
+    noisy = {how: apply_noise(clean, make_noise("narrations", rate=0.5, how=how))[0] for how in ("drop", "replace")}
+    for prompts in noisy.values():
+        for prompt in prompts:
+            assert [row["narration_text"] for row in prompt.meta["task_progress_metadata"]] == [*prompt.narrations]
+    [gone] = apply_noise([prompt], make_noise("narrations", rate=1.0))[0]
+    assert gone.narrations == () and gone.meta["task_progress_metadata"] == []
+    assert prompt.meta["task_progress_metadata"]
+
+
 @pytest.mark.parametrize("kind", EVIDENCE_NOISES)
 def test_evaluation_data_is_refused(kitchen, kind):
     with pytest.raises(UserError, match="noise is for training data only"):

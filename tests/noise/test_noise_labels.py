@@ -14,6 +14,7 @@ from rlvid.judges.encoder import embed
 from rlvid.noise.apply import apply_noise, build_noise, summarize_noise
 from rlvid.noise.labels import LABEL_NOISES, QUESTION_FORM, first_named, wrong_letters
 from rlvid.registry import build
+from rlvid.scoring import score
 from rlvid.types import Completion, Group, Prompt
 
 OPTIONS = ("put the onion in the pot", "take the onion out of the pot", "wash the pan", "open the fridge")
@@ -223,3 +224,11 @@ def test_bad_fields_are_refused(kind, fields, message):
 def test_which_options_count_as_the_same(truth, other, same_meaning):
     prompt = Prompt("s", "?", (truth, other, "cut the onion"), "A")
     assert wrong_letters(prompt) == (["C"] if same_meaning else ["B", "C"])
+
+
+def test_rewards_that_read_the_right_option_do_not_apply_to_unproducible_labels():
+    [prompt] = corrupt([Prompt("1", "Which?", ("open tap", "cut onion"), "B")], "unproducible", rate=1.0)[0]
+    reply, probs = "<think>x</think><answer>A</answer>", (0.25, 0.75)
+    assert prompt.answer == "C" and prompt.right_option is None
+    assert score("forced_choice", prompt, [reply], evidence={"forced_probs": [probs]}) == [None]
+    assert score("soft_accuracy", prompt, [reply], evidence={"answer_probs": [probs]}) == [None]

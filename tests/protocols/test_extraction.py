@@ -1,10 +1,12 @@
 """Published ways to read an answer: by hand, and as lmms-eval's own code scored the same replies."""
 
+from dataclasses import replace
+
 import pytest
 
 from rlvid.answer import mean_relative_accuracy, parse_number
 from rlvid.bench import lmms_eval
-from rlvid.protocols import EXTRACTIONS, extract
+from rlvid.protocols import DEFAULT, EXTRACTIONS, extract
 from rlvid.protocols.extraction import number_of
 
 OPTIONS = ("open tap", "wash pan", "cut onion", "dry hands")
@@ -142,3 +144,13 @@ def test_the_mean_relative_accuracy_equals_the_published_code():
 def test_a_number_read_in_each_way(reply, strict, video_r1, lmms):
     names = ("strict", "video_r1", "lmms_eval")
     assert [parse_number(number_of(name, reply) or "") for name in names] == [strict, video_r1, lmms]
+
+
+def test_several_letters_are_no_letter_and_the_lenient_way_reads_all_options():
+    assert extract("video_r1", "<answer>ABC</answer>", ["w", "x", "y", "z"]) is None
+    assert extract("lenient", "<answer>J</answer>", [f"option {i}" for i in range(10)]) == "J"
+
+
+def test_lmms_eval_reads_a_number_without_its_form():
+    protocol = replace(DEFAULT, number="lmms_eval")
+    assert [protocol.score(reply, "42", "numerical") for reply in ("42", "42.0", "41")] == [1.0, 1.0, 0.0]

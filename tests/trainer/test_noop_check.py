@@ -7,7 +7,7 @@ from rlvid.config import NoiseConfig
 from rlvid.errors import UserError
 from rlvid.noise.apply import build_noise
 from rlvid.registry import build
-from rlvid.trainer.noop_check import channel_warning, check_rewards, enumerate_verdicts, noop_warning
+from rlvid.trainer.noop_check import channel_warning, check_rewards, enumerate_verdicts, noise_warning, noop_warning
 from tests.helpers import toy
 from tests.helpers.steps import RATES, J, advantages_of
 
@@ -135,3 +135,16 @@ def test_the_check_leaves_the_global_random_generator_alone():
 def test_a_mix_without_the_outcome_is_refused():
     with pytest.raises(UserError, match="algorithm 'backward': there is no reward 'accuracy' in the mix, only format"):
         noop_warning(build("algorithms", "backward"), {"format": 1.0}, 4)
+
+
+def test_noise_without_effect_is_named():
+    def warning(kind, changed, evidence=(), split="train", **fields):
+        noise = build_noise(NoiseConfig(kind, 0, fields))
+        return noise_warning(noise, kind, changed, split, evidence) or ""
+
+    assert "changes none of the training samples" in warning("class_dependent", 0, rate=1.0, of="E")
+    assert "are those of the split train_cot" in warning("reasoning", 0)
+    assert "no reward of this run reads narrations" in warning("narrations", 3, rate=1.0)
+    assert not warning("narrations", 3, ["narrations"], rate=1.0)
+    assert not warning("symmetric", 3, rate=0.5) and not warning("verifier", 0, false_positives=0.5)
+    assert not warning("", 0)

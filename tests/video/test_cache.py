@@ -6,6 +6,7 @@ import resource
 import time
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -119,6 +120,23 @@ def test_warm_decodes_what_is_not_cached_and_returns_the_failures(frames, prompt
         with pytest.raises(BadVideo, match=f"sample {prompt.id}: "):
             frames(prompt)
     assert (frames.misses, frames.failures, frames.decoder.workers_started) == (3, 2, workers)
+
+
+def test_a_video_that_changes_or_vanishes_while_it_is_decoded_is_not_cached(frames, prompts, tmp_path, monkeypatch):
+    decode = frames.decoder.decode
+
+    def decode_and_change(clips):
+        for path, result in decode(clips):
+            if path.endswith("0.mp4"):
+                media.write_video(tmp_path / "0.mp4", media.grey_frames(12, step=9))
+            if path.endswith("1.mp4"):
+                Path(path).unlink()
+            yield path, result
+
+    monkeypatch.setattr(frames.decoder, "decode", decode_and_change)
+    assert frames.warm(prompts) == [] and len(cache_files(frames)) == 1
+    monkeypatch.undo()
+    assert frames(prompts[0]).video[-1].mean() > 80  # 11 * 9, where the old clip ends at 7 * 4
 
 
 def test_no_decoder_starts_for_a_path_without_a_file(frames, tmp_path):
