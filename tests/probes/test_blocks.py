@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 import rlvid.probes
 from rlvid.api.listing import list_names
+from rlvid.errors import UserError
 from rlvid.probes.counterfactuals import draw_twin, judge_counterfactuals
 from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
 from rlvid.probes.false_alarms import Alarms, rates
@@ -188,6 +189,11 @@ def test_a_reward_that_is_empty_on_the_shipped_replies_is_sent_to_others(thresho
     lines = [str(part) for part in report(result)]
     is_expected = threshold.startswith("value") and source == shipped_replies().source
     assert any("rlvid probe length --on" in line for line in lines) == is_expected
+
+
+def test_a_threshold_that_never_fails_is_refused():
+    with pytest.raises(UserError, match=r"threshold tricks\.max_gain: nan never fails"):
+        thresholds_with(["tricks.max_gain=nan"])
 
 
 def test_the_documented_thresholds_are_those_of_the_code():
