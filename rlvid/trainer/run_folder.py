@@ -257,8 +257,8 @@ class RunFolder:
                     path.unlink()
             skips = self.path / "skipped.jsonl"
             if skips.is_file() and self.config.train.max_steps:  # an evaluation keeps its answers, and so its skips
-                rows = {clip_key(row.get("level", ""), row["id"]): row for row in read_jsonl(skips)}
-                write_jsonl(skips, (row for key, row in rows.items() if key in skipped))
+                by_key = {clip_key(row.get("level", ""), row["id"]): row for row in read_jsonl(skips)}
+                write_jsonl(skips, (row for key, row in by_key.items() if key in skipped))
         self.wait()
 
     def eval_path(self, level: str, step: int, view: str = "") -> Path:
