@@ -51,8 +51,11 @@ class Algorithm:
                 'multi_objective_aggregation = "normalize_then_sum" sums z-scores and whitens the sum over the step, '
                 f"where {self.ignored_by_gdpo}"
             )
-        if self.max_num_gen_batches < 1:
-            raise ValueError(f"max_num_gen_batches must be 1 or more, not {self.max_num_gen_batches}")
+        if self.beta < 0:
+            raise ValueError(f"beta must be 0 or more, not {self.beta}: below 0 the policy would flee its reference")
+        for name in ("num_iterations", "num_minibatches", "max_num_gen_batches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.max_num_gen_batches > 1 and self.learns_from_flat_groups:
             raise ValueError(
                 "max_num_gen_batches must be 1: flat groups are replaced by further rounds of sampling, but can have "

@@ -98,7 +98,7 @@ def resolve(kind: str, ref: str, copy: str = "") -> Callable[..., Any]:
         if here and where == kind:
             raise UserError(f"{one} {ref!r}: {where} is a folder of rlvid{here}")
         try:
-            module = importlib.import_module(where)
+            module = _import_current(where)
         except ModuleNotFoundError as error:
             raise UserError(f"{one} {ref!r}: {missing_module(error)}{here}") from error
         return _find_callable(module, name, ref)
@@ -175,7 +175,14 @@ def plugin_file(ref: str) -> Path | None:
     where, _, name = ref.partition(":")
     if where.endswith(".py"):
         return Path(where)
-    if not name or where.partition(".")[0] in ("rlvid", "rewards", "algorithms"):
+    if not name:
+        return None
+    return _module_source(where)
+
+
+def _module_source(where: str) -> Path | None:
+    """Return the Python file of a module from outside; None for one of rlvid's own, and for one without such a file."""
+    if where.partition(".")[0] in ("rlvid", "rewards", "algorithms"):
         return None
     try:
         spec = importlib.util.find_spec(where)
@@ -233,6 +240,20 @@ def _find_callable(module: ModuleType, name: str, ref: str) -> Callable[..., Any
         return dynamic
     own = [key for key, value in vars(module).items() if getattr(value, "__module__", "") == module.__name__]
     raise UserError(f"{ref!r}: {module.__file__} defines nothing callable named {name!r}.{suggest(name, own)}")
+
+
+_IMPORTED: dict[str, bytes] = {}  # module of a plug-in from outside -> its source when it was run
+
+
+def _import_current(where: str) -> ModuleType:
+    """Import a plug-in's module; if its file has changed since it was resolved before, run the file again."""
+    module = importlib.import_module(where)
+    if file := _module_source(where):
+        source = file.read_bytes()
+        if _IMPORTED.setdefault(where, source) != source:
+            exec(compile(source, str(file), "exec"), vars(module))
+            _IMPORTED[where] = source
+    return module
 
 
 def _load_file(one: str, where: str) -> ModuleType:

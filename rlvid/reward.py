@@ -30,7 +30,10 @@ from rlvid.utils.timeout import time_limit
 Column = list[list[float | None]]  # (P, G), rows may differ in length
 VerdictNoiseFn = Callable[[str, Sequence[Group]], None]  # (reward's name, groups): changes that column in place
 
-_TIMEOUT = "reward {name!r} did not return within train.reward_timeout = {seconds:g} s: fix it, or raise the limit"
+_TIMEOUT = (
+    "reward {name!r} did not return within train.reward_timeout = {seconds:g} s: raise the limit and "
+    "continue with --resume, or fix it, which starts a new run"
+)
 
 
 class Reward(Protocol):

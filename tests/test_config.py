@@ -158,6 +158,30 @@ def test_a_saved_config_is_read_with_its_plugins_as_they_were(tmp_path, monkeypa
         ("train.temperature=0", "temperature must be above 0"),
         ("train.top_p=1.5", "train.top_p must be in (0, 1], not 1.5"),
         ("video.min_frames=32", "video.min_frames must be at most video.max_frames"),
+        (
+            r'judge.url="http://host:80\n/v1"',
+            r"judge.url 'http://host:80\n/v1' is no address: write one such as http://",
+        ),
+        ('judge.url="http://[host/v1"', "is no address"),
+        ('judge.url="http://host:99999/v1"', "is no address"),
+        ("judge.concurrency=0", "judge.concurrency must be 1 or more"),
+        ("judge.retries=-1", "judge.retries must be 0 or more"),
+        ("judge.timeout=inf", "judge.timeout must be a finite number, not inf"),
+        ("train.learning_rate=nan", "train.learning_rate must be a finite number, not nan"),
+        ("train.weight_decay=-0.1", "train.weight_decay must be 0 or more"),
+        ("train.lora_alpha=0", "train.lora_alpha must be 1 or more"),
+        ("train.eval_steps=-1", "train.eval_steps must be 0 or more"),
+        ("train.vllm_gpu_memory_utilization=1.5", "must be in (0, 1]"),
+        ("cold_start.learning_rate=0.0", "cold_start.learning_rate must be above 0"),
+        ("video.resized_height=0", "video.resized_height must be 1 or more"),
+        ("video.max_pixels=0", "video.max_pixels must be 1 or more"),
+        ("eval.limit=-1", "eval.limit must be 0 or more"),
+        ("eval.top_p=0.0", "eval.top_p must be in (0, 1]"),
+        ("eval.confidence_gate=1.5", "eval.confidence_gate must be in [0, 1]"),
+        ("seed=-1", "seed must be 0 or more"),
+        ("noise.seed=-1", "noise.seed must be 0 or more"),
+        ("rewards.accuracy=nan", "rewards.accuracy.weight must be a finite number"),
+        ("rewards.format={weight=0.1, anneal=inf}", "format.anneal must be a finite number"),
         ('judge.url="http://user:secret@host/v1"', "judge.url must not hold a password"),
         ("train.lora_r=-1", "lora_r must be 0 or more"),
         ("video.on_bad_video=ignore", "on_bad_video must be"),
@@ -186,6 +210,21 @@ def test_a_wrong_preset_is_one_clear_line(tmp_path):
     with pytest.raises(UserError, match=r"bad\.toml: not valid TOML"):
         load(tmp_path / "bad.toml")
     assert preset_path("nano").is_file()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("algorithm.beta=-0.1", "beta must be 0 or more, not -0.1"),
+        ("algorithm.beta=nan", "beta must be a finite number, not nan"),
+        ("algorithm.num_iterations=0", "num_iterations must be 1 or more, not 0"),
+        ("algorithm.num_minibatches=0", "num_minibatches must be 1 or more, not 0"),
+    ],
+)
+def test_a_wrong_field_of_an_algorithm_is_one_clear_line(override, message):
+    with pytest.raises(UserError) as error:
+        load("nano", [override]).algorithm.build("algorithms")
+    assert message in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,14 @@ def test_plugins_by_module_and_by_file(tmp_path):
     assert build("rewards", f"{tmp_path}/half.py", of=3.0)([group]) == [[1.5]]
 
 
+def test_a_module_that_has_changed_is_run_again(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    file, group = tmp_path / "changing_module.py", Group(Prompt("q", "?"), [Completion("x")])
+    for value in ("1.0", "2.0", "3.0"):  # of one size and within a second, as an editor's save may be
+        file.write_text(f"def constant(groups):\n    return [[{value}]]\n")
+        assert build("rewards", "changing_module:constant")([group]) == [[float(value)]]
+
+
 @pytest.mark.parametrize("kind", ["algorithms", "rewards"])
 def test_the_fields_that_the_source_shows_are_those_of_the_plugin(kind):
     for name in available(kind):

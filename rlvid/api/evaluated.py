@@ -84,6 +84,18 @@ def write_settings(run: Path, folder: Path) -> None:
         shutil.copytree(copies, folder / COPIES, dirs_exist_ok=True)
 
 
+def refuse_untrained(model: str | Path) -> None:
+    """Raise UserError for a training run that has no checkpoint: only the model that it started from is there."""
+    path = Path(model)
+    if not (path / "config.toml").is_file() or any((path / "checkpoints").glob("step-*")):
+        return
+    config = tomllib.loads((path / "config.toml").read_text())
+    if config.get("train", {}).get("max_steps"):
+        raise UserError(
+            f"{path} is a run without a checkpoint: continue it with --resume; its start model is {config.get('model')}"
+        )
+
+
 def existing_path(model: str | Path) -> Path:
     """Return the path of a run, a checkpoint or a model. UserError if it is a path, not a hub id, and missing."""
     path = Path(model)

@@ -81,9 +81,11 @@ def _replies_and_config(
         config = load("nano", [*changes, *overrides])
         return (shipped_replies() if on is None else saved_replies(Path(on))), config
     from rlvid.data.benchmark import load_level
+    from rlvid.data.prompts import under_protocol
 
     config = evaluation_config(run, None, (), [*changes, *overrides])
-    prompts = {prompt.id: prompt for prompt in load_level(config.data, "train", config.data_seed)}
+    trained = under_protocol(load_level(config.data, "train", config.data_seed), config.train.protocol)
+    prompts = {prompt.id: prompt for prompt in trained}
     return saved_replies(Path(on or run), config.data, prompts), config
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlvid.api.arguments import as_list
-from rlvid.api.evaluated import evaluation_config, existing_path, write_settings
+from rlvid.api.evaluated import evaluation_config, existing_path, refuse_untrained, write_settings
 from rlvid.api.studies import audit
 from rlvid.config import Config, load
 from rlvid.errors import UserError
@@ -156,6 +156,7 @@ def evaluate(
     folder = evaluation_folder(model, data, splits, overrides, out)
     if config.eval.completions and is_samples(config.eval.completions):
         return rescore(config, folder)
+    refuse_untrained(model)
     metrics = _train(config, folder, resume=True)
     if os.environ.get("RANK", "0") == "0":
         audit(folder)
@@ -181,7 +182,7 @@ def export(run: str | Path, folder: str | Path) -> None:
     silence_libraries()
     from rlvid.trainer.checkpoint import export_model
 
-    existing_path(run)
+    refuse_untrained(existing_path(run))
     target = Path(folder)
     if target.exists():
         raise UserError(f"{target} exists, and its weights would stay as they are: give another folder, or remove it")

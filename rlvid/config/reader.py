@@ -14,6 +14,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -220,6 +221,8 @@ def _plugin(table: Any, where: str, name: str | None = None) -> Plugin:
     for key, value in numbers.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{where}.{key} must be a number, not {value!r}")
+        if not isfinite(value):
+            raise UserError(f"{where}.{key} must be a finite number, not {value}")
     if numbers["anneal"] < 0:
         raise UserError(
             f"{where}.anneal must be a number of steps, or 0 for a constant weight, not {numbers['anneal']}"

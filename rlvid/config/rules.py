@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
+from urllib.parse import urlsplit
 
 from rlvid.config.sections import Config
 from rlvid.config.setting import config_keys
@@ -14,6 +16,8 @@ def check_limits(config: Config, where: str) -> None:
     """Raise UserError for a value out of the limits of its key."""
     for key in config_keys(config):
         if not key.limits.allow(key.value):
+            if isinstance(key.value, float) and not isfinite(key.value):
+                raise UserError(f"{where}: {key.name} must be a finite number, not {key.value}")
             verb = "hold only" if isinstance(key.value, tuple) else "be"
             raise UserError(f"{where}: {key.name} must {verb} {key.limits}, not {key.value!r}")
 
@@ -32,10 +36,23 @@ def check_rules(config: Config, where: str) -> None:
         ),
         "judge.url must not hold a password, since config.toml would keep it; set the key in judge.api_key_env": "@"
         not in address,
+        f"judge.url {config.judge.url!r} is no address: write one such as http://localhost:8000/v1": _is_address(
+            config.judge.url
+        ),
     }
     for rule, holds in rules.items():
         if not holds:
             raise UserError(f"{where}: {rule}")
+
+
+def _is_address(url: str) -> bool:
+    """Whether a URL can be called: no blanks and control characters in it, and a port that exists."""
+    if not url.isprintable() or " " in url:
+        return False
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def check_weights(rewards: Mapping[str, Any], where: str) -> None:

@@ -28,7 +28,7 @@ class NoiseConfig:
     """Errors that are put into the training data or its verifier. Evaluation data is never changed."""
 
     kind: str = setting("", 'kind of noise (`rlvid list noise`), whose fields are further keys here; "" adds none')
-    seed: int = setting(0, "seed of the noise")
+    seed: int = setting(0, "seed of the noise", at_least=0)
     fields: Mapping[str, Any] = field(default_factory=dict)  # the fields of the kind, such as rate = 0.3
 
 
@@ -39,10 +39,10 @@ class VideoConfig:
     fps: float = setting(2.0, "frames taken per second of video, within min_frames and max_frames", above=0)
     min_frames: int = setting(4, "minimum number of frames", at_least=2)
     max_frames: int = setting(16, "maximum number of frames")
-    resized_height: int | None = setting(252, 'height of a frame in pixels; "" keeps the aspect ratio')
-    resized_width: int | None = setting(252, 'width of a frame in pixels; "" keeps the aspect ratio')
-    min_pixels: int = setting(56 * 56, "minimum pixels of a frame where a size is unset")
-    max_pixels: int = setting(256 * 28 * 28, "maximum pixels of a frame where a size is unset")
+    resized_height: int | None = setting(252, 'height of a frame in pixels; "" keeps the aspect ratio', at_least=1)
+    resized_width: int | None = setting(252, 'width of a frame in pixels; "" keeps the aspect ratio', at_least=1)
+    min_pixels: int = setting(56 * 56, "minimum pixels of a frame where a size is unset", at_least=1)
+    max_pixels: int = setting(256 * 28 * 28, "maximum pixels of a frame where a size is unset", at_least=1)
     on_bad_video: str = setting(
         "error",
         '"error" stops at a clip that cannot be read; "skip" leaves it out, counts it in data/decode_failures and '
@@ -80,7 +80,7 @@ class TrainConfig:
     learning_rate: float = setting(1e-6, "peak learning rate of AdamW", at_least=0)
     lr_scheduler_type: str = setting("linear", "learning rate schedule", choices=("linear", "cosine", "constant"))
     warmup_steps: int = setting(0, "steps in which the learning rate rises linearly", at_least=0)
-    weight_decay: float = setting(0.0, "weight decay of AdamW")
+    weight_decay: float = setting(0.0, "weight decay of AdamW", at_least=0)
     max_grad_norm: float = setting(1.0, "norm to which gradients are clipped; 0 does not clip", at_least=0)
     max_tokens_per_forward: int = setting(
         8192,
@@ -95,11 +95,13 @@ class TrainConfig:
     )
     attn_implementation: str = setting("sdpa", "attention implementation of transformers")
     use_vllm: bool = setting(False, "sample with vLLM, an engine in each process")
-    vllm_gpu_memory_utilization: float = setting(0.3, "share of the GPU's memory that vLLM may use")
+    vllm_gpu_memory_utilization: float = setting(0.3, "share of the GPU's memory that vLLM may use", above=0, at_most=1)
     vllm_enable_sleep_mode: bool = setting(True, "on a GPU, vLLM frees its memory while the policy learns")
-    vllm_max_model_length: int = setting(0, "maximum tokens of a prompt and its completion; 0: the model's own limit")
+    vllm_max_model_length: int = setting(
+        0, "maximum tokens of a prompt and its completion; 0: the model's own limit", at_least=0
+    )
     lora_r: int = setting(0, "rank of the policy's LoRA adapter; 0 trains all weights", at_least=0)
-    lora_alpha: int = setting(32, "LoRA scaling numerator: alpha / r")
+    lora_alpha: int = setting(32, "LoRA scaling numerator: alpha / r", at_least=1)
     sync_ref_model: bool = setting(False, "the reference is an fp32 moving average of the policy")
     ref_model_mixup_alpha: float = setting(
         0.005, "share of the policy in each update of the moving average", above=0, at_most=1
@@ -107,8 +109,8 @@ class TrainConfig:
     ref_model_sync_steps: int = setting(10, "steps between updates of the moving average", at_least=1)
     save_steps: int = setting(50, "steps between checkpoints", at_least=1)
     save_total_limit: int = setting(2, "checkpoints that are kept", at_least=1)
-    eval_steps: int = setting(0, "steps between evaluations; 0 evaluates only at the end")
-    log_completions_steps: int = setting(10, "steps between completions shown in the terminal")
+    eval_steps: int = setting(0, "steps between evaluations; 0 evaluates only at the end", at_least=0)
+    log_completions_steps: int = setting(10, "steps between completions shown in the terminal; 0: never", at_least=0)
     reward_timeout: float = setting(1800.0, "seconds that one reward may take in a step; 0 is no limit", at_least=0)
     ddp_timeout: int = setting(1800, "seconds that a process waits for the others before it ends", at_least=1)
 
@@ -119,7 +121,7 @@ class ColdStartConfig:
 
     max_steps: int = setting(0, "training steps; 0 leaves the cold start out", at_least=0)
     prompts_per_step: int = setting(32, "prompts of a step, over all processes", at_least=1)
-    learning_rate: float = setting(1e-5, "peak learning rate of AdamW")
+    learning_rate: float = setting(1e-5, "peak learning rate of AdamW", above=0)
 
 
 @dataclass(frozen=True)
@@ -142,13 +144,13 @@ class JudgeConfig:
     url: str = setting("", "address of the endpoint, such as http://localhost:8000/v1")
     model: str = setting("", "name of the model at the endpoint")
     api_key_env: str = setting("JUDGE_API_KEY", "environment variable that holds the key; the key is never written")
-    temperature: float = setting(0.0, "sampling temperature")
-    max_tokens: int = setting(512, "maximum number of tokens of a reply")
-    timeout: float = setting(60.0, "seconds per attempt")
-    retries: int = setting(5, "attempts after the first")
-    concurrency: int = setting(16, "requests at a time, of each process")
-    input_price: float = setting(0.0, "dollars per million input tokens")
-    output_price: float = setting(0.0, "dollars per million output tokens")
+    temperature: float = setting(0.0, "sampling temperature", at_least=0)
+    max_tokens: int = setting(512, "maximum number of tokens of a reply", at_least=1)
+    timeout: float = setting(60.0, "seconds per attempt", above=0)
+    retries: int = setting(5, "attempts after the first", at_least=0)
+    concurrency: int = setting(16, "requests at a time, of each process", at_least=1)
+    input_price: float = setting(0.0, "dollars per million input tokens", at_least=0)
+    output_price: float = setting(0.0, "dollars per million output tokens", at_least=0)
     cache_dir: str = setting("", "folder of the cache of replies; empty: $RLVID_CACHE, or ~/.cache/rlvid")
 
 
@@ -163,7 +165,7 @@ class EvalConfig:
     )
     splits: tuple[str, ...] = setting(("L1", "L2", "L3"), "levels of the benchmark to evaluate")
     transfer: tuple[str, ...] = setting((), 'further benchmarks: "kitchen_long", a folder, or a TOML file')
-    limit: int = setting(0, "number of questions of each level, from the first; 0 is all")
+    limit: int = setting(0, "number of questions of each level, from the first; 0 is all", at_least=0)
     batch_size: int = setting(
         16,
         "questions of a batch of each process; pixels, keys and values of all of them are in memory, prefill takes "
@@ -171,15 +173,16 @@ class EvalConfig:
         at_least=1,
     )
     temperature: float = setting(0.0, "sampling temperature; 0 is greedy decoding", at_least=0)
-    top_p: float = setting(1.0, "nucleus sampling: the probability mass that is kept")
+    top_p: float = setting(1.0, "nucleus sampling: the probability mass that is kept", above=0, at_most=1)
     max_completion_length: int = setting(0, "maximum number of tokens; 0: train.max_completion_length", at_least=0)
-    seed: int = setting(0, "seed of the sampling, at a temperature above 0")
+    seed: int = setting(0, "seed of the sampling, at a temperature above 0", at_least=0)
     rewards: tuple[Plugin, ...] = setting((), "rewards that are measured but not trained on: NAME = {fields}")
     confidence_gate: float = setting(
         0.0,
         "of replies with two answers (protocol video_auto): a first answer at least this likely per token ends the "
         "reply before the thought; VideoAuto-R1: 0.97; 0: no gate",
         at_least=0,
+        at_most=1,
     )
     completions: str = setting("", "RUN/eval, whose completions are scored again; or RUN/samples, in groups")
     views: tuple[str, ...] = setting((), "altered views to evaluate as well", choices=VIEW_NAMES)
@@ -202,8 +205,8 @@ class Config:
     train: TrainConfig = TrainConfig()
     video: VideoConfig = VideoConfig()
     eval: EvalConfig = EvalConfig()
-    seed: int = setting(0, "seed of the order of prompts, of sampling, and of new weights")
-    data_seed: int = setting(0, "seed of the wrong options, where the benchmark leaves their choice open")
+    seed: int = setting(0, "seed of the order of prompts, of sampling, and of new weights", at_least=0)
+    data_seed: int = setting(0, "seed of the wrong options, where the benchmark leaves their choice open", at_least=0)
     report_to: tuple[str, ...] = setting((), 'trackers: "tensorboard", "wandb", "trackio"')
 
     @property

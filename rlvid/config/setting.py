@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
+from math import isfinite
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -13,7 +14,8 @@ T = TypeVar("T")
 class Limits:
     """The values that a key accepts. None, or no choices, means no limit.
 
-    For a list, `choices` limits each item.
+    For a list, `choices` limits each item. No key accepts an infinite number or NaN; each accepts None, where its type
+    does.
     """
 
     at_least: float | None = None
@@ -26,6 +28,10 @@ class Limits:
         if self.choices:
             items = value if isinstance(value, tuple) else (value,)
             return set(items) <= set(self.choices)
+        if value is None:
+            return True
+        if isinstance(value, float) and not isfinite(value):
+            return False
         return (
             (self.at_least is None or value >= self.at_least)
             and (self.above is None or value > self.above)
@@ -35,14 +41,17 @@ class Limits:
     def __str__(self) -> str:
         """Return the limits in words, such as "0 or more", or "" if there are none.
 
-        >>> str(Limits(above=0, at_most=1)), str(Limits(choices=("linear", "cosine")))
-        ('in (0, 1]', '"linear" or "cosine"')
+        >>> str(Limits(above=0, at_most=1)), str(Limits(at_least=0, at_most=1))
+        ('in (0, 1]', 'in [0, 1]')
+        >>> str(Limits(choices=("linear", "cosine")))
+        '"linear" or "cosine"'
         """
         if self.choices:
             *first, last = (f'"{choice}"' for choice in self.choices)
             return f"{', '.join(first)} or {last}"
         if self.at_most is not None:
-            return f"in ({self.above}, {self.at_most}]"
+            start = f"({self.above}" if self.at_least is None else f"[{self.at_least}"
+            return f"in {start}, {self.at_most}]"
         if self.above is not None:
             return f"above {self.above}"
         return "" if self.at_least is None else f"{self.at_least} or more"
@@ -57,7 +66,7 @@ def setting(
     at_most: float | None = None,
     choices: tuple[str, ...] = (),
 ) -> T:
-    """Return a dataclass field for one config key. `at_most` needs `above`: the interval (above, at_most]."""
+    """Return a dataclass field for one config key. `at_most` needs the other end of its interval, too."""
     limits = Limits(at_least, above, at_most, choices)
     return field(default=default, metadata={"meaning": meaning, "limits": limits})
 

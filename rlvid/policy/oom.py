@@ -12,7 +12,7 @@ from rlvid.errors import UserError
 
 ADVICE = (
     "Try train.gradient_checkpointing=true, train.lora_r=16, or a smaller train.max_tokens_per_forward, "
-    "train.num_generations or video.max_frames"
+    "train.num_generations or video.max_frames, in a new run with another --out"
 )
 
 

@@ -70,6 +70,16 @@ def learning_rate_warning(train: TrainConfig) -> str | None:
     )
 
 
+def warmup_warning(train: TrainConfig) -> str | None:
+    """Return a warning if the run ends before its warm-up does; else None."""
+    if not train.max_steps or train.warmup_steps < train.max_steps:
+        return None
+    return (
+        f"train.warmup_steps = {train.warmup_steps} of train.max_steps = {train.max_steps}: "
+        f"the learning rate never reaches {train.learning_rate:g}"
+    )
+
+
 def check_config(train: TrainConfig, algorithm: Algorithm, algorithm_name: str, num_processes: int) -> None:
     """Refuse settings that cannot train, before anything is loaded.
 
@@ -94,7 +104,8 @@ def check_config(train: TrainConfig, algorithm: Algorithm, algorithm_name: str, 
         )
     if train.use_vllm and find_spec("vllm") is None:
         raise UserError("train.use_vllm needs vLLM, which is not installed: pip install 'rlvid[vllm]'")
-    check_num_processes(train, algorithm, num_processes)
+    if trains:
+        check_num_processes(train, algorithm, num_processes)
 
 
 def check_top_p(train: TrainConfig, algorithm: Algorithm, algorithm_name: str) -> None:
@@ -122,7 +133,9 @@ def check_num_processes(train: TrainConfig, algorithm: Algorithm, num_processes:
         UserError: for fewer prompts in a minibatch than processes.
     """
     if train.prompts_per_step < num_processes * algorithm.num_minibatches:
+        processes = f"{num_processes} process{'es' if num_processes > 1 else ''}"
+        minibatches = f"{algorithm.num_minibatches} minibatch{'es' if algorithm.num_minibatches > 1 else ''}"
         raise UserError(
-            f"train.prompts_per_step = {train.prompts_per_step} is too small for {num_processes} processes and "
-            f"{algorithm.num_minibatches} minibatches: each needs at least one prompt"
+            f"train.prompts_per_step = {train.prompts_per_step} is too small for {processes} and {minibatches}: "
+            f"{num_processes * algorithm.num_minibatches} or more are needed, one for each minibatch of each process"
         )

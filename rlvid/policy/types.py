@@ -22,6 +22,7 @@ class CachedMedia:
 
     path: Path | None  # the feature file; None: features are not stored
     features: Tensor | None  # (visual tokens, width), or None until they are computed
+    tower: str = ""  # the hash of the tower whose features these are
 
 
 @dataclass(frozen=True)

@@ -56,13 +56,14 @@ class VisionFeatureCache:
         """Return the cache entry of a video, (T, H, W, 3) uint8, or of an image, (H, W, 3) uint8."""
         pixel_hash = blake2b(np.ascontiguousarray(frames).data).hexdigest()
         path = self.store.path_for(COMPUTATION, self.tower_hash, frames.shape, pixel_hash, str(self.dtype))
-        return CachedMedia(path, self._read(path))
+        return CachedMedia(path, self._read(path), self.tower_hash)
 
     @torch.no_grad()
     def features(self, prompts: Sequence[ModelInputs]) -> list[Tensor]:
         """Return (visual tokens, width) features of all videos and images of all prompts, in order.
 
-        What is not in the cache yet is encoded and stored.
+        What is not in the cache yet is encoded and stored. Inputs may come from a policy with another tower, as those
+        of a reference do: its features are left alone, and those of this tower are computed and not stored.
         """
         return [features for prompt in prompts for features in self._features_of(prompt)]
 
@@ -71,14 +72,21 @@ class VisionFeatureCache:
         patches_per_media = prompt.grid_thw.prod(-1).tolist()
         patches_of_media = prompt.pixel_values.split(patches_per_media)
         for media, patches, grid in zip(prompt.media, patches_of_media, prompt.grid_thw, strict=True):
+            if media.tower != self.tower_hash:
+                yield self._encode(patches, grid)
+                continue
             if media.features is None:
                 self.misses += 1
-                with torch.autocast(device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-                    [features] = vision_features(self.model, patches, grid[None])
-                media.features = features.to(self.dtype)
+                media.features = self._encode(patches, grid)
                 if media.path is not None:
                     self._write(media.path, media.features)
             yield media.features.to(device)
+
+    def _encode(self, patches: Tensor, grid: Tensor) -> Tensor:
+        """Return (visual tokens, width) features of the patches of one video or image."""
+        with torch.autocast(patches.device.type, torch.bfloat16, enabled=self.dtype == torch.bfloat16):
+            [features] = vision_features(self.model, patches, grid[None])
+        return features.to(self.dtype)
 
     def _read(self, path: Path) -> Tensor | None:
         """The features in a file, or None if there is none; a damaged file is deleted and counted."""

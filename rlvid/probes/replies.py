@@ -76,7 +76,12 @@ def saved_replies(
         UserError: if there is nothing to read, or a line lacks what a group needs.
     """
     folder = path / "samples" if (path / "samples").is_dir() else path
-    files = sorted(folder.glob("*.jsonl")) if folder.is_dir() else [folder]
+    # The completions of a step whose gradient was not finite are kept beside those of the steps that were taken.
+    files = (
+        sorted(file for file in folder.glob("*.jsonl") if not file.stem.endswith("-not-finite"))
+        if folder.is_dir()
+        else [folder]
+    )
     rows = [(row, f"{file}:{number}") for file in files for number, row in enumerate(_lines(file), 1)]
     if not rows:
         raise UserError(f"{path}: no groups of completions: give a run with samples/, or a file of JSON lines")

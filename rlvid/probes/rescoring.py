@@ -16,6 +16,7 @@ from rich.table import Table
 
 from rlvid.config import Config
 from rlvid.data.benchmark import load_level
+from rlvid.data.prompts import under_protocol
 from rlvid.errors import UserError
 from rlvid.probes.evidence import Evidence
 from rlvid.probes.replies import saved_replies
@@ -46,7 +47,8 @@ def rescore(config: Config, out: Path) -> dict[str, float]:
         UserError: if the groups have one completion each, and for rewards that cannot be computed.
     """
     mix = RewardMix.build(config.rewards, config.train.reward_timeout).with_measures(config.eval.rewards)
-    prompts = {prompt.id: prompt for prompt in load_level(config.data, "train", config.data_seed)}
+    trained = under_protocol(load_level(config.data, "train", config.data_seed), config.train.protocol)
+    prompts = {prompt.id: prompt for prompt in trained}
     replies = saved_replies(Path(config.eval.completions), config.data, prompts, at_most=None)
     groups = list(replies.groups)
     if max(map(len, groups)) < 2:

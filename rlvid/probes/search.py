@@ -64,7 +64,7 @@ def search(
     top = int((values - start_values).argmax()) if values.max() <= honest_best else int(values.argmax())
     prompt, reply, _ = climbs[top]
     return {
-        "tried": STARTS * ROUNDS * CANDIDATES,
+        "tried": len(climbs) * ROUNDS * CANDIDATES,
         "best": float(values[top]),
         "honest_best": honest_best,
         "gain": float((values.max() - honest_best) / scale),

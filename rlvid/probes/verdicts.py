@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def false_alarms() -> Mapping[str, Mapping[str, str]]:
 
 
 def thresholds_with(changes: Iterable[str] = ()) -> dict[str, float]:
-    """Return the thresholds, some of them changed by "NAME=VALUE". Raises UserError for unknown names."""
+    """Return the thresholds, some of them changed by "NAME=VALUE". Raises UserError for wrong names and values."""
     values = {name: default for name, (default, _) in THRESHOLDS.items()}
     for change in changes:
         name, _, value = change.partition("=")
@@ -61,6 +62,8 @@ def thresholds_with(changes: Iterable[str] = ()) -> dict[str, float]:
             values[name] = float(value)
         except ValueError as error:
             raise UserError(f"threshold {name}: {value!r} is no number: give NAME=VALUE") from error
+        if isnan(values[name]):
+            raise UserError(f"threshold {name}: nan never fails: give a number")
     return values
 
 

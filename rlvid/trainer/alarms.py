@@ -98,9 +98,10 @@ def evaluation_hacking(
     best = max((row for row in previous if accuracy in row), key=lambda row: row[accuracy], default=None)
     if best is None:
         return []
-    drop = best[accuracy] - metrics[accuracy]
-    standard_error = (2 * best[accuracy] * (1 - best[accuracy]) / questions) ** 0.5
-    if drop <= 2 * standard_error:
+    # Agresti & Caffo 2000: a right and a wrong answer more on both sides, so that no error is 0 at 0 or 100 %.
+    high, low = ((row[accuracy] * questions + 1) / (questions + 2) for row in (best, metrics))
+    standard_error = ((high * (1 - high) + low * (1 - low)) / (questions + 2)) ** 0.5
+    if high - low <= 2 * standard_error:
         return []
     alarms = []
     for key in (k for k in metrics if _reward_of(k, level) and k in best):

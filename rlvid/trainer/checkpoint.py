@@ -66,7 +66,7 @@ def restore_training_state(folder: RunFolder, counters: Counters, state: TrainSt
         scheduler.load_state_dict(values["scheduler"])
         counters.load_state_dict(values)
         step = values["step"]
-    folder.rewind(step)
+    folder.rewind(step, counters.skipped)
     return step
 
 
@@ -106,6 +106,7 @@ def save(
     if accuracy is not None and (counters.best is None or accuracy > counters.best[0]):
         counters.best = (accuracy, step)
     optimizer_state = state.optimizer_state()
+    counters.share_skipped()  # an evaluation may have met further ones
     values = counters.state_dict() | {"step": step, "scheduler": scheduler.state_dict()}
     moving_reference = state.reference if state.reference and state.reference.is_ema else None
     with state.gathered_parameters(state.policy, moving_reference):

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import torch
-from accelerate import Accelerator
+from accelerate.utils import gather_object
 
 from rlvid.trainer.records import GroupRecord
 
@@ -16,13 +15,18 @@ from rlvid.trainer.records import GroupRecord
 VERDICT_COUNTS = ("right", "right_paid", "wrong", "wrong_paid", "total", "changed")
 
 
+def clip_key(level: str, sample: str) -> str:
+    """Return what identifies a sample's clip in `Counters.skipped`: levels may give different samples the same id."""
+    return f"{level}/{sample}" if level else sample
+
+
 @dataclass
 class Counters:
     """What a run counts from its first step on; JSON values only."""
 
     tokens: int = 0  # tokens of all completions of the steps so far, truncated ones included
     drawn: int = 0  # prompts that were sampled from, including those of flat groups that were replaced
-    skipped: dict[str, str] = field(default_factory=dict)  # sample id -> why its clip could not be read
+    skipped: dict[str, str] = field(default_factory=dict)  # `clip_key` -> why the clip could not be read
     verdicts: dict[str, float] = field(default_factory=lambda: dict.fromkeys(VERDICT_COUNTS, 0.0))
     memory: dict[str, Any] = field(default_factory=dict)  # what the algorithm keeps from step to step
     best: tuple[float, int] | None = None  # the best accuracy on the first evaluated level, and its step
@@ -42,16 +46,23 @@ class Counters:
         self.verdicts = dict.fromkeys(VERDICT_COUNTS, 0.0) | verdicts
         self.best = tuple(state["best"]) if state["best"] else None
 
-    def update(self, records: Sequence[GroupRecord], drawn: int, accelerator: Accelerator) -> dict[str, float]:
-        """Count a step; returns the totals so far under their metric names. A collective."""
+    def count_tokens(self, records: Sequence[GroupRecord]) -> None:
+        """Count the tokens of a round of sampling, given the groups of all processes."""
         self.tokens += sum(sum(record.lengths) for record in records)
+
+    def update(self, drawn: int) -> dict[str, float]:
+        """Count the prompts of a step; returns the totals so far under their metric names. A collective."""
         self.drawn += drawn
-        failures = accelerator.reduce(torch.tensor(len(self.skipped)).to(accelerator.device), "sum")
+        self.share_skipped()
         return {
             "num_completion_tokens": self.tokens,
             "num_prompts": self.drawn,
-            "data/decode_failures": int(failures),
+            "data/decode_failures": len(self.skipped),
         }
+
+    def share_skipped(self) -> None:
+        """Tell every process which clips the others could not read, so that each clip counts once. A collective."""
+        self.skipped = {key: why for part in gather_object([self.skipped]) for key, why in part.items()}
 
     def update_verdicts(self, records: Sequence[GroupRecord], noisy_reward: str) -> dict[str, float]:
         """Count how noisy the verdicts so far were, measured against the clean ones, which nothing else sees.

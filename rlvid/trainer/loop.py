@@ -105,7 +105,9 @@ class Trainer(TrainerSetup):
             totals = self.mix(groups, corrupt_rewards, number)  # fills `group.columns`, one for each reward
             indices = [first_index + index for index in indices]
             fallback = dummy_group(self.policy, prompts[0])  # for a process without a group: it joins every collective
-            return Rollout.gather(indices, loss_inputs(self.algorithm, view_inputs), groups, totals, fallback)
+            rollout = Rollout.gather(indices, loss_inputs(self.algorithm, view_inputs), groups, totals, fallback)
+        self.counters.count_tokens(rollout.records)  # here, before flat groups are replaced
+        return rollout
 
     def compute_advantages(self, number: int, rollout: Rollout) -> CreditedStep:
         """Turn rewards into an advantage and a weight for every token of the step."""
@@ -157,7 +159,7 @@ class Trainer(TrainerSetup):
         metrics = step_metrics(records) | update_metrics | advantage_shares(self.algorithm, step, credited.batch)
         metrics |= label_repair_metrics(records, self.algorithm.labels(step))  # some algorithms replace wrong labels
         metrics |= self.algorithm.extra_metrics(credited.batch)
-        metrics |= self.counters.update(records, num_drawn, self.accelerator)  # tokens and prompts so far
+        metrics |= self.counters.update(num_drawn)  # tokens, prompts and unreadable clips so far
         if self.config.noise.kind:
             metrics |= self.counters.update_verdicts(records, self.noise.noisy_reward)  # how much is wrong so far
         if number == settings.max_steps or (settings.eval_steps and number % settings.eval_steps == 0):
@@ -206,11 +208,17 @@ class Trainer(TrainerSetup):
         path = self.folder.path / "cold_start"
         # It samples nothing and has no reference. Trackers are the run's own: to end those of a run inside of it would
         # end its process group, too.
+        # SFT learns nothing from rewards: those that need a model or a judge are left out.
+        rewards = tuple(reward for reward in self.config.rewards if reward.name in self.mix.text_only)
         settings = vars(self.config.cold_start)
-        train_config = replace(self.config.train, **settings, use_vllm=False, sync_ref_model=False)
+        warmup_steps = min(self.config.train.warmup_steps, self.config.cold_start.max_steps - 1)
+        train_config = replace(
+            self.config.train, **settings, warmup_steps=warmup_steps, use_vllm=False, sync_ref_model=False
+        )
         config = replace(
             self.config,
             algorithm=Plugin("sft"),
+            rewards=rewards or (Plugin("accuracy"),),
             train=train_config,
             cold_start=ColdStartConfig(),
             eval=EvalConfig(splits=()),

@@ -20,6 +20,9 @@ def build_reference(policy: Policy, config: Config) -> Reference:
     """The reference model: the policy as it is now, or what `evidence.reference` names.
 
     That may be another model's folder or hub id, or a checkpoint that holds a moving average of the policy.
+
+    Raises:
+        UserError: if the other model reads pixels or tokens differently than the policy, whose inputs it gets.
     """
     if not config.evidence.reference:
         return Reference(policy, config.train)
@@ -30,7 +33,25 @@ def build_reference(policy: Policy, config: Config) -> Reference:
             reference.load_state_dict(load_file(average), strict=False)  # tied weights are saved once
         return reference
     other = Policy.load(config.evidence.reference, config.train, config.video, config.seed).to(policy.device)
+    if differs := _different_inputs(policy, other):
+        raise UserError(
+            f"evidence.reference = {config.evidence.reference!r} has another {differs} than the model "
+            f"{config.model!r}, whose inputs it reads: name a model of the same family"
+        )
     return Reference(other, config.train)
+
+
+def _different_inputs(policy: Policy, other: Policy) -> str:
+    """Return in what two models differ that decides what their inputs mean, or "" if they read the same inputs."""
+    models = (policy, other)
+    if len({(type(one.family), one.model.config.model_type) for one in models}) > 1:
+        return "family"
+    visions = [getattr(one.model.config, "vision_config", None) for one in models]
+    for setting in ("patch_size", "temporal_patch_size", "spatial_merge_size"):
+        first, second = (getattr(vision, setting, None) for vision in visions)
+        if first != second:
+            return setting
+    return "" if policy.tokenizer.get_vocab() == other.tokenizer.get_vocab() else "vocabulary"
 
 
 def check_reference(train: TrainConfig, algorithm: Algorithm, mix: RewardMix) -> None:

@@ -8,6 +8,7 @@ noise_manifest.jsonl  samples that noise changed        noise.json    its measur
 skipped.jsonl         clips that could not be read      alarms.jsonl  signs that the run learns the wrong thing
 plugins/              a copy of each plug-in file from outside, NAME-HASH.py; config.toml has the hashes
 protocol.toml         the protocol of the evaluation in full, see rlvid/protocols
+weights.json          only of an evaluation: which weights were evaluated, see same_run.py
 """
 
 from __future__ import annotations
@@ -17,8 +18,7 @@ import json
 import os
 import platform
 import sys
-import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -30,13 +30,14 @@ from typing import IO, Any
 import torch
 from accelerate import Accelerator
 
-from rlvid.config import COPIES, Config, flatten_config
+from rlvid.config import COPIES, Config
 from rlvid.distributed import is_peer_failure
 from rlvid.errors import NOT_FINITE, UserError
 from rlvid.protocols import RECORD, load_protocol, record
 from rlvid.trainer.alarms import Alarm
-from rlvid.trainer.counters import Counters
+from rlvid.trainer.counters import Counters, clip_key
 from rlvid.trainer.records import GroupRecord
+from rlvid.trainer.same_run import WEIGHTS, differing_settings, is_same_run, weights_fingerprint, weights_have_changed
 from rlvid.trainer.timer import StepTimer
 from rlvid.types import Prompt
 from rlvid.utils.files import (
@@ -96,10 +97,13 @@ class RunFolder:
         if status and not holds_results(self.path):  # of a start that failed: it leaves no claim
             status = None
         if status and status["id"] != run_id:
-            differs = self._differing_settings()
-            raise UserError(
-                f"{self.path} holds run {status['id']} and this config is run {run_id}{differs}: give another --out"
-            )
+            if not is_same_run(self.path, self.config, status["id"]):
+                differs = differing_settings(self.path, self.toml)
+                raise UserError(
+                    f"{self.path} holds run {status['id']} and this config is run {run_id}{differs}: give another --out"
+                )
+            run_id = self.id = status["id"]  # it stays the run that it was
+            self.toml = (self.path / "config.toml").read_text()
         if status and not resume:
             if status["state"] == "done":
                 raise UserError(
@@ -109,12 +113,20 @@ class RunFolder:
                 f"{self.path} holds this run already ({status['state']}): continue it with --resume, or give --out"
             )
         self.is_done = status is not None and status["state"] == "done"
+        weights = "" if self.config.train.max_steps else weights_fingerprint(self.config.model)
+        if status and weights_have_changed(self.path, weights):
+            raise UserError(
+                f"{self.path} holds an evaluation of {self.config.model} whose weights have changed since: "
+                "evaluate the new ones into another folder with --out"
+            )
         self.wait()  # until every process has read the status
         if self.is_main and not self.is_done:
             self._take_lock()
             if status is None:
                 for name in LEFT_BY_A_START:
                     (self.path / name).unlink(missing_ok=True)
+                if weights:
+                    write_text(self.path / WEIGHTS, json.dumps({"fingerprint": weights}))
             write_text(self.path / "config.toml", self.toml)
             write_text(self.path / RECORD, record(load_protocol(self.config.eval.protocol)))
             self._copy_plugins()
@@ -123,22 +135,6 @@ class RunFolder:
         if self.config.report_to:
             self.accelerator.init_trackers("rlvid", config={"id": run_id, "toml": self.toml})
         self.wait()
-
-    def _differing_settings(self) -> str:
-        """Return in which settings this config differs from that in the folder, as a message continues, or ""."""
-        if not (saved_file := self.path / "config.toml").is_file():
-            return ""
-        saved, now = (flatten_config(tomllib.loads(text)) for text in (saved_file.read_text(), self.toml))
-        keys = [key for key in {**saved, **now} if saved.get(key) != now.get(key)]
-        keys.sort(key=lambda key: not key.startswith("plugins."))
-        words = [
-            f"{key.removeprefix('plugins.')} has changed"
-            if key.startswith("plugins.") and key in saved and key in now
-            else f"{key} is {now.get(key, 'not set')}, there {saved.get(key, 'not set')}"
-            for key in keys[:2]
-        ]
-        more = [f"and {len(keys) - 2} more"] if len(keys) > 2 else []
-        return f" ({'; '.join([*words, *more])})" if keys else ""
 
     def _copy_plugins(self) -> None:
         """Copy each plug-in file from outside to plugins/NAME-HASH.py; config.toml holds the hashes."""
@@ -171,7 +167,7 @@ class RunFolder:
             f"process {self.rank} of {self.world_size}, after step {self.logged_step}, in phase {self.timer.phase!r}, "
             "waited for the other processes, and one of them ended "
             f"or did not arrive within train.ddp_timeout = {self.config.train.ddp_timeout} s: check its log. --resume "
-            f"continues from step {self.saved_step}"
+            f"continues from step {self.saved_step}, also with a longer train.ddp_timeout"
         )
 
     def write_status(self, state: str, phase: str, message: str = "") -> None:
@@ -221,8 +217,8 @@ class RunFolder:
                 write_jsonl(path, (record.to_row() for record in records))
             raise UserError(
                 f"step {step}: {' and '.join(bad)} {NOT_FINITE}; the step's samples are in {path}. Lower "
-                "train.learning_rate or train.max_grad_norm, or check the rewards for one that explodes; --resume "
-                f"continues from step {self.saved_step}"
+                "train.learning_rate or train.max_grad_norm, or check the rewards for one that explodes, in a new run "
+                "with another --out"
             )
 
     def on_bad_clip(self, counters: Counters) -> Callable[[Prompt, BadVideo], None]:
@@ -235,14 +231,17 @@ class RunFolder:
             if self.config.video.on_bad_video == "error":
                 advice = 'rlvid data check finds all such clips; video.on_bad_video="skip" goes on without them'
                 raise UserError(f"{error}; {advice}") from error
-            if prompt.id not in counters.skipped:
-                counters.skipped[prompt.id] = str(error)
-                append_jsonl(self.path / "skipped.jsonl", {"id": prompt.id, "error": str(error)})
+            key = clip_key(prompt.level, prompt.id)
+            if key not in counters.skipped:
+                counters.skipped[key] = str(error)
+                append_jsonl(self.path / "skipped.jsonl", {"level": prompt.level, "id": prompt.id, "error": str(error)})
 
         return skip
 
-    def rewind(self, step: int) -> None:
-        """Remove what was logged and answered after `step`, the last checkpoint's: it will be made again.
+    def rewind(self, step: int, skipped: Collection[str]) -> None:
+        """Remove what was logged and answered after `step`, the last checkpoint's: it will be made again. A collective.
+
+        `skipped` are the clips that could not be read until then, by their `clip_key`.
 
         The steps are taken again, and on a GPU or with another number of threads they may lead to another policy. So an
         evaluation after them is not continued; one of `step` itself is.
@@ -256,6 +255,11 @@ class RunFolder:
                 folder, *_ = path.relative_to(self.path / "eval").parts  # see `eval_path`
                 if (int(folder[5:]) if folder.startswith("step-") else self.config.train.max_steps) > step:
                     path.unlink()
+            skips = self.path / "skipped.jsonl"
+            if skips.is_file() and self.config.train.max_steps:  # an evaluation keeps its answers, and so its skips
+                by_key = {clip_key(row.get("level", ""), row["id"]): row for row in read_jsonl(skips)}
+                write_jsonl(skips, (row for key, row in by_key.items() if key in skipped))
+        self.wait()
 
     def eval_path(self, level: str, step: int, view: str = "") -> Path:
         """The file of a level's answers: `eval/LEVEL.jsonl` after the last step, `eval/step-N/LEVEL.jsonl` before.

@@ -22,7 +22,7 @@ from rlvid.policy.critic import Critic
 from rlvid.policy.deepspeed import TrainState, prepare
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
-from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config, learning_rate_warning
+from rlvid.policy.optimizer import build_adamw, build_scheduler, check_config, learning_rate_warning, warmup_warning
 from rlvid.policy.parity import probes, require_parity
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import SAMPLERS, free_sampler_memory
@@ -172,7 +172,7 @@ class TrainerSetup:
         config = self.config
         noop = noop_warning(self.algorithm, self.mix.weights, config.train.num_generations)
         channel = channel_warning(self.algorithm, self.noise, config.noise.kind)
-        self.display.warn(noop, channel, learning_rate_warning(config.train))
+        self.display.warn(noop, channel, learning_rate_warning(config.train), warmup_warning(config.train))
         if config.model in embedded_models() and config.data not in EMBEDDED:
             self.display.warn(
                 f"the model {config.model} knows the embedded kitchen and nothing else: on {config.data} it guesses"

@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 from typing import Any
 
 from rlvid.errors import UserError
@@ -113,6 +114,8 @@ def _converted(where: str, value: Any, field: Field) -> Any:
     if expected is float or (expected is int and "float" in annotation):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise UserError(f"{where} must be a number, not {value!r}")
+        if not isfinite(value):
+            raise UserError(f"{where} must be a finite number, not {value}")
         return float(value) if expected is float else value
     if expected in (bool, int, str) and type(value) is not expected:
         raise UserError(f"{where} must be {expected.__name__}, not {value!r}")

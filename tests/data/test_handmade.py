@@ -81,7 +81,8 @@ def test_a_bad_clip_ends_the_run_or_is_skipped_and_counted(root, tmp_path):
     first, second = read_jsonl(tmp_path / "skips/metrics.jsonl")
     assert first["data/decode_failures"] == second["data/decode_failures"] == 1
     assert len(read_jsonl(tmp_path / "skips/samples/step-000001.jsonl")) == 6
-    [skipped] = read_jsonl(tmp_path / "skips/skipped.jsonl")
-    assert skipped["id"] == "4" and "long.mp4" in skipped["error"]
+    trained, evaluated = read_jsonl(tmp_path / "skips/skipped.jsonl")
+    assert (trained["level"], evaluated["level"]) == ("train", "L1")
+    assert all(row["id"] == "4" and "long.mp4" in row["error"] for row in (trained, evaluated))
     unread = [row["id"] for row in read_jsonl(tmp_path / "skips/eval/L1.jsonl") if row.get("unread")]
     assert unread == ["4"], "the evaluation keeps the question, as a wrong answer"

@@ -6,11 +6,28 @@ import pytest
 import torch
 
 from rlvid.config import load
+from rlvid.errors import UserError
 from rlvid.policy.deepspeed import TrainState
-from rlvid.policy.optimizer import build_adamw, with_own_kernels
+from rlvid.policy.optimizer import build_adamw, check_config, warmup_warning, with_own_kernels
 from rlvid.registry import build
 from rlvid.trainer.checkpoint import flatten, unflatten
 from tests.helpers.policies import load_policy
+
+
+def test_an_evaluation_may_have_more_processes_than_prompts():
+    few, grpo = "train.prompts_per_step=1", build("algorithms", "grpo")
+    check_config(load("nano", [few, "train.max_steps=0"]).train, grpo, "grpo", 8)
+    with pytest.raises(UserError, match=r"= 1 is too small for 8 processes and 1 minibatch: 8 or more are needed"):
+        check_config(load("nano", [few]).train, grpo, "grpo", 8)
+    with pytest.raises(UserError, match=r"too small for 1 process and 2 minibatches: 2 or more"):
+        check_config(load("nano", [few]).train, build("algorithms", "grpo", num_minibatches=2), "grpo", 1)
+
+
+def test_a_warm_up_that_outlasts_the_run_is_named():
+    settings = load("nano", ["train.max_steps=2", "train.warmup_steps=2"]).train
+    assert "train.warmup_steps = 2 of train.max_steps = 2: the learning rate never reaches" in warmup_warning(settings)
+    assert warmup_warning(load("nano", ["train.max_steps=2", "train.warmup_steps=1"]).train) is None
+    assert warmup_warning(load("nano", ["train.max_steps=0"]).train) is None
 
 
 def made(fused):

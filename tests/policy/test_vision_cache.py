@@ -9,7 +9,7 @@ from transformers import Qwen2VLModel
 
 from rlvid import api
 from rlvid.errors import UserError
-from rlvid.policy.vision_cache import DIGEST_BYTES, VisionFeatureCache
+from rlvid.policy.vision_cache import DIGEST_BYTES, VisionFeatureCache, hash_of_tower, vision_tower
 from rlvid.video.views import apply_view
 from tests.helpers.policies import load_policy
 
@@ -90,6 +90,20 @@ def test_the_inputs_of_a_step_are_encoded_once(new_policy, prompts, tower_calls)
     for _ in range(3):
         policy.embed(inputs)
     assert len(tower_calls) == count_media(prompts)
+
+
+def test_a_model_with_another_tower_does_not_read_its_features(new_policy, prompts):
+    policy, other = new_policy(), new_policy()
+    with torch.no_grad():
+        for weights in other.model.model.visual.parameters():
+            weights.mul_(1.5)
+    other.vision_cache.tower_hash = hash_of_tower(vision_tower(other.model))
+    inputs = [policy.encode(prompts[0])]
+    policy.vision_cache.features(inputs)  # as a run does before each step
+    with torch.no_grad():
+        read, own = (torch.cat(other.vision_cache.features(rows)) for rows in (inputs, [other.encode(prompts[0])]))
+        theirs = torch.cat(policy.vision_cache.features(inputs))
+    assert torch.equal(read, own) and not torch.allclose(read, theirs)
 
 
 def test_other_pixels_weights_and_precisions_have_features_of_their_own(new_policy, new_cache, prompts, tower_calls):

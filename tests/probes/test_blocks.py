@@ -10,6 +10,9 @@ from sklearn.metrics import roc_auc_score
 
 import rlvid.probes
 from rlvid.api.listing import list_names
+from rlvid.config import load
+from rlvid.errors import UserError
+from rlvid.probes import search
 from rlvid.probes.counterfactuals import draw_twin, judge_counterfactuals
 from rlvid.probes.edits import TAG_EDITS, THOUGHT_EDITS, edited, split_sentences
 from rlvid.probes.false_alarms import Alarms, rates
@@ -19,7 +22,7 @@ from rlvid.probes.render import report, rescue_text, value_parts
 from rlvid.probes.replies import shipped_replies, split_options
 from rlvid.probes.result import FAIL, PASS, Block, Finding, ProbeResult
 from rlvid.probes.statistics import auroc, correlation, correlation_within, permutation_p_values, sign_p_value
-from rlvid.probes.subject import Scored
+from rlvid.probes.subject import Scored, Subject, score_all
 from rlvid.probes.table import MARK, WITH_MODELS, probe_shipped, probed_rewards, row, with_rows
 from rlvid.probes.value import measure_value
 from rlvid.probes.verdicts import THRESHOLDS, Checks, false_alarms, thresholds_with
@@ -188,6 +191,25 @@ def test_a_reward_that_is_empty_on_the_shipped_replies_is_sent_to_others(thresho
     lines = [str(part) for part in report(result)]
     is_expected = threshold.startswith("value") and source == shipped_replies().source
     assert any("rlvid probe length --on" in line for line in lines) == is_expected
+
+
+def test_the_search_counts_what_it_tried(monkeypatch):
+    subject = Subject.read("format", {}, load("nano"), 30)
+    scored, counts, original = score_all(subject, shipped_replies().groups[:1]), [], search.score_each
+
+    def counting(subject, replies, compares):
+        counts.append(len(replies))
+        return original(subject, replies, compares)
+
+    monkeypatch.setattr(search, "score_each", counting)
+    found = search.search(subject, scored, np.array([0.0, 1.0]), 1.0, compares=False)
+    assert counts[0] < search.STARTS, "one group does not give all climbs"
+    assert found["tried"] == sum(counts[1:])
+
+
+def test_a_threshold_that_never_fails_is_refused():
+    with pytest.raises(UserError, match=r"threshold tricks\.max_gain: nan never fails"):
+        thresholds_with(["tricks.max_gain=nan"])
 
 
 def test_the_documented_thresholds_are_those_of_the_code():

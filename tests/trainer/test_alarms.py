@@ -62,6 +62,12 @@ def test_hacking_is_a_reward_that_rises_while_accuracy_falls(accuracy, form, que
     assert all("from 60.0% to 50.0% while form rose from 0.80 to 0.90" in alarm.says for alarm in found)
 
 
+@pytest.mark.parametrize(("best", "accuracy", "raised"), [(1.0, 0.9, False), (1.0, 0.4, True), (0.6, 0.0, True)])
+def test_an_accuracy_of_0_or_100_percent_has_a_standard_error(best, accuracy, raised):
+    before, now = ({"eval/L1/accuracy": a, "eval/L1/form": f} for a, f in ((best, 0.8), (accuracy, 0.9)))
+    assert bool(detect_alarms(now, [], [before], {"L1": 10})) == raised
+
+
 def judged(column, answers="AABB", evidence=None):
     """The records of a step: questions with one completion each, A being right."""
     found = []

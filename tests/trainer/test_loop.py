@@ -143,6 +143,7 @@ def test_a_non_finite_gradient_stops_the_run_and_keeps_its_samples(kitchen, tmp_
     out = tmp_path / "run"
     code, output = Child(out, f"algorithm={tmp_path}/bad.py", "train.max_steps=2", settings=SMALL).end()
     assert code == 2 and "not finite" in output and "Traceback" not in output
+    assert "in a new run with another --out" in " ".join(output.split()), "other settings are another run"
     assert len(read_jsonl(out / "samples/step-000001-not-finite.jsonl")) == 4
     assert read_json(out / "status.json")["state"] == "failed"
 

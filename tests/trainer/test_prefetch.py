@@ -109,7 +109,7 @@ def test_an_unreadable_clip_is_counted_at_its_step(prefetcher, folder, counters,
     assert counters.skipped == {}
     indices, readable, inputs = prefetch(plan[1])
     assert indices == [1] and readable == [prompts[1]] and len(inputs) == 1
-    assert list(counters.skipped) == ["bad"] and (folder.path / "skipped.jsonl").read_text().count("\n") == 1
+    assert list(counters.skipped) == ["train/bad"] and (folder.path / "skipped.jsonl").read_text().count("\n") == 1
 
 
 def test_an_error_is_raised_at_its_step(prefetcher, folder, policy, prompts, bad):

@@ -1,11 +1,14 @@
 """Evaluations of the embedded model under a protocol: what is asked, recorded, printed, and refused in comparisons."""
 
+from dataclasses import replace
+
 import pytest
 
 from rlvid.__main__ import main
+from rlvid.config import load
 from rlvid.protocols import PROTOCOLS, load_protocol, recorded_protocol
 from rlvid.study.extractions import extraction_rows
-from rlvid.utils.files import read_jsonl
+from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.helpers.reports import write_run
 
 SETTINGS = ("eval.limit=4", "eval.transfer=[]", "train.max_completion_length=24")
@@ -83,6 +86,26 @@ def test_the_same_replies_are_read_in_every_way(runs, capsys):
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     shown = {line[0]: line[1] for line in lines if line and line[0] in found}
     assert shown == {name: f"{row.accuracy:.1%}" for name, row in found.items()}
+
+
+def test_groups_of_training_are_read_as_they_were_in_training(tmp_path, monkeypatch):
+    """A reply that the protocol of training reads and the default one does not."""
+    from rlvid.api.probing import _replies_and_config
+    from rlvid.data.benchmark import load_level
+    from rlvid.probes.rescoring import rescore
+
+    config = load("nano", ["data=kitchen/small", "train.protocol=lenient.toml", "train.max_steps=1"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "lenient.toml").write_text('text = "lenient"\nextraction = "lenient"\n')
+    prompt = load_level("kitchen/small", "train")[0]
+    row = {"id": prompt.id, "question": prompt.text, "completions": [prompt.answer, "Z"], "gold": prompt.answer}
+    write_jsonl(tmp_path / "run/samples/step-000001.jsonl", [row])
+    write_jsonl(tmp_path / "run/samples/step-000002-not-finite.jsonl", [row])
+    (tmp_path / "run/config.toml").write_text(config.to_toml())
+    [group] = _replies_and_config(tmp_path / "run", None, ())[0].groups
+    assert group.completions[0].answer == prompt.answer, "and those of a step that was not taken are no groups"
+    config = replace(config, eval=replace(config.eval, completions="run/samples"))
+    assert rescore(config, tmp_path / "out")["samples/accuracy/mean"] == 0.5
 
 
 def test_points_of_parsing_by_hand():

@@ -130,6 +130,8 @@ def test_dynamic_sampling_draws_more_prompts_and_resumes_exactly(kitchen, tmp_pa
     assert plain[-1]["num_prompts"] == 12 < rows[-1]["num_prompts"]
     assert plain[0]["frac_reward_zero_std"] > 0 and all(row["frac_reward_zero_std"] == 0 for row in rows)
     samples = [read_jsonl(path) for path in sorted((more / "samples").iterdir())]
+    kept = sum(sum(row["lengths"]) for step in samples for row in step)
+    assert rows[-1]["num_completion_tokens"] > kept, "those of replaced groups count, too"
     assert all(len(step) == 4 and len({row["id"] for row in step}) == 4 for step in samples)
     first = [row["id"] for row in read_jsonl(tmp_path / "plain/samples/step-000001.jsonl")]
     assert {row["id"] for row in samples[0]} & set(first)  # informative groups of the first round are kept
@@ -166,6 +168,7 @@ def test_unreadable_clips_in_a_further_round_leave_the_step_as_it_is(five_clips,
     out = train(tmp_path / "run", *settings)
     [row] = read_jsonl(out / "metrics.jsonl")
     assert row["num_prompts"] == 5 and row["frac_reward_zero_std"] == 1 and row["data/decode_failures"] == 1
+    assert row["num_completion_tokens"] == 4 * 2
     assert len(read_jsonl(out / "samples/step-000001.jsonl")) == 4
     for path in planned:
         Path(path).write_bytes(b"no film")
