@@ -113,6 +113,6 @@ def test_evaluation_data_is_refused_at_any_rate(level):
 def test_unknown_kinds_and_impossible_rates_are_refused():
     with pytest.raises(UserError, match=r"no kind of noise 'symetric'\. Did you mean 'symmetric'\?"):
         corrupt(make_prompts(1), "symetric", 0.1)
-    for rate in (-0.1, 1.1, float("nan")):
-        with pytest.raises(UserError, match="must be in"):
+    for rate, says in ((-0.1, "must be in"), (1.1, "must be in"), (float("nan"), "must be a finite number, not nan")):
+        with pytest.raises(UserError, match=says):
             corrupt(make_prompts(1), "symmetric", rate)

@@ -245,7 +245,7 @@ def test_only_the_column_of_the_noise_is_corrupted_and_it_must_be_in_the_mix():
         ("group_flip", {"rate": -0.1}, r"rate must be in \[0, 1\]"),
         ("gaussian", {"sigma": -1.0}, "sigma must be 0 or more"),
         ("heavy_tailed", {"df": 1.0}, "df must be above 1"),
-        ("heavy_tailed", {"scale": float("nan")}, "scale must be 0 or more"),
+        ("heavy_tailed", {"scale": float("nan")}, "scale must be a finite number, not nan"),
         ("judge_confusion", {"levels": 1}, "levels must be 2 or more"),
         ("length_bias", {"kapa": 1.0}, "Did you mean 'kappa'"),
     ],

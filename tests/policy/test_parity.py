@@ -45,7 +45,7 @@ def damage_frames(policy, prompt, change):
     """Change the cached frames of a prompt's video."""
     path = policy.frames._cache_path(prompt.id, prompt.video)
     frames = policy.frames._open(path)
-    policy.frames._save(path, change(Frames(np.array(frames.pixels), frames.clock)))
+    policy.frames._save(prompt.id, path, prompt.video, change(Frames(np.array(frames.pixels), frames.clock)))
 
 
 def test_nothing_differs_and_every_kind_of_prompt_is_compared(policy, prompts):

@@ -312,7 +312,7 @@ def test_a_reward_that_hangs_in_native_code_ends_the_process_with_its_location(k
         (
             "1e30",
             "dr_grpo",
-            "step 2: grad_norm not finite.*check the rewards for one that explodes; --resume continues from step 1",
+            "step 2: grad_norm not finite.*check the rewards for one that explodes, in a new run with another --out",
         ),
         ("1e30", "ppo", "step 2: loss and grad_norm not finite"),
         ("1e200", "grpo", "step 2: reward '.*boom' explodes, its size reached 1e[+]200"),
