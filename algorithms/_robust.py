@@ -39,8 +39,8 @@ class OutcomeAlgorithm(Algorithm):
         super().__post_init__()
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """Labels or verdicts of its own."""
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: it has labels or verdicts of its own."""
         return "it learns from labels or verdicts of its own, not from the rewards of the mix"
 
     def verdicts(self, step: Step) -> Tensor:

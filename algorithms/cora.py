@@ -49,8 +49,8 @@ class CORA(GRPO):
             raise ValueError("kl = k1_reward would be subtracted from both advantages; take a KL in the loss")
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """Two sums of rewards are compared."""
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: two sums of rewards are compared."""
         return CREDIT_OF_PARTS
 
     def check_rewards(self, weights: Mapping[str, float]) -> None:

@@ -54,9 +54,9 @@ class DPO(Algorithm):
         return ""
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """With `preferences` nothing is sampled."""
-        return "with preferences nothing is sampled" if self.preferences else super().learns_from_flat_groups
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: with `preferences` nothing is sampled."""
+        return "with preferences nothing is sampled" if self.preferences else super().flat_group_credit
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return (P, G), for (P, G) rewards: a completion's total weight as chosen minus that as rejected."""

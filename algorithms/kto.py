@@ -38,11 +38,11 @@ class KTO(Algorithm):
         return ""
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """With a `threshold`, completions are not compared with their group."""
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: a `threshold` takes the place of the group's mean."""
         if self.threshold is not None:
             return "completions are compared with the threshold, not with each other"
-        return super().learns_from_flat_groups
+        return super().flat_group_credit
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return s for (P, G) rewards: 1 for good completions, -1 for bad ones, 0 for the others."""

@@ -57,11 +57,11 @@ class NoisyGRPO(ViewRollouts):
             )
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """Noise levels, unless `credit_flat_groups` is off."""
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: by noise, unless `credit_flat_groups` is off."""
         if self.credit_flat_groups:
             return "noise levels decide where rewards do not, unless credit_flat_groups is false"
-        return super().learns_from_flat_groups
+        return super().flat_group_credit
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return the count of completions at each extent. Raises ValueError if there are fewer than extents."""

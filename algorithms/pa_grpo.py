@@ -38,8 +38,8 @@ class PAGRPO(GRPO):
         return super().needs | {f"tag_mask:{self.tag}"}
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """Two sums of rewards are compared."""
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: two sums of rewards are compared."""
         return CREDIT_OF_PARTS
 
     def check_rewards(self, weights: Mapping[str, float]) -> None:

@@ -58,8 +58,8 @@ class PPO(Algorithm):
         return self.critic, self.critic_learning_rate
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """There is no group baseline."""
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: a critic is the baseline, not the group."""
         return "the critic takes the place of a group's mean"
 
     def credit(self, step: Step) -> Batch:

@@ -15,8 +15,8 @@ class Reinforce(Algorithm):
     """
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """Groups are compared with the whole step."""
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: the baseline is the mean of the step."""
         return "the baseline is the mean of the step, not of the group"
 
     def advantages(self, rewards: Tensor) -> Tensor:

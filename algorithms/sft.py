@@ -27,8 +27,8 @@ class SFT(Algorithm):
         return "data"
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """Nothing is sampled."""
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit: demonstrations are learnt whatever they earn."""
         return "demonstrations are learnt from whatever they earn, and nothing is sampled"
 
     def advantages(self, rewards: Tensor) -> Tensor:

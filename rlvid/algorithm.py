@@ -52,14 +52,16 @@ class Algorithm:
                 f"where {self.ignored_by_gdpo}"
             )
         if self.beta < 0:
-            raise ValueError(f"beta must be 0 or more, not {self.beta}: below 0 the policy would flee its reference")
+            raise ValueError(
+                f"beta must be 0 or more, not {self.beta}: a negative one would pay for divergence"
+            )
         for name in ("num_iterations", "num_minibatches", "max_num_gen_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
-        if self.max_num_gen_batches > 1 and self.learns_from_flat_groups:
+        if self.max_num_gen_batches > 1 and self.flat_group_credit:
             raise ValueError(
                 "max_num_gen_batches must be 1: flat groups are replaced by further rounds of sampling, but can have "
-                f"credit here: {self.learns_from_flat_groups}"
+                f"credit here: {self.flat_group_credit}"
             )
 
     @property
@@ -76,10 +78,10 @@ class Algorithm:
         return "" if type(self).advantages is Algorithm.advantages else OWN_ADVANTAGES
 
     @property
-    def learns_from_flat_groups(self) -> str:
-        """Why groups whose total rewards are equal can have credit, for the message; "" if they cannot.
+    def flat_group_credit(self) -> str:
+        """Why a group of equal total rewards can have credit; "" if it cannot.
 
-        An algorithm in which they can overrides this: dynamic sampling, which replaces them, is then refused.
+        An algorithm in which it can overrides this: dynamic sampling, which replaces such groups, is then refused.
         """
         if self.multi_objective_aggregation == "normalize_then_sum":
             return "equal sums of rewards can be unequal sums of z-scores"

@@ -8,6 +8,5 @@ class UserError(ValueError):
     """
 
 
-NOT_FINITE = (
-    "not finite"  # in the message of a run that ended on a loss that is no number; a failed trial of `rlvid tune`
-)
+# In the message of a run that ended because a loss, gradient or metric was infinite or NaN. `rlvid tune` looks for it.
+NOT_FINITE = "not finite"

@@ -163,6 +163,7 @@ def test_a_saved_config_is_read_with_its_plugins_as_they_were(tmp_path, monkeypa
             r"judge.url 'http://host:80\n/v1' is no address: write one such as http://",
         ),
         ('judge.url="http://[host/v1"', "is no address"),
+        ("judge.url=localhost", "judge.url 'localhost' is no address: write one such as http://"),
         ('judge.url="http://host:99999/v1"', "is no address"),
         ("judge.concurrency=0", "judge.concurrency must be 1 or more"),
         ("judge.retries=-1", "judge.retries must be 0 or more"),

@@ -46,13 +46,17 @@ def check_rules(config: Config, where: str) -> None:
 
 
 def _is_address(url: str) -> bool:
-    """Whether a URL can be called: no blanks and control characters in it, and a port that exists."""
-    if not url.isprintable() or " " in url:
-        return False
+    """Return whether a URL can be called, or is "": http or https, a host, a port that exists, no blanks in it."""
+    if not url:
+        return True
     try:
-        return urlsplit(url).port != 0
+        parts = urlsplit(url)
+        has_port = parts.port != 0
     except ValueError:
         return False
+    return (
+        url.isprintable() and " " not in url and parts.scheme in ("http", "https") and has_port and bool(parts.hostname)
+    )
 
 
 def check_weights(rewards: Mapping[str, Any], where: str) -> None:
