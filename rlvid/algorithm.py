@@ -52,9 +52,7 @@ class Algorithm:
                 f"where {self.ignored_by_gdpo}"
             )
         if self.beta < 0:
-            raise ValueError(
-                f"beta must be 0 or more, not {self.beta}: a negative one would pay for divergence"
-            )
+            raise ValueError(f"beta must be 0 or more, not {self.beta}: a negative one would pay for divergence")
         for name in ("num_iterations", "num_minibatches", "max_num_gen_batches"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
