@@ -1,0 +1,53 @@
+"""Does a grounding reward undo a habit that pays, at another weight?
+
+`grounding.py` ran narrations at three weights, the counterfactual reward at two, the temporal one at one, and the share
+of attention on pixels at none. This script adds the others, on the same base ("glancing") and with the same primary
+endpoint: accuracy on L2 and L3, the first 200 questions of each.
+
+Named before the runs: the balanced world must be better than accuracy + format (the positive control) and the random
+reward must not (the negative one). From what each reward paid in `grounding.py` (the counterfactual and the temporal
+reward pay the habit more than looking) no weight of these two should be better. For attention there is no prediction:
+a policy can attend to pixels that it makes no use of, and rlvid offers this reward as a diagnostic of weight 0. The
+margin of equivalence is 5 points. The temporal reward's weight 0.3 is a bonus of 0.09.
+
+rlvid grid experiments/grounding_weights.py --jobs 2
+"""
+
+from rlvid.grids import Grid, Settings
+
+CONTROL = "accuracy + format"
+ADDED: dict[str, Settings] = {
+    "+ counterfactual 3": {"rewards.grounding_counterfactual": 3.0},
+    "+ temporal 0.3": {"rewards.grounding_temporal": 0.3},
+    "+ temporal 3": {"rewards.grounding_temporal": 3.0},
+    "+ attention 0.3": {"rewards.grounding_attention": 0.3},
+    "+ attention 1": {"rewards.grounding_attention": 1.0},
+    "+ attention 3": {"rewards.grounding_attention": 3.0},
+    "+ random": {"rewards.random": 0.5},
+}
+
+GRID = Grid(
+    name="grounding_weights",
+    question="Does a grounding reward undo a habit that pays, at another weight?",
+    arms={CONTROL: {}, "balanced world": {"data": "kitchen/balanced"}, **ADDED},
+    seeds=(0, 1),
+    control=CONTROL,
+    comparisons=(("balanced world", CONTROL), *((name, CONTROL) for name in ADDED)),
+    positive_controls=(("balanced world", CONTROL),),
+    negative_controls=(("+ random", CONTROL),),
+    effect_at_stake=0.15,  # between the skewed and the balanced world, as in grounding.py
+    equivalence_margin=0.05,
+    settings={
+        "model": "nano/glancing",
+        "data": "kitchen/skewed",
+        "eval.rewards.grounding_moves.weight": 1.0,
+        "train.max_steps": 60,
+        "train.prompts_per_step": 12,
+        "eval.splits": ["L2", "L3"],
+        "eval.limit": 200,
+        "eval.transfer": [],
+    },
+)
+
+if __name__ == "__main__":
+    raise SystemExit(GRID.main())
