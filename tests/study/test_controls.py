@@ -6,6 +6,7 @@ import pytest
 
 from rlvid.errors import UserError
 from rlvid.grids import Grid
+from rlvid.study.page import save_page
 from rlvid.study.report import build_report
 from rlvid.study.study import read_study
 from rlvid.utils.files import write_text
@@ -43,6 +44,8 @@ def test_controls_that_come_out_are_said_first(tmp_path):
     text = printed_report(tmp_path)
     assert "All controls came out: the other comparisons can be read." in text
     assert text.index("All controls came out") < text.index("seeds")
+    page = save_page(tmp_path, tmp_path / "page.html").read_text()
+    assert page.index("All controls came out") < page.index('id="comparisons"') < page.index('id="accuracy"')
 
 
 @pytest.mark.parametrize(

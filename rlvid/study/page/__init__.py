@@ -40,7 +40,7 @@ FIGURE_TITLES = {
     "noise": "Accuracy under noise, against Youden's J",
     "shares": "How far the advantages move without each reward",
 }
-FIRST = ("Comparisons", "Accuracy")  # sections that come first and are never folded
+FIRST = ("Controls", "Comparisons", "Accuracy")  # sections that come first and are never folded
 SETTINGS = "In which settings arms differ"  # the section of a report that stands above all others on the page
 UNLIMITED_WIDTH = 10_000  # columns of a report; wide tables scroll on the page
 CSS_PIXELS_PER_INCH = 96
@@ -98,7 +98,7 @@ def pack(value: Any) -> str:
 
 
 def _order(title: str) -> int:
-    """What was compared comes first, then accuracies; the design, which says how, comes last."""
+    """First whether the rest can be read, then what was compared, then accuracies; the design comes last."""
     return {**{name: place for place, name in enumerate(FIRST)}, "Design": 9}.get(title, 5)
 
 
