@@ -11,6 +11,7 @@ import numpy as np
 from rlvid.study.compared import arms_with_the_same_runs, endpoint_scores, unseeded_arms
 from rlvid.study.contrasts import (
     COST_WORDS,
+    NO_LOOK,
     ONE_SEED,
     UNDECIDED,
     Family,
@@ -162,7 +163,9 @@ def comparison_row(
     model: SeedModel, result: Result, a: str, b: str, condition: str = "", p_these_runs: float | None = None
 ) -> Comparison:
     """The row for a result of a family; `condition` instead of its level."""
-    takes = NOT_KNOWN if result.verdict == ONE_SEED or result.verdict.startswith(UNDECIDED) else NOTHING_NEEDED
+    takes = (
+        NOT_KNOWN if result.verdict in (ONE_SEED, NO_LOOK) or result.verdict.startswith(UNDECIDED) else NOTHING_NEEDED
+    )
     if result.verdict == UNDECIDED:
         takes = needed(model, result.contrast.weights, result.difference, result.level, result.alpha)
     return Comparison(
@@ -187,12 +190,12 @@ def cost_row(model: SeedModel, result: Result, a: str, b: str, condition: str = 
 
 
 def _as_decided(study: Study, result: Result) -> Result:
-    """The result; on all levels of an adaptive grid, as the last look at it decided it: before the first, undecided."""
+    """The result; on all levels of an adaptive grid, as the last look at it decided it."""
     comparison = study.adaptive.comparisons.get(result.name) if study.adaptive else None
     if comparison is None or result.level != ALL_LEVELS:
         return result
     if not comparison.looks:
-        return replace(result, interval=(-inf, inf), alone=None, p=1.0, verdict=UNDECIDED)
+        return replace(result, interval=(-inf, inf), alone=None, p=None, verdict=NO_LOOK)
     return _at_look(result, comparison.looks[-1])
 
 

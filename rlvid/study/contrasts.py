@@ -23,6 +23,7 @@ Point = tuple[str | Weights, float]  # an arm, or the mean of several as arm -> 
 SHARE = 0.5  # of the error rate that goes to the primary endpoint, all levels together
 UNDECIDED = "undecided"
 ONE_SEED = "one seed: these runs only"
+NO_LOOK = "no look yet"  # of an adaptive grid, whose first runs are not complete
 NO_GAIN = "no gain to keep"
 COST_WORDS = {"better": "costs more", "worse": "costs less"}  # of an interaction, whose sign is that of a cost
 MOST_SEEDS = 100  # a plan that would need more seeds per arm than this is given up

@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rlvid.study.comparison import Comparison
-from rlvid.study.contrasts import ONE_SEED
+from rlvid.study.contrasts import NO_LOOK, ONE_SEED
 from rlvid.study.seed_model import ALL_LEVELS
 from rlvid.study.stats import Interval
 from rlvid.study.study import Study
-from rlvid.study.tables import signed_ends
+from rlvid.study.tables import NONE, signed_ends
 
 BETTER = "better"
 UNREADABLE = "The other comparisons cannot be read: a control did not come out, or is not known."
@@ -40,12 +40,12 @@ class ControlRow:
     b: str
     difference: Interval | None  # of the endpoint, `a` minus `b`; None if it has not run
     verdict: str  # as of the comparison; "" if it has not run
-    came_out: bool | None  # None: not known: it has not run, has one seed only, or a negative one may be better
+    came_out: bool | None  # None: not known: no runs or looks, one seed only, or a negative one may be better
 
     @property
     def has_verdict(self) -> bool:
         """Whether it has run with enough seeds for a verdict, be it "undecided"."""
-        return self.verdict not in ("", ONE_SEED)
+        return self.verdict not in ("", ONE_SEED, NO_LOOK)
 
 
 def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[ControlRow]:
@@ -63,7 +63,7 @@ def control_rows(study: Study, comparisons: Sequence[Comparison]) -> list[Contro
 
 def _came_out(kind: str, verdict: str, difference: Interval | None, margin: float) -> bool | None:
     """Whether a control came out; None: not known. `margin` is that of equivalence, a share."""
-    if difference is None or verdict == ONE_SEED:
+    if difference is None or verdict in (ONE_SEED, NO_LOOK):
         return None
     if kind == "positive":
         return verdict == BETTER
@@ -76,10 +76,10 @@ def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | 
     """Return a table of the controls and a line that says whether the other comparisons can be read."""
     table = Table("control", "", f"{endpoint}, points", "95 % interval", "verdict", "expected", "", box=None)
     for row in rows:
-        points, ends = "–", ""
+        points, ends = NONE, ""
         if row.difference:
             points = f"{100 * row.difference.value:+.1f}"
-            ends = signed_ends(row.difference)
+            ends = NONE if row.verdict == NO_LOOK else signed_ends(row.difference)
         expected = BETTER if row.kind == "positive" else f"not {BETTER}"
         outcome = OUTCOMES[row.came_out]
         name = Text(f"{row.a}\nagainst {row.b}")

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rlvid.study.comparison import Comparison, Interaction
-from rlvid.study.contrasts import UNDECIDED
+from rlvid.study.contrasts import NO_LOOK, UNDECIDED
 from rlvid.study.design import DesignRow
 from rlvid.study.measures import MeasureDifferenceRow, MeasureRow
 from rlvid.study.noise_rows import NoiseCellRow, NoiseGainRow, NoiseResponseRow
@@ -32,6 +32,7 @@ VERDICT_COLORS = {  # by what a verdict starts with
     "one": "yellow",
     "costs less": "bold green",
     "costs more": "bold red",
+    "no look": "yellow",
     "yes": "bold green",
     "no": "bold red",
 }
@@ -66,17 +67,18 @@ def comparison_table(comparisons: Sequence[Comparison], width: int, scale: str =
     needed = [*(["seeds"] if paired else []), "times"] if wide else []
     for name in ("points", "95 % interval", *drawn, *alone, "p", *p_these_runs, "verdict", *needed):
         table.add_column(name, justify="left" if name in ("verdict", *drawn) else "right", no_wrap=True)
-    finite = [x for row in comparisons for x in (-row.difference.low, row.difference.high) if not isinf(x)]
+    known_ends = [row.difference for row in comparisons if row.verdict != NO_LOOK]
+    finite = [x for ends in known_ends for x in (-ends.low, ends.high) if not isinf(x)]
     reach = max(finite, default=0.0) or 1.0
     for heading, group in groupby(comparisons, key=_heading):
         table.add_row(Text(heading))
         for row in group:
-            color = verdict_color(row.verdict)
+            color, known = verdict_color(row.verdict), row.verdict != NO_LOOK
             table.add_row(
                 Text(f" {row.condition}"),
                 f"[bold]{100 * row.difference.value:+.1f}[/]",
-                f"[dim]{signed_ends(row.difference)}[/]",
-                *(Strip(row.difference.within(-reach, reach), reach, color) for _ in drawn),
+                f"[dim]{signed_ends(row.difference) if known else NONE}[/]",
+                *(Strip(row.difference.within(-reach, reach), reach, color) if known else "" for _ in drawn),
                 *(f"[dim]{signed_ends(row.alone)}[/]" if row.alone else "" for _ in alone),
                 _p_value(row.p),
                 *(_p_value(row.p_these_runs) for _ in p_these_runs),

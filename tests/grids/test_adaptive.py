@@ -93,7 +93,7 @@ def test_a_grid_killed_before_its_first_look_continues(tmp_path):
     with pytest.raises(Killed):
         run_until_decided(tmp_path, PAIRS, ARMS, UNSEEDED, 0.05, 8, run)
     rows = [row for row in report(tmp_path, plots=False).comparisons if row.condition == "all levels"]
-    assert [(row.verdict, row.difference.low, row.p) for row in rows] == [("undecided", -1, 1)] * 2
+    assert [(row.verdict, row.difference.low, row.p) for row in rows] == [("no look yet", -1, None)] * 2
     assert until_decided(tmp_path, accuracy, calls) == 0
     assert [call["equal"] for call in calls[:2]] == [2, 2], "the look of the first runs is made, not skipped"
 

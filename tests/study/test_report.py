@@ -274,12 +274,16 @@ def test_what_is_needed_is_not_known_with_one_seed(tmp_path):
     assert row["needed_seeds"] is None and row["needed_questions"] is None
 
 
-def test_a_look_without_an_interval_is_unbounded_for_an_endpoint_without_limits(tmp_path):
+def test_before_the_first_look_nothing_is_decided_and_no_control_fails(tmp_path):
     write_looks(tmp_path, {})
     write_text(tmp_path / STATE_FILE, json.dumps(AdaptiveGrid({"a | base": difference("a", "base")}).to_json()))
     grid = json.loads((tmp_path / "grid.json").read_text())
-    write_text(tmp_path / "grid.json", json.dumps(grid | {"endpoint": "length_bonus"}))
+    write_text(tmp_path / "grid.json", json.dumps(grid | {"endpoint": "length_bonus", "positive_controls": [["a", "base"]]}))
     for path in tmp_path.glob("*/eval/*.jsonl"):
         edit_answers(path, lambda i, row: row | {"rewards/length_bonus": 5.0 * row["correct"]})
-    row, *_ = build_report(read_study(tmp_path)).comparisons
-    assert row.difference.high == float("inf") and "unbounded" in printed_report(tmp_path, 120)
+    report = build_report(read_study(tmp_path))
+    row, *_ = report.comparisons
+    assert row.difference.high == float("inf") and row.verdict == "no look yet"
+    assert [control.came_out for control in report.controls] == [None]
+    text = printed_report(tmp_path, 120)
+    assert line_starting(text, " all levels").split()[3:] == ["–", "–", "no", "look", "yet"]
