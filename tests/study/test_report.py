@@ -278,7 +278,8 @@ def test_before_the_first_look_nothing_is_decided_and_no_control_fails(tmp_path)
     write_looks(tmp_path, {})
     write_text(tmp_path / STATE_FILE, json.dumps(AdaptiveGrid({"a | base": difference("a", "base")}).to_json()))
     grid = json.loads((tmp_path / "grid.json").read_text())
-    write_text(tmp_path / "grid.json", json.dumps(grid | {"endpoint": "length_bonus", "positive_controls": [["a", "base"]]}))
+    changed = {"endpoint": "length_bonus", "positive_controls": [["a", "base"]]}
+    write_text(tmp_path / "grid.json", json.dumps(grid | changed))
     for path in tmp_path.glob("*/eval/*.jsonl"):
         edit_answers(path, lambda i, row: row | {"rewards/length_bonus": 5.0 * row["correct"]})
     report = build_report(read_study(tmp_path))
