@@ -18,6 +18,7 @@ from types import FrameType
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch.distributed import DistError
@@ -81,6 +82,18 @@ def resolve_trackers(report_to: Sequence[str]) -> list[str] | None:
 def uses_deepspeed() -> bool:
     """Whether accelerate was launched with DeepSpeed."""
     return os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+
+
+def uses_zero3() -> bool:
+    """Whether this process is one of a launch with DeepSpeed's ZeRO-3."""
+    return (
+        uses_deepspeed() and torch.distributed.is_initialized() and AcceleratorState().deepspeed_plugin.zero_stage == 3
+    )
+
+
+def holds_weights() -> bool:
+    """Whether this process reads weights from files. Under ZeRO-3 the main process does, and sends shards of them."""
+    return not uses_zero3() or torch.distributed.get_rank() == 0
 
 
 def missing_ranks_error(ddp_timeout: int) -> UserError:

@@ -13,7 +13,7 @@ from tests.helpers.skips import skip_lines
 
 # Files whose tests mostly wait: for Slurm, for timeouts, for processes that wait for each other.
 WAITING = ("test_slurm", "test_slurm_nodes", "test_deepspeed", "test_family_zero", "test_lora", "test_oom", "test_gpu")
-WAITING += ("test_faults", "test_uneven", "test_view_rollouts", "test_tune")
+WAITING += ("test_faults", "test_uneven", "test_view_rollouts", "test_tune", "test_sharding")
 
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 os.environ.setdefault("OMP_NUM_THREADS", "1")

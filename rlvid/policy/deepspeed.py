@@ -22,6 +22,7 @@ from rlvid.errors import UserError
 from rlvid.policy.critic import split_parameters
 from rlvid.policy.oom import ADVICE
 from rlvid.policy.optimizer import with_own_kernels
+from rlvid.policy.sharding import shard, share_tower_hash, without_hooks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -40,6 +41,10 @@ def prepare(accelerator: Accelerator, policy: Policy, optimizer: torch.optim.Opt
     `TrainState.all_reduce_gradients` does the rest: PyTorch's DDP would keep a second copy of all gradients.
     """
     if uses_deepspeed():
+        plugin = accelerator.deepspeed_plugin
+        if plugin.zero_stage == 3:
+            shard(policy, plugin.dschf.config, accelerator.device)
+            share_tower_hash(policy)
         return accelerator.prepare(policy, optimizer)
     learner = accelerator.prepare_model(policy, evaluation_mode=True)  # which leaves DDP out
     if accelerator.num_processes > 1:
@@ -71,9 +76,8 @@ class TrainState:
         """
         state = cls(policy, learner, optimizer, reference)
         if reference and state.stage == 3:
-            from deepspeed.runtime.zero import Init
-
-            Init(module=reference, config_dict_or_path=learner.config)
+            shard(reference, learner.config, learner.device)
+            share_tower_hash(reference.policy)
         return state
 
     @property
@@ -117,14 +121,10 @@ class TrainState:
             yield
             return
         from deepspeed.runtime.zero import GatheredParameters
-        from trl.models.utils import add_hooks, remove_hooks
 
-        with GatheredParameters(chain(*(model.parameters() for model in models if model))):
-            remove_hooks(self.learner)  # they would release a layer's weights after its forward pass
-            try:
-                yield
-            finally:
-                add_hooks(self.learner)
+        gathered = GatheredParameters(chain(*(model.parameters() for model in models if model)))
+        with gathered, without_hooks(self.learner):  # they would release a layer's weights after its forward pass
+            yield
 
     def optimizer_state(self) -> dict[str, Any]:
         """Return what `torch.optim.AdamW.state_dict` returns in one process, with tensors on the CPU.

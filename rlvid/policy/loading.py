@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from rlvid.config import TrainConfig
-from rlvid.distributed import uses_deepspeed
+from rlvid.distributed import holds_weights, uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy import lora
 from rlvid.policy.families import check_config, require_packed
@@ -27,7 +27,8 @@ def disable_cudnn_attention() -> None:
 def load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, str]:
     """Return a model in float32, and the folder or hub id that its tokenizer is read from.
 
-    An adapter in the folder is merged. From here on, attention runs without cuDNN.
+    An adapter in the folder is merged. From here on, attention runs without cuDNN. Where `holds_weights` is false, the
+    weights are on the meta device: they have shapes and no values.
 
     Args:
         name: an embedded model, a folder, or a hub id.
@@ -50,6 +51,7 @@ def load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, str
             dtype=torch.float32,
             attn_implementation=train.attn_implementation,
             use_safetensors=True,  # a pickle can run code
+            device_map=None if holds_weights() else "meta",
         )
     except UserError:
         raise
@@ -60,7 +62,8 @@ def load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, str
             raise UserError(
                 f"model {path!r} is a LoRA adapter. To add another, merge it first: rlvid export {path} FOLDER"
             )
-        model = lora.merge(model, path)
+        if holds_weights():
+            model = lora.merge(model, path)
     return model, path
 
 

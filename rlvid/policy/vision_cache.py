@@ -19,6 +19,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlvid.config import VideoConfig
+from rlvid.distributed import holds_weights
 from rlvid.errors import UserError
 from rlvid.policy.embeds import vision_features
 from rlvid.policy.families import family_of
@@ -49,7 +50,7 @@ class VisionFeatureCache:
         self.width = model.config.text_config.hidden_size * (1 + family_of(model.config).deepstack_levels)
         self.dtype = torch.bfloat16 if bf16 else torch.float32
         self.store = Store(video, "feature")
-        self.tower_hash = hash_of_tower(vision_tower(model))
+        self.tower_hash = hash_of_tower(vision_tower(model)) if holds_weights() else ""
         self.hits = self.misses = self.rebuilt = 0
 
     def lookup(self, frames: np.ndarray) -> CachedMedia:

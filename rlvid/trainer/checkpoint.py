@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from rlvid.config import Config, TrainConfig, VideoConfig
+from rlvid.distributed import holds_weights
 from rlvid.errors import UserError
 from rlvid.policy.critic import critic_parameter_names
 from rlvid.policy.deepspeed import TrainState
@@ -40,11 +41,15 @@ from rlvid.utils.files import find_damage, wrap_read_errors, wrap_write_errors, 
 
 
 def restore_weights(folder: RunFolder, policy: Policy, reference: Reference | None) -> None:
-    """Load the weights of the run's last intact checkpoint, if there is one. A collective."""
+    """Load the weights of the run's last intact checkpoint, if there is one. A collective.
+
+    Under ZeRO-3 the main process alone reads them, before they are sharded.
+    """
     if folder.is_main:
         rename_damaged(folder.path)
     folder.wait()
-    if saved := checkpoints(folder.path):
+    saved = checkpoints(folder.path)
+    if saved and holds_weights():
         with wrap_read_errors(path := saved[-1]):
             policy.restore(path)
             if reference and reference.is_ema:

@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 
 from rlvid.algorithm import Algorithm
 from rlvid.config import Config, TrainConfig
+from rlvid.distributed import holds_weights
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
 from rlvid.policy.reference import Reference
@@ -30,7 +31,8 @@ def build_reference(policy: Policy, config: Config) -> Reference:
     if average.is_file():
         reference = Reference(policy, config.train)
         with wrap_read_errors(average.parent):
-            reference.load_state_dict(load_file(average), strict=False)  # tied weights are saved once
+            if holds_weights():
+                reference.load_state_dict(load_file(average), strict=False)  # tied weights are saved once
         return reference
     other = Policy.load(config.evidence.reference, config.train, config.video, config.seed).to(policy.device)
     if differs := _different_inputs(policy, other):

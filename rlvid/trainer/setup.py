@@ -15,7 +15,7 @@ from rlvid.algorithm import Algorithm
 from rlvid.config import Config
 from rlvid.data.benchmark import EMBEDDED
 from rlvid.data.prompts import TrainingData, held_out_prompts, prompts_of_step, training_data
-from rlvid.distributed import SigtermHandler, make_accelerator
+from rlvid.distributed import SigtermHandler, make_accelerator, uses_zero3
 from rlvid.judges.endpoint import Judge
 from rlvid.noise.apply import build_noise, refuse_half_noise
 from rlvid.policy.critic import Critic
@@ -212,7 +212,9 @@ class TrainerSetup:
         """
         config, train = self.config, self.config.train
         name = str(start or config.model)
-        self.policy = Policy.load(name, train, config.video, config.seed).to(self.accelerator.device)
+        self.policy = Policy.load(name, train, config.video, config.seed)
+        if not uses_zero3():  # there only shards of the weights are moved
+            self.policy.to(self.accelerator.device)
         algorithm_needs_reference = bool(train.max_steps) and "ref_logps" in self.algorithm.needs
         self.reference: Reference | None = None
         if algorithm_needs_reference or needs_reference(self.eval_mix):
