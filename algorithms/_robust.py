@@ -96,9 +96,8 @@ class NoiseChannel(OutcomeAlgorithm):
     def error_rates(self, step: Step) -> tuple[Tensor, Tensor]:
         """Return the false positive and the false negative rate of each prompt, (P, 1) each."""
         counts_by_label = step.memory.get("verdict_counts", {})
-        rates = torch.tensor(
-            [self.error_rates_for_label(label, counts_by_label) for label in step.labels], dtype=torch.float64
-        )
+        by_label = {label: self.error_rates_for_label(label, counts_by_label) for label in set(step.labels)}
+        rates = torch.tensor([by_label[label] for label in step.labels], dtype=torch.float64)
         return rates[:, :1], rates[:, 1:]
 
     def error_rates_for_label(self, label: str | None, counts_by_label: Mapping[str, Counts]) -> tuple[float, float]:
