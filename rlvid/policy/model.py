@@ -248,7 +248,7 @@ class Policy(nn.Module):
 
     def sampling_logits(self, logits: Tensor, temperature: float) -> Tensor:
         """(..., V) logits of the model -> those that are sampled from, in float32: see `logits`."""
-        logits = logits.float() / temperature
+        logits = logits.to(torch.float32, copy=True) if temperature == 1 else logits.float() / temperature
         return logits.index_fill_(-1, indices_on(logits.device, *self.banned_token_ids), -torch.inf)
 
     @torch.no_grad()
