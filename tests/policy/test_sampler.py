@@ -15,6 +15,7 @@ from rlvid.errors import UserError
 from rlvid.policy.decoding import LowPrecision, SharedPrefixCache
 from rlvid.policy.graph_cache import CudaGraphCache
 from rlvid.policy.model import Policy
+from rlvid.policy.patches import Patches
 from rlvid.policy.prefill import prefill
 from rlvid.policy.sampler import sample_tokens, seeded_uniforms
 from rlvid.trainer.metrics import MetricAccumulator
@@ -154,7 +155,7 @@ def test_completions_end_with_the_end_token_or_are_marked_as_cut_off(policy, pro
 def test_logits_that_are_nan_are_refused_with_the_sample(policy, prompts, temperature):
     """Pixels that are no numbers break one of two prompts."""
     whole, broken = encode_all(policy, prompts[:2])
-    broken = replace(broken, pixel_values=torch.full_like(broken.pixel_values, torch.nan))
+    broken = replace(broken, patches=Patches([torch.full_like(broken.pixel_values, torch.nan)], broken.patches.empty))
     sampler = make_sampler(policy, temperature=temperature)
     with pytest.raises(UserError, match=rf"^sample {prompts[1].id}: the logits of token 0 of a completion are NaN"):
         sampler(prompts[:2], [whole, broken], "seed")
