@@ -226,7 +226,7 @@ def _encode(
         input_ids=torch.cat([prompt_ids, reply_ids]),
         position_ids=torch.cat([positions, reply_positions], dim=1),
         labels=torch.cat([torch.full_like(prompt_ids, IGNORED), reply_ids]),
-        media=media,
+        media={kind: (patches.all(), grid) for kind, (patches, grid) in media.items()},
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -13,7 +14,9 @@ from transformers import PreTrainedTokenizerBase
 
 from rlvid.errors import UserError
 from rlvid.policy.families import Family, Segment
-from rlvid.video.pixels import patchify
+from rlvid.policy.patches import Patches
+from rlvid.policy.types import CachedMedia
+from rlvid.video.pixels import patch_grid, patchify
 from rlvid.video.read import Clock
 
 TEXT_KIND, IMAGE_KIND, VIDEO_KIND = 0, 1, 2  # of a token
@@ -99,32 +102,42 @@ def merged_grid(grids: Tensor, config: Any) -> Tensor:
     return grids // torch.tensor([1, merge, merge], device=grids.device)
 
 
-def media_patches(media: Sequence[np.ndarray], family: Family, device: torch.device) -> tuple[Tensor, Tensor]:
+def media_patches(
+    media: Sequence[np.ndarray], family: Family, device: torch.device, cached: Sequence[CachedMedia] = ()
+) -> tuple[Patches, Tensor]:
     """Cut frames into patches.
 
     Args:
         media: M videos, (T, H, W, 3) uint8, and images, (H, W, 3) uint8.
         family: the model's.
         device: where the patches are made.
+        cached: M cache entries. Patches of those with features are made only if something reads them; all others now.
 
     Returns:
-        (patches, values per patch) of all media, on the device, and (M, 3) grids in patches, on the CPU.
+        The patches, and (M, 3) grids in patches, on the CPU.
     """
-    if not media:
-        return torch.zeros(0, values_per_patch(family), device=device), torch.zeros(0, 3, dtype=torch.long)
     vision = family.vision
-    patches, grids = [], []
-    for frames in media:
+    parts: list[Tensor | Callable[[], Tensor]] = []
+    grids = []
+    for index, frames in enumerate(media):
         frames = frames.reshape(-1, *frames.shape[-3:])  # (T, H, W, 3), T = 1 for an image
-        contiguous = np.ascontiguousarray(frames)  # a reversed view has negative strides, which torch does not take
-        pinned = torch.tensor(contiguous, pin_memory=device.type == "cuda")
-        pixels = pinned.to(device, non_blocking=True)
-        rows, grid = patchify(
-            pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, family.mean, family.std
-        )
-        patches.append(rows)
-        grids.append(grid)
-    return torch.cat(patches), torch.tensor(grids)
+        grids.append(patch_grid(frames.shape, vision.patch_size, vision.temporal_patch_size))
+        cut = partial(_cut, frames, family, device)
+        parts.append(cut if cached and cached[index].features is not None else cut())
+    empty = torch.zeros(0, values_per_patch(family), device=device)
+    return Patches(parts, empty), torch.tensor(grids, dtype=torch.long).reshape(-1, 3)
+
+
+def _cut(frames: np.ndarray, family: Family, device: torch.device) -> Tensor:
+    """(T, H, W, 3) uint8 -> (patches, values per patch), on the device."""
+    vision = family.vision
+    contiguous = np.ascontiguousarray(frames)  # a reversed view has negative strides, which torch does not take
+    pinned = torch.tensor(contiguous, pin_memory=device.type == "cuda")
+    pixels = pinned.to(device, non_blocking=True)
+    patches, _ = patchify(
+        pixels, vision.patch_size, vision.spatial_merge_size, vision.temporal_patch_size, family.mean, family.std
+    )
+    return patches
 
 
 def values_per_patch(family: Family) -> int:

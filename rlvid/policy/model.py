@@ -164,7 +164,8 @@ class Policy(nn.Module):
         media = {kind: frames for kind, frames in available.items() if frames is not None}
         config = self.model.config
         device = device or self.device
-        pixel_values, grids = media_patches(list(media.values()), self.family, device)
+        cached = [self.vision_cache.lookup(frames) for frames in media.values()] if self.vision_cache else []
+        patches, grids = media_patches(list(media.values()), self.family, device, cached)
         by_medium = media_segments(list(media), merged_grid(grids, config), clip.clock, self.family, prompt.id)
         segments = [segment for medium in by_medium for segment in medium]
         token_ids = chat_token_ids(self.tokenizer, prompt.text, dict(zip(media, by_medium, strict=True)))
@@ -174,9 +175,9 @@ class Policy(nn.Module):
             input_ids=input_ids.to(device),
             position_ids=position_ids.to(device),
             next_position=next_position,
-            pixel_values=pixel_values,
+            patches=patches,
             grid_thw=grids.to(device),
-            media=[self.vision_cache.lookup(frames) for frames in media.values()] if self.vision_cache else (),
+            media=cached,
             clock=clip.clock,
         )
 
@@ -248,7 +249,7 @@ class Policy(nn.Module):
 
     def sampling_logits(self, logits: Tensor, temperature: float) -> Tensor:
         """(..., V) logits of the model -> those that are sampled from, in float32: see `logits`."""
-        logits = logits.float() / temperature
+        logits = logits.to(torch.float32, copy=True) if temperature == 1 else logits.float() / temperature
         return logits.index_fill_(-1, indices_on(logits.device, *self.banned_token_ids), -torch.inf)
 
     @torch.no_grad()

@@ -230,14 +230,13 @@ def feature_difference(policy: Policy, inputs: ModelInputs) -> str:
     """Compare the features that the policy uses with those that its tower computes now."""
     if not len(inputs.grid_thw) or policy.vision_cache is None:
         return ""
-    patches_of_media = inputs.pixel_values.split(inputs.grid_thw.prod(-1).tolist())
     with policy.precision():
         used = policy.vision_features([inputs]).float()
         fresh = torch.cat(
             [
                 features.float()
-                for patches, grid in zip(patches_of_media, inputs.grid_thw, strict=True)
-                for features in vision_features(policy.model, patches, grid[None])
+                for index, grid in enumerate(inputs.grid_thw)
+                for features in vision_features(policy.model, inputs.patches[index], grid[None])
             ]
         )
     if used.shape != fresh.shape:

@@ -51,6 +51,57 @@ class DemonstrationSampler:
         return Completion(text, (*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id))
 
 
+class CompletionBuffer:
+    """The tokens of a batch that is decoded, whose rows leave it as they end.
+
+    `rows` holds the rows of the output that the batch still has, and `active` which of them have not ended. For B = 4
+    rows, of which row 1 ends at step 1 and row 3 at step 2:
+
+        step   rows        active after it      tokens
+        0      0 1 2 3     1 1 1 1              a  d  f  m
+        1      0 1 2 3     1 0 1 1              b  E  g  n      E is the end token
+        2      0 2 3       1 1 0                c  E  h  E
+        3      0 2         ...
+
+    `add` launches nothing on a GPU; `write` copies what was added since the last time to the output, at once.
+
+    Args:
+        shape: (B, T), rows and the most tokens of each.
+        end_token: fills the output, and ends a row.
+        device: of all tensors.
+
+    Attributes:
+        tokens, logps: (B, T), the output.
+    """
+
+    def __init__(self, shape: Sequence[int], end_token: int, device: torch.device) -> None:
+        self.tokens = torch.full(shape, end_token, device=device)
+        self.logps = torch.zeros(shape, device=device)
+        self.rows = torch.arange(shape[0], device=device)
+        self.active = torch.ones_like(self.rows, dtype=torch.bool)
+        self.end_token, self.written = end_token, 0
+        self.added: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, tokens: Tensor, logps: Tensor) -> None:
+        """Take the next token and log-probability of each row, (R,)."""
+        self.added.append((tokens, logps))
+
+    def write(self) -> Tensor:
+        """Write what was added to the output; return which rows have not ended, (R,) bool."""
+        if self.added:
+            tokens, logps = (torch.stack(parts, dim=1) for parts in zip(*self.added, strict=True))  # (R, added)
+            start, self.written = self.written, self.written + len(self.added)
+            self.tokens[self.rows, start : self.written] = tokens
+            self.logps[self.rows, start : self.written] = logps
+            self.active = self.active & (tokens != self.end_token).all(1)
+            self.added = []
+        return self.active
+
+    def keep(self, remaining: Tensor) -> None:
+        """Keep these of the batch's rows only; all that was added must be written."""
+        self.rows, self.active = self.rows[remaining], self.active[remaining]
+
+
 class Sampler:
     """Samples `num_generations` completions of each prompt from the policy. Temperature 0 is greedy decoding.
 
@@ -95,17 +146,8 @@ class Sampler:
     def _decode(self, prefilled: Prefilled, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """Decode `num_generations` completions of each prompt, one token per step.
 
-        Rows that have ended leave the batch: `rows` holds the rows of the output that the batch still has, and
-        `active` which of them have not ended. For B = 4 rows, of which row 1 ends at step 1 and row 3 at step 2:
-
-            step   rows        active after it      tokens
-            0      0 1 2 3     1 1 1 1              a  d  f  m
-            1      0 1 2 3     1 0 1 1              b  E  g  n      E is the end token
-            2      0 2 3       1 1 0                c  E  h  E
-            3      0 2         ...
-
-        Rows that have ended stay in the batch until the next look for them, and `CudaGraphCache` may keep them longer;
-        what is decoded for them is cut off later.
+        Rows that have ended leave the batch (see `CompletionBuffer`). They stay in it until the next look for them, and
+        `CudaGraphCache` may keep them longer; what is decoded for them is cut off later.
 
         Args:
             prefilled: P prompts.
@@ -117,10 +159,7 @@ class Sampler:
         with self.timer("generate"):
             count, end_token = self.config.num_generations, self.policy.tokenizer.eos_token_id
             hidden = prefilled.hidden.repeat_interleave(count, dim=0)  # (B, hidden)
-            tokens = torch.full(uniforms.shape, end_token, device=hidden.device)
-            logps = torch.zeros(uniforms.shape, device=hidden.device)
-            rows = torch.arange(len(hidden), device=hidden.device)
-            active = torch.ones_like(rows, dtype=torch.bool)
+            output = CompletionBuffer(uniforms.shape, end_token, hidden.device)
             weights = SamplingWeights.of(self.policy)
             head = weights.head if weights else self.policy.model.lm_head
             cache = self.cache_type(
@@ -129,18 +168,21 @@ class Sampler:
             last_step = uniforms.shape[1] - 1
             for step in range(uniforms.shape[1]):
                 logits = self.policy.sampling_logits(head(hidden), self.config.temperature or 1.0)
-                token, logps[rows, step] = self._next_token(logits, uniforms[rows, step])
-                tokens[rows, step] = token
-                active = active & (token != end_token)
+                token, logps = self._next_token(logits, uniforms[:, step])
+                output.add(token, logps)
                 if step == last_step:
                     break
                 if (step + 1) % self.finished_interval == 0:
+                    active = output.write()
                     if not active.any():
                         break
                     remaining = cache.drop_finished(active)
-                    rows, active, token = rows[remaining], active[remaining], token[remaining]
+                    if len(remaining) < len(active):
+                        output.keep(remaining)
+                        uniforms, token = uniforms[remaining], token[remaining]
                 hidden = cache.decode(token)
-        return tokens, logps
+            output.write()
+        return output.tokens, output.logps
 
     def _next_token(self, logits: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
         """(R, V) logits and (R,) uniforms -> (R,) tokens and log-probabilities at the sampling temperature."""
@@ -207,9 +249,13 @@ def seeded_uniforms(rows: int, length: int, key: str) -> Tensor:
 def sample_tokens(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor:
     """Sample tokens by inverting the cumulative distribution.
 
+    The sum is in float64: in float32, rounding adds up over a large vocabulary, and a token less likely than the last
+    digit of the sum before it is never sampled (`test_a_sum_in_float32_would_lose_tokens`).
+
     Args:
         logps: (B, V) log-probabilities.
-        uniforms: (B,) random numbers in [0, 1).
+        uniforms: (B,) random numbers in [0, 1), in float64 at most: then uniform * total rounds below the total, and
+            no token after the last possible one is selected.
         top_p: keeps the smallest set of most likely tokens whose probability reaches it (nucleus sampling,
             arXiv:1904.09751).
 
@@ -220,15 +266,14 @@ def sample_tokens(logps: Tensor, uniforms: Tensor, top_p: float = 1.0) -> Tensor
     >>> sample_tokens(logps, torch.tensor([0.4, 0.6, 0.8])).tolist()
     [0, 1, 2]
     """
-    probs, order = logps.double().exp(), None
+    order = None
     if top_p < 1:
-        probs, order = probs.sort(descending=True, dim=-1)
+        logps, order = logps.sort(descending=True, dim=-1)  # in float32, half the work of a sort in float64
+    probs = logps.double().exp_()
+    if top_p < 1:
         probs_before = probs.cumsum(-1) - probs
         probs = probs * (probs_before < top_p)
-    cdf = probs.cumsum(-1)  # not normalised: it ends at the sum of what is kept
-    total = cdf[:, -1]
-    below_total = total.nextafter(cdf.new_zeros(()))  # rounding must not select a token after the last possible one
-    threshold = torch.minimum(uniforms * total, below_total)
-    token = torch.searchsorted(cdf, threshold[:, None], right=True)
-    token = token.clamp(max=logps.shape[-1] - 1)  # NaN is sorted behind the last token
+    cdf = probs.cumsum_(-1)  # not normalised: it ends at the sum of what is kept
+    token = torch.searchsorted(cdf, (uniforms * cdf[:, -1])[:, None], right=True)
+    token = token.clamp_(max=logps.shape[-1] - 1)  # NaN is sorted behind the last token
     return (token if order is None else order.gather(-1, token))[:, 0]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from rlvid.policy.patches import Patches
 from rlvid.video.read import Clock
 
 # Token ids of completions: groups -> completions of a group -> ids.
@@ -32,7 +33,7 @@ class ModelInputs:
     input_ids: Tensor  # (L,)
     position_ids: Tensor  # (3, L): M-RoPE's time, height and width
     next_position: int  # the position of the first completion token, on all three axes
-    pixel_values: Tensor  # (patches, values per patch): the patches of the video come before those of the image
+    patches: Patches  # those of the video come before those of the image; made when read if features are cached
     grid_thw: Tensor  # (M, 3): patches of each video or image in time, height and width
     media: Sequence[CachedMedia] = ()  # M entries if the vision tower is frozen, else none
     clock: Clock | None = None  # of the video's frames; None if unknown
@@ -43,6 +44,11 @@ class ModelInputs:
     # but for rounding, so it is for inputs of altered views alone: other runs keep their bits.
     equal_slices_once: bool = False
 
+    @property
+    def pixel_values(self) -> Tensor:
+        """The patches of all videos and images, (patches, values per patch)."""
+        return self.patches.all()
+
     def unstored(self) -> Self:
         """Return the inputs with features that are not stored on the disk, for pixels that are seen only once."""
         return replace(self, media=[replace(medium, path=None) for medium in self.media])
@@ -50,7 +56,7 @@ class ModelInputs:
     def to(self, device: torch.device) -> Self:
         """Return the inputs on a device."""
         tensors: dict[str, Any] = {
-            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor)
+            name: value.to(device) for name, value in vars(self).items() if isinstance(value, Tensor | Patches)
         }
         return replace(self, views=[(inputs.to(device), count) for inputs, count in self.views], **tensors)
 
@@ -74,7 +80,8 @@ class ProcessorInputs(ModelInputs):
     def of(cls, input_ids: Tensor, arguments: Mapping[str, Tensor]) -> ProcessorInputs:
         """Return the inputs of a prompt of token ids, (L,), with the model's other arguments."""
         empty = torch.zeros(0)
-        return cls(input_ids, empty, -1, empty, torch.zeros(0, 3, dtype=torch.long), arguments=arguments)
+        grids = torch.zeros(0, 3, dtype=torch.long)
+        return cls(input_ids, empty, -1, Patches([], empty), grids, arguments=arguments)
 
 
 def split_by_view(

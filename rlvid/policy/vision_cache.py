@@ -69,19 +69,16 @@ class VisionFeatureCache:
         return [features for prompt in prompts for features in self._features_of(prompt)]
 
     def _features_of(self, prompt: ModelInputs) -> Iterator[Tensor]:
-        device = prompt.pixel_values.device
-        patches_per_media = prompt.grid_thw.prod(-1).tolist()
-        patches_of_media = prompt.pixel_values.split(patches_per_media)
-        for media, patches, grid in zip(prompt.media, patches_of_media, prompt.grid_thw, strict=True):
+        for index, (media, grid) in enumerate(zip(prompt.media, prompt.grid_thw, strict=True)):
             if media.tower != self.tower_hash:
-                yield self._encode(patches, grid)
+                yield self._encode(prompt.patches[index], grid)
                 continue
             if media.features is None:
                 self.misses += 1
-                media.features = self._encode(patches, grid)
+                media.features = self._encode(prompt.patches[index], grid)
                 if media.path is not None:
                     self._write(media.path, media.features)
-            yield media.features.to(device)
+            yield media.features.to(grid.device)
 
     def _encode(self, patches: Tensor, grid: Tensor) -> Tensor:
         """Return (visual tokens, width) features of the patches of one video or image."""

@@ -44,10 +44,10 @@ def patchify(
     Returns:
         The patches, (t * h * w, 3 * temporal * patch * patch) float32, and the grid (t, h, w), counted in patches.
     """
-    missing = -frames.shape[0] % temporal
+    grid = patch_grid(frames.shape, patch, temporal)
+    missing = grid[0] * temporal - len(frames)
     if missing:
         frames = torch.cat([frames, repeat(frames[-1:], "1 h w c -> n h w c", n=missing)])
-    grid = frames.shape[0] // temporal, frames.shape[1] // patch, frames.shape[2] // patch
     cut = rearrange(
         frames,
         "(t tp) (h mh ph) (w mw pw) c -> (t h w mh mw) (c tp ph pw)",  # here h and w count blocks of patches
@@ -57,3 +57,8 @@ def patchify(
     columns = cut.shape[1] // len(mean)
     means, stds = torch.tensor([tuple(mean), tuple(std)], device=frames.device).repeat_interleave(columns, dim=1)
     return cut.float().div_(255).sub_(means).div_(stds), grid
+
+
+def patch_grid(shape: Sequence[int], patch: int = 14, temporal: int = 2) -> tuple[int, int, int]:
+    """Return the grid (t, h, w), counted in patches, of frames of a shape (T, H, W, ...) (see `patchify`)."""
+    return -(-shape[0] // temporal), shape[1] // patch, shape[2] // patch

@@ -7,6 +7,7 @@ from itertools import chain
 import pytest
 import torch
 from accelerate import Accelerator
+from torch.utils._python_dispatch import _disable_current_modes
 
 from rlvid import api
 from rlvid.data.prompts import prompts_of_step
@@ -14,14 +15,18 @@ from rlvid.errors import UserError
 from rlvid.policy.decoding import LowPrecision, SharedPrefixCache
 from rlvid.policy.graph_cache import CudaGraphCache
 from rlvid.policy.model import Policy
+from rlvid.policy.patches import Patches
 from rlvid.policy.prefill import prefill
 from rlvid.policy.sampler import sample_tokens, seeded_uniforms
 from rlvid.trainer.metrics import MetricAccumulator
 from rlvid.types import Batch
+from tests.helpers.operators import CountOperators
+from tests.helpers.policies import load_policy
 from tests.helpers.sampling import encode_all, generate_greedily, make_sampler, no_timer
 
 # A cache that is full, and moves its rows to a new one, every five tokens.
 SmallCudaGraphCache = partial(CudaGraphCache, free_columns=5)
+MOST_OPERATORS = 17  # for a token, outside of the graph
 
 
 def completions_of(groups):
@@ -150,7 +155,7 @@ def test_completions_end_with_the_end_token_or_are_marked_as_cut_off(policy, pro
 def test_logits_that_are_nan_are_refused_with_the_sample(policy, prompts, temperature):
     """Pixels that are no numbers break one of two prompts."""
     whole, broken = encode_all(policy, prompts[:2])
-    broken = replace(broken, pixel_values=torch.full_like(broken.pixel_values, torch.nan))
+    broken = replace(broken, patches=Patches([torch.full_like(broken.pixel_values, torch.nan)], broken.patches.empty))
     sampler = make_sampler(policy, temperature=temperature)
     with pytest.raises(UserError, match=rf"^sample {prompts[1].id}: the logits of token 0 of a completion are NaN"):
         sampler(prompts[:2], [whole, broken], "seed")
@@ -178,6 +183,64 @@ def test_top_p_keeps_the_most_likely_tokens_only():
 def test_a_token_of_probability_zero_is_never_sampled(uniform):
     logps = torch.tensor([[0.0, 0.3, 0.7, 0.0]]).log()
     assert sample_tokens(logps, torch.tensor([uniform], dtype=torch.float64)).item() in (1, 2)
+
+
+def tokens_by_definition(logps, uniforms, top_p):
+    """The token at which the sum of probabilities, written out in float64, exceeds each random number."""
+    probs, order = logps.double().exp(), torch.arange(logps.shape[-1]).expand_as(logps)
+    if top_p < 1:
+        probs, order = probs.sort(descending=True, dim=-1)
+        probs = torch.where(probs.cumsum(-1) - probs < top_p, probs, 0.0)
+    cdf = probs.cumsum(-1)
+    last = (probs > 0).long().cumsum(-1).argmax(-1, keepdim=True)  # the last possible token
+    token = torch.searchsorted(cdf, uniforms[:, None] * cdf[:, -1:], right=True).minimum(last)
+    return order.gather(-1, token)[:, 0].tolist()
+
+
+@pytest.mark.parametrize("top_p", [1.0, 0.9])
+def test_sampled_tokens_are_those_of_the_definition(top_p):
+    """Also at the ends of the random numbers, where the product with the total must not round up to it."""
+    logits = 3 * torch.randn(2_000, 300, generator=torch.Generator().manual_seed(0)).bfloat16().float()  # with ties
+    logits[:, ::7] = logits[:, -5:] = -torch.inf
+    logps, ends = logits.log_softmax(-1), torch.tensor([0.0, 2**-53, 1 - 2**-53], dtype=torch.float64)
+    for uniforms in (seeded_uniforms(len(logps), 1, "key")[:, 0], *(end.expand(len(logps)) for end in ends)):
+        tokens = sample_tokens(logps, uniforms, top_p)
+        assert tokens.tolist() == tokens_by_definition(logps, uniforms, top_p)
+        assert logps.gather(-1, tokens[:, None]).isfinite().all(), "no token of probability 0"
+
+
+def test_a_sum_in_float32_would_lose_tokens():
+    """Why the sum is in float64: over the vocabulary of Qwen, float32 would never sample a quarter of the tokens."""
+    logps = (3 * torch.randn(1, 152_064, generator=torch.Generator().manual_seed(0))).log_softmax(-1)
+    probs = logps.exp()
+    never = probs.cumsum(-1).diff(dim=-1, prepend=torch.zeros(1, 1)) == 0
+    assert never.sum() > 38_000 and probs[never].sum() > 2e-4
+    token = never.nonzero()[0, 1]
+    below = logps.double().exp()[0, :token].sum() / logps.double().exp().sum()
+    assert sample_tokens(logps, below[None] + 1e-12).item() == token
+
+
+def test_few_operators_run_for_a_token_outside_of_the_graph(prompts, monkeypatch):
+    """What a GPU launches for a token beside the replay of the graph, counted on a CPU."""
+    policy = load_policy("train.dtype=bfloat16")
+    policy.banned_token_ids = [*policy.banned_token_ids, policy.tokenizer.eos_token_id]  # no row ends
+    decode = CudaGraphCache._decode
+
+    def uncounted(self):
+        with _disable_current_modes():
+            decode(self)
+
+    monkeypatch.setattr(CudaGraphCache, "_decode", uncounted)
+    inputs, counts = encode_all(policy, prompts[:2]), []
+    for length in (17, 49):
+        sampler = make_sampler(policy, CudaGraphCache, max_completion_length=length)
+        sampler.finished_interval = 8
+        with CountOperators() as operators:
+            groups = sampler(prompts[:2], inputs, "7")
+        assert {len(completion.tokens) for completion in completions_of(groups)} == {length}
+        counts.append(operators.seen)
+    per_token = (counts[1].total() - counts[0].total()) / 32
+    assert per_token < MOST_OPERATORS, counts[1] - counts[0]
 
 
 def test_on_policy_training_needs_one_forward_pass(monkeypatch, tmp_path):

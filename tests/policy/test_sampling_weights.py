@@ -1,13 +1,10 @@
 """Weights of their own for decoding: equal to the model's own layers, never stale, and no trace in the model."""
 
-from collections import Counter
-
 import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from rlvid.config import load
 from rlvid.policy import cpu_linear, sampler
@@ -18,6 +15,7 @@ from rlvid.policy.parity import SAMPLER_TOLERANCE
 from rlvid.policy.prefill import prefill
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampling_weights import FusedLinear, SamplingWeights, fuse
+from tests.helpers.operators import CountOperators
 from tests.helpers.packed_rows import outputs_and_gradients, perturb, random_completions, score_packed
 from tests.helpers.policies import add_critic, load_policy, policy_of
 from tests.helpers.sampling import encode_all, generate_greedily, make_sampler, no_timer
@@ -195,22 +193,6 @@ def test_in_an_evaluation_on_a_cpu_the_products_are_those_of_onednn(kitchen):
             found = SamplingWeights.of(policy).layers[0].qkv(x)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert operators.seen["_linear_pointwise"] == torch.backends.mkldnn.is_available()
-
-
-VIEWS = {"view", "t", "transpose", "slice", "select", "expand", "unsqueeze", "squeeze", "detach", "split", "permute"}
-VIEWS |= {"alias", "_unsafe_view", "split_with_sizes", "as_strided"}
-
-
-class CountOperators(TorchDispatchMode):
-    """Counts operators that compute or copy, for each of which a GPU launches a kernel; views are none."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = Counter()
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.seen[func.overloadpacket.__name__] += func.overloadpacket.__name__ not in VIEWS
-        return func(*args, **(kwargs or {}))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from transformers import Qwen2VLModel
 
 from rlvid import api
 from rlvid.errors import UserError
+from rlvid.policy import encoding
 from rlvid.policy.vision_cache import DIGEST_BYTES, VisionFeatureCache, hash_of_tower, vision_tower
 from rlvid.video.views import apply_view
 from tests.helpers.policies import load_policy
@@ -29,6 +30,20 @@ def tower_calls(monkeypatch):
 
     monkeypatch.setattr(Qwen2VLModel, "get_image_features", counting)
     return calls
+
+
+@pytest.fixture
+def patches_made(monkeypatch):
+    """The number of patches of each video or image that is cut into patches."""
+    made, cut = [], encoding.patchify
+
+    def counting(*args):
+        patches, grid = cut(*args)
+        made.append(len(patches))
+        return patches, grid
+
+    monkeypatch.setattr(encoding, "patchify", counting)
+    return made
 
 
 @pytest.fixture
@@ -90,6 +105,37 @@ def test_the_inputs_of_a_step_are_encoded_once(new_policy, prompts, tower_calls)
     for _ in range(3):
         policy.embed(inputs)
     assert len(tower_calls) == count_media(prompts)
+
+
+def test_patches_are_made_only_where_features_are_not_cached(new_policy, prompts, patches_made):
+    """Of a video of eight frames there are 64 patches, of an image 16: four for each visual token."""
+    expected = [4 * VIDEO_TOKENS, 4 * IMAGE_TOKENS]
+    computed = embed(new_policy(), prompts[:1])
+    assert patches_made == expected
+    policy = new_policy()
+    inputs = policy.encode(prompts[0]).to(policy.device)
+    with torch.no_grad():
+        assert torch.equal(torch.cat(policy.embed([inputs]).tokens), computed)
+    assert (policy.vision_cache.hits, policy.vision_cache.misses) == (2, 0) and patches_made == expected
+    reversed_clip = apply_view("reversed", policy.frames(prompts[0]), prompts[0].id)
+    policy.embed([policy.encode(prompts[0], reversed_clip)])
+    assert patches_made == [*expected, 4 * VIDEO_TOKENS], "of the video only: the image is the same"
+    unfrozen = load_policy().encode(prompts[0])
+    assert patches_made[3:] == expected, "a trained tower reads them at once"
+    assert torch.equal(inputs.pixel_values, unfrozen.pixel_values), "what reads them anyway gets them"
+    assert torch.equal(torch.cat([inputs.patches[0], inputs.patches[1]]), inputs.pixel_values)
+    assert patches_made[5:] == expected
+
+
+def test_a_model_with_another_tower_reads_patches_of_cached_clips(new_policy, prompts, patches_made):
+    embed(new_policy(), prompts[:1])
+    policy, other = new_policy(), new_policy()
+    other.vision_cache.tower_hash = "another tower"
+    inputs = [policy.encode(prompts[0])]
+    assert len(patches_made) == 2 and inputs[0].media[0].features is not None
+    with torch.no_grad():
+        features = [torch.cat(one.vision_cache.features(inputs)) for one in (policy, other)]
+    assert torch.equal(*features) and len(patches_made) == 4
 
 
 def test_a_model_with_another_tower_does_not_read_its_features(new_policy, prompts):
