@@ -8,8 +8,11 @@ import sys
 from contextlib import contextmanager
 from unittest.mock import patch
 
+from transformers import AutoTokenizer
+
 from rlvid import api
 from rlvid.policy.loading import load_pretrained
+from rlvid.policy.model import Policy
 from rlvid.policy.parity import require_parity
 from rlvid.registry import embedded_models
 from rlvid.video.decode import Decoder, Worker
@@ -38,9 +41,13 @@ TINY = [
 
 
 LOADED = {}  # embedded models as they are read from their folders, which no test changes
+TOKENIZERS = {}  # their tokenizers by folder
 GATED = set()  # models that the parity gate has passed in this process
+SEEING = set()  # models whose scores were found to depend on their pixels in this process
 IDLE: list[Worker] = []  # decoding processes that outlive the runs of this process, since each takes a while to start
 new_decoder = Decoder.__init__
+check_pixels_matter = Policy.check_pixels_matter
+read_tokenizer = AutoTokenizer.from_pretrained
 
 
 def train(out, *overrides, resume=False):
@@ -52,11 +59,13 @@ def train(out, *overrides, resume=False):
 
 @contextmanager
 def shared_by_runs():
-    """Let runs of this process share decoders, embedded models, and the parity gate that a model has passed."""
+    """Let runs of this process share decoders, embedded models, and the gates that a model has passed."""
     with (
         patch.object(Decoder, "__init__", share_workers),
         patch("rlvid.policy.model.load_pretrained", load_embedded_once),
+        patch("rlvid.policy.model.AutoTokenizer.from_pretrained", read_tokenizer_once),
         patch("rlvid.trainer.setup.require_parity", require_parity_once),
+        patch.object(Policy, "check_pixels_matter", check_pixels_once),
     ):
         yield
 
@@ -80,6 +89,23 @@ def require_parity_once(policy, prompts, train):
         GATED.add(kind)
 
 
+def read_tokenizer_once(path, **options):
+    """`AutoTokenizer.from_pretrained`, which reads that of an embedded model once: runs do not change it."""
+    if not any(path == folder for _, folder in LOADED.values()):
+        return read_tokenizer(path, **options)
+    if path not in TOKENIZERS:
+        TOKENIZERS[path] = read_tokenizer(path, **options)
+    return TOKENIZERS[path]
+
+
+def check_pixels_once(policy, prompt):
+    """`Policy.check_pixels_matter`, once for each model: it takes a twentieth of a small run's time."""
+    kind = policy.model.name_or_path, type(policy)
+    if kind not in SEEING:
+        check_pixels_matter(policy, prompt)
+        SEEING.add(kind)
+
+
 def share_workers(decoder, *arguments):
     """Make a decoder whose processes go to the next run's decoder when it is done with them."""
     new_decoder(decoder, *arguments)
@@ -91,7 +117,7 @@ def stop_after(folder, step):
     for path in (folder / "checkpoints").iterdir():
         if int(path.name.removeprefix("step-")) > step:
             shutil.rmtree(path)
-    shutil.rmtree(folder / "eval")
+    shutil.rmtree(folder / "eval", ignore_errors=True)  # a run without evaluation has none
     status = json.loads((folder / "status.json").read_text())
     (folder / "status.json").write_text(json.dumps(status | {"state": "running"}))
 
