@@ -119,6 +119,6 @@ def prefetching(folder):
 
 def test_a_gathered_phase_keeps_the_trace_of_prefetching(tmp_path):
     first, second = on_two_ranks(prefetching, tmp_path)
-    # The first forward pass enables tracing and the second... records; from then on weights are gathered ahead.
+    # The first forward and backward pass records the trace; from then on weights are gathered ahead.
     assert first["complete"] == second["complete"] == [False, *[True] * 7]
     assert first["gathered"] == second["gathered"] and len(first["gathered"]) == 4, "the weights are those of each step"
