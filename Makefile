@@ -14,7 +14,7 @@ READY := .venv/.ready
 export DS_BUILD_OPS := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo check test test-vllm calibration soak system axe audit lint lock
+.PHONY: demo check fast test test-vllm calibration soak system axe audit lint lock
 
 demo: $(READY)
 	$(BIN)/rlvid grid experiments/quickstart.py --jobs 2
@@ -24,7 +24,10 @@ demo: $(READY)
 # some tests wait for Slurm, for timeouts, or for the slower of two processes; a worker without tests takes another's.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 
-check: lint
+check: $(READY)
+	@$(MAKE) --no-print-directory --jobs=2 lint fast
+
+fast: $(READY)
 	$(PYTEST) -n 2 -m fast
 
 test: lint
