@@ -15,7 +15,7 @@ it. "+ nli" asks a cross-encoder that was trained on pairs of the kitchen's own 
 stopped after two seeds, and run again with three, fixed: experiments/README.md has both.
 
 python -m rlvid.probes.cross_encoder runs/cross_encoder
-rlvid grid experiments/consistency.py [--until decided]
+rlvid grid experiments/consistency.py --jobs 2
 """
 
 from rlvid.grids import Grid, Settings

@@ -11,6 +11,8 @@ GRPO's division by the standard deviation would cancel it; Dr. GRPO does not div
 debiasing losses for visual question answering do with an answer from the question alone (arXiv:1906.10169). Frames are
 shuffled because a base of this size hardly answers without pixels.
 
+"+ narrations 3" was added after 34 of the 37 runs, as the test of a prediction from them (experiments/README.md).
+
 All arms have 60 steps with 12 prompts. Each level is asked its first 200 questions; --set eval.limit=0 asks all.
 
 rlvid grid experiments/grounding.py

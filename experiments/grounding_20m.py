@@ -13,8 +13,8 @@ narrations 3 is better here, too. The margin is 5 points. As there, a reward sho
 than the habit in total, which the samples of the first ten steps show.
 
 60 steps with 12 prompts, as there. The learning rate is half of the smaller model's, as in pretraining: the width is
-twice as large (compare arXiv:2203.03466). It is not tuned. The base's number of steps is
-chosen on dev: the first multiple of 20 from 340 on at which 60 % of 100 answers are right and 90 % well-formed.
+twice as large (compare arXiv:2203.03466). It is not tuned. The base's number of steps is chosen
+on dev: the first multiple of 20 from 340 on at which 60 % of 100 answers are right and 90 % well-formed (400).
 
 OMP_NUM_THREADS=1 python -m rlvid.nano.model runs/glancing_20m --size 20m --condition glancing --steps STEPS
 rlvid grid experiments/grounding_20m.py --until decided --max-seeds 3

@@ -21,7 +21,7 @@ sampled at temperature 1 in the evaluation, too; all else as before.
 All arms have the same prompts: 60 steps with 12 of them. Each level is asked its first 150 questions;
 --set eval.limit=0 asks all.
 
-rlvid grid experiments/hallucination.py --until decided
+rlvid grid experiments/hallucination.py --until decided --max-seeds 4
 """
 
 from rlvid.grids import Grid, Settings

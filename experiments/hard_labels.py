@@ -34,10 +34,9 @@ is that of the 60 steps of 1e-4 in which this base learns to look (`grounding.py
 
 Named before the runs: the primary endpoint is accuracy on all levels, the first 200 questions of each of L1, L2 and L3.
 The family are the comparisons below, at first those without soft_label. The effect at stake is 5 points, the margin of
-equivalence 3.
-The rate was chosen by the analysis above and trials on dev (seed 1000, 60 steps of 1e-4, 144 prompts): GRPO ended at
-the habit; the oracle, stopped at step 26, had left it. A trial of the oracle with the settings below, at a rate of 0.3,
-was stopped at step 24.
+equivalence 3. The rate was chosen by the analysis above and trials on dev (seed 1000, 60 steps of 1e-4, 144 prompts):
+GRPO ended at the habit; the oracle, stopped at step 26, had left it. A trial of the oracle with the settings below, at
+a rate of 0.3, was stopped at step 24.
 
 rlvid grid experiments/hard_labels.py --until decided --max-seeds 4
 """

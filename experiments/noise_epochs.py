@@ -3,7 +3,7 @@
 Each run trains on 288 of the prompts for 5 epochs (24 prompts a step, 60 steps), so that a method can learn from the
 answers that it saw before, as `soft_label` does. Runs with the same seed have the same prompts and wrong labels. The
 oracle leaves out the samples with wrong labels, so it goes 8 to 9 times through those that remain. Both noises leave
-J of about .46: labels that are wrong for the whole group, which `s_grpo` and `soft_label` are told, and errors drawn
+J of about .47: labels that are wrong for the whole group, which `s_grpo` and `soft_label` are told, and errors drawn
 anew for each completion, which is what `s_grpo` was made for.
 
 Named before the first run: the primary endpoint is accuracy on all levels together, L1, L2 and L3 with 1,000 questions

@@ -5,8 +5,8 @@ trained on one of these, rely on the others.
 
 The pair "embedding + narrations" was chosen before any run, not from results: one reward of each kind, because tricks
 that earn much of the one earn little of the other (rewards/README.md). No arm is trained on `consistency_nli` or
-`consistency_judge`, because rlvid comes with neither a cross-encoder nor a language model. To measure all arms with a
-judge of your own, add
+`consistency_judge`, because rlvid comes with neither a language model nor a ready cross-encoder (`python -m
+rlvid.probes.cross_encoder` trains one). To measure all arms with a judge of your own, add
 --set eval.rewards.consistency_judge.gated=false --set judge.url=URL --set judge.model=NAME.
 
 rlvid grid experiments/reward_ablation.py --jobs 2

@@ -12,7 +12,7 @@ control in both sizes, the random reward the negative one. All arms have the sam
 Both sizes have nano's learning rate, 1e-4. For the larger one 2e-4 was tried first: accuracy + format then ended below
 the untrained base, on L1 and L2 with both of two seeds, so it was left: a choice made on questions of the test,
 before any other arm of this size had ended. An earlier run had 5e-5 and 40 steps of 8 prompts, after which the oracle
-did not act on the larger model (experiments/README.md has both).
+was not shown to act in either size (experiments/README.md has both).
 
 It takes an hour and a half on two cores, and the larger model, from about an hour of pretraining:
 

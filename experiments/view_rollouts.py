@@ -22,9 +22,9 @@ Named before any run:
   `views/variance_between`; if noise costs no reward, equivalence says little about noise that does.
 
 `cora` is left out: it splits off rewards for consistency, and here nothing is inconsistent. No arm has a KL. All have
-the same prompts: 60 steps with 12 of them. Two seeds. Settings of the methods are their
-defaults, and learning rates that of the preset; nothing is tuned. Each level is asked its first 200 questions;
---set eval.limit=0 asks all.
+the same prompts: 60 steps with 12 of them. Two seeds. Settings of the methods are their defaults, and
+learning rates that of the preset; nothing is tuned. Each level is asked its first 200 questions; --set eval.limit=0
+asks all.
 
 rlvid grid experiments/view_rollouts.py
 """

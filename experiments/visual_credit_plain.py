@@ -1,8 +1,8 @@
 """Does credit for tokens that depend on the video change what a base learns that looks already?
 
-The condition "plain" (`rlvid list conditions`): the base tells what it saw and answers from it. It is the negative
-control of visual_credit.py, whose base answers by habit and where no method of this kind made it look: where nothing
-has to be mended, a method should cost nothing.
+The condition "plain" (`rlvid list conditions`): the base tells what it saw and answers from it. It is the
+counterpart of visual_credit.py, whose base answers by habit, which no run with such a method left: where nothing has to
+be mended, a method should cost nothing.
 
 Named before any run:
 
