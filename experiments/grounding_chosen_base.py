@@ -1,0 +1,52 @@
+"""Does the remedy for a habit that pays hold on another base, if its looks lead to the answer?
+
+`grounding_bases.py` had a second base whose looks were seldom right, so that looking hardly paid, and its positive
+control did not come out. This script repeats that grid on a base of a third pretraining seed, chosen beforehand by a
+rule: of the weights after 420, 440, ... 540 steps, the first whose sampled replies are by habit in 35 to 75 % and whose
+looks are right in at least 34 % (the shipped base has 34 and 36 %), in 10 steps of accuracy + format at a learning rate
+of 1e-12 (960 replies).
+
+Named before the runs: the balanced world must be better than accuracy + format (the positive control) and the random
+reward must not (the negative one); the question is whether narrations of weight 3 are better. The primary endpoint is
+accuracy on L2 and L3, the first 200 questions of each; the margin of equivalence is 5 points.
+
+rlvid grid experiments/grounding_chosen_base.py --until decided --max-seeds 4 --jobs 2
+"""
+
+from rlvid.grids import Grid, Settings
+
+CONTROL = "accuracy + format"
+ARMS: dict[str, Settings] = {
+    "base": {"train.max_steps": 0},
+    CONTROL: {},
+    "balanced world": {"data": "kitchen/balanced"},
+    "+ narrations 3": {"rewards.grounding_narrations": 3.0},
+    "+ random": {"rewards.random": 0.5},
+}
+
+GRID = Grid(
+    name="grounding_chosen_base",
+    question="Does the remedy for a habit that pays hold on another base, if its looks lead to the answer?",
+    arms=ARMS,
+    unseeded=("base",),
+    seeds=(0, 1),
+    control=CONTROL,
+    comparisons=tuple((arm, CONTROL) for arm in ARMS if arm != CONTROL),
+    positive_controls=(("balanced world", CONTROL),),
+    negative_controls=(("+ random", CONTROL),),
+    effect_at_stake=0.15,  # between the skewed and the balanced world, as in grounding.py
+    equivalence_margin=0.05,
+    settings={
+        "model": "runs/glancing_seed2",
+        "data": "kitchen/skewed",
+        "eval.rewards.grounding_moves.weight": 1.0,
+        "train.max_steps": 60,
+        "train.prompts_per_step": 12,
+        "eval.splits": ["L2", "L3"],
+        "eval.limit": 200,
+        "eval.transfer": [],
+    },
+)
+
+if __name__ == "__main__":
+    raise SystemExit(GRID.main())
