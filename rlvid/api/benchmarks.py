@@ -40,6 +40,7 @@ def measure_speed(
 
     Returns:
         The measurements of "step" and "sweep", see `rlvid.bench.compare`; {} for the others, which only print.
+        Raises UserError for an unknown benchmark, model, medium or implementation, and a number that is too small.
     """
     import torch
     from rich.console import Console
@@ -50,8 +51,7 @@ def measure_speed(
     from rlvid.bench import compare, throughput
     from rlvid.bench.workload import MEDIA, Workload
 
-    if media not in MEDIA:
-        raise UserError(f"no benchmark on {media!r}.{suggest(media, MEDIA)}")
+    _check_workload(preset, repeats, groups, lora_r, media)
     console, folder = Console(), Path(out)
     workload = Workload(preset, groups, lora_r=lora_r, needs=tuple(as_list(needs)), **MEDIA[media])
     if what == "step":
@@ -73,6 +73,19 @@ def measure_speed(
     else:
         raise UserError(f"no benchmark {what!r}.{suggest(what, BENCHES)}")
     return {}
+
+
+def _check_workload(preset: str, repeats: int, groups: int, lora_r: int, media: str) -> None:
+    """Raise UserError for a model or a medium that does not exist, or a number that is too small."""
+    from rlvid.bench.workload import MEDIA, MODELS
+
+    if media not in MEDIA:
+        raise UserError(f"no benchmark on {media!r}.{suggest(media, MEDIA)}")
+    if preset not in MODELS:
+        raise UserError(f"no benchmark model {preset!r}.{suggest(preset, MODELS)}")
+    for option, number, least in (("--repeats", repeats, 1), ("--groups", groups, 1), ("--lora-r", lora_r, 0)):
+        if number < least:
+            raise UserError(f"{option} {number}: give {least} or more")
 
 
 def measure_gpu(

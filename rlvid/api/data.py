@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rlvid.api.arguments import as_list
+from rlvid.errors import UserError
 
 
 def write_kitchen(folder: str | Path, seed: int = 0) -> None:
-    """Write the embedded benchmark, whose clips are drawn, in the layout of SEED-Bench-R1."""
+    """Write the embedded benchmark, whose clips are drawn, in the layout of SEED-Bench-R1; the seed is 0 or more."""
     from rlvid.data import kitchen
 
+    _check_seed(seed)
     kitchen.write(Path(folder), seed)
 
 
 def write_kitchen_long(folder: str | Path, seed: int = 0) -> None:
-    """Write the embedded transfer benchmark, of longer films, in the layout of LongVideoBench."""
+    """Write the embedded transfer benchmark, of longer films, in the layout of LongVideoBench; seeds are 0 or more."""
     from rlvid.data import kitchen_long
 
+    _check_seed(seed)
     kitchen_long.write(Path(folder), seed)
 
 
@@ -62,3 +65,8 @@ def write_pairs(run: str | Path, file: str | Path) -> int:
     from rlvid.data.preferences import write_pairs_of_run
 
     return write_pairs_of_run(Path(run), Path(file))
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError(f"--seed {seed}: give a whole number, 0 or more")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,10 @@ def probe(
 
     if groups is not None and groups < 1:
         raise UserError(f"--groups {groups}: give how many groups of replies to probe, 1 or more")
+    if not isfinite(weight):
+        raise UserError(f"--weight {weight:g}: give a finite number")
+    if not isfinite(timeout) or timeout <= 0:
+        raise UserError(f"--timeout {timeout:g}: give seconds, above 0")
     limits = thresholds_with(as_list(thresholds))
     given = as_list(overrides)
     fields = {key: value for one in given if not _is_config_key(one) for key, value in parse_override(one).items()}

@@ -224,7 +224,9 @@ def export_lmms_eval_task(
         factor = image_factor(config.model)
     settings = config.eval
     levels = held_out_prompts(config.data, settings.splits, settings.transfer, settings.limit, settings.protocol)
-    return write_task(Path(folder), task_name(Path(config.data).stem), levels, config, factor)
+    source = Path(config.data)
+    name = source.stem if source.stem.strip(".") else source.resolve().stem  # "." and ".." are no names
+    return write_task(Path(folder), task_name(name), levels, config, factor)
 
 
 def _train(config: Config, folder: Path, resume: bool) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -170,6 +171,8 @@ def watch(runs: str | Path, every: float = 2.0, once: bool = False) -> None:
     """
     from rlvid.grids.watch import watch
 
+    if not isfinite(every) or every <= 0:
+        raise UserError(f"--every {every:g}: give seconds, above 0")
     watch(Path(runs), every, once)
 
 
@@ -212,6 +215,8 @@ def compare(
 
     from rlvid.study.cases import compare_runs, render_comparison, select_questions, telling_patterns
 
+    if limit < 0:
+        raise UserError(f"--limit {limit}: give how many cases to show, 0 or more")
     pairs = compare_runs(Path(a), Path(b), metric)
     chosen = telling_patterns(pairs) if patterns is None else as_list(patterns)
     selected = select_questions(pairs, chosen, as_list(levels), as_list(domains), as_list(where))
@@ -237,6 +242,8 @@ def credit(run: str | Path, sample: str = "", step: int = 0, html: str | Path | 
 
     from rlvid.study.token_credit import render, token_credit
 
+    if not (Path(run) / "config.toml").is_file():
+        raise UserError(f"{run} is no run folder: it has no config.toml")
     completions = token_credit(Path(run), sample, step)
     console = Console(record=html is not None)
     console.print("", render(completions, colors=console.is_terminal or html is not None))

@@ -14,9 +14,11 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen2VLProcesso
 
 from rlvid.bench.workload import KL_BETA, LEARNING_RATE, Workload, filler_question
 from rlvid.policy.loading import disable_cudnn_attention
+from rlvid.policy.lora import LINEAR_LAYERS
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from peft import LoraConfig
     from trl import GRPOConfig
 
 MANY_STEPS = 10_000  # more than a benchmark takes
@@ -70,11 +72,6 @@ def run_trl(
     from trl import GRPOTrainer
 
     disable_cudnn_attention()  # as for our own models
-    peft_config = None
-    if workload.lora_r:
-        from peft import LoraConfig
-
-        peft_config = LoraConfig(r=workload.lora_r, target_modules="all-linear")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     trainer = GRPOTrainer(
         str(folder),
@@ -82,10 +79,17 @@ def run_trl(
         _grpo_config(workload),
         train_dataset=_image_dataset(tokenizer, workload),
         processing_class=_image_processor(tokenizer, workload),
-        peft_config=peft_config,
+        peft_config=lora_config(workload),
         callbacks=[StepOnRequest(wait, report)],
     )
     trainer.train()
+
+
+def lora_config(workload: Workload) -> LoraConfig | None:
+    """Return the adapter to train, on the layers that ours adapts: "all-linear" would add those of the vision tower."""
+    from peft import LoraConfig
+
+    return LoraConfig(r=workload.lora_r, target_modules=LINEAR_LAYERS) if workload.lora_r else None
 
 
 def alternating_reward(completions: Sequence[Any], **columns: Any) -> list[float]:

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from rlvid.bench.published_models import OTHER_FAMILIES, PUBLISHED_SHAPES, published_config
+from rlvid.data.kitchen import write_once
 from rlvid.errors import UserError
 from rlvid.registry import NANO_CHECKPOINT, suggest
 
@@ -144,14 +145,16 @@ def _small_config(family: str, size: str) -> PretrainedConfig:
 def write_random_model(name: str, folder: Path) -> Path:
     """Save a model with random weights and the embedded tokenizer, unless it exists; returns the folder.
 
-    `from_pretrained` can read the folder.
+    `from_pretrained` can read the folder. It is there as a whole or not at all: 7B are written for minutes.
     """
-    is_saved = (folder / "model.safetensors").exists() or (folder / "model.safetensors.index.json").exists()
-    if not is_saved:
+
+    def write(target: Path) -> None:
         torch.manual_seed(0)
         tokenizer = AutoTokenizer.from_pretrained(NANO_CHECKPOINT)
-        AutoModelForImageTextToText.from_config(model_config(name, tokenizer)).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        AutoModelForImageTextToText.from_config(model_config(name, tokenizer)).save_pretrained(target)
+        tokenizer.save_pretrained(target)
+
+    write_once(folder, write)
     return folder
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, Group
 
@@ -20,6 +21,21 @@ NEXT_STEPS = (  # command, {} being the run's folder, and what it shows
     ("rlvid compare {} OTHER_RUN", "question by question"),
     ("rlvid report {}", "intervals; given a folder of runs, their comparisons"),
 )
+
+BENCH_OPTIONS: dict[
+    str, tuple[Any, tuple[str, ...]]
+] = {  # option of `bench` -> default, and the benchmarks that read it
+    "preset": ("", ("step", "sweep", "eval", "gpu")),
+    "against": (["trl"], ("step",)),
+    "needs": (["view_logps:patches"], ("step",)),
+    "repeats": (5, ("step", "sweep", "eval", "decode")),
+    "groups": (1, ("step", "sweep")),
+    "lora_r": (0, ("step", "sweep", "eval")),
+    "media": ("video", ("step", "sweep", "eval")),
+    "parts": ([], ("gpu",)),
+    "minutes": (10.0, ("gpu",)),
+    "device": ("cuda", ("gpu",)),
+}
 
 
 def train(args: argparse.Namespace) -> None:
@@ -113,6 +129,10 @@ def export(args: argparse.Namespace) -> None:
     """Write a Hugging Face folder, a task for lmms-eval, or both."""
     if not args.lmms_eval_task and not (args.run and args.folder):
         raise UserError("rlvid export needs a run and a folder, or --lmms-eval-task DIR")
+    if not args.lmms_eval_task and (args.data or args.split):
+        raise UserError(
+            "rlvid export: --data and --split choose the questions of --lmms-eval-task DIR, which is not given"
+        )
     if args.folder:
         api.export(args.run, args.folder)
         Console().print(f"wrote {args.folder}")
@@ -159,6 +179,10 @@ def write_pairs(args: argparse.Namespace) -> None:
 
 def bench(args: argparse.Namespace) -> int:
     """Run a benchmark of speed and memory, and print its tables; the exit code of gpu is 1 if a check failed."""
+    for option, (default, benches) in BENCH_OPTIONS.items():
+        if args.what not in benches and getattr(args, option) != default:
+            name = f"--{option.replace('_', '-')}"
+            raise UserError(f"{name} has no effect on rlvid bench {args.what}: it is of {', '.join(benches)}")
     if args.what == "gpu":
         result = api.measure_gpu(args.device, args.preset, args.parts, args.minutes, args.out)
         return int(any(row["bar"] and row["status"] == "failed" for row in result["cases"]))

@@ -4,6 +4,8 @@
 
 Every level is a task, and NAME is their group. Questions are those that rlvid reads, in its wording and with the
 options in its order. Chat models get the frames as rlvid shows them; other models choose frames by their own rule.
+`until` is set because without it lmms-eval passes a blank line, at which some of its models, such as qwen2_vl, cut a
+reply: an answer that follows a paragraph of reasoning would be lost.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +41,10 @@ doc_to_messages: !function utils.doc_to_messages
 doc_to_target: !function utils.doc_to_target
 process_results: !function utils.process_results
 generation_kwargs:
+  until: ["<|im_end|>"]
   max_new_tokens: {tokens}
-  temperature: {temperature:g}
-  top_p: {top_p:g}
+  temperature: {temperature}
+  top_p: {top_p}
   do_sample: {samples}
 metric_list:
   - metric: accuracy
@@ -87,10 +91,10 @@ def write_task(
         write_text(data, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
         text = TASK.format(
             task=names[level],
-            data=json.dumps(str(data)),
+            data=json.dumps(str(data), ensure_ascii=False),  # in YAML an emoji is one character, not two "\\u...."
             tokens=config.eval_max_tokens,
-            temperature=config.eval.temperature,
-            top_p=config.eval.top_p,
+            temperature=_decimal(config.eval.temperature),
+            top_p=_decimal(config.eval.top_p),
             samples=str(config.eval.temperature > 0).lower(),
         )
         write_text(folder / f"{names[level]}.yaml", text)
@@ -103,12 +107,12 @@ def write_task(
 
 
 def task_name(name: str) -> str:
-    """Return a name with letters, digits and "_" only, as a task has.
+    """Return a name with letters, digits and "_" only, as a task has; "benchmark" if nothing is left of it.
 
-    >>> task_name("SEED-Bench-R1_L1")
-    'seed_bench_r1_l1'
+    >>> task_name("SEED-Bench-R1_L1"), task_name("..")
+    ('seed_bench_r1_l1', 'benchmark')
     """
-    return re.sub(r"\W+", "_", name).strip("_").lower()
+    return re.sub(r"\W+", "_", name).strip("_").lower() or "benchmark"
 
 
 def _check_protocol(name: str) -> None:
@@ -151,6 +155,11 @@ def frame_settings(video: VideoConfig, image_factor: int) -> dict[str, Any]:
     limits = {"fps": video.fps, "min_frames": video.min_frames, "max_frames": video.max_frames}
     pixels = {"min_pixels": video.min_pixels, "max_pixels": video.max_pixels, "factor": image_factor}
     return limits | {"height": height, "width": width} | pixels
+
+
+def _decimal(number: float) -> str:
+    """Return a number without an exponent: "1e-05" is a text in YAML 1.1."""
+    return f"{Decimal(str(number)):f}"
 
 
 def _absolute(path: str | None) -> str:

@@ -221,21 +221,23 @@ def _row_of(columns: dict[str, Any], i: int) -> dict[str, Any]:
 def to_prompt(i: int, prompt: Any, row: dict[str, Any]) -> Prompt:
     """Return the prompt of row i of a data set, whose columns are `row`.
 
-    Raises UserError if its options are no list or its answer is no option.
+    Raises UserError if its options or narrations are no list or its answer is no option.
     """
     text = _text(prompt)
-    options = row.get("options") or ()
-    if not isinstance(options, list | tuple):
-        raise UserError(f"row {i}: options must be a list of texts, not a {type(options).__name__}: {options!r}")
+    options, narrations = row.get("options") or (), row.get("narrations") or ()
+    for name, texts in (("options", options), ("narrations", narrations)):
+        if not isinstance(texts, list | tuple):
+            raise UserError(f"row {i}: {name} must be a list of texts, not a {type(texts).__name__}: {texts!r}")
+    options = tuple(map(str, options))  # they may be numbers
     answer = row.get("answer", row.get("solution"))
     if answer is not None:
         answer = _answer_letter(i, answer, options) if options else str(answer)
     return Prompt(
         id=str(row.get("id", text)),
         question=str(row.get("question", text)),
-        options=tuple(options),
+        options=options,
         answer=answer,
-        narrations=tuple(row.get("narrations") or ()),
+        narrations=tuple(narrations),
         meta={name: row[name] for name in META_COLUMNS if name in row},
         **{name: row[name] for name in ("level", "domain") if name in row},
     )
@@ -255,8 +257,9 @@ def _text(content: Any) -> str:
     """Return a text as it is, or the text of the last message of a conversation."""
     if isinstance(content, str):
         return content
-    parts = content[-1]["content"] if content else ""
-    return parts if isinstance(parts, str) else "".join(part.get("text", "") for part in parts)
+    parts = (content[-1]["content"] if content else "") or ""  # None: a message that only calls a tool
+    # In a data set that was saved, every part has all keys, with None where it had none.
+    return parts if isinstance(parts, str) else "".join(part.get("text") or "" for part in parts)
 
 
 def _split(values: Sequence[Any], group_sizes: Sequence[int]) -> list[list[Any]]:

@@ -48,7 +48,8 @@ def compute_score(
 
     Raises:
         UserError: if the reward needs evidence, which verl does not have, or compares the replies of a group; if
-            `extra_info` lacks what it reads; if the answer names no option; or if the reward does not apply.
+            `extra_info` lacks what it reads; if the answer names no option; or if the reward does not apply to the
+            sample. Where it does not apply to this reply only, the score is 0: it adds nothing, as in rlvid's sums.
     """
     columns = {name: _plain_list(value) for name, value in (extra_info or {}).items()}
     return score_reply(reward, options, solution_str, columns | {"answer": ground_truth}, "extra_info")
@@ -84,12 +85,25 @@ def score_reply(
     mix([beside])
     if beside[reward][0] != value:
         raise UserError(f"reward {reward!r} compares the replies of a group, and here one is scored at a time")
+    if value is None and _applies(mix, reward, prompt):
+        return 0.0  # the reply lacks what is scored, such as a thought: in a sum of rewards it adds nothing
     if value is None:
         raise UserError(
             f"reward {reward!r} does not apply to this sample, and a score must be a number: {where} has "
             f"{', '.join(columns)}"
         )
     return value
+
+
+def _applies(mix: RewardMix, reward: str, prompt: Prompt) -> bool:
+    """Return whether a reward gives a number to a well-formed reply with the right answer."""
+    group = Group(
+        prompt,
+        [Completion(f"<think>So.</think><answer>{prompt.answer}</answer>")],
+        evidence={"narrations": prompt.narrations},
+    )
+    mix([group])
+    return group[reward][0] is not None
 
 
 def _plain_list(value: Any) -> Any:

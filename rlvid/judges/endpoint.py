@@ -59,7 +59,8 @@ class Judge:
         """Return the reply to each prompt, in order; None where the call failed. Equal prompts are sent once.
 
         Raises:
-            UserError: if no call has worked yet and all new ones fail.
+            UserError: if all new calls fail and none has worked yet, or if the cache fails. Empty replies beside cached
+                ones are no error: the endpoint works, and the prompt would fail each time that a run is resumed.
         """
         replies = {prompt: self.cache.get(prompt) for prompt in dict.fromkeys(prompts)}
         new = [prompt for prompt, reply in replies.items() if reply is None]
@@ -77,7 +78,8 @@ class Judge:
                     self.cache.put(prompt, reply)
                 replies[prompt] = reply
         self.counts["seconds"] += time.perf_counter() - start
-        if failures and not has_worked_before and len(failures) == len(new):
+        works = has_worked_before or (self.counts["calls"] > 0 and len(new) < len(replies))
+        if failures and not works and len(failures) == len(new):
             raise UserError(f"judge {self.config.model!r} at {self.config.url}: every call failed: {failures[0]}")
         return [replies[prompt] for prompt in prompts]
 
@@ -123,10 +125,10 @@ class Judge:
             self.counts["calls"] += 1
             self.counts["prompt_tokens"] += response.usage.prompt_tokens if response.usage else 0
             self.counts["completion_tokens"] += response.usage.completion_tokens if response.usage else 0
-        if not reply:
+        if not reply or not reply.strip():
             self._add_failure(failures, "an empty reply")
             return None
-        return self._mask_key(reply)
+        return self._mask_key(_without_surrogates(reply))
 
     def _add_failure(self, failures: list[str], reason: str) -> None:
         with self._lock:
@@ -136,6 +138,11 @@ class Judge:
     def _mask_key(self, text: str) -> str:
         """Return a text without the API key, because servers may quote what they receive."""
         return text.replace(self.key, "***") if len(self.key) >= MIN_KEY_LENGTH else text
+
+
+def _without_surrogates(text: str) -> str:
+    """Return a text with half a character, such as JSON's "\\ud83d" alone, replaced: no file can hold it."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 @contextmanager
@@ -154,7 +161,7 @@ def _thread_pool(count: int) -> Iterator[ThreadPoolExecutor]:
 class ReplyCache:
     """Replies by endpoint, model, sampling settings and prompt, in one SQLite file that all runs share.
 
-    Raises UserError, when it is built, if the file cannot be written.
+    Raises UserError if the file cannot be read or written, when it is built and later.
     """
 
     def __init__(self, config: JudgeConfig) -> None:
@@ -163,10 +170,10 @@ class ReplyCache:
         self.settings = config.url, config.model, config.temperature, config.max_tokens
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._connect() as database:
-                database.execute("create table if not exists replies (key text primary key, reply text)")
-        except (OSError, sqlite3.Error) as error:
-            raise UserError(f"judge cache {self.path}: {error}; set judge.cache_dir to another folder") from error
+        except OSError as error:
+            raise self._error(error) from error
+        with self._connect() as database:
+            database.execute("create table if not exists replies (key text primary key, reply text)")
 
     def get(self, prompt: str) -> str | None:
         """Return the cached reply to a prompt, or None."""
@@ -188,5 +195,11 @@ class ReplyCache:
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
         """Open the database for one transaction, and close it."""
-        with closing(sqlite3.connect(self.path, timeout=60)) as database, database:
-            yield database
+        try:
+            with closing(sqlite3.connect(self.path, timeout=60)) as database, database:
+                yield database
+        except sqlite3.Error as error:
+            raise self._error(error) from error
+
+    def _error(self, error: Exception) -> UserError:
+        return UserError(f"judge cache {self.path}: {error}; set judge.cache_dir to another folder, or remove the file")

@@ -166,6 +166,12 @@ def check_protocol(protocol: Protocol) -> Protocol:
             raise UserError(f"protocol {protocol.name!r}: prompt.{kind}: no such kind of question: {', '.join(KINDS)}")
         if "{question}" not in template:
             raise UserError(f"protocol {protocol.name!r}: prompt.{kind} must hold {{question}}")
+    if "{options}" not in protocol.prompt.get("multiple_choice", "{options}"):
+        raise UserError(
+            f"protocol {protocol.name!r}: prompt.multiple_choice must hold {{options}}: the model would not see them"
+        )
+    if "{option}" not in protocol.option:
+        raise UserError(f'protocol {protocol.name!r}: option must hold {{option}}, such as "{{letter}}. {{option}}"')
     return protocol
 
 

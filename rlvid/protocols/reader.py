@@ -61,10 +61,13 @@ def _read(file: Path, name: str | None) -> Protocol:
         table = tomllib.loads(file.expanduser().read_text())
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: cannot be read as the TOML file of a protocol: {error}") from error
-    fields: dict[str, Any] = {"name": name or table.pop("name", "")}
+    recorded = table.pop("name", "")  # a run's record holds a name; the path of a file is the name of its protocol
+    fields: dict[str, Any] = {"name": name or recorded}
     fields["settings"] = _settings({section: table.pop(section, {}) for section in SECTIONS}, file)
     prompt = table.pop("prompt", {})
-    values = [*table.items(), *(prompt.items() if isinstance(prompt, Mapping) else [("prompt", prompt)])]
+    if not isinstance(prompt, Mapping):
+        raise UserError(f'{file}: prompt must be a table, [prompt] with lines such as multiple_choice = "..."')
+    values = [*table.items(), *prompt.items()]
     for key, value in values:
         if not isinstance(value, str):
             raise UserError(f"{file}: {key} must be a text, not {value!r}")

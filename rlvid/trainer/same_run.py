@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlvid.config import Config, flatten_config
 from rlvid.registry import model_path
-from rlvid.utils.files import CHECKSUM_FILE, read_json, sha256
+from rlvid.utils.files import read_checksums, read_json, sha256
 
 WEIGHTS = "weights.json"  # in the folder of an evaluation: the fingerprint of the weights
 HASHED_BYTES = 1 << 26  # of larger files of weights, which take long to read, see `weights_fingerprint`
@@ -59,9 +59,7 @@ def weights_fingerprint(model: str) -> str:
     folder = Path(model_path(model)).expanduser()
     if not folder.is_dir():
         return ""
-    sums = folder / CHECKSUM_FILE
-    lines = [line.split("  ", 1) for line in sums.read_text().splitlines()] if sums.is_file() else []
-    known = {name: digest for digest, name in lines}
+    known = read_checksums(folder)
     text = ""
     for file in sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin")):
         status = file.stat()

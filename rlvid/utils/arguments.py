@@ -49,11 +49,21 @@ class ArgumentParser(argparse.ArgumentParser):
         parsed, unknown = super().parse_known_args(args, namespace)
         if isinstance(getattr(parsed, "overrides", None), list):
             assignments = [argument for argument in unknown if "=" in argument and not argument.startswith("-")]
-            parsed.overrides = [*parsed.overrides, *assignments]
+            parsed.overrides = [*parsed.overrides, *self._taken_assignments(parsed), *assignments]
             unknown = [argument for argument in unknown if argument not in assignments]
         if unknown:
             self._refuse(unknown)
         return parsed, unknown
+
+    def _taken_assignments(self, parsed: argparse.Namespace) -> list[str]:
+        """Remove assignments from options of several values, which take what stands after them, and return them."""
+        taken: list[str] = []
+        for action in self._actions:
+            if isinstance(action, Collect) and "=" not in str(action.metavar):  # else its values are assignments
+                values = getattr(parsed, action.dest, None) or ()
+                taken += [value for value in values if "=" in value]
+                setattr(parsed, action.dest, [value for value in values if "=" not in value])
+        return taken
 
     def _refuse(self, unknown: Sequence[str]) -> NoReturn:
         """Raise UserError for the first unknown option, or for the first argument too many."""

@@ -119,7 +119,9 @@ def _converted(where: str, value: Any, field: Field) -> Any:
         return float(value) if expected is float else value
     if expected in (bool, int, str) and type(value) is not expected:
         raise UserError(f"{where} must be {expected.__name__}, not {value!r}")
-    return tuple(value) if expected is tuple and isinstance(value, list) else value
+    if expected is tuple and not isinstance(value, list | tuple):  # the characters of a text would be its values
+        raise UserError(f"{where} must be a list, such as {[value]}, not {value!r}")
+    return tuple(value) if expected is tuple else value
 
 
 def location(plugin: Any) -> str:

@@ -52,8 +52,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object in a file, or None if there is no such file."""
-    return json.loads(path.read_text()) if path.is_file() else None
+    """Return the JSON object in a file, or None if there is no such file. Raises UserError if it is not JSON."""
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON in UTF-8: {error}; fix or remove it") from error
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:
@@ -124,16 +127,31 @@ def write_checksums(folder: Path) -> None:
     write_text(folder / CHECKSUM_FILE, "".join(f"{sha256(path)}  {path.name}\n" for path in files))
 
 
+def read_checksums(folder: Path) -> dict[str, str]:
+    """Return name -> SHA-256 of a folder's SHA256SUMS; {} without that file. Lines that were cut off are left out."""
+    path = folder / CHECKSUM_FILE
+    text = path.read_text(errors="replace") if path.is_file() else ""
+    rows = [line.partition("  ") for line in text.splitlines()]
+    return {name: digest for digest, _, name in rows if name}
+
+
 def find_damage(folder: Path) -> str:
-    """Check a folder against its SHA256SUMS; return what is wrong in one line, or "" if nothing is."""
+    """Check a checkpoint's folder against its SHA256SUMS; return what is wrong in one line, or "" if nothing is.
+
+    Weights that the list lacks count as damage: it may have been cut off.
+    """
     if not (folder / CHECKSUM_FILE).is_file():
         return f"{CHECKSUM_FILE} is missing"
-    changed = []
-    for line in (folder / CHECKSUM_FILE).read_text().splitlines():
-        digest, name = line.split("  ", 1)
-        if not (folder / name).is_file() or sha256(folder / name) != digest:
-            changed.append(name)
-    return f"{' and '.join(changed)} changed since the checkpoint was written" if changed else ""
+    listed = read_checksums(folder)
+    changed = [name for name, digest in listed.items() if not _has_checksum(folder / name, digest)]
+    if changed:
+        return f"{' and '.join(changed)} changed since the checkpoint was written"
+    unlisted = sorted(path.name for path in folder.glob("*.safetensors") if path.name not in listed)
+    return f"{CHECKSUM_FILE} lacks {' and '.join(unlisted) or 'all files'}" if unlisted or not listed else ""
+
+
+def _has_checksum(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256(file) == digest
 
 
 def sha256(path: Path) -> str:

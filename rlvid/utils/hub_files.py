@@ -39,7 +39,7 @@ def fetch(name: str, file: str, what: str, advice: str) -> str:
     if cached := _cached(name, file):
         return cached.read_text()
     start = f"{what} {name!r} is no folder here and not in the hub's cache"
-    if os.environ.get("HF_HUB_OFFLINE", "0") not in ("", "0"):
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):  # as huggingface_hub reads it
         raise UserError(f"{start}, and HF_HUB_OFFLINE is set: {advice}")
     answers: queue.Queue[str | Exception] = queue.Queue()
     threading.Thread(target=_download, args=(name, file, answers), daemon=True).start()
@@ -48,7 +48,9 @@ def fetch(name: str, file: str, what: str, advice: str) -> str:
     except queue.Empty:
         answer = TimeoutError(f"no answer within {SECONDS:g} s")
     if isinstance(answer, urllib.error.HTTPError) and answer.code in (401, 403, 404):
-        raise UserError(f"{start}, and the hub has none of this name that it shows you: check it, or set HF_TOKEN")
+        raise UserError(
+            f"{start}, and the hub has none of this name that it shows you: check it, or log in with `hf auth login`"
+        )
     if isinstance(answer, Exception):
         reason = getattr(answer, "reason", answer)
         raise UserError(f"{start}, and the hub cannot be reached ({reason}): {advice}")
@@ -56,8 +58,10 @@ def fetch(name: str, file: str, what: str, advice: str) -> str:
 
 
 def _download(name: str, file: str, answers: queue.Queue[str | Exception]) -> None:
+    from huggingface_hub import get_token
+
     request = urllib.request.Request(f"{os.environ.get('HF_ENDPOINT', HUB)}/{name}/resolve/main/{file}")
-    if token := os.environ.get("HF_TOKEN"):
+    if token := get_token():  # $HF_TOKEN, or what `hf auth login` has written
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as response:

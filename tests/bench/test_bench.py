@@ -3,11 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from transformers import AutoTokenizer
+from peft import get_peft_model
+from transformers import AutoModelForImageTextToText, AutoTokenizer, PreTrainedTokenizerFast
 
 from rlvid.bench import compare, throughput
 from rlvid.bench.implementations import STEPS
 from rlvid.bench.published_models import OTHER_FAMILIES
+from rlvid.bench.trl_baseline import lora_config
 from rlvid.bench.workload import (
     IMPLEMENTATIONS,
     MODEL_SIZES,
@@ -18,6 +20,7 @@ from rlvid.bench.workload import (
     write_random_model,
 )
 from rlvid.errors import UserError
+from rlvid.policy import lora
 from rlvid.policy.sampler import Sampler
 from rlvid.registry import NANO_CHECKPOINT
 from tests.helpers.runs import rlvid
@@ -157,6 +160,33 @@ def test_a_filler_question_gives_a_prompt_its_length():
     assert filler_question(100, 230).count(" carrot") == 130
     with pytest.raises(UserError, match="no room"):
         filler_question(300, 230)
+
+
+def test_trl_trains_the_adapter_that_ours_trains(folder):
+    """With "all-linear" it would have adapted the vision tower, too, which ours keeps frozen."""
+    path = write_random_model("tiny", folder / "tiny")
+    theirs = get_peft_model(AutoModelForImageTextToText.from_pretrained(path), lora_config(replace(SMALL, lora_r=4)))
+    ours = AutoModelForImageTextToText.from_pretrained(path)
+    lora.add_adapter(ours, lora.POLICY, 4, 8, 0)
+    names = [
+        {n.removeprefix("base_model.model.") for n, p in m.named_parameters() if p.requires_grad}
+        for m in (theirs, ours)
+    ]
+    assert names[0] == names[1] and len(names[0]) == 4 * 7 * 2
+    assert lora_config(SMALL) is None
+
+
+def test_a_model_that_was_not_written_to_its_end_is_not_taken_for_one(folder, monkeypatch):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(PreTrainedTokenizerFast, "save_pretrained", interrupt)
+        write_random_model("tiny", folder / "tiny")
+    assert [*folder.iterdir()] == []
+    assert (write_random_model("tiny", folder / "tiny") / "tokenizer.json").is_file()
+
+
+def interrupt(*arguments, **options):
+    """What Ctrl-C does while the tokenizer is written, after the weights."""
+    raise KeyboardInterrupt
 
 
 def test_an_unknown_benchmark_is_refused():

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from rlvid import api
 from rlvid.config import VideoConfig, load
@@ -94,6 +95,24 @@ def test_decoding_is_that_of_evaluations(kitchen, tmp_path):
         write_task(tmp_path / "other", "k", two, load("nano", ()))
     write_task(tmp_path / "slash", "k", {"Art/Design": prompts["L1"]}, load("nano", ()))
     assert (tmp_path / "slash/Art_Design.jsonl").is_file() and (tmp_path / "slash/k_art_design.yaml").is_file()
+
+
+def test_the_yaml_holds_any_path_and_number_and_stops_no_reply_at_a_blank_line(kitchen, tmp_path):
+    prompts = {"L1": load_level("kitchen/small", "L1")[:1]}
+    folder = tmp_path / "厨房 é 😀"
+    write_task(folder, "k", prompts, load("nano", ["eval.temperature=0.00001", "eval.top_p=0.9"]))
+    text = (folder / "k_l1.yaml").read_text().replace("!function", "")
+    table = yaml.safe_load(text)
+    assert table["dataset_kwargs"]["data_files"]["test"] == str(folder / "L1.jsonl")
+    sampling = {"max_new_tokens": 64, "temperature": 0.00001, "top_p": 0.9, "do_sample": True}
+    assert table["generation_kwargs"] == {"until": ["<|im_end|>"]} | sampling
+
+
+def test_a_task_of_the_working_folder_has_its_name(kitchen, tmp_path, monkeypatch):
+    api.write_kitchen(tmp_path / "My Kitchen")
+    monkeypatch.chdir(tmp_path / "My Kitchen")
+    assert api.export_lmms_eval_task(tmp_path / "task", "nano", data=".", splits="L1") == ["my_kitchen_l1"]
+    assert (tmp_path / "task" / "my_kitchen.yaml").is_file()
 
 
 def test_frames_without_a_fixed_size_have_rlvids(utils, monkeypatch):

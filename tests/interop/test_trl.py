@@ -57,6 +57,23 @@ def test_options_that_are_not_a_list_are_refused():
     columns = {"options": ["A. open tap B. close tap"], "answer": ["A"]}
     with pytest.raises(UserError, match="row 0: options must be a list of texts, not a str"):
         reward_func("accuracy")(["q"], ["<answer>A</answer>"], **columns)
+    with pytest.raises(UserError, match="row 0: narrations must be a list of texts, not a str"):
+        reward_func("grounding_moves")(["q"], ["A"], narrations=["open tap"])
+
+
+def test_options_may_be_numbers():
+    replies = ["<answer>B</answer>", "<answer>20</answer>", "<answer>10</answer>"]
+    columns = {"options": [[10, 20]] * 3, "answer": ["20"] * 3}
+    assert reward_func("accuracy")(["How many?"] * 3, replies, **columns) == [1.0, 1.0, 0.0]
+
+
+def test_messages_of_a_saved_data_set_have_none_where_a_part_has_no_text():
+    rows = [{"prompt": [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Next?"}]}]}] * 2
+    saved = Dataset.from_list(rows)["prompt"]
+    assert saved[0][0]["content"][0]["text"] is None
+    replies = [[{"role": "assistant", "content": "<answer>A</answer>"}], [{"role": "assistant", "content": None}]]
+    columns = {"options": [OPTIONS] * 2, "answer": ["A"] * 2}
+    assert reward_func("accuracy")(list(saved), replies, **columns) == [1.0, 0.0]
 
 
 def test_a_missing_column_is_refused_with_the_names_of_those_that_exist():

@@ -56,6 +56,18 @@ def test_a_reward_that_compares_replies_is_refused(tmp_path):
         compute_score("d", "<answer>A</answer>", "A", {"options": OPTIONS}, reward=f"{tmp_path}/group.py:group")
 
 
+def test_a_reward_that_applies_to_the_sample_but_not_to_a_reply_adds_nothing(tmp_path):
+    """Such as the reward of the README, which reads the thought: a reply without one must not end verl's run."""
+    text = "from rlvid.reward import each\n@each\ndef thought(completion, prompt):\n"
+    text += "    return None if completion.thought is None else 1.0\n"
+    (tmp_path / "thought.py").write_text(text)
+    name = f"{tmp_path}/thought.py:thought"
+    scores = [compute_score("d", reply, "A", {"options": OPTIONS}, reward=name) for reply in ("<think>x</think>", "A")]
+    assert scores == [1.0, 0.0]
+    inputs = [{"response": "A", "response_length": 1, "ground_truth": "A"}]
+    assert easyr1.compute_score(inputs, {"format": 1.0, name: 0.5}) == [{"overall": 0.0, "format": 0.0, name: 0.0}]
+
+
 def test_easyr1_scores_a_batch_and_logs_every_reward():
     """Its batch manager calls compute_score(list of dicts, **kwargs) and logs each key."""
     assert (easyr1.REWARD_NAME, easyr1.REWARD_TYPE) == ("rlvid", "batch")

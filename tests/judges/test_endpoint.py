@@ -107,6 +107,32 @@ def test_an_endpoint_that_never_works_is_an_error_of_one_line_without_the_key(se
         Judge(JudgeConfig())
 
 
+def test_half_a_character_in_a_reply_is_replaced_and_a_blank_reply_is_a_failure(serve):
+    _, judge = serve(lambda prompt, attempt: {"half": "YES \ud83d", "whole": "YES 😀", "blank": " \n"}[prompt])
+    expected = ["YES \ufffd", "YES 😀", None]
+    assert judge(["half", "whole", "blank"]) == expected == judge(["half", "whole", "blank"])
+    assert judge.costs()["judge/failures"] == 2 and judge.costs()["judge/cached"] == 2
+
+
+def test_an_empty_reply_beside_cached_ones_does_not_end_a_resumed_run(serve):
+    _, judge = serve(lambda prompt, attempt: "" if prompt == "odd" else "A", retries=0)
+    assert judge(["q", "odd"]) == ["A", None]
+    resumed = Judge(judge.config)
+    assert resumed(["q", "odd"]) == ["A", None] and resumed.costs()["judge/failures"] == 1
+    with pytest.raises(UserError, match="every call failed: an empty reply"):
+        Judge(judge.config)(["odd"])
+
+
+def test_a_cache_that_breaks_during_a_run_is_an_error_of_one_line(serve):
+    _, judge = serve(lambda prompt, attempt: "A")
+    judge(["q"])
+    judge.cache.path.write_bytes(b"no database" * 100)
+    with pytest.raises(UserError, match=r"judge cache .*judge\.sqlite: file is not a database; set judge\.cache_dir"):
+        judge(["q"])
+    with pytest.raises(UserError, match=r"judge cache .*judge\.sqlite: file is not a database; set judge\.cache_dir"):
+        Judge(judge.config)
+
+
 def test_a_reply_that_contains_the_key_is_masked(serve):
     _, judge = serve(lambda prompt, attempt: f"You sent {KEY}.")
     assert judge(["a"]) == ["You sent ***."] == judge(["a"])

@@ -1,5 +1,7 @@
 """Protocols as objects: published wordings, settings that reach a config, TOML files, and what a run records."""
 
+from dataclasses import replace
+
 import pytest
 
 from rlvid.answer import format_question
@@ -95,6 +97,8 @@ def test_a_protocol_is_read_back_from_its_record(name, tmp_path):
     (tmp_path / "protocol.toml").write_text(record(PROTOCOLS[name]))
     assert recorded_protocol(tmp_path) == PROTOCOLS[name]
     assert PROTOCOLS[name].source and PROTOCOLS[name].text
+    path = str(tmp_path / "protocol.toml")
+    assert load_protocol(path) == replace(PROTOCOLS[name], name=path), "a run's record is also a file for eval.protocol"
 
 
 @pytest.mark.parametrize(
@@ -105,6 +109,9 @@ def test_a_protocol_is_read_back_from_its_record(name, tmp_path):
         ("mra = '>'", "mra must be one of <, <="),
         ("extracton = 'strict'", "unknown key 'extracton'. Did you mean 'extraction'"),
         ("[prompt]\nmultiple_choice = 'Which?'", "prompt.multiple_choice must hold {question}"),
+        ("[prompt]\nmultiple_choice = '{question}'", "prompt.multiple_choice must hold {options}"),
+        ("option = '{letter}'\n[prompt]\nfree_form = '{question}'", "option must hold {option}"),
+        ("prompt = '{question} {options}'", "prompt must be a table"),
         ("[prompt]\nessay = '{question}'", "prompt.essay: no such kind of question"),
         ("[prompt]\nfree_form = 3", "free_form must be a text, not 3"),
         ("eval = 3", r"[eval] must hold settings of that section"),

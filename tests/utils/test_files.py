@@ -6,7 +6,7 @@ import os
 import pytest
 
 from rlvid.errors import UserError
-from rlvid.utils.files import read_jsonl, read_last_jsonl
+from rlvid.utils.files import find_damage, read_checksums, read_json, read_jsonl, read_last_jsonl, write_checksums
 
 
 def test_unusual_characters_are_read_and_an_unfinished_last_line_is_left_out(tmp_path):
@@ -55,3 +55,29 @@ def test_the_last_row_may_be_long_missing_or_unfinished(tmp_path):
     path.write_text('{"a": 1}\nno JSON\n')
     with pytest.raises(UserError, match="its last line is not JSON"):
         read_last_jsonl(path)
+
+
+def test_checksums_that_were_cut_off_are_damage(tmp_path):
+    for name in ("config.json", "model.safetensors", "optimizer.safetensors"):
+        (tmp_path / name).write_text(name)
+    write_checksums(tmp_path)
+    sums = tmp_path / "SHA256SUMS"
+    whole = sums.read_text()
+    assert find_damage(tmp_path) == "" and len(read_checksums(tmp_path)) == 3
+    for length in range(len(whole) - 1):
+        sums.write_text(whole[:length])
+        read_checksums(tmp_path)
+        assert find_damage(tmp_path), f"cut off after {length} characters"
+    assert find_damage(tmp_path) == "optimizer.safetensor changed since the checkpoint was written"
+    sums.write_text("")
+    assert find_damage(tmp_path) == "SHA256SUMS lacks model.safetensors and optimizer.safetensors"
+    sums.write_text(whole)
+    (tmp_path / "notes.txt").write_text("a note of the user's changes nothing")
+    assert find_damage(tmp_path) == ""
+
+
+def test_a_file_that_is_no_json_is_named(tmp_path):
+    assert read_json(tmp_path / "status.json") is None
+    (tmp_path / "status.json").write_text('{"state": "run')
+    with pytest.raises(UserError, match=r"status.json: not JSON in UTF-8: Unterminated string"):
+        read_json(tmp_path / "status.json")
