@@ -10,6 +10,10 @@ reward pay the habit more than looking) no weight of these two should be better.
 a policy can attend to pixels that it makes no use of, and rlvid offers this reward as a diagnostic of weight 0. The
 margin of equivalence is 5 points. The temporal reward's weight 0.3 is a bonus of 0.09.
 
+The arm "+ attention 10" was added after the other 19 runs: in their steps 1 to 10 replies that tell of the video were
+paid .39 by attention and those by habit .34, so that looking pays more in total from a weight of about 5.6. If what is
+paid in total decides, this arm leaves the habit.
+
 rlvid grid experiments/grounding_weights.py --jobs 2
 """
 
@@ -23,6 +27,7 @@ ADDED: dict[str, Settings] = {
     "+ attention 0.3": {"rewards.grounding_attention": 0.3},
     "+ attention 1": {"rewards.grounding_attention": 1.0},
     "+ attention 3": {"rewards.grounding_attention": 3.0},
+    "+ attention 10": {"rewards.grounding_attention": 10.0},
     "+ random": {"rewards.random": 0.5},
 }
 
