@@ -14,6 +14,7 @@ returns the data behind it:
     report          rlvid report RUNS           -> a Report: rows of numbers; tables in a notebook
     watch           rlvid watch RUNS
     audit           rlvid audit RUN
+    replies         rlvid replies RUN ...       -> shares of kinds of replies, and what rewards pay for them
     compare         rlvid compare A B           -> the selected questions with both answers
     attention       rlvid attention RUN ...     -> the path of the picture
     credit          rlvid credit RUN ...        -> a step's completions, with each token's credit
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
         measure_speed,
         parity,
         probe,
+        replies,
         report,
         train,
         tune,
@@ -95,6 +97,7 @@ __all__ = [
     "measure_speed",
     "parity",
     "probe",
+    "replies",
     "report",
     "score",
     "train",

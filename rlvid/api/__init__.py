@@ -18,7 +18,7 @@ from rlvid.api.runs import (
     run_folder,
     train,
 )
-from rlvid.api.studies import attention, audit, compare, credit, grid, report, tune, watch
+from rlvid.api.studies import attention, audit, compare, credit, grid, replies, report, tune, watch
 
 __all__ = [
     "BENCHES",
@@ -40,6 +40,7 @@ __all__ = [
     "measure_speed",
     "parity",
     "probe",
+    "replies",
     "report",
     "run_folder",
     "train",

@@ -16,6 +16,7 @@ from rlvid.utils.renamed import renamed_hint
 if TYPE_CHECKING:
     from rlvid.grids import Grid
     from rlvid.study.cases import QuestionPair
+    from rlvid.study.reply_kinds import RunKinds
     from rlvid.study.report import Report
     from rlvid.study.study import Study
     from rlvid.study.token_credit import TokenCredit
@@ -183,6 +184,27 @@ def audit(run: str | Path) -> None:
     from rlvid.study.audit import audit
 
     Console().print("", audit(Path(run)))
+
+
+def replies(runs: str | Path | Sequence[str | Path], kinds: str | Sequence[str]) -> list[RunKinds]:
+    """Print which kinds of replies runs sample in their first and last steps, and what each reward pays for a kind.
+
+    Args:
+        runs: folders of training runs, or one of them.
+        kinds: NAME=REGEX each, such as "habit=It begins with"; the first is the one that others are compared with.
+
+    Returns:
+        The rows of the tables of each run, see `rlvid.study.reply_kinds`.
+    """
+    from rich.console import Console
+
+    from rlvid.study.reply_kinds import parse_kinds, read_kinds, render_kinds
+
+    patterns = parse_kinds(as_list(kinds))
+    found = [read_kinds(Path(run), patterns) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    for one in found:
+        Console().print("", render_kinds(one))
+    return found
 
 
 def compare(

@@ -110,6 +110,11 @@ def audit(args: argparse.Namespace) -> None:
     api.audit(args.run)
 
 
+def replies(args: argparse.Namespace) -> None:
+    """Count the kinds of replies of runs, and print what rewards pay for them."""
+    api.replies(args.runs, args.kind)
+
+
 def compare(args: argparse.Namespace) -> None:
     """Print cases on which two runs differ."""
     api.compare(args.a, args.b, args.pattern, args.level, args.domain, args.where, args.limit, args.metric)

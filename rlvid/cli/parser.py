@@ -226,6 +226,7 @@ COMMANDS: dict[str, Callable[[Any], None]] = {
     "report": study_parsers.add_report,
     "watch": study_parsers.add_watch,
     "audit": study_parsers.add_audit,
+    "replies": study_parsers.add_replies,
     "compare": study_parsers.add_compare,
     "attention": study_parsers.add_attention,
     "credit": study_parsers.add_credit,

@@ -41,6 +41,24 @@ def add_audit(group: Any) -> None:
     one.add_argument("run", help="a run folder")
 
 
+def add_replies(group: Any) -> None:
+    """Add the command that counts kinds of sampled replies, and what rewards pay for them."""
+    one = add_command(
+        group,
+        "replies",
+        commands.replies,
+        "count the kinds of replies that a run samples, and print what each reward pays for a kind",
+    )
+    one.add_argument("runs", nargs="+", metavar="RUN")
+    one.add_argument(
+        "--kind",
+        nargs="+",
+        required=True,
+        metavar="NAME=REGEX",
+        help="such as habit='It begins with' looking='went in'; others are compared with the first",
+    )
+
+
 def add_compare(group: Any) -> None:
     """Add the command that shows two runs' completions side by side."""
     one = add_command(group, "compare", commands.compare, "show the questions on which two runs differ, side by side")

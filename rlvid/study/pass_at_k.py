@@ -21,15 +21,18 @@ STEPS_AT_EACH_END = 10  # of a run are read
 Z_95 = 1.96  # half of a normal 95 % interval, in standard errors
 
 
-def group_table(run: Path) -> Table | None:
-    """Return a table of group measures in the first and the last steps; None if a completion is alone in its group."""
+def sample_ends(run: Path) -> dict[str, list[Path]]:
+    """Return the files of the "first" and the "last" steps of a run, or of "all" steps if it has few."""
     paths = sorted((run / "samples").glob("step-[0-9]*[0-9].jsonl"))
     if len(paths) > STEPS_AT_EACH_END:
-        ends = {"first": paths[:STEPS_AT_EACH_END], "last": paths[-STEPS_AT_EACH_END:]}
-    else:
-        ends = {"all": paths}
+        return {"first": paths[:STEPS_AT_EACH_END], "last": paths[-STEPS_AT_EACH_END:]}
+    return {"all": paths}
+
+
+def group_table(run: Path) -> Table | None:
+    """Return a table of group measures in the first and the last steps; None if a completion is alone in its group."""
     columns: dict[str, dict[str, str]] = {}  # heading -> measure -> value
-    for name, end_paths in ends.items():
+    for name, end_paths in sample_ends(run).items():
         groups = [row for path in end_paths for row in read_jsonl(path) if len(row["answers"]) > 1]
         if groups:
             columns[f"{name} steps, n={len(groups)}"] = dict(group_measures(groups))

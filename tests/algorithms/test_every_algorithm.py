@@ -11,7 +11,13 @@ from tests.helpers.steps import NOISE_CHANNELS
 
 TINY = ["train.prompts_per_step=2", "train.num_generations=4", "train.max_completion_length=32", "train.max_steps=2"]
 TINY += ["train.save_steps=1", "eval.splits=[]", "rewards.format=0.2"]
-SAME_PROMPTS = [*TINY, "train.prompts_per_step=4", "train.data_fraction=0.034", "train.num_generations=16", "train.max_steps=3"]
+SAME_PROMPTS = [
+    *TINY,
+    "train.prompts_per_step=4",
+    "train.data_fraction=0.034",
+    "train.num_generations=16",
+    "train.max_steps=3",
+]
 ESTIMATE = ["algorithm.estimate=true", "noise.kind=verifier", "noise.fresh=true"]
 ESTIMATE += ["noise.false_positives=0.3", "noise.false_negatives=0.2", "data=kitchen"]
 ESTIMATE += ["train.data_fraction=0.0008"]  # one prompt, whose completions differ in their verdicts

@@ -1,0 +1,225 @@
+"""Which kinds of replies a run samples, in its first and last steps, and what each reward pays for a kind.
+
+A kind is a name and a regular expression, such as habit='It begins with'. A reply is of the first kind whose expression
+is found in it, and of the kind "other" if none is. All is read from the run's `samples/`; torch is not imported.
+
+What a reward pays for a kind is its mean over the replies of this kind minus that over the replies of the kind named
+first, to the same prompt: algorithms of the GRPO family compare the completions of one prompt with each other. A
+difference of means over all prompts can be another one. If clips with many pixels earn more attention and more replies
+of a kind, the kind seems to be paid for what is the clip's.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Group
+from rich.table import Table
+
+from rlvid.errors import UserError
+from rlvid.study.pass_at_k import Z_95, sample_ends
+from rlvid.utils.files import read_jsonl
+
+OTHER = "other"  # the kind of replies in which no expression is found
+TOTAL = "sum, weighted"
+
+
+@dataclass(frozen=True)
+class KindRow:
+    """How often a kind is sampled, and how often it is right."""
+
+    steps: str  # "first", "last", or "all" of a short run
+    kind: str
+    replies: int
+    share: float  # of all replies of these steps
+    right: float | None  # share with the right answer by the clean label; None without a reply or without labels
+
+
+@dataclass(frozen=True)
+class PaymentRow:
+    """What a reward pays a kind more than the kind named first, in groups that have replies of both."""
+
+    steps: str
+    kind: str
+    reward: str  # or `TOTAL`
+    weight: float | None  # in the run's config; None for the total
+    differences: tuple[float, ...]  # one for each group
+    rest: float  # mean difference of the weighted sum of the other rewards; 0 for the total
+
+    @property
+    def mean(self) -> float:
+        """The mean difference over groups."""
+        return float(np.mean(self.differences))
+
+    @property
+    def from_weight(self) -> float | None:
+        """The weight of this reward above which the kind is paid more in total; None if there is no such weight.
+
+        >>> PaymentRow("first", "looking", "narrations", 1.0, (0.2, 0.4), -0.3).from_weight
+        1.0
+        """
+        if self.mean <= 0:
+            return None
+        return max(0.0, -self.rest / self.mean)
+
+
+@dataclass(frozen=True)
+class RunKinds:
+    """What `read_kinds` finds in one run."""
+
+    run: str  # the name of its folder
+    base: str  # the kind that others are compared with
+    shares: tuple[KindRow, ...]
+    payments: tuple[PaymentRow, ...]
+
+
+def parse_kinds(texts: Sequence[str]) -> dict[str, re.Pattern[str]]:
+    """Read NAME=REGEX texts; raises UserError for one that is neither, or for a name that is used twice.
+
+    >>> parse_kinds(["habit=begins with"])["habit"].pattern
+    'begins with'
+    """
+    kinds: dict[str, re.Pattern[str]] = {}
+    for text in texts:
+        name, equals, pattern = text.partition("=")
+        if not (name and equals and pattern):
+            raise UserError(f"--kind {text!r}: give a name and a regular expression, such as habit='It begins with'")
+        if name in kinds or name == OTHER:
+            raise UserError(f"--kind {text!r}: the name {name!r} is taken")
+        try:
+            kinds[name] = re.compile(pattern)
+        except re.error as error:
+            raise UserError(f"--kind {text!r}: this is no regular expression: {error}") from error
+    return kinds
+
+
+def kind_of(reply: str, kinds: Mapping[str, re.Pattern[str]]) -> str:
+    """Return the first kind whose expression is found in a reply."""
+    return next((name for name, pattern in kinds.items() if pattern.search(reply)), OTHER)
+
+
+def read_kinds(run: Path, kinds: Mapping[str, re.Pattern[str]]) -> RunKinds:
+    """Return how often each kind is sampled in a run, and what each reward pays for it.
+
+    Raises:
+        UserError: if the folder has no samples of training steps.
+    """
+    ends = sample_ends(run)
+    if not any(ends.values()):
+        raise UserError(f"{run} has no sampled replies (samples/step-NUMBER.jsonl): give the folder of a training run")
+    config = tomllib.loads((run / "config.toml").read_text()) if (run / "config.toml").is_file() else {}
+    weights = {name: float(entry["weight"]) for name, entry in config.get("rewards", {}).items()}
+    shares: list[KindRow] = []
+    payments: list[PaymentRow] = []
+    for steps, paths in ends.items():
+        groups = [group for path in paths for group in read_jsonl(path)]
+        kinds_by_group = [[kind_of(reply, kinds) for reply in group["completions"]] for group in groups]
+        shares += _share_rows(steps, groups, kinds_by_group, [*kinds, OTHER])
+        first, *others = kinds
+        for kind in (*others, OTHER):
+            payments += _payment_rows(steps, groups, kinds_by_group, (kind, first), weights)
+    return RunKinds(run.name, next(iter(kinds)), tuple(shares), tuple(payments))
+
+
+def _share_rows(
+    steps: str, groups: Sequence[Mapping[str, Any]], kinds_by_group: Sequence[Sequence[str]], names: Sequence[str]
+) -> list[KindRow]:
+    total = sum(map(len, kinds_by_group))
+    rows = []
+    for name in names:
+        right = [
+            answer == group["clean"]
+            for group, kinds in zip(groups, kinds_by_group, strict=True)
+            for answer, kind in zip(group["answers"], kinds, strict=True)
+            if kind == name
+        ]
+        labelled = any(group["clean"] is not None for group in groups)
+        rows.append(
+            KindRow(steps, name, len(right), len(right) / total, np.mean(right) if right and labelled else None)
+        )
+    return rows
+
+
+def _payment_rows(
+    steps: str,
+    groups: Sequence[Mapping[str, Any]],
+    kinds_by_group: Sequence[Sequence[str]],
+    pair: tuple[str, str],
+    weights: Mapping[str, float],
+) -> list[PaymentRow]:
+    """Return a row for each reward and one for the weighted sum; none if no group has replies of both kinds."""
+    differences: dict[str, list[float]] = {}
+    for group, kinds in zip(groups, kinds_by_group, strict=True):
+        is_kind, is_base = (np.array([kind == name for kind in kinds]) for name in pair)
+        if not (is_kind.any() and is_base.any()):
+            continue
+        for reward, column in {**group["columns"], TOTAL: group["totals"]}.items():
+            paid = np.array([value or 0.0 for value in column])  # a reward that does not apply adds nothing
+            differences.setdefault(reward, []).append(float(paid[is_kind].mean() - paid[is_base].mean()))
+    means = {reward: float(np.mean(values)) for reward, values in differences.items()}
+    rows = []
+    for reward, values in differences.items():
+        weight = None if reward == TOTAL else weights.get(reward, 0.0)
+        rest = 0.0 if weight is None else means[TOTAL] - weight * means[reward]
+        rows.append(PaymentRow(steps, pair[0], reward, weight, tuple(values), rest))
+    return rows
+
+
+def render_kinds(found: RunKinds) -> Group:
+    """Return the tables of a run."""
+    parts: list[Table | str] = [share_table(found.run, found.shares)]
+    for kind in dict.fromkeys(row.kind for row in found.payments):
+        parts += ["", payment_table(kind, found.base, [row for row in found.payments if row.kind == kind])]
+    return Group(*parts)
+
+
+def share_table(name: str, rows: Sequence[KindRow]) -> Table:
+    """Return a table with a row per kind: its share and how often it is right, in the first and the last steps."""
+    ends = {steps: sum(row.replies for row in rows if row.steps == steps) for steps in [r.steps for r in rows]}
+    headings = [text for steps, count in ends.items() for text in (f"{steps} steps, n={count}", "right")]
+    table = Table(f"replies of {name}", *headings, box=None, pad_edge=False)
+    for kind in dict.fromkeys(row.kind for row in rows):
+        cells = []
+        for row in (row for row in rows if row.kind == kind):
+            cells += [f"{row.share:.1%}", "–" if row.right is None else f"{row.right:.1%}"]
+        table.add_row(kind, *cells)
+    return table
+
+
+def payment_table(kind: str, base: str, rows: Sequence[PaymentRow]) -> Table:
+    """Return a table with a row per reward: what it pays a kind more than another one, with a 95 % interval.
+
+    "More from a weight of" is the weight of this reward, all others as they are, from which it is paid more in total.
+    """
+    counts = {row.steps: len(row.differences) for row in rows}
+    headings = [text for steps, n in counts.items() for text in (f"{steps} steps, {n} groups", "more from a weight of")]
+    table = Table(f"paid to {kind}, minus {base}", "weight", *headings, box=None, pad_edge=False)
+    for reward in dict.fromkeys(row.reward for row in rows):
+        found = {row.steps: row for row in rows if row.reward == reward}
+        weight = next(iter(found.values())).weight
+        cells: list[str] = []
+        for steps in counts:
+            row = found.get(steps)
+            cells += ["–", "–"] if row is None else [_difference(row), _from_weight(row)]
+        table.add_row(reward, "" if weight is None else f"{weight:g}", *cells)
+    return table
+
+
+def _difference(row: PaymentRow) -> str:
+    """The mean over groups and half of its normal 95 % interval; without it for a single group."""
+    values = row.differences
+    if len(values) == 1:
+        return f"{row.mean:+.3f}"
+    return f"{row.mean:+.3f} ±{Z_95 * np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
+
+
+def _from_weight(row: PaymentRow) -> str:
+    if row.weight is None:
+        return ""
+    return "none" if row.from_weight is None else f"{row.from_weight:.2g}"
