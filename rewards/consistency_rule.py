@@ -55,4 +55,4 @@ class ConsistencyRule(Consistency):
     def agrees(self, completion: Completion, options: Sequence[str]) -> float:
         """Return 1 if the last sentence of the thought names the chosen option only, else 0."""
         named = named_options(conclusion(completion, 1), options)
-        return float(completion.answer is not None and named == [completion.answer])
+        return float(named == [completion.answer])

@@ -26,6 +26,8 @@ def test_the_weights_of_s_grpo_equal_the_published_ones():
     released = (1 - 2 * p) * t * (1 - t) / (((mean * (1 - mean)).sqrt() + 1e-8) * ((t * (1 - t)).sqrt() + 1e-8))
     assert torch.allclose(weights, released, atol=1e-6)
     assert verdict_correlation(verdicts, 2 * p, 2 * p)[[1, 7], 0].tolist() == [0, 0]
+    kept = verdict_correlation(verdicts, p, 2 * p, least=1 / 8)[[1, 7], 0]  # clean means of .04 and 1.11: 1/8 and 7/8
+    assert kept.tolist() == pytest.approx([0.7, 0.7])
     z = (verdicts - mean[:, None]) / (verdicts.std(-1, keepdim=True) + 1e-8)
     advantages = advantages_of("s_grpo", verdict_step(verdicts))
     assert torch.allclose(advantages, (weights[:, None] * z).float(), atol=1e-6)

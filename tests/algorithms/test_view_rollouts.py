@@ -93,6 +93,7 @@ def test_noisy_grpo_deals_completions_to_extents():
         ("none", 2.0, [[1, 1], [1, 1]]),
         ("token_truncate", 2.0, [[0.5, 2.0], [2.0, 0.25]]),
         ("token_truncate", 5.0, [[0.5, 4.0], [2.0, 0.25]]),
+        ("token_truncate", 0.8, [[0.5, 0.8], [0.8, 0.25]]),  # a cap below 1 leaves completions under the clip alone
         ("sequence_truncate", 2.0, [[2.0, 2.0], [0.5, 0.5]]),
         ("sequence_truncate", 1.5, [[1.5, 1.5], [0.5, 0.5]]),
     ],

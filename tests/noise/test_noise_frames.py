@@ -109,6 +109,23 @@ def test_a_frozen_stretch_shows_its_first_frame_and_then_the_video_goes_on():
             assert {row[i] for i in wrong} == {wrong[0]}  # the number of the frame before them
 
 
+@pytest.mark.parametrize("transposed", [False, True])
+def test_the_severity_decides_how_far_a_blur_spreads(transposed):
+    """By a standard deviation of 1, 2, 3, 4, 6 pixels where the shorter side has 224, and half of them here."""
+    stripe = np.zeros((112, 200), np.uint8)
+    stripe[:, 90:110] = 255
+    video = np.stack([stripe.T if transposed else stripe] * 3, axis=-1)[None]
+
+    def variance(frame):
+        row = frame[..., 0].sum(1 if transposed else 0).astype(float)
+        return np.average((np.arange(200) - 99.5) ** 2, weights=row)
+
+    for severity, sigma in zip(SEVERITIES, (0.5, 1, 1.5, 2, 3), strict=True):
+        noise = make_noise("frames", rate=1.0, how="blur", severity=severity)
+        [blurred] = noise.corrupt_clip(PROMPTS[0], Clip(video)).video
+        assert variance(blurred) - variance(video[0]) == pytest.approx(sigma**2, rel=0.1)
+
+
 def test_a_clip_of_one_frame_and_a_prompt_without_a_clip_are_handled():
     one_frame = Clip(NUMBERED.video[:1])
     for how in FRAME_DAMAGES:
@@ -134,11 +151,13 @@ def test_the_manifest_lists_the_damaged_videos_and_no_other_sample_changes(clean
 
 
 def test_a_wrong_clip_is_the_video_of_another_sample(clean):
+    assert not all(prompt.video for prompt in clean), "otherwise the test would prove less"
     noisy, manifest = apply_noise(clean, make_noise("wrong_clip", rate=0.3))
     replaced = {row["id"]: row["video"] for row in manifest}
     assert len(replaced) / sum(bool(p.video) for p in clean) == pytest.approx(0.3, abs=0.06)
     for before, after in zip(clean, noisy, strict=True):
         assert (before.video != after.video) == (before.id in replaced)
+        assert (before.video is None) == (after.video is None), "without a video it stays without"
         assert (before.image, before.answer, before.options) == (after.image, after.answer, after.options)
     assert {change["noisy"] for change in replaced.values()} <= {p.video for p in clean} - {None}
 

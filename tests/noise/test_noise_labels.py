@@ -95,6 +95,7 @@ def test_the_oracle_leaves_out_exactly_the_wrong_labels(clean, kind):
     noise = build_noise(NoiseConfig(kind, 0, {"rate": 0.3, "drop": True, **REQUIRED_FIELDS[kind]}))
     summary = summarize_noise(noise, clean, manifest)
     assert (summary["changed"], summary["dropped"], summary["youden_j"]) == (0, len(changed), 1.0)
+    assert not noise.errs_for_whole_groups, "no wrong label is left"
 
 
 def test_dropping_every_sample_is_refused():

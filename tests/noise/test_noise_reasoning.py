@@ -40,6 +40,7 @@ def test_only_the_thought_changes_and_the_hash_decides_where(how):
     assert reversed_noisy[::-1] == noisy
     higher_rate, _ = corrupt(how, 0.7)
     assert changed_ids(noisy) < changed_ids(higher_rate)
+    assert len(changed_ids(corrupt(how)[0])) == len(CLEAN), "at rate 1 every thought"
 
 
 def test_how_each_kind_changes_a_thought():
@@ -48,6 +49,9 @@ def test_how_each_kind_changes_a_thought():
     sentences = ["The tap runs 7.", "The onion is whole.", "So close it."]
     assert thoughts["shuffled"] != " ".join(sentences)
     assert all(sentence in thoughts["shuffled"] for sentence in sentences)
+    shuffled = [extract_thought(prompt.demonstration) for prompt in corrupt("shuffled")[0]]
+    places = [[thought.index(start) for start in ("The tap", "The onion", "So")] for thought in shuffled]
+    assert len({tuple(sorted(range(3), key=row.__getitem__)) for row in places}) == 5, "all orders but the true one"
     assert thoughts["wrong"] != " ".join(sentences)
     assert thoughts["wrong"] in {extract_thought(prompt.demonstration) for prompt in CLEAN}
 

@@ -182,6 +182,7 @@ def test_a_verifier_with_a_rule_pays_only_wrong_answers_with_the_option_named_fi
 def test_a_persistent_verifier_repeats_its_errors_and_a_fresh_one_does_not():
     persistent, fresh = (make_noise("verifier", false_positives=0.5, fresh=fresh) for fresh in (False, True))
     assert (noisy_verdicts(persistent, step=1) == noisy_verdicts(persistent, step=2)).all()
+    assert make_noise("verifier", false_positives=0.5) == persistent, "errors repeat by default"
     repeated = (noisy_verdicts(fresh, step=1) == noisy_verdicts(fresh, step=2))[:, 1:].mean()
     assert repeated == pytest.approx(0.5, abs=0.04)
     equal_texts = Group(Prompt("s", "?", OPTIONS, "A"), [Completion("<answer>B</answer>")] * 8)

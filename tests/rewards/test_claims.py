@@ -63,6 +63,7 @@ def test_the_released_code_rounds_times_and_ours_does_not():
     late = '{"00:08.6": "opens fridge"}'
     assert timestamps(["x"], judge=lambda p: late, by="judge")[0] == [0.0]  # there 8.6 is 9, and scores 1
     assert timestamps(["x"], judge=lambda p: late, by="judge", tolerance=2.2)[0] == [1.0]
+    assert timestamps(["At 0:17 she opens the fridge.", "At 0:17.1 she opens the fridge."])[0] == [1, 0], "4 s late"
 
 
 def test_precision_recall_and_f1_by_hand():
@@ -85,6 +86,8 @@ def test_consistency_is_asked_for_and_a_failed_call_is_no_zero():
     row, asked, _ = timestamps(thoughts, judge, consistent=True)
     assert row == [1.0, 0.0, None] and len(asked) == 3
     assert timestamps(thoughts, judge, by="judge")[0] == [None, None, None], "no JSON"
+    for thought, truth, expected in (("", TRUTH, 0.0), ("At 0:13 it rings.", (), None)):
+        assert timestamps([thought], judge, truth, by="judge")[:2] == ([expected], []), "nothing to be judged"
 
 
 def test_frame_numbers_need_their_rate_and_prompts_without_times_are_left_out():
@@ -107,6 +110,7 @@ def test_frame_numbers_need_their_rate_and_prompts_without_times_are_left_out():
         ("He takes 2 cups and 3 pans.", []),
         ("At 5 s he sits, at 9 s he stands.", [Claim(5, 5, "he sits"), Claim(9, 9, "he stands")]),
         ("The man sits at 5 s and stands at 9 s.", [Claim(5, 5, "The man sits"), Claim(9, 9, "and stands")]),
+        ("He sits at 5 s and stands at 9 s.", [Claim(5, 5, "and stands")]),  # two words do not precede a time
         ("Late at 0:20 he sits.\nAt 0:04 he runs", [Claim(4, 4, "he runs"), Claim(20, 20, "Late he sits")]),
     ],
 )
@@ -167,6 +171,9 @@ def test_the_rule_is_a_stand_in_without_an_endpoint():
     reward = build("rewards", "observation_reasoning", by="rule")
     assert reward.needs == {"narrations", "reanswer", "column:accuracy"}
     assert reward([group]) == [[1.5, 0.0]]
+    half = Group(prompt(), [reply("The fridge barks. A dog eats the fridge. So.")], evidence={"reanswer": [None]})
+    half.columns["accuracy"] = [1.0]
+    assert reward([half]) == [[0.5]], "one word of two is half of them, one of three is not"
     told = prompt((("close tap", 3),))
     known = Group(told, [reply("One. Two.")], evidence={"reanswer": ["B"]}, columns={"accuracy": [1.0]})
     assert reward([known]) == [[None]], "the prompt says all that is narrated"

@@ -42,6 +42,11 @@ def test_care_pays_half_of_accuracy_to_right_answers_that_are_likelier_than_thei
     assert care([0.9, 0.5, 0.6, 0.99], "BBBC") == [0.5, 0, 0, 0]  # the mean of the right is 0.667
     assert care([0.9, 0.5, 0.6, 0.99], "BBBC", margin=0.1) == [0.5, 0, 0.5, 0]
     assert care([0.9, 0.9], "CD") == [0, 0]
+    likelihoods = [Likelihood((0, p, 0, 0), EVEN, EVEN) for p in (0.5, 0.9, 0.6)]
+    graded = group(*[("so", "B")] * 3, answer_likelihood=likelihoods)
+    graded.columns["accuracy"] = [1.0, 0.5, 0.8]  # the second is below the mean, so that the threshold is 0.55
+    assert ConsistencyLikelihood()([graded]) == [[0, 0, pytest.approx(0.5 * 0.8)]]
+    assert graded.evidence["agreement/consistency_likelihood"] == [0.5, 0.9, 0.6], "what audits read: right or wrong"
 
 
 def test_the_ceiling_of_care_makes_certain_answers_equal() -> None:
@@ -66,7 +71,10 @@ def test_the_gain_pays_no_thought_that_carries_less_than_the_pixels() -> None:
     replies = group(("a", "B"), ("b", "B"), ("c", "B"), ("d", "C"), answer_likelihood=likelihoods)
     reward = ConsistencyLikelihood(gain=True)
     assert reward.support(likelihood(0.5, 0.9), "B") == pytest.approx(log(0.9 / 0.5))
+    assert reward.support(likelihood(0.0, 1.0), "B") == pytest.approx(log(0.95 / 1e-6)), "both are bounded"
+    assert reward.support(likelihood(1.0, 0.0), "B") == pytest.approx(log(1e-6 / 0.95))
     assert reward([replies]) == [[0.5, 0, 0.5, 0]]  # gains 0.59, -0.51, 0.18: the mean is 0.09
+    assert replies.evidence["agreement/consistency_likelihood"] == [1, 0, 1, 1], "of wrong answers, too"
     empty = group(("a", "B"), ("b", "B"), answer_likelihood=[likelihood(0.5, 0.3), likelihood(0.5, 0.2)])
     assert reward([empty]) == [[0, 0]], "none of the right answers is supported by its thought"
 

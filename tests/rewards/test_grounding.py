@@ -1,5 +1,6 @@
 """Grounding rewards against hand-computed values: T-GRPO with its flaw, counterparts, narrations, spans, boxes."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from algorithms.dr_grpo import DrGRPO
 from algorithms.grpo import GRPO
-from rewards._words import clauses, common_length, lemmas, ordered_f1
+from rewards._words import clauses, common_length, lemmas, ordered_f1, sentences
 from rewards.grounding_counterfactual import GroundingCounterfactual
 from rewards.grounding_narrations import GroundingNarrations
 from rewards.grounding_temporal import GroundingTemporal
@@ -46,7 +47,10 @@ def test_the_margin_of_temporal_pays_by_how_much_order_matters() -> None:
 
 def test_rewards_of_views_do_not_apply_without_a_video() -> None:
     assert GroundingTemporal()([group_with_view([1, 0], "shuffled", [1, 0], video=None)]) == [[None, None]]
-    assert GroundingCounterfactual()([group_with_view([1, 0], "blank", [1, 0], video=None)]) == [[None, None]]
+    without = group_with_view([1, 0], "blank", [0, None], video=None)
+    assert GroundingCounterfactual()([without]) == [[None, None]]
+    without.prompt = replace(without.prompt, image="frame.png")
+    assert GroundingCounterfactual()([without]) == [[1, 0]], "an image has pixels, too; None counts as wrong"
 
 
 @pytest.mark.parametrize("margin", [False, True])
@@ -149,8 +153,9 @@ def test_an_unknown_way_to_compare_narrations_is_refused() -> None:
 
 
 def test_words_become_dictionary_forms_and_texts_become_clauses() -> None:
-    assert lemmas("She took the knives, and was chopping 2 onions!") == ["take", "knife", "chop", "2", "onion"]
+    assert lemmas("Took the Knives, and was chopping 2 onions!") == ["take", "knife", "chop", "2", "onion"]
     assert clauses("He opened it, then poured milk and left. Done") == ["He opened it", "poured milk", "left", "Done"]
+    assert clauses(" , then. ") == [] and sentences(" \nOne. Two!\n \n Three ") == ["One.", "Two!", "Three"]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=7), st.lists(st.sampled_from("abc"), max_size=7))
@@ -189,10 +194,26 @@ def test_the_span_of_the_whole_video_earns_nothing_if_the_duration_is_known() ->
     assert score("grounding_tiou", known, "0 to 10", "2 to 6", "4 to 8") == [0, 1, 0]
     assert score("grounding_tiou", known, "2 to 7") == [pytest.approx((0.8 - 0.4) / 0.6)]
     assert score("grounding_tiou", known, "2 to 7", edges=True) == [pytest.approx(0.9 * (0.8 - 0.4) / 0.6)]
+    later = {"span": (3, 7), "duration": 10}  # the start is 1 s early, the end 2 s late; the end is 1 s early
+    expected = [0.9 * 0.8 * (4 / 7 - 0.4) / 0.6, 0.9 * (3 / 4 - 0.4) / 0.6]
+    assert score("grounding_tiou", later, "2 to 9", "3 to 6", edges=True) == pytest.approx(expected)
+
+
+def test_a_duration_that_is_unknown_or_no_longer_than_the_span_subtracts_nothing() -> None:
+    assert score("grounding_tiou", {"span": (3, 7)}, "3 to 6", edges=True) == [0.75]
+    for duration in (4, 3):  # 3: cut off in the metadata
+        short = {"span": (3, 7), "duration": duration}
+        assert score("grounding_tiou", short, "3 to 7", "3 to 6") == [1, 0.75]
+        assert score("grounding_tiou", short, "3 to 11", edges=True) == [0], "4 s late is as far as any"
 
 
 def test_box_iou_equals_hand_computed_values() -> None:
     box = {"box": (0, 0, 4, 4)}
     answers = "[0, 0, 4, 4]", "(2, 2, 6, 6)", "5 5 9 9", "4 4 0 0", "[0,0,4,4] or [1,1,2,2]", "left"
     assert score("grounding_box_iou", box, *answers) == [1, pytest.approx(4 / 28), 0, 0, 0, 0]
+    assert score("grounding_box_iou", box, "4 0 0 4", "0 4 4 0") == [0, 0], "one pair of edges in the wrong order"
+    # width 3 - 1, height 8 - 4: 8 of 18 + 24 - 8; and 2 * 2.5 of 25
+    wide = {"box": (1, 2, 5, 8)}
+    assert score("grounding_box_iou", wide, "[0, 4, 3, 10]", "[1, 2, 3, 4.5]") == pytest.approx([8 / 34, 5 / 24])
+    assert score("grounding_box_iou", {"box": (-4, 0, 4, 4)}, "[-4, 0, 0, 4]") == [0.5]
     assert score("grounding_box_iou", {}, "[0, 0, 4, 4]") == [None]

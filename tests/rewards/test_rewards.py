@@ -266,9 +266,12 @@ def test_an_ambiguous_answer_is_wrong() -> None:
     assert build("rewards", "accuracy")([group(*replies)]) == [[1.0, 0.0]]
 
 
-@pytest.mark.parametrize(("tokens", "expected"), [(0, 0), (192, 0), (208, -0.25), (256, -1), (300, -1)])
-def test_overlong_falls_linearly_to_minus_1(tokens: int, expected: float) -> None:
-    row = build("rewards", "overlong")([Group(PROMPT, [Completion(GOLD, tokens=(1,) * tokens)])])
+@pytest.mark.parametrize(
+    ("tokens", "fields", "expected"),
+    [(0, {}, 0), (192, {}, 0), (208, {}, -0.25), (256, {}, -1), (300, {}, -1), (64, {"cache": 256}, -0.25)],
+)
+def test_overlong_falls_linearly_to_minus_1(tokens: int, fields: dict[str, int], expected: float) -> None:
+    row = build("rewards", "overlong", **fields)([Group(PROMPT, [Completion(GOLD, tokens=(1,) * tokens)])])
     assert row == [[pytest.approx(expected)]]
 
 
@@ -291,7 +294,7 @@ def test_the_random_reward_has_mean_p_and_depends_only_on_seed_sample_and_text()
 
 
 def test_the_constant_reward_is_its_value() -> None:
-    assert score("constant", GOLD, "", value=0.5) == [0.5, 0.5]
+    assert score("constant", GOLD, "", value=0.5) == [0.5, 0.5] and score("constant", "") == [1.0]
 
 
 def test_length_pays_right_answers_within_its_bounds() -> None:

@@ -62,6 +62,7 @@ def test_options_are_named_by_words_that_no_other_option_has() -> None:
         ("The corn went in, the beet went in, the corn came out. That leaves onion. Next is the onion.", 1),  # free
         ("The beet went in, the corn went in, the corn came out.", 2 * 2 / 6),  # order counts
         ("The corn went in, the beet went in.", 2 * 2 / 5),
+        ("The corn went in, the beet went in, the beet came out. Now the pot shows the corn.", 2 * 2 / 6),  # on top
         ("The corn went in. Now the pot shows the beet.", 2 * 2 / 5),  # what the image shows is told, too
         ("The corn went in. Now the pot shows the tomato.", 2 * 1 / 5),
         ("The corn went in, the beet went in, the corn came out, the onion went in.", 2 * 3 / 7),  # not filmed

@@ -6,8 +6,11 @@ import pytest
 
 from rlvid.errors import UserError
 from rlvid.grids import Grid
+from rlvid.study.contrasts import NO_LOOK, ONE_SEED, UNDECIDED
+from rlvid.study.controls import _came_out
 from rlvid.study.page import save_page
 from rlvid.study.report import build_report
+from rlvid.study.stats import Interval
 from rlvid.study.study import read_study
 from rlvid.utils.files import write_text
 from tests.helpers.reports import printed_report, write_grid, write_run
@@ -67,6 +70,25 @@ def test_a_negative_control_does_not_come_out_by_ignorance(tmp_path):
     text = " ".join(printed_report(tmp_path).split())
     assert "a negative control could not show that it is not better" in text
     assert "All controls came out" not in text and "cannot be read" not in text
+
+
+@pytest.mark.parametrize(
+    ("kind", "verdict", "ends", "came_out"),
+    [
+        ("negative", UNDECIDED, (-0.01, 0.0299), True),
+        ("negative", UNDECIDED, (-0.01, 0.03), None),  # the margin itself is room for a gain
+        ("negative", "worse", (-0.09, -0.05), True),
+        ("negative", "better", (0.01, 0.02), False),  # better, though by less than the margin
+        ("negative", NO_LOOK, (-0.01, 0.01), None),
+        ("negative", ONE_SEED, (-0.01, 0.01), None),
+        ("negative", "", None, None),
+        ("positive", "better", (0.01, 0.02), True),
+        ("positive", UNDECIDED, (-0.01, 0.09), False),
+        ("positive", NO_LOOK, (0.01, 0.09), None),
+    ],
+)
+def test_what_comes_out_by_verdict_and_interval(kind, verdict, ends, came_out):
+    assert _came_out(kind, verdict, ends and Interval(sum(ends) / 2, *ends), 0.03) is came_out
 
 
 def test_a_negative_control_that_is_not_known_does_not_excuse_a_positive_one(tmp_path):

@@ -7,7 +7,13 @@ import pytest
 from rich.console import Console
 
 from rlvid.study.audit import audit
-from rlvid.study.pass_at_k import calibration_error, group_measures, group_table, vote_share_and_correctness
+from rlvid.study.pass_at_k import (
+    calibration_error,
+    format_mean,
+    group_measures,
+    group_table,
+    vote_share_and_correctness,
+)
 from rlvid.utils.files import read_jsonl, write_jsonl
 from tests.helpers.runs import TINY, train
 
@@ -59,6 +65,13 @@ def test_the_measures_of_four_groups():
         "pass@2",
         "pass@3",
     ]
+
+
+def test_a_mean_has_its_interval_within_0_and_100():
+    """1.96 standard deviations, .4146 and .4330, by the root of the number of groups."""
+    assert format_mean(np.array([1, 0.5, 0, 1])) == "62.5%  22–100"
+    assert format_mean(np.tile([1, 0.5, 0, 1], 16)) == "62.5%  52–73"
+    assert format_mean(np.array([0, 0, 0, 1])) == "25.0%  0–67"
 
 
 def test_the_table_has_the_first_and_the_last_steps(tmp_path):
