@@ -47,7 +47,7 @@ def group_table(run: Path) -> Table | None:
 def group_measures(groups: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
     """Yield name and value of each measure, with its 95 % interval over groups.
 
-    If groups differ in size, pass@k uses the first completions of each, as many as the smallest group has.
+    If groups differ in size, only the first completions of each count, as many as the smallest group has.
 
     Args:
         groups: rows of `samples/`, with "answers", one per completion, and "clean", the clean label.
@@ -57,7 +57,7 @@ def group_measures(groups: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, s
     powers_of_two = [2**i for i in range(size.bit_length())]
     for k in dict.fromkeys([*powers_of_two, size]):
         yield f"pass@{k}", format_mean(pass_at_k(right, size, k))
-    votes = [vote_share_and_correctness(group["answers"], group["clean"]) for group in groups]
+    votes = [vote_share_and_correctness(group["answers"][:size], group["clean"]) for group in groups]
     shares, is_right = np.array(votes).T
     yield f"majority vote of {size} is right", format_mean(is_right)
     yield "share of the majority", format_mean(shares)

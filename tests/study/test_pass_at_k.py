@@ -67,6 +67,14 @@ def test_the_measures_of_four_groups():
     ]
 
 
+def test_of_groups_of_unequal_sizes_the_first_completions_count():
+    values = dict(group_measures([{"answers": answers, "clean": "A"} for answers in ("AB", "BAAA")]))
+    assert [*values] == [
+        "pass@1", "pass@2", "majority vote of 2 is right", "share of the majority", "calibration error of that share",
+    ]  # fmt: skip
+    assert [text.split()[0] for text in values.values()] == ["50.0%", "100.0%", "50.0%", "50.0%", "0.0%"]
+
+
 def test_a_mean_has_its_interval_within_0_and_100():
     """1.96 standard deviations, .4146 and .4330, by the root of the number of groups."""
     assert format_mean(np.array([1, 0.5, 0, 1])) == "62.5%  22–100"
