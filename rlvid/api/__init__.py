@@ -5,6 +5,7 @@ Heavy modules are imported inside the functions, so that importing this package 
 
 from rlvid.api.benchmarks import BENCHES, measure_gpu, measure_speed
 from rlvid.api.data import check_data, download_data, write_kitchen, write_kitchen_long, write_pairs
+from rlvid.api.experiments import grid, tune
 from rlvid.api.listing import list_names
 from rlvid.api.parity_table import parity
 from rlvid.api.probing import probe
@@ -18,7 +19,7 @@ from rlvid.api.runs import (
     run_folder,
     train,
 )
-from rlvid.api.studies import attention, audit, compare, credit, grid, replies, report, tune, watch
+from rlvid.api.studies import attention, audit, compare, credit, replies, report, watch
 
 __all__ = [
     "BENCHES",
