@@ -26,7 +26,11 @@ WITH_MEMORY = dict.fromkeys(NOISE_CHANNELS, ESTIMATE) | {
     "soft_label": [],
     "ema_grpo": [],
 }
-TWO_KINDS = {"cora": ["rewards.consistency_rule=0.5"], "pa_grpo": ["rewards.grounding_narrations=1.0"]}  # of rewards
+NEEDS = {
+    "cora": ["rewards.consistency_rule=0.5"],
+    "pa_grpo": ["rewards.grounding_narrations=1.0"],
+}  # two kinds of rewards
+NEEDS["gspo"] = ["train.prompts_per_step=4"]  # one for each of its minibatches
 WITH_MEMORY["forward"] = [*ESTIMATE, "train.learning_rate=1e-5"]  # replies that stay well-formed, to be counted
 WITH_MEMORY["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.1", "train.prompts_per_step=12"]
 
@@ -39,7 +43,7 @@ def weights_of(checkpoint):
 @pytest.mark.parametrize("name", available("algorithms"))
 def test_it_trains_and_resumes_exactly(kitchen, tmp_path, name):
     noise = ["noise.kind=symmetric", "noise.rate=0.3"] if name in NOISE_CHANNELS else []  # else nothing to correct
-    settings = [*TINY, f"algorithm={name}", *noise, *TWO_KINDS.get(name, [])]
+    settings = [*TINY, f"algorithm={name}", *noise, *NEEDS.get(name, [])]
     uninterrupted = read_jsonl(train(tmp_path, *settings) / "metrics.jsonl")
     assert [row["step"] for row in uninterrupted] == [1, 2]
     assert all(abs(row[key]) < float("inf") for row in uninterrupted for key in ("loss", "grad_norm"))
