@@ -27,10 +27,10 @@ WITH_MEMORY = dict.fromkeys(NOISE_CHANNELS, ESTIMATE) | {
     "ema_grpo": [],
 }
 NEEDS = {
-    "cora": ["rewards.consistency_rule=0.5"],
+    "cora": ["rewards.consistency_rule=0.5"],  # two kinds of rewards
     "pa_grpo": ["rewards.grounding_narrations=1.0"],
-}  # two kinds of rewards
-NEEDS["gspo"] = ["train.prompts_per_step=4"]  # one for each of its minibatches
+    "gspo": ["train.prompts_per_step=4"],  # a prompt for each of its minibatches
+}
 WITH_MEMORY["forward"] = [*ESTIMATE, "train.learning_rate=1e-5"]  # replies that stay well-formed, to be counted
 WITH_MEMORY["olr"] += ["train.learning_rate=1e-5", "train.data_fraction=0.1", "train.prompts_per_step=12"]
 
