@@ -17,6 +17,9 @@ from rlvid.utils.collection import skip_collection_at_exit
 from rlvid.utils.mistakes import explain
 
 TRACEBACK = "--traceback"  # an option of every command, anywhere on the line
+# How a command continues after an interrupt; other commands start anew.
+CONTINUES = {"train": "the same command with --resume continues"}
+CONTINUES |= dict.fromkeys(("eval", "grid", "tune"), "the same command continues")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     skip_collection_at_exit()
     with_traceback = TRACEBACK in arguments
+    words = [word for word in arguments if word != TRACEBACK]
     try:
-        words = [word for word in arguments if word != TRACEBACK]
         answer_shell(top := parser())
         check_command(words)
         args = top.parse_args(words)
@@ -36,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(error, line, with_traceback)
         return 2
     except KeyboardInterrupt:
-        print("rlvid: interrupted; the same command with --resume continues", file=sys.stderr)
+        print("; ".join(filter(None, ("rlvid: interrupted", CONTINUES.get("".join(words[:1]))))), file=sys.stderr)
         return 130
 
 

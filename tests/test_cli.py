@@ -259,3 +259,20 @@ def test_help_and_lists_do_not_import_torch(arguments):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.endswith("False\n"), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "command", "line"),
+    [
+        (["train", "nano"], "train", "rlvid: interrupted; the same command with --resume continues"),
+        (["eval", "nano"], "evaluate", "rlvid: interrupted; the same command continues"),
+        (["report", "runs"], "report", "rlvid: interrupted"),
+    ],
+)
+def test_an_interrupted_command_says_how_it_continues(words, command, line, monkeypatch, capsys):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(f"rlvid.cli.commands.{command}", interrupt)
+    assert main(words) == 130
+    assert capsys.readouterr().err == f"{line}\n"

@@ -39,7 +39,9 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path} cannot be written: {error}. Fix that, and continue with --resume") from error
+        raise UserError(
+            f"{path} cannot be written: {error}. Fix that and run the command again; a run continues with --resume"
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:
