@@ -61,7 +61,7 @@ class PaymentRow:
     def from_weight(self) -> float | None:
         """The weight of this reward above which the kind is paid more in total; None if there is no such weight.
 
-        >>> PaymentRow("first", "looking", "narrations", 1.0, (0.2, 0.4), -0.3).from_weight
+        >>> PaymentRow("first", "looking", "narrations", 1.0, (0.25, 0.75), -0.5).from_weight
         1.0
         """
         if self.mean <= 0:
