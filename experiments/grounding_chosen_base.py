@@ -10,6 +10,7 @@ Named before the runs: the balanced world must be better than accuracy + format 
 reward must not (the negative one); the question is whether narrations of weight 3 are better. The primary endpoint is
 accuracy on L2 and L3, the first 200 questions of each; the margin of equivalence is 5 points.
 
+python -m rlvid.nano.model runs/glancing_seed2 --condition glancing --seed 2 --steps 500
 rlvid grid experiments/grounding_chosen_base.py --until decided --max-seeds 4 --jobs 2
 """
 

@@ -12,6 +12,7 @@ The primary endpoint is accuracy on L2 and L3, the first 200 questions of each; 
 accuracy + format (the positive control), the random reward must not (the negative one); the margin of equivalence is 5
 points. The base is the one of `grounding_chosen_base.py`, and so are the seeds of the arms that it had, too.
 
+python -m rlvid.nano.model runs/glancing_seed2 --condition glancing --seed 2 --steps 500
 rlvid grid experiments/grounding_paid_twice.py --jobs 2
 """
 
