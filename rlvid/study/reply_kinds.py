@@ -213,10 +213,10 @@ def payment_table(kind: str, base: str, rows: Sequence[PaymentRow]) -> Table:
 
 def _difference(row: PaymentRow) -> str:
     """The mean over groups and half of its normal 95 % interval; without it for a single group."""
-    values = row.differences
+    values, mean = row.differences, round(row.mean, 3) + 0.0  # + 0.0: no "-0.000"
     if len(values) == 1:
-        return f"{row.mean:+.3f}"
-    return f"{row.mean:+.3f} ±{Z_95 * np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
+        return f"{mean:+.3f}"
+    return f"{mean:+.3f} ±{Z_95 * np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
 
 
 def _from_weight(row: PaymentRow) -> str:
