@@ -20,44 +20,21 @@ OMP_NUM_THREADS=1 python -m rlvid.nano.model runs/glancing_20m --size 20m --cond
 rlvid grid experiments/grounding_20m.py --until decided --max-seeds 3
 """
 
-from rlvid.grids import Grid, Settings
+from dataclasses import replace
 
-CONTROL = "accuracy + format"
-MEASURES: Settings = {"eval.rewards.grounding_moves.weight": 1.0}
+from experiments import grounding, grounding_bases
 
-GRID = Grid(
+CONTROL, ARMS = grounding_bases.CONTROL, grounding_bases.ARMS
+
+GRID = replace(
+    grounding.GRID,
     name="grounding_20m",
     question="Does a habit that pays have the same remedy on a larger model?",
-    arms={
-        "base": {"train.max_steps": 0, **MEASURES},
-        CONTROL: MEASURES,
-        "balanced world": {"data": "kitchen/balanced", **MEASURES},
-        "+ narrations 3": {"rewards.grounding_narrations": 3.0, **MEASURES},
-        "+ random": {"rewards.random": 0.5, **MEASURES},
-    },
-    unseeded=("base",),
+    arms=ARMS,
     seeds=(0, 1),
-    control=CONTROL,
-    comparisons=(
-        (CONTROL, "base"),
-        ("balanced world", CONTROL),
-        ("+ narrations 3", CONTROL),
-        ("+ random", CONTROL),
-    ),
-    positive_controls=(("balanced world", CONTROL),),
-    negative_controls=(("+ random", CONTROL),),
-    effect_at_stake=0.15,  # between the skewed and the balanced world, as in grounding.py
+    comparisons=((CONTROL, "base"), *((arm, CONTROL) for arm in ARMS if arm not in ("base", CONTROL))),
     equivalence_margin=0.05,
-    settings={
-        "model": "runs/glancing_20m",
-        "data": "kitchen/skewed",
-        "train.max_steps": 60,
-        "train.prompts_per_step": 12,
-        "train.learning_rate": 5e-5,
-        "eval.splits": ["L2", "L3"],
-        "eval.limit": 200,
-        "eval.transfer": [],
-    },
+    settings={**grounding.GRID.settings, "model": "runs/glancing_20m", "train.learning_rate": 5e-5},
 )
 
 if __name__ == "__main__":

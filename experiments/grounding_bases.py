@@ -13,26 +13,24 @@ python -m rlvid.nano.model runs/glancing_seed1 --condition glancing --seed 1
 rlvid grid experiments/grounding_bases.py --until decided --max-seeds 3 --jobs 2
 """
 
-from rlvid.grids import Grid, Settings
+from dataclasses import replace
+
+from experiments import grounding
 
 FIRST, SECOND = "first base", "second base"
-CONTROL = "accuracy + format"
-ARMS: dict[str, Settings] = {
-    "base": {"train.max_steps": 0},
-    CONTROL: {},
-    "balanced world": {"data": "kitchen/balanced"},
-    "+ narrations 3": {"rewards.grounding_narrations": 3.0},
-    "+ random": {"rewards.random": 0.5},
-}
+CONTROL = grounding.CONTROL
+ARMS = {arm: grounding.GRID.arms[arm] for arm in ("base", CONTROL, "balanced world", "+ narrations 3", "+ random")}
 OTHERS = [arm for arm in ARMS if arm != CONTROL]
 
-GRID = Grid(
+GRID = replace(
+    grounding.GRID,
     name="grounding_bases",
     question="Does the remedy for a habit that pays depend on the base that was pretrained?",
     axes={
         "reward": ARMS,
         "base": {FIRST: {"model": "nano/glancing"}, SECOND: {"model": "runs/glancing_seed1"}},
     },
+    arms={},
     unseeded=(f"base, {FIRST}", f"base, {SECOND}"),
     seeds=(0, 1),
     control=f"{CONTROL}, {FIRST}",
@@ -42,17 +40,7 @@ GRID = Grid(
     ),
     positive_controls=tuple((f"balanced world, {base}", f"{CONTROL}, {base}") for base in (FIRST, SECOND)),
     negative_controls=tuple((f"+ random, {base}", f"{CONTROL}, {base}") for base in (FIRST, SECOND)),
-    effect_at_stake=0.15,  # between the skewed and the balanced world, as in grounding.py
     equivalence_margin=0.05,
-    settings={
-        "data": "kitchen/skewed",
-        "eval.rewards.grounding_moves.weight": 1.0,
-        "train.max_steps": 60,
-        "train.prompts_per_step": 12,
-        "eval.splits": ["L2", "L3"],
-        "eval.limit": 200,
-        "eval.transfer": [],
-    },
 )
 
 if __name__ == "__main__":

@@ -14,39 +14,21 @@ python -m rlvid.nano.model runs/glancing_seed2 --condition glancing --seed 2 --s
 rlvid grid experiments/grounding_chosen_base.py --until decided --max-seeds 4 --jobs 2
 """
 
-from rlvid.grids import Grid, Settings
+from dataclasses import replace
 
-CONTROL = "accuracy + format"
-ARMS: dict[str, Settings] = {
-    "base": {"train.max_steps": 0},
-    CONTROL: {},
-    "balanced world": {"data": "kitchen/balanced"},
-    "+ narrations 3": {"rewards.grounding_narrations": 3.0},
-    "+ random": {"rewards.random": 0.5},
-}
+from experiments import grounding, grounding_bases
 
-GRID = Grid(
+CONTROL, ARMS = grounding_bases.CONTROL, grounding_bases.ARMS
+
+GRID = replace(
+    grounding.GRID,
     name="grounding_chosen_base",
     question="Does the remedy for a habit that pays hold on another base, if its looks lead to the answer?",
     arms=ARMS,
-    unseeded=("base",),
     seeds=(0, 1),
-    control=CONTROL,
     comparisons=tuple((arm, CONTROL) for arm in ARMS if arm != CONTROL),
-    positive_controls=(("balanced world", CONTROL),),
-    negative_controls=(("+ random", CONTROL),),
-    effect_at_stake=0.15,  # between the skewed and the balanced world, as in grounding.py
     equivalence_margin=0.05,
-    settings={
-        "model": "runs/glancing_seed2",
-        "data": "kitchen/skewed",
-        "eval.rewards.grounding_moves.weight": 1.0,
-        "train.max_steps": 60,
-        "train.prompts_per_step": 12,
-        "eval.splits": ["L2", "L3"],
-        "eval.limit": 200,
-        "eval.transfer": [],
-    },
+    settings={**grounding.GRID.settings, "model": "runs/glancing_seed2"},
 )
 
 if __name__ == "__main__":

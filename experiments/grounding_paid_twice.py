@@ -16,42 +16,29 @@ python -m rlvid.nano.model runs/glancing_seed2 --condition glancing --seed 2 --s
 rlvid grid experiments/grounding_paid_twice.py --jobs 2
 """
 
-from rlvid.grids import Grid, Settings
+from dataclasses import replace
 
-CONTROL = "accuracy + format"
+from experiments import grounding, grounding_chosen_base
+from rlvid.grids import Settings
+
+CONTROL = grounding_chosen_base.CONTROL
 NARRATIONS = "rewards.grounding_narrations"
-ARMS: dict[str, Settings] = {
-    "base": {"train.max_steps": 0},
-    CONTROL: {},
-    "balanced world": {"data": "kitchen/balanced"},
-    "+ narrations 3": {NARRATIONS: 3.0},
+ADDED: dict[str, Settings] = {
     "+ narrations 6": {NARRATIONS: 6.0},
     "+ narrations 6, gated": {f"{NARRATIONS}.weight": 6.0, f"{NARRATIONS}.gated": True},
-    "+ random": {"rewards.random": 0.5},
+}
+ARMS = {
+    **grounding_chosen_base.GRID.arms,
+    **{name: {**settings, **grounding.MEASURES} for name, settings in ADDED.items()},
 }
 
-GRID = Grid(
+GRID = replace(
+    grounding_chosen_base.GRID,
     name="grounding_paid_twice",
     question="Does a larger weight of narrations, or a gate, end replies that name what they see and answer by habit?",
     arms=ARMS,
-    unseeded=("base",),
     seeds=(0, 1, 2),
-    control=CONTROL,
     comparisons=tuple((arm, CONTROL) for arm in ARMS if arm != CONTROL),
-    positive_controls=(("balanced world", CONTROL),),
-    negative_controls=(("+ random", CONTROL),),
-    effect_at_stake=0.15,  # between the skewed and the balanced world, as in grounding.py
-    equivalence_margin=0.05,
-    settings={
-        "model": "runs/glancing_seed2",
-        "data": "kitchen/skewed",
-        "eval.rewards.grounding_moves.weight": 1.0,
-        "train.max_steps": 60,
-        "train.prompts_per_step": 12,
-        "eval.splits": ["L2", "L3"],
-        "eval.limit": 200,
-        "eval.transfer": [],
-    },
 )
 
 if __name__ == "__main__":

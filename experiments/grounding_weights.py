@@ -19,9 +19,12 @@ less by accuracy, so it pays more from a weight of about 12: "+ attention 30" wa
 rlvid grid experiments/grounding_weights.py --jobs 2
 """
 
-from rlvid.grids import Grid, Settings
+from dataclasses import replace
 
-CONTROL = "accuracy + format"
+from experiments import grounding
+from rlvid.grids import Settings
+
+CONTROL = grounding.CONTROL
 ADDED: dict[str, Settings] = {
     "+ counterfactual 3": {"rewards.grounding_counterfactual": 3.0},
     "+ temporal 0.3": {"rewards.grounding_temporal": 0.3},
@@ -34,28 +37,17 @@ ADDED: dict[str, Settings] = {
     "+ random": {"rewards.random": 0.5},
 }
 
-GRID = Grid(
+GRID = replace(
+    grounding.GRID,
     name="grounding_weights",
     question="Does a grounding reward undo a habit that pays, at another weight?",
-    arms={"base": {"train.max_steps": 0}, CONTROL: {}, "balanced world": {"data": "kitchen/balanced"}, **ADDED},
-    unseeded=("base",),
-    seeds=(0, 1),
-    control=CONTROL,
-    comparisons=((CONTROL, "base"), ("balanced world", CONTROL), *((name, CONTROL) for name in ADDED)),
-    positive_controls=(("balanced world", CONTROL),),
-    negative_controls=(("+ random", CONTROL),),
-    effect_at_stake=0.15,  # between the skewed and the balanced world, as in grounding.py
-    equivalence_margin=0.05,
-    settings={
-        "model": "nano/glancing",
-        "data": "kitchen/skewed",
-        "eval.rewards.grounding_moves.weight": 1.0,
-        "train.max_steps": 60,
-        "train.prompts_per_step": 12,
-        "eval.splits": ["L2", "L3"],
-        "eval.limit": 200,
-        "eval.transfer": [],
+    arms={
+        **{arm: grounding.GRID.arms[arm] for arm in ("base", CONTROL, "balanced world")},
+        **{name: {**settings, **grounding.MEASURES} for name, settings in ADDED.items()},
     },
+    seeds=(0, 1),
+    comparisons=((CONTROL, "base"), ("balanced world", CONTROL), *((name, CONTROL) for name in ADDED)),
+    equivalence_margin=0.05,
 )
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ asks all.
 rlvid grid experiments/view_rollouts.py
 """
 
+from experiments import grounding
 from rlvid.grids import Grid, Settings
 
 CONTROL = "grpo"
@@ -66,15 +67,7 @@ GRID = Grid(
     positive_controls=(("narrations 3", CONTROL),),
     negative_controls=(("no noise", CONTROL),),
     equivalence_margin=0.05,
-    settings={
-        "model": "nano/glancing",
-        "data": "kitchen/skewed",
-        "train.max_steps": 60,
-        "train.prompts_per_step": 12,
-        "eval.splits": ["L2", "L3"],
-        "eval.limit": 200,
-        "eval.transfer": [],
-    },
+    settings=grounding.GRID.settings,
 )
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ that of the preset and are not tuned. Each level is asked its first 200 question
 rlvid grid experiments/visual_credit.py
 """
 
+from experiments import grounding
 from rlvid.grids import Grid, Settings
 
 CONTROL = "grpo"
@@ -64,15 +65,7 @@ GRID = Grid(
     positive_controls=(("narrations 3", CONTROL),),
     negative_controls=(("random selection", CONTROL),),
     equivalence_margin=0.05,
-    settings={
-        "model": "nano/glancing",
-        "data": "kitchen/skewed",
-        "train.max_steps": 60,
-        "train.prompts_per_step": 12,
-        "eval.splits": ["L2", "L3"],
-        "eval.limit": 200,
-        "eval.transfer": [],
-    },
+    settings=grounding.GRID.settings,
 )
 
 if __name__ == "__main__":

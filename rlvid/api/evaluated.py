@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,7 +15,7 @@ import tomli_w
 from rlvid.config import COPIES, Config, NoiseConfig, load
 from rlvid.errors import UserError
 from rlvid.registry import MODEL_SETTINGS, embedded_models
-from rlvid.utils.files import read_json, write_text
+from rlvid.utils.files import read_json, read_toml, write_text
 
 # Keys that may hold a path. One that is relative was meant from the folder in which the run was started.
 PATHS = (
@@ -89,7 +88,7 @@ def refuse_untrained(model: str | Path) -> None:
     path = Path(model)
     if not (path / "config.toml").is_file() or any((path / "checkpoints").glob("step-*")):
         return
-    config = tomllib.loads((path / "config.toml").read_text())
+    config = read_toml(path / "config.toml")
     if config.get("train", {}).get("max_steps"):
         raise UserError(
             f"{path} is a run without a checkpoint: continue it with --resume; its start model is {config.get('model')}"
@@ -122,7 +121,7 @@ def _paths_of_run(run: Path) -> list[str]:
     started_in = Path((read_json(run / "environment.json") or {}).get("folder", "."))
     if started_in.resolve() == Path.cwd():
         return []
-    table = tomllib.loads((run / "config.toml").read_text())
+    table = read_toml(run / "config.toml")
     changes = []
     for key in PATHS:
         value = _get(table, key)

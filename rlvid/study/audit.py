@@ -8,7 +8,6 @@ accuracy.
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from rlvid.study.pass_at_k import format_mean, group_table
 from rlvid.study.stats import stuart_maxwell_test, wilson_interval
 from rlvid.study.think_answer import think_answer_rows, think_answer_table
 from rlvid.study.two_answers import two_answers_table
-from rlvid.utils.files import read_jsonl
+from rlvid.utils.files import read_jsonl, read_toml
 
 Rows = Sequence[Mapping[str, Any]]  # lines of eval/LEVEL.jsonl
 Levels = Mapping[str, Rows]
@@ -180,7 +179,7 @@ def training_rewards(config: Path) -> set[str]:
     """
     if not config.is_file():
         return set()
-    sections = tomllib.loads(config.read_text())
+    sections = read_toml(config)
     if not sections["train"]["max_steps"] and not sections["evidence"].get("reference"):
         return set()
     return {name for name, entry in sections["rewards"].items() if entry["weight"]}

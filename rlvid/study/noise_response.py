@@ -7,7 +7,6 @@ listed. `noise_comparison` and `noise_rows` take contrasts over the points of th
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,7 +19,7 @@ from rlvid.study.contrasts import Point
 from rlvid.study.runs import Row, Run
 from rlvid.study.seed_model import SeedModel
 from rlvid.study.study import Study
-from rlvid.utils.files import read_json
+from rlvid.utils.files import read_json, read_toml
 
 NOISE_AXIS = "noise"
 VERIFIER_RATES = ("false_positive_rate", "false_negative_rate", "youden_j")
@@ -143,7 +142,7 @@ def untrained_arm(study: Study) -> str | None:
 
 
 def _is_untrained(run: Run) -> bool:
-    config = tomllib.loads((run.folder / "config.toml").read_text())
+    config = read_toml(run.folder / "config.toml")
     return NOISE_AXIS not in run.axis_levels and config["train"]["max_steps"] == 0
 
 
@@ -166,7 +165,7 @@ def verifier_rates(run: Run) -> dict[str, float]:
 
 def is_clean(folder: Path) -> bool:
     """Return whether a run's config names no noise."""
-    return not tomllib.loads((folder / "config.toml").read_text())["noise"]["kind"]
+    return not read_toml(folder / "config.toml")["noise"]["kind"]
 
 
 def _cell(study: Study, method: str, noise: str, planned: Sequence[Run]) -> NoiseCell:

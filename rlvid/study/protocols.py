@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from rlvid.config import flatten_config
 from rlvid.errors import UserError
 from rlvid.protocols import DEFAULT, Protocol, recorded_protocol
+from rlvid.utils.files import read_toml
 
 FIX = "evaluate them again under one: rlvid eval RUN eval.protocol=NAME"
 
@@ -43,7 +43,7 @@ def protocol_in_words(runs: Mapping[str, Path]) -> str:
     changed: dict[str, None] = {}
     for folder in runs.values():
         config = folder / "config.toml"
-        values = flatten_config(tomllib.loads(config.read_text())) if config.is_file() else {}
+        values = flatten_config(read_toml(config)) if config.is_file() else {}
         for key, value in protocol.settings.items():
             if key in values and values[key] != _in_toml(value):
                 changed[f"{key}={values[key]}"] = None

@@ -7,7 +7,6 @@ A TOML file has `of` (level -> questions) and `right` (arm -> level -> right ans
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -22,6 +21,7 @@ from rlvid.study.power import ALPHA, EQUIVALENCE_MARGIN, classify_difference, ne
 from rlvid.study.report import Report
 from rlvid.study.rows import AccuracyRow, ArmRow, LevelRow
 from rlvid.study.stats import difference_of_proportions, holm_adjust, wilson_interval
+from rlvid.utils.files import read_toml
 
 KEYS = ("question", "source", "of", "right", "comparisons", "equivalence_margin", "left_out")
 
@@ -46,10 +46,7 @@ def read_counts(path: Path) -> PublishedCounts:
     Raises:
         UserError: if it cannot be read, or if the counts are impossible.
     """
-    try:
-        table = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as TOML: {error}") from error
+    table = read_toml(path)
     for key in table:
         if key not in KEYS:
             raise UserError(f"{path}: unknown key {key!r}.{suggest(key, KEYS)}")

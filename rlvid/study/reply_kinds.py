@@ -12,7 +12,6 @@ of a kind, the kind seems to be paid for what is the clip's.
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +23,11 @@ from rich.table import Table
 
 from rlvid.errors import UserError
 from rlvid.study.pass_at_k import Z_95, sample_ends
-from rlvid.utils.files import read_jsonl
+from rlvid.utils.files import read_jsonl, read_toml
 
 OTHER = "other"  # the kind of replies in which no expression is found
 TOTAL = "sum, weighted"
+GROUP_KEYS = {"completions", "answers", "clean", "columns", "totals"}  # of a line of samples/ that are read here
 
 
 @dataclass(frozen=True)
@@ -108,23 +108,31 @@ def read_kinds(run: Path, kinds: Mapping[str, re.Pattern[str]]) -> RunKinds:
     """Return how often each kind is sampled in a run, and what each reward pays for it.
 
     Raises:
-        UserError: if the folder has no samples of training steps.
+        UserError: if the folder has no samples of training steps or no config, or a line is not one of `samples/`.
     """
     ends = sample_ends(run)
     if not any(ends.values()):
         raise UserError(f"{run} has no sampled replies (samples/step-NUMBER.jsonl): give the folder of a training run")
-    config = tomllib.loads((run / "config.toml").read_text()) if (run / "config.toml").is_file() else {}
-    weights = {name: float(entry["weight"]) for name, entry in config.get("rewards", {}).items()}
+    rewards = read_toml(run / "config.toml").get("rewards", {})
+    weights = {name: float(entry["weight"]) for name, entry in rewards.items()}
     shares: list[KindRow] = []
     payments: list[PaymentRow] = []
     for steps, paths in ends.items():
-        groups = [group for path in paths for group in read_jsonl(path)]
+        groups = [group for path in paths for group in _read_groups(path)]
         kinds_by_group = [[kind_of(reply, kinds) for reply in group["completions"]] for group in groups]
         shares += _share_rows(steps, groups, kinds_by_group, [*kinds, OTHER])
         first, *others = kinds
         for kind in (*others, OTHER):
             payments += _payment_rows(steps, groups, kinds_by_group, (kind, first), weights)
     return RunKinds(run.name, next(iter(kinds)), tuple(shares), tuple(payments))
+
+
+def _read_groups(path: Path) -> list[dict[str, Any]]:
+    groups = read_jsonl(path)
+    for group in groups:
+        if missing := sorted(GROUP_KEYS - group.keys()):
+            raise UserError(f"{path}: a line without {missing[0]!r}: this is no file of a run's samples; remove it")
+    return groups
 
 
 def _share_rows(

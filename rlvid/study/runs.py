@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rlvid.utils.files import read_json, read_jsonl
+from rlvid.utils.files import read_json, read_jsonl, read_toml
 
 Row = Mapping[str, Any]  # one line of a JSON-lines file, or one JSON object
 NOT_STARTED = "not started"
@@ -55,7 +54,7 @@ class Run:
     def took_no_step(self) -> bool:
         """Whether the run was planned without a training step; False if there is no config."""
         path = self.folder / "config.toml"
-        return path.is_file() and tomllib.loads(path.read_text())["train"]["max_steps"] == 0
+        return path.is_file() and read_toml(path)["train"]["max_steps"] == 0
 
     @cached_property
     def configured_levels(self) -> Sequence[str]:
@@ -86,7 +85,7 @@ class Run:
 def configured_levels(folder: Path) -> Sequence[str]:
     """Return `eval.splits` of a run's config, or () if there is no config."""
     path = folder / "config.toml"
-    return tomllib.loads(path.read_text()).get("eval", {}).get("splits", ()) if path.is_file() else ()
+    return read_toml(path).get("eval", {}).get("splits", ()) if path.is_file() else ()
 
 
 def order_levels(levels: Iterable[str], configured: Sequence[str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,7 +13,7 @@ from rich.text import Text
 
 from rlvid.config.plugins import file_digest
 from rlvid.study.runs import Run
-from rlvid.utils.files import read_json
+from rlvid.utils.files import read_json, read_toml
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def changed_plugins(runs: Sequence[Run]) -> list[ChangedPlugin]:
         if not config.is_file():
             continue
         started_in = Path((read_json(run.folder / "environment.json") or {}).get("folder", "."))
-        for name, digest in tomllib.loads(config.read_text()).get("plugins", {}).items():
+        for name, digest in read_toml(config).get("plugins", {}).items():
             file = started_in / name
             if file.is_file() and (now := file_digest(file)) != digest:
                 changed[ChangedPlugin(name, digest, now)] = None

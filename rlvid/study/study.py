@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.runs import Row, Run, one_run_each, order_levels
 from rlvid.study.sequential import AdaptiveGrid
 from rlvid.study.settings import SettingRow
-from rlvid.utils.files import read_json
+from rlvid.utils.files import read_json, read_toml
 
 STATE_FILE = "adaptive.json"  # in the folder of an adaptive grid
 
@@ -235,7 +234,7 @@ def _read_runs(folder: Path) -> Study:
     are compared. An evaluation of a run that is in the folder is not an arm of its own.
     """
     configs = {
-        path.parent: tomllib.loads(path.read_text())
+        path.parent: read_toml(path)
         for path in sorted([folder / "config.toml", *folder.glob("*/config.toml")])
         if (path.parent / "status.json").is_file()
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rlvid.config import Config, flatten_config
 from rlvid.registry import model_path
-from rlvid.utils.files import read_checksums, read_json, sha256
+from rlvid.utils.files import read_checksums, read_json, read_toml, sha256
 
 WEIGHTS = "weights.json"  # in the folder of an evaluation: the fingerprint of the weights
 HASHED_BYTES = 1 << 26  # of larger files of weights, which take long to read, see `weights_fingerprint`
@@ -26,7 +26,7 @@ def is_same_run(folder: Path, config: Config, saved_id: str) -> bool:
     """Return whether the run `saved_id` in a folder differs from a config only in keys of `WITHOUT_EFFECT`."""
     if not (saved_file := folder / "config.toml").is_file():
         return False
-    saved = flatten_config(tomllib.loads(saved_file.read_text()))
+    saved = flatten_config(read_toml(saved_file))
     for name, keys in WITHOUT_EFFECT.items():
         section = getattr(config, name)
         values = {key: saved.get(f"{name}.{key}", getattr(section, key)) for key in keys}
@@ -38,7 +38,7 @@ def differing_settings(folder: Path, toml: str) -> str:
     """Return in which settings a config differs from that in a folder, as a message continues, or ""."""
     if not (saved_file := folder / "config.toml").is_file():
         return ""
-    saved, now = (flatten_config(tomllib.loads(text)) for text in (saved_file.read_text(), toml))
+    saved, now = (flatten_config(table) for table in (read_toml(saved_file), tomllib.loads(toml)))
     keys = [key for key in {**saved, **now} if saved.get(key) != now.get(key)]
     keys.sort(key=lambda key: not key.startswith("plugins."))
     words = [

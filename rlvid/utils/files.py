@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +60,14 @@ def read_json(path: Path) -> dict[str, Any] | None:
         return json.loads(path.read_text()) if path.is_file() else None
     except ValueError as error:
         raise UserError(f"{path}: not JSON in UTF-8: {error}; fix or remove it") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the table in a TOML file. Raises UserError if it cannot be read or is not TOML in UTF-8."""
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as TOML: {error}; fix or restore it") from error
 
 
 def append_jsonl(path: Path, row: Mapping[str, Any]) -> None:

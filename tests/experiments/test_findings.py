@@ -38,8 +38,8 @@ def test_every_link_leads_somewhere():
     assert not [link for link in links if link[0] != "#" and not (FOLDER / link).exists()]
 
 
-def test_lines_of_prose_are_at_most_120_wide():
-    assert not [line for line in PROSE.splitlines() if len(line) > 120 and not line.startswith("|")]
+def test_lines_are_at_most_120_wide_but_for_rows_of_tables():
+    assert not [line for line in README.splitlines() if len(line) > 120 and not line.startswith("|")]
 
 
 def test_every_command_selects_arms_of_its_grid():

@@ -92,6 +92,18 @@ def test_a_wrong_kind(kinds, message):
         parse_kinds(kinds)
 
 
+def test_damaged_files_are_named(run):
+    write_jsonl(run / "samples/step-000002.jsonl", [{"completions": []}])
+    with pytest.raises(UserError, match=r"step-000002\.jsonl: a line without 'answers'"):
+        read_kinds(run, parse_kinds(KINDS))
+    (run / "config.toml").write_text("x = [")
+    with pytest.raises(UserError, match=r"config\.toml cannot be read as TOML"):
+        read_kinds(run, parse_kinds(KINDS))
+    (run / "config.toml").unlink()
+    with pytest.raises(UserError, match=r"config\.toml cannot be read as TOML: .*No such file"):
+        read_kinds(run, parse_kinds(KINDS))
+
+
 def test_a_folder_without_samples(tmp_path):
     with pytest.raises(UserError, match="has no sampled replies"):
         read_kinds(tmp_path, parse_kinds(KINDS))

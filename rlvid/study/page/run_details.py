@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from rlvid.study.report import Report
 from rlvid.study.runs import Row, Run
 from rlvid.study.settings import SettingRow, setting_table, settings_section
 from rlvid.study.study import Study
-from rlvid.utils.files import read_json, read_jsonl
+from rlvid.utils.files import read_json, read_jsonl, read_toml
 
 SEED_KEYS = ("seed", "noise.seed")
 MAX_OPEN = 8  # rows of a table of settings that is not folded
@@ -106,7 +105,7 @@ def environment(study: Study) -> list[tuple[str, Sequence[str]]]:
 def _read_config(run: Run) -> dict[str, Any] | None:
     """Return a run's config with dotted keys, or None if there is none."""
     path = run.folder / "config.toml"
-    return flatten_config(tomllib.loads(path.read_text())) if path.is_file() else None
+    return flatten_config(read_toml(path)) if path.is_file() else None
 
 
 def _sample_completions(run: Run, alarm: Row) -> Sequence[str]:
