@@ -7,6 +7,10 @@ What a reward pays for a kind is its mean over the replies of this kind minus th
 first, to the same prompt: algorithms of the GRPO family compare the completions of one prompt with each other. A
 difference of means over all prompts can be another one. If clips with many pixels earn more attention and more replies
 of a kind, the kind seems to be paid for what is the clip's.
+
+The weight from which a kind is paid more is that of a weighted sum with the weights of the run's config: it says
+nothing of weights that are annealed, nor of algorithms that normalize each reward by itself. It is computed from means
+over groups: read it with their intervals.
 """
 
 from __future__ import annotations
@@ -50,7 +54,7 @@ class PaymentRow:
     reward: str  # or `TOTAL`
     weight: float | None  # in the run's config; None for the total
     differences: tuple[float, ...]  # one for each group
-    rest: float  # mean difference of the weighted sum of the other rewards; 0 for the total
+    rest: float  # mean difference of the other rewards, each times its weight, summed; 0 for the total
 
     @property
     def mean(self) -> float:
@@ -170,11 +174,11 @@ def _payment_rows(
         for reward, column in {**group["columns"], TOTAL: group["totals"]}.items():
             paid = np.array([value or 0.0 for value in column])  # a reward that does not apply adds nothing
             differences.setdefault(reward, []).append(float(paid[is_kind].mean() - paid[is_base].mean()))
-    means = {reward: float(np.mean(values)) for reward, values in differences.items()}
+    paid_in_sum = {name: weights.get(name, 0.0) * float(np.mean(each)) for name, each in differences.items()}
     rows = []
     for reward, values in differences.items():
         weight = None if reward == TOTAL else weights.get(reward, 0.0)
-        rest = 0.0 if weight is None else means[TOTAL] - weight * means[reward]
+        rest = 0.0 if weight is None else sum(paid_in_sum.values()) - paid_in_sum[reward]
         rows.append(PaymentRow(steps, pair[0], reward, weight, tuple(values), rest))
     return rows
 
