@@ -49,6 +49,13 @@ def available(kind: str) -> list[str]:
     return sorted(file.stem for file in files if file.suffix == ".py" and not file.name.startswith("_"))
 
 
+def _is_own(kind: str, ref: str) -> bool:
+    """Return whether `available` has this name, without reading the folder."""
+    if not ref.isidentifier() or ref.startswith("_"):
+        return False
+    return any((Path(folder) / f"{ref}.py").is_file() for folder in _own_package(kind).__path__)
+
+
 def _own_package(kind: str) -> ModuleType:
     """Return the package `kind` that lies beside rlvid, also where a user's `rewards.py` comes first on Python's path.
 
@@ -70,7 +77,7 @@ def _own_package(kind: str) -> ModuleType:
 
 def check_name(kind: str, ref: str) -> None:
     """Raise UserError if no plug-in of a kind has this name. Files and modules are not looked at: see `resolve`."""
-    if ":" in ref or ref.endswith(".py") or ref in available(kind):
+    if ":" in ref or ref.endswith(".py") or _is_own(kind, ref):
         return
     one = kind[:-1]  # for messages: "reward" or "algorithm"
     hint = renamed_hint(one, ref) or f".{suggest(ref, available(kind))}"
@@ -149,11 +156,7 @@ def complete_fields(kind: str, ref: str, fields: Mapping[str, Any], copy: str = 
 
 def _known_fields(kind: str, ref: str, copy: str) -> dict[str, Field]:
     """Return the fields of a plug-in: of one of rlvid's own from its source, if the defaults there are literals."""
-    if (
-        kind in ("rewards", "algorithms")
-        and ref in available(kind)
-        and (known := parsed_fields(read_plugin(kind, ref)))
-    ):
+    if kind in ("rewards", "algorithms") and _is_own(kind, ref) and (known := parsed_fields(read_plugin(kind, ref))):
         return known
     known = fields_of(resolve(kind, ref, copy))
     return {name: field for name, field in known.items() if (kind, name) != ("noise", "seed")}
@@ -161,7 +164,7 @@ def _known_fields(kind: str, ref: str, copy: str) -> dict[str, Field]:
 
 def own_fields(kind: str, ref: str, copy: str = "") -> frozenset[str]:
     """Return the fields that a plug-in declares itself, without those that its class inherits."""
-    if kind in ("rewards", "algorithms") and ref in available(kind):
+    if kind in ("rewards", "algorithms") and _is_own(kind, ref):
         return frozenset(name for name, field in read_plugin(kind, ref).fields.items() if field.own)
     plugin = resolve(kind, ref, copy)
     return frozenset(inspect.get_annotations(plugin) if inspect.isclass(plugin) else parameters(plugin))

@@ -3,6 +3,7 @@
 from rlvid.config import load
 from rlvid.policy.critic import Critic
 from rlvid.policy.model import Policy
+from tests.helpers.loaded_models import models_read_once
 
 
 def load_policy(*overrides):
@@ -12,7 +13,8 @@ def load_policy(*overrides):
 
 def policy_of(config):
     """The policy that a config names."""
-    return Policy.load(config.model, config.train, config.video, config.seed)
+    with models_read_once():
+        return Policy.load(config.model, config.train, config.video, config.seed)
 
 
 def add_critic(policy, kind, config):

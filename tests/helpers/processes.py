@@ -19,7 +19,9 @@ SMALL += [
 ]
 SMALL += ["eval.transfer=[]", "data=kitchen/small"]
 SERVER = multiprocessing.get_context("forkserver")
-PRELOADED = ["rlvid.trainer.loop", "algorithms.grpo", "tests.helpers.processes", "tests.helpers.freeze"]
+# DeepSpeed and its optimizer, which imports the compiler, take each run longer to import than a step takes.
+PRELOADED = ["rlvid.trainer.loop", "algorithms.grpo", "deepspeed.runtime.zero.muon.muon_optimizer"]
+PRELOADED += ["tests.helpers.processes", "tests.helpers.freeze"]
 SERVER.set_forkserver_preload(PRELOADED)
 
 

@@ -1,6 +1,5 @@
 """Small runs of the embedded model, in this process or as a command."""
 
-import copy
 import json
 import shutil
 import subprocess
@@ -8,14 +7,11 @@ import sys
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from transformers import AutoTokenizer
-
 from rlvid import api
-from rlvid.policy.loading import load_pretrained
 from rlvid.policy.model import Policy
 from rlvid.policy.parity import require_parity
-from rlvid.registry import embedded_models
 from rlvid.video.decode import Decoder, Worker
+from tests.helpers.loaded_models import models_read_once
 
 DATA = "data=kitchen/small"  # quick to load
 SMALL = [
@@ -40,14 +36,11 @@ TINY = [
 ]
 
 
-LOADED = {}  # embedded models as they are read from their folders, which no test changes
-TOKENIZERS = {}  # their tokenizers by folder
 GATED = set()  # models that the parity gate has passed in this process
 SEEING = set()  # models whose scores were found to depend on their pixels in this process
 IDLE: list[Worker] = []  # decoding processes that outlive the runs of this process, since each takes a while to start
 new_decoder = Decoder.__init__
 check_pixels_matter = Policy.check_pixels_matter
-read_tokenizer = AutoTokenizer.from_pretrained
 
 
 def train(out, *overrides, resume=False):
@@ -59,26 +52,14 @@ def train(out, *overrides, resume=False):
 
 @contextmanager
 def shared_by_runs():
-    """Let runs of this process share decoders, embedded models, and the gates that a model has passed."""
+    """Let runs of this process share decoders, models, and the gates that a model has passed."""
     with (
         patch.object(Decoder, "__init__", share_workers),
-        patch("rlvid.policy.model.load_pretrained", load_embedded_once),
-        patch("rlvid.policy.model.AutoTokenizer.from_pretrained", read_tokenizer_once),
+        models_read_once(),
         patch("rlvid.trainer.setup.require_parity", require_parity_once),
         patch.object(Policy, "check_pixels_matter", check_pixels_once),
     ):
         yield
-
-
-def load_embedded_once(name, train):
-    """`load_pretrained`, which reads the files of an embedded model once: it takes a fifth of a small run's time."""
-    if name not in embedded_models():
-        return load_pretrained(name, train)
-    kind = name, train.attn_implementation
-    if kind not in LOADED:
-        LOADED[kind] = load_pretrained(name, train)
-    model, path = LOADED[kind]
-    return copy.deepcopy(model), path
 
 
 def require_parity_once(policy, prompts, train):
@@ -87,15 +68,6 @@ def require_parity_once(policy, prompts, train):
     if kind not in GATED:
         require_parity(policy, prompts, train)
         GATED.add(kind)
-
-
-def read_tokenizer_once(path, **options):
-    """`AutoTokenizer.from_pretrained`, which reads that of an embedded model once: runs do not change it."""
-    if not any(path == folder for _, folder in LOADED.values()):
-        return read_tokenizer(path, **options)
-    if path not in TOKENIZERS:
-        TOKENIZERS[path] = read_tokenizer(path, **options)
-    return TOKENIZERS[path]
 
 
 def check_pixels_once(policy, prompt):

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -109,7 +111,7 @@ def test_the_yaml_holds_any_path_and_number_and_stops_no_reply_at_a_blank_line(k
 
 
 def test_a_task_of_the_working_folder_has_its_name(kitchen, tmp_path, monkeypatch):
-    api.write_kitchen(tmp_path / "My Kitchen")
+    shutil.copytree(kitchen, tmp_path / "My Kitchen", copy_function=os.link)
     monkeypatch.chdir(tmp_path / "My Kitchen")
     assert api.export_lmms_eval_task(tmp_path / "task", "nano", data=".", splits="L1") == ["my_kitchen_l1"]
     assert (tmp_path / "task" / "my_kitchen.yaml").is_file()
