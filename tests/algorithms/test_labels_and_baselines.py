@@ -105,6 +105,9 @@ def test_soft_labels_are_between_the_label_and_the_votes():
     assert sharp[0] > 0.99, "as in ttrl"
     with pytest.raises(UserError, match=r"eta must be in \[0, 0.75\]"):
         build("algorithms", "soft_label", eta=0.8)
+    assert build("algorithms", "soft_label", options=26).options == 26
+    with pytest.raises(UserError, match="options must be from 2 to 26, not 27"):
+        build("algorithms", "soft_label", options=27)
     unproducible = build("algorithms", "soft_label").posteriors(answer_step(answers, ["E"]))
     assert unproducible == [dict.fromkeys("ABCD", 0.25)], "a label that is none of the options has no effect"
 

@@ -118,6 +118,8 @@ def test_vppo_keeps_two_of_five_tokens_and_divides_by_five():
     assert torch.allclose(batch.weights, torch.full((2, 5), 0.1)), "the mean is over all tokens"
     dapo = assign_credit(build("algorithms", "dapo"), step).advantages
     assert torch.allclose(batch.advantages[batch.advantages != 0], dapo[batch.advantages != 0]), "equal rows: factor 1"
+    mean = (LN(5) - 0.8 + LN(1.25) - 0.2 + LN(2.5) - 0.6) / 5  # exp(d) - d - 1 of d = ln(1/5), ln(4/5), ln(2/5)
+    assert vppo.extra_metrics(batch) == {"credit/dependence": pytest.approx(mean)}
 
 
 def test_pgpo_moves_credit_between_tokens_and_keeps_its_sum():
