@@ -63,6 +63,14 @@ def test_s_grpo_shrinks_only_the_outcome():
     assert torch.equal(without[0], without[1].flip(0))
 
 
+def test_s_grpo_subtracts_the_kl_from_the_reward_and_does_not_shrink_it():
+    verdicts, log_ratios = success_groups()[[4]], torch.linspace(-1, 1, 8)[:, None]
+    step = verdict_step(verdicts, sampled_logps=log_ratios, ref_logps=torch.zeros(8, 1))
+    rewards = verdicts - 0.3 * log_ratios.T.double()
+    expected = (rewards - rewards.mean() - 0.2 * (verdicts - 0.5)) / (rewards.std(-1) + 1e-8)
+    assert torch.allclose(advantages_of("s_grpo", step, kl="k1_reward", beta=0.3), expected.float(), atol=1e-6)
+
+
 # --- Backward and forward correction
 
 

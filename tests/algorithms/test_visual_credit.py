@@ -98,6 +98,7 @@ def test_vppo_rounds_the_number_of_tokens_up_without_rounding_errors(share, toke
 
 def test_vppo_keeps_all_of_equal_tokens():
     assert top_of_each(torch.zeros(1, 5), torch.ones(1, 5), 0.4).sum() == 5  # the released code: 2
+    assert not top_of_each(torch.rand(1, 5), torch.zeros(1, 5), 0.4).any(), "nor any of no token"
 
 
 def test_video_ktr_chooses_nothing_of_empty_completions():
