@@ -141,6 +141,13 @@ def test_narrations_do_not_apply_if_the_prompt_contains_them_all() -> None:
     assert score_thoughts("took milk", prompt=leaky, by="embedding") == [None]
 
 
+@pytest.mark.parametrize("by", ["lemma", "embedding"])
+def test_to_repeat_the_question_earns_nothing(by: str) -> None:
+    question = "She opened the fridge. What next?"
+    told = Prompt("q", question, ("wash cup", "close tap"), "A", "v", narrations=("open the fridge", "stir the tea"))
+    assert score_thoughts("She opened the fridge.", "She stirred the tea.", prompt=told, by=by) == [0.0, 1.0]
+
+
 def test_clauses_that_mean_a_narration_count_by_embedding() -> None:
     thoughts = "They filled up the kettle, then stirred the tea.", "They mowed the lawn."
     same_meaning, other = score_thoughts(*thoughts, by="embedding")
