@@ -203,7 +203,11 @@ def _clearly_higher(high: Sequence[float], low: Sequence[float]) -> bool:
 
 
 def _reward_of(key: str, level: str) -> str:
-    """The reward whose mean on a held-out level a metric is; "" if it is another metric."""
+    """The reward whose mean on a held-out level a metric is; "" if it is another metric.
+
+    Others are accuracy, also that under a view, the mean score of answers that are numbers, and what a gate did.
+    """
     prefix = f"eval/{level}/"
     reward = key.removeprefix(prefix) if key.startswith(prefix) else ""
-    return "" if reward == "accuracy" or reward.endswith("/accuracy") else reward
+    is_other = reward in ("accuracy", "score") or reward.endswith("/accuracy") or reward.startswith("gate/")
+    return "" if is_other else reward

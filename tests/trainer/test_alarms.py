@@ -62,6 +62,18 @@ def test_hacking_is_a_reward_that_rises_while_accuracy_falls(accuracy, form, que
     assert all("from 60.0% to 50.0% while form rose from 0.80 to 0.90" in alarm.says for alarm in found)
 
 
+def test_what_a_gate_does_and_a_mean_score_are_no_rewards():
+    """Accuracy falls, and the gate ends more replies after their first answer, whose accuracy rises."""
+    others = ("gate/skipped", "gate/tokens_saved", "gate/first_accuracy", "score", "blank/accuracy")
+    before, now = (
+        {"eval/L1/accuracy": a, "eval/L1/form": 0.5, **{f"eval/L1/{name}": value for name in others}}
+        for a, value in ((0.6, 0.1), (0.4, 0.9))
+    )
+    assert detect_alarms(now, [], [before], {"L1": 400}) == []
+    [alarm] = detect_alarms(now | {"eval/L1/form": 0.6}, [], [before], {"L1": 400})
+    assert "while form rose" in alarm.says
+
+
 @pytest.mark.parametrize(("best", "accuracy", "raised"), [(1.0, 0.9, False), (1.0, 0.4, True), (0.6, 0.0, True)])
 def test_an_accuracy_of_0_or_100_percent_has_a_standard_error(best, accuracy, raised):
     before, now = ({"eval/L1/accuracy": a, "eval/L1/form": f} for a, f in ((best, 0.8), (accuracy, 0.9)))
