@@ -265,6 +265,20 @@ def test_k3_has_a_gradient_however_far_the_policy_is_from_the_reference():
     assert torch.equal(KL["k3"](torch.zeros(1001), Batch(*torch.ones(3, 1001), ref_logps=inside)), old.exp() - old - 1)
 
 
+def test_the_ratio_of_a_long_completion_does_not_overflow():
+    """300 tokens, each .3 nats likelier than before: e^90 is infinite in float32. A clipped one has no gradient."""
+    rloo, mask = build("algorithms", "rloo"), torch.ones(4, 300)
+    logps = torch.full((4, 300), -1.0)
+    logps[:3] += 0.3
+    logps.requires_grad_()
+    advantages = torch.tensor([[1.0], [0.0], [-1.0], [0.5]]) * mask
+    batch = Batch(mask, advantages, rloo.weights(mask), old_logps=torch.full((4, 300), -1.0))
+    loss = (rloo.loss(logps, batch)[0] * batch.weights).sum()
+    (gradient,) = torch.autograd.grad(loss, logps)
+    assert loss.isfinite() and gradient.isfinite().all()
+    assert not gradient[:2].any() and (gradient[2] > 0).all() and torch.allclose(gradient[3], torch.tensor(-0.125))
+
+
 def test_k1_is_subtracted_from_the_reward():
     """As in TRL's RLOOTrainer: R - beta sum_t (log pi_sampled - log pi_ref), before the baseline."""
     rloo, rewards = build("algorithms", "rloo", beta=0.5), torch.tensor([[1.0, 0.0]], dtype=torch.float64)
