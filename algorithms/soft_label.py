@@ -36,6 +36,8 @@ class SoftLabel(GRPO, OutcomeAlgorithm):
             raise ValueError(f"options must be from 2 to 26, not {self.options}")
         if not 0 <= self.eta <= 1 - 1 / self.options:
             raise ValueError(f"eta must be in [0, {1 - 1 / self.options:g}] with {self.options} options")
+        if self.tau < 0:
+            raise ValueError(f"tau must be 0 or more, not {self.tau}: a negative one would prefer what few voted for")
         if not 0 < self.decay < 1:
             raise ValueError(f"decay must be between 0 and 1, not {self.decay}")
 
