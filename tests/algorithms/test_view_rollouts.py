@@ -35,6 +35,8 @@ def test_the_noise_of_noisy_rollout_is_that_of_the_paper():
     ):
         for number, level in levels.items():
             assert algorithm.sampling_views(number, last, 12) == {"": 6, f"noise:{level}": 6}
+    switch = build("algorithms", "noisy_rollout", steepness=1e4)
+    assert [[*switch.sampling_views(t, 60, 4)][1] for t in (1, 30, 50, 60)] == ["noise:500"] * 2 + ["noise:0"] * 2
     fifth = build("algorithms", "noisy_rollout", noisy_share=0.2, view="patches", midpoint=0.5)
     assert fifth.sampling_views(50, 100, 8) == {"": 7, "patches:0.25": 1}
 
