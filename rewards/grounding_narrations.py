@@ -40,6 +40,8 @@ class GroundingNarrations:
     def __post_init__(self) -> None:
         if self.by not in ("lemma", "embedding"):
             raise ValueError(f'by must be "lemma" or "embedding", not {self.by!r}')
+        if self.by == "lemma" and self.similar != type(self).similar:
+            raise ValueError('similar has no effect: words are compared as they are; set by = "embedding", too')
 
     @property
     def needs(self) -> frozenset[str]:

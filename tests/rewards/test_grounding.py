@@ -159,6 +159,15 @@ def test_an_unknown_way_to_compare_narrations_is_refused() -> None:
         build("rewards", "grounding_narrations", by="stem")
 
 
+def test_an_option_without_effect_is_refused() -> None:
+    with pytest.raises(UserError, match='similar has no effect: words are compared as they are; set by = "embedding"'):
+        build("rewards", "grounding_narrations", similar=0.9)
+    assert build("rewards", "grounding_narrations", similar=0.9, by="embedding").similar == 0.9
+    with pytest.raises(UserError, match="threshold has no effect: with margin the bonus is in proportion to p - q"):
+        build("rewards", "grounding_temporal", margin=True, threshold=1.0)
+    assert build("rewards", "grounding_temporal", margin=True).threshold == 0.8
+
+
 def test_words_become_dictionary_forms_and_texts_become_clauses() -> None:
     assert lemmas("Took the Knives, and was chopping 2 onions!") == ["take", "knife", "chop", "2", "onion"]
     assert clauses("He opened it, then poured milk and left. Done") == ["He opened it", "poured milk", "left", "Done"]
