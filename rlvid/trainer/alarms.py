@@ -63,13 +63,15 @@ def detect_alarms(
 
 def collapse(records: Sequence[GroupRecord]) -> list[Alarm]:
     """The alarm that most questions get the same thought. Each question counts once, however often it gets it."""
-    thoughts = [{t for text in r.completions if (t := extract_thought(text))} for r in records]
-    counts = Counter(t for per_question in thoughts for t in per_question)
+    thoughts: dict[str, set[str]] = {}  # sample id -> those of all of its groups: a question may occur twice in a step
+    for r in records:
+        thoughts.setdefault(r.id, set()).update(t for text in r.completions if (t := extract_thought(text)))
+    counts = Counter(t for per_question in thoughts.values() for t in per_question)
     [(commonest, count)] = counts.most_common(1) or [("", 0)]
-    if count <= MAJORITY * len(records) or len(records) < FEWEST_QUESTIONS:
+    if count <= MAJORITY * len(thoughts) or len(thoughts) < FEWEST_QUESTIONS:
         return []
-    sample = next(r.id for r, per_question in zip(records, thoughts, strict=True) if commonest in per_question)
-    return [Alarm("collapse", f"{count} of {len(records)} questions get one and the same thought", sample)]
+    sample = next(name for name, per_question in thoughts.items() if commonest in per_question)
+    return [Alarm("collapse", f"{count} of {len(thoughts)} questions get one and the same thought", sample)]
 
 
 def truncation(metrics: Metrics, records: Sequence[GroupRecord]) -> list[Alarm]:

@@ -36,6 +36,10 @@ def test_collapse_is_one_thought_for_most_questions():
     [alarm] = detect_alarms(FINE, records([["same", f"{i}"] if i else ["0", "1"] for i in range(6)]), [], {})
     assert (alarm.kind, alarm.sample) == ("collapse", "q1") and "5 of 6 questions" in alarm.says
     assert detect_alarms(FINE, records([["same"]] * 3), [], {}) == []  # too few to tell
+    one_question = [replace(r, id="q0") for r in records([["same"]] * 4)]
+    assert detect_alarms(FINE, one_question, [], {}) == []  # four groups of it
+    [alarm] = detect_alarms(FINE, [*one_question, *records([["same"]] * 4)], [], {})
+    assert "4 of 4 questions" in alarm.says
 
 
 def test_truncation_names_a_sample():
