@@ -344,6 +344,16 @@ def test_repetition_of_no_tokens_is_refused(n: int) -> None:
         ("$\\frac{1}{2}$", "0.5", 1),
         ("12", "13", 0),
         ("12", "a dozen", 0),
+        ("3", "3 apples", 1),
+        ("1,000", "1000", 1),
+        ("1 000", "1 000", 1),
+        ("+5", "+5", 1),  # as plain text it reads neither this nor "{1,2}"
+        ("+5", "5", 1),
+        ("+5", "-5", 0),
+        ("{1,2}", "{2,1}", 1),
+        ("(3, 4)", "(3,4)", 1),
+        ("(3, 4)", "4", 0),  # of plain text it reads the last number
+        ("3, 4", "4", 0),
         ("boil the pasta", "Boiling pasta", 1),
         ("boil the pasta", "first boil water, then add pasta", 2 * 2 / (2 + 6)),
         ("boil the pasta", "pasta boil", 2 * 1 / (2 + 2)),  # order counts
