@@ -81,6 +81,14 @@ def test_strive_pays_an_easy_variant_unless_each_is_normalized_apart():
         assert (better > 0).tolist() == [True, False, True, False]
 
 
+def test_strive_divides_by_the_standard_deviation_of_the_whole_batch():
+    """Both variants have the deviations +-.5; the standard deviation of the first one's rewards alone is .5."""
+    strive = build("algorithms", "strive", variants=["", "crop:0.8"], normalize="variant", scale_rewards="batch")
+    rewards = torch.tensor([[1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]]).double()
+    deviations = torch.tensor([[0.5, -0.5, 0.5, -0.5], [0.0, 0.0, 0.0, 0.0]]).double()
+    assert torch.allclose(strive.advantages(rewards), deviations / (rewards.std() + 1e-4))
+
+
 def test_noisy_grpo_deals_completions_to_extents():
     noisy = build("algorithms", "noisy_grpo")
     assert noisy.sampling_views(1, 9, 4) == {"": 1, "noise:300": 1, "noise:600": 1, "noise:900": 1}
