@@ -246,6 +246,14 @@ def center(values: Tensor) -> Tensor:
     return values - values.mean(-1, keepdim=True)
 
 
+def answers_by_sample(step: Step) -> dict[str, list[str | None]]:
+    """Return sample id -> the letters of all of its groups: a prompt that occurs several times is visited once."""
+    answers: dict[str, list[str | None]] = {}
+    for sample, letters in zip(step.ids, step.answers, strict=True):
+        answers.setdefault(sample, []).extend(letters)
+    return answers
+
+
 def majority_vote(letters: Sequence[str | None]) -> str | None:
     """Return the most frequent letter, or None if there is no letter or the first two tie."""
     ranking = Counter(letter for letter in letters if letter is not None).most_common(2)

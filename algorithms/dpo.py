@@ -39,6 +39,8 @@ class DPO(Algorithm):
         check_temperature(self)
         if self.pairs not in ("best_worst", "all"):
             raise ValueError(f'pairs must be "best_worst" or "all", not {self.pairs!r}')
+        if self.rpo_alpha < 0:
+            raise ValueError(f"rpo_alpha must be 0 or more, not {self.rpo_alpha}: it would make the chosen less likely")
         if self.preferences:
             unused = ("pairs", "multi_objective_aggregation")
             refuse_unused(self, unused, "with preferences no rewards are compared: leave it out")

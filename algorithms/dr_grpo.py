@@ -20,6 +20,11 @@ class DrGRPO(GRPO):
     scale_rewards: str = "none"
     horizon: int = 256
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.horizon < 1:
+            raise ValueError(f"horizon must be 1 or more, not {self.horizon}")
+
     def weights(self, mask: Tensor) -> Tensor:
         """Return the same weight for every token, (B, T)."""
         return mask / (len(mask) * self.horizon)

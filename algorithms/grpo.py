@@ -32,6 +32,10 @@ class GRPO(Algorithm):
             raise ValueError(f'scale_rewards must be "group", "batch" or "none", not {self.scale_rewards!r}')
         if self.epsilon <= 0:
             raise ValueError(f"epsilon must be above 0, not {self.epsilon}")
+        if self.epsilon_high is not None and self.epsilon_high < 0:
+            raise ValueError(f"epsilon_high must be 0 or more, not {self.epsilon_high}")
+        if self.delta is not None and self.delta <= 0:
+            raise ValueError(f"delta must be above 0, not {self.delta}")
 
     @property
     def ignored_by_gdpo(self) -> str:

@@ -31,6 +31,11 @@ class KTO(Algorithm):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_temperature(self)
+        if min(self.desirable_weight, self.undesirable_weight) < 0:
+            raise ValueError(
+                "desirable_weight and undesirable_weight must be 0 or more, "
+                f"not {self.desirable_weight} and {self.undesirable_weight}"
+            )
 
     @property
     def ignored_by_gdpo(self) -> str:

@@ -48,7 +48,8 @@ class NoisyRollout(ViewRollouts):
         >>> [int(1000 * NoisyRollout().extent_at(t, 60)) for t in (1, 30, 35, 40, 45, 50, 60)]
         [499, 496, 462, 250, 37, 3, 0]
         """
-        return self.extent / (1 + math.exp(self.steepness * (number / max_steps - self.midpoint)))
+        exponent = self.steepness * (number / max_steps - self.midpoint)
+        return self.extent / (1 + math.exp(min(exponent, 700.0)))  # e^710 overflows
 
     def sampling_views(self, number: int, max_steps: int, num_generations: int) -> Mapping[str, int]:
         """Return the counts of clean and of noisy completions; the clean ones come first.

@@ -7,7 +7,7 @@ from statistics import linear_regression
 import torch
 from torch import Tensor
 
-from algorithms._robust import OutcomeAlgorithm, majority_vote, require_reward, verdicts_by_label
+from algorithms._robust import OutcomeAlgorithm, answers_by_sample, majority_vote, require_reward, verdicts_by_label
 from algorithms.grpo import GRPO
 from rlvid.types import Step
 
@@ -40,10 +40,7 @@ class OLR(GRPO, OutcomeAlgorithm):
         `step.memory` holds "visits", sample id -> [[letter, share], ...], and "refined", sample id -> letter.
         """
         history, refined = step.memory.setdefault("visits", {}), step.memory.setdefault("refined", {})
-        answers: dict[str, list[str | None]] = {}  # sample id -> those of all of its groups in this step, one visit
-        for sample, letters in zip(step.ids, step.answers, strict=True):
-            answers.setdefault(sample, []).extend(letters)
-        for sample, letters in answers.items():
+        for sample, letters in answers_by_sample(step).items():
             majority = majority_vote(letters)
             visits = history.setdefault(sample, [])
             visits.append([majority, letters.count(majority) / len(letters)])

@@ -49,6 +49,11 @@ class PPO(Algorithm):
             )
         if not (0 <= self.gamma <= 1 and 0 <= self.lam <= 1):
             raise ValueError(f"gamma and lam must be in [0, 1], not {self.gamma} and {self.lam}")
+        if self.epsilon <= 0 or min(self.cliprange_value, self.vf_coef) < 0:
+            raise ValueError(
+                "epsilon must be above 0, cliprange_value and vf_coef 0 or more, "
+                f"not {self.epsilon}, {self.cliprange_value} and {self.vf_coef}"
+            )
         if self.dual_clip is not None and self.dual_clip <= 1:
             raise ValueError(f"dual_clip must be above 1, not {self.dual_clip}")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from algorithms.grpo import GRPO
-from rlvid.algorithm import old_logps
+from rlvid.algorithm import bounded_exp, old_logps
 from rlvid.types import Batch
 
 
@@ -14,7 +14,9 @@ class RLOO(GRPO):
     """A = R - mean of the others = G / (G - 1) (R - group mean); the action is the whole completion.
 
     rho = exp(sum over tokens of log pi - log pi_old), clipped as in PPO and averaged over completions, as in TRL's
-    RLOOTrainer. Ours and TRL's both subtract the KL from the reward; TRL's default `beta` is 0.05, ours 0.
+    RLOOTrainer. Ours and TRL's both subtract the KL from the reward; TRL's default `beta` is 0.05, ours 0. Ours has no
+    rho that overflows: above e^20 it is continued by its tangent. There, that of a long completion may become infinite,
+    and the gradient NaN although the completion is clipped.
     """
 
     beta: float = 0.0
@@ -29,4 +31,4 @@ class RLOO(GRPO):
     def ratio(self, logps: Tensor, batch: Batch) -> Tensor:
         """Return (B, T) the ratio of each completion, at all of its tokens."""
         log_ratio = ((logps - old_logps(logps, batch)) * batch.mask).sum(-1, keepdim=True)
-        return log_ratio.exp().expand_as(logps)
+        return bounded_exp(log_ratio).expand_as(logps)

@@ -26,6 +26,10 @@ class SAPO(GRPO):
         super().__post_init__()
         unused = ("epsilon", "epsilon_high", "delta")
         refuse_unused(self, unused, "a smooth gate takes the place of the clip: set temperature_pos or temperature_neg")
+        if min(self.temperature_pos, self.temperature_neg) <= 0:
+            raise ValueError(
+                f"temperatures must be above 0, not {self.temperature_pos} (pos) and {self.temperature_neg} (neg)"
+            )
 
     def surrogate(self, logps: Tensor, batch: Batch) -> Losses:
         """Return the gated surrogate, (B, T); its gradient is never exactly 0."""

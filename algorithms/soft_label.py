@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from algorithms._robust import OutcomeAlgorithm, check_letters
+from algorithms._robust import OutcomeAlgorithm, answers_by_sample, check_letters
 from algorithms.grpo import GRPO
 from rlvid.types import Step
 
@@ -20,9 +20,10 @@ class SoftLabel(GRPO, OutcomeAlgorithm):
     """GRPO with r = q(answer), where q(c) is proportional to T(label | c) v_c^tau over the C options.
 
     T is symmetric label noise: 1 - eta if c is the label, eta / (C - 1) otherwise. v is a moving average of the
-    prompt's vote shares and starts at 1 / C each. With eta = 0 the label alone decides. With eta = (C - 1) / C the
-    label carries no information and votes decide, as in `ttrl` but softly. A label that is none of the options (noise
-    "unproducible") carries no information either. A completion that names no letter earns 0.
+    prompt's vote shares over its visits and starts at 1 / C each; a prompt that occurs several times in a step is
+    visited once, with the answers of all of its groups. With eta = 0 the label alone decides. With eta = (C - 1) / C
+    the label carries no information and votes decide, as in `ttrl` but softly. A label that is none of the options
+    (noise "unproducible") carries no information either. A completion that names no letter earns 0.
     """
 
     eta: float = 0.2  # the rate of wrong labels
@@ -36,6 +37,8 @@ class SoftLabel(GRPO, OutcomeAlgorithm):
             raise ValueError(f"options must be from 2 to 26, not {self.options}")
         if not 0 <= self.eta <= 1 - 1 / self.options:
             raise ValueError(f"eta must be in [0, {1 - 1 / self.options:g}] with {self.options} options")
+        if self.tau < 0:
+            raise ValueError(f"tau must be 0 or more, not {self.tau}: a negative one would prefer what few voted for")
         if not 0 < self.decay < 1:
             raise ValueError(f"decay must be between 0 and 1, not {self.decay}")
 
@@ -46,7 +49,7 @@ class SoftLabel(GRPO, OutcomeAlgorithm):
         """
         check_letters(step, self.options)
         votes = step.memory.setdefault("votes", {})
-        for sample, answers in zip(step.ids, step.answers, strict=True):
+        for sample, answers in answers_by_sample(step).items():
             letters = [letter for letter in answers if letter is not None]
             if letters:
                 votes[sample] = {

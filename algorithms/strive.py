@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from algorithms._robust import center
 from algorithms._view_rollouts import ViewRollouts, deal
 from algorithms.grpo import OWN_SCALE
 from rlvid.algorithm import OWN_ADVANTAGES
@@ -63,5 +64,7 @@ class Strive(ViewRollouts):
         """
         if self.normalize == "joint":
             return super().advantages(rewards)
-        sizes = list(deal(self.variants, rewards.shape[-1]).values())
-        return torch.cat([super(Strive, self).advantages(part) for part in rewards.split(sizes, dim=-1)], dim=-1)
+        parts = rewards.split(list(deal(self.variants, rewards.shape[-1]).values()), dim=-1)
+        if self.scale_rewards == "batch":  # all variants of all prompts
+            return torch.cat([center(part) for part in parts], dim=-1) / (rewards.std() + 1e-4)
+        return torch.cat([super(Strive, self).advantages(part) for part in parts], dim=-1)

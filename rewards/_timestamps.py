@@ -9,12 +9,13 @@ from rlvid.errors import UserError
 from rlvid.types import Prompt
 
 _CLOCK = r"(?:\d{1,2}:)?\d{1,2}:\d{2}(?:\.\d+)?"
-_SECONDS = r"\s*(?:s|sec|secs|seconds?)\b"
-_WORDS = rf"(?:(\d+)\s*hours?\s+(?:and\s+)?)?(\d+)\s*(?:minutes?|mins?)\b(?:\s+(?:and\s+)?(\d+(?:\.\d+)?){_SECONDS})?"
+_SECONDS = r"(?:\s*|-)(?:s|sec|secs|seconds?)\b"
+_MINUTES = r"(?:\s*|-)(?:minutes?|mins?)\b"
+_WORDS = rf"(?:(\d+)\s*hours?\s+(?:and\s+)?)?(\d+){_MINUTES}(?:\s+(?:and\s+)?(\d+(?:\.\d+)?){_SECONDS})?"
 _TIME = rf"(?:{_CLOCK}|{_WORDS}|\d+(?:\.\d+)?(?:{_SECONDS})?)"
 _LEAD = r"(?:(?:at|around|about|from|between|by|near|the)\s+)*"
 _MENTION = re.compile(
-    rf"{_LEAD}<?\b(?P<start>{_TIME})(?:\s*(?:-|–|—|to|and|until)\s*<?(?P<end>{_TIME}))?>?(?:[- ]second)?(?:\s+mark)?",
+    rf"{_LEAD}<?\b(?P<start>{_TIME})(?:\s*(?:-|–|—|to|and|until)\s*<?(?P<end>{_TIME}))?>?(?:\s+mark)?",
     re.IGNORECASE,
 )
 _IN_WORDS = re.compile(_WORDS, re.IGNORECASE)
@@ -43,9 +44,9 @@ class Claim(NamedTuple):
 def told_claims(thought: str) -> list[Claim]:
     """Return the timed claims of a text by a rule, in order of time: a stand-in for a language model.
 
-    Times are "0:12", "1:02:03", "12.5 seconds" and "1 minute 5 seconds", alone or as ranges. What happens then is the
-    rest of the sentence; of a sentence with several times it is what follows each time, or precedes it if more than two
-    words come first.
+    Times are "0:12", "1:02:03", "12.5 seconds", "16-second" and "1 minute 5 seconds", alone or as ranges. What happens
+    then is the rest of the sentence; of a sentence with several times it is what follows each time, or precedes it if
+    more than two words come first.
 
     >>> told_claims("At 0:10 she opens the fridge. A cup breaks at 12 seconds.")
     [Claim(start=10.0, end=10.0, text='she opens the fridge'), Claim(start=12.0, end=12.0, text='A cup breaks')]

@@ -29,6 +29,10 @@ class ConsistencyEmbedding(Consistency):
 
     needs: ClassVar[frozenset[str]] = frozenset({"embeddings", "column:accuracy"})
 
+    def __post_init__(self) -> None:
+        if self.tau <= 0 or self.sentences < 1:
+            raise ValueError(f"tau must be above 0, sentences 1 or more, not {self.tau} and {self.sentences}")
+
     def agreement(self, groups: Sequence[Group]) -> Column:
         """Return the chosen options' shares. Embeds all texts in one call and records each option's cosine."""
         conclusions = [[conclusion(completion, self.sentences) for completion in group] for group in groups]

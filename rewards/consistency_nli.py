@@ -27,6 +27,10 @@ class ConsistencyNli(Consistency):
 
     needs: ClassVar[frozenset[str]] = frozenset({"nli", "column:accuracy"})
 
+    def __post_init__(self) -> None:
+        if self.sentences < 1:
+            raise ValueError(f"sentences must be 1 or more, not {self.sentences}")
+
     def agreement(self, groups: Sequence[Group]) -> Column:
         """Return the chosen options' leads. Scores all pairs in one call and records each option's entailment."""
         pairs = sorted({pair for group in groups for completion in group for pair in self.nli_pairs(completion)})

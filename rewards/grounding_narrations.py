@@ -40,6 +40,8 @@ class GroundingNarrations:
     def __post_init__(self) -> None:
         if self.by not in ("lemma", "embedding"):
             raise ValueError(f'by must be "lemma" or "embedding", not {self.by!r}')
+        if self.by == "lemma" and self.similar != type(self).similar:
+            raise ValueError('similar has no effect: words are compared as they are; set by = "embedding", too')
 
     @property
     def needs(self) -> frozenset[str]:
@@ -68,9 +70,9 @@ class GroundingNarrations:
         return self.compare_facts(group, told, facts("\n".join(group.prompt.narrations)))
 
     def score_clauses(self, group: Group) -> list[float | None]:
-        """Return the row of a group, by clauses that are not similar to any option."""
+        """Return the row of a group, by clauses that are not similar to any option or clause of the question."""
         thoughts = [clauses(completion.thought or "") for completion in group]
-        shown = () if self.leaks else group.prompt.options
+        shown = () if self.leaks else (*clauses(group.prompt.question), *group.prompt.options)
         texts = sorted({*group.prompt.narrations, *shown, *(clause for row in thoughts for clause in row)})
         vectors: dict[str, Any] = dict(zip(texts, group.evidence["embeddings"](texts), strict=True))
 
@@ -78,7 +80,7 @@ class GroundingNarrations:
             return bool(vectors[a] @ vectors[b] >= self.similar)
 
         def facts(clauses: Sequence[str]) -> list[str]:
-            return [clause for clause in clauses if not any(is_similar(clause, option) for option in shown)]
+            return [clause for clause in clauses if not any(is_similar(clause, other) for other in shown)]
 
         told = [facts(row) for row in thoughts]
         return self.compare_facts(group, told, facts(group.prompt.narrations), is_similar)

@@ -32,6 +32,10 @@ class GroundingTemporal:
 
     needs: ClassVar[frozenset[str]] = frozenset({"view:shuffled", "column:accuracy"})
 
+    def __post_init__(self) -> None:
+        if self.margin and self.threshold != type(self).threshold:
+            raise ValueError("threshold has no effect: with margin the bonus is in proportion to p - q; leave it out")
+
     def __call__(self, groups: Sequence[Group]) -> Column:
         """Return one row per group."""
         return [self.score(group) if group.prompt.video else [None] * len(group) for group in groups]

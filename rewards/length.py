@@ -25,6 +25,10 @@ class Length:
 
     needs: ClassVar[frozenset[str]] = frozenset({"column:accuracy"})
 
+    def __post_init__(self) -> None:
+        if self.low > self.high:
+            raise ValueError(f"low must not be above high, {self.low} > {self.high}: nothing would be paid")
+
     def __call__(self, groups: Sequence[Group]) -> Column:
         """Return one row per group."""
         return [self.score(group) for group in groups]

@@ -1,8 +1,9 @@
 """How right an answer in words or numbers is, for records without options (R1's rule-based reward, arXiv:2501.12948).
 
-If the gold answer is mathematics, math-verify decides whether the reply's answer is equal: 1 or 0. Otherwise ROUGE-L's
-F1 between their words (Lin 2004), from 0 to 1, on dictionary forms without articles; 1 if the texts are equal but for
-case and spaces. A script without spaces between words, such as Chinese, is compared by whole phrases.
+If the gold answer is mathematics, math-verify decides whether the reply's answer is equal: 1 or 0. It reads plain text
+as the last number in it, so a pair, a set or a list is given to it as LaTeX: "(3, 4)" is not 4. Otherwise ROUGE-L's F1
+between their words (Lin 2004), from 0 to 1, on dictionary forms without articles; 1 if the texts are equal but for case
+and spaces. A script without spaces between words, such as Chinese, is compared by whole phrases.
 
 Known hacks: a long list of likely words earns part of F1; a negated answer ("do not open the tap") two thirds of it.
 
@@ -16,6 +17,8 @@ from rewards._words import answer_text, answer_words, ordered_f1
 from rlvid.reward import each
 from rlvid.types import Completion, Prompt
 
+_STRUCTURED = re.compile(r"[(\[{,+]")  # a pair, a set, a list or a sign
+_IS_LATEX = re.compile(r"\$|\\boxed|\d\s+\d")  # or would be read as a product, as "1 000" would
 _MATHEMATICS = re.compile(r"[-+\d.,/%$\\{}^=()\s]*\d[-+\d.,/%$\\{}^=()\s]*|\$.+\$|\\boxed\{.+\}", re.S)
 
 
@@ -35,6 +38,15 @@ def open_ended(completion: Completion, prompt: Prompt) -> float | None:
 
 
 def _is_equal(gold: str, answer: str) -> float:
+    """Return 1 if two texts are equal as mathematics, else 0."""
     from math_verify import parse, verify
 
-    return float(verify(parse(gold, parsing_timeout=None), parse(answer, parsing_timeout=None), timeout_seconds=None))
+    if answer.split() == gold.split():
+        return 1.0
+    texts = [gold, answer]
+    if _STRUCTURED.search(gold) and not _IS_LATEX.search(gold):
+        texts[0] = f"${gold.strip()}$"
+        if len(answer) <= 100 and re.fullmatch(r"[-+\d.,/(){}\[\]\s]+", answer):  # no powers, which may be huge
+            texts.append(f"${answer.strip()}$")
+    expected, *readings = [parse(text, parsing_timeout=None) for text in texts]
+    return float(any(verify(expected, reading, timeout_seconds=None) for reading in readings))

@@ -264,11 +264,15 @@ def k2(logps: Tensor, batch: Batch) -> Tensor:
 def k3(logps: Tensor, batch: Batch) -> Tensor:
     """Return (B, T) exp(d) - d - 1 with d = reference - policy log-prob: Schulman's unbiased KL estimator.
 
-    Its gradient is that of KL(reference || policy). Above d = 20 the exponential is continued by its tangent: it cannot
-    overflow, and the gradient stays at its value there.
+    Its gradient is that of KL(reference || policy). The exponential is `bounded_exp`.
     """
     difference = _ref_logps(batch) - logps
-    return difference.clamp(max=20).exp() * (1 + (difference - 20).relu()) - difference - 1
+    return bounded_exp(difference) - difference - 1
+
+
+def bounded_exp(values: Tensor) -> Tensor:
+    """Return exp, above 20 continued by its tangent: it cannot overflow, and the gradient stays at its value there."""
+    return values.clamp(max=20).exp() * (1 + (values - 20).relu())
 
 
 def k3_is(logps: Tensor, batch: Batch) -> Tensor:

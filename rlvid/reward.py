@@ -213,7 +213,7 @@ class RewardMix:
                 column = self.rewards[name](groups)
             check_column(name, column, groups, location(self.rewards[name]))
             for group, row in zip(groups, column, strict=True):
-                group.columns[name] = row
+                group.columns[name] = [None if value is None else float(value) for value in row]  # of an array, too
             if corrupt:
                 corrupt(name, groups)
 

@@ -1,12 +1,16 @@
 """RewardMix: named columns, weights, the order of computation, and what it refuses."""
 
+import json
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
+import torch
 
 from rlvid.config import Plugin
 from rlvid.errors import UserError
 from rlvid.reward import RewardMix, each
+from rlvid.trainer.records import GroupRecord
 from rlvid.types import Completion, Group, Prompt
 
 pytestmark = pytest.mark.fast
@@ -42,6 +46,18 @@ def test_a_mix_is_built_from_the_config():
     mix = RewardMix.build([Plugin("accuracy"), Plugin("format", 0.2, {"partial": True})])
     assert mix.weights == {"accuracy": 1.0, "format": 0.2}
     assert mix([group_with_a_right_reply()]) == [[1.2]]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [np.array([0.5, 1.0], dtype=np.float32), torch.tensor([0.5, 1.0]), [np.float32(0.5), True], (0.5, 1)],
+    ids=["array", "tensor", "numbers of numpy and truth values", "tuple"],
+)
+def test_rows_of_any_numbers_become_lists_that_json_can_hold(row):
+    groups = two_groups()
+    assert RewardMix({"mine": lambda groups: [row] * 2}, {"mine": 2.0})(groups) == [[1.0, 2.0]] * 2
+    record = GroupRecord.of(0, groups[0], [1.0, 2.0])
+    assert json.dumps(record.to_row()["columns"]) == '{"mine": [0.5, 1.0]}'
 
 
 @pytest.mark.parametrize(

@@ -63,13 +63,15 @@ def detect_alarms(
 
 def collapse(records: Sequence[GroupRecord]) -> list[Alarm]:
     """The alarm that most questions get the same thought. Each question counts once, however often it gets it."""
-    thoughts = [{t for text in r.completions if (t := extract_thought(text))} for r in records]
-    counts = Counter(t for per_question in thoughts for t in per_question)
+    thoughts: dict[str, set[str]] = {}  # sample id -> those of all of its groups: a question may occur twice in a step
+    for r in records:
+        thoughts.setdefault(r.id, set()).update(t for text in r.completions if (t := extract_thought(text)))
+    counts = Counter(t for per_question in thoughts.values() for t in per_question)
     [(commonest, count)] = counts.most_common(1) or [("", 0)]
-    if count <= MAJORITY * len(records) or len(records) < FEWEST_QUESTIONS:
+    if count <= MAJORITY * len(thoughts) or len(thoughts) < FEWEST_QUESTIONS:
         return []
-    sample = next(r.id for r, per_question in zip(records, thoughts, strict=True) if commonest in per_question)
-    return [Alarm("collapse", f"{count} of {len(records)} questions get one and the same thought", sample)]
+    sample = next(name for name, per_question in thoughts.items() if commonest in per_question)
+    return [Alarm("collapse", f"{count} of {len(thoughts)} questions get one and the same thought", sample)]
 
 
 def truncation(metrics: Metrics, records: Sequence[GroupRecord]) -> list[Alarm]:
@@ -203,7 +205,11 @@ def _clearly_higher(high: Sequence[float], low: Sequence[float]) -> bool:
 
 
 def _reward_of(key: str, level: str) -> str:
-    """The reward whose mean on a held-out level a metric is; "" if it is another metric."""
+    """The reward whose mean on a held-out level a metric is; "" if it is another metric.
+
+    Others are accuracy, also that under a view, the mean score of answers that are numbers, and what a gate did.
+    """
     prefix = f"eval/{level}/"
     reward = key.removeprefix(prefix) if key.startswith(prefix) else ""
-    return "" if reward == "accuracy" or reward.endswith("/accuracy") else reward
+    is_other = reward in ("accuracy", "score") or reward.endswith("/accuracy") or reward.startswith("gate/")
+    return "" if is_other else reward

@@ -170,6 +170,15 @@ def test_an_unknown_word_in_the_settings_is_refused():
     ("name", "fields", "message"),
     [
         ("grpo", {"epsilon": 0.0}, "epsilon must be above 0, not 0.0"),
+        ("grpo", {"epsilon_high": -0.1}, "epsilon_high must be 0 or more, not -0.1"),
+        ("dapo", {"delta": 0.0}, "delta must be above 0, not 0.0"),
+        ("dr_grpo", {"horizon": 0}, "horizon must be 1 or more, not 0"),
+        ("sapo", {"temperature_neg": 0.0}, r"temperatures must be above 0, not 1.0 \(pos\) and 0.0 \(neg\)"),
+        ("dpo", {"rpo_alpha": -1.0}, "rpo_alpha must be 0 or more"),
+        ("kto", {"undesirable_weight": -1.0}, "undesirable_weight must be 0 or more, not 1.0 and -1.0"),
+        ("soft_label", {"tau": -1.0}, "tau must be 0 or more, not -1.0"),
+        ("ppo", {"epsilon": 0.0}, "epsilon must be above 0, cliprange_value and vf_coef 0 or more, not 0.0, 0.2 and"),
+        ("ppo", {"vf_coef": -0.1}, "vf_coef 0 or more, not 0.2, 0.2 and -0.1"),
         ("olr", {"share": 1.5}, r"share must be in \(0, 1\], not 1.5"),
         ("cispo", {"ratio_cap": 0.0}, "ratio_cap must be above 0"),
         ("trust_grpo", {"horizon": 0.0}, "horizon must be above 0"),
@@ -263,6 +272,20 @@ def test_k3_has_a_gradient_however_far_the_policy_is_from_the_reference():
     assert torch.allclose(gradient, 1 - d.clamp(max=20).exp())
     inside, old = torch.linspace(-20, 20, 1001), torch.linspace(-20, 20, 1001).clamp(-20, 20)
     assert torch.equal(KL["k3"](torch.zeros(1001), Batch(*torch.ones(3, 1001), ref_logps=inside)), old.exp() - old - 1)
+
+
+def test_the_ratio_of_a_long_completion_does_not_overflow():
+    """300 tokens, each .3 nats likelier than before: e^90 is infinite in float32. A clipped one has no gradient."""
+    rloo, mask = build("algorithms", "rloo"), torch.ones(4, 300)
+    logps = torch.full((4, 300), -1.0)
+    logps[:3] += 0.3
+    logps.requires_grad_()
+    advantages = torch.tensor([[1.0], [0.0], [-1.0], [0.5]]) * mask
+    batch = Batch(mask, advantages, rloo.weights(mask), old_logps=torch.full((4, 300), -1.0))
+    loss = (rloo.loss(logps, batch)[0] * batch.weights).sum()
+    (gradient,) = torch.autograd.grad(loss, logps)
+    assert loss.isfinite() and gradient.isfinite().all()
+    assert not gradient[:2].any() and (gradient[2] > 0).all() and torch.allclose(gradient[3], torch.tensor(-0.125))
 
 
 def test_k1_is_subtracted_from_the_reward():

@@ -120,6 +120,14 @@ def test_a_prompt_twice_in_a_step_is_one_visit_of_olr():
     assert memory["visits"] == {"x": [["B", 7 / 8]]} and olr.labels(step) == ["A", "A"]
 
 
+def test_a_prompt_twice_in_a_step_is_one_visit_of_soft_label():
+    """All eight answers, four of them B, count alike; as two visits, the later group would count twice as much."""
+    for answers in (["BBBB", "AACC"], ["AACC", "BBBB"]):
+        memory = {}
+        build("algorithms", "soft_label").observe(answer_step(answers, "AA", memory=memory, ids=["q", "q"]))
+        assert memory["votes"] == {"q": {"A": 0.25, "B": 0.375, "C": 0.25, "D": 0.125}}
+
+
 def test_soft_labels_are_computed_in_logs():
     """170 visits at which all answer B: the share of A is .25 * .01^170, which float64 rounds to 0."""
     soft, memory = build("algorithms", "soft_label", eta=0.0, decay=0.01), {}

@@ -35,6 +35,8 @@ def test_the_noise_of_noisy_rollout_is_that_of_the_paper():
     ):
         for number, level in levels.items():
             assert algorithm.sampling_views(number, last, 12) == {"": 6, f"noise:{level}": 6}
+    switch = build("algorithms", "noisy_rollout", steepness=1e4)
+    assert [[*switch.sampling_views(t, 60, 4)][1] for t in (1, 30, 50, 60)] == ["noise:500"] * 2 + ["noise:0"] * 2
     fifth = build("algorithms", "noisy_rollout", noisy_share=0.2, view="patches", midpoint=0.5)
     assert fifth.sampling_views(50, 100, 8) == {"": 7, "patches:0.25": 1}
 
@@ -77,6 +79,14 @@ def test_strive_pays_an_easy_variant_unless_each_is_normalized_apart():
         assert credit.tolist() == pytest.approx([easy, easy, -easy, -easy], abs=1e-3)
         better = batch_of(strive, [1.0, 0.0, 1.0, 0.0]).advantages[:, 0]
         assert (better > 0).tolist() == [True, False, True, False]
+
+
+def test_strive_divides_by_the_standard_deviation_of_the_whole_batch():
+    """Both variants have the deviations +-.5; the standard deviation of the first one's rewards alone is .5."""
+    strive = build("algorithms", "strive", variants=["", "crop:0.8"], normalize="variant", scale_rewards="batch")
+    rewards = torch.tensor([[1.0, 0.0, 1.0, 0.0], [1.0, 1.0, 0.0, 0.0]]).double()
+    deviations = torch.tensor([[0.5, -0.5, 0.5, -0.5], [0.0, 0.0, 0.0, 0.0]]).double()
+    assert torch.allclose(strive.advantages(rewards), deviations / (rewards.std() + 1e-4))
 
 
 def test_noisy_grpo_deals_completions_to_extents():

@@ -141,6 +141,13 @@ def test_narrations_do_not_apply_if_the_prompt_contains_them_all() -> None:
     assert score_thoughts("took milk", prompt=leaky, by="embedding") == [None]
 
 
+@pytest.mark.parametrize("by", ["lemma", "embedding"])
+def test_to_repeat_the_question_earns_nothing(by: str) -> None:
+    question = "She opened the fridge. What next?"
+    told = Prompt("q", question, ("wash cup", "close tap"), "A", "v", narrations=("open the fridge", "stir the tea"))
+    assert score_thoughts("She opened the fridge.", "She stirred the tea.", prompt=told, by=by) == [0.0, 1.0]
+
+
 def test_clauses_that_mean_a_narration_count_by_embedding() -> None:
     thoughts = "They filled up the kettle, then stirred the tea.", "They mowed the lawn."
     same_meaning, other = score_thoughts(*thoughts, by="embedding")
@@ -150,6 +157,15 @@ def test_clauses_that_mean_a_narration_count_by_embedding() -> None:
 def test_an_unknown_way_to_compare_narrations_is_refused() -> None:
     with pytest.raises(UserError, match='by must be "lemma" or "embedding", not \'stem\''):
         build("rewards", "grounding_narrations", by="stem")
+
+
+def test_an_option_without_effect_is_refused() -> None:
+    with pytest.raises(UserError, match='similar has no effect: words are compared as they are; set by = "embedding"'):
+        build("rewards", "grounding_narrations", similar=0.9)
+    assert build("rewards", "grounding_narrations", similar=0.9, by="embedding").similar == 0.9
+    with pytest.raises(UserError, match="threshold has no effect: with margin the bonus is in proportion to p - q"):
+        build("rewards", "grounding_temporal", margin=True, threshold=1.0)
+    assert build("rewards", "grounding_temporal", margin=True).threshold == 0.8
 
 
 def test_words_become_dictionary_forms_and_texts_become_clauses() -> None:

@@ -281,6 +281,20 @@ def test_a_ramp_without_length_is_refused_when_it_is_built(cache: int, max_lengt
         build("rewards", "overlong", cache=cache, max_length=max_length)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("length", {"low": 600}, "low must not be above high, 600 > 512"),
+        ("consistency_embedding", {"sentences": 0}, "sentences 1 or more, not 0.05 and 0"),  # it read the whole thought
+        ("consistency_embedding", {"tau": 0.0}, "tau must be above 0"),
+        ("consistency_nli", {"sentences": -1}, "sentences must be 1 or more, not -1"),
+    ],
+)
+def test_a_number_outside_its_range_is_refused(name: str, options: dict[str, float], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build("rewards", name, **options)
+
+
 def test_the_random_reward_has_mean_p_and_depends_only_on_seed_sample_and_text() -> None:
     texts = [f"reply {i}" for i in range(2000)]
     low, high = (score("random", *texts, p=p) for p in (0.3, 0.6))
@@ -330,6 +344,16 @@ def test_repetition_of_no_tokens_is_refused(n: int) -> None:
         ("$\\frac{1}{2}$", "0.5", 1),
         ("12", "13", 0),
         ("12", "a dozen", 0),
+        ("3", "3 apples", 1),
+        ("1,000", "1000", 1),
+        ("1 000", "1 000", 1),
+        ("+5", "+5", 1),  # as plain text it reads neither this nor "{1,2}"
+        ("+5", "5", 1),
+        ("+5", "-5", 0),
+        ("{1,2}", "{2,1}", 1),
+        ("(3, 4)", "(3,4)", 1),
+        ("(3, 4)", "4", 0),  # of plain text it reads the last number
+        ("3, 4", "4", 0),
         ("boil the pasta", "Boiling pasta", 1),
         ("boil the pasta", "first boil water, then add pasta", 2 * 2 / (2 + 6)),
         ("boil the pasta", "pasta boil", 2 * 1 / (2 + 2)),  # order counts

@@ -36,6 +36,10 @@ def test_collapse_is_one_thought_for_most_questions():
     [alarm] = detect_alarms(FINE, records([["same", f"{i}"] if i else ["0", "1"] for i in range(6)]), [], {})
     assert (alarm.kind, alarm.sample) == ("collapse", "q1") and "5 of 6 questions" in alarm.says
     assert detect_alarms(FINE, records([["same"]] * 3), [], {}) == []  # too few to tell
+    one_question = [replace(r, id="q0") for r in records([["same"]] * 4)]
+    assert detect_alarms(FINE, one_question, [], {}) == []  # four groups of it
+    [alarm] = detect_alarms(FINE, [*one_question, *records([["same"]] * 4)], [], {})
+    assert "4 of 4 questions" in alarm.says
 
 
 def test_truncation_names_a_sample():
@@ -60,6 +64,18 @@ def test_hacking_is_a_reward_that_rises_while_accuracy_falls(accuracy, form, que
     found = detect_alarms(now, [], before, {"L1": questions})
     assert [alarm.kind for alarm in found] == ["hacking"] * raised
     assert all("from 60.0% to 50.0% while form rose from 0.80 to 0.90" in alarm.says for alarm in found)
+
+
+def test_what_a_gate_does_and_a_mean_score_are_no_rewards():
+    """Accuracy falls, and the gate ends more replies after their first answer, whose accuracy rises."""
+    others = ("gate/skipped", "gate/tokens_saved", "gate/first_accuracy", "score", "blank/accuracy")
+    before, now = (
+        {"eval/L1/accuracy": a, "eval/L1/form": 0.5, **{f"eval/L1/{name}": value for name in others}}
+        for a, value in ((0.6, 0.1), (0.4, 0.9))
+    )
+    assert detect_alarms(now, [], [before], {"L1": 400}) == []
+    [alarm] = detect_alarms(now | {"eval/L1/form": 0.6}, [], [before], {"L1": 400})
+    assert "while form rose" in alarm.says
 
 
 @pytest.mark.parametrize(("best", "accuracy", "raised"), [(1.0, 0.9, False), (1.0, 0.4, True), (0.6, 0.0, True)])
