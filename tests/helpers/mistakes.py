@@ -171,8 +171,25 @@ EACH_BODIES = [
 # Bodies of a class `Mine(GRPO)`; its first line is line 5.
 ALGORITHM_BODIES = [
     ("def advantages(self, rewards): return rewards / zero", "FILE:7: NameError: name 'zero' is not defined"),
-    ("def advantages(self, rewards): return [1.0]", "'list' object has no attribute 'numel' (FILE:5)"),
-    ("def advantages(self, rewards): return rewards.mean(-1)", "of shape (2,) are not one for each of 8 completions"),
+    ("def advantages(self, rewards): return [1.0]", "shape (2, 4), prompts times completions, not list (FILE:5)"),
+    ("def advantages(self, rewards): return rewards.mean(-1)", "prompts times completions, not (2,) (FILE:5)"),
+    ("def advantages(self, rewards): return rewards.T", "prompts times completions, not (4, 2) (FILE:5)"),
+    ("def advantages(self, rewards): return rewards * float('nan')", "advantages are not finite, though the rewards"),
+    ("def rewards(self, step): return step.batch.mask[:3, 0]", "at step 1: The size of tensor a (3) must match"),
+    ("def labels(self, step): return ['A']", "labels must be a letter or None for each of 2 prompts, not 1 (FILE:5)"),
+    (
+        "def surrogate(self, logps, batch): return logps",
+        "in its loss: surrogate must return a pair",
+    ),
+    ("def surrogate(self, logps, batch): return logps.sum(), {}", "a pair: an objective of shape (8, 1), and"),
+    ("def surrogate(self, logps, batch): return logps, {'a': 1.0}", "quantity 'a' to log must be a tensor of shape"),
+    ("def observe(self, step): step.memory['x'] = step.batch.mask", "step.memory['x'] is a Tensor, which a checkpoint"),
+    ("def observe(self, step): step.memory['x'] = [{1: 2}]", "step.memory['x'][0] has the key 1, which a checkpoint"),
+    ("def observe(self, step): step.memory = {}", "observe replaced step.memory, and nothing would be kept"),
+    (
+        "def check_rewards(self, weights): raise ValueError('a bad mix')",
+        "algorithm 'Mine': a bad mix",
+    ),
     (
         "def advantages(self, rewards): return rewards.meen()",
         "FILE:7: AttributeError: 'Tensor' object has no attribute",
@@ -181,7 +198,7 @@ ALGORITHM_BODIES = [
     ("def weights(self, mask): return 1.0", "weights must be a tensor of shape (8, 1), not float"),
     ("def rewards(self, step): return step.columns['nope']", "FILE:7: KeyError: 'nope'"),
     ("def observe(self, step): step.memory['x'] /= 0", "FILE:7: KeyError: 'x'"),
-    ("def credit(self, step): return step", "'Step' object has no attribute 'advantages' (FILE:5)"),
+    ("def credit(self, step): return step", "credit must return a Batch, not Step (FILE:5)"),
 ]
 
 # Grid scripts, by their text.
