@@ -130,6 +130,17 @@ REWARD_FILES = [
     ),
     ("def mine(): ...", "at FILE:1 takes (), but a reward is called with the groups"),
     ("def mine(groups, *, limit): ...", "missing a required argument: 'limit'; set it, or give it a default"),
+    (
+        "from rlvid.reward import each\n@each\ndef mine(completion, prompt, *, limit): ...",
+        "missing a required argument: 'limit'; set it, or give it a default",
+    ),
+    ("def mine(completions, **columns): ...", "at FILE:1 is a reward_func of TRL: `from rlvid.interop.trl import"),
+    ("def mine(data_source, solution_str, ground_truth, extra_info=None): ...", "write mine = from_verl(mine), and"),
+    ("def mine(reward_inputs): ...", "write mine = from_easyr1(mine, batched=True), and name that"),
+    (
+        "class Mine:\n    needs = 'judge'\n    def __call__(self, groups): ...",
+        "at FILE:1: needs is the text 'judge': write frozenset({'judge'})",
+    ),
     ("class Mine:\n    pass", "at FILE:1 cannot be called: a class needs __call__(self, groups)"),
     ("class Mine:\n    def __init__(self): self.x = y\n    def __call__(self, groups): ...", "FILE:2: NameError"),
     ("from rlvid.reward import eech", "FILE:1: ImportError: cannot import name 'eech'"),
