@@ -213,6 +213,7 @@ ALGORITHM_BODIES = [
 ]
 
 # Grid scripts, by their text.
+GRID_OF = "from rlvid.grids import Grid\nGRID = Grid('x', '?', "
 SCRIPTS = [
     ("x = 1", "an experiment defines GRID = Grid(...), and this file has none"),
     ("GRID = 3", "an experiment defines GRID = Grid(...), and it is int"),
@@ -229,6 +230,27 @@ SCRIPTS = [
     (
         "from rlvid.grids import Grid\nGRID = Grid('x', '?', (0,), 'a', arms={'a': {'train.stps': 1}})",
         "override 'train.stps=1': unknown key 'stps'",
+    ),
+    (GRID_OF + "3, 'a', arms={'a': {}})", "seeds= needs whole numbers, such as (0, 1, 2), not 3"),
+    (GRID_OF + "('0',), 'a', arms={'a': {}})", "seeds= needs whole numbers, such as (0, 1, 2), not ('0',)"),
+    (GRID_OF + "(), 'a', arms={'a': {}})", "seeds= is empty: name one seed or more"),
+    (GRID_OF + "(0,), 'a', arms={'a': 'x'})", "arm 'a' needs a dictionary of settings, not 'x'"),
+    (GRID_OF + "(0,), 'a', arms={'a': {}}, unseeded='a')", "unseeded= needs a tuple of arms, ('a',), not 'a'"),
+    (
+        GRID_OF + "(0,), 'a', arms={'a': {}, 'b': {}}, positive_controls=('b', 'a'))",
+        "needs pairs, (('a', 'other arm')",
+    ),
+    (
+        GRID_OF + "(0,), 'a', arms={'a': {}}, effect_at_stake='5')",
+        "must be a share such as 0.03, not '5'",
+    ),
+    (
+        GRID_OF + "(0,), 'a', arms={'a': {'train.max_steps': 0}})",
+        "arm 'a' takes no training step, so",
+    ),
+    (
+        GRID_OF + "(0,), 'a', arms={'a': {}}, endpoint='consistency_rule')",
+        "arm 'a' does not measure the endpoint",
     ),
     (
         "from rlvid.grids import Grid\nGRID = Grid('x', '?', (0,), 'a', axes={'k': {'a': lambda v: v['no']}})",
