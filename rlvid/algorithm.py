@@ -192,7 +192,11 @@ class Algorithm:
 
         loss = -(surrogate + entropy_coef * entropy - beta * kl), for (B, T) log-probs.
         """
-        objective, log = self.surrogate(logps, batch)
+        returned: object = self.surrogate(logps, batch)
+        if not isinstance(returned, tuple) or len(returned) != 2 or getattr(returned[0], "shape", 0) != logps.shape:
+            shape = tuple(logps.shape)
+            raise TypeError(f"surrogate must return a pair: an objective of shape {shape}, and a dictionary to log")
+        objective, log = returned
         if self.entropy_coef and batch.entropy is not None:
             objective = objective + self.entropy_coef * batch.entropy
         if self.beta and self.kl == "k1_reward":
@@ -210,13 +214,12 @@ class Algorithm:
 def with_advantages(step: Step, advantages: Tensor) -> Batch:
     """Return the step's batch with (P, G) advantages spread over the tokens of each completion, (B, T).
 
-    Raises ValueError unless there is one advantage for each completion.
+    Raises ValueError unless they are a tensor of that shape: transposed ones would credit other completions.
     """
-    if advantages.numel() != len(step.batch.mask):
-        completions = len(step.batch.mask)
-        raise ValueError(
-            f"advantages of shape {tuple(advantages.shape)} are not one for each of {completions} completions"
-        )
+    shape = tuple(next(iter(step.columns.values())).shape)
+    if not isinstance(advantages, Tensor) or advantages.shape != shape:
+        given = tuple(advantages.shape) if isinstance(advantages, Tensor) else type(advantages).__name__
+        raise ValueError(f"advantages must be a tensor of shape {shape}, prompts times completions, not {given}")
     return replace(step.batch, advantages=advantages.reshape(-1, 1).float() * step.batch.mask)
 
 

@@ -24,6 +24,7 @@ from rlvid.errors import UserError
 from rlvid.utils.fields import (
     Field,
     check_dataclass,
+    check_needs,
     check_reward,
     checked_fields,
     fields_of,
@@ -133,6 +134,7 @@ def build_plugin(kind: str, ref: str, fields: Mapping[str, Any], copy: str = "")
         built = plugin(**values) if inspect.isclass(plugin) else partial(plugin, **values) if values else plugin
     except (TypeError, ValueError) as error:
         raise UserError(f"{named}: {error}") from error
+    check_needs(named, built)
     if kind == "rewards":
         check_reward(named, built)
     elif not all(hasattr(built, method) for method in ("credit", "weights", "loss")):

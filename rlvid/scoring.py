@@ -40,7 +40,7 @@ def score(
         accuracy, are computed first.
 
     Raises:
-        UserError: if the reward needs evidence that is not given.
+        UserError: if the reward needs evidence that is not given, or there is one completion instead of a list.
 
     >>> from rlvid.types import Prompt
     >>> question = Prompt("q1", "Which?", options=("a pan", "a cup"), answer="B", video="clip.mp4")
@@ -50,6 +50,9 @@ def score(
     >>> score("grounding_temporal", question, [right, right], views={"shuffled": [wrong, wrong]}, bonus=0.5)
     [0.5, 0.5]
     """
+    for given in (completions, *(views or {}).values()):
+        if isinstance(given, str | Completion):  # the letters of a text would be completions
+            raise UserError("completions are a list, and this is one reply: put it into brackets, [reply]")
     name, plugin = _named(reward, options)
     group = make_group(prompt, completions)
     group.evidence = {"narrations": prompt.narrations, **(evidence or {})}

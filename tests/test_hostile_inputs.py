@@ -9,7 +9,9 @@ import pytest
 from rlvid.__main__ import main, print_error
 from rlvid.registry import build
 from rlvid.reward import RewardMix
-from rlvid.trainer.credit import assign_credit
+from rlvid.trainer.algorithm_errors import checked_loss
+from rlvid.trainer.credit import assign_credit, refined_labels
+from rlvid.trainer.noop_check import check_rewards
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.mistakes import explain
 from tests.helpers import mistakes
@@ -92,7 +94,15 @@ def test_an_algorithm_that_fails(body, expected, capsys):
     Path("mine.py").write_text(f"{imports}@dataclass(frozen=True)\nclass Mine(GRPO):\n    {body}\n")
     algorithm = build("algorithms", "./mine.py")
     step = verdict_step(torch_verdicts())
-    fails(lambda: assign_credit(algorithm, step), capsys, expected)
+    fails(lambda: one_step(algorithm, step), capsys, expected)
+
+
+def one_step(algorithm, step):
+    """Call an algorithm as the trainer does."""
+    check_rewards(algorithm, step.reward_weights)
+    batch = assign_credit(algorithm, step)
+    refined_labels(algorithm, step)
+    checked_loss(algorithm, batch.mask, batch)
 
 
 def torch_verdicts():

@@ -1,5 +1,6 @@
 """Rewards in a unit test: `@each` functions score one completion, `score` computes any reward without a model."""
 
+import json
 import re
 from pathlib import Path
 
@@ -64,3 +65,21 @@ def test_the_unit_tests_in_the_readme_pass(tmp_path, monkeypatch):
     for call, value in re.findall(r"^(score\(.*\))  # (.*)$", shown, re.M):
         assert eval(call, names) == eval(value), call
     assert len(re.findall(r"^score\(", shown, re.M)) == 4
+
+
+@pytest.mark.parametrize("one", [RIGHT, Completion(RIGHT)])
+def test_one_reply_instead_of_a_list_is_refused(one):
+    """The letters of a text would be scored as completions."""
+    with pytest.raises(UserError, match="put it into brackets"):
+        score("accuracy", QUESTION, one)
+    with pytest.raises(UserError, match="put it into brackets"):
+        score("grounding_temporal", QUESTION, [RIGHT], views={"shuffled": one})
+
+
+def test_the_numbers_of_an_array_or_a_tensor_can_be_saved():
+    import numpy as np
+    import torch
+
+    for column in (np.ones((1, 2), np.float32), torch.ones(1, 2), [[np.float32(1), True]]):
+        values = score(lambda groups, column=column: column, QUESTION, [RIGHT, WRONG])
+        assert json.dumps(values) in ("[1.0, 1.0]", "[1.0, true]")

@@ -51,16 +51,50 @@ def check_untrained(grid: Grid, cells: Sequence[Cell]) -> None:
             )
 
 
-def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
-    """Raise UserError if a margin is no share, seeds are equal, a name is no arm's, or a control is not compared."""
+def check_endpoint(grid: Grid, cells: Sequence[Cell]) -> None:
+    """Raise UserError if a cell does not measure the grid's endpoint: its runs could not be compared."""
+    if grid.endpoint == "accuracy":
+        return
+    for cell in cells:
+        config = load(cell.preset, cell.overrides)
+        if grid.endpoint not in {reward.name for reward in (*config.rewards, *config.eval.rewards)}:
+            raise UserError(
+                f"grid {grid.name!r}: arm {cell.arm!r} does not measure the endpoint {grid.endpoint!r}: "
+                f'settings={{"eval.rewards.{grid.endpoint}": 1.0}} lets all arms do so'
+            )
+
+
+def check_types(grid: Grid) -> None:
+    """Raise UserError if seeds are no numbers, a list is a text or one pair, or a share or an arm is none."""
     where = f"grid {grid.name!r}"
-    if not grid.seeds or len(set(grid.seeds)) < len(grid.seeds):
+    if not isinstance(grid.seeds, list | tuple | range) or any(type(seed) is not int for seed in grid.seeds):
+        raise UserError(f"{where}: seeds= needs whole numbers, such as (0, 1, 2), not {grid.seeds!r}")
+    if isinstance(grid.unseeded, str):
+        raise UserError(f"{where}: unseeded= needs a tuple of arms, ({grid.unseeded!r},), not {grid.unseeded!r}")
+    for name in ("comparisons", "positive_controls", "negative_controls"):
+        if any(isinstance(pair, str) for pair in getattr(grid, name)):
+            raise UserError(
+                f"{where}: {name}= needs pairs, (({grid.control!r}, 'other arm'),), not {getattr(grid, name)!r}"
+            )
+    for name in ("equivalence_margin", "effect_at_stake"):
+        share = getattr(grid, name)
+        if not isinstance(share, int | float) or not 0 <= share < 1:
+            raise UserError(f"{where}: {name} must be a share such as 0.03, not {share!r}")
+    for name, settings in grid.arms.items():
+        if not isinstance(settings, Mapping):
+            raise UserError(f"{where}: arm {name!r} needs a dictionary of settings, not {settings!r}")
+
+
+def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
+    """Raise UserError if seeds are equal, a name is no arm's, a control is not compared, or a type is wrong."""
+    where = f"grid {grid.name!r}"
+    check_types(grid)
+    if not grid.seeds:
+        raise UserError(f"{where}: seeds= is empty: name one seed or more, such as (0, 1, 2)")
+    if len(set(grid.seeds)) < len(grid.seeds):
         raise UserError(f"{where}: seeds= needs different numbers, not {grid.seeds!r}: a seed twice is one run")
     if same := next((pair for pair in grid.comparisons if len(set(pair)) != 2 or len(pair) != 2), None):
         raise UserError(f"{where}: a comparison is (arm, other arm), two different ones, not {same!r}")
-    for name in ("equivalence_margin", "effect_at_stake"):
-        if not 0 <= (share := getattr(grid, name)) < 1:
-            raise UserError(f"{where}: {name} must be a share such as 0.03, not {share!r}")
     for named in grid.interactions:
         if len(named) != 4 or not any(interaction(*named).values()):
             raise UserError(

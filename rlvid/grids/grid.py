@@ -17,7 +17,7 @@ from rlvid.grids.accelerate import check_process_count
 from rlvid.grids.adaptive import run_until_decided
 from rlvid.grids.arguments import parse_arguments
 from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, select_cells
-from rlvid.grids.checks import check_grid, check_models, check_untrained
+from rlvid.grids.checks import check_endpoint, check_grid, check_models, check_untrained
 from rlvid.grids.differences import find_differences, print_parts, report_differences
 from rlvid.grids.job import Command
 from rlvid.grids.launch import choose_launcher, launch
@@ -154,15 +154,19 @@ class Grid:
                 cells.append(replace(cell, folder=folder))
         return cells
 
+    def tuned_path(self, preset: str) -> Path | None:
+        """The file of settings that are tuned for a preset; None if the grid names none."""
+        return Path(str(self.tuned).format(preset=Path(preset).stem)) if self.tuned else None
+
     def read_tuned(self, preset: str) -> Tuned | None:
         """Return the tuned settings for a preset; None if the arms are not tuned for it.
 
         Raises:
             UserError: the grid's own preset has no file, or the file is damaged.
         """
-        if self.tuned is None:
+        path = self.tuned_path(preset)
+        if path is None:
             return None
-        path = Path(str(self.tuned).format(preset=Path(preset).stem))
         tuned = read_tuned(path)
         if tuned is None and preset == self.preset:
             raise UserError(f"grid {self.name!r}: no file {path}: run rlvid tune on this script first, or drop tuned=")
@@ -214,13 +218,14 @@ class Grid:
         out = args.out or Path("runs") / f"{self.name}{suffix}"
         differences = find_differences(cells, self.pairs, self.control)
         notes = list(report_differences(differences, args.strict))
+        check_untrained(self, cells)
+        check_endpoint(self, cells)
         if args.dry_run:
             note = Text(other_runs_note(cells, out), style="yellow")
             chosen = Text(f"settings: {tuning}" if tuning else "")
             print_parts([*notes, cell_table(selected, out), *(line for line in (chosen, note) if line.plain)])
             return 0
         check_models(selected)
-        check_untrained(self, cells)
         if args.until is None:
             if (out / STATE_FILE).is_file():
                 raise UserError(

@@ -78,7 +78,7 @@ def tune(
 ) -> int:
     """Run the trials that are not done yet, choose, and print what was tried.
 
-    The result is written to tuned/NAME-PRESET.toml in the folder of the script.
+    The result is written to the file that `Grid(tuned=...)` names, else to tuned/NAME-PRESET.toml beside the script.
 
     Args:
         grid: the experiment.
@@ -115,7 +115,7 @@ def tune(
         "date": max(result.date for result in results),
         "command": _command_line(script, preset if preset != grid.preset else "", overrides),
     }
-    path = script.parent / "tuned" / f"{grid.name}-{stem}.toml"
+    path = grid.tuned_path(preset) or script.parent / "tuned" / f"{grid.name}-{stem}.toml"
     tuned = Tuned(path, how | {"arms": choose(results, grid.tune_as)})
     tuned.write()
     wide_console().print("", results_table(results, tuned), f"\nwritten: {path}", highlight=False, markup=False)

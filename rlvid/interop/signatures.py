@@ -18,7 +18,7 @@ from rlvid.interop.trl import from_trl
 from rlvid.interop.verl import from_easyr1, from_verl
 from rlvid.registry import available, build, resolve
 from rlvid.reward import Reward
-from rlvid.utils.fields import check_reward, location
+from rlvid.utils.fields import check_reward, foreign_form, location
 from rlvid.utils.text import suggest
 
 FORMS = {
@@ -57,17 +57,7 @@ def read_reward(ref: str | Callable[..., Any], options: Mapping[str, Any]) -> tu
 
 def form_of(function: Any) -> str:
     """Return the form of a reward by the names of its parameters, a key of `FORMS`."""
-    if inspect.isclass(function) or not callable(function):
-        return "rlvid"
-    try:
-        names = list(inspect.signature(function, follow_wrapped=False).parameters)
-    except (TypeError, ValueError):  # of a built-in function
-        return "rlvid"
-    if "completions" in names:
-        return "trl"
-    if {"solution_str", "ground_truth"} <= {*names}:
-        return "verl"
-    return "easyr1" if names[:1] in (["reward_input"], ["reward_inputs"]) else "rlvid"
+    return foreign_form(function) or "rlvid"
 
 
 def _foreign(name: str, function: Any, form: str, options: Mapping[str, Any]) -> Reward:

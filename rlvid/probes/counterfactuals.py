@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rlvid.video.views import Clip
 
 VIEWS = ("blank", "shuffled", "reversed")
-CLAIMS = ("narrations", "view:", "visual_attention")  # evidence of rewards about the video
+CLAIMS = ("narrations", "view:", "view_logps:", "visual_attention")  # evidence of rewards about the video
 MAX_GROUPS = 24
 NO_FALL = 0.02  # of the range: right replies that fall by less do not pay for the wrong clip
 Numbers = Mapping[str, Any]

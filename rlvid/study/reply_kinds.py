@@ -188,6 +188,8 @@ def render_kinds(found: RunKinds) -> Group:
     parts: list[Table | str] = [share_table(found.run, found.shares)]
     for kind in dict.fromkeys(row.kind for row in found.payments):
         parts += ["", payment_table(kind, found.base, [row for row in found.payments if row.kind == kind])]
+    if not found.payments:
+        parts += ["", f"no prompt has replies of the kind {found.base!r} and of another one: payments are not compared"]
     return Group(*parts)
 
 

@@ -24,7 +24,7 @@ from rlvid.errors import UserError
 from rlvid.policy.parity import require_parity
 from rlvid.trainer import checkpoint
 from rlvid.trainer.alarms import WINDOW, Alarm, detect_alarms, unpaid_rewards
-from rlvid.trainer.credit import CreditedStep, assign_credit
+from rlvid.trainer.credit import CreditedStep, assign_credit, refined_labels
 from rlvid.trainer.evidence import EvidenceRequest
 from rlvid.trainer.metrics import advantage_shares, label_repair_metrics, step_metrics
 from rlvid.trainer.results import results_table
@@ -157,7 +157,7 @@ class Trainer(TrainerSetup):
         """
         settings, records, step = self.config.train, credited.rollout.records, credited.step
         metrics = step_metrics(records) | update_metrics | advantage_shares(self.algorithm, step, credited.batch)
-        metrics |= label_repair_metrics(records, self.algorithm.labels(step))  # some algorithms replace wrong labels
+        metrics |= label_repair_metrics(records, refined_labels(self.algorithm, step))  # some replace wrong ones
         metrics |= self.algorithm.extra_metrics(credited.batch)
         metrics |= self.counters.update(num_drawn)  # tokens, prompts and unreadable clips so far
         if self.config.noise.kind:

@@ -168,5 +168,6 @@ def enumerate_verdicts(outcome: str, mix: Mapping[str, float], num_generations: 
 
 
 def algorithm_name(algorithm: Algorithm) -> str:
-    """The name of an algorithm in a config: the module that it is defined in."""
-    return type(algorithm).__module__.rpartition(".")[2]
+    """The name of an algorithm in a config, that of its module; of one from another folder the name of its class."""
+    folder, _, name = type(algorithm).__module__.rpartition(".")
+    return name if folder == "algorithms" else type(algorithm).__name__

@@ -28,7 +28,7 @@ from rlvid.config import TrainConfig
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.logprobs import sync_logit_chunks
 from rlvid.policy.oom import OOMBackoff, advice_if_out_of_memory
-from rlvid.trainer.algorithm_errors import check_shape, name_and_location
+from rlvid.trainer.algorithm_errors import checked_loss
 from rlvid.trainer.metrics import MetricAccumulator
 from rlvid.trainer.rollout import Rollout, minibatches
 
@@ -117,8 +117,7 @@ def accumulate_gradient(
         accelerator.sync_gradients = i == len(micro_batches) - 1  # where it is set, DeepSpeed takes its optimizer step
         output = kept.pop() if kept else learner(micro.inputs, micro.groups, temperature, chunks)
         batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
-        losses, quantities = algorithm.loss(output.logps, batch)  # (B, T) each
-        check_shape(f"{name_and_location(algorithm)}.loss", losses, batch.mask.shape)
+        losses, quantities = checked_loss(algorithm, output.logps, batch)  # (B, T) each
         loss = (losses * batch.weights).sum()
         accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
         metrics.add_tokens(batch.mask, {"entropy": output.entropy} | quantities)

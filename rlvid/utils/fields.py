@@ -18,6 +18,14 @@ from rlvid.utils.plugin_source import REQUIRED, PluginSource
 from rlvid.utils.renamed import renamed_hint
 from rlvid.utils.text import suggest
 
+# Functions of other trainers, and what makes a reward of them.
+FOREIGN = {
+    "trl": "a reward_func of TRL: `from rlvid.interop.trl import from_trl`, write mine = from_trl({name})",
+    "verl": "a compute_score of verl: `from rlvid.interop.verl import from_verl`, write mine = from_verl({name})",
+    "easyr1": "a compute_score of EasyR1: `from rlvid.interop.verl import from_easyr1`, write "
+    "mine = from_easyr1({name}, batched=True)",
+}
+
 
 def parameters(plugin: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """Return the fields of a plug-in: those of a dataclass, or the keyword-only parameters of a function."""
@@ -150,12 +158,37 @@ def check_dataclass(named: str, plugin: Any, fields: Mapping[str, Any]) -> None:
         )
 
 
+def foreign_form(function: Any) -> str:
+    """Return the trainer whose reward a function is, by the names of its parameters: "trl", "verl", "easyr1", or ""."""
+    if inspect.isclass(function) or not callable(function):
+        return ""
+    try:
+        names = list(inspect.signature(function, follow_wrapped=False).parameters)
+    except (TypeError, ValueError):  # of a built-in function
+        return ""
+    if "completions" in names:
+        return "trl"
+    if {"solution_str", "ground_truth"} <= {*names}:
+        return "verl"
+    return "easyr1" if names[:1] in (["reward_input"], ["reward_inputs"]) else ""
+
+
+def check_needs(named: str, plugin: Any) -> None:
+    """Raise UserError if the `needs` of a plug-in are one text, whose letters would be its needs."""
+    if isinstance(needs := getattr(plugin, "needs", ()), str):
+        raise UserError(f"{named} at {location(plugin)}: needs is the text {needs!r}: write frozenset({{{needs!r}}})")
+
+
 def check_reward(named: str, reward: Any) -> None:
     """Raise UserError unless a reward can be called with one argument, the groups."""
     if not callable(reward):
         raise UserError(f"{named} at {location(reward)} cannot be called: a class needs __call__(self, groups)")
+    check_needs(named, reward)
     function: Any = reward.func if isinstance(reward, partial) else reward
     given = reward.keywords if isinstance(reward, partial) else {}
+    if form := foreign_form(function):
+        name = getattr(function, "__name__", "f")
+        raise UserError(f"{named} at {location(reward)} is {FOREIGN[form].format(name=name)}, and name that")
     if not inspect.isroutine(function):  # an object: its class may have a `__signature__`, that of its parameters
         function = function.__call__
     try:
@@ -172,3 +205,10 @@ def check_reward(named: str, reward: Any) -> None:
             f"{named} at {location(reward)} takes ({', '.join(required)}), but a reward is called with the groups "
             "alone: put @each from rlvid.reward above a function of (completion, prompt)"
         ) from error
+    # The options of a function under `@each`, which passes them on.
+    scored = inspect.signature(function).parameters.values()
+    missing = [p.name for p in scored if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in given]
+    if missing:
+        raise UserError(
+            f"{named} at {location(reward)}: missing a required argument: {missing[0]!r}; set it, or give it a default"
+        )

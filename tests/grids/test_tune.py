@@ -154,6 +154,12 @@ def test_the_best_trial_is_chosen_and_everything_tried_is_written(run_tune, caps
     assert ["grpo", "train.learning_rate=0.3", "75.0%", "30.1%", "to", "95.4%"] in lines
 
 
+def test_the_choice_is_written_where_the_grid_reads_it(run_tune, tmp_path):
+    grid = make_grid(tuned=tmp_path / "chosen-{preset}.toml")
+    assert run_tune(grid)[0] == 0
+    assert grid.read_tuned("nano").path == tmp_path / "chosen-nano.toml" and not (tmp_path / "tuned").exists()
+
+
 def test_finished_trials_are_not_run_again(run_tune, tmp_path):
     run_tune(make_grid())
     status = next((tmp_path / "runs").glob("sft-*0.3*/status.json"))

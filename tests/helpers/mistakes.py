@@ -130,6 +130,17 @@ REWARD_FILES = [
     ),
     ("def mine(): ...", "at FILE:1 takes (), but a reward is called with the groups"),
     ("def mine(groups, *, limit): ...", "missing a required argument: 'limit'; set it, or give it a default"),
+    (
+        "from rlvid.reward import each\n@each\ndef mine(completion, prompt, *, limit): ...",
+        "missing a required argument: 'limit'; set it, or give it a default",
+    ),
+    ("def mine(completions, **columns): ...", "at FILE:1 is a reward_func of TRL: `from rlvid.interop.trl import"),
+    ("def mine(data_source, solution_str, ground_truth, extra_info=None): ...", "write mine = from_verl(mine), and"),
+    ("def mine(reward_inputs): ...", "write mine = from_easyr1(mine, batched=True), and name that"),
+    (
+        "class Mine:\n    needs = 'judge'\n    def __call__(self, groups): ...",
+        "at FILE:1: needs is the text 'judge': write frozenset({'judge'})",
+    ),
     ("class Mine:\n    pass", "at FILE:1 cannot be called: a class needs __call__(self, groups)"),
     ("class Mine:\n    def __init__(self): self.x = y\n    def __call__(self, groups): ...", "FILE:2: NameError"),
     ("from rlvid.reward import eech", "FILE:1: ImportError: cannot import name 'eech'"),
@@ -171,8 +182,25 @@ EACH_BODIES = [
 # Bodies of a class `Mine(GRPO)`; its first line is line 5.
 ALGORITHM_BODIES = [
     ("def advantages(self, rewards): return rewards / zero", "FILE:7: NameError: name 'zero' is not defined"),
-    ("def advantages(self, rewards): return [1.0]", "'list' object has no attribute 'numel' (FILE:5)"),
-    ("def advantages(self, rewards): return rewards.mean(-1)", "of shape (2,) are not one for each of 8 completions"),
+    ("def advantages(self, rewards): return [1.0]", "shape (2, 4), prompts times completions, not list (FILE:5)"),
+    ("def advantages(self, rewards): return rewards.mean(-1)", "prompts times completions, not (2,) (FILE:5)"),
+    ("def advantages(self, rewards): return rewards.T", "prompts times completions, not (4, 2) (FILE:5)"),
+    ("def advantages(self, rewards): return rewards * float('nan')", "advantages are not finite, though the rewards"),
+    ("def rewards(self, step): return step.batch.mask[:3, 0]", "at step 1: The size of tensor a (3) must match"),
+    ("def labels(self, step): return ['A']", "labels must be a letter or None for each of 2 prompts, not 1 (FILE:5)"),
+    (
+        "def surrogate(self, logps, batch): return logps",
+        "in its loss: surrogate must return a pair",
+    ),
+    ("def surrogate(self, logps, batch): return logps.sum(), {}", "a pair: an objective of shape (8, 1), and"),
+    ("def surrogate(self, logps, batch): return logps, {'a': 1.0}", "quantity 'a' to log must be a tensor of shape"),
+    ("def observe(self, step): step.memory['x'] = step.batch.mask", "step.memory['x'] is a Tensor, which a checkpoint"),
+    ("def observe(self, step): step.memory['x'] = [{1: 2}]", "step.memory['x'][0] has the key 1, which a checkpoint"),
+    ("def observe(self, step): step.memory = {}", "observe replaced step.memory, and nothing would be kept"),
+    (
+        "def check_rewards(self, weights): raise ValueError('a bad mix')",
+        "algorithm 'Mine': a bad mix",
+    ),
     (
         "def advantages(self, rewards): return rewards.meen()",
         "FILE:7: AttributeError: 'Tensor' object has no attribute",
@@ -181,10 +209,11 @@ ALGORITHM_BODIES = [
     ("def weights(self, mask): return 1.0", "weights must be a tensor of shape (8, 1), not float"),
     ("def rewards(self, step): return step.columns['nope']", "FILE:7: KeyError: 'nope'"),
     ("def observe(self, step): step.memory['x'] /= 0", "FILE:7: KeyError: 'x'"),
-    ("def credit(self, step): return step", "'Step' object has no attribute 'advantages' (FILE:5)"),
+    ("def credit(self, step): return step", "credit must return a Batch, not Step (FILE:5)"),
 ]
 
 # Grid scripts, by their text.
+GRID_OF = "from rlvid.grids import Grid\nGRID = Grid('x', '?', "
 SCRIPTS = [
     ("x = 1", "an experiment defines GRID = Grid(...), and this file has none"),
     ("GRID = 3", "an experiment defines GRID = Grid(...), and it is int"),
@@ -201,6 +230,27 @@ SCRIPTS = [
     (
         "from rlvid.grids import Grid\nGRID = Grid('x', '?', (0,), 'a', arms={'a': {'train.stps': 1}})",
         "override 'train.stps=1': unknown key 'stps'",
+    ),
+    (GRID_OF + "3, 'a', arms={'a': {}})", "seeds= needs whole numbers, such as (0, 1, 2), not 3"),
+    (GRID_OF + "('0',), 'a', arms={'a': {}})", "seeds= needs whole numbers, such as (0, 1, 2), not ('0',)"),
+    (GRID_OF + "(), 'a', arms={'a': {}})", "seeds= is empty: name one seed or more"),
+    (GRID_OF + "(0,), 'a', arms={'a': 'x'})", "arm 'a' needs a dictionary of settings, not 'x'"),
+    (GRID_OF + "(0,), 'a', arms={'a': {}}, unseeded='a')", "unseeded= needs a tuple of arms, ('a',), not 'a'"),
+    (
+        GRID_OF + "(0,), 'a', arms={'a': {}, 'b': {}}, positive_controls=('b', 'a'))",
+        "needs pairs, (('a', 'other arm')",
+    ),
+    (
+        GRID_OF + "(0,), 'a', arms={'a': {}}, effect_at_stake='5')",
+        "must be a share such as 0.03, not '5'",
+    ),
+    (
+        GRID_OF + "(0,), 'a', arms={'a': {'train.max_steps': 0}})",
+        "arm 'a' takes no training step, so",
+    ),
+    (
+        GRID_OF + "(0,), 'a', arms={'a': {}}, endpoint='consistency_rule')",
+        "arm 'a' does not measure the endpoint",
     ),
     (
         "from rlvid.grids import Grid\nGRID = Grid('x', '?', (0,), 'a', axes={'k': {'a': lambda v: v['no']}})",

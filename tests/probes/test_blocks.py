@@ -162,6 +162,16 @@ def test_a_twin_that_costs_right_replies_nothing_is_pointed_out(right, words):
     assert block.verdict == PASS and block.text.endswith(words)
 
 
+@pytest.mark.parametrize(
+    ("need", "is_judged"), [("view:blank", True), ("view_logps:shuffled", True), ("answer_probs", False)]
+)
+def test_rewards_that_read_a_view_of_the_clip_are_judged_by_the_twin(need, is_judged):
+    twin = {"right": 0.8, "wrong": 0.5, "moved": 0.0, "size": 0.0, "fall_right": 0.0, "p_rise": 1.0}
+    numbers = {"groups": 1, "true": {"right": 0.8, "wrong": 0.5}, "conditions": {"twin": twin}}
+    block = judge_counterfactuals(numbers, frozenset({need}), Checks(thresholds_with()))
+    assert ("does not react to the video" in block.text) is is_judged
+
+
 @pytest.mark.parametrize(("groups", "is_rough"), [(2, True), (24, False)])
 def test_few_groups_are_called_rough(groups, is_rough):
     lines = [str(part) for part in report(ProbeResult("mine", "", {}, "samples", "tokens", groups, 8, 0.1, ()))]

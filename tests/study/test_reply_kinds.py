@@ -78,6 +78,11 @@ def test_the_printed_tables(run, capsys, monkeypatch):
     assert "attention 2 -0.300 none" in lines
 
 
+def test_kinds_that_no_prompt_has_both_of_are_not_compared_in_silence(run, capsys):
+    assert main(["replies", str(run), "--kind", "nobody=nothing like this"]) == 0
+    assert "no prompt has replies of the kind 'nobody' and of another one" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize(
     ("kinds", "message"),
     [
