@@ -1,9 +1,10 @@
 """How right an answer in words or numbers is, for records without options (R1's rule-based reward, arXiv:2501.12948).
 
 If the gold answer is mathematics, math-verify decides whether the reply's answer is equal: 1 or 0. It reads plain text
-as the last number in it, so a pair, a set or a list is given to it as LaTeX: "(3, 4)" is not 4. Otherwise ROUGE-L's F1
-between their words (Lin 2004), from 0 to 1, on dictionary forms without articles; 1 if the texts are equal but for case
-and spaces. A script without spaces between words, such as Chinese, is compared by whole phrases.
+as the last number in it, so a pair, a set or a list is given to it as LaTeX: "(3, 4)" is not 4. An answer such as
+"9^9^9", which it would evaluate for ever, earns 0. Otherwise ROUGE-L's F1 between their words (Lin 2004), from 0 to 1,
+on dictionary forms without articles; 1 if the texts are equal but for case and spaces. A script without spaces between
+words, such as Chinese, is compared by whole phrases.
 
 Known hacks: a long list of likely words earns part of F1; a negated answer ("do not open the tap") two thirds of it.
 
@@ -19,6 +20,9 @@ from rlvid.types import Completion, Prompt
 
 _STRUCTURED = re.compile(r"[(\[{,+]")  # a pair, a set, a list or a sign
 _IS_LATEX = re.compile(r"\$|\\boxed|\d\s+\d")  # or would be read as a product, as "1 000" would
+_POWER = re.compile(r"[\w)}\]]\s*(?:\^|\*\*)\s*\{?\s*-?\d{1,2}\s*\}?(?!\d)")  # of at most two digits
+_MAY_NOT_END = re.compile(r"\^|\*\*|!|\\(?:sum|prod|int|binom|exp)\b")
+_MOST_POWERS, _LONGEST = 3, 200
 _MATHEMATICS = re.compile(r"[-+\d.,/%$\\{}^=()\s]*\d[-+\d.,/%$\\{}^=()\s]*|\$.+\$|\\boxed\{.+\}", re.S)
 
 
@@ -43,6 +47,8 @@ def _is_equal(gold: str, answer: str) -> float:
 
     if answer.split() == gold.split():
         return 1.0
+    if _may_not_end(answer) and not _may_not_end(gold):
+        return 0.0
     texts = [gold, answer]
     if _STRUCTURED.search(gold) and not _IS_LATEX.search(gold):
         texts[0] = f"${gold.strip()}$"
@@ -50,3 +56,13 @@ def _is_equal(gold: str, answer: str) -> float:
             texts.append(f"${answer.strip()}$")
     expected, *readings = [parse(text, parsing_timeout=None) for text in texts]
     return float(any(verify(expected, reading, timeout_seconds=None) for reading in readings))
+
+
+def _may_not_end(text: str) -> bool:
+    """Whether to evaluate a text may take for ever: a power of a power, a factorial, a sum.
+
+    >>> [_may_not_end(text) for text in ("2^{10} + 3**2", "x^2", "9^9^9", "2^999", "99!")]
+    [False, False, True, True, True]
+    """
+    rest, powers = _POWER.subn("", text)
+    return powers > _MOST_POWERS or len(text) > _LONGEST or bool(_MAY_NOT_END.search(rest))

@@ -97,6 +97,8 @@ def is_flat(totals: Sequence[float]) -> bool:
 def _as_float(value: float | None, score: Callable[..., float | None]) -> float | None:
     """Return what `score` returned as a float. Raises UserError if it is no number."""
     try:
+        if isinstance(value, str):
+            raise TypeError("a text, which float would read")
         return None if value is None else float(value)
     except (TypeError, ValueError) as error:
         raise UserError(

@@ -86,15 +86,18 @@ def tune(
         preset: what the trials start from; default: that of the grid.
         jobs: trials at a time; default: one per GPU, or 1.
         out: the folder of the trials; default: runs/tune-NAME-PRESET.
-        overrides: for all trials; what an arm sets, the candidates and the evaluation take precedence.
+        overrides: for all trials; what an arm sets and the candidates take precedence.
         command: what Python runs for each trial.
 
     Returns:
         The exit code: 0, or 1 if a trial did not come to an end; then nothing is chosen. The same command continues.
 
     Raises:
-        UserError: the grid names no candidates, or wrong ones.
+        UserError: the grid names no candidates, or wrong ones; or an override names what tuning sets itself.
     """
+    for override in overrides:
+        if (key := override.partition("=")[0].strip()) in EVALUATION:
+            raise UserError(f"--set {override} has no effect: trials answer all questions of {LEVEL}; leave {key} out")
     preset = preset or grid.preset
     stem = Path(preset).stem
     out = out or Path("runs") / f"tune-{grid.name}-{stem}"

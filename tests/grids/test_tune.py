@@ -120,7 +120,9 @@ from rlvid.grids import Grid
 GRID = Grid(name="small", question="?", seeds=(0,), control="sft", arms={"sft": {"algorithm": "sft"}},
             tune={"train.learning_rate": (0.1,)})
 """)
-    settings = [*TINY, f'data="{data}"']
+    settings = [*TINY[:-2], f'data="{data}"']  # without those of the evaluation
+    with pytest.raises(UserError, match=r"--set eval.limit=2 has no effect: .* leave eval.limit out"):
+        api.tune(script, "nano", 1, tmp_path / "runs", TINY[-1:])
     assert api.tune(script, "nano", 1, tmp_path / "runs", settings) == 0
     written = [path.name for path in (tmp_path / "runs").rglob("*/eval/**/*.jsonl")]
     assert written == ["dev.jsonl"]

@@ -175,6 +175,7 @@ REWARD_BODIES = [
 EACH_BODIES = [
     ("return 1 / 0", "FILE:6: ZeroDivisionError: division by zero, in `return 1 / 0`"),
     ("return 'good'", "FILE:4: each_mine returned 'good' for a completion: return a number, or None"),
+    ("return '1'", "FILE:4: each_mine returned '1' for a completion: return a number, or None"),
     ("return [1.0]", "FILE:4: each_mine returned [1.0] for a completion"),
     ("return len(completion.thought)", "FILE:6: TypeError: object of type 'NoneType' has no len()"),
 ]

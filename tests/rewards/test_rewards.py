@@ -354,6 +354,11 @@ def test_repetition_of_no_tokens_is_refused(n: int) -> None:
         ("(3, 4)", "(3,4)", 1),
         ("(3, 4)", "4", 0),  # of plain text it reads the last number
         ("3, 4", "4", 0),
+        ("8", "$2^3$", 1),
+        ("8", "9^9^9", 0),  # these three would be evaluated for ever
+        ("8", "$2^{99999999}$", 0),
+        ("8", "99999999!", 0),
+        ("$2^{99999999}$", "$2^{99999999}$", 1),
         ("boil the pasta", "Boiling pasta", 1),
         ("boil the pasta", "first boil water, then add pasta", 2 * 2 / (2 + 6)),
         ("boil the pasta", "pasta boil", 2 * 1 / (2 + 2)),  # order counts
