@@ -12,7 +12,8 @@ The run of 2026-11-28, without "+ nli", had seeds 0, 1 and 2 and left most undec
 2026-11-29: new seeds from 10 on, added until decided; the same endpoint and family, and "+ nli" with its comparison;
 the effect at stake is the 15 points that the embedding had in the first run, and the margin of equivalence a third of
 it. "+ nli" asks a cross-encoder that was trained on pairs of the kitchen's own sentences, not on replies. That run was
-stopped after two seeds, and run again with three, fixed: experiments/README.md has both.
+stopped after two seeds, and run again with three, fixed: experiments/README.md has both. `consistency_again.py` repeats
+the arms that were better with six new seeds.
 
 python -m rlvid.probes.cross_encoder runs/cross_encoder
 rlvid grid experiments/consistency.py --jobs 2
