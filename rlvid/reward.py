@@ -215,7 +215,7 @@ class RewardMix:
                 column = self.rewards[name](groups)
             check_column(name, column, groups, location(self.rewards[name]))
             for group, row in zip(groups, column, strict=True):
-                group.columns[name] = [_plain(value) for value in row]
+                group.columns[name] = [None if value is None else float(value) for value in row]  # of an array, too
             if corrupt:
                 corrupt(name, groups)
 
@@ -258,11 +258,6 @@ def check_column(name: str, column: Column, groups: Sequence[Group], where: str 
                 raise UserError(message) from error
             if not is_finite:
                 raise UserError(f"{named} returned {value} for a completion of sample {sample}")
-
-
-def _plain(value: Any) -> Any:
-    """Return a number of an array or a tensor as a float, which can be saved; other values as they are."""
-    return value if value is None or isinstance(value, int | float) else float(value)
 
 
 def _is_row(value: Any) -> bool:

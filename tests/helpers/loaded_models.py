@@ -42,8 +42,10 @@ def load_once(name, train):
 
 
 def read_tokenizer_once(path, **options):
-    """`AutoTokenizer.from_pretrained`, which reads that of a folder once: runs do not change it."""
-    kind = str(path), stamps(path), tuple(options.items())
+    """`AutoTokenizer.from_pretrained`, which reads that of a folder once for policies, which do not change it."""
+    if options != {"trust_remote_code": False}:  # not as `Policy.load` reads it, but for a tokenizer that is changed
+        return read_tokenizer(path, **options)
+    kind = path, stamps(path)
     if kind not in TOKENIZERS:
         TOKENIZERS[kind] = read_tokenizer(path, **options)
         drop_oldest(TOKENIZERS)
