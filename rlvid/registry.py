@@ -134,10 +134,11 @@ def build_plugin(kind: str, ref: str, fields: Mapping[str, Any], copy: str = "")
         built = plugin(**values) if inspect.isclass(plugin) else partial(plugin, **values) if values else plugin
     except (TypeError, ValueError) as error:
         raise UserError(f"{named}: {error}") from error
-    check_needs(named, built)
     if kind == "rewards":
         check_reward(named, built)
-    elif not all(hasattr(built, method) for method in ("credit", "weights", "loss")):
+        return built
+    check_needs(named, built)
+    if not all(hasattr(built, method) for method in ("credit", "weights", "loss")):
         raise UserError(
             f"{named} at {location(built)} is no algorithm: derive its class from rlvid.algorithm.Algorithm"
         )

@@ -355,6 +355,8 @@ def test_repetition_of_no_tokens_is_refused(n: int) -> None:
         ("(3, 4)", "4", 0),  # of plain text it reads the last number
         ("3, 4", "4", 0),
         ("8", "$2^3$", 1),
+        ("24", "$4!$", 1),
+        ("12", "There are 12 apples!", 1),
         ("8", "9^9^9", 0),  # these three would be evaluated for ever
         ("8", "$2^{99999999}$", 0),
         ("8", "99999999!", 0),
