@@ -18,12 +18,15 @@ from rlvid.utils.plugin_source import REQUIRED, PluginSource
 from rlvid.utils.renamed import renamed_hint
 from rlvid.utils.text import suggest
 
-# Functions of other trainers, and what makes a reward of them.
+# Functions of other trainers: what they are called there, and the two lines that make a reward of one.
 FOREIGN = {
-    "trl": "a reward_func of TRL: `from rlvid.interop.trl import from_trl`, write mine = from_trl({name})",
-    "verl": "a compute_score of verl: `from rlvid.interop.verl import from_verl`, write mine = from_verl({name})",
-    "easyr1": "a compute_score of EasyR1: `from rlvid.interop.verl import from_easyr1`, write "
-    "mine = from_easyr1({name}, batched=True)",
+    "trl": ("reward_func of TRL", "rlvid.interop.trl import from_trl", "from_trl({name})"),
+    "verl": ("compute_score of verl", "rlvid.interop.verl import from_verl", "from_verl({name})"),
+    "easyr1": (
+        "compute_score of EasyR1",
+        "rlvid.interop.verl import from_easyr1",
+        "from_easyr1({name}, batched=True)",
+    ),
 }
 
 
@@ -187,8 +190,12 @@ def check_reward(named: str, reward: Any) -> None:
     function: Any = reward.func if isinstance(reward, partial) else reward
     given = reward.keywords if isinstance(reward, partial) else {}
     if form := foreign_form(function):
-        name = getattr(function, "__name__", "f")
-        raise UserError(f"{named} at {location(reward)} is {FOREIGN[form].format(name=name)}, and name that")
+        kind, imported, call = FOREIGN[form]
+        call = call.format(name=getattr(function, "__name__", "f"))
+        raise UserError(
+            f"{named} at {location(reward)} is a {kind}, no reward of rlvid: make one with `from {imported}` and "
+            f"`mine = {call}`, and name mine"
+        )
     if not inspect.isroutine(function):  # an object: its class may have a `__signature__`, that of its parameters
         function = function.__call__
     try:

@@ -134,9 +134,12 @@ REWARD_FILES = [
         "from rlvid.reward import each\n@each\ndef mine(completion, prompt, *, limit): ...",
         "missing a required argument: 'limit'; set it, or give it a default",
     ),
-    ("def mine(completions, **columns): ...", "at FILE:1 is a reward_func of TRL: `from rlvid.interop.trl import"),
-    ("def mine(data_source, solution_str, ground_truth, extra_info=None): ...", "write mine = from_verl(mine), and"),
-    ("def mine(reward_inputs): ...", "write mine = from_easyr1(mine, batched=True), and name that"),
+    ("def mine(completions, **columns): ...", "at FILE:1 is a reward_func of TRL, no reward of rlvid: make one with"),
+    (
+        "def mine(data_source, solution_str, ground_truth, extra_info=None): ...",
+        "and `mine = from_verl(mine)`, and name mine",
+    ),
+    ("def mine(reward_inputs): ...", "and `mine = from_easyr1(mine, batched=True)`, and name mine"),
     (
         "class Mine:\n    needs = 'judge'\n    def __call__(self, groups): ...",
         "at FILE:1: needs is the text 'judge': write frozenset({'judge'})",
