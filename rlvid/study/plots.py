@@ -1,8 +1,8 @@
-"""All figures of a report: curves, accuracy by arm and level, sweeps, noise, shares of the advantages, trade-offs."""
+"""All figures of a report: curves, accuracy by arm and level, comparisons, sweeps, noise, advantages, trade-offs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -12,7 +12,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure  # not pyplot, so that a notebook's own figures are not touched
 
+from rlvid.study.comparison import Comparison
 from rlvid.study.curves import arm_style, checkpoint_curves, explores, learning_curves
+from rlvid.study.forest import comparison_figure
 from rlvid.study.noise_response import noise_responses
 from rlvid.study.panels import Panels
 from rlvid.study.runs import Run
@@ -23,17 +25,26 @@ from rlvid.study.sweep import sweep_figure
 from rlvid.study.tradeoff import tradeoff_figure
 
 
-def save_figures(study: Study, folder: Path) -> list[Path]:
-    """Save all figures that the finished runs allow as PNG; returns their paths."""
+def save_figures(study: Study, comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
+    """Save all figures that the finished runs allow as PNG; returns their paths.
+
+    Args:
+        study: the runs.
+        comparisons: those of the study's report.
+        folder: where the pictures are written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     figures = make_figures(study)
+    with matplotlib.rc_context(STYLE):
+        if compared := comparison_figure(comparisons, study.equivalence_margin, study.endpoint):
+            figures["comparisons"] = compared.together()
     for name, figure in figures.items():
         figure.savefig(folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
 
 
 def make_figures(study: Study) -> dict[str, Figure]:
-    """Return name -> figure, of all figures that the finished runs allow."""
+    """Return name -> figure, of all figures of the runs themselves, as far as those that are finished allow them."""
     with matplotlib.rc_context(STYLE):
         made = {name: figure for name, make in FIGURES.items() if (figure := make(study))}
         return {name: one.together() if isinstance(one, Panels) else one for name, one in made.items()}

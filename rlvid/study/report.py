@@ -255,7 +255,7 @@ def print_report(result: Report, runs: Path, plots: bool = True, console: Consol
     if plots and result.levels:
         from rlvid.study.plots import save_figures
 
-        for path in save_figures(read_study(runs), runs / "plots"):
+        for path in save_figures(read_study(runs), result.comparisons, runs / "plots"):
             console.print(Text(f"picture      {path}"), soft_wrap=True)
     console.print(Text(f"run folders  {runs}\n{footnotes.NEXT_STEPS}"), soft_wrap=True)
 

@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +30,17 @@ def test_every_finding_is_in_the_index_with_its_date():
     for dates, link in rows:
         [text] = [text for text in findings if anchor(text.partition("\n")[0]) == link]
         assert all(date in text for date in re.findall(r"\d{4}-\d\d-\d\d", dates)), link
+
+
+def test_every_number_of_the_picture_of_effects_stands_in_its_finding():
+    findings = {anchor(text.partition("\n")[0]): text for text in re.split(r"^### ", README, flags=re.M)[1:]}
+    groups = tomllib.loads((FOLDER / "effects.toml").read_text())["group"]
+    assert len(groups) >= 8
+    for group in groups:
+        numbers = set(re.findall(r"\d+\.\d", findings[group["finding"].removeprefix("#")]))
+        for effect in group["effects"]:
+            missing = {f"{abs(number):.1f}" for number in (effect["points"], *effect["interval"])} - numbers
+            assert not missing, (group["finding"], effect["name"])
 
 
 def test_every_link_leads_somewhere():
