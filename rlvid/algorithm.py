@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlvid.types import Batch, Step
+from rlvid.utils.fields import check_method_names
 
 Losses = tuple[Tensor, dict[str, Tensor]]  # (B, T) per-token values, and (B, T) quantities to log
 OWN_ADVANTAGES = "the algorithm's own advantages have no place: leave it out, or use grpo"
@@ -37,6 +39,11 @@ class Algorithm:
     multi_objective_aggregation: str = "sum_then_normalize"  # or "normalize_then_sum": z-score each reward (GDPO)
     max_num_gen_batches: int = 1  # rounds of sampling until no group is flat (DAPO's dynamic sampling); 1: one round
     mask_truncated_completions: bool = False  # True: completions cut off at the length limit are not learnt from
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Raise TypeError for a method whose name is nearly one of this class's: nothing would ever call it."""
+        super().__init_subclass__(**options)
+        check_method_names(cls, Algorithm)
 
     def __post_init__(self) -> None:
         if self.kl not in (*KL, "k1_reward"):
@@ -140,9 +147,8 @@ class Algorithm:
 
     def rewards(self, step: Step) -> Tensor:
         """Return (P, G) total rewards: the weighted sum of the columns, where NaN (does not apply) counts as 0."""
-        return torch.stack(
-            [weight * step.columns[name].nan_to_num() for name, weight in step.reward_weights.items()]
-        ).sum(0)
+        weighted = [weight * step.columns[name].nan_to_num() for name, weight in step.reward_weights.items()]
+        return torch.stack(weighted).sum(0)
 
     def advantages(self, rewards: Tensor) -> Tensor:
         """Return (P, G) advantages for (P, G) rewards.

@@ -118,6 +118,19 @@ def test_a_class_whose_fields_would_not_count_is_refused(capsys):
     one_line(capsys, "at FILE:3 declares beta, which does not count before its class is a dataclass", "mine.py")
 
 
+@pytest.mark.parametrize(("name", "meant"), [("advantage", "advantages"), ("surogate", "surrogate"), ("need", "needs")])
+def test_a_method_that_nothing_would_call_is_refused(name, meant, capsys):
+    """Also a property. Names that resemble no method of an algorithm, and helpers with an underscore, are free."""
+    head = "from algorithms.grpo import GRPO\n\nclass Mine(GRPO):\n    def histogram(self, x): return x\n"
+    head += "    def _advantage(self, x): return x\n"
+    Path("mine.py").write_text(head)
+    assert main(["config", "nano", "algorithm=./mine.py:Mine"]) == 0
+    capsys.readouterr()
+    Path("mine.py").write_text(f"{head}    @property\n    def {name}(self): return 1\n")
+    assert main(["config", "nano", "algorithm=./mine.py:Mine"]) == 2
+    one_line(capsys, f"FILE:3: TypeError: Mine.{name} is never called. Did you mean {meant!r}?", "mine.py")
+
+
 @pytest.mark.parametrize(("text", "expected"), mistakes.SCRIPTS)
 def test_a_wrong_script(text, expected, capsys):
     Path("mine.py").write_text(text)

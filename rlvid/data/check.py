@@ -2,6 +2,7 @@
 
 The kinds of problems:
 
+    unreadable file     an annotation file that is not there, may not be read, or is outside of the benchmark's folder
     malformed record    not JSON, a field that is missing or of the wrong type, a path out of the folder
     duplicate id        two records of one sample in one file, or in one level of several files
     missing media       a video or image that is not there or is empty
@@ -33,7 +34,13 @@ from rlvid.config import VideoConfig
 from rlvid.data import benchmark
 from rlvid.data.check_levels import TRAINING, level_problems, missing_levels
 from rlvid.data.contamination import Located, contamination
-from rlvid.data.records import AnnotationFile, AnnotationRecord, duplicate_error, read_records_or_errors
+from rlvid.data.records import (
+    AnnotationFile,
+    AnnotationRecord,
+    UnreadableFile,
+    duplicate_error,
+    read_records_or_errors,
+)
 from rlvid.data.seed_bench_r1 import PUBLISHED_LEVELS
 from rlvid.errors import UserError
 from rlvid.types import Prompt
@@ -176,7 +183,8 @@ def _check_records(file: AnnotationFile, findings: Findings, seen: set[tuple[str
     before = findings.levels.total() + len(findings.problems)
     for record in read_records_or_errors(file.path, file.root):
         if isinstance(record, UserError):
-            findings.add("malformed record", str(record))
+            kind = "unreadable file" if isinstance(record, UnreadableFile) else "malformed record"
+            findings.add(kind, str(record))
             continue
         try:
             prompt = file.to_prompt(record)

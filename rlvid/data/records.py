@@ -128,6 +128,10 @@ def read_records(file: Path, root: Path) -> Iterator[AnnotationRecord]:
         yield item
 
 
+class UnreadableFile(UserError):
+    """A whole annotation file that cannot be read."""
+
+
 def read_records_or_errors(file: Path, root: Path) -> Iterator[AnnotationRecord | UserError]:
     """Yield the records of a file, in order. Whatever is not a record is yielded as a UserError.
 
@@ -135,13 +139,13 @@ def read_records_or_errors(file: Path, root: Path) -> Iterator[AnnotationRecord 
     """
     _is_folder_inside.cache_clear()  # links may have changed since another file was read
     if not is_inside(root, file):
-        yield UserError(f"{file}: leads out of {root}; move the annotation file into that folder")
+        yield UnreadableFile(f"{file}: leads out of {root}; move the annotation file into that folder")
         return
     try:
         for where, number, value in read_json_file(file):
             yield value if isinstance(value, UserError) else AnnotationRecord(where, number, root, value)
     except OSError as error:
-        yield UserError(f"{file}: cannot be read: {error.strerror}")
+        yield UnreadableFile(f"{file}: cannot be read: {error.strerror}")
 
 
 def split_lettered_options(record: AnnotationRecord, field: str, text: str) -> tuple[str, tuple[str, ...]]:

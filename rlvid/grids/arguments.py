@@ -22,7 +22,7 @@ def parse_arguments(name: str, question: str, preset: str, argv: Sequence[str] |
     Raises:
         UserError: an argument has no effect without another one, or a value that cannot be.
     """
-    parser = ArgumentParser(prog=f"{name}.py", description=question)
+    parser = ArgumentParser(prog=f"rlvid grid {name}.py", description=question)
     add = parser.add_argument
     add("--preset", default=preset, help="what all cells start from (default: %(default)s)")
     add("--jobs", type=int, metavar="N", help="cells run at a time (default: one per GPU, or 1; with Slurm, all)")

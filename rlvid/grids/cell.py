@@ -14,7 +14,7 @@ from typing import Any
 import tomli_w
 from rich.table import Table
 
-from rlvid.config import load
+from rlvid.config import flatten_config, load, parse_override
 from rlvid.errors import UserError
 from rlvid.registry import suggest
 from rlvid.study.runs import Run
@@ -89,6 +89,15 @@ def format_override(key: str, value: Any) -> str:
     toml = tomli_w.dumps({"x": value}).partition("=")[2]
     lines = [line.strip() for line in toml.strip().splitlines()]  # a long list takes several lines
     return f"{key}={' '.join(lines)}"
+
+
+def override_keys(overrides: Sequence[str]) -> list[str]:
+    """Return the config keys that overrides set, one by one also where a table sets several.
+
+    >>> override_keys(["eval={limit=2}", "seed=1"])
+    ['eval.limit', 'seed']
+    """
+    return [key for override in overrides for key in flatten_config(parse_override(override))]
 
 
 def select_cells(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:

@@ -16,7 +16,7 @@ from rlvid.errors import UserError
 from rlvid.grids.accelerate import check_process_count
 from rlvid.grids.adaptive import run_until_decided
 from rlvid.grids.arguments import parse_arguments
-from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, select_cells
+from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, override_keys, select_cells
 from rlvid.grids.checks import check_endpoint, check_grid, check_models, check_untrained
 from rlvid.grids.differences import find_differences, print_parts, report_differences
 from rlvid.grids.job import Command
@@ -177,8 +177,11 @@ class Grid:
         if self.tuned is None:
             return ""
         tuned = self.read_tuned(preset)
-        replaced = [override.partition("=")[0] for override in extra]
-        return tuned.describe(replaced) if tuned else f"not tuned for preset {preset}: arms have the preset's settings"
+        return (
+            tuned.describe(override_keys(extra))
+            if tuned
+            else f"not tuned for preset {preset}: arms have the preset's settings"
+        )
 
     def main(self, argv: Sequence[str] | None = None, command: Command = TRAIN) -> int:
         """Run the command line of an experiment script.

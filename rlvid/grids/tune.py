@@ -17,7 +17,7 @@ from typing import Any
 from rich.table import Table
 
 from rlvid.errors import NOT_FINITE, UserError
-from rlvid.grids.cell import Arm, Cell, Settings, format_overrides, make_cell
+from rlvid.grids.cell import Arm, Cell, Settings, format_overrides, make_cell, override_keys
 from rlvid.grids.grid import TRAIN, Grid
 from rlvid.grids.job import Command
 from rlvid.grids.launch import launch
@@ -96,7 +96,7 @@ def tune(
         UserError: the grid names no candidates, or wrong ones; or an override names what tuning sets itself.
     """
     for override in overrides:
-        if (key := override.partition("=")[0].strip()) in EVALUATION:
+        for key in EVALUATION.keys() & override_keys([override]):
             raise UserError(f"--set {override} has no effect: trials answer all questions of {LEVEL}; leave {key} out")
     preset = preset or grid.preset
     stem = Path(preset).stem
@@ -186,7 +186,7 @@ def _check(grid: Grid, arms: Mapping[str, Arm]) -> None:
             f'grid {grid.name!r} names no settings to try: Grid(tune={{"train.learning_rate": (3e-5, 1e-4, 3e-4)}})'
         )
     for key in {key for candidates in (grid.tune, *grid.tune_arms.values()) for key in candidates}:
-        if key == "seed" or key.startswith(("eval.", "data")):
+        if key in ("seed", "eval") or key.startswith(("eval.", "data")):
             raise UserError(f"grid {grid.name!r}: {key} cannot be tuned: all trials have the same questions and seed")
     for name in (*grid.tune_arms, *grid.tune_as, *grid.tune_as.values()):
         if name not in arms:

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import partial
 from math import isfinite
 from typing import Any
@@ -174,6 +175,19 @@ def foreign_form(function: Any) -> str:
     if {"solution_str", "ground_truth"} <= {*names}:
         return "verl"
     return "easyr1" if names[:1] in (["reward_input"], ["reward_inputs"]) else ""
+
+
+def check_method_names(plugin: type, base: type) -> None:
+    """Raise TypeError for a method of a class that is nearly one of its base's by name: nothing would ever call it."""
+    inherited = {name for parent in plugin.__mro__[1:] for name in vars(parent)}
+    for name, value in vars(plugin).items():
+        if name.startswith("_") or name in inherited or not (callable(value) or isinstance(value, property)):
+            continue
+        if nearest := get_close_matches(name, vars(base), n=1, cutoff=0.85):
+            raise TypeError(
+                f"{plugin.__name__}.{name} is never called. Did you mean {nearest[0]!r}? A method of your own begins "
+                "with an underscore"
+            )
 
 
 def check_needs(named: str, plugin: Any) -> None:

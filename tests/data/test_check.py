@@ -178,6 +178,16 @@ def test_each_kind_of_damage_is_reported_and_counted_and_nothing_else(root, caps
     }
 
 
+def test_a_file_that_cannot_be_read_is_no_malformed_record(root, capsys):
+    file = root / "annotations/validation_L3.jsonl"
+    outside = root.parent / "elsewhere.jsonl"
+    file.rename(outside)
+    file.symlink_to(outside)
+    code, out = run_check(root, capsys)
+    assert code == 2 and f"unreadable file: {file}: leads out of {root}; move the annotation file into" in out
+    assert "malformed record" not in out and "unreadable file  1" in out
+
+
 def test_checking_continues_after_a_bad_record(root, capsys):
     field_of_the_wrong_type(root, 2)
     next((root / "images/Ego4D").glob("L3_*")).unlink()

@@ -123,6 +123,8 @@ GRID = Grid(name="small", question="?", seeds=(0,), control="sft", arms={"sft": 
     settings = [*TINY[:-2], f'data="{data}"']  # without those of the evaluation
     with pytest.raises(UserError, match=r"--set eval.limit=2 has no effect: .* leave eval.limit out"):
         api.tune(script, "nano", 1, tmp_path / "runs", TINY[-1:])
+    with pytest.raises(UserError, match=r"--set eval=\{limit=2\} has no effect: .* leave eval.limit out"):
+        api.tune(script, "nano", 1, tmp_path / "runs", ["eval={limit=2}"])
     assert api.tune(script, "nano", 1, tmp_path / "runs", settings) == 0
     written = [path.name for path in (tmp_path / "runs").rglob("*/eval/**/*.jsonl")]
     assert written == ["dev.jsonl"]
@@ -197,6 +199,7 @@ def test_nothing_is_chosen_while_a_trial_is_open(tmp_path):
         ({"tune_as": {"noisy": "gropo"}}, "Did you mean 'grpo'?"),
         ({"tune_as": {"noisy": "grpo", "grpo": "sft"}}, "names an arm that has no trials of its own"),
         ({"tune": {"eval.splits": (["L1"], ["L2"])}}, "eval.splits cannot be tuned"),
+        ({"tune": {"eval": ({"limit": 2}, {"limit": 3})}}, "eval cannot be tuned"),
         ({"arms": ARMS | {"grpo": {"train.learning_rate": 0.1}}}, "arm 'grpo' sets train.learning_rate itself"),
         ({"tune_seed": 1}, "tune_seed 1 is, or may become, a seed of the grid"),
         ({"tune_seed": 5}, "tune_seed 5 is, or may become, a seed of the grid"),
@@ -248,8 +251,9 @@ def test_the_dry_run_and_the_report_say_how_arms_were_tuned(run_tune, tmp_path, 
         "g-nano.toml); noisy: as grpo"
     )
     out = tmp_path / "grid"
-    assert grid.main(["--dry-run", "--out", str(out), "--set", "train.learning_rate=1"]) == 0
-    assert f"settings: {said}; not applied, as --set names them: train.learning_rate" in capsys.readouterr().out
+    for override in ("train.learning_rate=1", "train={learning_rate=1}"):
+        assert grid.main(["--dry-run", "--out", str(out), "--set", override]) == 0
+        assert f"settings: {said}; not applied, as --set names them: train.learning_rate" in capsys.readouterr().out
     grid.main(["--out", str(out)], command=(str(tmp_path / "train.py"),))
     rows = {row.name: row.value for row in design_rows(read_study(out))}
     assert rows["settings"] == said
