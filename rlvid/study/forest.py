@@ -23,6 +23,7 @@ import argparse
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import isfinite
 from pathlib import Path
 
@@ -40,7 +41,7 @@ GREY = "0.45"
 SIGN_COLORS = {1: COLORS[2], -1: COLORS[1], 0: GREY}  # an interval above 0, below it, and around it
 ROLES = {"method": "o", "positive control": "^", "negative control": "v"}  # a role's marker
 ROW_HEIGHT = 0.2  # inches
-MOST_POINTS = 60.0  # no axis goes further: intervals after a first look at two seeds may be several times as wide
+MOST_POINTS = 60.0  # no axis goes much further: intervals after a first look at two seeds may be several times as wide
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,26 @@ def comparison_figure(comparisons: Sequence[Comparison], margin: float, endpoint
     conditions = list(dict.fromkeys(row.condition for row in comparisons))
     if not pairs:
         return None
+    names: dict[float, str] = {place: f"{a}\nagainst {b}" for place, (a, b) in enumerate(pairs)}
+    effects = [
+        (row, Effect("", Interval(*(100 * x for x in (row.difference.value, row.difference.low, row.difference.high)))))
+        for row in comparisons
+    ]
+    limits = axis_limits([effect.difference for _, effect in effects])
 
-    def draw_condition(panel: Axes, condition: str) -> None:
-        for row in comparisons:
+    def draw_condition(condition: str, panel: Axes) -> None:
+        for row, effect in effects:
             if row.condition == condition:
-                shown = row.difference
-                in_points = Interval(100 * shown.value, 100 * shown.low, 100 * shown.high)
-                draw_effect(panel, pairs.index((row.a, row.b)), Effect("", in_points))
-        panel.axvspan(-100 * margin, 100 * margin, color="0.94", lw=0, zorder=0)
-        finish(panel, {place: f"{a}\nagainst {b}" for place, (a, b) in enumerate(pairs)})
+                draw_effect(panel, pairs.index((row.a, row.b)), effect)
+        band = f"within {100 * margin:g} points: the margin of equivalence"
+        panel.axvspan(-100 * margin, 100 * margin, color="0.94", lw=0, zorder=0, label=band)
+        finish(panel, names, limits)
         panel.set(title=condition, xlabel=f"{endpoint}, points")
 
-    draw = [lambda panel, condition=condition: draw_condition(panel, condition) for condition in conditions]
-    longest = max(len(arm) for pair in pairs for arm in (pair[0], f"against {pair[1]}"))
+    longest = max(len(line) for name in names.values() for line in name.splitlines())
+    draw = [partial(draw_condition, condition) for condition in conditions]
     size = (2.3, 0.8 + 2 * ROW_HEIGHT * len(pairs))
-    return Panels(draw, size, per_row=3, shared=True, margin=0.07 * longest)
+    return Panels(draw, size, per_row=3, shared=True, shared_x=True, margin=0.07 * longest)
 
 
 def effects_figure(title: str, xlabel: str, groups: Sequence[Group]) -> Figure:
@@ -113,7 +119,7 @@ def effects_figure(title: str, xlabel: str, groups: Sequence[Group]) -> Figure:
             numbers = f"{shown.value:+.1f}  [{shown.low:+.1f}, {shown.high:+.1f}]"
             panel.text(1.01, y, numbers, transform=panel.get_yaxis_transform(), va="center", fontsize=7)
         y += 1.6
-    finish(panel, names)
+    finish(panel, names, axis_limits([effect.difference for group in groups for effect in group.effects]))
     panel.set(title=title, xlabel=xlabel)
     for role in dict.fromkeys(effect.role for group in groups for effect in group.effects):
         panel.plot([], [], ROLES[role], color=GREY, ms=5, label=role)
@@ -130,14 +136,21 @@ def draw_effect(panel: Axes, y: float, effect: Effect) -> None:
     panel.plot(shown.value, y, ROLES[effect.role], color=color, ms=5)
 
 
-def finish(panel: Axes, names: Mapping[float, str]) -> None:
-    """Write the names of the rows at their places, from 0 downwards, draw the line at 0, and limit the x axis."""
+def finish(panel: Axes, names: Mapping[float, str], limits: tuple[float, float]) -> None:
+    """Write the names of the rows at their places, from 0 downwards; draw the line at 0; limit the axis of points."""
     panel.axvline(0, color="0.3", lw=1, zorder=1)
     panel.set_yticks(list(names), list(names.values()))
     panel.set_ylim(max(names) + 0.7, -0.7)
-    low, high = panel.get_xlim()
-    panel.set_xlim(max(low, -MOST_POINTS), min(high, MOST_POINTS))
+    panel.set_xlim(*limits)
     panel.grid(axis="y", visible=False)
+
+
+def axis_limits(differences: Sequence[Interval]) -> tuple[float, float]:
+    """Return the ends of an axis that shows 0 and all intervals, as far as they are within `MOST_POINTS`."""
+    ends = [end for shown in differences for end in (shown.low, shown.value, shown.high)]
+    near = [0.0, *(max(-MOST_POINTS, min(end, MOST_POINTS)) for end in ends if isfinite(end))]
+    space = 0.04 * (max(near) - min(near)) or 1.0
+    return min(near) - space, max(near) + space
 
 
 def read_effects(path: Path) -> tuple[str, str, list[Group]]:

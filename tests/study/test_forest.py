@@ -42,7 +42,7 @@ def test_a_comparison_stands_in_the_panel_of_its_condition_in_points():
     everything, l1 = comparison_figure(rows, 0.03, "accuracy").together().axes
     assert [label.get_text() for label in everything.get_yticklabels()] == ["a\nagainst grpo", "b\nagainst grpo"]
     assert bars(everything) == [(0, [5, 15], SIGN_COLORS[1]), (1, [-20, -1], SIGN_COLORS[-1])]
-    assert bars(l1) == [(1, [-30, 30], GREY)]
+    assert bars(l1) == [(1, [-30, 30], GREY)] and l1.get_xlim() == everything.get_xlim()
     assert (everything.get_title(), l1.get_title(), l1.get_xlabel()) == ("all levels", "L1", "accuracy, points")
     [band] = everything.patches
     assert (band.get_x(), band.get_width()) == (-3, 6), "the margin of equivalence"
@@ -55,7 +55,10 @@ def test_an_interval_without_an_end_leaves_the_axes_and_squeezes_no_other():
     [panel] = comparison_figure(rows, 0.03, "accuracy").together().axes
     low, high = panel.get_xlim()
     [(_, ends, _), _] = bars(panel)
-    assert -60 <= low < 5 and 15 < high <= 60 and ends[0] < low and ends[1] > high
+    assert -1 < low < 0 and 15 < high < 17 and ends[0] < low and ends[1] > high
+    rows[0] = comparison("a", "all levels", 0.1, -5, 5)
+    [panel] = comparison_figure(rows, 0.03, "accuracy").together().axes
+    assert panel.get_xlim() == pytest.approx((-64.8, 64.8)), "60 points and some space"
 
 
 def test_without_comparisons_there_is_no_figure():
