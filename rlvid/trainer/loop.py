@@ -45,7 +45,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     """
     with Trainer.open(config, folder, resume) as trainer:  # builds data, policy, optimizer: see setup.py
         for number, prompts in trainer.plan:
-            rollout, num_drawn = trainer.rollout(number, prompts)  # G scored completions per prompt; SFT: demonstrations
+            rollout, num_drawn = trainer.rollout(number, prompts)  # G scored completions of each; SFT: demonstrations
             credited = trainer.compute_advantages(number, rollout)  # an advantage and a weight for each token
             update_metrics = trainer.update(number, credited)  # optimizer steps
             trainer.report(number, credited, update_metrics, num_drawn)  # metrics, evaluation, checkpoint
