@@ -7,8 +7,8 @@ Published variants of policy optimization differ along these axes. A subclass ov
     weights     (B, T) each token's share of the loss
     surrogate   (B, T) the objective to maximize
 
-The fields of the dataclass are the algorithm's options in the config and its row in `rlvid list algorithms`. Shapes are
-explained in rlvid/types.py.
+The fields of the dataclass are the algorithm's options in the config; `rlvid list algorithms NAME` prints them. Shapes
+are explained in rlvid/types.py.
 """
 
 from __future__ import annotations

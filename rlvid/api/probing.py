@@ -31,23 +31,23 @@ def probe(
     groups: int | None = None,
     **options: Any,
 ) -> ProbeResult:
-    """Find out what a reward pays for: its values, what they say, what groups leave of it, and how it can be gamed.
+    """Find out what a reward pays for: values, information, what group normalization leaves of it, and tricks it pays.
 
     Args:
         reward: a name, `./file.py:f`, `module:f`, or a function or class. Besides rlvid's own forms: a `reward_func` of
             TRL, a `compute_score` of verl or of EasyR1.
         overrides: the reward's options and, with a dot in their name, config keys: ["sentences=2", "judge.model=X"].
         on: replies to probe it on: a run folder with samples/, or a file of JSON lines; default: the shipped groups.
-        model: the policy that evidence is computed with; default: that of the run, or nano.
+        model: the policy that evidence is computed with; default: the policy of the run `on`, or nano.
         thresholds: such as ["tricks.max_gain=0.2"].
         weight: of the reward beside accuracy of weight 1, where advantages are compared.
         timeout: seconds for one call of the reward.
         json: also write the result there.
         groups: probe at most so many groups, evenly spaced: fewer calls of a judge; default: all, or 24 with a policy.
-        options: of the reward, too.
+        options: further options of the reward.
 
     Returns:
-        The result as data. It shows itself in a notebook, and `print()` prints it.
+        The result as data. A notebook displays it as a report, and its method `print()` prints it.
 
     Raises:
         UserError: if there is no such reward, and if it raises, hangs or returns something else than numbers; the

@@ -66,7 +66,7 @@ def _eval(group: Any) -> None:
 
 
 def _parity(group: Any) -> None:
-    says = "compare what trainer, sampler and published processor see of a few prompts of each kind"
+    says = "check on a few prompts that trainer, sampler and published processor see the same; exit code 1 if not"
     one = add_command(group, "parity", commands.parity, says)
     one.add_argument("model", help="a run folder, a checkpoint, a model folder or a hub id")
     one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as video.max_frames=8")
@@ -74,7 +74,7 @@ def _parity(group: Any) -> None:
 
 
 def _probe(group: Any) -> None:
-    says = "find out what a reward pays for, before a run: its values, what they say, groups, tricks, other videos"
+    says = "find out what a reward pays for, before a run: values, information, groups of replies, tricks, the video"
     one = add_command(group, "probe", commands.probe, says)
     reward = "a name, ./file.py:f or module:f; also a reward_func of TRL and a compute_score of verl or EasyR1"
     completion.completed_by(one.add_argument("reward", help=reward), completion.rewards)
@@ -85,21 +85,29 @@ def _probe(group: Any) -> None:
     one.add_argument("--model", help="the policy that evidence is computed with (default: that of the run, or nano)")
     limits = "such as tricks.max_gain=0.2; `rlvid list thresholds` lists them"
     one.add_argument("--threshold", nargs="+", default=[], metavar="NAME=VALUE", help=limits)
-    one.add_argument("--weight", type=float, default=1.0, help="of the reward beside accuracy of weight 1 (default: 1)")
-    one.add_argument("--timeout", type=float, default=30.0, metavar="SECONDS", help="of one call (default: 30)")
+    one.add_argument(
+        "--weight", type=float, default=1.0, help="of the reward, beside accuracy with weight 1 (default: 1)"
+    )
+    one.add_argument(
+        "--timeout", type=float, default=30.0, metavar="SECONDS", help="time limit of one call (default: 30)"
+    )
     one.add_argument("--json", metavar="FILE", help="also write the result as JSON")
-    groups = "at most so many groups, evenly spaced, such as 24 for a slow judge (default: all, or 24 with a policy)"
+    groups = "use at most N groups, evenly spaced, such as 24 for a slow judge (default: all; 24 if a policy is run)"
     one.add_argument("--groups", type=int, metavar="N", help=groups)
     one.add_argument("--strict", action="store_true", help="exit code 1 if a block failed, for CI")
 
 
 def _grid(group: Any) -> None:
-    one = add_command(group, "grid", commands.grid, "run all cells of an experiment; finished cells are skipped")
+    one = add_command(
+        group, "grid", commands.grid, "run an experiment: each arm with each seed (a cell); finished cells are skipped"
+    )
     one.option_hint = grid_hint
     script = one.add_argument("script", help="a script such as experiments/quickstart.py")
     completion.completed_by(script, completion.scripts)
     one.add_argument(
-        "arguments", nargs=argparse.REMAINDER, help="--preset, --jobs, --dry-run, --out ...: see `rlvid grid SCRIPT -h`"
+        "arguments",
+        nargs=argparse.REMAINDER,
+        help="--preset, --jobs, --dry-run, --out ...: all are listed by `rlvid grid SCRIPT -h`",
     )
 
 
@@ -108,7 +116,7 @@ def _tune(group: Any) -> None:
         group,
         "tune",
         commands.tune,
-        "try settings for each arm of an experiment, and choose on the level dev; resumable",
+        "try settings for each arm of an experiment, and choose by accuracy on the level dev; resumable",
     )
     one.add_argument("script", help="a script whose grid names candidates, such as experiments/quickstart.py")
     one.add_argument("--preset", default="", help="what all trials start from (default: that of the grid)")
@@ -124,7 +132,9 @@ def _export(group: Any) -> None:
     one.add_argument("run", nargs="?", help="a run folder, a checkpoint, or an adapter")
     one.add_argument("folder", nargs="?", help="the folder to write")
     one.add_argument(
-        "--lmms-eval-task", metavar="DIR", help="write a benchmark as a task for lmms-eval instead, or too"
+        "--lmms-eval-task",
+        metavar="DIR",
+        help="write a benchmark as a task for lmms-eval, instead of the model or beside it",
     )
     one.add_argument("--data", metavar="DIR", help="the benchmark of the task (default: that of the run)")
     one.add_argument("--split", nargs="+", default=(), help="levels of the task (default: those of the run)")
@@ -152,7 +162,7 @@ def _data(group: Any) -> None:
         actions, "check", commands.check_data, "read all records and decode all media; exit code 2 if any is bad"
     )
     one.add_argument("name", help="a folder, a TOML file, or an embedded benchmark: see `rlvid list benchmarks`")
-    against = "other benchmarks, for evaluation, searched for the training questions and clips of this one"
+    against = "other benchmarks, in which the training questions and clips of this one are searched for"
     one.add_argument("--against", nargs="+", default=(), metavar="BENCHMARK", help=against)
 
     one = add_command(
@@ -164,7 +174,10 @@ def _data(group: Any) -> None:
 
 def _bench(group: Any) -> None:
     one = add_command(
-        group, "bench", commands.bench, "measure steps beside TRL, answering and decoding; gpu: check and measure a GPU"
+        group,
+        "bench",
+        commands.bench,
+        "measure the speed of steps (also of TRL), evaluation and decoding; gpu: check and measure a GPU",
     )
     what = f"{', '.join(api.BENCHES)} (default: step)"
     one.add_argument("what", nargs="?", default="step", choices=api.BENCHES, metavar="BENCHMARK", help=what)
@@ -178,7 +191,7 @@ def _bench(group: Any) -> None:
         nargs="*",
         default=["trl"],
         metavar="NAME",
-        help="others: trl, views, rows, reference",
+        help="what a step is compared with: trl, views, rows, reference (default: trl)",
     )
     one.add_argument(
         "--needs",
@@ -187,7 +200,12 @@ def _bench(group: Any) -> None:
         metavar="NEED",
         help="what `views` adds to a step, as an algorithm's `needs` (default: view_logps:patches)",
     )
-    one.add_argument("--repeats", type=int, default=5, help="measured steps of each, after a warm-up step (default: 5)")
+    one.add_argument(
+        "--repeats",
+        type=int,
+        default=5,
+        help="measured steps of each implementation, after a warm-up step (default: 5)",
+    )
     one.add_argument("--groups", type=int, default=1, help="groups of a step (default: 1)")
     one.add_argument("--lora-r", type=int, default=0, help="train a LoRA adapter of this rank instead of all weights")
     one.add_argument(

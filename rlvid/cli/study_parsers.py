@@ -11,7 +11,10 @@ from rlvid.cli.add_command import add_command
 def add_report(group: Any) -> None:
     """Add the command that prints tables, tests and pictures of runs, logs or counts."""
     one = add_command(
-        group, "report", commands.report, "print tables and tests for a folder of runs, and draw its curves"
+        group,
+        "report",
+        commands.report,
+        "print tables, intervals and verdicts for a folder of runs, and draw its curves",
     )
     one.add_argument(
         "runs", help="a folder of runs, logs of lmms-eval or VLMEvalKit, or counts (experiments/published)"
@@ -19,7 +22,11 @@ def add_report(group: Any) -> None:
     one.add_argument("--no-plots", action="store_true", help="draw no figures")
     one.add_argument("--html", metavar="FILE", help="also write one page: figures, attention maps, cases with clips")
     one.add_argument("--json", metavar="FILE", help="also write the rows of all tables as JSON")
-    one.add_argument("--csv", metavar="FILE", help="also write them as one CSV table; its first column is the section")
+    one.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="also write the rows of all tables as one CSV file; its first column is the section",
+    )
     one.add_argument("--metric", default="", metavar="NAME", help="the metric to read, of logs that have several")
 
 
@@ -47,7 +54,7 @@ def add_replies(group: Any) -> None:
         group,
         "replies",
         commands.replies,
-        "count the kinds of replies that a run samples, and print what each reward pays for a kind",
+        "count kinds of replies that a run samples, and print what each reward pays for a kind",
     )
     one.add_argument("runs", nargs="+", metavar="RUN")
     one.add_argument(
@@ -55,7 +62,7 @@ def add_replies(group: Any) -> None:
         nargs="+",
         required=True,
         metavar="NAME=REGEX",
-        help="such as habit='It begins with' looking='went in'; others are compared with the first",
+        help="such as habit='It begins with' looking='went in'; the other kinds are compared with the first",
     )
 
 
@@ -72,7 +79,11 @@ def add_compare(group: Any) -> None:
     one.add_argument("--level", nargs="+", default=(), help="levels such as L2 L3")
     one.add_argument("--domain", nargs="+", default=(), help="domains of the benchmark")
     one.add_argument(
-        "--where", nargs="+", default=(), metavar="CONDITION", help="b meets all of these: 'length>40' 'format=1'"
+        "--where",
+        nargs="+",
+        default=(),
+        metavar="CONDITION",
+        help="only cases in which b meets all of these: 'length>40' 'format=1'",
     )
     one.add_argument("--limit", type=int, default=5, help="number of cases shown (default: 5)")
     one.add_argument("--metric", default="", metavar="NAME", help="the metric to read, of logs that have several")
@@ -101,5 +112,5 @@ def add_credit(group: Any) -> None:
     )
     one.add_argument("run", help="a run folder with training steps")
     one.add_argument("--sample", default="", help="a prompt's id (default: the first one with differing rewards)")
-    one.add_argument("--step", type=int, default=0, help="of the run (default: the last one)")
+    one.add_argument("--step", type=int, default=0, help="a step of the run (default: the last one)")
     one.add_argument("--html", metavar="FILE", help="also write a page")

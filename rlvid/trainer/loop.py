@@ -1,10 +1,10 @@
 """The training loop: sample and score completions, compute advantages, update the policy, report.
 
 Shapes: P prompts in a step, G completions of each, B = P*G rows, T completion tokens, all counted over all processes.
-Each of W processes takes P/W of the prompts. A prompt's random numbers come from the run's seed, the step and its id,
-and every process computes advantages and token weights on the whole step. So the number of processes and the size of
-micro-batches change a run only by rounding: sums of floating-point numbers depend on their order. Not so with
-`train.use_vllm`, where random numbers belong to a process's batch (rlvid/policy/vllm.py).
+Each of W processes takes P/W of the prompts. A prompt's random numbers come from the run's seed, the step and the
+prompt's id, and every process computes advantages and token weights on the whole step. So the number of processes and
+the size of micro-batches change a run only by rounding: sums of floating-point numbers depend on their order. This does
+not hold with `train.use_vllm`, where random numbers belong to a process's batch (rlvid/policy/vllm.py).
 
 Where to read on: setup.py builds what `self` holds here, credit.py calls the algorithm for advantages, update.py calls
 it for the loss and takes the optimizer steps, and evidence.py makes what rewards read beyond the text.
@@ -45,7 +45,7 @@ def train(config: Config, folder: Path, resume: bool = False) -> dict[str, float
     """
     with Trainer.open(config, folder, resume) as trainer:  # builds data, policy, optimizer: see setup.py
         for number, prompts in trainer.plan:
-            rollout, num_drawn = trainer.rollout(number, prompts)  # G scored completions per prompt (SFT: the data's)
+            rollout, num_drawn = trainer.rollout(number, prompts)  # G scored completions of each; SFT: demonstrations
             credited = trainer.compute_advantages(number, rollout)  # an advantage and a weight for each token
             update_metrics = trainer.update(number, credited)  # optimizer steps
             trainer.report(number, credited, update_metrics, num_drawn)  # metrics, evaluation, checkpoint
@@ -58,9 +58,9 @@ class Trainer(TrainerSetup):
     def rollout(self, number: int, prompts: Sequence[Prompt]) -> tuple[Rollout, int]:
         """Sample and score completions of a step's prompts; return the rollout and how many prompts were drawn for it.
 
-        A group is flat if all its completions have the same total reward: algorithms that compare the completions of a
-        group learn nothing from it. Other groups are informative. With dynamic sampling
-        (`algorithm.max_num_gen_batches` > 1) the prompts of flat groups are replaced by further ones.
+        A group is the G completions of one prompt. It is flat if all of them have the same total reward: algorithms
+        that compare the completions of a group learn nothing from it. Other groups are informative. With dynamic
+        sampling (`algorithm.max_num_gen_batches` > 1) the prompts of flat groups are replaced by further ones.
 
         Raises UserError if none of the clips can be read.
         """
@@ -90,14 +90,15 @@ class Trainer(TrainerSetup):
         with self.timer("decode"):  # this process's share; a prompt whose clip cannot be read is left out and counted
             indices, my_prompts, inputs = self.prefetch(prompts)
         seed = f"{self.config.seed}|{number}"
-        # Some algorithms sample under altered views of the clip, too; `view_inputs` are those that completions saw.
+        # Some algorithms also sample completions under altered views of the clip, such as added noise. `view_inputs`
+        # are the model inputs that each completion was sampled from.
         train = self.config.train
         views = self.algorithm.sampling_views(number, train.max_steps, train.num_generations)
         groups, view_inputs = self.sample(my_prompts, inputs, seed, views)
 
-        # Evidence is what rewards read beyond the text, such as completions of shuffled frames. This puts each kind
-        # that some reward needs into `group.evidence`. Noise, if any, alters the clips, and the rewards as soon as they
-        # are computed: those that evidence is made from here, all others in `self.mix`, the weighted sum.
+        # Evidence is what rewards read beyond the text, such as completions under shuffled frames. This call puts each
+        # kind that some reward needs into `group.evidence`. Noise, if the config has any, alters clips and rewards, a
+        # reward as soon as it is computed: here if evidence is made from it, else in `self.mix`, the weighted sum.
         corrupt_rewards = partial(self.noise.corrupt_rewards, step=number)
         self.evidence.attach(EvidenceRequest(groups, inputs, seed, self.noise.corrupt_clip, corrupt_rewards))
 
@@ -106,7 +107,7 @@ class Trainer(TrainerSetup):
             indices = [first_index + index for index in indices]
             fallback = dummy_group(self.policy, prompts[0])  # for a process without a group: it joins every collective
             rollout = Rollout.gather(indices, loss_inputs(self.algorithm, view_inputs), groups, totals, fallback)
-        self.counters.count_tokens(rollout.records)  # here, before flat groups are replaced
+        self.counters.count_tokens(rollout.records)  # before flat groups are replaced, so that theirs count, too
         return rollout
 
     def compute_advantages(self, number: int, rollout: Rollout) -> CreditedStep:
@@ -115,7 +116,7 @@ class Trainer(TrainerSetup):
         reference = self.reference if "ref_logps" in needs else None
         scoring_policy = self.policy if self.policy.critic or needs_policy(needs) else None
         with self.state.gathered_parameters(reference, scoring_policy), self.timer("reference"):
-            # Log-probs of the sampler and what else the algorithm needs, such as those of the reference.
+            # The sampler's log-probs, and whatever else the algorithm needs, such as log-probs under the reference.
             token_inputs = self.token_inputs(rollout)
         step = rollout.to_step(  # from here on all processes hold the whole step
             number=number,
@@ -206,9 +207,9 @@ class Trainer(TrainerSetup):
         `TrainerSetup` calls this before it loads the policy, if `cold_start.max_steps` is set.
         """
         path = self.folder.path / "cold_start"
-        # It samples nothing and has no reference. Trackers are the run's own: to end those of a run inside of it would
-        # end its process group, too.
-        # SFT learns nothing from rewards: those that need a model or a judge are left out.
+        # The cold start samples nothing and has no reference. It reports to no trackers: closing them at its end would
+        # also close the process group of the run that it is a part of.
+        # SFT learns nothing from rewards, so rewards that need a model or a judge are left out.
         rewards = tuple(reward for reward in self.config.rewards if reward.name in self.mix.text_only)
         settings = vars(self.config.cold_start)
         warmup_steps = min(self.config.train.warmup_steps, self.config.cold_start.max_steps - 1)
