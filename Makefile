@@ -4,7 +4,7 @@
 # make test-vllm      sampling with vLLM, in an environment of its own
 # make calibration    how often verdicts are wrong on simulated grids: rlvid/study/README.md
 #
-# Each of them first installs requirements.lock and rlvid into .venv, once. Requirements: Python 3.11 or newer.
+# Each of them first installs requirements.lock and rlvid into .venv, once. Requirements: Python 3.11 to 3.13.
 SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin

@@ -104,11 +104,12 @@ def _grid(group: Any) -> None:
     one.option_hint = grid_hint
     script = one.add_argument("script", help="a script such as experiments/quickstart.py")
     completion.completed_by(script, completion.scripts)
-    one.add_argument(
+    rest = one.add_argument(
         "arguments",
         nargs=argparse.REMAINDER,
         help="--preset, --jobs, --dry-run, --out ...: all are listed by `rlvid grid SCRIPT -h`",
     )
+    rest.required = False  # it may be empty, but argparse would ask for it where the script is missing
 
 
 def _tune(group: Any) -> None:

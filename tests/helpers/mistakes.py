@@ -265,6 +265,7 @@ SCRIPTS = [
 # Command lines; DIR is an empty folder, READONLY a path that cannot be written.
 COMMANDS = [
     (["trian", "nano"], "no command 'trian'. Did you mean 'train'?"),
+    (["grid"], "rlvid: grid: the following arguments are required: script. See rlvid grid --help"),
     (["attend", "run"], "no command 'attend'; it is called attention"),
     (["train", "nanno"], "Did you mean 'nano'?"),
     (["train", "DIR/none.toml"], "no preset"),
