@@ -103,8 +103,9 @@ def tune(
     out = out or Path("runs") / f"tune-{grid.name}-{stem}"
     plan, trials = plan_trials(grid, preset, overrides)
     cells = [trial.cell for trial in trials]
+    launcher = LocalLauncher(jobs)
     write_grid_file(plan, out, cells, "")
-    launch(cells, out, LocalLauncher(jobs), command)
+    launch(cells, out, launcher, command)
     results = [result for trial in trials if (result := read_result(trial, out))]
     if len(results) < len(trials):
         return 1
