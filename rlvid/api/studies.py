@@ -63,7 +63,7 @@ def report(
     if study is None or isinstance(study.runs[0], LoggedRun):
         result.print()
     else:
-        print_report(result, folder, plots)
+        print_report(result, study, folder, plots)
     for line in written:
         Console().print(line, soft_wrap=True, highlight=False, markup=False)
     return result

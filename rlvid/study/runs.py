@@ -54,7 +54,7 @@ class Run:
     def took_no_step(self) -> bool:
         """Whether the run was planned without a training step; False if there is no config."""
         path = self.folder / "config.toml"
-        return path.is_file() and read_toml(path)["train"]["max_steps"] == 0
+        return path.is_file() and takes_no_step(read_toml(path))
 
     @cached_property
     def configured_levels(self) -> Sequence[str]:
@@ -80,6 +80,11 @@ class Run:
     def _answer_lines(self) -> dict[str, list[dict[str, Any]]]:
         files = sorted((self.folder / "eval").glob("*.jsonl")) if self.done else []
         return {path.stem: read_jsonl(path) for path in files}
+
+
+def takes_no_step(config: Mapping[str, Any]) -> bool:
+    """Return whether a run with this config, as config.toml has it, takes no training step, nor one of a cold start."""
+    return config["train"]["max_steps"] == 0 and not config.get("cold_start", {}).get("max_steps")
 
 
 def configured_levels(folder: Path) -> Sequence[str]:
