@@ -80,7 +80,7 @@ def _table_cells(run: Run, wide: bool, now: datetime) -> list[str | Text]:
     if activity and not wide:
         name.append(f"\n  {activity}", "dim")
     state_cell = Text(f"{state} ?" if silent else state, STATE_COLORS.get(state, "yellow"))
-    now_cell = [activity] if wide else []
+    now_cell = [Text(activity)] if wide else []
     return [name, str(run.seed), state_cell, step, _format_seconds(seconds_left(run)), *curves, *now_cell]
 
 

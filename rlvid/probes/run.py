@@ -188,7 +188,7 @@ def _tricks_and_video(
         return tricks, skipped("video", "it reads nothing of the video")
     stage("other videos")
     kitchen = replies.benchmark == "kitchen"
-    found = measure_counterfactuals(subject, scored.groups, scale, kitchen, lambda count: None)
+    found = measure_counterfactuals(subject, scored.groups, scale, kitchen)
     return tricks, judge_counterfactuals(found, subject.needs, checks)
 
 

@@ -33,7 +33,7 @@ def settings(study: Study, report: Report) -> dict[str, Any]:
     alerts = settings_section(unnamed, report.changed_plugins)
     if is_open and unnamed:
         alerts = alerts[1:]  # without the table of these settings, since the one below has them in colour
-    count, arms = len({row.key for row in rows}), len(table.rows)
+    count, arms = len({row.key for row in rows}), len({row.arm for row in rows})
     return {
         "alerts": [to_block(part) for part in alerts],
         "table": to_block(table),
