@@ -20,10 +20,11 @@ reports said:
 from __future__ import annotations
 
 import argparse
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
+from math import copysign, isfinite
 from pathlib import Path
 
 import matplotlib
@@ -35,12 +36,14 @@ from rlvid.study.comparison import Comparison
 from rlvid.study.panels import Panels
 from rlvid.study.stats import Interval
 from rlvid.study.style import COLORS, STYLE
+from rlvid.utils.files import wrap_write_errors
 
 GREY = "0.45"
 SIGN_COLORS = {1: COLORS[2], -1: COLORS[1], 0: GREY}  # an interval above 0, below it, and around it
 ROLES = {"method": "o", "positive control": "^", "negative control": "v"}  # a role's marker
 ROW_HEIGHT = 0.2  # inches
-MOST_POINTS = 60.0  # no axis goes further: intervals after a first look at two seeds may be several times as wide
+# No axis goes further, unless an estimate does: intervals after a first look at two seeds may be several times as wide.
+MOST_POINTS = 60.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def comparison_figure(comparisons: Sequence[Comparison], margin: float, endpoint
                 in_points = Interval(100 * shown.value, 100 * shown.low, 100 * shown.high)
                 draw_effect(panel, pairs.index((row.a, row.b)), Effect("", in_points))
         panel.axvspan(-100 * margin, 100 * margin, color="0.94", lw=0, zorder=0)
-        finish(panel, {place: f"{a}\nagainst {b}" for place, (a, b) in enumerate(pairs)})
+        estimates = [100 * row.difference.value for row in comparisons if row.condition == condition]
+        finish(panel, {place: f"{a}\nagainst {b}" for place, (a, b) in enumerate(pairs)}, estimates)
         panel.set(title=condition, xlabel=f"{endpoint}, points")
 
     draw = [lambda panel, condition=condition: draw_condition(panel, condition) for condition in conditions]
@@ -113,7 +117,7 @@ def effects_figure(title: str, xlabel: str, groups: Sequence[Group]) -> Figure:
             numbers = f"{shown.value:+.1f}  [{shown.low:+.1f}, {shown.high:+.1f}]"
             panel.text(1.01, y, numbers, transform=panel.get_yaxis_transform(), va="center", fontsize=7)
         y += 1.6
-    finish(panel, names)
+    finish(panel, names, [effect.difference.value for group in groups for effect in group.effects])
     panel.set(title=title, xlabel=xlabel)
     for role in dict.fromkeys(effect.role for group in groups for effect in group.effects):
         panel.plot([], [], ROLES[role], color=GREY, ms=5, label=role)
@@ -125,18 +129,22 @@ def draw_effect(panel: Axes, y: float, effect: Effect) -> None:
     """Draw an estimate and its interval: green above 0, orange below it, else grey. An infinite end leaves the axes."""
     shown = effect.difference
     color = SIGN_COLORS[(shown.low > 0) - (shown.high < 0)]
-    ends = [end if isfinite(end) else 10 * MOST_POINTS * (1 if end > 0 else -1) for end in (shown.low, shown.high)]
+    outside = 10 * max(MOST_POINTS, abs(shown.value))
+    ends = [end if isfinite(end) else copysign(outside, end) for end in (shown.low, shown.high)]
     panel.plot(ends, [y, y], "-", color=color, lw=1.6)
     panel.plot(shown.value, y, ROLES[effect.role], color=color, ms=5)
 
 
-def finish(panel: Axes, names: Mapping[float, str]) -> None:
-    """Write the names of the rows at their places, from 0 downwards, draw the line at 0, and limit the x axis."""
+def finish(panel: Axes, names: Mapping[float, str], estimates: Sequence[float]) -> None:
+    """Write the names of the rows at their places, from 0 downwards, draw the line at 0, and limit the x axis.
+
+    Every estimate is inside of the limits.
+    """
     panel.axvline(0, color="0.3", lw=1, zorder=1)
     panel.set_yticks(list(names), list(names.values()))
     panel.set_ylim(max(names) + 0.7, -0.7)
     low, high = panel.get_xlim()
-    panel.set_xlim(max(low, -MOST_POINTS), min(high, MOST_POINTS))
+    panel.set_xlim(max(low, min(-MOST_POINTS, 1.1 * min(estimates))), min(high, max(MOST_POINTS, 1.1 * max(estimates))))
     panel.grid(axis="y", visible=False)
 
 
@@ -145,16 +153,22 @@ def read_effects(path: Path) -> tuple[str, str, list[Group]]:
     try:
         content = tomllib.loads(path.read_text())
         groups = [
-            Group(group["title"], [_read_effect(path, effect) for effect in group["effects"]])
+            Group(str(group["title"]), [_read_effect(path, effect) for effect in group["effects"]])
             for group in content["group"]
         ]
-        return content["title"], content["xlabel"], groups
+        title, xlabel = str(content["title"]), str(content["xlabel"])
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
-    except KeyError as error:
-        raise UserError(f"{path}: {error.args[0]} is missing; rlvid/study/forest.py shows such a file") from error
+    except (KeyError, TypeError) as error:
+        wrong = (
+            f"{error.args[0]} is missing" if isinstance(error, KeyError) else "group or effects is no list of tables"
+        )
+        raise UserError(f"{path}: {wrong}; rlvid/study/forest.py shows such a file") from error
+    if not any(group.effects for group in groups):
+        raise UserError(f"{path}: no effects; rlvid/study/forest.py shows such a file")
+    return title, xlabel, groups
 
 
 def _read_effect(path: Path, effect: Mapping[str, object]) -> Effect:
@@ -180,10 +194,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         read = read_effects(args.effects)
+        with matplotlib.rc_context(STYLE), wrap_write_errors(args.picture):
+            args.picture.parent.mkdir(parents=True, exist_ok=True)
+            effects_figure(*read).savefig(args.picture)
     except UserError as error:
-        raise SystemExit(f"{parser.prog}: {error}") from error
-    with matplotlib.rc_context(STYLE):
-        effects_figure(*read).savefig(args.picture)
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
     print(f"picture      {args.picture}")
 
 
