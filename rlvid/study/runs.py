@@ -156,8 +156,13 @@ def one_run_each(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[str, str]]]
 
 def format_metrics(row: Row) -> str:
     """Return a step's accuracy by level if it has an evaluation, else its reward and training accuracy, as text."""
-    accuracies = {key.split("/")[1]: row[key] for key in row if re.fullmatch("eval/.*/accuracy", key)}
-    if accuracies:
-        return "  ".join(f"{level} {value:.1%}" for level, value in accuracies.items())
+    if accuracies := format_accuracies(row):
+        return accuracies
     names = {"reward": "reward", "rewards/accuracy/mean": "accuracy"}
     return "  ".join(f"{name} {row[key]:.2f}" for key, name in names.items() if key in row)
+
+
+def format_accuracies(row: Row) -> str:
+    """Return a step's accuracy by level as text, "" if it has no evaluation."""
+    accuracies = {key.split("/")[1]: row[key] for key in row if re.fullmatch("eval/.*/accuracy", key)}
+    return "  ".join(f"{level} {value:.1%}" for level, value in accuracies.items())

@@ -10,6 +10,7 @@ from rlvid.__main__ import main
 from rlvid.errors import UserError
 from rlvid.study.log_formats import read_log
 from rlvid.study.logs import read_logs
+from rlvid.study.page.cases import case_data
 from rlvid.study.stats import permutation_test
 
 GOLD = "ABCD"
@@ -153,3 +154,9 @@ def test_a_file_that_is_no_log_is_one_line(tmp_path, name, content, message):
 def test_a_table_that_was_saved_by_excel_is_read(tmp_path):
     (tmp_path / "m_score.csv").write_text("index,score\n7,1\n", encoding="utf-8-sig")
     assert read_log(tmp_path / "m_score.csv")["7"]["correct"] is True
+
+
+def test_a_page_of_logs_says_why_it_has_no_clips(logs):
+    assert (
+        case_data(read_logs(logs))["index"]["clip_problem"] == "no clips: only a config.toml would name the benchmark"
+    )

@@ -189,6 +189,8 @@ def _read_clips(study: Study, run: Run, wanted: Sequence[int]) -> tuple[dict[int
     Returns:
         Index of the question -> data URIs of its clip; and what went wrong, in words.
     """
+    if not (run.folder / "config.toml").is_file():
+        return {}, "no clips: only a config.toml would name the benchmark"  # logs of another tool have none
     try:
         config = load(run.folder / "config.toml")
         levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)
