@@ -77,3 +77,9 @@ def test_a_path_that_was_written_is_one_line_as_it_is(tmp_path, monkeypatch, cap
     path = str(tmp_path / ("x" * 90) / "[pairs].jsonl")
     assert main(["data", "pairs", "RUN", path]) == 0 and main(["data", "kitchen", path]) == 0
     assert capsys.readouterr().out == f"wrote 3 pairs to {path}\nwrote {path}\n"
+
+
+@pytest.mark.parametrize("command", ["eval", "parity"])
+def test_an_option_that_is_a_config_key_is_answered_with_its_assignment(command, capsys):
+    assert main([command, "nano", "--max-frames", "8"]) == 2
+    assert "Config keys are assignments without dashes: video.max_frames=8" in capsys.readouterr().err

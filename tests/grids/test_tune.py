@@ -186,6 +186,15 @@ def test_finished_trials_are_not_run_again(run_tune, tmp_path):
     assert len(started) == 5 and started[-1] == status.parent.name
 
 
+def test_a_finished_trial_without_its_answers_is_one_line(run_tune, tmp_path):
+    run_tune(make_grid())
+    lost = sorted((tmp_path / "runs").glob("*/eval/dev.jsonl"))[0]
+    lost.write_text("")
+    with pytest.raises(UserError, match=r"eval/dev\.jsonl has no answers: remove the folder") as error:
+        run_tune(make_grid())
+    assert str(error.value).startswith(str(lost.parents[1]))
+
+
 def test_a_diverged_trial_counts_as_tried_and_is_not_chosen(run_tune):
     code, path = run_tune(make_grid(tune={"train.learning_rate": (5.0, 0.1)}))
     sft = tomllib.loads(path.read_text())["arms"]["sft"]
