@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rlvid.api.arguments import as_list
 from rlvid.errors import UserError
 from rlvid.registry import missing_module, module_file
 from rlvid.utils.renamed import renamed_hint
@@ -14,17 +15,17 @@ if TYPE_CHECKING:
     from rlvid.grids import Grid
 
 
-def grid(script: str | Path, arguments: Sequence[str] = ()) -> int:
+def grid(script: str | Path, arguments: str | Sequence[str] = ()) -> int:
     """Run the grid of an experiment script.
 
     Args:
         script: a Python file that defines GRID, such as experiments/quickstart.py, which comes with rlvid.
-        arguments: the command line of the grid, such as ["--jobs", "2"].
+        arguments: the command line of the grid, such as ["--jobs", "2"]; one alone may be a string.
 
     Returns:
         The exit code: 0, 1 if a cell failed, 2 for an error in the input.
     """
-    return _read_grid(_shipped(Path(script))).main(list(arguments))
+    return _read_grid(_shipped(Path(script))).main(as_list(arguments))
 
 
 def tune(
@@ -32,7 +33,7 @@ def tune(
     preset: str = "",
     jobs: int | None = None,
     out: str | Path | None = None,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
 ) -> int:
     """Try the settings that an experiment script names in `Grid(tune=...)`, and choose on the level "dev" alone.
 
@@ -43,14 +44,14 @@ def tune(
         preset: what the trials start from; default: that of the grid.
         jobs: trials at a time; default: one per GPU, or 1.
         out: the folder of the trials; by default runs/tune-NAME-PRESET.
-        overrides: TOML assignments for all trials, such as `train.max_steps=40`.
+        overrides: TOML assignments for all trials, such as ["train.max_steps=40"]; one alone may be a string.
 
     Returns:
         The exit code: 0, or 1 if a trial did not come to an end.
     """
     from rlvid.grids.tune import tune
 
-    return tune(_read_grid(script), Path(script), preset, jobs, Path(out) if out else None, overrides)
+    return tune(_read_grid(script), Path(script), preset, jobs, Path(out) if out else None, as_list(overrides))
 
 
 def _shipped(script: Path) -> Path:

@@ -48,5 +48,5 @@ def parity(model: str | Path, data: str | Path | None = None, overrides: str | S
     table = Table("sample", "shows", "comparison", "difference", box=None, padding=(0, 2, 0, 0))
     for check in checks:
         table.add_row(check.sample, check.kind, check.name, check.difference or "none")
-    Console().print(table)
+    Console().print(table, markup=False)
     return not any(check.difference for check in checks)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import StringIO
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def report(
     if study is None or isinstance(study.runs[0], LoggedRun):
         result.print()
     else:
-        print_report(result, folder, plots)
+        print_report(result, study, folder, plots)
     for line in written:
         Console().print(line, soft_wrap=True, highlight=False, markup=False)
     return result
@@ -111,7 +112,7 @@ def audit(run: str | Path) -> None:
 
     from rlvid.study.audit import audit
 
-    Console().print("", audit(Path(run)))
+    Console().print("", audit(Path(run)), markup=False)
 
 
 def replies(runs: str | Path | Sequence[str | Path], kinds: str | Sequence[str]) -> list[RunKinds]:
@@ -129,9 +130,9 @@ def replies(runs: str | Path | Sequence[str | Path], kinds: str | Sequence[str])
     from rlvid.study.reply_kinds import parse_kinds, read_kinds, render_kinds
 
     patterns = parse_kinds(as_list(kinds))
-    found = [read_kinds(Path(run), patterns) for run in ([runs] if isinstance(runs, str | Path) else runs)]
+    found = [read_kinds(run, patterns) for run in _paths(runs)]
     for one in found:
-        Console().print("", render_kinds(one))
+        Console().print("", render_kinds(one), markup=False)
     return found
 
 
@@ -170,7 +171,8 @@ def compare(
     pairs = compare_runs(Path(a), Path(b), metric)
     chosen = telling_patterns(pairs) if patterns is None else as_list(patterns)
     selected = select_questions(pairs, chosen, as_list(levels), as_list(domains), as_list(where))
-    Console().print("", render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit, chosen))
+    shown = render_comparison(pairs, selected, (Path(a).name, Path(b).name), limit, chosen)
+    Console().print("", shown, markup=False)
     if patterns is None and len(selected) < len(pairs):
         Console().print("(--pattern without a value shows all questions)", style="dim")
     return selected
@@ -195,16 +197,18 @@ def credit(run: str | Path, sample: str = "", step: int = 0, html: str | Path | 
     if not (Path(run) / "config.toml").is_file():
         raise UserError(f"{run} is no run folder: it has no config.toml")
     completions = token_credit(Path(run), sample, step)
-    console = Console(record=html is not None)
-    console.print("", render(completions, colors=console.is_terminal or html is not None))
+    console = Console()
+    console.print("", render(completions, colors=console.color_system is not None and not console.no_color))
     if html is not None:
-        console.save_html(str(html))
-        console.print(f"page: {html}")
+        page = Console(record=True, file=StringIO(), width=console.width, force_terminal=True)
+        page.print("", render(completions))
+        write_text(Path(html), page.export_html())
+        print(f"page: {html}")
     return completions
 
 
 def attention(
-    runs: Sequence[str | Path],
+    runs: str | Path | Sequence[str | Path],
     sample: str,
     what: str = "reasoning",
     layers: Sequence[int] = (),
@@ -214,7 +218,7 @@ def attention(
     """Draw where models attend while they write their completion of one question.
 
     Args:
-        runs: run folders, drawn side by side.
+        runs: run folders, drawn side by side, or one of them.
         sample: the question, as ID or LEVEL/ID.
         what: the tokens whose attention is drawn: "reasoning", "answer", "reply" for all, or a word of the completions.
         layers: layers to average over, counted from 0; none means all.
@@ -229,9 +233,15 @@ def attention(
     from rlvid.study import heatmap
     from rlvid.study.attention import record_runs
 
-    recorded, prompt, clip = record_runs([Path(run) for run in runs], sample, layers, heads)
-    folder = Path(out) if out else Path(runs[0]) / "attention" / sample
+    paths = _paths(runs)
+    recorded, prompt, clip = record_runs(paths, sample, layers, heads)
+    folder = Path(out) if out else paths[0] / "attention" / sample
     heatmap.save_json(recorded, prompt, clip, what, folder)
     picture = heatmap.draw_figure(recorded, prompt, clip, what, folder / "attention.png")
-    Console().print("", heatmap.share_table(recorded), "", f"picture: {picture}")
+    Console().print("", heatmap.share_table(recorded), "", markup=False)
+    print(f"picture: {picture}")
     return picture
+
+
+def _paths(runs: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(run) for run in ([runs] if isinstance(runs, str | Path) else runs)]

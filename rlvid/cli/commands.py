@@ -140,10 +140,10 @@ def export(args: argparse.Namespace) -> None:
         )
     if args.folder:
         api.export(args.run, args.folder)
-        Console().print(f"wrote {args.folder}")
+        print(f"wrote {args.folder}")
     if args.lmms_eval_task:
         tasks = api.export_lmms_eval_task(args.lmms_eval_task, args.run, args.data, args.split)
-        Console().print(f"wrote {args.lmms_eval_task}: {', '.join(tasks)}")
+        print(f"wrote {args.lmms_eval_task}: {', '.join(tasks)}")
 
 
 def _next_steps(folder: Path) -> str:
@@ -157,13 +157,13 @@ def _next_steps(folder: Path) -> str:
 def write_kitchen(args: argparse.Namespace) -> None:
     """Write the files of the embedded benchmark into a folder."""
     api.write_kitchen(args.folder, args.seed)
-    Console().print(f"wrote {args.folder}")
+    print(f"wrote {args.folder}")
 
 
 def write_kitchen_long(args: argparse.Namespace) -> None:
     """Write the embedded transfer benchmark."""
     api.write_kitchen_long(args.folder, args.seed)
-    Console().print(f"wrote {args.folder}")
+    print(f"wrote {args.folder}")
 
 
 def get_data(args: argparse.Namespace) -> None:
@@ -179,7 +179,7 @@ def check_data(args: argparse.Namespace) -> int:
 def write_pairs(args: argparse.Namespace) -> None:
     """Write preference pairs from the samples of a run."""
     count = api.write_pairs(args.run, args.file)
-    Console().print(f"wrote {count} pairs to {args.file}")
+    print(f"wrote {count} pairs to {args.file}")
 
 
 def bench(args: argparse.Namespace) -> int:

@@ -69,7 +69,7 @@ def _parity(group: Any) -> None:
     says = "check on a few prompts that trainer, sampler and published processor see the same; exit code 1 if not"
     one = add_command(group, "parity", commands.parity, says)
     one.add_argument("model", help="a run folder, a checkpoint, a model folder or a hub id")
-    one.add_argument("overrides", nargs="*", metavar="key=value", help="TOML assignments such as video.max_frames=8")
+    add_overrides(one, "video.max_frames=8")
     one.add_argument("--data", help="benchmark, see `rlvid list benchmarks` (default: that of the run)")
 
 

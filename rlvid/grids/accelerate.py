@@ -10,8 +10,10 @@ import yaml
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
+from rlvid.utils.mistakes import first_line
 
 LAUNCH = ("-m", "accelerate.commands.launch")
+UNREADABLE = (OSError, AttributeError, TypeError, ValueError, yaml.YAMLError)  # while a YAML file is read as a table
 
 
 def launch_command(config: Path, command: Sequence[str], machines: int = 1) -> tuple[str, ...]:
@@ -41,14 +43,16 @@ def check_process_count(cells: Sequence[Cell], arguments: Sequence[str]) -> None
         arguments: from `launch_command`. A config without `num_processes` is not checked: accelerate counts GPUs.
 
     Raises:
-        UserError: a cell has fewer prompts in a minibatch than processes.
+        UserError: a cell has fewer prompts in a minibatch than processes, or accelerate's config cannot be read.
     """
     if "--num_processes" in arguments:
         num_processes = int(arguments[list(arguments).index("--num_processes") + 1])
     else:
         config = Path(arguments[list(arguments).index("--config_file") + 1])
-        settings = yaml.safe_load(config.read_text()) if config.is_file() else None
-        num_processes = int(settings.get("num_processes", 1)) if isinstance(settings, dict) else 1
+        try:
+            num_processes = int(yaml.safe_load(config.read_text()).get("num_processes") or 1)
+        except UNREADABLE as error:
+            raise UserError(f"{config}: not a config of accelerate: {first_line(error)}") from error
     if num_processes == 1:
         return
     from rlvid.policy.optimizer import check_num_processes  # torch takes seconds to load
@@ -72,7 +76,7 @@ def processes_per_machine(config: Path) -> int:
         num_processes, num_machines = int(settings["num_processes"]), int(settings.get("num_machines", 1))
         deepspeed = settings.get("deepspeed_config", {})
         starts_others = bool(deepspeed) and deepspeed.get("deepspeed_multinode_launcher") != "standard"
-    except (OSError, AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+    except (KeyError, *UNREADABLE) as error:
         raise UserError(f"{config}: not an accelerate config with num_processes: {error!r}") from error
     if num_processes < 1 or num_machines < 1 or num_processes % num_machines:
         raise UserError(f"{config}: num_processes = {num_processes} is not a multiple of num_machines = {num_machines}")

@@ -59,9 +59,12 @@ def run_until_decided(
         The exit code: 0, or that of `run` if a cell failed. The same command continues with the same look.
 
     Raises:
-        UserError: if the folder holds a grid with fixed seeds, or an adaptive one with other settings.
+        UserError: if there is nothing to compare, or the folder holds a grid with fixed seeds, or an adaptive one with
+            other settings.
     """
     contrasts = planned_contrasts(pairs, interactions)
+    if not contrasts:
+        raise UserError("--until decided: this grid compares nothing, as it has one arm only; leave the option out")
     state = _begin(out, AdaptiveGrid(contrasts, margin=margin, share=share, max_seeds=max_seeds, plan=plan or {}))
     costs = {interaction_name(*arms) for arms in interactions}
     console = wide_console()

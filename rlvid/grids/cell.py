@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import tomli_w
+from rich.markup import escape
 from rich.table import Table
 
 from rlvid.config import flatten_config, load, parse_override
@@ -21,6 +22,7 @@ from rlvid.study.runs import Run
 from rlvid.utils.files import read_json
 
 Settings = Mapping[str, Any]  # config key -> value, such as {"noise.rate": 0.3}
+MAX_SLUG = 200  # characters of an arm's name in that of a run folder: file systems allow 255 in all
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def make_cell(
     overrides = (*format_overrides(defaults), *extra, *format_overrides(settings))
     config = load(cell_preset, overrides)
     config_id, steps = config.id, config.train.max_steps
-    slug = re.sub(r"[^a-z0-9.]+", "-", arm.name.lower()).strip("-")
+    slug = re.sub(r"[^a-z0-9.]+", "-", arm.name.lower())[:MAX_SLUG].strip("-") or "arm"
     folder = f"{slug}-seed{seed}-{config_id[:8]}"
     return Cell(arm.name, arm.axis_levels, seed, cell_preset, overrides, steps, config_id, folder)
 
@@ -103,6 +105,8 @@ def override_keys(overrides: Sequence[str]) -> list[str]:
 def select_cells(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[Cell]:
     """Return the cells whose arm matches a pattern such as "grpo, *", in the order of the patterns; without any, all.
 
+    The name of an arm matches that arm, also where it has the brackets of a pattern.
+
     Raises:
         UserError: no arm matches a pattern.
     """
@@ -110,7 +114,9 @@ def select_cells(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[
         return list(cells)
     selected: dict[tuple[str, int], Cell] = {}
     for pattern in patterns:
-        matching = {(cell.arm, cell.seed): cell for cell in cells if fnmatchcase(cell.arm, pattern)}
+        named = pattern in {cell.arm for cell in cells}
+        chosen = [cell for cell in cells if (cell.arm == pattern if named else fnmatchcase(cell.arm, pattern))]
+        matching = {(cell.arm, cell.seed): cell for cell in chosen}
         if not matching:
             raise UserError(f"--only {pattern!r} matches no arm.{suggest(pattern, {cell.arm for cell in cells})}")
         selected |= matching
@@ -119,7 +125,7 @@ def select_cells(cells: Sequence[Cell], patterns: Sequence[str] | None) -> list[
 
 def cell_table(cells: Sequence[Cell], out: Path) -> Table:
     """Return a table with one row per arm: its seeds, its settings, and how many of its runs are done."""
-    table = Table("arm", "seeds", "settings", "done", box=None, padding=(0, 2, 0, 0), title=str(out))
+    table = Table("arm", "seeds", "settings", "done", box=None, padding=(0, 2, 0, 0), title=escape(str(out)))
     for arm, group in groupby(cells, key=lambda cell: cell.arm):
         arm_cells = list(group)
         first, *others = arm_cells
@@ -127,7 +133,7 @@ def cell_table(cells: Sequence[Cell], out: Path) -> Table:
         settings = " ".join(each for each in shared if not each.startswith("seed="))
         seeds = " ".join(str(cell.seed) for cell in arm_cells)
         done = sum(Run(arm, cell.seed, out / cell.folder, cell.id).done for cell in arm_cells)
-        table.add_row(arm, seeds, settings, f"{done} of {len(arm_cells)}")
+        table.add_row(escape(arm), seeds, escape(settings), f"{done} of {len(arm_cells)}")
     return table
 
 

@@ -109,5 +109,5 @@ def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
             raise UserError(f"{where} has no arm {arm!r}.{suggest(arm, arms)}")
     for name in ("positive_controls", "negative_controls"):
         for pair in getattr(grid, name):
-            if pair not in grid.pairs:
+            if pair not in grid.pairs(arms):
                 raise UserError(f"{where}: {name} names {pair!r}, an (arm, other arm): add it to comparisons=, too")

@@ -18,7 +18,7 @@ from rlvid.config import Config, Plugin, algorithm_name, flatten_config, load, p
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
 from rlvid.registry import own_fields
-from rlvid.study.settings import SettingRow, setting_table
+from rlvid.study.settings import SettingRow, setting_table, shown_value
 from rlvid.utils.console import wide_console
 
 SEEDS = ("seed", "noise.seed")
@@ -45,7 +45,7 @@ def find_differences(cells: Sequence[Cell], pairs: Sequence[tuple[str, str]], co
         named |= {*_differing(presets[arms[arm].preset], presets[arms[other].preset])}
         named |= _own_algorithm_fields(loaded[arm].algorithm, loaded[other].algorithm)
         for key in _differing(configs[arm], configs[other]):
-            value, other_value = (_shown(configs[name], key) for name in (arm, other))
+            value, other_value = (shown_value(configs[name], key) for name in (arm, other))
             is_named = None in (value, other_value) or any(key == n or key.startswith(f"{n}.") for n in named)
             rows.append(SettingRow(arm, other, key, value, other_value, is_named))
     return rows
@@ -121,8 +121,3 @@ def _differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]
     if all(config["train.max_steps"] or config["cold_start.max_steps"] for config in (first, second)):
         return keys
     return [key for key in keys if not key.startswith(TRAINING) or key == "train.max_steps"]
-
-
-def _shown(config: Mapping[str, Any], key: str) -> str | None:
-    """Return a value as text, None if there is no such setting."""
-    return str(config[key] if config[key] != "" else '""') if key in config else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -106,11 +106,9 @@ class Grid:
         """The margin of equivalence, a share."""
         return self.equivalence_margin or self.effect_at_stake / 3 or EQUIVALENCE_MARGIN
 
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The comparisons: those named, or every arm with the control."""
-        others = [arm for arm in self.all_arms(self.preset) if arm != self.control]
-        return list(self.comparisons) or [(arm, self.control) for arm in others]
+    def pairs(self, arms: Iterable[str]) -> list[tuple[str, str]]:
+        """Return the comparisons: those named, or each of some arms with the control."""
+        return list(self.comparisons) or [(arm, self.control) for arm in arms if arm != self.control]
 
     def seed_numbers(self, count: int) -> list[int]:
         """The first `count` seeds: `seeds`, then the numbers that follow the largest of them."""
@@ -118,13 +116,19 @@ class Grid:
         return [*self.seeds, *more][:count]
 
     def all_arms(self, preset: str) -> dict[str, Arm]:
-        """Return all arms by name: `arms`, then the combinations of levels."""
+        """Return all arms by name: `arms`, then the combinations of levels.
+
+        Raises:
+            UserError: two arms have the same name, such as "a, b" with "c" and "a" with "b, c".
+        """
         arms = {name: Arm(name, {}, settings) for name, settings in self.arms.items()}
         for levels in product(*self.axes.values()) if self.axes else ():
             axis_levels = dict(zip(self.axes, levels, strict=True))
             settings = self._merge_levels(axis_levels, preset)
             if settings is not None:
                 name = ", ".join(levels)
+                if name in arms:
+                    raise UserError(f"grid {self.name!r}: two arms are called {name!r}: rename a level or an arm")
                 arms[name] = Arm(name, axis_levels, settings)
         return arms
 
@@ -219,7 +223,9 @@ class Grid:
         selected, tuning = select_cells(cells, args.only), self.describe_tuning(args.preset, args.set)
         suffix = f"-{Path(args.preset).stem}" if args.preset != self.preset else ""
         out = args.out or Path("runs") / f"{self.name}{suffix}"
-        differences = find_differences(cells, self.pairs, self.control)
+        arms = list(dict.fromkeys(cell.arm for cell in cells))
+        pairs = self.pairs(arms)
+        differences = find_differences(cells, pairs, self.control)
         notes = list(report_differences(differences, args.strict))
         check_untrained(self, cells)
         check_endpoint(self, cells)
@@ -229,17 +235,14 @@ class Grid:
             print_parts([*notes, cell_table(selected, out), *(line for line in (chosen, note) if line.plain)])
             return 0
         check_models(selected)
-        if args.until is None:
-            if (out / STATE_FILE).is_file():
-                raise UserError(
-                    f"{out} holds an adaptive grid: continue it with --until decided, or give another --out"
-                )
-            write_grid_file(self, out, cells, tuning)
+        if args.until is None and (out / STATE_FILE).is_file():
+            raise UserError(f"{out} holds an adaptive grid: continue it with --until decided, or give another --out")
         launcher, command = choose_launcher(args, out, command)
         if args.accelerate:
             check_process_count(selected, command)
         print_parts(notes, stderr=True)
         if args.until is None:
+            write_grid_file(self, out, cells, tuning)
             return launch(selected, out, launcher, command)
         max_seeds = LOOKS[-1] if args.max_seeds is None else args.max_seeds
         margin = args.margin / 100 if args.margin is not None else self.margin
@@ -249,5 +252,5 @@ class Grid:
             write_grid_file(self, out, cells, tuning, margin)
             return launch(cells, out, launcher, command), cells
 
-        arms, more = list(self.all_arms(args.preset)), (adaptive_plan(self, cells, max_seeds), adaptive_share(cells))
-        return run_until_decided(out, self.pairs, arms, self.unseeded, margin, max_seeds, run, self.interactions, *more)
+        more = (adaptive_plan(self, cells, max_seeds), adaptive_share(cells))
+        return run_until_decided(out, pairs, arms, self.unseeded, margin, max_seeds, run, self.interactions, *more)

@@ -45,6 +45,7 @@ def write_grid_file(grid: Grid, out: Path, cells: Sequence[Cell], tuning: str, m
     Raises:
         UserError: the folder holds another grid.
     """
+    pairs = grid.pairs(dict.fromkeys(cell.arm for cell in cells))
     other = (read_json(out / "grid.json") or {}).get("name", grid.name)
     if other != grid.name:
         raise UserError(f"{out} holds the grid {other!r}, which {grid.name!r} must not replace: give another --out")
@@ -67,8 +68,8 @@ def write_grid_file(grid: Grid, out: Path, cells: Sequence[Cell], tuning: str, m
         "endpoint": grid.endpoint,
         "tuning": tuning,
         "unseeded": grid.unseeded,
-        "comparisons": grid.pairs,
-        "differences": to_json(find_differences(cells, grid.pairs, grid.control)),
+        "comparisons": pairs,
+        "differences": to_json(find_differences(cells, pairs, grid.control)),
         "interactions": grid.interactions,
         "effect_order": grid.effect_order,
         "positive_controls": grid.positive_controls,

@@ -103,8 +103,9 @@ def tune(
     out = out or Path("runs") / f"tune-{grid.name}-{stem}"
     plan, trials = plan_trials(grid, preset, overrides)
     cells = [trial.cell for trial in trials]
+    launcher = LocalLauncher(jobs)
     write_grid_file(plan, out, cells, "")
-    launch(cells, out, LocalLauncher(jobs), command)
+    launch(cells, out, launcher, command)
     results = [result for trial in trials if (result := read_result(trial, out))]
     if len(results) < len(trials):
         return 1
@@ -204,11 +205,18 @@ def read_result(trial: Trial, out: Path) -> Result | None:
 
     A run that ended on a loss that is not finite counts as a trial without accuracy. Other failures, such as a full
     disk, say nothing of its settings: the same command repeats the run.
+
+    Raises:
+        UserError: a finished trial has no answers any more.
     """
     run = Run(trial.arm, trial.cell.seed, out / trial.cell.folder, trial.cell.id)
     date = run.status.get("updated", "")[:10]
     if run.done:
-        answers = run.answers[LEVEL].values()
+        answers = run.answers.get(LEVEL, {}).values()
+        if not answers:
+            raise UserError(
+                f"{run.folder}: eval/{LEVEL}.jsonl has no answers: remove the folder and run rlvid tune again"
+            )
         return Result(trial, sum(row["correct"] for row in answers), len(answers), date)
     reason = run.status.get("message", "").partition("\n")[0]
     if run.status.get("state") == "failed" and NOT_FINITE in reason:

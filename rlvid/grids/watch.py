@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from rlvid.study.runs import NOT_STARTED, Row, Run
+from rlvid.study.runs import NOT_STARTED, Row, Run, format_accuracies
 from rlvid.study.study import read_study
 from rlvid.utils.files import read_jsonl
 
@@ -80,7 +80,7 @@ def _table_cells(run: Run, wide: bool, now: datetime) -> list[str | Text]:
     if activity and not wide:
         name.append(f"\n  {activity}", "dim")
     state_cell = Text(f"{state} ?" if silent else state, STATE_COLORS.get(state, "yellow"))
-    now_cell = [activity] if wide else []
+    now_cell = [Text(activity)] if wide else []
     return [name, str(run.seed), state_cell, step, _format_seconds(seconds_left(run)), *curves, *now_cell]
 
 
@@ -154,13 +154,8 @@ def seconds_per_step(run: Run) -> float | None:
 def current_activity(run: Run) -> str:
     """Return what a run is doing, its error message, or its last reward; for a finished run, its accuracies."""
     last_row: Row = run.metrics[-1] if run.metrics else {}
-    accuracies = {
-        key.split("/")[1]: value
-        for key, value in last_row.items()
-        if key.startswith("eval/") and key.endswith("/accuracy")
-    }
-    if accuracies:
-        return "  ".join(f"{level} {value:.1%}" for level, value in accuracies.items())
+    if accuracies := format_accuracies(last_row):
+        return accuracies
     phase = run.status.get("phase") or run.status.get("message", "")
     return f"{last_row['reward']:.2f}" if "reward" in last_row and phase in ("", "train") else phase
 

@@ -45,9 +45,7 @@ class Condition:
     alter: AlterClip | None = None
 
 
-def measure_counterfactuals(
-    subject: Subject, groups: Sequence[Group], scale: float, kitchen: bool, advance: Callable[[int], None]
-) -> Numbers:
+def measure_counterfactuals(subject: Subject, groups: Sequence[Group], scale: float, kitchen: bool) -> Numbers:
     """Return for each condition the mean of right and of wrong replies, and how far they move from the true clip.
 
     Args:
@@ -55,7 +53,6 @@ def measure_counterfactuals(
         groups: groups whose prompts have a video or narrations.
         scale: the range of the reward, in which moves are counted.
         kitchen: whether the prompts are of the embedded kitchen, whose clips can be drawn again.
-        advance: called after each condition.
     """
     chosen = [group for group in groups if group.prompt.video or group.prompt.narrations][:MAX_GROUPS]
     if not chosen:
@@ -75,7 +72,6 @@ def measure_counterfactuals(
                 "fall_right": fall,
                 "p_rise": sign_p_value(-falls[right == 1]),
             }
-            advance(1)
     return {"groups": len(chosen), "true": _means(true_values, right), "conditions": conditions}
 
 

@@ -95,14 +95,11 @@ def alarms_of_probes(rewards: Sequence[tuple[str, dict[str, int]]]) -> Alarms:
 def failures(scored: Scored, tricks: dict[str, np.ndarray], key: str) -> set[str]:
     """Return the thresholds that a probe of these values fails, as far as it needs no further call of the reward."""
     checks = Checks(thresholds_with())
-    information = dict(measure_information(scored))
-    related = {name: value for name, value in information["correlations"].items() if name != key and value is not None}
-    information["largest_relation"] = max(map(abs, related.values()), default=None)
     scale = value_range(flat(scored.column), tricks[HONEST])
     numbers = {**summarize_tricks(tricks, scale), "edits": {}}
     blocks: list[Block] = [
         judge_value(measure_value(scored), checks),
-        judge_information(information, checks),
+        judge_information(measure_information(scored, key), checks),
         judge_groups(measure_groups(scored), checks),
         judge_tricks(numbers, checks),
     ]

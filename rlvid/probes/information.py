@@ -22,11 +22,14 @@ RELIABILITY_GROUPS, WITH_POLICY = 32, 6  # groups that are scored again
 Numbers = Mapping[str, Any]
 
 
-def measure_information(scored: Scored) -> Numbers:
-    """Return AUROC of right against wrong, and correlations with accuracy, length, format and the shipped rewards."""
+def measure_information(scored: Scored, own: str = "") -> Numbers:
+    """Return AUROC of right against wrong, and correlations with accuracy, length, format and the shipped rewards.
+
+    `own` is the probed reward's column, if it is a shipped one: it is not compared with itself.
+    """
     values = flat(scored.column)
     right, lengths = flat(scored.others["accuracy"]), reply_lengths(scored.groups)
-    others = {name: correlation(values, flat(column)) for name, column in scored.others.items()}
+    others = {name: correlation(values, flat(column)) for name, column in scored.others.items() if name != own}
     known = {name: value for name, value in others.items() if value is not None}
     numbers: dict[str, Any] = {
         "auroc": auroc(values, right),

@@ -135,13 +135,7 @@ def graft(source: Path, out: Path) -> None:
     rope = {"rope_type": "default", "rope_theta": original.config.rope_parameters["rope_theta"]}
     config = Qwen2VLConfig(
         text_config=text | {"rope_parameters": rope | {"mrope_section": section}, "tie_word_embeddings": False},
-        vision_config={
-            "depth": 2,
-            "embed_dim": 128,
-            "num_heads": 4,
-            "mlp_ratio": 2,
-            "hidden_size": text["hidden_size"],
-        },
+        vision_config=VISION | {"hidden_size": text["hidden_size"]},
         tie_word_embeddings=False,
         **{f"{name}_token_id": tokenizer.convert_tokens_to_ids(token) for name, token in MEDIA_TOKENS.items()},
     )

@@ -101,7 +101,7 @@ def value_parts(numbers: Numbers) -> list[RenderableType]:
     table = _table()
     for name, row, counts in rows:
         if row["n"]:
-            table.add_row(name, _spark(counts), f"mean {row['mean']:.2f}", f"{row['n']} replies")
+            table.add_row(Text(name), _spark(counts), f"mean {row['mean']:.2f}", f"{row['n']} replies")
     edges = histogram["edges"]
     axis = f"{edges[0]:<6.3g}{edges[-1]:>6.3g}" if numbers["distinct"] > 1 else f"{edges[0]:.3g}"
     table.add_row("", Text(axis, style="dim"), "", "")
@@ -111,7 +111,9 @@ def value_parts(numbers: Numbers) -> list[RenderableType]:
         for name in ("best", "worst"):
             for row in numbers[name]:
                 mark = "right" if row["right"] else "wrong"
-                quoted.add_row(Text(name, style="dim"), f"{row['value']:.2f}", mark, _quote(row["reply"], 3 * QUOTED))
+                quoted.add_row(
+                    Text(name, style="dim"), f"{row['value']:.2f}", mark, Text(_quote(row["reply"], 3 * QUOTED))
+                )
         parts.append(quoted)
     return [*parts, Text(f"{1000 * numbers['seconds_per_reply']:.2g} ms a reply", style="dim")]
 

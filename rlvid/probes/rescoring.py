@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
@@ -61,7 +62,7 @@ def rescore(config: Config, out: Path) -> dict[str, float]:
         evidence.attach(part)
         mix(part)
     write_jsonl(out / "samples" / "rescored.jsonl", [_record(i, group) for i, group in enumerate(groups)])
-    Console().print(_table(mix.rewards, groups, replies.source))
+    Console().print(_table(mix.rewards, groups, replies.source), markup=False)
     return {key: value for name in mix.rewards for key, value in _metrics(name, groups).items()}
 
 
@@ -82,7 +83,7 @@ def _metrics(name: str, groups: Sequence[Group]) -> dict[str, float]:
 
 def _table(names: Mapping[str, object], groups: Sequence[Group], source: str) -> Table:
     headings = ("reward", "mean", "applies to", "flat groups", "corr. with accuracy", "AUROC")
-    table = Table(*headings, box=None, pad_edge=False, title=source, title_justify="left", title_style="dim")
+    table = Table(*headings, box=None, pad_edge=False, title=escape(source), title_justify="left", title_style="dim")
     right = flat([[float(c.answer == group.prompt.answer) for c in group] for group in groups])
     for name in names:
         values, metrics = flat([group[name] for group in groups]), _metrics(name, groups)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 PASS, FAIL, SKIPPED = "pass", "fail", "skipped"
@@ -79,8 +80,11 @@ class ProbeResult:
         return [block.name for block in self.blocks if block.verdict == FAIL]
 
     def to_json(self) -> str:
-        """Return the whole result, numbers and findings of every block, as indented JSON text."""
-        return json.dumps(asdict(self), indent=1, ensure_ascii=False)
+        """Return the whole result, numbers and findings of every block, as indented JSON text.
+
+        A number that is infinite or not known is null.
+        """
+        return json.dumps(_finite(asdict(self)), indent=1, ensure_ascii=False, allow_nan=False)
 
     def print(self) -> None:
         """Print the report of all blocks to the terminal, as `rlvid probe` does."""
@@ -97,3 +101,12 @@ class ProbeResult:
     def __repr__(self) -> str:
         verdicts = ", ".join(f"{block.name} {block.verdict}" for block in self.blocks)
         return f"ProbeResult({self.reward}: {verdicts})"
+
+
+def _finite(value: Any) -> Any:
+    """Return nested data with None for numbers that JSON does not have, such as that of `--threshold NAME=inf`."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not isfinite(value) else value

@@ -126,14 +126,12 @@ def with_media(chosen: Sequence[Group], replies: Replies) -> Sequence[Group]:
 
 def _information(subject: Subject, scored: Scored, replies: Replies, checks: Checks, stage: Report) -> Block:
     stage("information")
-    numbers: dict[str, Any] = {**measure_information(scored), **measure_reliability(subject, scored)}
+    numbers: dict[str, Any] = {**measure_information(scored, subject.key), **measure_reliability(subject, scored)}
     failure = ""
     if not subject.evidence.needs_policy and "judge" not in subject.needs:
         coherence, failure = _on_shipped(replies, lambda: measure_coherence(subject, scored))
         numbers |= coherence or {}
-    numbers["correlations"].pop(subject.key, None)  # of a shipped reward with itself
-    sizes = [abs(value) for value in numbers["correlations"].values() if value is not None]
-    judged = judge_information(numbers | {"largest_relation": max(sizes, default=None)}, checks)
+    judged = judge_information(numbers, checks)
     return replace(judged, text=f"{judged.text}; coherence {failure}") if failure else judged
 
 
@@ -188,7 +186,7 @@ def _tricks_and_video(
         return tricks, skipped("video", "it reads nothing of the video")
     stage("other videos")
     kitchen = replies.benchmark == "kitchen"
-    found = measure_counterfactuals(subject, scored.groups, scale, kitchen, lambda count: None)
+    found = measure_counterfactuals(subject, scored.groups, scale, kitchen)
     return tricks, judge_counterfactuals(found, subject.needs, checks)
 
 

@@ -5,9 +5,9 @@ If the terminal is wide enough, intervals stand beside their values, else under 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TypeVar
+from textwrap import wrap
 
 from rich.markup import escape
 from rich.table import Table
@@ -15,12 +15,9 @@ from rich.text import Text
 
 from rlvid.study.rows import AccuracyRow, ArmRow, DomainRow, LevelRow
 from rlvid.study.stats import Interval
-from rlvid.study.tables import NONE, done_of, empty_table
-
-Item = TypeVar("Item")
+from rlvid.study.tables import MAX_ARM_WIDTH, NONE, done_of, empty_table, split_columns
 
 # Widths in characters, with the space between columns.
-MAX_ARM_WIDTH = 16  # longer names are wrapped
 SEEDS_WIDTH = 7
 REPLIES_WIDTH = 15  # the two columns format and length
 BESIDE_WIDTH = 17  # an accuracy with its interval beside it
@@ -36,14 +33,15 @@ def accuracy_tables(
     format and length are left out, and the levels are split over several tables. The last lines are about each level.
     """
     room = width - _arm_width(arms) - SEEDS_WIDTH
-    beside = room >= len(levels) * BESIDE_WIDTH + REPLIES_WIDTH
-    level_width = BESIDE_WIDTH if beside else UNDER_WIDTH
+    headings = {level.level: f"{level.level} n={level.questions}" for level in levels}
+    beside = room >= REPLIES_WIDTH + sum(_widths(headings, BESIDE_WIDTH, room).values())
+    widths = _widths(headings, BESIDE_WIDTH if beside else UNDER_WIDTH, room)
     has_replies = any(arm.format is not None or arm.length is not None for arm in arms)
-    show_replies = has_replies and room >= len(levels) * level_width + REPLIES_WIDTH
-    room_for_levels = room - REPLIES_WIDTH if show_replies else room
+    show_replies = has_replies and room >= REPLIES_WIDTH + sum(widths.values())
+    row_of = {level.level: level for level in levels}
     return [
-        _accuracy_table(arms, chunk, accuracies, beside, show_replies)
-        for chunk in _chunks(levels, room_for_levels // level_width)
+        _accuracy_table(arms, [row_of[name] for name in chosen], accuracies, widths, beside, show_replies)
+        for chosen in split_columns(widths, room - REPLIES_WIDTH if show_replies else room)
     ]
 
 
@@ -51,10 +49,12 @@ def _accuracy_table(
     arms: Sequence[ArmRow],
     levels: Sequence[LevelRow],
     accuracies: Sequence[AccuracyRow],
+    widths: Mapping[str, int],
     beside: bool,
     show_replies: bool,
 ) -> Table:
-    table = _arm_table(arms, [f"{escape(level.level)} [dim]n={level.questions}" for level in levels])
+    """Return the table of some levels; `widths` are those of their columns, with the space after them."""
+    table = _arm_table(arms, [_heading(level.level, level.questions, widths[level.level] - 2) for level in levels])
     if show_replies:
         table.add_column("format", justify="right", no_wrap=True)
         table.add_column("length", justify="right", no_wrap=True)
@@ -94,16 +94,33 @@ def domain_tables(arms: Sequence[ArmRow], rows: Sequence[DomainRow], width: int)
     accuracy_of = {(row.arm, row.level, row.domain): row.accuracy for row in rows}
     for level, level_rows in groupby(rows, key=lambda row: row.level):
         questions = {row.domain: row.questions for row in level_rows}
-        beside = room >= len(questions) * BESIDE_WIDTH
-        domain_width = BESIDE_WIDTH if beside else max(UNDER_WIDTH, 2 + max(map(len, questions)))
-        for domains in _chunks(list(questions), room // domain_width):
-            table = _arm_table(arms, [f"{escape(domain)}\n[dim]n={questions[domain]}" for domain in domains])
+        names = dict(zip(questions, questions, strict=True))
+        beside = room >= sum(_widths(names, BESIDE_WIDTH, room).values())
+        widths = _widths(names, BESIDE_WIDTH if beside else UNDER_WIDTH, room)
+        for domains in split_columns(widths, room):
+            table = _arm_table(arms, [_two_lines(domain, questions[domain], widths[domain] - 2) for domain in domains])
             table.columns[0].header = f"{escape(level)}\narm"
             for arm in _shown_arms(arms):
                 cells = [_accuracy(accuracy_of.get((arm.arm, level, domain)), beside) for domain in domains]
                 table.add_row(*_arm_cells(arm), *cells)
             tables.append(table)
     return tables
+
+
+def _widths(headings: Mapping[str, str], least: int, room: int) -> dict[str, int]:
+    """Return the width of each column, with the space after it; a heading that is wider than the room is broken."""
+    return {name: min(max(least, 2 + len(heading)), max(room, least)) for name, heading in headings.items()}
+
+
+def _heading(name: str, questions: int, width: int) -> str:
+    """Return the heading of a column, as markup: a name and its questions, in lines of at most `width` characters."""
+    whole = len(f"{name} n={questions}") <= width
+    return f"{escape(name)} [dim]n={questions}" if whole else _two_lines(name, questions, width)
+
+
+def _two_lines(name: str, questions: int, width: int) -> str:
+    """Return a name with its questions below it, as markup; a name of more than `width` characters is broken."""
+    return "\n".join([*map(escape, wrap(name, width)), f"[dim]n={questions}"])
 
 
 def _arm_table(arms: Sequence[ArmRow], columns: Sequence[str]) -> Table:
@@ -134,11 +151,6 @@ def _shown_arms(arms: Sequence[ArmRow]) -> list[ArmRow]:
 
 def _arm_width(arms: Sequence[ArmRow]) -> int:
     return 2 + min(MAX_ARM_WIDTH, max(len(arm.arm) for arm in arms))
-
-
-def _chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    size = max(1, size)
-    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _accuracy(interval: Interval | None, beside: bool) -> str:

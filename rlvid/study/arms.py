@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlvid.config import flatten_config
+from rlvid.study.runs import takes_no_step
 from rlvid.study.settings import SettingRow
 from rlvid.utils.files import read_json
 
@@ -23,7 +24,7 @@ def evaluations_of_runs(configs: Configs) -> dict[Path, Path]:
 
 def is_untrained(folder: Path, config: Mapping[str, Any]) -> bool:
     """Return whether a run took no step, and did not measure a checkpoint of another run either."""
-    return config["train"]["max_steps"] == 0 and _evaluated_run(folder, config) is None
+    return takes_no_step(config) and _evaluated_run(folder, config) is None
 
 
 def _evaluated_run(folder: Path, config: Mapping[str, Any]) -> Path | None:

@@ -29,6 +29,7 @@ from rlvid.utils.files import read_jsonl
 OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
     "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt, "=": operator.eq,
 }  # fmt: skip
+UNREAD = "(the clip could not be read)"
 CORRECTNESS_COLORS = {True: "green", False: "red"}
 
 
@@ -178,7 +179,7 @@ def parse_condition(text: str, columns: set[str]) -> Callable[[Row], bool]:
     Raises:
         UserError: the text is not a condition, or the column is unknown.
     """
-    match = re.fullmatch(r"\s*([\w./:-]+?)\s*(<=|>=|<|>|=)\s*(-?[\d.]+)\s*", text)
+    match = re.fullmatch(r"\s*([\w./:-]+?)\s*(<=|>=|<|>|=)\s*(-?(?:\d+\.?\d*|\.\d+))\s*", text)
     if not match:
         raise UserError(f"--where {text!r} is not a condition such as 'length>40' or 'consistency_embedding<0.5'")
     name, sign, number = match.groups()
@@ -245,10 +246,15 @@ def _render_question(pair: QuestionPair, names: tuple[str, str]) -> RenderableTy
     return Group(lines, completions)
 
 
+def reply_text(row: Row) -> str:
+    """Return the reply of a row, or a note that there is none because its clip could not be read."""
+    return UNREAD if "unread" in row else str(row.get("completion", ""))
+
+
 def _completion_panel(name: str, row: Row) -> Panel:
     """Return a completion with its rewards in a frame, green if the answer is right, red if it is wrong."""
     color = CORRECTNESS_COLORS[row["correct"]]
-    text = Text(row["completion"] or "(the clip could not be read)")
+    text = Text(reply_text(row))
     text.highlight_regex(r"</?(think|answer)>", "dim")
     text.highlight_regex(r"(?<=<answer>).*(?=</answer>)", f"bold {color}")
     rewards = {key.removeprefix("rewards/"): value for key, value in row.items() if key.startswith("rewards/")}

@@ -109,7 +109,7 @@ def _claims_table(rows: Sequence[ClaimRow]) -> Table:
         column.justify = "right"
     for row in rows:
         numbers = (row.claims, row.shown, row.contrary, row.equivalent, row.undecided)
-        table.add_row(row.file, *map(str, numbers))
+        table.add_row(Text(row.file), *map(str, numbers))
     return table
 
 

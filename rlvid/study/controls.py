@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -74,7 +75,7 @@ def _came_out(kind: str, verdict: str, difference: Interval | None, margin: floa
 
 def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | Text]:
     """Return a table of the controls and a line that says whether the other comparisons can be read."""
-    table = Table("control", "", f"{endpoint}, points", "95 % interval", "verdict", "expected", "", box=None)
+    table = Table("control", "", f"{escape(endpoint)}, points", "95 % interval", "verdict", "expected", "", box=None)
     for row in rows:
         points, ends = NONE, ""
         if row.difference:

@@ -20,11 +20,12 @@ reports said:
 from __future__ import annotations
 
 import argparse
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
+from math import copysign, isfinite
 from pathlib import Path
 
 import matplotlib
@@ -36,12 +37,14 @@ from rlvid.study.comparison import Comparison
 from rlvid.study.panels import Panels
 from rlvid.study.stats import Interval
 from rlvid.study.style import COLORS, STYLE
+from rlvid.utils.files import wrap_write_errors
 
 GREY = "0.45"
 SIGN_COLORS = {1: COLORS[2], -1: COLORS[1], 0: GREY}  # an interval above 0, below it, and around it
 ROLES = {"method": "o", "positive control": "^", "negative control": "v"}  # a role's marker
 ROW_HEIGHT = 0.2  # inches
-MOST_POINTS = 60.0  # no axis goes much further: intervals after a first look at two seeds may be several times as wide
+# No axis goes much further, unless an estimate does: intervals after a first look may be several times as wide.
+MOST_POINTS = 60.0
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,8 @@ def draw_effect(panel: Axes, y: float, effect: Effect) -> None:
     """Draw an estimate and its interval: green above 0, orange below it, else grey. An infinite end leaves the axes."""
     shown = effect.difference
     color = SIGN_COLORS[(shown.low > 0) - (shown.high < 0)]
-    ends = [end if isfinite(end) else 10 * MOST_POINTS * (1 if end > 0 else -1) for end in (shown.low, shown.high)]
+    outside = 10 * max(MOST_POINTS, abs(shown.value))
+    ends = [end if isfinite(end) else copysign(outside, end) for end in (shown.low, shown.high)]
     panel.plot(ends, [y, y], "-", color=color, lw=1.6)
     panel.plot(shown.value, y, ROLES[effect.role], color=color, ms=5)
 
@@ -146,11 +150,12 @@ def finish(panel: Axes, names: Mapping[float, str], limits: tuple[float, float])
 
 
 def axis_limits(differences: Sequence[Interval]) -> tuple[float, float]:
-    """Return the ends of an axis that shows 0 and all intervals, as far as they are within `MOST_POINTS`."""
-    ends = [end for shown in differences for end in (shown.low, shown.value, shown.high)]
-    near = [0.0, *(max(-MOST_POINTS, min(end, MOST_POINTS)) for end in ends if isfinite(end))]
-    space = 0.04 * (max(near) - min(near)) or 1.0
-    return min(near) - space, max(near) + space
+    """Return the ends of an axis that shows 0, all estimates, and their intervals as far as `MOST_POINTS`."""
+    ends = [end for shown in differences for end in (shown.low, shown.high) if isfinite(end)]
+    inside = [0.0, *(max(-MOST_POINTS, min(end, MOST_POINTS)) for end in ends)]
+    inside += [shown.value for shown in differences]
+    space = 0.04 * (max(inside) - min(inside)) or 1.0
+    return min(inside) - space, max(inside) + space
 
 
 def read_effects(path: Path) -> tuple[str, str, list[Group]]:
@@ -158,16 +163,22 @@ def read_effects(path: Path) -> tuple[str, str, list[Group]]:
     try:
         content = tomllib.loads(path.read_text())
         groups = [
-            Group(group["title"], [_read_effect(path, effect) for effect in group["effects"]])
+            Group(str(group["title"]), [_read_effect(path, effect) for effect in group["effects"]])
             for group in content["group"]
         ]
-        return content["title"], content["xlabel"], groups
+        title, xlabel = str(content["title"]), str(content["xlabel"])
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: {error}") from error
-    except KeyError as error:
-        raise UserError(f"{path}: {error.args[0]} is missing; rlvid/study/forest.py shows such a file") from error
+    except (KeyError, TypeError) as error:
+        wrong = (
+            f"{error.args[0]} is missing" if isinstance(error, KeyError) else "group or effects is no list of tables"
+        )
+        raise UserError(f"{path}: {wrong}; rlvid/study/forest.py shows such a file") from error
+    if not any(group.effects for group in groups):
+        raise UserError(f"{path}: no effects; rlvid/study/forest.py shows such a file")
+    return title, xlabel, groups
 
 
 def _read_effect(path: Path, effect: Mapping[str, object]) -> Effect:
@@ -193,10 +204,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         read = read_effects(args.effects)
+        with matplotlib.rc_context(STYLE), wrap_write_errors(args.picture):
+            args.picture.parent.mkdir(parents=True, exist_ok=True)
+            effects_figure(*read).savefig(args.picture)
     except UserError as error:
-        raise SystemExit(f"{parser.prog}: {error}") from error
-    with matplotlib.rc_context(STYLE):
-        effects_figure(*read).savefig(args.picture)
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
     print(f"picture      {args.picture}")
 
 

@@ -64,13 +64,17 @@ def read_log(path: Path, metric: str = "") -> dict[str, Row]:
         metric: the name of the metric; "" takes the only one.
 
     Raises:
-        UserError: if a line cannot be read, a question stands there twice, the metric is missing or there are several,
-            or if a score is neither 0 nor 1.
+        UserError: if a line cannot be read, a question stands there twice or has no number, the metric is missing or
+            there are several, or if a score is neither 0 nor 1.
     """
     is_table = bool(TABLE.fullmatch(path.name))
     logged = list(_read_table(path)) if is_table else read_jsonl(path)
     if not logged:
         raise UserError(f"{path}: no questions; a log ends with a line break")
+    key = "index" if is_table else "doc_id"
+    for number, entry in enumerate(logged, 1):
+        if not isinstance(entry, dict) or key not in entry:
+            raise UserError(f"{path}: row {number} has no {key!r}: this is no log of a question")
     name = _choose_metric(path, logged, metric, TABLE_METRICS if is_table else ())
     rows: dict[str, Row] = {}
     for number, entry in enumerate(logged, 1):
@@ -90,14 +94,13 @@ def _choose_metric(path: Path, logged: Sequence[Row], metric: str, only: Sequenc
     """Return the metric to read: the one that is named, or the only one there is."""
     keys = [key for key in logged[0] if (key in only if only else key not in OTHER_KEYS)]
     known = [key for key in keys if _score(logged[0][key]) is not None] or keys
-    if metric:
-        if any(metric not in row for row in logged):
-            raise UserError(f"{path}: not every question has the metric {metric!r}.{suggest(metric, keys)}")
-        return metric
-    if len(known) == 1:
-        return known[0]
+    if metric or len(known) == 1:
+        name = metric or known[0]
+        if any(name not in row for row in logged):
+            raise UserError(f"{path}: not every question has the metric {name!r}.{suggest(name, keys)}")
+        return name
     if not known:
-        columns = ", ".join(logged[0])
+        columns = ", ".join(map(str, logged[0]))
         expected = f"a column {' or '.join(only)}" if only else "a key for its metric"
         raise UserError(f"{path}: no metric: {expected} is missing, and there are {columns}")
     raise UserError(f"{path}: several metrics: {', '.join(known)}. Name one with --metric, such as --metric {known[0]}")
@@ -189,8 +192,11 @@ def _read_table(path: Path) -> Iterator[Row]:
     if path.suffix == ".json":
         yield from _read_json(path)
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+    with path.open(newline="", encoding="utf-8-sig") as file:  # Excel begins a CSV in UTF-8 with a mark
+        try:
+            yield from csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ",")
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise UserError(f"{path}: cannot be read as a table in UTF-8: {error}") from error
 
 
 def _read_json(path: Path) -> Iterator[Row]:

@@ -142,8 +142,7 @@ def untrained_arm(study: Study) -> str | None:
 
 
 def _is_untrained(run: Run) -> bool:
-    config = read_toml(run.folder / "config.toml")
-    return NOISE_AXIS not in run.axis_levels and config["train"]["max_steps"] == 0
+    return NOISE_AXIS not in run.axis_levels and run.took_no_step
 
 
 def verifier_rates(run: Run) -> dict[str, float]:

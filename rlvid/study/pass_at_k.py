@@ -96,6 +96,8 @@ def calibration_error(confidences: np.ndarray, outcomes: np.ndarray) -> float:
 
 
 def format_mean(values: np.ndarray) -> str:
-    """Return the mean of (n,) shares and its 95 % interval in percent, such as "62.5%  41–84"."""
+    """Return the mean of (n,) shares and its 95 % interval in percent, such as "62.5%  41–84"; of one, no interval."""
+    if len(values) == 1:
+        return f"{values[0]:.1%}"
     mean, half = values.mean(), Z_95 * values.std() / np.sqrt(len(values))
     return f"{mean:.1%}  {100 * max(mean - half, 0):.0f}–{100 * min(mean + half, 1):.0f}"

@@ -74,17 +74,19 @@ def _check_counts(path: Path, arm: str, counts: Any, of: Mapping[str, Any]) -> N
         if level not in of:
             raise UserError(f"{path}: right.{arm} has no level {level!r} of [of].{suggest(level, of)}")
         correct, total = counts[level], of[level]
-        if type(correct) is not int or type(total) is not int or not 0 <= correct <= total or total == 0:
+        if type(total) is not int or total < 1:
+            raise UserError(f"{path}: of.{level} must be a whole number of questions, 1 or more, not {total!r}")
+        if type(correct) is not int or not 0 <= correct <= total:
             raise UserError(f"{path}: right.{arm}: {level} must be a whole number from 0 to {total}, not {correct!r}")
 
 
-def _read_comparisons(path: Path, pairs: Sequence[Sequence[str]] | None, arms: Sequence[str]) -> list[tuple[str, str]]:
+def _read_comparisons(path: Path, pairs: Any, arms: Sequence[str]) -> list[tuple[str, str]]:
     """Return the pairs of arms to compare; by default each arm with the first one."""
     if pairs is None:
         return [(arm, arms[0]) for arm in arms[1:]]
-    for pair in pairs:
-        if len(pair) != 2 or any(arm not in arms for arm in pair):
-            raise UserError(f"{path}: comparisons: {list(pair)} must be two of the arms, {', '.join(arms)}")
+    for pair in pairs if isinstance(pairs, list) else [pairs]:
+        if not isinstance(pair, list) or len(pair) != 2 or any(arm not in arms for arm in pair):
+            raise UserError(f"{path}: comparisons: {pair!r} must be two of the arms, {', '.join(arms)}")
     return [(arm, other) for arm, other in pairs]
 
 

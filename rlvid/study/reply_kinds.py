@@ -84,11 +84,13 @@ class RunKinds:
 
 
 def parse_kinds(texts: Sequence[str]) -> dict[str, re.Pattern[str]]:
-    """Read NAME=REGEX texts; raises UserError for one that is neither, or for a name that is used twice.
+    """Read NAME=REGEX texts; raises UserError without one, for another text, or for a name that is used twice.
 
     >>> parse_kinds(["habit=begins with"])["habit"].pattern
     'begins with'
     """
+    if not texts:
+        raise UserError("no kinds of replies: give a name and a regular expression, such as habit='It begins with'")
     kinds: dict[str, re.Pattern[str]] = {}
     for text in texts:
         name, equals, pattern = text.partition("=")
@@ -133,6 +135,8 @@ def read_kinds(run: Path, kinds: Mapping[str, re.Pattern[str]]) -> RunKinds:
 
 def _read_groups(path: Path) -> list[dict[str, Any]]:
     groups = read_jsonl(path)
+    if not groups:
+        raise UserError(f"{path}: no groups of replies, so the file was cut off: remove it")
     for group in groups:
         if missing := sorted(GROUP_KEYS - group.keys()):
             raise UserError(f"{path}: a line without {missing[0]!r}: this is no file of a run's samples; remove it")

@@ -23,6 +23,7 @@ from rlvid.study.comparison import Comparison, Interaction, compare_arms, compar
 from rlvid.study.controls import ControlRow, control_rows, controls_section
 from rlvid.study.design import DesignRow, design_rows
 from rlvid.study.effect_order import EffectOrderRow, effect_order_rows, effect_order_section
+from rlvid.study.measure_tables import measure_tables
 from rlvid.study.measures import (
     MeasureDifferenceRow,
     MeasureRow,
@@ -49,6 +50,7 @@ from rlvid.study.rows import (
     most_runs,
     to_record,
 )
+from rlvid.study.seed_model import ALL_LEVELS
 from rlvid.study.settings import ChangedPlugin, SettingRow, changed_plugins, settings_section
 from rlvid.study.study import Study, read_study
 from rlvid.utils.console import wide_console
@@ -171,7 +173,8 @@ class Report:
             yield "Accuracy", [*accuracy_tables(self.arms, self.levels, self.accuracies, width), _dim(words)]
         if self.comparisons:
             count = len(self.comparisons) + len(self.interactions)
-            yield "Comparisons", self._compared(self.comparisons, width, count)
+            single_levels = any(not row.condition.startswith(ALL_LEVELS) for row in self.comparisons)
+            yield "Comparisons", self._compared(self.comparisons, width, count, single_levels)
         if self.interactions:
             head = "Interactions: what a change costs one arm more than another"
             yield "Interactions", self._costs(head, self.interactions, footnotes.INTERACTIONS, width)
@@ -180,7 +183,7 @@ class Report:
         if self.domains:
             yield "By domain", [*domain_tables(self.arms, self.domains, width)]
         if self.measures:
-            shown = tables.measure_tables(self.measures, self.measure_differences)
+            shown = measure_tables(self.measures, self.measure_differences, width)
             yield "Besides accuracy", [*shown, _dim(footnotes.MEASURES)]
         if self.noise_cells:
             yield "Noise", self._noise()
@@ -188,10 +191,8 @@ class Report:
             head = "What noise costs, against the first method, all levels together"
             yield "What noise costs", self._costs(head, self.noise_costs, footnotes.NOISE_COSTS, width)
         if self.noise_comparisons:
-            count = len(self.noise_comparisons)
-            compared = self._compared(self.noise_comparisons, width, count, single_levels=False)
-            head = "Under the same noise, all levels together"
-            yield "Methods under the same noise", [Text(head, style="bold"), *compared]
+            compared = self._compared(self.noise_comparisons, width, len(self.noise_comparisons), False)
+            yield "Methods under the same noise", [Text("Under the same noise, all levels together", "bold"), *compared]
         if self.looks:
             words = footnotes.adaptive(self.runs_done or 0, self.most_runs or 0)
             yield "Looks", [tables.look_table(self.looks), _dim(words)]
@@ -207,7 +208,7 @@ class Report:
         return _dim(footnotes.about_costs(words, self.endpoint))
 
     def _compared(
-        self, comparisons: Sequence[Comparison], width: int, count: int, single_levels: bool = True
+        self, comparisons: Sequence[Comparison], width: int, count: int, single_levels: bool
     ) -> list[Table | Text]:
         words = footnotes.comparisons(
             count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
@@ -224,8 +225,7 @@ class Report:
         ]
         if self.noise_gains:
             parts += [tables.noise_gain_table(self.noise_gains), self._about(footnotes.NOISE_GAINS)]
-        incomplete = [row for row in self.noise_responses if row.cells and row.unmeasured]
-        if incomplete:
+        if incomplete := [row for row in self.noise_responses if row.cells and row.unmeasured]:
             gaps = [f"{row.method}: {', '.join(row.unmeasured)}" for row in incomplete]
             words = f"Left out, without a finished run or without a J: {'; '.join(gaps)}."
             parts.append(Text(words, style="yellow"))
@@ -243,19 +243,20 @@ def report(runs: Path, plots: bool = True, console: Console | None = None) -> Re
     Raises:
         UserError: there are no runs.
     """
-    result = build_report(read_study(runs))
-    print_report(result, runs, plots, console)
+    study = read_study(runs)
+    result = build_report(study)
+    print_report(result, study, runs, plots, console)
     return result
 
 
-def print_report(result: Report, runs: Path, plots: bool = True, console: Console | None = None) -> None:
-    """Print a report that was built from a folder of runs; see `report`."""
+def print_report(result: Report, study: Study, runs: Path, plots: bool, console: Console | None = None) -> None:
+    """Print a report on a study that was read from a folder of runs, and draw its figures; see `report`."""
     console = wide_console(console)
     result.print(console)
     if plots and result.levels:
         from rlvid.study.plots import save_figures
 
-        for path in save_figures(read_study(runs), result.comparisons, runs / "plots"):
+        for path in save_figures(study, result.comparisons, runs / "plots"):
             console.print(Text(f"picture      {path}"), soft_wrap=True)
     console.print(Text(f"run folders  {runs}\n{footnotes.NEXT_STEPS}"), soft_wrap=True)
 

@@ -54,7 +54,7 @@ class Run:
     def took_no_step(self) -> bool:
         """Whether the run was planned without a training step; False if there is no config."""
         path = self.folder / "config.toml"
-        return path.is_file() and read_toml(path)["train"]["max_steps"] == 0
+        return path.is_file() and takes_no_step(read_toml(path))
 
     @cached_property
     def configured_levels(self) -> Sequence[str]:
@@ -80,6 +80,11 @@ class Run:
     def _answer_lines(self) -> dict[str, list[dict[str, Any]]]:
         files = sorted((self.folder / "eval").glob("*.jsonl")) if self.done else []
         return {path.stem: read_jsonl(path) for path in files}
+
+
+def takes_no_step(config: Mapping[str, Any]) -> bool:
+    """Return whether a run with this config, as config.toml has it, takes no training step, nor one of a cold start."""
+    return config["train"]["max_steps"] == 0 and not config.get("cold_start", {}).get("max_steps")
 
 
 def configured_levels(folder: Path) -> Sequence[str]:
@@ -151,8 +156,13 @@ def one_run_each(runs: Sequence[Run]) -> tuple[list[Run], list[tuple[str, str]]]
 
 def format_metrics(row: Row) -> str:
     """Return a step's accuracy by level if it has an evaluation, else its reward and training accuracy, as text."""
-    accuracies = {key.split("/")[1]: row[key] for key in row if re.fullmatch("eval/.*/accuracy", key)}
-    if accuracies:
-        return "  ".join(f"{level} {value:.1%}" for level, value in accuracies.items())
+    if accuracies := format_accuracies(row):
+        return accuracies
     names = {"reward": "reward", "rewards/accuracy/mean": "accuracy"}
     return "  ".join(f"{name} {row[key]:.2f}" for key, name in names.items() if key in row)
+
+
+def format_accuracies(row: Row) -> str:
+    """Return a step's accuracy by level as text, "" if it has no evaluation."""
+    accuracies = {key.split("/")[1]: row[key] for key in row if re.fullmatch("eval/.*/accuracy", key)}
+    return "  ".join(f"{level} {value:.1%}" for level, value in accuracies.items())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
@@ -58,6 +59,11 @@ def settings_section(rows: Sequence[SettingRow], changed: Sequence[ChangedPlugin
         words = f"{len(unnamed)} of these settings are named by no arm's definition: comparisons measure them too."
         parts.append(Text(words, style="yellow"))
     return parts + [Text(str(plugin), style="yellow") for plugin in changed]
+
+
+def shown_value(config: Mapping[str, Any], key: str) -> str | None:
+    """Return a value of a flat config as text, with quotes if it is empty; None if there is no such setting."""
+    return str(config[key] if config[key] != "" else '""') if key in config else None
 
 
 def _in_words(row: SettingRow) -> str:

@@ -1,11 +1,11 @@
 """Render the rows of a report as tables for a terminal of at least 80 columns. Nothing is computed here.
 
-`accuracy_tables` has the tables of arms by levels and by domains.
+`accuracy_tables` has the tables of arms by levels and by domains, `measure_tables` those of other rewards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from math import isinf, isnan
 
@@ -17,7 +17,6 @@ from rich.text import Text
 from rlvid.study.comparison import Comparison, Interaction
 from rlvid.study.contrasts import NO_LOOK, UNDECIDED
 from rlvid.study.design import DesignRow
-from rlvid.study.measures import MeasureDifferenceRow, MeasureRow
 from rlvid.study.noise_rows import NoiseCellRow, NoiseGainRow, NoiseResponseRow
 from rlvid.study.rows import ArmRow, LookRow, MissingRow
 from rlvid.study.runs import NOT_STARTED
@@ -37,6 +36,7 @@ VERDICT_COLORS = {  # by what a verdict starts with
     "no": "bold red",
 }
 NONE = "–"  # shown where there is no number
+MAX_ARM_WIDTH = 16  # characters; longer names are wrapped
 
 
 def verdict_color(verdict: str) -> str:
@@ -108,28 +108,6 @@ def _p_value(p: float | None) -> str:
     if p is None:
         return NONE
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
-
-
-def measure_tables(means: Sequence[MeasureRow], differences: Sequence[MeasureDifferenceRow]) -> list[Table]:
-    """Return a table for each reward that was measured."""
-    by_measure = groupby(means, key=lambda row: row.measure)
-    return [measure_table(list(rows), [row for row in differences if row.measure == m]) for m, rows in by_measure]
-
-
-def measure_table(means: Sequence[MeasureRow], differences: Sequence[MeasureDifferenceRow]) -> Table:
-    """Return one reward: arms by levels, and the difference from the control on all levels, with 95 % intervals."""
-    table = empty_table(escape(means[0].measure))
-    levels = list(dict.fromkeys(row.level for row in means))
-    for level in levels:
-        table.add_column(escape(level), no_wrap=True)
-    if differences:
-        table.add_column(f"all levels, minus {escape(differences[0].control)}")
-    difference_of = {row.arm: row.difference for row in differences}
-    for arm, rows in groupby(means, key=lambda row: row.arm):
-        cells = [_measure(row.mean) if row.mean else NONE for row in rows]
-        difference = difference_of.get(arm)
-        table.add_row(Text(arm), *cells, _measure(difference, "+") if difference else "")
-    return table
 
 
 def noise_cell_table(rows: Sequence[NoiseCellRow]) -> Table:
@@ -213,6 +191,21 @@ def missing_table(rows: Sequence[MissingRow], arms: Sequence[ArmRow]) -> Table:
     return table
 
 
+def split_columns(widths: Mapping[str, int], room: int) -> list[list[str]]:
+    """Return the columns of as many tables as are needed, in order, so that none is wider than `room`.
+
+    Args:
+        widths: column -> its width with the two blanks after it, which the last column of a table does not have.
+        room: characters; a column that is wider has a table of its own.
+    """
+    tables: list[list[str]] = [[]]
+    for name, width in widths.items():
+        if tables[-1] and sum(widths[each] for each in tables[-1]) + width - 2 > room:
+            tables.append([])
+        tables[-1].append(name)
+    return tables
+
+
 def empty_table(*columns: str) -> Table:
     """Return a table without rows, in the style of all tables; long words in these columns are wrapped."""
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False, header_style="bold")
@@ -248,8 +241,3 @@ def signed_ends(interval: Interval) -> str:
     if isinf(interval.low) and isinf(interval.high):
         return "unbounded"
     return f"{100 * interval.low:+.1f} to {100 * interval.high:+.1f}"
-
-
-def _measure(interval: Interval, sign: str = "") -> str:
-    ends = f"{interval.low:{sign}.2f} to {interval.high:{sign}.2f}"
-    return f"[bold]{interval.value:{sign}.2f}[/]  [dim]{ends}[/]"

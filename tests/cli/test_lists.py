@@ -1,4 +1,4 @@
-"""`rlvid list` on a terminal, and of files of the user's own."""
+"""`rlvid list` on a terminal, and of files of the user's own; what commands say that they wrote."""
 
 import io
 
@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from rlvid import api
+from rlvid.__main__ import main
 from rlvid.api.listing import list_plugins
 from rlvid.cli.tables import list_table, print_in_full
 from rlvid.errors import UserError
@@ -67,3 +68,18 @@ def test_a_table_that_is_piped_has_the_width_of_columns(monkeypatch):
     assert wide_console(piped).width == 140
     monkeypatch.setenv("COLUMNS", "90")
     assert wide_console(piped).width == 90
+
+
+def test_a_path_that_was_written_is_one_line_as_it_is(tmp_path, monkeypatch, capsys):
+    """In a pipe rich breaks lines after 80 characters, and takes brackets for markup."""
+    monkeypatch.setattr(api, "write_pairs", lambda run, file: 3)
+    monkeypatch.setattr(api, "write_kitchen", lambda folder, seed: None)
+    path = str(tmp_path / ("x" * 90) / "[pairs].jsonl")
+    assert main(["data", "pairs", "RUN", path]) == 0 and main(["data", "kitchen", path]) == 0
+    assert capsys.readouterr().out == f"wrote 3 pairs to {path}\nwrote {path}\n"
+
+
+@pytest.mark.parametrize("command", ["eval", "parity"])
+def test_an_option_that_is_a_config_key_is_answered_with_its_assignment(command, capsys):
+    assert main([command, "nano", "--max-frames", "8"]) == 2
+    assert "Config keys are assignments without dashes: video.max_frames=8" in capsys.readouterr().err

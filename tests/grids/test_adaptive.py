@@ -190,7 +190,7 @@ def test_an_interaction_is_decided_like_a_comparison(tmp_path):
 def test_further_seeds_follow_the_named_ones():
     grid = Grid("g", "?", seeds=(4, 7), control="a", arms={"a": {}, "b": {}})
     assert grid.seed_numbers(1) == [4] and grid.seed_numbers(4) == [4, 7, 8, 9]
-    assert grid.pairs == [("b", "a")]
+    assert grid.pairs(grid.all_arms("nano")) == [("b", "a")]
 
 
 def test_the_margin_is_a_third_of_the_effect_at_stake():

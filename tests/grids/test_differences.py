@@ -30,7 +30,7 @@ class MyGRPO(GRPO):
 
 def differences(arms, **options):
     grid = Grid("x", "?", (0,), next(iter(arms)), arms=arms, **options)
-    return find_differences(grid.cells("nano"), grid.pairs, grid.control)
+    return find_differences(grid.cells("nano"), grid.pairs(arms), grid.control)
 
 
 def unnamed(rows):
@@ -56,7 +56,7 @@ def test_what_settings_or_the_command_line_set_reaches_an_arm_that_names_an_algo
     for grid, extra in ((by_settings, ()), (by_command_line, ("algorithm.beta=0.0",))):
         cells = grid.cells("nano", extra)
         assert [load(cell.preset, cell.overrides).algorithm.fields["beta"] for cell in cells] == [0.0, 0.0]
-        assert unnamed(find_differences(cells, grid.pairs, "grpo")) == []
+        assert unnamed(find_differences(cells, grid.pairs(arms), "grpo")) == []
 
 
 def test_a_field_of_an_algorithm_that_an_arm_replaces_is_not_named():

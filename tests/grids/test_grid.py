@@ -248,6 +248,40 @@ def test_cells_are_selected_by_patterns_in_the_order_of_the_patterns():
         select_cells(cells, ["gropo, noisy"])
 
 
+def test_an_arm_may_have_any_name(tmp_path, capsys):
+    """Brackets are markup in a table and a pattern after --only, and a folder's name has at most 255 characters."""
+    names = ("grpo [a]", "[/b]", "β = 0", "x" * 300)
+    arms = {name: {"train.max_steps": number} for number, name in enumerate(names, start=1)}
+    grid = Grid(name="g", question="?", seeds=(0,), control=names[0], arms=arms)
+    for name in names:
+        assert grid.main(["--dry-run", "--out", str(tmp_path / "[c]"), "--only", name]) == 0
+        shown = capsys.readouterr().out.replace("\n", "")
+        assert name[:20] in shown and "[c]" in shown
+    folders = [cell.folder for cell in grid.cells("nano")]
+    assert [folder.partition("-seed0-")[0] for folder in folders] == ["grpo-a", "b", "0", "x" * 200]
+    assert grid.main(["--out", str(tmp_path)], command=("-c", "")) == 0
+    lone = Grid(name="g", question="?", seeds=(0,), control="β", arms={"β": {}})
+    assert lone.cells("nano")[0].folder.startswith("arm-seed0-")
+
+
+def test_two_arms_of_one_name_are_an_error():
+    axes = {"first": {"a": {}, "a, b": {"train.max_steps": 3}}, "second": {"b, c": {}, "c": {"seed": 1}}}
+    with pytest.raises(UserError, match="two arms are called 'a, b, c': rename a level or an arm"):
+        make_grid(axes=axes).cells("nano")
+    with pytest.raises(UserError, match="two arms are called 'grpo, clean'"):
+        make_grid(arms={"grpo, clean": {"train.max_steps": 3}}).cells("nano")
+
+
+def test_arms_are_compared_as_far_as_the_preset_has_them(tmp_path):
+    def only_in_nano(levels):
+        return {"train.max_steps": 3} if levels["preset"] == "nano" else None
+
+    axes = {"kind": {"a": {}, "b": only_in_nano, "c": {"train.max_steps": 2}}}
+    grid = Grid(name="g", question="?", axes=axes, seeds=(0,), control="a")
+    assert grid.main(["--preset", "nano_sft", "--out", str(tmp_path)], command=("-c", "")) == 0
+    assert json.loads((tmp_path / "grid.json").read_text())["comparisons"] == [["c", "a"]]
+
+
 WITHOUT_KL = (
     "noise_robustness",
     "algorithm_ablation",
@@ -305,6 +339,26 @@ def test_an_argument_without_an_effect_is_refused_before_any_run(tmp_path, capsy
     assert make_grid(unseeded=("base",)).main(["--out", str(tmp_path), *arguments], command=("-c", "")) == 2
     err = capsys.readouterr().err
     assert message in err and len(err.splitlines()) == 1 and not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--jobs", "0"], "--jobs must be 1 or more, not 0"),
+        (["--accelerate", "missing.yaml"], "missing.yaml: not a config of accelerate: [Errno 2] No such file"),
+        (["--accelerate", "list.yaml"], "list.yaml: not a config of accelerate: 'list' object has no attribute"),
+        (["--accelerate", "damaged.yaml"], "damaged.yaml: not a config of accelerate: while parsing"),
+        (["--until", "decided"], "--until decided: this grid compares nothing, as it has one arm only"),
+    ],
+)
+def test_a_grid_that_cannot_start_is_one_line_and_replaces_no_plan(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    Path("list.yaml").write_text("- 1\n")
+    Path("damaged.yaml").write_text("a: [1\nb: }")
+    grid = Grid(name="g", question="?", seeds=(0,), control="a", arms={"a": {}})
+    assert grid.main(["--out", "out", *arguments], command=("-c", "")) == 2
+    err = capsys.readouterr().err
+    assert message in err and len(err.splitlines()) == 1 and not Path("out").exists()
 
 
 def test_an_untrained_arm_with_seeds_is_refused_before_any_run(tmp_path, capsys):

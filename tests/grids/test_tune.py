@@ -164,6 +164,18 @@ def test_the_choice_is_written_where_the_grid_reads_it(run_tune, tmp_path):
     assert grid.read_tuned("nano").path == tmp_path / "chosen-nano.toml" and not (tmp_path / "tuned").exists()
 
 
+def test_a_tuning_that_cannot_start_writes_nothing_and_one_override_may_be_a_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("g.py").write_text(
+        "from rlvid.grids import Grid\n"
+        'GRID = Grid("g", "?", (0,), "a", arms={"a": {}}, tune={"train.learning_rate": (0.1, 0.2)})\n'
+    )
+    with pytest.raises(UserError, match="--jobs must be 1 or more, not 0"):
+        api.tune("g.py", jobs=0, overrides="train.max_steps=3")
+    assert not Path("runs").exists()
+    assert api.grid("g.py", "--dry-run") == 0
+
+
 def test_finished_trials_are_not_run_again(run_tune, tmp_path):
     run_tune(make_grid())
     status = next((tmp_path / "runs").glob("sft-*0.3*/status.json"))
@@ -172,6 +184,15 @@ def test_finished_trials_are_not_run_again(run_tune, tmp_path):
     assert run_tune(make_grid())[0] == 0
     started = [json.loads(line)["folder"] for line in (tmp_path / "runs" / "starts.jsonl").read_text().splitlines()]
     assert len(started) == 5 and started[-1] == status.parent.name
+
+
+def test_a_finished_trial_without_its_answers_is_one_line(run_tune, tmp_path):
+    run_tune(make_grid())
+    lost = sorted((tmp_path / "runs").glob("*/eval/dev.jsonl"))[0]
+    lost.write_text("")
+    with pytest.raises(UserError, match=r"eval/dev\.jsonl has no answers: remove the folder") as error:
+        run_tune(make_grid())
+    assert str(error.value).startswith(str(lost.parents[1]))
 
 
 def test_a_diverged_trial_counts_as_tried_and_is_not_chosen(run_tune):

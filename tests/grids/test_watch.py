@@ -121,3 +121,8 @@ def test_the_command_runs_without_torch(runs):
     assert rlvid("watch", str(runs), "--once").returncode == 0
     code = f"import sys; from rlvid import watch; watch({str(runs)!r}, once=True); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_a_message_is_shown_as_it_is(tmp_path):
+    write_run(tmp_path / "broken", "failed", 0, phase="", message="KeyError: 'a', in `x[a]`, reply '[/think]'")
+    assert "KeyError: 'a', in `x[a]`, reply '[/think]'" in line_of(printed(tmp_path, 200), "broken")

@@ -142,3 +142,24 @@ def test_without_a_pattern_the_questions_that_one_run_alone_got_right_are_shown(
     assert ids(api.compare(*alike)) == ["q2", "q3"], "both wrong, where the runs are right on the same questions"
     write_jsonl(tmp_path / "c" / "eval" / "L1.jsonl", [answer_row("q1", "A")])
     assert ids(api.compare(tmp_path / "c", tmp_path / "c")) == ["q1"], "and all, where nothing is wrong"
+
+
+@pytest.mark.parametrize("number", ["1.2.3", ".", "-", "1-"])
+def test_a_condition_needs_a_number(number):
+    with pytest.raises(UserError, match="is not a condition such as"):
+        parse_condition(f"length>{number}", {"length"})
+
+
+def test_names_are_shown_as_they_are_and_an_empty_reply_is_no_unreadable_clip(tmp_path, capsys):
+    """Brackets are markup for rich: a name in them would not be shown."""
+    empty = answer_row("q1", "A") | {"completion": "", "answer": None, "correct": False, "finished": True}
+    for run, row in (("[a]", answer_row("q1", "A") | {"finished": True}), ("[b]", empty)):
+        write_jsonl(tmp_path / run / "eval" / "task [x].jsonl", [row])
+    api.compare(tmp_path / "[a]", tmp_path / "[b]")
+    shown = capsys.readouterr().out
+    assert "a: [a]" in shown and "b: [b]" in shown and "task [x]" in shown and "could not be read" not in shown
+    api.audit(tmp_path / "[a]")
+    assert "task [x] n=1" in capsys.readouterr().out
+    write_jsonl(tmp_path / "[b]" / "eval" / "task [x].jsonl", [empty | {"unread": 1}])
+    api.compare(tmp_path / "[a]", tmp_path / "[b]")
+    assert "(the clip could not be read)" in capsys.readouterr().out

@@ -97,6 +97,8 @@ def test_effects_stand_under_their_headings_with_their_numbers(tmp_path):
         ('xlabel = "points"', "", "xlabel is missing; rlvid/study/forest.py shows such a file"),
         ("points = 16.7,", "", "points is missing; rlvid/study/forest.py shows such a file"),
         ("[[group]]", "[[group]", "Expected ']]' at the end of an array declaration"),
+        ("[[group]]", "[group]", "group or effects is no list of tables; rlvid/study/forest.py shows such a file"),
+        (EFFECTS[EFFECTS.index("[[group]]") :], "group = []", "no effects; rlvid/study/forest.py shows such a file"),
     ],
 )
 def test_a_mistake_in_a_file_of_effects_is_one_line(old, new, message, tmp_path):
@@ -107,6 +109,18 @@ def test_a_mistake_in_a_file_of_effects_is_one_line(old, new, message, tmp_path)
     assert str(error.value).startswith(f"{path}: {message}") and "\n" not in str(error.value)
 
 
-def test_a_missing_file_of_effects_is_one_line(tmp_path):
-    with pytest.raises(SystemExit, match=r"python -m rlvid.study.forest: .*none.toml: No such file or directory$"):
+def test_a_missing_file_of_effects_is_one_line_and_a_missing_folder_is_made(tmp_path, capsys):
+    with pytest.raises(SystemExit) as error:
         main([str(tmp_path / "none.toml"), str(tmp_path / "a.png")])
+    line = f"python -m rlvid.study.forest: {tmp_path}/none.toml: No such file or directory\n"
+    assert error.value.code == 2 and capsys.readouterr().err == line
+    (tmp_path / "effects.toml").write_text(EFFECTS)
+    main([str(tmp_path / "effects.toml"), str(tmp_path / "new" / "a.png")])
+    assert (tmp_path / "new" / "a.png").is_file()
+
+
+def test_an_estimate_above_60_points_is_inside_of_the_axes():
+    rows = [comparison("a", "all levels", 0.8, 0.7, 0.9), comparison("b", "all levels", -7.0, -8.0, -6.0)]
+    [panel] = comparison_figure(rows, 0.03, "accuracy").together().axes
+    low, high = panel.get_xlim()
+    assert low < -700 and 80 < high < 120

@@ -8,7 +8,9 @@ import pytest
 from rlvid import api
 from rlvid.__main__ import main
 from rlvid.errors import UserError
+from rlvid.study.log_formats import read_log
 from rlvid.study.logs import read_logs
+from rlvid.study.page.cases import case_data
 from rlvid.study.stats import permutation_test
 
 GOLD = "ABCD"
@@ -129,3 +131,32 @@ def test_errors_say_what_differs_and_what_to_do(logs, tmp_path):
     with pytest.raises(UserError, match="logs of one checkpoint"):
         write_samples(tmp_path / "one/a", [old_form(0, "A")])
         read_logs(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("m_score.csv", b"id,score\n1,1\n", "row 1 has no 'index': this is no log of a question"),
+        ("m_score.csv", "index,score,question\n1,1,é\n".encode("latin-1"), "cannot be read as a table in UTF-8"),
+        ("m_score.json", b'[{"index": 1, "score": 1}, {"score": 1}]', "row 2 has no 'index'"),
+        ("samples_t.jsonl", b'{"acc": 1}\n', "row 1 has no 'doc_id'"),
+        ("samples_t.jsonl", b"[1]\n", "row 1 has no 'doc_id'"),
+        ("samples_t.jsonl", b'{"doc_id": 1, "acc": 1}\n{"doc_id": 2}\n', "not every question has the metric 'acc'"),
+    ],
+)
+def test_a_file_that_is_no_log_is_one_line(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_log(tmp_path / name)
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_table_that_was_saved_by_excel_is_read(tmp_path):
+    (tmp_path / "m_score.csv").write_text("index,score\n7,1\n", encoding="utf-8-sig")
+    assert read_log(tmp_path / "m_score.csv")["7"]["correct"] is True
+
+
+def test_a_page_of_logs_says_why_it_has_no_clips(logs):
+    assert (
+        case_data(read_logs(logs))["index"]["clip_problem"] == "no clips: only a config.toml would name the benchmark"
+    )

@@ -101,3 +101,9 @@ def test_an_audit_has_these_measures_only_for_groups_of_several_completions(kitc
     for path in (run / "samples").iterdir():
         write_jsonl(path, ({**group, "answers": group["answers"][:1]} for group in groups))
     assert group_table(run) is None
+
+
+def test_one_group_has_no_interval():
+    """The scatter of one value is 0, which would say that nothing is uncertain."""
+    [(_, shown), *_] = group_measures([{"answers": ["A", "B"], "clean": "A"}])
+    assert shown == "50.0%"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from rlvid import api
 from rlvid.__main__ import main
 from rlvid.errors import UserError
 from rlvid.study.pass_at_k import STEPS_AT_EACH_END
@@ -112,3 +113,18 @@ def test_damaged_files_are_named(run):
 def test_a_folder_without_samples(tmp_path):
     with pytest.raises(UserError, match="has no sampled replies"):
         read_kinds(tmp_path, parse_kinds(KINDS))
+
+
+def test_a_kind_may_have_any_name(run, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "200")
+    api.replies(run, ["[/think]=begins with", "[looking]=went in"])
+    shown = capsys.readouterr().out
+    assert "[/think]" in shown and "paid to [looking], minus [/think]" in shown
+
+
+def test_no_kind_and_a_file_that_was_cut_off_are_one_line(run):
+    with pytest.raises(UserError, match="no kinds of replies: give a name"):
+        api.replies(run, ())
+    (run / "samples/step-000001.jsonl").write_text('{"completions": ')
+    with pytest.raises(UserError, match=r"step-000001\.jsonl: no groups of replies, so the file was cut off"):
+        api.replies(run, KINDS)

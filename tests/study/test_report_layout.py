@@ -12,7 +12,7 @@ from rlvid.study.stats import Interval, accuracy_interval
 from rlvid.study.strip import draw_strip
 from rlvid.study.study import read_study
 from rlvid.utils.files import read_jsonl, write_jsonl
-from tests.helpers.reports import ROOT, grid_cells, printed_report, write_grid, write_run
+from tests.helpers.reports import ROOT, grid_cells, printed_report, write_arms, write_grid, write_run
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -48,6 +48,27 @@ def test_five_levels_and_long_names_fit(study_folder, width):
     ends = f"{100 * interval.low:.1f}–{100 * interval.high:.1f}"
     assert tables.count(ends) == 4, "intervals are complete: of L1, and of three levels with the same answers"
     assert tables.count("Domain 5") == 3 and tables.count("n=16") == 6, "16 of 100 questions are in the fifth domain"
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_no_name_of_a_level_pushes_a_column_out(tmp_path, width):
+    levels = ("videomme_long_w_subtitles", "longvideobench_val_v_600s", "mvbench [action] localization")
+    cells = write_arms(tmp_path, {"plain": 30, "grounded": 60})
+    for folder in sorted(tmp_path.glob("*/eval")):
+        rows = [row | {"domain": f"{i % 2} " + "long " * 16} for i, row in enumerate(read_jsonl(folder / "L1.jsonl"))]
+        rows = [row | {"rewards/consistency_rule": 0.5} for row in rows]
+        for level in levels:
+            write_jsonl(folder / f"{level}.jsonl", rows)
+    write_grid(tmp_path, cells, [("grounded", "plain")])
+    text = printed_report(tmp_path, width)
+    tables = text[: text.index("run folders")]
+    assert max(map(len, tables.splitlines())) <= width and "…" not in text
+    for level in levels:
+        assert f"{level} n=100" in tables, "the heading is whole"
+    accuracies = tables[tables.index("\narm ") : tables.index("\nEach accuracy")]
+    assert accuracies.count("\nplain ") == accuracies.count("\narm ") >= 1, "each table names its arms"
+    measured = tables[tables.index("\nconsistency_rule ") : tables.index("\nMeans have 95 %")]
+    assert measured.count("0.50 to 0.50") == 2 * len(levels) and "\nplain " in measured
 
 
 def test_the_folder_is_printed_as_it_is(study_folder):
@@ -105,3 +126,17 @@ def test_the_report_starts_without_heavy_imports():
     after = os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     assert seconds < 3, "of CPU time: about 0.5 s on a fast machine, and no more on a busy one"
+
+
+def test_with_one_level_no_error_rate_is_kept_for_single_levels(tmp_path):
+    cells = [
+        (arm, seed, f"{arm}{seed}", write_run(tmp_path / f"{arm}{seed}", f"seed={seed}", right=(marks,)))
+        for arm, marks in (("a", "10" * 50), ("b", "1110" * 25))
+        for seed in (0, 1)
+    ]
+    write_grid(tmp_path, cells, [("b", "a")])
+    words = "half of the error rate is for all levels"
+    assert words not in " ".join(printed_report(tmp_path).split())
+    for path in tmp_path.glob("*/eval/L1.jsonl"):
+        write_jsonl(path.with_stem("L2"), read_jsonl(path))
+    assert words in " ".join(printed_report(tmp_path).split())

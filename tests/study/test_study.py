@@ -8,6 +8,7 @@ import pytest
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.study.arms import name_by_differences
+from rlvid.study.noise_response import untrained_arm
 from rlvid.study.runs import describe_signal
 from rlvid.study.study import read_study
 from rlvid.utils.files import write_jsonl
@@ -104,3 +105,14 @@ def test_a_noise_seed_that_is_the_seed_of_the_run_makes_no_arm(tmp_path):
 
 def test_a_signal_without_a_name_has_its_number():
     assert describe_signal(35) == "killed by signal 35"
+
+
+def test_runs_that_only_have_a_cold_start_are_trained(tmp_path):
+    """Their seeds count: as an untrained arm they would have no scatter, and a run under noise could gain on them."""
+    for seed, right in enumerate(("10" * 30, "1100" * 10 + "0" * 20)):
+        cold = (f"seed={seed}", "train.max_steps=0", "cold_start.max_steps=50")
+        write_run(tmp_path / f"cold{seed}", *cold, right=(right,))
+        write_run(tmp_path / f"grpo{seed}", f"seed={seed}", right=(right,))
+    study = read_study(tmp_path)
+    assert study.unseeded == [] and untrained_arm(study) is None
+    assert not any(run.took_no_step for run in study.runs)

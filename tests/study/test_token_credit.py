@@ -51,3 +51,19 @@ def test_positive_values_are_blue_and_negative_ones_red():
         [TokenCredit(("a", "b", "c"), (2.0, -0.5, 0.0), (0.0,) * 3, (0.0,) * 3, 1.0)]
     ).renderables
     assert [span.style for span in pixels.spans] == ["black on #0000ff", "black on #ff8080", "black on #ffffff"]
+
+
+@pytest.mark.parametrize("page", [None, "page.html"])
+def test_a_pipe_and_a_terminal_without_colours_get_numbers_also_beside_a_page(page, tmp_path, monkeypatch, capsys):
+    credit = [TokenCredit(("a", "b"), (0.421, -0.5), (0.0,) * 2, (0.0,) * 2, 1.0)]
+    monkeypatch.setattr("rlvid.study.token_credit.token_credit", lambda run, sample, step: credit)
+    (tmp_path / "config.toml").touch()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    html = tmp_path / "new" / page if page else None
+    for variables, numbers in (({}, True), ({"FORCE_COLOR": "1"}, False), ({"NO_COLOR": "1"}, True)):
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        api.credit(tmp_path, html=html)
+        shown = capsys.readouterr().out
+        assert ("a(+0.42)b(-0.50)" in shown) == numbers
+        assert not page or (f"page: {html}\n" in shown and "background-color" in html.read_text())

@@ -18,7 +18,7 @@ from rlvid.data.kitchen import encode_mp4
 from rlvid.data.prompts import held_out_prompts
 from rlvid.errors import UserError
 from rlvid.policy.architecture import image_factor
-from rlvid.study.cases import is_coherent
+from rlvid.study.cases import is_coherent, reply_text
 from rlvid.study.page.attention import data_uri
 from rlvid.study.runs import Row, Run
 from rlvid.study.study import Study
@@ -177,10 +177,10 @@ def _texts(question: QuestionKey, answers: Sequence[Answers]) -> dict[str, Any]:
 
 
 def _completion(row: Row) -> dict[str, Any]:
-    """Return text and rewards of a completion; of a clip that could not be read, why."""
+    """Return text and rewards of a completion; of a clip that could not be read, a note."""
     rewards = {key.removeprefix("rewards/"): value for key, value in row.items() if key.startswith("rewards/")}
     rounded = {name: round(value, 3) for name, value in rewards.items() if value is not None}
-    return {"text": row.get("completion", row.get("unread", "")), "rewards": rounded}
+    return {"text": reply_text(row), "rewards": rounded}
 
 
 def _read_clips(study: Study, run: Run, wanted: Sequence[int]) -> tuple[dict[int, dict[str, str]], str]:
@@ -189,6 +189,8 @@ def _read_clips(study: Study, run: Run, wanted: Sequence[int]) -> tuple[dict[int
     Returns:
         Index of the question -> data URIs of its clip; and what went wrong, in words.
     """
+    if not (run.folder / "config.toml").is_file():
+        return {}, "no clips: only a config.toml would name the benchmark"  # logs of another tool have none
     try:
         config = load(run.folder / "config.toml")
         levels = held_out_prompts(config.data, config.eval.splits, config.eval.transfer, config.eval.limit)

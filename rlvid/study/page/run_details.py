@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from rlvid.config import flatten_config
 from rlvid.study.page.blocks import to_block
 from rlvid.study.report import Report
 from rlvid.study.runs import Row, Run
-from rlvid.study.settings import SettingRow, setting_table, settings_section
+from rlvid.study.settings import SettingRow, setting_table, settings_section, shown_value
 from rlvid.study.study import Study
 from rlvid.utils.files import read_json, read_jsonl, read_toml
 
@@ -33,7 +33,7 @@ def settings(study: Study, report: Report) -> dict[str, Any]:
     alerts = settings_section(unnamed, report.changed_plugins)
     if is_open and unnamed:
         alerts = alerts[1:]  # without the table of these settings, since the one below has them in colour
-    count, arms = len({row.key for row in rows}), len(table.rows)
+    count, arms = len({row.key for row in rows}), len({row.arm for row in rows})
     return {
         "alerts": [to_block(part) for part in alerts],
         "table": to_block(table),
@@ -50,15 +50,11 @@ def _differences_from_control(study: Study) -> list[SettingRow]:
             configs[run.arm] = config
     control = configs.get(study.control, {})
     return [
-        SettingRow(arm, study.control, key, _shown(config, key), _shown(control, key), named=True)
+        SettingRow(arm, study.control, key, shown_value(config, key), shown_value(control, key), named=True)
         for arm, config in configs.items()
         for key in dict.fromkeys([*config, *control])
         if key not in SEED_KEYS and config.get(key) != control.get(key)
     ]
-
-
-def _shown(config: Mapping[str, Any], key: str) -> str | None:
-    return str(config[key] if config[key] != "" else '""') if key in config else None
 
 
 def common_settings(study: Study) -> list[tuple[str, str]]:
