@@ -15,9 +15,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -37,7 +35,6 @@ VERSION = "5"  # part of the folder's name in the cache
 FPS = 2  # the paper samples 2 frames per second, so it takes each of the eight frames
 COUNTS = {"train": 1200, "L1": 1000, "L2": 1000, "L3": 1000, "dev": 500}  # level -> records; a new level comes last
 SMALL_COUNTS = {"train": 120, "L1": 24, "L2": 24, "L3": 24, "dev": 24}  # of kitchen/small: the first of each level
-MOST_ENCODING = 64  # samples that are drawn and not yet written, 100 kB each
 SKEWED = 0.7  # the share of answers that are the first step of the recipe, on levels with that shortcut
 # World -> the levels with the shortcut; "kitchen" is the world "". Both have the same L1, L2 and L3.
 WORLDS: dict[str, tuple[str, ...]] = {"": (), "skewed": ("train", "L1", "dev"), "balanced": ("L1",)}
@@ -158,19 +155,13 @@ def write(folder: Path, seed: int = 0, counts: dict[str, int] | None = None, var
     folder = Path(folder)
     check_empty(folder)
     lines: dict[str, list[str]] = {split: [] for split in FILES}
-    # Threads encode what this one has drawn; the encoder lets go of the GIL.
-    with Progress(console=Console(stderr=True), transient=True) as progress, ThreadPoolExecutor() as pool:
-        encoding: deque[Future[None]] = deque()
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         for level, count in progress.track((COUNTS | (counts or {})).items(), description="kitchen"):
             for sample in progress.track(_draw_level(level, count, seed, variant), total=count, description=level):
-                encoding.append(pool.submit(_write_media, sample, folder))
-                if len(encoding) > MOST_ENCODING:
-                    encoding.popleft().result()
+                _write_media(sample, folder)
                 lines[level].append(json.dumps(_record(sample)))
                 if level == "train":
                     lines["train_cot"].append(json.dumps(_demonstration(sample)))
-        for one in encoding:
-            one.result()
     (folder / "annotations").mkdir()
     for split, file in FILES.items():
         (folder / "annotations" / f"{file}.jsonl").write_text("\n".join(lines[split]) + "\n")
