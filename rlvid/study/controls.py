@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -74,8 +73,8 @@ def _came_out(kind: str, verdict: str, difference: Interval | None, margin: floa
 
 
 def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | Text]:
-    """Return a table of the controls and a line that says whether the other comparisons can be read."""
-    table = Table("control", "", f"{escape(endpoint)}, points", "95 % interval", "verdict", "expected", "", box=None)
+    """Return a table of the controls, what it is about, and whether the other comparisons can be read."""
+    table = Table("control", "", "points", "95 % interval", "verdict", "expected", "", box=None)
     for row in rows:
         points, ends = NONE, ""
         if row.difference:
@@ -85,7 +84,7 @@ def controls_section(rows: Sequence[ControlRow], endpoint: str) -> list[Table | 
         outcome = OUTCOMES[row.came_out]
         name = Text(f"{row.a}\nagainst {row.b}")
         table.add_row(row.kind, name, points, ends, row.verdict or "not compared", expected, Text(*outcome))
-    return [table, _readable(rows)]
+    return [table, Text(f"Points: difference of {endpoint}.", "dim"), _readable(rows)]
 
 
 def _readable(rows: Sequence[ControlRow]) -> Text:
