@@ -64,7 +64,12 @@ class Effect:
 
 @dataclass(frozen=True)
 class Group:
-    """Effects under one heading."""
+    """Effects of one experiment, which share an endpoint: rows of the picture under one heading.
+
+    Args:
+        title: the heading, which says what is compared and by which endpoint.
+        effects: from the top to the bottom.
+    """
 
     title: str
     effects: Sequence[Effect]
@@ -83,16 +88,12 @@ def comparison_figure(comparisons: Sequence[Comparison], margin: float, endpoint
     if not pairs:
         return None
     names: dict[float, str] = {place: f"{a}\nagainst {b}" for place, (a, b) in enumerate(pairs)}
-    effects = [
-        (row, Effect("", Interval(*(100 * x for x in (row.difference.value, row.difference.low, row.difference.high)))))
-        for row in comparisons
-    ]
-    limits = axis_limits([effect.difference for _, effect in effects])
+    limits = axis_limits([in_points(row.difference) for row in comparisons])
 
     def draw_condition(condition: str, panel: Axes) -> None:
-        for row, effect in effects:
+        for row in comparisons:
             if row.condition == condition:
-                draw_effect(panel, pairs.index((row.a, row.b)), effect)
+                draw_effect(panel, pairs.index((row.a, row.b)), Effect("", in_points(row.difference)))
         band = f"within {100 * margin:g} points: the margin of equivalence"
         panel.axvspan(-100 * margin, 100 * margin, color="0.94", lw=0, zorder=0, label=band)
         finish(panel, names, limits)
@@ -102,6 +103,11 @@ def comparison_figure(comparisons: Sequence[Comparison], margin: float, endpoint
     draw = [partial(draw_condition, condition) for condition in conditions]
     size = (2.3, 0.8 + 2 * ROW_HEIGHT * len(pairs))
     return Panels(draw, size, per_row=3, shared=True, shared_x=True, margin=0.07 * longest)
+
+
+def in_points(share: Interval) -> Interval:
+    """Return an interval of shares in points: .05 becomes 5."""
+    return Interval(100 * share.value, 100 * share.low, 100 * share.high)
 
 
 def effects_figure(title: str, xlabel: str, groups: Sequence[Group]) -> Figure:

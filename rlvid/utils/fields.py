@@ -185,8 +185,8 @@ def check_method_names(plugin: type, base: type) -> None:
             continue
         if nearest := get_close_matches(name, vars(base), n=1, cutoff=0.85):
             raise TypeError(
-                f"{plugin.__name__}.{name} is never called. Did you mean {nearest[0]!r}? A method of your own begins "
-                "with an underscore"
+                f"{plugin.__name__}.{name} is never called. Did you mean {nearest[0]!r}? If it is a helper of your own, "
+                "begin its name with an underscore"
             )
 
 
