@@ -178,15 +178,15 @@ def foreign_form(function: Any) -> str:
 
 
 def check_method_names(plugin: type, base: type) -> None:
-    """Raise TypeError for a method of a class that is nearly one of its base's by name: nothing would ever call it."""
+    """Raise TypeError if a class defines a method whose name is nearly that of one of `base`: nothing would call it."""
     inherited = {name for parent in plugin.__mro__[1:] for name in vars(parent)}
     for name, value in vars(plugin).items():
         if name.startswith("_") or name in inherited or not (callable(value) or isinstance(value, property)):
             continue
         if nearest := get_close_matches(name, vars(base), n=1, cutoff=0.85):
             raise TypeError(
-                f"{plugin.__name__}.{name} is never called. Did you mean {nearest[0]!r}? If it is a helper of your own, "
-                "begin its name with an underscore"
+                f"{plugin.__name__}.{name} is never called. Did you mean {nearest[0]!r}? If it is a helper of your "
+                "own, begin its name with an underscore"
             )
 
 
