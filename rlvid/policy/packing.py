@@ -44,7 +44,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rlvid.policy import packed_indices as indices
 from rlvid.policy.last_layer import only_columns
-from rlvid.policy.shared_attention import SharedPromptAttention
+from rlvid.policy.shared_attention import SharedPromptAttention, is_exact_for
 from rlvid.policy.types import CompletionTokens, ModelInputs
 
 if TYPE_CHECKING:
@@ -181,12 +181,12 @@ class Packing:
     ) -> Tensor:
         """Call 2: (N*G, heads, C, D) queries, and (N, key heads, L, D) keys and values -> (N*G*C, heads, D).
 
-        With lag = 1 a query sees its completion up to the column before its own. A GPU computes both parts at once with
-        a mask; so does autocast, which would round each part before they are added.
+        With lag = 1 a query sees its completion up to the column before its own. Where `SharedPromptAttention` is not
+        for this device and precision, prompts are copied and one call has a mask.
         """
         prompt_key, prompt_value = (x[:, :, : self.prompt_columns] for x in (key, value))
         own_key, own_value = (self._completion_rows(x) for x in (key, value))
-        if query.device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        if is_exact_for(query):
             parts = query, prompt_key, prompt_value, own_key, own_value
             output = SharedPromptAttention.apply(*parts, self._padding_bias(len(key)), scale, lag)
         else:

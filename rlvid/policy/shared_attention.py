@@ -31,6 +31,14 @@ attention_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_
 MIN_PARTS = 16
 
 
+def is_exact_for(query: Tensor) -> bool:
+    """Return whether attention may be computed in two parts: on a CPU, and without autocast.
+
+    In bfloat16 each part would be rounded before they are added, which one call with a mask does not do.
+    """
+    return query.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+
+
 class SharedPromptAttention(torch.autograd.Function):
     """Attention of R completions to their prompts and to themselves.
 
