@@ -16,9 +16,7 @@ from transformers import DynamicCache, StaticCache
 from rlvid.policy.model import Policy
 from rlvid.policy.packing import UNUSED_MASK
 from rlvid.policy.sampling_weights import SamplingWeights
-
-# (query, key, value) -> attention, and the log-sum-exp of its scores
-attention_with_lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+from rlvid.policy.shared_attention import attention_with_lse
 
 
 class LowPrecision:

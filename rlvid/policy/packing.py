@@ -44,6 +44,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rlvid.policy import packed_indices as indices
 from rlvid.policy.last_layer import only_columns
+from rlvid.policy.shared_attention import SharedPromptAttention, is_exact_for
 from rlvid.policy.types import CompletionTokens, ModelInputs
 
 if TYPE_CHECKING:
@@ -140,17 +141,14 @@ class Packing:
         Returns:
             (N, L, heads, D).
         """
-        key, value = (_repeat_heads(x, query.shape[1]) for x in (key, value))
-
         # Call 1: the first S columns. Shorter prompts are followed by completion tokens, whose results are not used.
-        prompt_query, prompt_key, prompt_value = (x[:, :, : self.prompt_columns] for x in (query, key, value))
+        prompt_key, prompt_value = (_repeat_heads(x[:, :, : self.prompt_columns], query.shape[1]) for x in (key, value))
         prompt_output = scaled_dot_product_attention(
-            prompt_query, prompt_key, prompt_value, is_causal=True, scale=scale
+            query[:, :, : self.prompt_columns], prompt_key, prompt_value, is_causal=True, scale=scale
         ).transpose(1, 2)  # (N, S, heads, D)
 
         # Call 2: every completion over its prompt and itself.
-        own_query = self._completion_rows(query)
-        completion_output = self._attend_completions(own_query, key, value, self.completion_mask, scale)
+        completion_output = self._attend_completions(self._completion_rows(query), key, value, scale)
 
         outputs = torch.cat([prompt_output.flatten(0, 1), completion_output])
         return outputs.index_select(0, self.output_index).view(len(query), -1, *outputs.shape[1:])
@@ -174,22 +172,44 @@ class Packing:
         Returns:
             (M, heads, D).
         """
-        key, value = (_repeat_heads(x, query.shape[1]) for x in (key, value))
         own_query = query.new_zeros(len(self.completion_index), *query.shape[1:]).index_copy(0, self.token_index, query)
-        on_prompt, on_self = self.completion_mask.tensor_split([self.prompt_columns], dim=-1)
-        mask = torch.cat([on_prompt, on_self.tril(-1)], dim=-1)
-        outputs = self._attend_completions(self._in_rows(own_query), key, value, mask, scale)
+        outputs = self._attend_completions(self._in_rows(own_query), key, value, scale, lag=1)
         return outputs.index_select(0, self.token_index)
 
     def _attend_completions(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float | None
+        self, query: Tensor, key: Tensor, value: Tensor, scale: float | None, lag: int = 0
     ) -> Tensor:
-        """Call 2: (N*G, heads, C, D) queries, and (N, heads, L, D) keys and values -> (N*G*C, heads, D)."""
-        keys, values = (
-            self._with_prompt(x[:, :, : self.prompt_columns], self._completion_rows(x)) for x in (key, value)
-        )
-        output = scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
+        """Call 2: (N*G, heads, C, D) queries, and (N, key heads, L, D) keys and values -> (N*G*C, heads, D).
+
+        With lag = 1 a query sees its completion up to the column before its own. Where `SharedPromptAttention` is not
+        for this device and precision, prompts are copied and one call has a mask.
+        """
+        prompt_key, prompt_value = (x[:, :, : self.prompt_columns] for x in (key, value))
+        own_key, own_value = (self._completion_rows(x) for x in (key, value))
+        if is_exact_for(query):
+            parts = query, prompt_key, prompt_value, own_key, own_value
+            output = SharedPromptAttention.apply(*parts, self._padding_bias(len(key)), scale, lag)
+        else:
+            keys, values = (
+                _repeat_heads(self._with_prompt(*x), query.shape[1])
+                for x in ((prompt_key, own_key), (prompt_value, own_value))
+            )
+            output = scaled_dot_product_attention(query, keys, values, attn_mask=self._mask(lag), scale=scale)
         return output.transpose(1, 2).flatten(0, 1)
+
+    def _mask(self, lag: int) -> Tensor:
+        """(N*G, 1, C, S + C) bool: what a query sees in call 2."""
+        if not lag:
+            return self.completion_mask
+        on_prompt, on_self = self.completion_mask.tensor_split([self.prompt_columns], dim=-1)
+        return torch.cat([on_prompt, on_self.tril(-lag)], dim=-1)
+
+    def _padding_bias(self, prompts: int) -> Tensor | None:
+        """(N, 1, 1, S): -inf on the columns beyond a prompt's end; None where there are none."""
+        on_prompt = self.completion_mask.unflatten(0, (prompts, -1))[:, 0, :, :1, : self.prompt_columns]
+        if on_prompt.all():
+            return None
+        return torch.zeros(on_prompt.shape).masked_fill(~on_prompt, -torch.inf)
 
     def _completion_rows(self, x: Tensor) -> Tensor:
         """(N, heads, L, D) -> (N*G, heads, C, D): every completion in a row of its own."""

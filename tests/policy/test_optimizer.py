@@ -77,9 +77,22 @@ def test_a_checkpoint_does_not_choose_the_kernels(before, after):
     assert torch.allclose(weights, resumed, rtol=1e-5, atol=1e-6)
 
 
-def test_a_cpu_keeps_the_default_kernels():
-    optimizer = build_adamw(load_policy(), load("nano").train, build("algorithms", "grpo"))
-    assert all(group["fused"] is None and group["foreach"] is None for group in optimizer.param_groups)
+def test_the_fused_kernel_takes_the_steps_of_the_plain_one():
+    policy, grpo = load_policy(), build("algorithms", "grpo")
+    train = load("nano", ["train.learning_rate=1e-2", "train.weight_decay=0.1"]).train
+    optimizer = build_adamw(policy, train, grpo)
+    assert all(group["fused"] for group in optimizer.param_groups)
+    weights = list(policy.parameters())
+    copies = [torch.nn.Parameter(weight.detach().clone()) for weight in weights]
+    plain = torch.optim.AdamW(copies, lr=1e-2, weight_decay=0.1, foreach=False)
+    for _ in range(3):
+        for weight, copy in zip(weights, copies, strict=True):
+            weight.grad = torch.randn_like(weight)
+            copy.grad = weight.grad.clone()
+        optimizer.step()
+        plain.step()
+    for weight, copy in zip(weights, copies, strict=True):
+        torch.testing.assert_close(weight, copy, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from rlvid.config import load
-from rlvid.policy import logprobs
+from rlvid.policy import logprobs, packing
 from rlvid.policy.batching import map_micro_batches, micro_batches, row_lengths
 from rlvid.policy.critic import CRITIC_KINDS
 from rlvid.policy.oom import OOMBackoff
@@ -52,6 +52,15 @@ def test_values_and_gradients_equal_those_of_separate_rows(media, completions, s
     assert_packed_equals_separate(policy, [policy.encode(*row) for row in media], completions)
 
 
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_with_a_mask_values_and_gradients_equal_those_of_separate_rows(media, completions, setting, monkeypatch):
+    """As on a GPU: prompts are copied for each completion, and one call has a mask."""
+    monkeypatch.setattr(packing, "is_exact_for", lambda query: False)
+    policy = perturb(load_policy(*SETTINGS[setting]))
+    policy.train()
+    assert_packed_equals_separate(policy, [policy.encode(*row) for row in media], completions)
+
+
 @pytest.mark.parametrize("kind", CRITIC_KINDS)
 def test_a_critics_values_and_gradients_equal_those_of_separate_rows(media, completions, kind):
     config = load("nano", ["train.lora_r=4"])
@@ -61,17 +70,17 @@ def test_a_critics_values_and_gradients_equal_those_of_separate_rows(media, comp
 
 def test_a_packing_is_the_one_of_its_picture():
     """Two rows, ABC de f and XY z uv, with L = 6 and S = min(6, 16)."""
-    packing = Packing.build([3, 2], [[[1, 2], [3]], [[4], [5, 6]]], torch.device("cpu"))
-    assert packing.prompt_columns == 6
-    assert packing.completion_index.tolist() == [3, 4, 5, 0, 8, 0, 9, 10]
-    mask = packing.completion_mask[:, 0].int().tolist()  # over 6 columns of the prompt part and 2 own tokens
+    picture = Packing.build([3, 2], [[[1, 2], [3]], [[4], [5, 6]]], torch.device("cpu"))
+    assert picture.prompt_columns == 6
+    assert picture.completion_index.tolist() == [3, 4, 5, 0, 8, 0, 9, 10]
+    mask = picture.completion_mask[:, 0].int().tolist()  # over 6 columns of the prompt part and 2 own tokens
     assert mask[0] == [[1, 1, 1, 0, 0, 0, 1, 0], [1, 1, 1, 0, 0, 0, 1, 1]]
     assert mask[3] == [[1, 1, 0, 0, 0, 0, 1, 0], [1, 1, 0, 0, 0, 0, 1, 1]]
     # 12 results of the prompt part come first; then those of the completions, d at 12.
-    assert packing.output_index.tolist() == [0, 1, 2, 12, 13, 14, 6, 7, 16, 18, 19, 11]
+    assert picture.output_index.tolist() == [0, 1, 2, 12, 13, 14, 6, 7, 16, 18, 19, 11]
     # d is predicted at C, e at d, f at C; z at Y, u at Y, v at u. Among the two tokens of each completion's row:
-    assert packing.predicting_columns.tolist() == [2, 3, 2, 7, 7, 9]
-    assert packing.token_index.tolist() == [0, 1, 2, 4, 6, 7]
+    assert picture.predicting_columns.tolist() == [2, 3, 2, 7, 7, 9]
+    assert picture.token_index.tolist() == [0, 1, 2, 4, 6, 7]
 
 
 def test_micro_batches_hold_groups_of_similar_length_within_a_budget(inputs, completions):
