@@ -11,10 +11,11 @@ from rlvid.policy import cpu_linear, sampler
 from rlvid.policy.cpu_linear import onednn_linears
 from rlvid.policy.decoding import SharedPrefixCache
 from rlvid.policy.graph_cache import CudaGraphCache
+from rlvid.policy.last_layer import rotate
 from rlvid.policy.parity import SAMPLER_TOLERANCE
 from rlvid.policy.prefill import prefill
 from rlvid.policy.reference import Reference
-from rlvid.policy.sampling_weights import FusedLinear, SamplingWeights, fuse
+from rlvid.policy.sampling_weights import FusedLinear, SamplingWeights, fuse, rotate_token, rotation_of_token
 from tests.helpers.operators import CountOperators
 from tests.helpers.packed_rows import outputs_and_gradients, perturb, random_completions, score_packed
 from tests.helpers.policies import add_critic, load_policy, policy_of
@@ -193,6 +194,12 @@ def test_in_an_evaluation_on_a_cpu_the_products_are_those_of_onednn(kitchen):
             found = SamplingWeights.of(policy).layers[0].qkv(x)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert operators.seen["_linear_pointwise"] == torch.backends.mkldnn.is_available()
+
+
+def test_a_token_is_rotated_to_the_same_bits():
+    generator = torch.Generator().manual_seed(0)
+    x, cos, sin = (torch.randn(shape, generator=generator) for shape in ((5, 3, 1, 8), (5, 1, 8), (5, 1, 8)))
+    assert torch.equal(rotate_token(x, *rotation_of_token(cos, sin)), rotate(x, cos, sin))
 
 
 @torch.no_grad()
