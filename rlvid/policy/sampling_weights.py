@@ -67,6 +67,7 @@ class SamplingWeights:
             return None
         return cls(model, torch.bfloat16 if policy.bf16 else torch.float32)
 
+    @torch.inference_mode()  # an operator then costs less than without gradients, and decoding is many small ones
     def decode(self, cache: Any, tokens: Tensor, mask: Tensor, positions: Tensor, attend_with: Any) -> Tensor:
         """Run one token of each row through the language model: as `decoding.decode_step`, (R,) -> (R, hidden)."""
         hidden = self.embed(tokens[:, None])  # (R, 1, hidden)

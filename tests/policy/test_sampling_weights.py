@@ -126,6 +126,7 @@ def test_sampling_leaves_weights_gradients_and_checkpoints_as_they_were(prompts,
     _, gradients = outputs_and_gradients(policy, score_packed, inputs, completions)
     policy.save(tmp_path / "before")
     differences(policy, prompts[:1])
+    assert not any(parameter.is_inference() for parameter in policy.parameters()), "a backward pass may save them"
     assert all(one is other for one, other in zip(same, policy.parameters(), strict=True))
     assert all(torch.equal(parameter, before[name]) for name, parameter in policy.named_parameters())
     _, again = outputs_and_gradients(policy, score_packed, inputs, completions)
