@@ -11,10 +11,11 @@ to each of seven products. Here a layer has four products, and each input is cas
     down           down_proj
 
 Made for each batch that is decoded, and freed with it, so the weights are those of the last optimizer step; during the
-batch their addresses stay the same, as CUDA graphs require. A matrix costs memory only where it has to be cast:
+batch their addresses stay the same, as CUDA graphs require. A matrix costs memory only where it is copied:
 
     frozen, in the precision of the products    no copy: the model's own matrices become slices of the fused one
     trained, or in another precision            a copy, 2 bytes a parameter, as autocast makes it for the model's layers
+    trained, in float32                         a copy of q, k, v, gate and up, 4 bytes a parameter
     in float32 on a CPU, if large               a copy in oneDNN's layout, 4 bytes a parameter (`cpu_linear.py`)
 
 LoRA's factors stay apart, W x + B (A x), as the learner computes them: W + B A would need a copy of W, 13 GB for 7B.
@@ -57,11 +58,11 @@ class SamplingWeights:
     def of(cls, policy: Policy) -> SamplingWeights | None:
         """Return the weights of a policy as they are now; None where its own layers decode as fast or must.
 
-        They decode as fast in float32 without LoRA, but for large matrices on a CPU (measured: rlvid/README.md). They
-        must where weights are sharded (ZeRO-3), and where a layer has more than a plain matrix and plain LoRA.
+        They decode as fast on a GPU in float32 without LoRA. They must where weights are sharded (ZeRO-3), and where a
+        layer has more than a plain matrix and plain LoRA.
         """
         model = policy.model
-        gains = policy.bf16 or lora.has_adapter(model) or any(map(is_faster_packed, model.parameters()))
+        gains = policy.bf16 or lora.has_adapter(model) or policy.device.type == "cpu"
         is_sharded = any(hasattr(parameter, "ds_tensor") for parameter in model.parameters())
         if not gains or is_sharded or not all(map(lora.is_plain, _linears(model))):
             return None

@@ -98,8 +98,8 @@ def test_finished_rows_are_not_computed(policy, prompts):
     decoded_rows = {}
     for cache_type in (SharedPrefixCache, SmallCudaGraphCache):
         batch_sizes = []
-        layer = policy.model.model.language_model.layers[0]
-        hook = layer.register_forward_pre_hook(lambda _, args, sizes=batch_sizes: sizes.append(len(args[0])))
+        activation = policy.model.model.language_model.layers[0].mlp.act_fn
+        hook = activation.register_forward_pre_hook(lambda _, args, sizes=batch_sizes: sizes.append(len(args[0])))
         groups = make_sampler(policy, cache_type, max_completion_length=64)(prompts, inputs, "7")
         hook.remove()
         prefill, *decoding = batch_sizes

@@ -12,6 +12,7 @@ from rlvid.policy.cpu_linear import onednn_linears
 from rlvid.policy.decoding import SharedPrefixCache
 from rlvid.policy.graph_cache import CudaGraphCache
 from rlvid.policy.last_layer import rotate
+from rlvid.policy.model import Policy
 from rlvid.policy.parity import SAMPLER_TOLERANCE
 from rlvid.policy.prefill import prefill
 from rlvid.policy.reference import Reference
@@ -145,8 +146,21 @@ def test_the_reference_and_a_critics_adapter_are_left_out(prompts):
         assert differences(base, prompts[:1])[0].max() < 1e-4
 
 
-def test_what_is_not_plain_or_not_whole_is_decoded_by_the_models_own_layers(policy):
-    assert SamplingWeights.of(policy) is None, "float32 without LoRA: nothing to gain"
+@pytest.mark.parametrize("cache_type", CACHES)
+def test_the_models_own_layers_decode_the_same_tokens(policy, prompts, cache_type, monkeypatch):
+    assert SamplingWeights.of(policy)
+    tokens = differences(policy, prompts[:3], cache_type=cache_type)[1]
+    own_layers(monkeypatch)
+    difference, own_tokens = differences(policy, prompts[:3], cache_type=cache_type)
+    assert own_tokens == tokens and difference.max() < 1e-4
+
+
+def test_on_a_gpu_in_float32_without_lora_the_models_own_layers_decode(policy, monkeypatch):
+    monkeypatch.setattr(Policy, "device", torch.device("cuda"))
+    assert SamplingWeights.of(policy) is None
+
+
+def test_what_is_not_plain_or_not_whole_is_decoded_by_the_models_own_layers(kitchen):
     dora = load_policy()
     dora.model.add_adapter(LoraConfig(r=2, use_dora=True, target_modules=["q_proj"]))
     with_bias = load_policy()
