@@ -135,8 +135,9 @@ class SharedPrefixCache:
         query = query.reshape(len(query), key_heads, -1, head_size)  # (R, key heads, queries per key, D)
 
         # All queries of a group together: (P, key heads, count * queries per key, D). Ended rows have zeros.
-        group_query = query.new_zeros(len(prompt_key) * self.count, *query.shape[1:])
-        group_query = group_query.index_copy(0, self.slots, query)
+        group_query, all_rows = query, len(prompt_key) * self.count
+        if len(query) < all_rows:
+            group_query = query.new_zeros(all_rows, *query.shape[1:]).index_copy(0, self.slots, query)
         group_query = group_query.unflatten(0, (-1, self.count)).transpose(1, 2).flatten(2, 3)
         bias = self.padding_bias
         if bias is not None:
@@ -152,7 +153,8 @@ class SharedPrefixCache:
 
     def _by_row(self, x: Tensor) -> Tensor:
         """(P, key heads, count * queries per key, ...) -> (R, key heads, queries per key, ...)."""
-        return x.unflatten(2, (self.count, -1)).transpose(1, 2).flatten(0, 1).index_select(0, self.slots)
+        rows = x.unflatten(2, (self.count, -1)).transpose(1, 2).flatten(0, 1)
+        return rows if len(rows) == len(self.slots) else rows.index_select(0, self.slots)  # all, if none has ended
 
 
 def decode_step(

@@ -11,10 +11,11 @@ to each of seven products. Here a layer has four products, and each input is cas
     down           down_proj
 
 Made for each batch that is decoded, and freed with it, so the weights are those of the last optimizer step; during the
-batch their addresses stay the same, as CUDA graphs require. A matrix costs memory only where it has to be cast:
+batch their addresses stay the same, as CUDA graphs require. A matrix costs memory only where it is copied:
 
     frozen, in the precision of the products    no copy: the model's own matrices become slices of the fused one
     trained, or in another precision            a copy, 2 bytes a parameter, as autocast makes it for the model's layers
+    trained, in float32                         a copy of q, k, v, gate and up, 4 bytes a parameter
     in float32 on a CPU, if large               a copy in oneDNN's layout, 4 bytes a parameter (`cpu_linear.py`)
 
 LoRA's factors stay apart, W x + B (A x), as the learner computes them: W + B A would need a copy of W, 13 GB for 7B.
@@ -33,7 +34,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rlvid.policy import lora
 from rlvid.policy.cpu_linear import is_faster_packed, multiply_packed, pack, product_of
-from rlvid.policy.last_layer import rotate, split_heads
+from rlvid.policy.last_layer import split_heads
 
 if TYPE_CHECKING:
     from rlvid.policy.model import Policy
@@ -57,20 +58,21 @@ class SamplingWeights:
     def of(cls, policy: Policy) -> SamplingWeights | None:
         """Return the weights of a policy as they are now; None where its own layers decode as fast or must.
 
-        They decode as fast in float32 without LoRA, but for large matrices on a CPU (measured: rlvid/README.md). They
-        must where weights are sharded (ZeRO-3), and where a layer has more than a plain matrix and plain LoRA.
+        They decode as fast on a GPU in float32 without LoRA. They must where weights are sharded (ZeRO-3), and where a
+        layer has more than a plain matrix and plain LoRA.
         """
         model = policy.model
-        gains = policy.bf16 or lora.has_adapter(model) or any(map(is_faster_packed, model.parameters()))
+        gains = policy.bf16 or lora.has_adapter(model) or policy.device.type == "cpu"
         is_sharded = any(hasattr(parameter, "ds_tensor") for parameter in model.parameters())
         if not gains or is_sharded or not all(map(lora.is_plain, _linears(model))):
             return None
         return cls(model, torch.bfloat16 if policy.bf16 else torch.float32)
 
+    @torch.inference_mode()  # an operator then costs less than without gradients, and decoding is many small ones
     def decode(self, cache: Any, tokens: Tensor, mask: Tensor, positions: Tensor, attend_with: Any) -> Tensor:
         """Run one token of each row through the language model: as `decoding.decode_step`, (R,) -> (R, hidden)."""
         hidden = self.embed(tokens[:, None])  # (R, 1, hidden)
-        rotation = self.rotary(hidden, positions.expand(3, -1)[:, :, None])
+        rotation = rotation_of_token(*self.rotary(hidden, positions.expand(3, -1)[:, :, None]))
         for layer in self.layers:
             hidden = layer(hidden, rotation, mask, cache, attend_with)
         return norm(self.norm, hidden)[:, -1]
@@ -92,10 +94,15 @@ class FusedLayer:
     ) -> Tensor:
         """(R, 1, hidden) -> (R, 1, hidden)."""
         attention = self.attention
-        query, key, value = self.qkv(norm(self.layer.input_layernorm, hidden)).split(self.qkv.widths, dim=-1)
-        parts = split_heads(query, attention, "q_norm"), split_heads(key, attention, "k_norm")  # (R, heads, 1, D)
-        query, key = rotate(torch.cat(parts, dim=1), *rotation).split([part.shape[1] for part in parts], dim=1)
-        key, value = cache.update(key, split_heads(value, attention), attention.layer_idx)
+        # Queries, keys and values of all heads, one after another: (R, heads + 2 * key heads, 1, D).
+        qkv = split_heads(self.qkv(norm(self.layer.input_layernorm, hidden)), attention)
+        heads, key_heads, _ = (width // attention.head_dim for width in self.qkv.widths)
+        query_key, value = qkv.split([heads + key_heads, key_heads], dim=1)
+        if hasattr(attention, "q_norm"):  # Qwen3-VL
+            query, key = query_key.split([heads, key_heads], dim=1)
+            query_key = torch.cat([attention.q_norm(query), attention.k_norm(key)], dim=1)
+        query, key = rotate_token(query_key, *rotation).split([heads, key_heads], dim=1)
+        key, value = cache.update(key, value, attention.layer_idx)
         scale = attention.scaling
         attended, _ = self.attend(attention, query, key, value, mask, attend_with=attend_with, scaling=scale)
         hidden = hidden + self.output(attended.flatten(2))
@@ -140,6 +147,17 @@ class FusedLinear:
         if len(self.down):
             y.flatten(0, -2).addmm_(linear(x, self.down).flatten(0, -2), self.up)
         return y
+
+
+def rotation_of_token(cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor]:
+    """(R, 1, D) cosines and sines -> (R, 1, 1, D) each, as `rotate_token` takes them: half of the sines negative."""
+    first, second = sin.chunk(2, dim=-1)
+    return cos[:, None], torch.cat([-first, second], dim=-1)[:, None]
+
+
+def rotate_token(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+    """Give (R, heads, 1, D) queries or keys their positions: the bits of `last_layer.rotate`, in fewer operators."""
+    return x * cos + x.roll(x.shape[-1] // 2, dims=-1) * signed_sin
 
 
 def norm(module: Any, x: Tensor) -> Tensor:

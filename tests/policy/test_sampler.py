@@ -80,13 +80,26 @@ def test_a_prompts_cache_is_stored_once_and_dropped_with_its_last_completion(pol
         assert cache.decode(torch.full((7,), 5)).shape == (7, prefilled.hidden.shape[1])
 
 
+@torch.no_grad()
+def test_a_rows_states_are_the_same_with_and_without_ended_rows(policy, prompts):
+    prefilled = prefill(policy, encode_all(policy, prompts[:2]), no_timer)
+    whole, dropped = (
+        SharedPrefixCache(policy, prefilled.cache, prefilled.attention_mask, prefilled.next_positions, count=3)
+        for _ in range(2)
+    )
+    remaining = dropped.drop_finished(torch.tensor([True, False, True, True, True, False]))
+    for tokens in (torch.arange(5, 11), torch.arange(11, 17)):
+        states = whole.decode(tokens)[remaining]
+        torch.testing.assert_close(dropped.decode(tokens[remaining]), states, rtol=1e-5, atol=1e-5)
+
+
 def test_finished_rows_are_not_computed(policy, prompts):
     inputs = encode_all(policy, prompts)
     decoded_rows = {}
     for cache_type in (SharedPrefixCache, SmallCudaGraphCache):
         batch_sizes = []
-        layer = policy.model.model.language_model.layers[0]
-        hook = layer.register_forward_pre_hook(lambda _, args, sizes=batch_sizes: sizes.append(len(args[0])))
+        activation = policy.model.model.language_model.layers[0].mlp.act_fn
+        hook = activation.register_forward_pre_hook(lambda _, args, sizes=batch_sizes: sizes.append(len(args[0])))
         groups = make_sampler(policy, cache_type, max_completion_length=64)(prompts, inputs, "7")
         hook.remove()
         prefill, *decoding = batch_sizes

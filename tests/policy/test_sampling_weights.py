@@ -11,10 +11,12 @@ from rlvid.policy import cpu_linear, sampler
 from rlvid.policy.cpu_linear import onednn_linears
 from rlvid.policy.decoding import SharedPrefixCache
 from rlvid.policy.graph_cache import CudaGraphCache
+from rlvid.policy.last_layer import rotate
+from rlvid.policy.model import Policy
 from rlvid.policy.parity import SAMPLER_TOLERANCE
 from rlvid.policy.prefill import prefill
 from rlvid.policy.reference import Reference
-from rlvid.policy.sampling_weights import FusedLinear, SamplingWeights, fuse
+from rlvid.policy.sampling_weights import FusedLinear, SamplingWeights, fuse, rotate_token, rotation_of_token
 from tests.helpers.operators import CountOperators
 from tests.helpers.packed_rows import outputs_and_gradients, perturb, random_completions, score_packed
 from tests.helpers.policies import add_critic, load_policy, policy_of
@@ -125,6 +127,7 @@ def test_sampling_leaves_weights_gradients_and_checkpoints_as_they_were(prompts,
     _, gradients = outputs_and_gradients(policy, score_packed, inputs, completions)
     policy.save(tmp_path / "before")
     differences(policy, prompts[:1])
+    assert not any(parameter.is_inference() for parameter in policy.parameters()), "a backward pass may save them"
     assert all(one is other for one, other in zip(same, policy.parameters(), strict=True))
     assert all(torch.equal(parameter, before[name]) for name, parameter in policy.named_parameters())
     _, again = outputs_and_gradients(policy, score_packed, inputs, completions)
@@ -143,8 +146,21 @@ def test_the_reference_and_a_critics_adapter_are_left_out(prompts):
         assert differences(base, prompts[:1])[0].max() < 1e-4
 
 
-def test_what_is_not_plain_or_not_whole_is_decoded_by_the_models_own_layers(policy):
-    assert SamplingWeights.of(policy) is None, "float32 without LoRA: nothing to gain"
+@pytest.mark.parametrize("cache_type", CACHES)
+def test_the_models_own_layers_decode_the_same_tokens(policy, prompts, cache_type, monkeypatch):
+    assert SamplingWeights.of(policy)
+    tokens = differences(policy, prompts[:3], cache_type=cache_type)[1]
+    own_layers(monkeypatch)
+    difference, own_tokens = differences(policy, prompts[:3], cache_type=cache_type)
+    assert own_tokens == tokens and difference.max() < 1e-4
+
+
+def test_on_a_gpu_in_float32_without_lora_the_models_own_layers_decode(policy, monkeypatch):
+    monkeypatch.setattr(Policy, "device", torch.device("cuda"))
+    assert SamplingWeights.of(policy) is None
+
+
+def test_what_is_not_plain_or_not_whole_is_decoded_by_the_models_own_layers(kitchen):
     dora = load_policy()
     dora.model.add_adapter(LoraConfig(r=2, use_dora=True, target_modules=["q_proj"]))
     with_bias = load_policy()
@@ -193,6 +209,12 @@ def test_in_an_evaluation_on_a_cpu_the_products_are_those_of_onednn(kitchen):
             found = SamplingWeights.of(policy).layers[0].qkv(x)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     assert operators.seen["_linear_pointwise"] == torch.backends.mkldnn.is_available()
+
+
+def test_a_token_is_rotated_to_the_same_bits():
+    generator = torch.Generator().manual_seed(0)
+    x, cos, sin = (torch.randn(shape, generator=generator) for shape in ((5, 3, 1, 8), (5, 1, 8), (5, 1, 8)))
+    assert torch.equal(rotate_token(x, *rotation_of_token(cos, sin)), rotate(x, cos, sin))
 
 
 @torch.no_grad()
