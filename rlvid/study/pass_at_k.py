@@ -95,9 +95,22 @@ def calibration_error(confidences: np.ndarray, outcomes: np.ndarray) -> float:
     return float(error)
 
 
+def half_width(values: Sequence[float] | np.ndarray) -> float | None:
+    """Return half of the normal 95 % interval of the mean of (n,) values; None for one value, which shows no scatter.
+
+    The standard error is the sample standard deviation, whose sum of squares is divided by n - 1, by the root of n.
+
+    >>> round(half_width([0.0, 0.2]), 3)
+    0.196
+    """
+    if len(values) < 2:
+        return None
+    return float(Z_95 * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
 def format_mean(values: np.ndarray) -> str:
-    """Return the mean of (n,) shares and its 95 % interval in percent, such as "62.5%  41–84"; of one, no interval."""
-    if len(values) == 1:
-        return f"{values[0]:.1%}"
-    mean, half = values.mean(), Z_95 * values.std() / np.sqrt(len(values))
+    """Return the mean of (n,) shares in percent and its 95 % interval by `half_width`, such as "62.5%  41–84"."""
+    mean, half = values.mean(), half_width(values)
+    if half is None:
+        return f"{mean:.1%}"
     return f"{mean:.1%}  {100 * max(mean - half, 0):.0f}–{100 * min(mean + half, 1):.0f}"

@@ -26,7 +26,7 @@ from rich.console import Group
 from rich.table import Table
 
 from rlvid.errors import UserError
-from rlvid.study.pass_at_k import Z_95, sample_ends
+from rlvid.study.pass_at_k import half_width, sample_ends
 from rlvid.utils.files import read_jsonl, read_toml
 
 OTHER = "other"  # the kind of replies in which no expression is found
@@ -230,11 +230,9 @@ def payment_table(kind: str, base: str, rows: Sequence[PaymentRow]) -> Table:
 
 
 def _difference(row: PaymentRow) -> str:
-    """The mean over groups and half of its normal 95 % interval; without it for a single group."""
-    values, mean = row.differences, round(row.mean, 3) + 0.0  # + 0.0: no "-0.000"
-    if len(values) == 1:
-        return f"{mean:+.3f}"
-    return f"{mean:+.3f} ±{Z_95 * np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
+    """The mean over groups, and half of its normal 95 % interval if there are several, see `half_width`."""
+    mean, half = round(row.mean, 3) + 0.0, half_width(row.differences)  # + 0.0: no "-0.000"
+    return f"{mean:+.3f}" if half is None else f"{mean:+.3f} ±{half:.3f}"
 
 
 def _from_weight(row: PaymentRow) -> str:

@@ -12,6 +12,7 @@ from rlvid.study.pass_at_k import (
     format_mean,
     group_measures,
     group_table,
+    half_width,
     vote_share_and_correctness,
 )
 from rlvid.utils.files import read_jsonl, write_jsonl
@@ -76,10 +77,10 @@ def test_of_groups_of_unequal_sizes_the_first_completions_count():
 
 
 def test_a_mean_has_its_interval_within_0_and_100():
-    """1.96 standard deviations, .4146 and .4330, by the root of the number of groups."""
-    assert format_mean(np.array([1, 0.5, 0, 1])) == "62.5%  22–100"
+    """1.96 sample standard deviations, .4787, .4179 and .5, by the root of the number of groups."""
+    assert format_mean(np.array([1, 0.5, 0, 1])) == "62.5%  16–100"
     assert format_mean(np.tile([1, 0.5, 0, 1], 16)) == "62.5%  52–73"
-    assert format_mean(np.array([0, 0, 0, 1])) == "25.0%  0–67"
+    assert format_mean(np.array([0, 0, 0, 1])) == "25.0%  0–74"
 
 
 def test_the_table_has_the_first_and_the_last_steps(tmp_path):
@@ -106,4 +107,4 @@ def test_an_audit_has_these_measures_only_for_groups_of_several_completions(kitc
 def test_one_group_has_no_interval():
     """The scatter of one value is 0, which would say that nothing is uncertain."""
     [(_, shown), *_] = group_measures([{"answers": ["A", "B"], "clean": "A"}])
-    assert shown == "50.0%"
+    assert shown == "50.0%" and half_width([0.5]) is None
