@@ -17,16 +17,29 @@ from rich.table import Table
 from rlvid.study.aggregate import pass_at_k
 from rlvid.utils.files import read_jsonl
 
-STEPS_AT_EACH_END = 10  # of a run are read
+STEPS_AT_EACH_END = 10  # of a run are read, at most
 Z_95 = 1.96  # half of a normal 95 % interval, in standard errors
 
 
 def sample_ends(run: Path) -> dict[str, list[Path]]:
-    """Return the files of the "first" and the "last" steps of a run, or of "all" steps if it has few."""
+    """Return the files of the "first" and the "last" steps of a run, or of "all" steps if it has few.
+
+    No step is in both: of fewer than 20 steps each end has half, and the middle one of an odd number is in neither.
+    """
     paths = sorted((run / "samples").glob("step-[0-9]*[0-9].jsonl"))
     if len(paths) > STEPS_AT_EACH_END:
-        return {"first": paths[:STEPS_AT_EACH_END], "last": paths[-STEPS_AT_EACH_END:]}
+        size = min(STEPS_AT_EACH_END, len(paths) // 2)
+        return {"first": paths[:size], "last": paths[-size:]}
     return {"all": paths}
+
+
+def end_heading(name: str, steps: int) -> str:
+    """Return the heading of one of `sample_ends`.
+
+    >>> end_heading("first", 10), end_heading("all", 1)
+    ('first 10 steps', 'all 1 step')
+    """
+    return f"{name} {steps} step{'s' if steps > 1 else ''}"
 
 
 def group_table(run: Path) -> Table | None:
@@ -35,7 +48,7 @@ def group_table(run: Path) -> Table | None:
     for name, end_paths in sample_ends(run).items():
         groups = [row for path in end_paths for row in read_jsonl(path) if len(row["answers"]) > 1]
         if groups:
-            columns[f"{name} steps, n={len(groups)}"] = dict(group_measures(groups))
+            columns[f"{end_heading(name, len(end_paths))}, n={len(groups)}"] = dict(group_measures(groups))
     if not columns:
         return None
     table = Table("groups of completions", *columns, box=None, pad_edge=False)

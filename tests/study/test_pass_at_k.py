@@ -84,13 +84,13 @@ def test_a_mean_has_its_interval_within_0_and_100():
 
 
 def test_the_table_has_the_first_and_the_last_steps(tmp_path):
-    for step in range(1, 13):
+    for step in range(1, 13):  # of twelve steps each end has half
         groups = [{"answers": "AA" if step > 2 else "BB", "clean": "A"}]
         write_jsonl(tmp_path / f"samples/step-{step:06d}.jsonl", groups)
     write_jsonl(tmp_path / "samples/step-000012-not-finite.jsonl", [{"answers": "BB", "clean": "A"}])
     headings, pass_at_1, *_ = printed(group_table(tmp_path)).splitlines()
-    assert "first steps, n=10" in headings and "last steps, n=10" in headings
-    assert [word for word in pass_at_1.split() if "%" in word] == ["80.0%", "100.0%"]
+    assert "first 6 steps, n=6" in headings and "last 6 steps, n=6" in headings
+    assert [word for word in pass_at_1.split() if "%" in word] == ["66.7%", "100.0%"]
 
 
 def test_an_audit_has_these_measures_only_for_groups_of_several_completions(kitchen, tmp_path):
