@@ -171,6 +171,16 @@ def test_what_noise_costs_is_compared_with_the_first_method(tmp_path):
         assert (row.p < 0.05) == (row.difference.high < 0) == (row.verdict == "costs less")
 
 
+def test_no_method_under_a_noise_is_taken_for_another_one(tmp_path, monkeypatch):
+    """Joined by " | ", the names of "m" under "n | half" and of "m | n" under "half" are alike."""
+    monkeypatch.setitem(NOISES, "n | half", ("noise.kind=symmetric", "noise.rate=0.2"))
+    right = {("grpo", "half"): 40, ("grpo", "n | half"): 40, ("m", "n | half"): 45, ("m | n", "half"): 70}
+    cells = [write_cell(tmp_path, *cell, seed, count, 0.5) for cell, count in right.items() for seed in (0, 1)]
+    write_grid(tmp_path, cells)
+    rows = {(row.a, row.condition): row.difference.value for row in rows_of(tmp_path)["noise_comparisons"]}
+    assert rows == {("m", "n | half"): pytest.approx(0.05), ("m | n", "half"): pytest.approx(0.3)}
+
+
 def test_a_clean_run_that_two_methods_share_cancels(tmp_path):
     """Then what noise costs one method more than another is the difference under noise, with its smaller interval."""
     cells = []
