@@ -171,6 +171,20 @@ def test_what_noise_costs_is_compared_with_the_first_method(tmp_path):
         assert (row.p < 0.05) == (row.difference.high < 0) == (row.verdict == "costs less")
 
 
+def test_the_words_about_costs_speak_of_slopes_only_where_there_are_some(tmp_path):
+    right = {(method, noise): 60 + i for method in ("grpo", "robust") for i, noise in enumerate(("clean", "half"))}
+    cells = [write_cell(tmp_path, *cell, s, count, YOUDEN_J[cell[1]]) for cell, count in right.items() for s in (0, 1)]
+    write_grid(tmp_path, cells)
+    both = " ".join(printed_report(tmp_path).split())
+    assert "slope over J" in both and "half of the error rate is for slopes" in both
+    for path in tmp_path.glob("*-half-*/metrics.jsonl"):
+        path.unlink()
+    noises = " ".join(printed_report(tmp_path).split())
+    assert [row.condition for row in rows_of(tmp_path)["noise_costs"]] == ["half"], "there is no J, so no slope"
+    words = noises.partition("Points: what the noise costs a method")[2].partition("Costs more or less")[0]
+    assert words and "slope" not in words.lower() and "half of the error rate" not in words
+
+
 def test_no_method_under_a_noise_is_taken_for_another_one(tmp_path, monkeypatch):
     """Joined by " | ", the names of "m" under "n | half" and of "m | n" under "half" are alike."""
     monkeypatch.setitem(NOISES, "n | half", ("noise.kind=symmetric", "noise.rate=0.2"))
