@@ -186,7 +186,7 @@ class Report:
             shown = measure_tables(self.measures, self.measure_differences, width)
             yield "Besides accuracy", [*shown, _dim(footnotes.MEASURES)]
         if self.noise_cells:
-            yield "Noise", self._noise()
+            yield "Noise", self._noise(width)
         if self.noise_costs:
             head = "What noise costs, against the first method, all levels together"
             words = footnotes.noise_costs(self.noise_costs)
@@ -217,9 +217,9 @@ class Report:
         words += footnotes.at_looks(comparisons) + footnotes.rare_runs(comparisons, self.arms, self.noise_cells)
         return [tables.comparison_table(comparisons, width), _dim(words)]
 
-    def _noise(self) -> list[Table | Text]:
+    def _noise(self, width: int) -> list[Table | Text]:
         parts: list[Table | Text] = [
-            tables.noise_cell_table(self.noise_cells),
+            *tables.noise_cell_tables(self.noise_cells, width),
             _dim(footnotes.NOISE_CELLS),
             tables.noise_response_table(self.noise_responses),
             self._about(footnotes.NOISE_RESPONSES),
