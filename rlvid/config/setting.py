@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from math import isfinite
 from typing import Any, TypeVar
+
+BARE_KEY = re.compile(r"[\w-]+", re.ASCII)  # a part of a TOML key that needs no quotes
 
 T = TypeVar("T")
 
@@ -99,11 +102,16 @@ def config_keys(section: Any, prefix: str = "") -> Iterator[ConfigKey]:
 
 
 def flatten_config(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested tables as one table with dotted keys: {"train": {"seed": 1}} -> {"train.seed": 1}."""
+    """Return nested tables as one table with dotted keys, as an override has them: {"train": {"seed": 1}}: train.seed.
+
+    >>> flatten_config({"rewards": {"./mine.py:f": {"weight": 0.5}}})
+    {'rewards."./mine.py:f".weight': 0.5}
+    """
     leaves: dict[str, Any] = {}
     for key, value in table.items():
+        part = key if BARE_KEY.fullmatch(key) else f'"{key}"'
         if isinstance(value, Mapping):
-            leaves |= flatten_config(value, f"{prefix}{key}.")
+            leaves |= flatten_config(value, f"{prefix}{part}.")
         else:
-            leaves[f"{prefix}{key}"] = value
+            leaves[f"{prefix}{part}"] = value
     return leaves

@@ -10,6 +10,7 @@ from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.grids.cell import Arm, Cell
 from rlvid.registry import model_path, suggest
+from rlvid.study.comparison import planned_contrasts
 from rlvid.study.contrasts import interaction
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def check_types(grid: Grid) -> None:
 
 
 def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
-    """Raise UserError if seeds are equal, a name is no arm's, a control is not compared, or a type is wrong."""
+    """Raise UserError for equal seeds or names of contrasts, an unknown arm, a control not compared, a wrong type."""
     where = f"grid {grid.name!r}"
     check_types(grid)
     if not grid.seeds:
@@ -111,3 +112,7 @@ def check_grid(grid: Grid, arms: Mapping[str, Arm]) -> None:
         for pair in getattr(grid, name):
             if pair not in grid.pairs(arms):
                 raise UserError(f"{where}: {name} names {pair!r}, an (arm, other arm): add it to comparisons=, too")
+    try:
+        planned_contrasts(grid.pairs(arms), grid.interactions)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from rlvid.config import Config
 from rlvid.reward import RewardMix
-from rlvid.types import Group, Prompt
+from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.timeout import time_limit_paused
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 AlterClip = Callable[[Prompt, "Clip"], "Clip"]
 TEXT_MODELS = frozenset({"embeddings", "nli", "judge"})  # evidence of models that read texts; all others use a policy
+TOKEN_KINDS = frozenset({"ref_logps", "view_logps", "visual_attention"})  # kinds that are about a reply's tokens
 SEED = "probe"
 
 
@@ -34,6 +35,7 @@ class Evidence:
     def __init__(self, mix: RewardMix, config: Config, like: Evidence | None = None) -> None:
         self.mix, self.config, self.like = mix, config, like
         needs = frozenset(mix.required_evidence)
+        self.token_kinds = TOKEN_KINDS & {need.partition(":")[0] for need in needs}
         self.needs_models = bool(needs - {"narrations"})
         self.needs_policy = bool(needs - TEXT_MODELS - {"narrations"})
         self.needs_video = self.needs_policy or "narrations" in needs
@@ -91,4 +93,36 @@ class Evidence:
         if self.needs_policy:
             policy = self.policy
             inputs = [policy.encode(g.prompt, change(g.prompt, policy.frames(g.prompt))) for g in groups]
+            if self.token_kinds:
+                self._tokenize(groups)
+            if self.token_kinds - {"visual_attention"}:  # they may be compared with those of the sampler
+                self._add_logps(groups, inputs)
         self.provider.attach(EvidenceRequest(groups, inputs, SEED, alter_clip=change))
+
+    def _tokenize(self, groups: Sequence[Group]) -> None:
+        """Give replies the tokens of the policy, unless they have them: saved and edited replies have other numbers."""
+        tokenizer = self.policy.tokenizer
+        for group in groups:
+            group.completions = [
+                one
+                if one.tokens and tokenizer.decode(one.tokens, skip_special_tokens=True).strip() == one.text.strip()
+                else replace(one, tokens=self._tokens(one))
+                for one in group
+            ]
+
+    def _tokens(self, completion: Completion) -> tuple[int, ...]:
+        """Return a reply's tokens without those of pixels, which no reply can have."""
+        tokenizer, banned = self.policy.tokenizer, {*self.policy.banned_token_ids}
+        written = [token for token in tokenizer(completion.text)["input_ids"] if token not in banned]
+        return (*written, *[tokenizer.eos_token_id] * completion.finished)
+
+    def _add_logps(self, groups: Sequence[Group], inputs: list[Any]) -> None:
+        """Give replies the log-probabilities of their tokens under the policy, as if it had sampled them."""
+        import torch
+
+        from rlvid.trainer.evidence_kinds import completion_logps
+
+        with torch.no_grad():
+            rows = completion_logps(self.provider, self.policy, groups, inputs)
+        for group, logps in zip(groups, rows, strict=True):
+            group.completions = [replace(one, logps=own) for one, own in zip(group, logps, strict=True)]

@@ -13,27 +13,39 @@ from rlvid.utils.files import read_json
 
 Configs = Mapping[Path, Mapping[str, Any]]  # run folder -> its config, as config.toml has it
 IDENTITY = ("seed", "plugins.")  # the beginnings of keys that make no arm
+COLD_START = "cold_start"  # the folder of a run in which its cold start is
 
 
-def evaluations_of_runs(configs: Configs) -> dict[Path, Path]:
-    """Return run folder -> run for the evaluations whose run is among the run folders too."""
+def evaluations_of_runs(configs: Configs) -> dict[Path, str]:
+    """Return run folder -> what it evaluated, in words, for the evaluations whose run is among the run folders too."""
     folders = {path.resolve(): path for path in configs}
-    evaluated = {path: _evaluated_run(path, config) for path, config in configs.items()}
-    return {path: folders[run] for path, run in evaluated.items() if run in folders}
+    evaluated = {path: folders.get(run) for path, config in configs.items() if (run := _evaluated_run(path, config))}
+    words = {}
+    for path, run in evaluated.items():
+        if run is not None:
+            went_on = configs[run]["train"]["max_steps"] and COLD_START in Path(configs[path]["model"]).parts[-3:]
+            of_what = f"the cold start of {run.name}" if went_on else run.name
+            words[path] = f"an evaluation of {of_what}, which is here"
+    return words
 
 
 def is_untrained(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Return whether a run took no step, and did not measure a checkpoint of another run either."""
+    """Return whether a run took no step, and did not measure a checkpoint or the cold start of another run either."""
     return takes_no_step(config) and _evaluated_run(folder, config) is None
 
 
 def _evaluated_run(folder: Path, config: Mapping[str, Any]) -> Path | None:
-    """Return the folder of the run whose checkpoint an evaluation measured; None for any other run."""
+    """Return the folder of the run whose checkpoint or cold start an evaluation measured; None for any other run.
+
+    A cold start is RUN/cold_start/folded or, as the SFT run that it is, RUN/cold_start/checkpoints/step-N.
+    """
     model = Path(config["model"])
-    if config["train"]["max_steps"] or model.parent.name != "checkpoints":
+    is_made_by_run = model.parent.name == "checkpoints" or model.parts[-2:] == (COLD_START, "folded")
+    if not takes_no_step(config) or not is_made_by_run:
         return None
     started_in = Path((read_json(folder / "environment.json") or {}).get("folder", "."))
-    return (started_in / model).parent.parent.resolve()
+    run = (started_in / model).parent.parent.resolve()
+    return run.parent if run.name == COLD_START else run
 
 
 def name_arms(configs: Configs) -> dict[Path, str]:

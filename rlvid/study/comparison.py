@@ -8,6 +8,7 @@ from math import inf, lcm, nan
 
 import numpy as np
 
+from rlvid.errors import UserError
 from rlvid.study.compared import arms_with_the_same_runs, endpoint_scores, unseeded_arms
 from rlvid.study.contrasts import (
     COST_WORDS,
@@ -73,9 +74,21 @@ def interaction_name(a: str, a_changed: str, b: str, b_changed: str) -> str:
 def planned_contrasts(
     comparisons: Iterable[tuple[str, str]], interactions: Iterable[tuple[str, str, str, str]] = ()
 ) -> dict[str, dict[str, float]]:
-    """Name -> weights of comparisons, then of interactions."""
-    contrasts = {contrast_name(*pair): difference(*pair) for pair in comparisons}
-    return contrasts | {interaction_name(*arms): interaction(*arms) for arms in interactions}
+    """Name -> weights of comparisons, then of interactions.
+
+    Raises:
+        UserError: two of them have one name, such as "a | b" against "c" and "a" against "b | c": in a family and in
+            adaptive.json one would stand for the other.
+    """
+    named = [(contrast_name(*pair), tuple(pair)) for pair in comparisons]
+    named += [(interaction_name(*arms), tuple(arms)) for arms in interactions]
+    of_name: dict[str, tuple[str, ...]] = {}
+    for name, arms in named:
+        if (other := of_name.setdefault(name, arms)) != arms:
+            raise UserError(
+                f"{other} and {arms} would both be called {name!r}: rename an arm that has ' | ' or ' to ' in its name"
+            )
+    return {name: difference(*arms) if len(arms) == 2 else interaction(*arms) for name, arms in of_name.items()}
 
 
 def fit_seed_model(study: Study) -> SeedModel | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rlvid.study.comparison import Comparison, Interaction
+from rlvid.study.noise_comparison import SLOPE
 from rlvid.study.noise_response import J_TOLERANCE
 from rlvid.study.noise_rows import NoiseCellRow
 from rlvid.study.rows import ArmRow
@@ -45,10 +46,9 @@ NOISE_GAINS = (
     "Keeps 80 %: {endpoint} is above (yes) or below (no) untrained + .8 (clean - untrained), by one-sided tests with "
     "an error rate of 5 % for all rows together. Unbounded: at this level the gain itself is not shown."
 )
-NOISE_COSTS = (
+_NOISE_COST = (
     "Points: what the noise costs a method ({endpoint} of its clean cell less that of its noisy one), less what it "
-    "costs the first method; slope over J: difference of the slopes. The intervals hold all together with 95 %, half "
-    "of the error rate is for slopes. Costs more or less: the interval excludes 0."
+    "costs the first method. "
 )
 INTERACTIONS = (
     "Points: what the change costs the first arm, less what it costs the other one, on all levels together; part of "
@@ -145,6 +145,16 @@ def rare_runs(comparisons: Sequence[Comparison], arms: Sequence[ArmRow], cells: 
         f" Equivalent rests on {few} runs of an arm here: where none of {few} runs ends far from the others, up to "
         f"{1 - 0.05 ** (1 / few):.0%} of further runs may do so (95 % bound), and the verdict does not cover it."
     )
+
+
+def noise_costs(rows: Sequence[Comparison]) -> str:
+    """Return the words under the table of what noise costs, which may have slopes, single noises, or both."""
+    has_slopes, has_noises = (any((row.condition == SLOPE) is wanted for row in rows) for wanted in (True, False))
+    words = _NOISE_COST if has_noises else ""
+    words += "Slope over J: difference of the slopes. " if has_slopes else ""
+    words += "The intervals hold all together with 95 %"
+    words += ", half of the error rate is for slopes. " if has_slopes and has_noises else ". "
+    return words + "Costs more or less: the interval excludes 0."
 
 
 def about_costs(words: str, endpoint: str) -> str:

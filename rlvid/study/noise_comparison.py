@@ -100,7 +100,9 @@ def _results(
     model: SeedModel, contrasts: Mapping[Names, Weights], margin: float | None, alpha: float = ALPHA
 ) -> dict[Names, Result]:
     """One family on all levels together; p is adjusted so that it is below .05 where the interval excludes 0."""
-    names = {" | ".join(name): name for name in contrasts}
-    family = Family(model, {" | ".join(n): w for n, w in contrasts.items()}, margin, alpha, on_all_levels_only=names)
+    names = {str(name): name for name in contrasts}  # with quotes, so that no two are alike
+    family = Family(
+        model, {str(n): weights for n, weights in contrasts.items()}, margin, alpha, on_all_levels_only=names
+    )
     results = family.results() if names else []
     return {names[r.name]: replace(r, p=min(1.0, r.contrast.p_value() * ALPHA / r.alpha)) for r in results}

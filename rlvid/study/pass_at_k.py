@@ -17,16 +17,29 @@ from rich.table import Table
 from rlvid.study.aggregate import pass_at_k
 from rlvid.utils.files import read_jsonl
 
-STEPS_AT_EACH_END = 10  # of a run are read
+STEPS_AT_EACH_END = 10  # of a run are read, at most
 Z_95 = 1.96  # half of a normal 95 % interval, in standard errors
 
 
 def sample_ends(run: Path) -> dict[str, list[Path]]:
-    """Return the files of the "first" and the "last" steps of a run, or of "all" steps if it has few."""
+    """Return the files of the "first" and the "last" steps of a run, or of "all" steps if it has few.
+
+    No step is in both: of fewer than 20 steps each end has half, and the middle one of an odd number is in neither.
+    """
     paths = sorted((run / "samples").glob("step-[0-9]*[0-9].jsonl"))
     if len(paths) > STEPS_AT_EACH_END:
-        return {"first": paths[:STEPS_AT_EACH_END], "last": paths[-STEPS_AT_EACH_END:]}
+        size = min(STEPS_AT_EACH_END, len(paths) // 2)
+        return {"first": paths[:size], "last": paths[-size:]}
     return {"all": paths}
+
+
+def end_heading(name: str, steps: int) -> str:
+    """Return the heading of one of `sample_ends`.
+
+    >>> end_heading("first", 10), end_heading("all", 1)
+    ('first 10 steps', 'all 1 step')
+    """
+    return f"{name} {steps} step{'s' if steps > 1 else ''}"
 
 
 def group_table(run: Path) -> Table | None:
@@ -35,7 +48,7 @@ def group_table(run: Path) -> Table | None:
     for name, end_paths in sample_ends(run).items():
         groups = [row for path in end_paths for row in read_jsonl(path) if len(row["answers"]) > 1]
         if groups:
-            columns[f"{name} steps, n={len(groups)}"] = dict(group_measures(groups))
+            columns[f"{end_heading(name, len(end_paths))}, n={len(groups)}"] = dict(group_measures(groups))
     if not columns:
         return None
     table = Table("groups of completions", *columns, box=None, pad_edge=False)
@@ -95,9 +108,22 @@ def calibration_error(confidences: np.ndarray, outcomes: np.ndarray) -> float:
     return float(error)
 
 
+def half_width(values: Sequence[float] | np.ndarray) -> float | None:
+    """Return half of the normal 95 % interval of the mean of (n,) values; None for one value, which shows no scatter.
+
+    The standard error is the sample standard deviation, whose sum of squares is divided by n - 1, by the root of n.
+
+    >>> round(half_width([0.0, 0.2]), 3)
+    0.196
+    """
+    if len(values) < 2:
+        return None
+    return float(Z_95 * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
 def format_mean(values: np.ndarray) -> str:
-    """Return the mean of (n,) shares and its 95 % interval in percent, such as "62.5%  41–84"; of one, no interval."""
-    if len(values) == 1:
-        return f"{values[0]:.1%}"
-    mean, half = values.mean(), Z_95 * values.std() / np.sqrt(len(values))
+    """Return the mean of (n,) shares in percent and its 95 % interval by `half_width`, such as "62.5%  41–84"."""
+    mean, half = values.mean(), half_width(values)
+    if half is None:
+        return f"{mean:.1%}"
     return f"{mean:.1%}  {100 * max(mean - half, 0):.0f}–{100 * min(mean + half, 1):.0f}"

@@ -26,7 +26,7 @@ from rich.console import Group
 from rich.table import Table
 
 from rlvid.errors import UserError
-from rlvid.study.pass_at_k import Z_95, sample_ends
+from rlvid.study.pass_at_k import end_heading, half_width, sample_ends
 from rlvid.utils.files import read_jsonl, read_toml
 
 OTHER = "other"  # the kind of replies in which no expression is found
@@ -79,6 +79,7 @@ class RunKinds:
 
     run: str  # the name of its folder
     base: str  # the kind that others are compared with
+    num_steps: Mapping[str, int]  # "first", "last" or "all" -> how many steps these are
     shares: tuple[KindRow, ...]
     payments: tuple[PaymentRow, ...]
 
@@ -130,7 +131,8 @@ def read_kinds(run: Path, kinds: Mapping[str, re.Pattern[str]]) -> RunKinds:
         first, *others = kinds
         for kind in (*others, OTHER):
             payments += _payment_rows(steps, groups, kinds_by_group, (kind, first), weights)
-    return RunKinds(run.name, next(iter(kinds)), tuple(shares), tuple(payments))
+    num_steps = {steps: len(paths) for steps, paths in ends.items()}
+    return RunKinds(run.name, next(iter(kinds)), num_steps, tuple(shares), tuple(payments))
 
 
 def _read_groups(path: Path) -> list[dict[str, Any]]:
@@ -189,52 +191,55 @@ def _payment_rows(
 
 def render_kinds(found: RunKinds) -> Group:
     """Return the tables of a run."""
-    parts: list[Table | str] = [share_table(found.run, found.shares)]
+    parts: list[Table | str] = [share_table(found)]
     for kind in dict.fromkeys(row.kind for row in found.payments):
-        parts += ["", payment_table(kind, found.base, [row for row in found.payments if row.kind == kind])]
+        parts += ["", payment_table(found, kind)]
     if not found.payments:
         parts += ["", f"no prompt has replies of the kind {found.base!r} and of another one: payments are not compared"]
     return Group(*parts)
 
 
-def share_table(name: str, rows: Sequence[KindRow]) -> Table:
+def share_table(found: RunKinds) -> Table:
     """Return a table with a row per kind: its share and how often it is right, in the first and the last steps."""
-    ends = {steps: sum(row.replies for row in rows if row.steps == steps) for steps in [r.steps for r in rows]}
-    headings = [text for steps, count in ends.items() for text in (f"{steps} steps, n={count}", "right")]
-    table = Table(f"replies of {name}", *headings, box=None, pad_edge=False)
-    for kind in dict.fromkeys(row.kind for row in rows):
+    headings = []
+    for steps, number in found.num_steps.items():
+        replies = sum(row.replies for row in found.shares if row.steps == steps)
+        headings += [f"{end_heading(steps, number)}, n={replies}", "right"]
+    table = Table(f"replies of {found.run}", *headings, box=None, pad_edge=False)
+    for kind in dict.fromkeys(row.kind for row in found.shares):
         cells = []
-        for row in (row for row in rows if row.kind == kind):
+        for row in (row for row in found.shares if row.kind == kind):
             cells += [f"{row.share:.1%}", "–" if row.right is None else f"{row.right:.1%}"]
         table.add_row(kind, *cells)
     return table
 
 
-def payment_table(kind: str, base: str, rows: Sequence[PaymentRow]) -> Table:
-    """Return a table with a row per reward: what it pays a kind more than another one, with a 95 % interval.
+def payment_table(found: RunKinds, kind: str) -> Table:
+    """Return a table with a row per reward: what it pays a kind more than `found.base`, with a 95 % interval.
 
     "More from a weight of" is the weight of this reward, all others as they are, from which it is paid more in total.
     """
+    rows = [row for row in found.payments if row.kind == kind]
     counts = {row.steps: len(row.differences) for row in rows}
-    headings = [text for steps, n in counts.items() for text in (f"{steps} steps, {n} groups", "more from a weight of")]
-    table = Table(f"paid to {kind}, minus {base}", "weight", *headings, box=None, pad_edge=False)
+    headings = []
+    for steps, groups in counts.items():
+        headings += [f"{end_heading(steps, found.num_steps[steps])}, {groups} groups", "more from a weight of"]
+    table = Table(f"paid to {kind}, minus {found.base}", "weight", *headings, box=None, pad_edge=False)
     for reward in dict.fromkeys(row.reward for row in rows):
-        found = {row.steps: row for row in rows if row.reward == reward}
-        weight = next(iter(found.values())).weight
+        by_steps = {row.steps: row for row in rows if row.reward == reward}
+        weight = next(iter(by_steps.values())).weight
         cells: list[str] = []
         for steps in counts:
-            row = found.get(steps)
+            row = by_steps.get(steps)
             cells += ["–", "–"] if row is None else [_difference(row), _from_weight(row)]
         table.add_row(reward, "" if weight is None else f"{weight:g}", *cells)
     return table
 
 
 def _difference(row: PaymentRow) -> str:
-    """The mean over groups and half of its normal 95 % interval; without it for a single group."""
-    values, mean = row.differences, round(row.mean, 3) + 0.0  # + 0.0: no "-0.000"
-    if len(values) == 1:
-        return f"{mean:+.3f}"
-    return f"{mean:+.3f} ±{Z_95 * np.std(values, ddof=1) / len(values) ** 0.5:.3f}"
+    """The mean over groups, and half of its normal 95 % interval if there are several, see `half_width`."""
+    mean, half = round(row.mean, 3) + 0.0, half_width(row.differences)  # + 0.0: no "-0.000"
+    return f"{mean:+.3f}" if half is None else f"{mean:+.3f} ±{half:.3f}"
 
 
 def _from_weight(row: PaymentRow) -> str:

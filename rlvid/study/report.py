@@ -186,10 +186,11 @@ class Report:
             shown = measure_tables(self.measures, self.measure_differences, width)
             yield "Besides accuracy", [*shown, _dim(footnotes.MEASURES)]
         if self.noise_cells:
-            yield "Noise", self._noise()
+            yield "Noise", self._noise(width)
         if self.noise_costs:
             head = "What noise costs, against the first method, all levels together"
-            yield "What noise costs", self._costs(head, self.noise_costs, footnotes.NOISE_COSTS, width)
+            words = footnotes.noise_costs(self.noise_costs)
+            yield "What noise costs", self._costs(head, self.noise_costs, words, width)
         if self.noise_comparisons:
             compared = self._compared(self.noise_comparisons, width, len(self.noise_comparisons), False)
             yield "Methods under the same noise", [Text("Under the same noise, all levels together", "bold"), *compared]
@@ -216,9 +217,9 @@ class Report:
         words += footnotes.at_looks(comparisons) + footnotes.rare_runs(comparisons, self.arms, self.noise_cells)
         return [tables.comparison_table(comparisons, width), _dim(words)]
 
-    def _noise(self) -> list[Table | Text]:
+    def _noise(self, width: int) -> list[Table | Text]:
         parts: list[Table | Text] = [
-            tables.noise_cell_table(self.noise_cells),
+            *tables.noise_cell_tables(self.noise_cells, width),
             _dim(footnotes.NOISE_CELLS),
             tables.noise_response_table(self.noise_responses),
             self._about(footnotes.NOISE_RESPONSES),
@@ -226,9 +227,8 @@ class Report:
         if self.noise_gains:
             parts += [tables.noise_gain_table(self.noise_gains), self._about(footnotes.NOISE_GAINS)]
         if incomplete := [row for row in self.noise_responses if row.cells and row.unmeasured]:
-            gaps = [f"{row.method}: {', '.join(row.unmeasured)}" for row in incomplete]
-            words = f"Left out, without a finished run or without a J: {'; '.join(gaps)}."
-            parts.append(Text(words, style="yellow"))
+            gaps = "; ".join(f"{row.method}: {', '.join(row.unmeasured)}" for row in incomplete)
+            parts.append(Text(f"Left out, without a finished run or without a J: {gaps}.", style="yellow"))
         return parts
 
 

@@ -231,7 +231,7 @@ def _read_runs(folder: Path) -> Study:
     """Build a study of the runs in a folder without a grid: runs that differ in nothing but the seed are one arm.
 
     Arms with a finished run come first, untrained ones before others. The first is the control, with which all others
-    are compared. An evaluation of a run that is in the folder is not an arm of its own.
+    are compared. An evaluation of a run that is in the folder, or of its cold start, is not an arm of its own.
     """
     configs = {
         path.parent: read_toml(path)
@@ -249,7 +249,7 @@ def _read_runs(folder: Path) -> Study:
         for path, config in configs.items()
     ]
     runs, repeated = one_run_each(runs)
-    evaluated = [(path.name, f"an evaluation of {run.name}, which is here") for path, run in evaluations.items()]
+    evaluated = [(path.name, words) for path, words in evaluations.items()]
     untrained = {arm_names[path] for path, config in configs.items() if is_untrained(path, config)}
     done = {run.arm for run in runs if run.done}
     runs.sort(key=lambda run: (run.arm not in done, run.arm not in untrained, run.arm))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 from math import isinf, isnan
+from textwrap import wrap
 
 from rich import box
 from rich.markup import escape
@@ -110,24 +111,46 @@ def _p_value(p: float | None) -> str:
     return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
 
 
-def noise_cell_table(rows: Sequence[NoiseCellRow]) -> Table:
-    """Return each method's noises: realised error rates, accuracy on each level and on all questions together."""
-    table = empty_table("method, noise", "seeds")
-    for name in ("FP", "FN", "J", *map(escape, rows[0].level_accuracy), "all", "95 % interval"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for method, group in groupby(rows, key=lambda row: row.method):
-        table.add_row(Text(method, "bold"))
-        for row in group:
-            table.add_row(
-                Text(f"  {row.noise}"),
-                done_of(row.seeds, row.planned_seeds),
-                *map(_rate, (row.false_positive_rate, row.false_negative_rate, row.youden_j)),
-                *(NONE if value is None else f"{100 * value:.1f}" for value in row.level_accuracy.values()),
-                f"[bold]{100 * row.accuracy.value:.1f}[/]",
-                f"[dim]{_ends(row.accuracy)}[/]",
-            )
-        table.add_section()
-    return table
+def noise_cell_tables(rows: Sequence[NoiseCellRow], width: int) -> list[Table]:
+    """Return each method's noises: realised error rates, accuracy on each level and on all questions together.
+
+    They are several tables if their columns are wider than `width`; a level's long name is broken.
+    """
+    name_width = min(MAX_ARM_WIDTH, max(len(name) for row in rows for name in (row.method, f"  {row.noise}")))
+    columns = _noise_columns(rows)
+    widths = {
+        str(i): 2 + max(map(len, [*heading.split("\n"), *cells])) for i, (heading, _, cells) in enumerate(columns)
+    }
+    whole, interval = str(len(columns) - 2), str(len(columns) - 1)
+    widths |= {whole: widths[whole] + widths[interval], interval: 0}  # an accuracy and its interval stay together
+    tables = []
+    for chosen in split_columns(widths, width - name_width - 2):
+        table = empty_table("method, noise")
+        table.columns[0].min_width = name_width
+        shown = [columns[int(i)] for i in chosen]
+        for heading, _, _ in shown:
+            table.add_column(escape(heading), justify="left" if heading == "seeds" else "right", no_wrap=True)
+        for method, group in groupby(enumerate(rows), key=lambda item: item[1].method):
+            table.add_row(Text(method, "bold"))
+            for number, row in group:
+                table.add_row(Text(f"  {row.noise}"), *(Text(cells[number], style) for _, style, cells in shown))
+            table.add_section()
+        tables.append(table)
+    return tables
+
+
+def _noise_columns(rows: Sequence[NoiseCellRow]) -> list[tuple[str, str, list[str]]]:
+    """Return the heading, style and cells of each column, without the column of names."""
+    columns = [("seeds", "", [done_of(row.seeds, row.planned_seeds) for row in rows])]
+    columns.append(("FP", "", [_rate(row.false_positive_rate) for row in rows]))
+    columns.append(("FN", "", [_rate(row.false_negative_rate) for row in rows]))
+    columns.append(("J", "", [_rate(row.youden_j) for row in rows]))
+    for level in rows[0].level_accuracy:
+        values = [row.level_accuracy[level] for row in rows]
+        cells = [NONE if value is None else f"{100 * value:.1f}" for value in values]
+        columns.append(("\n".join(wrap(level, MAX_ARM_WIDTH)), "", cells))
+    columns.append(("all", "bold", [f"{100 * row.accuracy.value:.1f}" for row in rows]))
+    return [*columns, ("95 % interval", "dim", [_ends(row.accuracy) for row in rows])]
 
 
 def noise_response_table(rows: Sequence[NoiseResponseRow]) -> Table:

@@ -88,21 +88,22 @@ class Display:
         for message in filter(None, messages):
             self.console.print(Text.assemble(("warning: ", "bold yellow"), message))
 
-    def step(
-        self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord], alarms: Sequence[Alarm]
-    ) -> None:
-        """Show a step's numbers, new kinds of alarms, and every so often a completion with its question."""
+    def step(self, step: int, metrics: Mapping[str, float], records: Sequence[GroupRecord]) -> None:
+        """Show a step's numbers, and every so often a completion with its question. Its evaluation comes after it."""
         note = step_note(metrics)
         self.loaded()
         self.progress.update(self.task, completed=step, note=note)
         if not self.live:
             self.console.print(f"step {step}/{self.max_steps}  {note}", highlight=False, soft_wrap=True)
+        if self.log_completions_steps and step % self.log_completions_steps == 0 and records:
+            self.console.print(completion_panel(records[step % len(records)], step))
+
+    def alarms(self, alarms: Sequence[Alarm]) -> None:
+        """Show alarms of kinds that were not shown before."""
         for alarm in alarms:
             if alarm.kind not in self.warned:
                 self.warned.add(alarm.kind)
                 self.warn(f"{alarm.kind}: {alarm.says}" + (f" (sample {alarm.sample})" if alarm.sample else ""))
-        if self.log_completions_steps and step % self.log_completions_steps == 0 and records:
-            self.console.print(completion_panel(records[step % len(records)], step))
 
 
 class Bars(Progress):

@@ -163,11 +163,12 @@ class Trainer(TrainerSetup):
         metrics |= self.counters.update(num_drawn)  # tokens, prompts and unreadable clips so far
         if self.config.noise.kind:
             metrics |= self.counters.update_verdicts(records, self.noise.noisy_reward)  # how much is wrong so far
+        self.display.step(number, metrics, records)
         if number == settings.max_steps or (settings.eval_steps and number % settings.eval_steps == 0):
             metrics |= self._evaluate(number)  # before the alarms, which compare its accuracy with earlier ones
         alarms = self._alarms(number, metrics, credited.rollout) if self.folder.is_main else []
         self.folder.log(number, metrics, records, alarms, self.judge.costs() if self.judge else {})
-        self.display.step(number, metrics, records, alarms)
+        self.display.alarms(alarms)
         ending = self.sigterm.received_anywhere()
         checkpoint.save(self.folder, self.counters, self.state, self.scheduler, number, metrics, ending)
         if ending and number < settings.max_steps:

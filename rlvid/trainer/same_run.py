@@ -11,6 +11,7 @@ from rlvid.config import Config, flatten_config
 from rlvid.registry import model_path
 from rlvid.utils.files import read_checksums, read_json, read_toml, sha256
 
+QUOTE = '"'  # around a part of a key that has dots or slashes
 WEIGHTS = "weights.json"  # in the folder of an evaluation: the fingerprint of the weights
 HASHED_BYTES = 1 << 26  # of larger files of weights, which take long to read, see `weights_fingerprint`
 # Keys that change no metric, no sample and no weights, so that a run may be resumed with other values of them. Keys
@@ -42,7 +43,7 @@ def differing_settings(folder: Path, toml: str) -> str:
     keys = [key for key in {**saved, **now} if saved.get(key) != now.get(key)]
     keys.sort(key=lambda key: not key.startswith("plugins."))
     words = [
-        f"{key.removeprefix('plugins.')} has changed"
+        f"{key.removeprefix('plugins.').strip(QUOTE)} has changed"
         if key.startswith("plugins.") and key in saved and key in now
         else f"{key} is {now.get(key, 'not set')}, there {saved.get(key, 'not set')}"
         for key in keys[:2]

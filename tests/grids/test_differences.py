@@ -48,6 +48,19 @@ def test_a_setting_that_an_algorithm_inherits_is_unnamed(tmp_path, monkeypatch):
     assert unnamed(differences(arms)) == [], "what a class declares itself is what it is named for"
 
 
+def test_the_key_of_a_plugin_is_shown_as_it_must_be_typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text("def f(prompt, completion):\n    return 0.5\n")
+    arms = {"grpo": {}, "mine": {'rewards."./mine.py:f"': 0.5}}
+    rows = differences(arms)
+    [key] = [row.key for row in rows if row.key.endswith(".weight")]
+    assert key == 'rewards."./mine.py:f".weight' and unnamed(rows) == []
+    weights = {reward.name: reward.weight for reward in load("nano", [f"{key}=0.25"]).rewards}
+    assert weights["./mine.py:f"] == 0.25, "the command line takes it"
+    assert Grid("x", "?", (0,), "grpo", arms=arms).main(["--dry-run"]) == 0
+    assert 'rewards."./mine.py:f".weight 0.5' in capsys.readouterr().out
+
+
 def test_what_settings_or_the_command_line_set_reaches_an_arm_that_names_an_algorithm():
     arms = {"grpo": {}, "qae": {"algorithm": "qae"}}
     assert unnamed(differences(arms)), "the beta of qae is not that of the preset"

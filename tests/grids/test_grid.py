@@ -93,6 +93,19 @@ def test_an_unknown_arm_or_a_margin_that_is_no_share_is_an_error(fields, message
     assert message in str(error.value)
 
 
+def test_contrasts_that_would_have_one_name_are_refused():
+    """One of them would take the other's numbers, in the report and in adaptive.json."""
+    names = ("a | b", "c", "a", "b | c", "a to b", "c to d", "b", "d")
+    arms = {name: {"train.max_steps": step} for step, name in enumerate(names, start=1)}
+    with pytest.raises(UserError, match=r"'g': \('a \| b', 'c'\) and \('a', 'b \| c'\) would both be called"):
+        make_grid(arms=arms, comparisons=(("a | b", "c"), ("a", "b | c")), control="c").cells("nano")
+    with pytest.raises(UserError, match=r"\('a to b', 'c to d'\) and \('a', 'b', 'c', 'd'\) would both be called"):
+        make_grid(
+            arms=arms, comparisons=(("a to b", "c to d"),), interactions=(("a", "b", "c", "d"),), control="c"
+        ).cells("nano")
+    assert make_grid(arms=arms, comparisons=(("a | b", "c"), ("a", "b")), control="c").cells("nano")
+
+
 def test_interactions_are_written_into_the_plan(tmp_path):
     planned = ("sft, clean", "sft, noisy", "grpo, clean", "grpo, noisy")
     grid = make_grid(interactions=(planned,), unseeded=("base",))

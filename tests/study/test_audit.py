@@ -107,8 +107,9 @@ def test_facts_that_are_not_narrated_and_narrated_facts_that_are_left_out(tmp_pa
         answer_row("B"),
     ]
     words = audit_words(write_answers(tmp_path, rows))
-    assert words["facts stated, not narrated"][4:] == ["37.5%", "20–55"]  # 1/4, 1/2: 0.375 +- 1.96 * 0.125 / sqrt(2)
-    assert words["facts narrated, not stated"][4:] == ["50.0%", "4–96"]  # 0, 1/2 and 1
+    # 1/4 and 1/2: their sample standard deviation by the root of 2 is 0.125, so 0.375 +- 1.96 * 0.125
+    assert words["facts stated, not narrated"][4:] == ["37.5%", "13–62"]
+    assert words["facts narrated, not stated"][4:] == ["50.0%", "0–100"]  # 0, 1/2 and 1: 0.5 +- 0.566
 
 
 def test_coherence_is_measured_before_rewards_are_gated_by_accuracy(tmp_path):

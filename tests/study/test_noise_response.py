@@ -1,9 +1,12 @@
 """Accuracy over J as contrasts: slopes, gains kept, what noise costs, by hand and in a simulation; their tables."""
 
 import json
+import shutil
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from rlvid.study.comparison import fit_seed_model
 from rlvid.study.contrasts import NO_GAIN, ONE_SEED, difference_of_slopes, gain_kept, slope
@@ -12,6 +15,7 @@ from rlvid.study.noise_response import comparable, noise_responses, untrained_ar
 from rlvid.study.noise_rows import noise_sections
 from rlvid.study.seed_model import SeedModel
 from rlvid.study.study import read_study
+from rlvid.study.tables import noise_cell_tables
 from rlvid.utils.files import write_jsonl, write_text
 from tests.helpers.reports import line_starting, printed_report, write_grid, write_run
 
@@ -171,6 +175,30 @@ def test_what_noise_costs_is_compared_with_the_first_method(tmp_path):
         assert (row.p < 0.05) == (row.difference.high < 0) == (row.verdict == "costs less")
 
 
+def test_the_words_about_costs_speak_of_slopes_only_where_there_are_some(tmp_path):
+    right = {(method, noise): 60 + i for method in ("grpo", "robust") for i, noise in enumerate(("clean", "half"))}
+    cells = [write_cell(tmp_path, *cell, s, count, YOUDEN_J[cell[1]]) for cell, count in right.items() for s in (0, 1)]
+    write_grid(tmp_path, cells)
+    both = " ".join(printed_report(tmp_path).split())
+    assert "slope over J" in both and "half of the error rate is for slopes" in both
+    for path in tmp_path.glob("*-half-*/metrics.jsonl"):
+        path.unlink()
+    noises = " ".join(printed_report(tmp_path).split())
+    assert [row.condition for row in rows_of(tmp_path)["noise_costs"]] == ["half"], "there is no J, so no slope"
+    words = noises.partition("Points: what the noise costs a method")[2].partition("Costs more or less")[0]
+    assert words and "slope" not in words.lower() and "half of the error rate" not in words
+
+
+def test_no_method_under_a_noise_is_taken_for_another_one(tmp_path, monkeypatch):
+    """Joined by " | ", the names of "m" under "n | half" and of "m | n" under "half" are alike."""
+    monkeypatch.setitem(NOISES, "n | half", ("noise.kind=symmetric", "noise.rate=0.2"))
+    right = {("grpo", "half"): 40, ("grpo", "n | half"): 40, ("m", "n | half"): 45, ("m | n", "half"): 70}
+    cells = [write_cell(tmp_path, *cell, seed, count, 0.5) for cell, count in right.items() for seed in (0, 1)]
+    write_grid(tmp_path, cells)
+    rows = {(row.a, row.condition): row.difference.value for row in rows_of(tmp_path)["noise_comparisons"]}
+    assert rows == {("m", "n | half"): pytest.approx(0.05), ("m | n", "half"): pytest.approx(0.3)}
+
+
 def test_a_clean_run_that_two_methods_share_cancels(tmp_path):
     """Then what noise costs one method more than another is the difference under noise, with its smaller interval."""
     cells = []
@@ -306,6 +334,31 @@ def test_the_tables_about_noise_fit_a_terminal(study_folder, width):
     tables = text.split("picture ")[0]
     assert max(map(len, tables.splitlines())) <= width and "…" not in text
     assert "noise.png" in text and (study_folder / "plots" / "noise.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_the_table_of_noises_is_split_for_long_names_of_levels(study_folder, width):
+    names = ["videomme_long_w_subtitles", "mvbench [action] localization", *"uvwxyz"]
+    for folder in (path.parent for path in study_folder.glob("*/eval")):
+        for level, name in zip(("L1", "L2"), names, strict=False):
+            (folder / f"eval/{level}.jsonl").rename(folder / f"eval/{name}.jsonl")
+        for name in names[2:]:
+            shutil.copy(folder / f"eval/{names[0]}.jsonl", folder / f"eval/{name}.jsonl")
+    tables = noise_cell_tables(rows_of(study_folder)["noise_cells"], width)
+    shown = []
+    for table in tables:
+        console = Console(file=StringIO(), width=width)
+        console.print(table)
+        shown.append(console.file.getvalue())
+    lines = [line.rstrip() for text in shown for line in text.splitlines()]
+    assert max(map(len, lines)) <= width and (len(tables) > 1 or width > 80) and "…" not in "".join(shown)
+    assert sum(line.startswith("  a fifth") for line in lines) == 2 * len(tables), "each table names all noises"
+    words = " ".join(lines)
+    assert all(part in words for part in ("videomme_long_w_", "subtitles", "mvbench [action]", "localization"))
+    *_, last = shown
+    right = [np.mean(list(row.level_accuracy.values())) for row in rows_of(study_folder)["noise_cells"]]
+    assert f" {100 * right[0]:.1f} " in line_starting(last, "  clean"), "the accuracy stays beside its interval"
+    assert "–" in line_starting(last, "  clean") and "95 % interval" in last
 
 
 def test_a_grid_without_a_noise_axis_has_no_noise_response(tmp_path):

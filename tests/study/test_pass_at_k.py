@@ -12,6 +12,7 @@ from rlvid.study.pass_at_k import (
     format_mean,
     group_measures,
     group_table,
+    half_width,
     vote_share_and_correctness,
 )
 from rlvid.utils.files import read_jsonl, write_jsonl
@@ -76,20 +77,20 @@ def test_of_groups_of_unequal_sizes_the_first_completions_count():
 
 
 def test_a_mean_has_its_interval_within_0_and_100():
-    """1.96 standard deviations, .4146 and .4330, by the root of the number of groups."""
-    assert format_mean(np.array([1, 0.5, 0, 1])) == "62.5%  22–100"
+    """1.96 sample standard deviations, .4787, .4179 and .5, by the root of the number of groups."""
+    assert format_mean(np.array([1, 0.5, 0, 1])) == "62.5%  16–100"
     assert format_mean(np.tile([1, 0.5, 0, 1], 16)) == "62.5%  52–73"
-    assert format_mean(np.array([0, 0, 0, 1])) == "25.0%  0–67"
+    assert format_mean(np.array([0, 0, 0, 1])) == "25.0%  0–74"
 
 
 def test_the_table_has_the_first_and_the_last_steps(tmp_path):
-    for step in range(1, 13):
+    for step in range(1, 13):  # of twelve steps each end has half
         groups = [{"answers": "AA" if step > 2 else "BB", "clean": "A"}]
         write_jsonl(tmp_path / f"samples/step-{step:06d}.jsonl", groups)
     write_jsonl(tmp_path / "samples/step-000012-not-finite.jsonl", [{"answers": "BB", "clean": "A"}])
     headings, pass_at_1, *_ = printed(group_table(tmp_path)).splitlines()
-    assert "first steps, n=10" in headings and "last steps, n=10" in headings
-    assert [word for word in pass_at_1.split() if "%" in word] == ["80.0%", "100.0%"]
+    assert "first 6 steps, n=6" in headings and "last 6 steps, n=6" in headings
+    assert [word for word in pass_at_1.split() if "%" in word] == ["66.7%", "100.0%"]
 
 
 def test_an_audit_has_these_measures_only_for_groups_of_several_completions(kitchen, tmp_path):
@@ -106,4 +107,4 @@ def test_an_audit_has_these_measures_only_for_groups_of_several_completions(kitc
 def test_one_group_has_no_interval():
     """The scatter of one value is 0, which would say that nothing is uncertain."""
     [(_, shown), *_] = group_measures([{"answers": ["A", "B"], "clean": "A"}])
-    assert shown == "50.0%"
+    assert shown == "50.0%" and half_width([0.5]) is None

@@ -5,7 +5,7 @@ import pytest
 from rlvid import api
 from rlvid.__main__ import main
 from rlvid.errors import UserError
-from rlvid.study.pass_at_k import STEPS_AT_EACH_END
+from rlvid.study.pass_at_k import STEPS_AT_EACH_END, sample_ends
 from rlvid.study.reply_kinds import parse_kinds, read_kinds
 from rlvid.utils.files import write_jsonl
 
@@ -62,11 +62,23 @@ def test_a_reward_that_alone_is_left_pays_more_from_any_weight(run):
 
 
 def test_the_first_and_the_last_steps_of_a_longer_run(run):
-    for step in range(2, STEPS_AT_EACH_END + 3):
+    for step in range(2, 2 * STEPS_AT_EACH_END + 2):
         write_jsonl(run / f"samples/step-{step:06d}.jsonl", [group([LOOK], [1], [0.5], ["A"], clean=None)])
     shares = {(row.steps, row.kind): row for row in read_kinds(run, parse_kinds(KINDS)).shares}
     assert shares["first", "habit"].replies == 8 and shares["first", "looking"].replies == 3 + STEPS_AT_EACH_END - 1
     assert shares["last", "looking"].share == 1.0 and shares["last", "looking"].right is None, "nothing is labelled"
+
+
+@pytest.mark.parametrize(("steps", "at_each_end"), [(11, 5), (12, 6), (19, 9), (20, 10), (60, 10)])
+def test_no_step_is_both_first_and_last_and_their_number_is_printed(run, steps, at_each_end, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    for step in range(2, steps + 1):
+        write_jsonl(run / f"samples/step-{step:06d}.jsonl", [group([LOOK, HABIT], [1, 0], [0.5, 0.5], ["A", "B"])])
+    first, last = sample_ends(run).values()
+    assert len(first) == len(last) == at_each_end and not {*first} & {*last}
+    assert main(["replies", str(run), "--kind", *KINDS]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"first {at_each_end} steps, n=" in shown and f"last {at_each_end} steps, {at_each_end} groups" in shown
 
 
 def test_the_printed_tables(run, capsys, monkeypatch):
@@ -74,7 +86,7 @@ def test_the_printed_tables(run, capsys, monkeypatch):
     assert main(["replies", str(run), "--kind", *KINDS]) == 0
     lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
     assert "habit 66.7% 62.5%" in lines
-    assert "paid to looking, minus habit weight all steps, 2 groups more from a weight of" in lines
+    assert "paid to looking, minus habit weight all 1 step, 2 groups more from a weight of" in lines
     assert "attention 2 +0.100 ±0.196 2.5" in lines, "the standard error of 0 and 0.2 is 0.1"
     assert "attention 2 -0.300 none" in lines
 

@@ -116,3 +116,31 @@ def test_runs_that_only_have_a_cold_start_are_trained(tmp_path):
     study = read_study(tmp_path)
     assert study.unseeded == [] and untrained_arm(study) is None
     assert not any(run.took_no_step for run in study.runs)
+
+
+def test_an_evaluation_of_a_cold_start_is_not_taken_for_an_untrained_model(tmp_path):
+    cold = ("cold_start.max_steps=50",)
+    write_run(tmp_path / "cold", "train.max_steps=0", *cold, right=("10" * 30,))
+    write_run(tmp_path / "both", *cold, right=("1100" * 15,))
+    models = {"eval-cold": "cold/cold_start/folded", "eval-both": "both/cold_start/folded"}
+    models |= {"eval-sft": "both/cold_start/checkpoints/step-000050"}
+    for name, model in models.items():
+        write_run(tmp_path / name, "train.max_steps=0", f"model='{tmp_path}/{model}'", right=("10" * 30,))
+    study = read_study(tmp_path)
+    assert {*study.arms} == {"both", "cold"} and study.unseeded == [], "neither a base nor an arm of its own"
+    assert dict(study.set_aside) == {
+        "eval-cold": "an evaluation of cold, which is here",
+        "eval-both": "an evaluation of the cold start of both, which is here",
+        "eval-sft": "an evaluation of the cold start of both, which is here",
+    }
+    for name in ("cold", "both"):
+        shutil.rmtree(tmp_path / name)
+    assert read_study(tmp_path).unseeded == [], "their runs are elsewhere, but they are trained models all the same"
+
+
+def test_a_cold_start_from_a_checkpoint_is_no_evaluation_of_it(tmp_path):
+    write_run(tmp_path / "first", right=("1" * 50,))
+    model = f"model='{tmp_path}/first/checkpoints/step-000060'"
+    write_run(tmp_path / "on", "train.max_steps=0", "cold_start.max_steps=50", model, right=("10" * 25,))
+    study = read_study(tmp_path)
+    assert {*study.arms} == {"first", "on"} and study.unseeded == [] and not study.set_aside
