@@ -16,7 +16,7 @@ from transformers import DynamicCache, StaticCache
 from rlvid.policy.model import Policy
 from rlvid.policy.packing import UNUSED_MASK
 from rlvid.policy.sampling_weights import SamplingWeights
-from rlvid.policy.shared_attention import attention_with_lse
+from rlvid.policy.shared_attention import attention_with_lse, merge
 
 
 class LowPrecision:
@@ -146,9 +146,7 @@ class SharedPrefixCache:
         prompt_output, prompt_lse = (self._by_row(x) for x in on_prompt)
         own_output, own_lse = attention_with_lse(query, key, value, scale=scale)
 
-        # Softmax over both parts: the prompt has exp(prompt_lse) / (exp(prompt_lse) + exp(own_lse)) of the weight.
-        prompt_weight = (prompt_lse - own_lse).sigmoid()[..., None]
-        output = own_output + prompt_weight * (prompt_output - own_output)
+        output = merge(prompt_output, prompt_lse, own_output, own_lse)
         return output.to(query.dtype).flatten(1, 2)[:, None]
 
     def _by_row(self, x: Tensor) -> Tensor:

@@ -32,11 +32,18 @@ MIN_PARTS = 16
 
 
 def is_exact_for(query: Tensor) -> bool:
-    """Return whether attention may be computed in two parts: on a CPU, and without autocast.
+    """Return whether attention may be computed in two parts: on a CPU, in float32 or float64 and without autocast.
 
     In bfloat16 each part would be rounded before they are added, which one call with a mask does not do.
     """
-    return query.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    is_precise = query.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+    return query.device.type == "cpu" and is_precise
+
+
+def merge(output: Tensor, lse: Tensor, other_output: Tensor, other_lse: Tensor) -> Tensor:
+    """Return the softmax over two sets of keys, (..., D), from the output and log-sum-exp, (...), over each set."""
+    weight = (lse - other_lse).sigmoid()[..., None]  # exp(lse) / (exp(lse) + exp(other_lse))
+    return other_output + weight * (output - other_output)
 
 
 class SharedPromptAttention(torch.autograd.Function):
@@ -56,22 +63,23 @@ class SharedPromptAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *args: Any) -> Tensor:
-        """Return the attention."""
+        """Return the attention, (R, H, C, D), and keep for the backward pass what the class's docstring names."""
         query, prompt_key, prompt_value, own_key, own_value, bias, scale, lag = args
         shape = PromptShape(query, prompt_key)
         folded = shape.fold(query)
         prompt_output, prompt_lse = attention_with_lse(
             folded, shape.repeat(prompt_key), shape.repeat(prompt_value), attn_mask=mask_of(bias, folded), scale=scale
         )
-        output, lse = shape.unfold(prompt_output), shape.unfold(prompt_lse[..., None])  # (R, H, C, D), (R, H, C, 1)
+        output, lse = (
+            shape.unfold(prompt_output),
+            shape.unfold(prompt_lse[..., None])[..., 0],
+        )  # (R, H, C, D), (R, H, C)
 
         own = own_columns(query, own_key, own_value, lag)
         if own[0].shape[2]:
             own_output, own_lse = attention_with_lse(*own, is_causal=True, scale=scale)
-            prompt_part, prompt_lse = output[:, :, lag:], lse[:, :, lag:]
-            weight = (prompt_lse - own_lse[..., None]).sigmoid()
-            output[:, :, lag:] = own_output + weight.to(output.dtype) * (prompt_part - own_output)
-            lse[:, :, lag:] = torch.logaddexp(prompt_lse, own_lse[..., None])
+            output[:, :, lag:] = merge(output[:, :, lag:], lse[:, :, lag:], own_output, own_lse)
+            lse[:, :, lag:] = torch.logaddexp(lse[:, :, lag:], own_lse)
 
         ctx.save_for_backward(query, prompt_key, prompt_value, own_key, own_value, bias, output, lse)
         ctx.scale, ctx.lag = scale, lag
@@ -86,7 +94,7 @@ class SharedPromptAttention(torch.autograd.Function):
         folded = shape.fold(query)
         grad_folded, *grad_prompt = attention_backward(
             shape.fold(grad), folded, shape.repeat(prompt_key), shape.repeat(prompt_value), shape.fold(output),
-            shape.fold(lse)[..., 0], 0.0, False, attn_mask=mask_of(bias, folded), scale=scale,
+            shape.fold(lse[..., None])[..., 0], 0.0, False, attn_mask=mask_of(bias, folded), scale=scale,
         )  # fmt: skip
         grad_query = shape.unfold(grad_folded)
         grad_own = [torch.zeros_like(own_key), torch.zeros_like(own_value)]
@@ -94,7 +102,7 @@ class SharedPromptAttention(torch.autograd.Function):
         own = own_columns(query, own_key, own_value, lag)
         columns = own[0].shape[2]
         if columns:
-            seen = (x[:, :, lag:].contiguous() for x in (output, lse[..., 0]))
+            seen = (x[:, :, lag:].contiguous() for x in (output, lse))
             grad_own_query, *grads = attention_backward(
                 grad[:, :, lag:].contiguous(), *own, *seen, 0.0, True, scale=scale
             )
