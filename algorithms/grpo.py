@@ -51,7 +51,8 @@ class GRPO(Algorithm):
         tensor([[ 1.4997, -0.4999, -0.4999, -0.4999],
                 [ 0.0000,  0.0000,  0.0000,  0.0000]])
         """
-        centered = rewards - rewards.mean(-1, keepdim=True)
+        flat = rewards.amax(-1, keepdim=True) - rewards.amin(-1, keepdim=True) < 1e-9  # as `rlvid.reward.is_flat`
+        centered = (rewards - rewards.mean(-1, keepdim=True)).masked_fill(flat, 0.0)  # the mean may be rounded
         if self.scale_rewards == "none":
             return centered
         std = rewards.std(-1, keepdim=True) if self.scale_rewards == "group" else rewards.std()

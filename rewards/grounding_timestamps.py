@@ -15,6 +15,7 @@ Known hacks: with precision, one safe claim earns all; use "f1". Narrations of n
 points up to 4 s apart match, so a rough guess of when is enough.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -136,6 +137,10 @@ def consistency_prompt(completion: Completion, prompt: Prompt) -> str | None:
 
 
 def read_verdict(reply: str | None) -> bool | None:
-    """Return True or False if the first line of a reply says so and only so, else None."""
-    first = (reply or "").strip().partition("\n")[0].upper()
-    return None if ("TRUE" in first) == ("FALSE" in first) else "TRUE" in first
+    """Return True or False if the first line of a reply says so and only so, else None.
+
+    >>> [read_verdict(reply) for reply in ("**True**", "FALSE.\\nIt says B.", "Not true", None)]
+    [True, False, None, None]
+    """
+    match = re.fullmatch(r"\W*(TRUE|FALSE)\W*", (reply or "").strip().partition("\n")[0].upper())
+    return match[1] == "TRUE" if match else None

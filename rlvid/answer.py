@@ -27,9 +27,7 @@ _ONE_ANSWER = re.compile(r"(?:(?:</?think>)*</think>)?<answer></answer>")
 # An answer in a reply with two of them: in tags, or as VideoAuto-R1's \boxed{..}, with one level of inner braces.
 _MARK = r"(?:<answer>(?:(?!</?answer>).)*</answer>|\\boxed\{(?:[^{}]|\{[^{}]*\})*\})"
 ANSWER_MARK = re.compile(_MARK, re.DOTALL)
-_TWO_ANSWERS = re.compile(
-    rf"\s*{_MARK}\s*<think>(?:(?!</?think>).)*\S(?:(?!</?think>).)*</think>\s*{_MARK}\s*", re.DOTALL
-)
+_TWO_ANSWERS = re.compile(rf"\s*{_MARK}\s*<think>(?P<thought>(?:(?!</?think>).)*)</think>\s*{_MARK}\s*", re.DOTALL)
 
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
@@ -108,7 +106,8 @@ def inside(mark: str) -> str:
 
 def has_two_answers(text: str) -> bool:
     """Return whether a reply is an answer, one thought that is not empty, an answer, and nothing else."""
-    return _TWO_ANSWERS.fullmatch(text) is not None
+    match = _TWO_ANSWERS.fullmatch(text)
+    return bool(match and match["thought"].strip())
 
 
 def block(text: str) -> str | None:

@@ -145,6 +145,16 @@ class MetricAccumulator:
         self.maxima: dict[str, float] = {}
         self.norms: list[float] = []
 
+    def add_micro_batch(
+        self, algorithm: Algorithm, loss: Tensor, logps: Tensor, batch: Batch, quantities: Mapping[str, Tensor]
+    ) -> None:
+        """Add a micro-batch: its loss, a number, the entropy of its batch and the (B, T) quantities that it logs."""
+        assert batch.entropy is not None
+        self.add_tokens(batch.mask, {"entropy": batch.entropy, **quantities})
+        if algorithm.completion_source == "policy":  # demonstrations have no log-probs of a sampler
+            self.add_sampler_difference(batch, logps)
+        self.add_sum("loss", loss)
+
     def add_tokens(self, mask: Tensor, quantities: Mapping[str, Tensor]) -> None:
         """Add (B, T) quantities, to be averaged over the tokens of the mask that have one (NaN means none)."""
         for name, value in quantities.items():

@@ -164,8 +164,10 @@ class Rollout:
         return replace(self, batch=batch.select_groups(self.group_indices, len(self.records)).to(device))
 
     def with_old_logps(self, policy: nn.Module, temperature: float, backoff: OOMBackoff) -> Rollout:
-        """This rollout with the log-probabilities from before its first optimizer step."""
-        logps = self.score_no_grad(policy, temperature, backoff).logps
+        """This rollout with the log-probabilities from before its first optimizer step, (B, T) as its mask."""
+        logps = self.batch.mask.new_zeros(self.batch.mask.shape)
+        scored = self.score_no_grad(policy, temperature, backoff).logps  # as wide as this process's longest completion
+        logps[:, : scored.shape[1]] = scored
         return replace(self, batch=replace(self.batch, old_logps=logps))
 
     def select(self, chosen: Sequence[int]) -> Rollout:
@@ -209,7 +211,7 @@ class Rollout:
 
         outputs = map_micro_batches(self.inputs, self.tokens, backoff, score)  # one per group
         if not outputs:
-            return ForwardOutput(*[torch.zeros(0, self.batch.mask.shape[1])] * 3)
+            return ForwardOutput(*[self.batch.mask.new_zeros(self.batch.mask.shape)] * 3)
         return ForwardOutput(*(pad_rows(rows) for rows in zip(*outputs, strict=True)))
 
 

@@ -19,7 +19,10 @@ try again.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 from accelerate import Accelerator
 
@@ -28,9 +31,11 @@ from rlvid.config import TrainConfig
 from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.logprobs import sync_logit_chunks
 from rlvid.policy.oom import OOMBackoff, advice_if_out_of_memory
-from rlvid.trainer.algorithm_errors import checked_loss
 from rlvid.trainer.metrics import MetricAccumulator
 from rlvid.trainer.rollout import Rollout, minibatches
+from rlvid.trainer.zero_gradient import forward_without_gradient, weighted_loss
+
+T = TypeVar("T")
 
 
 def update_policy(
@@ -82,16 +87,31 @@ def _backward_within_memory(
     temperature: float,
     backoff: OOMBackoff,
 ) -> MetricAccumulator:
-    """Accumulate a minibatch's gradient. If memory runs out on any rank, all ranks repeat it in smaller micro-batches.
+    """Accumulate a minibatch's gradient, within memory; return its metrics.
 
-    Raises UserError if a micro-batch of one group does not fit.
+    Groups that the policy learns nothing from have no backward pass (see `zero_gradient`), except under DeepSpeed,
+    which communicates in it.
+    """
+    metrics = MetricAccumulator()
+    if not state.stage:
+        separate = partial(forward_without_gradient, state.learner, algorithm, minibatch, temperature)
+        minibatch, metrics = _within_memory(state, minibatch, backoff, separate)
+    accumulate = partial(accumulate_gradient, state, algorithm, accelerator, minibatch, temperature)
+    metrics.add(_within_memory(state, minibatch, backoff, accumulate))
+    return metrics
+
+
+def _within_memory(state: TrainState, minibatch: Rollout, backoff: OOMBackoff, run: Callable[[int], T]) -> T:
+    """Call `run` with a token budget. If memory runs out on any rank, all ranks repeat it with smaller ones.
+
+    A collective. Raises UserError if a micro-batch of one group does not fit.
     """
     longest = minibatch.longest_row
     for budget in backoff.sizes(longest * len(minibatch.groups), smallest=longest):
         with backoff.attempt():
-            metrics = accumulate_gradient(state, algorithm, accelerator, minibatch, temperature, budget)
+            result = run(budget)
         if not state.any_rank_out_of_memory(backoff.failed):
-            return metrics
+            return result
         state.learner.zero_grad()
     raise AssertionError("unreachable: sizes() yields until it raises")
 
@@ -115,13 +135,8 @@ def accumulate_gradient(
     micro_batches += [minibatch.dummy()] * (len(logit_chunks) - len(micro_batches))
     for i, (micro, chunks) in enumerate(zip(micro_batches, logit_chunks, strict=True)):
         accelerator.sync_gradients = i == len(micro_batches) - 1  # where it is set, DeepSpeed takes its optimizer step
-        output = kept.pop() if kept else learner(micro.inputs, micro.groups, temperature, chunks)
-        batch = micro.batch.with_outputs(output.logps.shape[1], output.entropy, output.values)
-        losses, quantities = checked_loss(algorithm, output.logps, batch)  # (B, T) each
-        loss = (losses * batch.weights).sum()
+        outputs = kept.pop() if kept else learner(micro.inputs, micro.groups, temperature, chunks)
+        loss, batch, quantities = weighted_loss(algorithm, outputs, micro.batch)
         accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
-        metrics.add_tokens(batch.mask, {"entropy": output.entropy} | quantities)
-        if algorithm.completion_source == "policy":  # demonstrations have no log-probs of a sampler
-            metrics.add_sampler_difference(batch, output.logps)
-        metrics.add_sum("loss", loss)
+        metrics.add_micro_batch(algorithm, loss, outputs.logps, batch, quantities)
     return metrics

@@ -144,7 +144,11 @@ def test_one_rank_samples_and_scores_in_smaller_batches_by_itself(kitchen, tmp_p
     assert_same_metrics(tmp_path / "two", tmp_path / "one", rel=2e-3, abs_=2e-4)
 
 
-FOUR_MICRO_BATCHES = ["train.max_tokens_per_forward=450", "train.prompts_per_step=8", "eval.splits=[]"]
+# Two of the eight groups of the first step have equal rewards, one of them on rank 1. The losses of a step are those of
+# a look at what can be known before the forward pass, of the groups without gradient, and of two micro-batches.
+SOME_WITHOUT_GRADIENT = [
+    "train.max_tokens_per_forward=450", "train.prompts_per_step=8", "eval.splits=[]", "algorithm.beta=0",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -152,22 +156,22 @@ def undisturbed(kitchen, tmp_path_factory):
     """A run in which no memory is short."""
     folder = tmp_path_factory.mktemp("oom")
     algorithm = failing_loss(folder / "never.py", fails=0)
-    return train(folder / "undisturbed", algorithm, "train.max_steps=2", *FOUR_MICRO_BATCHES)
+    return train(folder / "undisturbed", algorithm, "train.max_steps=2", *SOME_WITHOUT_GRADIENT)
 
 
 @pytest.mark.parametrize("fails", [2, 4])
 def test_gradients_from_before_memory_ran_out_are_discarded(undisturbed, tmp_path, fails):
-    """Of the four micro-batches of the first step, the second or the last runs out of memory."""
+    """The groups without gradient run out of memory, or the last micro-batch of the others."""
     algorithm = failing_loss(tmp_path / "failing.py", fails)
-    run = train(tmp_path / "failing", algorithm, "train.max_steps=2", *FOUR_MICRO_BATCHES)
+    run = train(tmp_path / "failing", algorithm, "train.max_steps=2", *SOME_WITHOUT_GRADIENT)
     assert_same_metrics(run, undisturbed)
 
 
-@pytest.mark.parametrize("fails", [1, 2])
+@pytest.mark.parametrize("fails", [2, 3])
 def test_under_ddp_memory_may_run_out_in_any_micro_batch_of_one_rank(undisturbed, tmp_path, fails):
-    """Rank 1 fails in one of its two micro-batches, rank 0 finishes both; then both ranks repeat the step."""
+    """Rank 1 fails in groups without gradient or in others, rank 0 finishes them; then both ranks repeat these."""
     algorithm = failing_loss(tmp_path / "failing.py", fails, rank=1)
-    settings = [*FOUR_MICRO_BATCHES, "train.max_steps=2", "train.ddp_timeout=60"]
+    settings = [*SOME_WITHOUT_GRADIENT, "train.max_steps=2", "train.ddp_timeout=60"]
     logs = finish(*several(tmp_path / "two", algorithm, *settings))
     assert ["tokens at a time" in log for log in logs] == [False, True]
     assert_same_metrics(tmp_path / "two", undisturbed)

@@ -114,6 +114,8 @@ def test_frame_numbers_need_their_rate_and_prompts_without_times_are_left_out():
         ("At 5 s he sits, at 9 s he stands.", [Claim(5, 5, "he sits"), Claim(9, 9, "he stands")]),
         ("The man sits at 5 s and stands at 9 s.", [Claim(5, 5, "The man sits"), Claim(9, 9, "and stands")]),
         ("He sits at 5 s and stands at 9 s.", [Claim(5, 5, "and stands")]),  # two words do not precede a time
+        ("They bathe 5 seconds.", [Claim(5, 5, "They bathe")]),  # no "the"
+        ("the " * 50_000, []),  # at once, and not in hours
         ("Late at 0:20 he sits.\nAt 0:04 he runs", [Claim(4, 4, "he runs"), Claim(20, 20, "Late he sits")]),
     ],
 )

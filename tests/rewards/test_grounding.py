@@ -78,6 +78,13 @@ def test_a_completion_without_a_counterpart_is_compared_with_their_mean() -> Non
     assert GroundingCounterfactual()([group_with_view([1], "blank", [1, 0])]) == [[0]]
 
 
+def test_completions_under_an_altered_view_have_no_counterpart() -> None:
+    group = group_with_view([1, 1, 1, 1], "blank", [1, 0])
+    for i in (0, 2):
+        group.completions[i] = replace(group.completions[i], view="noise:300")
+    assert GroundingCounterfactual()([group]) == [[0.5, 0, 0.5, 1]], "the second and the fourth were sampled first"
+
+
 KITCHEN = Prompt(
     id="q",
     question="What should I do next in order to make tea?",

@@ -356,8 +356,13 @@ def test_repetition_of_no_tokens_is_refused(n: int) -> None:
         ("3, 4", "4", 0),
         ("8", "$2^3$", 1),
         ("24", "$4!$", 1),
+        ("1/2", r"$\dfrac{1}{2}$", 1),
+        (r"$\binom{4}{2}$", r"$\binom{4}{2}$", 1),
         ("12", "There are 12 apples!", 1),
-        ("8", "9^9^9", 0),  # these three would be evaluated for ever
+        ("8", "9^9^9", 0),  # these would be evaluated for ever
+        ("8", r"$\Gamma(10^9)$", 0),
+        ("8", r"$\dbinom{99999999}{49999999}$", 0),
+        ("8", r"${99999999 \choose 49999999}$", 0),
         ("8", "$2^{99999999}$", 0),
         ("8", "99999999!", 0),
         ("$2^{99999999}$", "$2^{99999999}$", 1),

@@ -65,6 +65,7 @@ def test_answers_of_a_reply_with_two():
     assert two_answers("<answer>B</answer>") == ("B", "B") and two_answers("B") == (None, None)
     assert two_answers("<answer>A<answer>B</answer><think>x</think>") == ("B", None)
     assert not has_two_answers("<answer>A</answer><think> \n</think><answer>B</answer>")
+    assert not has_two_answers("<answer>A</answer><think>" + "x" * 200_000), "and it takes no hours to say so"
     assert has_two_answers(" <answer>A</answer>\n<think>x</think>\n<answer>B</answer>\n")
 
 
