@@ -22,7 +22,7 @@ from rlvid.grids.differences import find_differences, print_parts, report_differ
 from rlvid.grids.earlier_runs import take_up_runs, unused_runs_note
 from rlvid.grids.job import Command
 from rlvid.grids.launch import choose_launcher, launch
-from rlvid.grids.plan import adaptive_plan, adaptive_share, write_grid_file
+from rlvid.grids.plan import adaptive_plan, adaptive_share, plan_table, planned_changes, write_grid_file
 from rlvid.grids.tuned import Tuned, read_tuned
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.sequential import LOOKS
@@ -231,12 +231,14 @@ class Grid:
         check_untrained(self, cells)
         check_endpoint(self, cells)
         check_neutral(self, cells)
-        warnings = [Text(line, style="yellow") for line in (unused_runs_note(selected, out),) if line]
+        changes = planned_changes(self, cells, out) if args.until is None else []
+        margin = args.margin / 100 if args.margin is not None else None
+        warnings = [Text(line, style="yellow") for line in (unused_runs_note(selected, out), *changes) if line]
         if args.dry_run:
             note = Text(other_runs_note(cells, out), style="yellow")
             chosen = Text(f"settings: {tuning}" if tuning else "")
             lines = [line for line in (chosen, *warnings, note) if line.plain]
-            print_parts([*notes, cell_table(selected, out), *lines])
+            print_parts([*notes, plan_table(self, cells, margin), cell_table(selected, out), *lines])
             return 0
         check_models(selected)
         if args.until is None and (out / STATE_FILE).is_file():
@@ -249,7 +251,7 @@ class Grid:
             write_grid_file(self, out, cells, tuning)
             return launch(selected, out, launcher, command)
         max_seeds = LOOKS[-1] if args.max_seeds is None else args.max_seeds
-        margin = args.margin / 100 if args.margin is not None else self.margin
+        margin = self.margin if margin is None else margin
 
         def run(seeds: Mapping[str, int]) -> tuple[int, list[Cell]]:
             cells = take_up_runs(self.cells(args.preset, args.set, seeds), out)
