@@ -255,7 +255,7 @@ def print_report(result: Report, study: Study, runs: Path, plots: bool, console:
         from rlvid.study.plots import save_figures
 
         for path in save_figures(study, result.comparisons, runs / "plots"):
-            console.print(Text(f"picture      {path}"), soft_wrap=True)
+            console.print(Text(f"picture      {path} and .pdf"), soft_wrap=True)
     console.print(Text(f"run folders  {runs}\n{footnotes.NEXT_STEPS}"), soft_wrap=True)
 
 
