@@ -100,6 +100,18 @@ def test_the_id_depends_on_the_config_and_on_the_text_of_the_files_that_it_names
     assert load("nano", ['rewards."./r.py:r"=1']).id != before
 
 
+def test_the_id_does_not_depend_on_settings_that_change_no_result():
+    neutral = {key.name: key.value for key in config_keys(Config()) if key.neutral}
+    other = {bool: "true", int: "7", float: "7.5", str: '"x"', tuple: '["wandb"]'}
+    values = {"judge.url": '"http://localhost:1/v1"', "report_to": '["trackio"]'}
+    changed = [f"{name}={values.get(name, other[type(value)])}" for name, value in neutral.items()]
+    assert load("nano", changed).id == load("nano").id
+    assert load("nano", changed).exact_id != load("nano").exact_id
+    assert all(load("nano", [change]).to_toml() != load("nano").to_toml() for change in changed)
+    for change in ("judge.model=b", "judge.temperature=0.5", "train.max_tokens_per_forward=64", "video.fps=1.0"):
+        assert load("nano", [change]).id != load("nano").id
+
+
 def test_a_saved_config_holds_every_field_and_the_hash_of_every_plugin_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("def mine(groups, *, alpha=0.5, names=('a',), limit=None): ...")

@@ -16,7 +16,7 @@ from rlvid.config.sections import (
     TrainConfig,
     VideoConfig,
 )
-from rlvid.config.setting import ConfigKey, config_keys, flatten_config
+from rlvid.config.setting import ConfigKey, config_keys, flatten_config, quote_key, replace_neutral
 
 __all__ = [
     "COPIES",
@@ -37,4 +37,6 @@ __all__ = [
     "from_table",
     "load",
     "parse_override",
+    "quote_key",
+    "replace_neutral",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from rlvid.config.sections import Config
-from rlvid.config.setting import config_keys
+from rlvid.config.setting import config_keys, quote_key
 from rlvid.errors import UserError
 
 
@@ -63,5 +63,5 @@ def check_weights(rewards: Mapping[str, Any], where: str) -> None:
     """Raise UserError for a reward of [rewards] whose options are set but no weight: it is not in the mix."""
     for name, value in rewards.items():
         if isinstance(value, Mapping) and "weight" not in value and value:
-            key = f"rewards.{name}" if name.isidentifier() else f'rewards."{name}"'
+            key = f"rewards.{quote_key(name)}"
             raise UserError(f"{where}: {key} has no weight: set {key}.weight, or remove {key}.{next(iter(value))}")

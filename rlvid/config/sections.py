@@ -14,7 +14,7 @@ from typing import Any
 import tomli_w
 
 from rlvid.config.plugins import Plugin, file_digest, plugin_digests
-from rlvid.config.setting import setting
+from rlvid.config.setting import replace_neutral, setting
 from rlvid.registry import check_name, complete_fields
 
 # The altered views of a clip, made by rlvid/video/views.py.
@@ -50,9 +50,11 @@ class VideoConfig:
         choices=("error", "skip"),
     )
     decode_timeout: float = setting(30.0, "seconds before a decoding process is killed", above=0)
-    decode_workers: int = setting(2, "decoding processes", at_least=1)
-    cache_dir: str = setting("", "folder of the frame cache; empty: $RLVID_CACHE, or ~/.cache/rlvid")
-    cache_gb: float = setting(50.0, "size limit in GB of the frame cache, and of the feature cache", at_least=0)
+    decode_workers: int = setting(2, "decoding processes", at_least=1, neutral=True)
+    cache_dir: str = setting("", "folder of the frame cache; empty: $RLVID_CACHE, or ~/.cache/rlvid", neutral=True)
+    cache_gb: float = setting(
+        50.0, "size limit in GB of the frame cache, and of the feature cache", at_least=0, neutral=True
+    )
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,18 @@ class TrainConfig:
         0.005, "share of the policy in each update of the moving average", above=0, at_most=1
     )
     ref_model_sync_steps: int = setting(10, "steps between updates of the moving average", at_least=1)
-    save_steps: int = setting(50, "steps between checkpoints", at_least=1)
-    save_total_limit: int = setting(2, "checkpoints that are kept", at_least=1)
+    save_steps: int = setting(50, "steps between checkpoints", at_least=1, neutral=True)
+    save_total_limit: int = setting(2, "checkpoints that are kept", at_least=1, neutral=True)
     eval_steps: int = setting(0, "steps between evaluations; 0 evaluates only at the end", at_least=0)
-    log_completions_steps: int = setting(10, "steps between completions shown in the terminal; 0: never", at_least=0)
-    reward_timeout: float = setting(1800.0, "seconds that one reward may take in a step; 0 is no limit", at_least=0)
-    ddp_timeout: int = setting(1800, "seconds that a process waits for the others before it ends", at_least=1)
+    log_completions_steps: int = setting(
+        10, "steps between completions shown in the terminal; 0: never", at_least=0, neutral=True
+    )
+    reward_timeout: float = setting(
+        1800.0, "seconds that one reward may take in a step; 0 is no limit", at_least=0, neutral=True
+    )
+    ddp_timeout: int = setting(
+        1800, "seconds that a process waits for the others before it ends", at_least=1, neutral=True
+    )
 
 
 @dataclass(frozen=True)
@@ -141,17 +149,19 @@ class EvidenceConfig:
 class JudgeConfig:
     """A language model behind an OpenAI-compatible endpoint, for the rewards that use one."""
 
-    url: str = setting("", "address of the endpoint, such as http://localhost:8000/v1")
+    url: str = setting("", "address of the endpoint, such as http://localhost:8000/v1", neutral=True)
     model: str = setting("", "name of the model at the endpoint")
-    api_key_env: str = setting("JUDGE_API_KEY", "environment variable that holds the key; the key is never written")
+    api_key_env: str = setting(
+        "JUDGE_API_KEY", "environment variable that holds the key; the key is never written", neutral=True
+    )
     temperature: float = setting(0.0, "sampling temperature", at_least=0)
     max_tokens: int = setting(512, "maximum number of tokens of a reply", at_least=1)
-    timeout: float = setting(60.0, "seconds per attempt", above=0)
-    retries: int = setting(5, "attempts after the first", at_least=0)
-    concurrency: int = setting(16, "requests at a time, of each process", at_least=1)
-    input_price: float = setting(0.0, "dollars per million input tokens", at_least=0)
-    output_price: float = setting(0.0, "dollars per million output tokens", at_least=0)
-    cache_dir: str = setting("", "folder of the cache of replies; empty: $RLVID_CACHE, or ~/.cache/rlvid")
+    timeout: float = setting(60.0, "seconds per attempt", above=0, neutral=True)
+    retries: int = setting(5, "attempts after the first", at_least=0, neutral=True)
+    concurrency: int = setting(16, "requests at a time, of each process", at_least=1, neutral=True)
+    input_price: float = setting(0.0, "dollars per million input tokens", at_least=0, neutral=True)
+    output_price: float = setting(0.0, "dollars per million output tokens", at_least=0, neutral=True)
+    cache_dir: str = setting("", "folder of the cache of replies; empty: $RLVID_CACHE, or ~/.cache/rlvid", neutral=True)
 
 
 @dataclass(frozen=True)
@@ -207,7 +217,7 @@ class Config:
     eval: EvalConfig = EvalConfig()
     seed: int = setting(0, "seed of the order of prompts, of sampling, and of new weights", at_least=0)
     data_seed: int = setting(0, "seed of the wrong options, where the benchmark leaves their choice open", at_least=0)
-    report_to: tuple[str, ...] = setting((), 'trackers: "tensorboard", "wandb", "trackio"')
+    report_to: tuple[str, ...] = setting((), 'trackers: "tensorboard", "wandb", "trackio"', neutral=True)
 
     @property
     def plugins(self) -> tuple[Plugin, ...]:
@@ -223,9 +233,15 @@ class Config:
     def id(self) -> str:
         """Twelve hex digits: a hash of the resolved config and of the files that it names.
 
-        Runs with equal ids are the same run. Hashed files are plug-ins, preference pairs, and benchmarks and protocols
-        that are given by path. Raises UserError if one is missing, or if a plug-in does not exist.
+        Runs with equal ids are the same run: keys that change no result, which `setting` calls neutral, do not count.
+        Hashed files are plug-ins, preference pairs, and benchmarks and protocols that are given by path. Raises
+        UserError if one is missing, or if a plug-in does not exist.
         """
+        return replace_neutral(self).exact_id
+
+    @property
+    def exact_id(self) -> str:
+        """A hash as `id`, but also of the neutral keys; before 2026-12-01 it was the id of runs."""
         named = [self.data, *self.eval.transfer, self.train.protocol, self.eval.protocol]
         paths = [Path(name).expanduser() for name in named if name.endswith(".toml")]
         if preferences := self.algorithm.fields.get("preferences"):

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from math import isfinite
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 BARE_KEY = re.compile(r"[\w-]+", re.ASCII)  # a part of a TOML key that needs no quotes
 
 T = TypeVar("T")
+S = TypeVar("S", bound="DataclassInstance")
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,15 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     choices: tuple[str, ...] = (),
+    neutral: bool = False,
 ) -> T:
-    """Return a dataclass field for one config key. `at_most` needs the other end of its interval, too."""
+    """Return a dataclass field for one config key. `at_most` needs the other end of its interval, too.
+
+    A key is `neutral` if no sample and no weights depend on it, so that runs that differ in it are the same run, see
+    `Config.id`. A key that changes results by rounding, such as `max_tokens_per_forward`, is not neutral.
+    """
     limits = Limits(at_least, above, at_most, choices)
-    return field(default=default, metadata={"meaning": meaning, "limits": limits})
+    return field(default=default, metadata={"meaning": meaning, "limits": limits, "neutral": neutral})
 
 
 @dataclass(frozen=True)
@@ -83,6 +92,7 @@ class ConfigKey:
     value: Any
     meaning: str
     limits: Limits
+    neutral: bool  # whether runs that differ in it are the same run
 
 
 def config_keys(section: Any, prefix: str = "") -> Iterator[ConfigKey]:
@@ -95,10 +105,36 @@ def config_keys(section: Any, prefix: str = "") -> Iterator[ConfigKey]:
     for item in fields(section):
         value = getattr(section, item.name)
         if "meaning" in item.metadata:
-            meaning, limits = item.metadata["meaning"], item.metadata["limits"]
-            yield ConfigKey(f"{prefix}{item.name}", str(item.type), value, meaning, limits)
+            yield ConfigKey(f"{prefix}{item.name}", str(item.type), value, **item.metadata)
         elif is_dataclass(value):
             yield from config_keys(value, f"{prefix}{item.name}.")
+
+
+def replace_neutral(section: S, saved: Mapping[str, Any] | None = None, prefix: str = "") -> S:
+    """Return a config, or one of its sections, with other values of its neutral keys.
+
+    Args:
+        section: as for `config_keys`.
+        saved: dotted key -> value; a neutral key that it lacks gets its default.
+        prefix: the dotted path of the section, with a dot at its end.
+    """
+    changes = {}
+    for item in fields(section):
+        value = getattr(section, item.name)
+        if item.metadata.get("neutral"):
+            changes[item.name] = (saved or {}).get(f"{prefix}{item.name}", item.default)
+        elif "meaning" not in item.metadata and is_dataclass(value) and not isinstance(value, type):
+            changes[item.name] = replace_neutral(value, saved, f"{prefix}{item.name}.")
+    return replace(section, **changes)
+
+
+def quote_key(part: str) -> str:
+    """Return one part of a dotted key as it must be typed: in quotes if it has dots or slashes.
+
+    >>> quote_key("format"), quote_key("./mine.py")
+    ('format', '"./mine.py"')
+    """
+    return part if BARE_KEY.fullmatch(part) else f'"{part}"'
 
 
 def flatten_config(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -109,7 +145,7 @@ def flatten_config(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]
     """
     leaves: dict[str, Any] = {}
     for key, value in table.items():
-        part = key if BARE_KEY.fullmatch(key) else f'"{key}"'
+        part = quote_key(key)
         if isinstance(value, Mapping):
             leaves |= flatten_config(value, f"{prefix}{part}.")
         else:

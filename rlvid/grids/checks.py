@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlvid.config import load
+from rlvid.config import config_keys, load, quote_key
 from rlvid.errors import UserError
 from rlvid.grids.cell import Arm, Cell
 from rlvid.registry import model_path, suggest
@@ -61,8 +61,25 @@ def check_endpoint(grid: Grid, cells: Sequence[Cell]) -> None:
         if grid.endpoint not in {reward.name for reward in (*config.rewards, *config.eval.rewards)}:
             raise UserError(
                 f"grid {grid.name!r}: arm {cell.arm!r} does not measure the endpoint {grid.endpoint!r}: "
-                f'settings={{"eval.rewards.{grid.endpoint}": 1.0}} lets all arms do so'
+                f"settings={{{f'eval.rewards.{quote_key(grid.endpoint)}'!r}: 1.0}} lets all arms do so"
             )
+
+
+def check_neutral(grid: Grid, cells: Sequence[Cell]) -> None:
+    """Raise UserError for two arms that differ in nothing but settings that change no result: they would be one run."""
+    first: dict[str, Cell] = {}  # id of a config -> its first cell
+    for cell in cells:
+        other = first.setdefault(cell.id, cell)
+        configs = [load(each.preset, each.overrides) for each in (other, cell)] if other.arm != cell.arm else []
+        if len({config.exact_id for config in configs}) < 2:
+            continue
+        ours, theirs = ({key.name: key.value for key in config_keys(config) if key.neutral} for config in configs)
+        keys = [key for key in ours if ours[key] != theirs[key]]
+        hint = "; another judge needs another judge.model" if "judge.url" in keys else ""
+        raise UserError(
+            f"grid {grid.name!r}: arms {other.arm!r} and {cell.arm!r} differ only in {' and '.join(keys)}, which "
+            f"changes no result, so that they would be one run: remove one of them{hint}"
+        )
 
 
 def check_types(grid: Grid) -> None:

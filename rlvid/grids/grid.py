@@ -17,11 +17,12 @@ from rlvid.grids.accelerate import check_process_count
 from rlvid.grids.adaptive import run_until_decided
 from rlvid.grids.arguments import parse_arguments
 from rlvid.grids.cell import Arm, Cell, Settings, cell_table, make_cell, other_runs_note, override_keys, select_cells
-from rlvid.grids.checks import check_endpoint, check_grid, check_models, check_untrained
+from rlvid.grids.checks import check_endpoint, check_grid, check_models, check_neutral, check_untrained
 from rlvid.grids.differences import find_differences, print_parts, report_differences
+from rlvid.grids.earlier_runs import take_up_runs, unused_runs_note
 from rlvid.grids.job import Command
 from rlvid.grids.launch import choose_launcher, launch
-from rlvid.grids.plan import adaptive_plan, adaptive_share, write_grid_file
+from rlvid.grids.plan import adaptive_plan, adaptive_share, plan_table, planned_changes, write_grid_file
 from rlvid.grids.tuned import Tuned, read_tuned
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.sequential import LOOKS
@@ -219,20 +220,25 @@ class Grid:
 
     def _run(self, args: argparse.Namespace, command: Command) -> int:
         """List or run the selected cells; returns the exit code."""
-        cells = self.cells(args.preset, args.set)
-        selected, tuning = select_cells(cells, args.only), self.describe_tuning(args.preset, args.set)
         suffix = f"-{Path(args.preset).stem}" if args.preset != self.preset else ""
         out = args.out or Path("runs") / f"{self.name}{suffix}"
+        cells = take_up_runs(self.cells(args.preset, args.set), out)
+        selected, tuning = select_cells(cells, args.only), self.describe_tuning(args.preset, args.set)
         arms = list(dict.fromkeys(cell.arm for cell in cells))
         pairs = self.pairs(arms)
         differences = find_differences(cells, pairs, self.control)
         notes = list(report_differences(differences, args.strict))
         check_untrained(self, cells)
         check_endpoint(self, cells)
+        check_neutral(self, cells)
+        changes = planned_changes(self, cells, out) if args.until is None else []
+        margin = args.margin / 100 if args.margin is not None else None
+        warnings = [Text(line, style="yellow") for line in (unused_runs_note(selected, out), *changes) if line]
         if args.dry_run:
             note = Text(other_runs_note(cells, out), style="yellow")
             chosen = Text(f"settings: {tuning}" if tuning else "")
-            print_parts([*notes, cell_table(selected, out), *(line for line in (chosen, note) if line.plain)])
+            lines = [line for line in (chosen, *warnings, note) if line.plain]
+            print_parts([*notes, plan_table(self, cells, margin), cell_table(selected, out), *lines])
             return 0
         check_models(selected)
         if args.until is None and (out / STATE_FILE).is_file():
@@ -240,15 +246,15 @@ class Grid:
         launcher, command = choose_launcher(args, out, command)
         if args.accelerate:
             check_process_count(selected, command)
-        print_parts(notes, stderr=True)
+        print_parts([*notes, *warnings], stderr=True)
         if args.until is None:
             write_grid_file(self, out, cells, tuning)
             return launch(selected, out, launcher, command)
         max_seeds = LOOKS[-1] if args.max_seeds is None else args.max_seeds
-        margin = args.margin / 100 if args.margin is not None else self.margin
+        margin = self.margin if margin is None else margin
 
         def run(seeds: Mapping[str, int]) -> tuple[int, list[Cell]]:
-            cells = self.cells(args.preset, args.set, seeds)
+            cells = take_up_runs(self.cells(args.preset, args.set, seeds), out)
             write_grid_file(self, out, cells, tuning, margin)
             return launch(cells, out, launcher, command), cells
 

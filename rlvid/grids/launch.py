@@ -27,9 +27,14 @@ def choose_launcher(args: Namespace, out: Path, command: Command) -> tuple[Launc
         command: the arguments of Python that train one cell in one process.
 
     Raises:
-        UserError: Slurm cannot be used, or a setting is wrong.
+        UserError: Slurm cannot be used, a setting is wrong, or several cells of several processes would share GPUs.
     """
     if args.launcher == "local":
+        if args.accelerate and (args.jobs or 1) > 1:
+            raise UserError(
+                f"--jobs {args.jobs}: with --accelerate each cell uses all GPUs and the same port, so cells run one "
+                "after the other: leave --jobs out, or use --launcher slurm"
+            )
         launcher: Launcher = LocalLauncher(args.jobs, all_gpus_per_cell=args.accelerate is not None)
         nodes = 1
     else:

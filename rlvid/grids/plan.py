@@ -7,11 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.table import Table
+
 from rlvid.config import load
 from rlvid.errors import UserError
 from rlvid.grids.cell import Cell
 from rlvid.grids.differences import find_differences, to_json
 from rlvid.study.contrasts import SHARE
+from rlvid.study.design import SEPARATOR, DesignRow
+from rlvid.study.plan_changes import PLAN, find_change, in_words, read_changes
+from rlvid.study.study import STATE_FILE
+from rlvid.study.tables import design_table
 from rlvid.utils.files import read_json, write_text
 
 if TYPE_CHECKING:
@@ -32,21 +38,69 @@ def adaptive_share(cells: Sequence[Cell]) -> float:
     return 1.0 if len(levels) == 1 and not any(each.transfer for each in evals) else SHARE
 
 
+def fixed_plan(grid: Grid, cells: Sequence[Cell], margin: float | None = None) -> dict[str, Any]:
+    """Return what is planned before the runs, as grid.json has it; see `rlvid.study.plan_changes.PLAN`.
+
+    Args:
+        grid: the grid.
+        cells: all cells.
+        margin: of equivalence; default: that of the grid.
+    """
+    pairs = grid.pairs(dict.fromkeys(cell.arm for cell in cells))
+    named = {key: getattr(grid, key) for key in PLAN if key not in ("equivalence_margin", "comparisons")}
+    return named | {"equivalence_margin": grid.margin if margin is None else margin, "comparisons": pairs}
+
+
+def plan_table(grid: Grid, cells: Sequence[Cell], margin: float | None = None) -> Table:
+    """Return a table of what a grid compares: endpoint, margin of equivalence, comparisons and controls.
+
+    `margin` is that of the command line; default: that of the grid.
+    """
+    plan = fixed_plan(grid, cells, margin)
+    words = {key: in_words(key, plan[key]) for key in PLAN}
+    source = "equivalence_margin" if grid.equivalence_margin else "a third of effect_at_stake"
+    source = source if grid.equivalence_margin or grid.effect_at_stake else "the default"
+    source = source if margin is None else "--margin"
+    rows = [
+        DesignRow("endpoint", grid.endpoint),
+        DesignRow(PLAN["equivalence_margin"], f"{words['equivalence_margin'][0]} ({source})"),
+    ]
+    for other in dict.fromkeys(other for _, other in plan["comparisons"]):
+        arms = [arm for arm, against in plan["comparisons"] if against == other]
+        rows.append(DesignRow(f"compared with {other}", SEPARATOR.join(arms)))
+    for key in ("interactions", "effect_order"):
+        rows += [DesignRow(PLAN[key], text) for text in words[key]]
+    for key in ("positive_controls", "negative_controls"):
+        rows.append(DesignRow(PLAN[key], SEPARATOR.join(words[key]) or "none"))
+    return design_table(rows)
+
+
+def planned_changes(grid: Grid, cells: Sequence[Cell], out: Path) -> list[str]:
+    """Return what of the plan in a folder a grid with fixed seeds would change after runs had finished, in words."""
+    name = (read_json(out / "grid.json") or {}).get("name", grid.name)
+    if name != grid.name or (out / STATE_FILE).is_file():  # of another grid, or of an adaptive one: it is not replaced
+        return []
+    change = find_change(out, fixed_plan(grid, cells))
+    return [f"{each.sentence}; the report will say so" for each in read_changes([change] if change else [])]
+
+
 def write_grid_file(grid: Grid, out: Path, cells: Sequence[Cell], tuning: str, margin: float | None = None) -> None:
     """Write grid.json, from which the report reads the plan.
+
+    A plan that it replaces after runs had finished is kept under "changed".
 
     Args:
         grid: the grid.
         out: its folder.
         cells: all cells.
         tuning: how the settings of the arms were chosen, see `Grid.describe_tuning`.
-        margin: of equivalence; default: that of the grid.
+        margin: of equivalence, for an adaptive grid, which refuses another plan itself; default: that of the grid.
 
     Raises:
         UserError: the folder holds another grid.
     """
-    pairs = grid.pairs(dict.fromkeys(cell.arm for cell in cells))
-    other = (read_json(out / "grid.json") or {}).get("name", grid.name)
+    plan, old = fixed_plan(grid, cells, margin), read_json(out / "grid.json") or {}
+    other = old.get("name", grid.name)
     if other != grid.name:
         raise UserError(f"{out} holds the grid {other!r}, which {grid.name!r} must not replace: give another --out")
     rows = [
@@ -60,20 +114,9 @@ def write_grid_file(grid: Grid, out: Path, cells: Sequence[Cell], tuning: str, m
         }
         for cell in cells
     ]
-    content = {
-        "name": grid.name,
-        "question": grid.question,
-        "control": grid.control,
-        "equivalence_margin": grid.margin if margin is None else margin,
-        "endpoint": grid.endpoint,
-        "tuning": tuning,
-        "unseeded": grid.unseeded,
-        "comparisons": pairs,
-        "differences": to_json(find_differences(cells, pairs, grid.control)),
-        "interactions": grid.interactions,
-        "effect_order": grid.effect_order,
-        "positive_controls": grid.positive_controls,
-        "negative_controls": grid.negative_controls,
-        "cells": rows,
-    }
+    change = find_change(out, plan) if margin is None else None
+    changed = [*old.get("changed", ()), *([change] if change else [])]
+    about = {"name": grid.name, "question": grid.question, "tuning": tuning}
+    differences = to_json(find_differences(cells, plan["comparisons"], grid.control))
+    content = about | plan | {"differences": differences, "cells": rows} | ({"changed": changed} if changed else {})
     write_text(out / "grid.json", json.dumps(content, indent=1))

@@ -8,6 +8,7 @@ choice of an arm is its trial with the highest accuracy; of equal ones the first
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, product
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from rlvid.errors import NOT_FINITE, UserError
 from rlvid.grids.cell import Arm, Cell, Settings, format_overrides, make_cell, override_keys
+from rlvid.grids.earlier_runs import take_up_runs, unused_runs_note
 from rlvid.grids.grid import TRAIN, Grid
 from rlvid.grids.job import Command
 from rlvid.grids.launch import launch
@@ -102,8 +104,11 @@ def tune(
     stem = Path(preset).stem
     out = out or Path("runs") / f"tune-{grid.name}-{stem}"
     plan, trials = plan_trials(grid, preset, overrides)
-    cells = [trial.cell for trial in trials]
+    cells = take_up_runs([trial.cell for trial in trials], out)
+    trials = [replace(trial, cell=cell) for trial, cell in zip(trials, cells, strict=True)]
     launcher = LocalLauncher(jobs)
+    if note := unused_runs_note(cells, out):
+        print(note, file=sys.stderr)
     write_grid_file(plan, out, cells, "")
     launch(cells, out, launcher, command)
     results = [result for trial in trials if (result := read_result(trial, out))]

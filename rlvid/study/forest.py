@@ -36,7 +36,7 @@ from rlvid.errors import UserError
 from rlvid.study.comparison import Comparison
 from rlvid.study.panels import Panels
 from rlvid.study.stats import Interval
-from rlvid.study.style import COLORS, STYLE
+from rlvid.study.style import COLORS, STYLE, save_figure
 from rlvid.utils.files import wrap_write_errors
 
 GREY = "0.45"
@@ -206,13 +206,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Draw the picture of a TOML file of effects."""
     parser = argparse.ArgumentParser(prog="python -m rlvid.study.forest", description=main.__doc__)
     parser.add_argument("effects", type=Path, help="a TOML file, see the top of rlvid/study/forest.py")
-    parser.add_argument("picture", type=Path, help="the PNG to write")
+    parser.add_argument("picture", type=Path, help="the PNG to write; a PDF is written beside it")
     args = parser.parse_args(argv)
     try:
         read = read_effects(args.effects)
         with matplotlib.rc_context(STYLE), wrap_write_errors(args.picture):
             args.picture.parent.mkdir(parents=True, exist_ok=True)
-            effects_figure(*read).savefig(args.picture)
+            save_figure(effects_figure(*read), args.picture)
     except UserError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         raise SystemExit(2) from error

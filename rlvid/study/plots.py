@@ -20,13 +20,13 @@ from rlvid.study.panels import Panels
 from rlvid.study.runs import Run
 from rlvid.study.stats import accuracy_interval
 from rlvid.study.study import Study
-from rlvid.study.style import COLORS, MARKERS, STYLE, line_styles
+from rlvid.study.style import COLORS, MARKERS, STYLE, line_styles, save_figure
 from rlvid.study.sweep import sweep_figure
 from rlvid.study.tradeoff import tradeoff_figure
 
 
 def save_figures(study: Study, comparisons: Sequence[Comparison], folder: Path) -> list[Path]:
-    """Save all figures that the finished runs allow as PNG; returns their paths.
+    """Save all figures that the finished runs allow as PNG, each with a PDF beside it; returns the paths of the PNGs.
 
     Args:
         study: the runs.
@@ -38,8 +38,8 @@ def save_figures(study: Study, comparisons: Sequence[Comparison], folder: Path) 
     with matplotlib.rc_context(STYLE):
         if compared := comparison_figure(comparisons, study.equivalence_margin, study.endpoint):
             figures["comparisons"] = compared.together()
-    for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png")
+        for name, figure in figures.items():
+            save_figure(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
 
 

@@ -24,15 +24,10 @@ from rlvid.study.controls import ControlRow, control_rows, controls_section
 from rlvid.study.design import DesignRow, design_rows
 from rlvid.study.effect_order import EffectOrderRow, effect_order_rows, effect_order_section
 from rlvid.study.measure_tables import measure_tables
-from rlvid.study.measures import (
-    MeasureDifferenceRow,
-    MeasureRow,
-    measure_difference_rows,
-    measure_keys,
-    measure_rows,
-)
+from rlvid.study.measures import MeasureDifferenceRow, MeasureRow, measure_difference_rows, measure_keys, measure_rows
 from rlvid.study.noise_rows import NoiseCellRow, NoiseGainRow, NoiseResponseRow, noise_sections
 from rlvid.study.notebook import render_html
+from rlvid.study.plan_changes import PlanChange
 from rlvid.study.protocols import protocol_in_words
 from rlvid.study.rows import (
     AccuracyRow,
@@ -85,6 +80,7 @@ class Report:
     protocol: str = ""  # of the evaluations, with settings that differ from it; "" for published counts
     paired: bool = True  # False: it is not known who answered which question right, so tests are not paired
 
+    plan_changes: Sequence[PlanChange] = ()
     controls: Sequence[ControlRow] = ()
     design: Sequence[DesignRow] = ()
     settings: Sequence[SettingRow] = ()
@@ -162,6 +158,8 @@ class Report:
 
         The terminal and the page show the same sections.
         """
+        if self.plan_changes:
+            yield "Changes of the plan", [Text(change.sentence, style="yellow") for change in self.plan_changes]
         if self.controls:
             yield "Controls", controls_section(self.controls, self.endpoint)
         if self.design:
@@ -257,7 +255,7 @@ def print_report(result: Report, study: Study, runs: Path, plots: bool, console:
         from rlvid.study.plots import save_figures
 
         for path in save_figures(study, result.comparisons, runs / "plots"):
-            console.print(Text(f"picture      {path}"), soft_wrap=True)
+            console.print(Text(f"picture      {path} and .pdf"), soft_wrap=True)
     console.print(Text(f"run folders  {runs}\n{footnotes.NEXT_STEPS}"), soft_wrap=True)
 
 
@@ -277,6 +275,7 @@ def build_report(study: Study) -> Report:
         endpoint=study.endpoint,
         most_runs=most_runs(study),
         protocol=protocol,
+        plan_changes=study.plan_changes,
         controls=control_rows(study, comparisons),
         design=design_rows(study) if study.question else (),
         settings=study.differences,

@@ -14,6 +14,7 @@ import numpy as np
 from rlvid.errors import UserError
 from rlvid.study.arms import evaluations_of_runs, is_untrained, name_arms, setting_rows
 from rlvid.study.compared import Compared, compared_runs
+from rlvid.study.plan_changes import PlanChange, read_changes
 from rlvid.study.power import EQUIVALENCE_MARGIN
 from rlvid.study.runs import Row, Run, one_run_each, order_levels
 from rlvid.study.sequential import AdaptiveGrid
@@ -47,6 +48,7 @@ class Study:
     positive_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must be better
     negative_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must not be better
     set_aside: Sequence[tuple[str, str]] = ()  # (run folder, why it does not count)
+    plan_changes: Sequence[PlanChange] = ()  # after some of the runs had finished
 
     @property
     def endpoint_column(self) -> str:
@@ -204,6 +206,7 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
         positive_controls=[(arm, other) for arm, other in grid.get("positive_controls", ())],
         negative_controls=[(arm, other) for arm, other in grid.get("negative_controls", ())],
         set_aside=repeated,
+        plan_changes=read_changes(grid.get("changed", ())),
     )
 
 

@@ -37,7 +37,14 @@ from rlvid.protocols import RECORD, load_protocol, record
 from rlvid.trainer.alarms import Alarm
 from rlvid.trainer.counters import Counters, clip_key
 from rlvid.trainer.records import GroupRecord
-from rlvid.trainer.same_run import WEIGHTS, differing_settings, is_same_run, weights_fingerprint, weights_have_changed
+from rlvid.trainer.same_run import (
+    WEIGHTS,
+    differing_settings,
+    holds_results,
+    is_same_run,
+    weights_fingerprint,
+    weights_have_changed,
+)
 from rlvid.trainer.timer import StepTimer
 from rlvid.types import Prompt
 from rlvid.utils.files import (
@@ -96,14 +103,14 @@ class RunFolder:
         status, run_id = read_json(self.path / "status.json"), self.id
         if status and not holds_results(self.path):  # of a start that failed: it leaves no claim
             status = None
-        if status and status["id"] != run_id:
+        if status:
             if not is_same_run(self.path, self.config, status["id"]):
                 differs = differing_settings(self.path, self.toml)
                 raise UserError(
                     f"{self.path} holds run {status['id']} and this config is run {run_id}{differs}: give another --out"
                 )
             run_id = self.id = status["id"]  # it stays the run that it was
-            self.toml = (self.path / "config.toml").read_text()
+            self.toml = saved.read_text() if (saved := self.path / "config.toml").is_file() else self.toml
         if status and not resume:
             if status["state"] == "done":
                 raise UserError(
@@ -275,14 +282,6 @@ class RunFolder:
             self.write_status("done", "")
         self.wait()
         return read_jsonl(self.path / "metrics.jsonl")[-1]
-
-
-def holds_results(path: Path) -> bool:
-    """Return whether a run's folder holds a step, an answer or a checkpoint, of the run or of its cold start."""
-    files = (path / "metrics.jsonl", *path.glob("eval/**/*.jsonl"), *path.glob("checkpoints/step-*/state.json"))
-    return any(file.is_file() and file.stat().st_size for file in files) or (
-        (path / "cold_start").is_dir() and holds_results(path / "cold_start")
-    )
 
 
 def environment(accelerator: Accelerator) -> dict[str, Any]:

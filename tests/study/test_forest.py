@@ -85,6 +85,7 @@ def test_effects_stand_under_their_headings_with_their_numbers(tmp_path):
     assert [ends for _, ends, _ in bars(panel)] == [[9.0, 33.3], [8.4, 25.0]]
     main([str(tmp_path / "effects.toml"), str(tmp_path / "effects.png")])
     assert imread(tmp_path / "effects.png").std() > 0.05, "something is drawn"
+    assert (tmp_path / "effects.pdf").read_bytes().startswith(b"%PDF-")
 
 
 @pytest.mark.parametrize(

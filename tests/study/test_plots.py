@@ -55,6 +55,20 @@ def test_metrics_that_change_are_drawn(tmp_path):
     assert (tmp_path / "plots" / "curves.png").stat().st_size > 20_000
 
 
+def test_each_picture_has_a_pdf_for_papers_without_a_date(study_folder):
+    shown = printed_report(study_folder, plots=True)
+    plots = study_folder / "plots"
+    names = {path.stem for path in plots.glob("*.png")}
+    assert {"curves", "accuracy", "comparisons"} <= names == {path.stem for path in plots.glob("*.pdf")}
+    assert shown.count(" and .pdf") == len(names)
+    first = {name: (plots / f"{name}.pdf").read_bytes() for name in names}
+    for content in first.values():
+        assert content.startswith(b"%PDF-") and b"CreationDate" not in content
+        assert b"/Subtype /Type3" not in content, "journals refuse such fonts"
+    printed_report(study_folder, plots=True)
+    assert {name: (plots / f"{name}.pdf").read_bytes() for name in names} == first
+
+
 def test_a_numeric_axis_has_a_line_for_each_choice_on_the_other_axes(tmp_path, kitchen):
     shares, cells = ("6 % of data", "25 % of data", "100 % of data"), []
     for method in ("sft", "grpo"):

@@ -99,7 +99,7 @@ def test_a_piped_report_is_plain_and_complete(study_folder):
     assert "\x1b" not in done.stdout and "…" not in done.stdout
     words = " ".join(done.stdout.split())
     assert "62.0" in words and all(word in words for word in name.split())
-    assert f"picture      {study_folder / 'plots' / 'curves.png'}" in done.stdout
+    assert f"picture      {study_folder / 'plots' / 'curves.png'} and .pdf" in done.stdout
 
 
 def test_figures_show_each_arm_that_explores(study_folder):

@@ -1,6 +1,8 @@
 """Which settings may differ on resuming, and that an evaluation is of the weights that are there now."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from accelerate import Accelerator
@@ -10,11 +12,13 @@ from rlvid.config import Config, config_keys, load
 from rlvid.errors import UserError
 from rlvid.trainer.counters import Counters
 from rlvid.trainer.run_folder import RunFolder
-from rlvid.trainer.same_run import WITHOUT_EFFECT, weights_fingerprint
+from rlvid.trainer.same_run import weights_fingerprint
 from rlvid.trainer.timer import StepTimer
 from rlvid.types import Prompt
 from rlvid.utils.files import append_jsonl, read_json, read_jsonl, write_checksums
 from rlvid.video.read import BadVideo
+
+ROOT = Path(__file__).parents[2]
 
 
 def claim(path, *overrides, resume=True):
@@ -28,7 +32,9 @@ def claim(path, *overrides, resume=True):
 
 def test_settings_without_effect_may_differ_on_resuming(tmp_path):
     first = claim(tmp_path, resume=False)
-    again = claim(tmp_path, "train.reward_timeout=5", "judge.concurrency=2", "train.save_steps=7")
+    again = claim(
+        tmp_path, "train.reward_timeout=5", "judge.concurrency=2", "train.save_steps=7", 'judge.url="http://b:1/v1"'
+    )
     assert again.id == first.id == read_json(tmp_path / "status.json")["id"], "it stays the same run"
     assert (tmp_path / "config.toml").read_text() == first.toml
     with pytest.raises(UserError, match=r"train\.learning_rate is 0\.5, there"):
@@ -37,9 +43,27 @@ def test_settings_without_effect_may_differ_on_resuming(tmp_path):
         claim(tmp_path, "train.max_tokens_per_forward=64")
 
 
-def test_every_setting_without_effect_exists():
-    known = {key.name for key in config_keys(Config())}
-    assert {f"{section}.{key}" for section, keys in WITHOUT_EFFECT.items() for key in keys} <= known
+def test_a_run_with_the_id_of_an_earlier_version_is_resumed(tmp_path):
+    """Before 2026-12-01 the keys that change no result were in the id, with the values of config.toml."""
+    first = load("nano", ["train.save_steps=30", "train.reward_timeout=5"])
+    status = {"id": first.exact_id, "state": "interrupted", "step": 1}
+    (tmp_path / "status.json").write_text(json.dumps(status))
+    (tmp_path / "config.toml").write_text(first.to_toml())
+    append_jsonl(tmp_path / "metrics.jsonl", {"step": 1})
+    assert claim(tmp_path, "train.save_steps=7").id == first.exact_id != load("nano", ["train.save_steps=7"]).id
+    assert read_json(tmp_path / "status.json")["id"] == first.exact_id, "it keeps its id, which grid.json names"
+    with pytest.raises(UserError, match=r"\(train\.top_p is 0\.5, there 1\.0\)") as error:
+        claim(tmp_path, "train.save_steps=7", "train.top_p=0.5")
+    assert "save_steps" not in str(error.value)
+
+
+def test_the_settings_that_may_differ_are_documented():
+    neutral = {key.name for key in config_keys(Config()) if key.neutral}
+    assert {"train.save_steps", "judge.url", "judge.timeout", "video.cache_dir", "report_to"} <= neutral
+    text = " ".join((ROOT / "rlvid" / "README.md").read_text().split())
+    start = text.index("keys that change no result")
+    listed = text[start : text.index(".", text.index("report_to", start) + 10)]
+    assert {name.rpartition(".")[2] for name in neutral} == {*re.findall(r"`(?:[a-z]+\.)?(\w+)`", listed)}
 
 
 @pytest.mark.parametrize("has_checksums", [False, True])

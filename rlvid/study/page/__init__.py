@@ -40,7 +40,7 @@ FIGURE_TITLES = {
     "noise": "Accuracy under noise, against Youden's J",
     "shares": "How far the advantages move without each reward",
 }
-FIRST = ("Controls", "Comparisons", "Accuracy")  # sections that come first and are never folded
+FIRST = ("Changes of the plan", "Controls", "Comparisons", "Accuracy")  # sections that come first and are never folded
 SETTINGS = "In which settings arms differ"  # the section of a report that stands above all others on the page
 UNLIMITED_WIDTH = 10_000  # columns of a report; wide tables scroll on the page
 CSS_PIXELS_PER_INCH = 96
