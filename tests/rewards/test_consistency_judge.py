@@ -3,8 +3,8 @@
 import pytest
 from transformers import AutoTokenizer
 
-from rewards._judge import fence
 from rewards.consistency_judge import ConsistencyJudge
+from rlvid.judges.prompts import fence
 from rlvid.registry import NANO_CHECKPOINT
 from rlvid.types import Completion, Group, Prompt
 
