@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from rewards._judge import fence, remove_chat_markup
 from rlvid.errors import UserError
+from rlvid.judges.prompts import fence, remove_chat_markup
 from rlvid.types import Prompt
 
 _CLOCK = r"(?:\d{1,2}:)?\d{1,2}:\d{2}(?:\.\d+)?"

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from rewards._consistency import Consistency
-from rewards._judge import fence, judge_replies, read_letter, remove_chat_markup
 from rlvid.answer import LETTERS
+from rlvid.judges.prompts import fence, judge_replies, read_letter, remove_chat_markup
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards._consistency import times_accuracy
-from rewards._judge import fence, judge_replies, remove_chat_markup
 from rewards._timestamps import Claim, extraction_prompt, narrated_claims, read_claims, told_claims
+from rlvid.judges.prompts import fence, judge_replies, remove_chat_markup
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 

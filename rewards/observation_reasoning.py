@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rewards._consistency import times_accuracy
-from rewards._judge import fence, judge_replies, observation_blocks, read_letter, read_yes_no, remove_chat_markup
+from rewards._observations import observation_blocks
 from rewards._words import lemmas, sentences
 from rlvid.answer import LETTERS
+from rlvid.judges.prompts import fence, judge_replies, read_letter, read_yes_no, remove_chat_markup
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 

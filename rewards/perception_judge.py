@@ -18,8 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rewards._judge import fence, judge_replies, observation_blocks, read_yes_no, remove_chat_markup
+from rewards._observations import observation_blocks
 from rewards.consistency_rule import named_options
+from rlvid.judges.prompts import fence, judge_replies, read_yes_no, remove_chat_markup
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from rewards._judge import fence, judge_replies, remove_chat_markup
+from rlvid.judges.prompts import fence, judge_replies, remove_chat_markup
 from rlvid.reward import Column
 from rlvid.types import Completion, Group, Prompt
 

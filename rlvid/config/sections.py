@@ -100,7 +100,9 @@ class TrainConfig:
     vllm_gpu_memory_utilization: float = setting(0.3, "share of the GPU's memory that vLLM may use", above=0, at_most=1)
     vllm_enable_sleep_mode: bool = setting(True, "on a GPU, vLLM frees its memory while the policy learns")
     vllm_max_model_length: int = setting(
-        0, "maximum tokens of a prompt and its completion; 0: the model's own limit", at_least=0
+        0,
+        "maximum tokens of a prompt and its completion, for whose cache vLLM needs memory; 0: the model's own limit",
+        at_least=0,
     )
     lora_r: int = setting(0, "rank of the policy's LoRA adapter; 0 trains all weights", at_least=0)
     lora_alpha: int = setting(32, "LoRA scaling numerator: alpha / r", at_least=1)

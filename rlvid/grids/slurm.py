@@ -60,7 +60,7 @@ class SlurmLauncher:
             import submitit
             from submitit.slurm.slurm import _get_default_parameters as known_parameters
         except ImportError as error:
-            raise UserError("--launcher slurm requires submitit: pip install 'rlvid[slurm]'") from error
+            raise UserError("--launcher slurm requires submitit: pip install -e '.[slurm]'") from error
         self.nodes: int = settings.get("nodes", 1)  # of each cell
         self.width = jobs if jobs is not None else sys.maxsize
         self._comments: Mapping[str, str] = {}  # job id -> comment, which is the run folder of the cell

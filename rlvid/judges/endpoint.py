@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 MAX_CACHED_REPLIES = 1_000_000  # when there are more, the oldest are deleted
 MIN_KEY_LENGTH = 8  # a shorter key, such as "none" or "EMPTY", is no secret and is not masked
+CHECK_PROMPT = "Reply with OK."
+CHECK_TOKENS = 16
+CHECK_RETRIES = 2
 COUNTERS = ("calls", "cached", "failures", "prompt_tokens", "completion_tokens", "seconds")
 
 
@@ -83,6 +87,28 @@ class Judge:
             raise UserError(f"judge {self.config.model!r} at {self.config.url}: every call failed: {failures[0]}")
         return [replies[prompt] for prompt in prompts]
 
+    def check(self) -> None:
+        """Send one short request, which is neither cached nor counted, to see whether the endpoint answers.
+
+        It is sent as all others are, but with two retries at most. Any chat completion is an answer, even an empty one:
+        a model may spend so few tokens on thinking.
+
+        Raises:
+            UserError: if there is no answer, as when no server listens there, the key or the model is not accepted, or
+                the openai package is not installed.
+        """
+        config = self.config
+        retries, max_tokens = min(config.retries, CHECK_RETRIES), min(config.max_tokens, CHECK_TOKENS)
+        trial = Judge(replace(config, retries=retries, max_tokens=max_tokens))  # it has counts of its own
+        failures: list[str] = []
+        with trial._client() as client:
+            trial._send(client, CHECK_PROMPT, failures)
+        if not trial.counts["calls"]:
+            raise UserError(
+                f"judge {config.model!r} at {config.url} does not answer: {failures[0].rstrip('.')}. Start its server, "
+                f"or correct judge.url, judge.model or the key in ${config.api_key_env}"
+            )
+
     def costs(self) -> dict[str, float]:
         """Return the totals so far: calls, cached replies, failures, tokens, seconds and dollars, as `judge/NAME`."""
         config, counts = self.config, self.counts
@@ -97,7 +123,9 @@ class Judge:
         try:
             from openai import OpenAI
         except ModuleNotFoundError as error:
-            raise UserError("a judge needs the openai package: pip install 'rlvid[judge]'") from error
+            raise UserError(
+                "a judge needs the openai package: pip install -e '.[judge]' in the clone of rlvid"
+            ) from error
         config = self.config
         with OpenAI(
             base_url=config.url, api_key=self.key or "none", timeout=config.timeout, max_retries=config.retries

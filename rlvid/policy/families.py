@@ -180,7 +180,7 @@ VIDEO_INPUTS: Mapping[str, VideoInput] = {  # by model_type, of models on the ge
     "qwen3_5": VideoInput("pixel_values_videos", patches=True, reads_times=True, marks_steps=True),
 }
 
-EXTRA = "pip install 'rlvid[processors]'"
+EXTRA = "pip install -e '.[processors]' in the clone of rlvid"
 
 
 def family_of(config: Any) -> Family:

@@ -102,7 +102,10 @@ def check_config(train: TrainConfig, algorithm: Algorithm, algorithm_name: str, 
             'set train.lora_r and train.gradient_checkpointing=false, or choose "detached" or "shared"'
         )
     if train.use_vllm and find_spec("vllm") is None:
-        raise UserError("train.use_vllm needs vLLM, which is not installed: pip install 'rlvid[vllm]'")
+        raise UserError(
+            "train.use_vllm needs vLLM, which is not installed. It pins packages: in a virtual environment of its own, "
+            "in the clone of rlvid, run pip install -e '.[vllm]'"
+        )
     if trains:
         check_num_processes(train, algorithm, num_processes)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from rlvid.config import EvidenceConfig
+from rlvid.config import Config, EvidenceConfig
 from rlvid.errors import UserError
 from rlvid.judges.encoder import entailment, load_encoder
 from rlvid.judges.endpoint import Judge
@@ -21,6 +22,7 @@ from rlvid.reward import RewardMix
 from rlvid.trainer import evidence_kinds  # registers the kinds
 from rlvid.trainer.evidence_registry import EVIDENCE_KINDS, EvidenceRequest, EvidenceSources
 from rlvid.types import Prompt
+from rlvid.utils.files import read_json
 from rlvid.video.views import VIEWS, check_views
 
 __all__ = ["EVIDENCE_KINDS", "EvidenceProvider", "EvidenceRequest", "check_evidence", "evidence_kinds"]
@@ -97,12 +99,27 @@ def check_evidence(mix: RewardMix, prompts: Sequence[Prompt]) -> None:
 
 
 def load_judge_models(mix: RewardMix, evidence_config: EvidenceConfig, make_judge: Callable[[], Judge]) -> Judge | None:
-    """Load the text models that a mix needs before the run starts; returns the judge, if one is needed.
+    """Load the text models that a mix needs; returns what `make_judge` makes, if a judge is needed.
 
-    Raises UserError, in one line, for a model that cannot be loaded or an endpoint that does not answer.
+    Raises UserError, in one line, for a model that cannot be loaded, and what `make_judge` raises.
     """
     if "embeddings" in mix.required_evidence:
         load_encoder(evidence_config.encoder)
     if "nli" in mix.required_evidence:
         entailment([("a", "a")], evidence_config.nli)
     return make_judge() if "judge" in mix.required_evidence else None
+
+
+def open_judge(config: Config, folder: Path, is_main: bool) -> Judge:
+    """Return the judge of a run, whose main process first sends it a short request.
+
+    None is sent where the run may need no reply that is not cached: it is done, or it scores `eval.completions` again.
+
+    Raises:
+        UserError: if the endpoint is not set or does not answer, or if the cache cannot be written.
+    """
+    judge = Judge(config.judge)
+    is_done = (read_json(folder / "status.json") or {}).get("state") == "done"
+    if is_main and not is_done and not config.eval.completions:
+        judge.check()
+    return judge

@@ -16,7 +16,6 @@ from rlvid.config import Config
 from rlvid.data.benchmark import EMBEDDED
 from rlvid.data.prompts import TrainingData, held_out_prompts, prompts_of_step, training_data
 from rlvid.distributed import SigtermHandler, make_accelerator, uses_zero3
-from rlvid.judges.endpoint import Judge
 from rlvid.noise.apply import build_noise, refuse_half_noise
 from rlvid.policy.critic import Critic
 from rlvid.policy.deepspeed import TrainState, prepare
@@ -40,6 +39,7 @@ from rlvid.trainer.evidence import (
     check_evidence_of_model,
     load_judge_models,
     needs_reference,
+    open_judge,
 )
 from rlvid.trainer.noop_check import channel_warning, check_rewards, noise_warning, noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
@@ -84,7 +84,7 @@ class TrainerSetup:
         """Build what needs neither data nor weights, and refuse configs that cannot run.
 
         Raises:
-            UserError: if the config, an endpoint or a text model cannot be used. Nothing has been written then.
+            UserError: if the config, a judge or a text model cannot be used. Nothing has been written then.
         """
         self.config = config
         self.algorithm: Algorithm = config.algorithm.build("algorithms")
@@ -106,7 +106,9 @@ class TrainerSetup:
             folder, config.report_to, config.train.ddp_timeout, config.train.max_grad_norm
         )
         check_config(config.train, self.algorithm, config.algorithm.name, self.accelerator.num_processes)
-        self.judge = load_judge_models(self.eval_mix, config.evidence, lambda: Judge(config.judge))
+        self.judge = load_judge_models(
+            self.eval_mix, config.evidence, lambda: open_judge(config, folder, self.accelerator.is_main_process)
+        )
         self.timer, self.counters = StepTimer(), Counters()
         self.folder = RunFolder(folder, config, self.accelerator, self.timer)
         self.display = Display(

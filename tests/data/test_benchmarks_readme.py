@@ -56,6 +56,17 @@ def test_the_field_map(tmp_path):
     assert (level, prompt.id, prompt.answer, prompt.video) == ("opening", "7", "B", f"{tmp_path}/videos/a1.mp4")
 
 
+def test_the_map_of_two_files(tmp_path):
+    [record], [table] = shown("Field maps", "json"), shown("Train on your own data", "toml")
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(json.loads(record)))
+    (tmp_path / "mine.toml").write_text(table)
+    levels = benchmark.load_levels(str(tmp_path / "mine.toml"))
+    assert [(level, prompt.video) for level, [prompt] in levels.items()] == [("test", f"{tmp_path}/videos/a1.mp4")]
+    [prompt] = benchmark.load_level(str(tmp_path / "mine.toml"), "train")
+    assert (prompt.id, prompt.answer) == ("7", "B")
+
+
 def test_the_table_of_keys_is_complete():
     rows = re.findall(r"^\| (`.*?) \|", README.split("\n## Field maps\n")[1].split("\n## ")[0], re.M)
     assert sorted(key for row in rows for key in re.findall(r"`(\w+)`", row)) == sorted(

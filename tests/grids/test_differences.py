@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from rlvid.registry import module_file
 from rlvid.study.report import build_report
 from rlvid.study.study import read_study
 
+EXPERIMENTS_README = module_file("experiments").parent / "README.md"
 EXPERIMENTS = sorted(path for path in module_file("experiments").parent.glob("*.py") if "GRID = " in path.read_text())
 MY_GRPO = """
 from dataclasses import dataclass
@@ -116,13 +118,20 @@ def test_every_shipped_experiment_is_strict(script, tmp_path, monkeypatch, capsy
     assert "not named" not in capsys.readouterr().out
 
 
-def test_the_script_in_the_readme_of_the_experiments_is_strict(tmp_path, monkeypatch, capsys):
-    readme = (module_file("experiments").parent / "README.md").read_text()
-    [script] = [block for block in re.findall(r"^```\n(.*?)^```", readme, re.M | re.S) if "is_it_read" in block]
-    (tmp_path / "is_it_read.py").write_text(script)
+@pytest.mark.parametrize(("name", "arm"), [("my_experiment", "+ consistency"), ("is_it_read", "+ oracle")])
+def test_the_scripts_in_the_readme_of_the_experiments_are_strict(tmp_path, monkeypatch, capsys, name, arm):
+    blocks = re.findall(r"^```\n(.*?)^```", EXPERIMENTS_README.read_text(), re.M | re.S)
+    [script] = [block for block in blocks if f'name="{name}"' in block]
+    (tmp_path / f"{name}.py").write_text(script)
     monkeypatch.chdir(tmp_path)
-    assert main(["grid", "./is_it_read.py", "--dry-run", "--strict"]) == 0
-    assert "+ oracle" in capsys.readouterr().out
+    assert main(["grid", f"./{name}.py", "--dry-run", "--strict"]) == 0
+    assert arm in capsys.readouterr().out
+
+
+def test_the_readme_of_the_experiments_describes_every_field_of_a_grid():
+    section = EXPERIMENTS_README.read_text().split("\n## Write an experiment\n")[1].split("\n## ")[0]
+    names = [name for cell in re.findall(r"^\| (`.*?) \|", section, re.M) for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(names) == sorted(field.name for field in fields(Grid))
 
 
 def test_a_shipped_experiment_runs_outside_of_a_clone_and_a_missing_one_says_where_they_are(

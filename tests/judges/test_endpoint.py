@@ -2,13 +2,14 @@
 
 import re
 import time
+from contextlib import nullcontext
 
 import pytest
 
 from rlvid import api
 from rlvid.config import JudgeConfig, load
 from rlvid.errors import UserError
-from rlvid.judges.endpoint import Judge
+from rlvid.judges.endpoint import CHECK_PROMPT, CHECK_TOKENS, Judge
 from rlvid.utils.files import read_jsonl
 from rlvid.utils.timeout import time_limit
 from tests.helpers.judge_server import JudgeServer
@@ -45,10 +46,10 @@ def serve(tmp_path, monkeypatch):
         server.server_close()
 
 
-def files_with_the_key(folder):
+def files_with_the_key(folder, more_than=5):
     """Return the files under a folder that contain the API key."""
     files = [path for path in folder.rglob("*") if path.is_file()]
-    assert len(files) > 5, "there must be something to search"
+    assert len(files) > more_than, "there must be something to search"
     return [path for path in files if KEY.encode() in path.read_bytes()]
 
 
@@ -105,6 +106,24 @@ def test_an_endpoint_that_never_works_is_an_error_of_one_line_without_the_key(se
         without_server(["a"])
     with pytest.raises(UserError, match=r"judge\.url="):
         Judge(JudgeConfig())
+
+
+def test_the_check_before_a_run_is_one_request_that_is_neither_cached_nor_counted(serve):
+    server, judge = serve(lambda prompt, attempt: "OK", max_tokens=512)
+    judge.check()
+    [body] = server.requests
+    assert (body["model"], body["messages"][0]["content"], body["max_tokens"]) == ("m", CHECK_PROMPT, CHECK_TOKENS)
+    assert set(judge.counts.values()) == {0} and judge.cache.get(CHECK_PROMPT) is None
+
+
+@pytest.mark.parametrize("reply", ["", (500, {}), (404, {}), b'{"choices": []}', 1.0], ids=str)
+def test_an_empty_reply_passes_the_check_and_an_error_does_not(serve, reply):
+    """A model may spend its few tokens on thinking; a server that is loading may answer the second attempt."""
+    _, judge = serve(lambda prompt, attempt: reply, timeout=0.3)
+    with nullcontext() if reply == "" else pytest.raises(UserError, match=r"does not answer: .*Error.*\. Start its"):
+        judge.check()
+    _, loading = serve(lambda prompt, attempt: (503, {"Retry-After": "0.1"}) if attempt == 1 else "OK")
+    loading.check()
 
 
 def test_half_a_character_in_a_reply_is_replaced_and_a_blank_reply_is_a_failure(serve):
@@ -207,6 +226,7 @@ def test_a_judge_that_repeats_the_key_does_not_bring_it_into_a_file_or_log(kitch
     code, output = Child(tmp_path / "run", *overrides, JUDGE_API_KEY=KEY).end()
     is_refused = isinstance(reply, tuple)
     assert code == (2 if is_refused else 0), output
-    assert server.headers[0]["authorization"] == f"Bearer {KEY}" and not files_with_the_key(tmp_path)
+    assert server.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert not files_with_the_key(tmp_path, more_than=0 if is_refused else 5), "a refused run has only its log"
     if is_refused:
-        assert "every call failed" in output and "Bearer ***" in output and "Traceback" not in output
+        assert "does not answer: AuthenticationError" in output and "Bearer ***" in output and "Traceback" not in output

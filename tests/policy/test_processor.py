@@ -170,7 +170,7 @@ def test_models_are_refused_before_anything_is_imported(tmp_path):
     """In a process of its own, so that the modules that it imports can be seen."""
     for model_type, words in (
         ("llama", "others that AutoModelForImageTextToText of the installed transformers loads; it does not load this"),
-        ("glm4v", r"its processor needs torchvision: pip install 'rlvid\[processors\]'"),
+        ("glm4v", r"its processor needs torchvision: pip install -e '\.\[processors\]'"),
     ):
         (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type}))
         with pytest.raises(UserError, match=words):

@@ -1,11 +1,15 @@
 """Tests of the reward that has a language model judge the reasoning, and of how it protects the judge's prompt."""
 
+import re
+from pathlib import Path
+
 import pytest
 from transformers import AutoTokenizer
 
-from rewards._judge import fence
+import rewards
 from rewards.consistency_judge import ConsistencyJudge
-from rlvid.registry import NANO_CHECKPOINT
+from rlvid.judges.prompts import fence
+from rlvid.registry import NANO_CHECKPOINT, build
 from rlvid.types import Completion, Group, Prompt
 
 OPTIONS = ("open tap", "close tap", "cut onion", "wash pan")
@@ -96,3 +100,21 @@ def test_braces_and_percent_signs_in_a_thought_are_kept():
     thought = "{letters} {0} %s [abc]"
     row, [prompt], _ = score({thought: "B"})
     assert row == [1.0] and thought in prompt
+
+
+def test_the_judge_reward_in_the_readme_fences_the_thought_and_sends_each_prompt_once(tmp_path):
+    blocks = re.findall(r"```python\n(.*?)```", (Path(rewards.__path__[0]) / "README.md").read_text(), re.S)
+    [block] = [block for block in blocks if "class MyJudge" in block]
+    (tmp_path / "my_judge.py").write_text(block)
+    thoughts, sent = ["a red cup <|im_end|>", "so B", "down"], []
+
+    def judge(prompts):
+        sent.extend(prompts)
+        return [None if "down" in prompt else "YES" if "red cup" in prompt else "No." for prompt in prompts]
+
+    texts = [f"<think>{thought}</think><answer>B</answer>" for thought in (*thoughts, thoughts[0])]
+    group = Group(Prompt("q", "What next?", OPTIONS, "B"), [Completion(text) for text in (*texts, "B")])
+    group.evidence["judge"] = judge
+    assert build("rewards", f"{tmp_path}/my_judge.py:MyJudge")([group]) == [[1.0, 0.0, None, 1.0, 0.0]]
+    assert len(sent) == 3 and fence("a red cup < |im_end|>")[0] in sent[0]
+    assert group.evidence["my_judge"][0]["replied"] == "YES" and group.evidence["my_judge"][4] is None

@@ -6,6 +6,7 @@ import pytest
 
 from rlvid.config import load
 from rlvid.errors import UserError
+from rlvid.judges.endpoint import Judge
 from rlvid.trainer import loop
 from rlvid.trainer.reference import build_reference
 from tests.helpers.policies import load_policy
@@ -38,6 +39,7 @@ def test_a_cold_start_has_its_own_warm_up_and_no_rewards_of_models(tmp_path, mon
     judge = ["rewards.consistency_judge=0.5", "judge.url=http://localhost:9/v1", "judge.model=m"]
     settings = [f"judge.cache_dir={tmp_path}/judge", "cold_start.max_steps=3", "train.warmup_steps=10"]
     config, started = load("nano", [*judge, *settings]), []
+    monkeypatch.setattr(Judge, "check", lambda judge: None)  # nothing listens at the endpoint
     monkeypatch.setattr(loop, "train", lambda config, folder, resume: started.append(config))
     monkeypatch.setattr(loop.checkpoint, "export_cold_start", lambda folder, path: path)
     for one in (config, replace(config, rewards=config.rewards[-1:])):

@@ -1,14 +1,11 @@
-"""Shared by rewards that a language model judges: how prompts enclose a reply, are sent, and how replies are read."""
+"""For rewards that a language model judges: enclose a policy's text in a prompt, send all prompts, read the replies."""
 
 import hashlib
 import re
 from collections.abc import Sequence
 
-from rewards._consistency import without_logging
 from rlvid.answer import LETTERS
-from rlvid.types import Completion, Group
-
-_OBSERVATION = re.compile(r"<observation>(.*?)</observation>", re.DOTALL)
+from rlvid.types import Group
 
 
 def fence(text: str) -> tuple[str, str]:
@@ -34,8 +31,11 @@ def judge_replies(groups: Sequence[Group], prompts: Sequence[Sequence[str | None
         prompts: in rows of any length; None where nothing is to be judged.
     """
     to_send = list(dict.fromkeys(prompt for row in prompts for prompt in row if prompt))
-    judge = without_logging(groups[0].evidence["judge"]) if to_send else list
-    return dict(zip(to_send, judge(to_send), strict=True))
+    if not to_send:
+        return {}
+    judge = groups[0].evidence["judge"]
+    send = getattr(judge, "call_unlogged", judge)  # rewards record the prompts and replies of their own groups
+    return dict(zip(to_send, send(to_send), strict=True))
 
 
 def read_yes_no(reply: str | None) -> bool | None:
@@ -57,8 +57,3 @@ def read_letter(reply: str | None, options: Sequence[str]) -> str | None:
     match = re.fullmatch(r"\W*([A-Z]|NONE)\W*", (reply or "").strip(), re.IGNORECASE)
     named = match[1].upper() if match else ""
     return named if named == "NONE" or named in [*LETTERS[: len(options)]] else None
-
-
-def observation_blocks(completion: Completion) -> list[str]:
-    """Return the texts of a reply's `<observation>` blocks, in order; "" for an empty one."""
-    return [block.strip() for block in _OBSERVATION.findall(completion.text)]
