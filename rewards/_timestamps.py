@@ -13,7 +13,7 @@ _SECONDS = r"(?:\s*|-)(?:s|sec|secs|seconds?)\b"
 _MINUTES = r"(?:\s*|-)(?:minutes?|mins?)\b"
 _WORDS = rf"(?:(\d+)\s*hours?\s+(?:and\s+)?)?(\d+){_MINUTES}(?:\s+(?:and\s+)?(\d+(?:\.\d+)?){_SECONDS})?"
 _TIME = rf"(?:{_CLOCK}|{_WORDS}|\d+(?:\.\d+)?(?:{_SECONDS})?)"
-_LEAD = r"(?:(?<!\w)(?:at|around|about|from|between|by|near|the)\s+){0,4}"  # bounded, or a text of leads takes for ever
+_LEAD = r"(?:(?<!\w)(?:at|around|about|from|between|by|near|the)\s+){0,4}"  # bounded: else quadratic in the length
 _MENTION = re.compile(
     rf"{_LEAD}<?\b(?P<start>{_TIME})(?:\s*(?:-|–|—|to|and|until)\s*<?(?P<end>{_TIME}))?>?(?:\s+mark)?",
     re.IGNORECASE,

@@ -31,11 +31,19 @@ def forward_without_gradient(
 ) -> tuple[Rollout, MetricAccumulator]:
     """Run the forward pass of groups whose loss has no gradient, in micro-batches of at most `budget` tokens.
 
-    Nothing of it is a collective. Groups whose forward pass credit needed already, with gradients, are not touched.
+    Processes do not communicate here. If credit already needed a forward pass with gradients, there is nothing to do.
+
+    Args:
+        learner: called with the inputs, the groups and the temperature; returns (B, T) outputs.
+        algorithm: gives the loss.
+        minibatch: this process's credited groups of one optimizer step.
+        temperature: of the log-probs.
+        budget: in tokens.
 
     Returns:
-        The other groups, which need a backward pass, and the metrics of these. At least one group needs one, so that
-        every weight has a gradient, if only 0: AdamW does not move a weight without one, not even by its momentum.
+        The groups that still need a backward pass, and the metrics of those that do not. At least one group is left,
+        so that every weight has a gradient, if only 0: AdamW does not move a weight that has none, not even by its
+        momentum.
     """
     metrics = MetricAccumulator()
     if not minibatch.groups or minibatch.kept_forward:
@@ -49,7 +57,7 @@ def forward_without_gradient(
             outputs = learner(micro.inputs, micro.groups, temperature)
         leaves, variables = differentiable(outputs)
         loss, batch, quantities = weighted_loss(algorithm, variables, micro.batch)
-        if any(has_gradient(loss, leaves, len(micro.groups))):  # not as it had seemed
+        if any(has_gradient(loss, leaves, len(micro.groups))):  # there is one after all
             indices.update(micro.indices)
         else:
             metrics.add_micro_batch(algorithm, loss, outputs.logps, batch, quantities)
@@ -57,11 +65,11 @@ def forward_without_gradient(
 
 
 def groups_to_learn(algorithm: Algorithm, batch: Batch, groups: int) -> list[bool]:
-    """Tell before the forward pass, for each group, whether its loss is likely to have a gradient.
+    """Predict before the forward pass, for each group, whether its loss has a gradient.
 
-    The loss is computed for outputs that can be known by now: log-probs before the first optimizer step, or the
-    sampler's; entropies and values of 1. The outputs of the forward pass are other ones, so for groups without a
-    gradient here `has_gradient` is to be asked again.
+    The loss is computed from outputs that are known at this point: the log-probs before the first optimizer step, or
+    the sampler's; entropies and values of 1. Those of the forward pass differ, so a group that seems to have no
+    gradient must be checked again with `has_gradient`.
 
     Args:
         algorithm: gives the loss.
@@ -69,7 +77,7 @@ def groups_to_learn(algorithm: Algorithm, batch: Batch, groups: int) -> list[boo
         groups: how many.
 
     Returns:
-        `groups` answers.
+        Whether each of the groups is to be learnt from.
     """
     assert batch.sampled_logps is not None
     ones = torch.ones_like(batch.mask)

@@ -45,6 +45,16 @@ class Child:
         return self.process.exitcode, self.log.read_text()
 
 
+def finish(*children):
+    """Wait for runs to succeed; returns what each wrote to the terminal."""
+    logs = []
+    for child in children:
+        code, log = child.end()
+        assert code == 0, log
+        logs.append(log)
+    return logs
+
+
 def live(command, environment, log):
     """Run `rlvid COMMAND` in the child process, with its output in the file `log`."""
     os.environ.update(environment)

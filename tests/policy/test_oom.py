@@ -7,7 +7,7 @@ import pytest
 from rlvid.errors import UserError
 from rlvid.policy.oom import OOMBackoff, advice_if_out_of_memory
 from rlvid.utils.files import read_jsonl
-from tests.helpers.processes import Child, several
+from tests.helpers.processes import Child, finish, several
 from tests.helpers.runs import train
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the address space")
@@ -96,16 +96,6 @@ def failing_loss(path, fails, rank=0):
     """Write the algorithm to a file; returns the override that selects it."""
     path.write_text(FAILING_LOSS.format(fails=fails, rank=rank, message=OUT_OF_MEMORY))
     return f"algorithm={path}:Failing"
-
-
-def finish(*children):
-    """Wait for runs to succeed; returns what each wrote to the terminal."""
-    logs = []
-    for child in children:
-        code, log = child.end()
-        assert code == 0, log
-        logs.append(log)
-    return logs
 
 
 def assert_same_metrics(run, expected, rel=1e-4, abs_=2e-5):

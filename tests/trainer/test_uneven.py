@@ -7,7 +7,7 @@ import pytest
 
 from rlvid.data.seed_bench_r1 import load
 from rlvid.utils.files import read_jsonl
-from tests.helpers.processes import Child, several
+from tests.helpers.processes import Child, finish, several
 
 
 @pytest.fixture(scope="module")
@@ -66,11 +66,8 @@ def settings(benchmark):
 def test_two_processes_with_unequal_work_learn_what_one_learns(benchmark, tmp_path, monkeypatch, zero):
     monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "extensions"))
     one, two = tmp_path / "one", tmp_path / "two"
-    code, said = Child(one, *settings(benchmark)).end()
-    assert code == 0, said
-    for child in several(two, *settings(benchmark), zero=zero):
-        code, said = child.end()
-        assert code == 0, said
+    finish(Child(one, *settings(benchmark)))
+    finish(*several(two, *settings(benchmark), zero=zero))
     single, double = (read_jsonl(out / "metrics.jsonl") for out in (one, two))
     asked = [len(read_jsonl(path)) for path in sorted((two / "samples").glob("*.jsonl"))]
     assert sorted(asked) == [1, 2, 2, 2], "the clip that is no film is skipped, in one process"
@@ -84,8 +81,6 @@ def test_two_processes_compare_the_completions_of_unequally_many_groups(kitchen,
     """Three prompts, each a micro-batch of its own: one process has two of them, the other one and a dummy group."""
     settings = ("algorithm=dpo", "train.prompts_per_step=3", "train.max_tokens_per_forward=1", "train.max_steps=1")
     one, two = tmp_path / "one", tmp_path / "two"
-    for child in (Child(one, *settings), *several(two, *settings)):
-        code, said = child.end()
-        assert code == 0, said
+    finish(Child(one, *settings), *several(two, *settings))
     [single], [double] = (read_jsonl(out / "metrics.jsonl") for out in (one, two))
     assert single["grad_norm"] > 0 and double == pytest.approx(single, rel=2e-3, abs=2e-4)

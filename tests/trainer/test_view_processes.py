@@ -3,7 +3,7 @@
 import pytest
 
 from rlvid.utils.files import read_jsonl
-from tests.helpers.processes import Child, several
+from tests.helpers.processes import Child, finish, several
 
 TINY = ["train.prompts_per_step=3", "train.num_generations=4", "train.max_completion_length=24", "train.max_steps=2"]
 TINY += ["train.learning_rate=1e-4", "eval.limit=1"]
@@ -49,12 +49,6 @@ evaluation.apply_gate = with_first_answer
 class AnswersFirst(GRPO):
     pass
 """
-
-
-def finish(*children):
-    for child in children:
-        code, said = child.end()
-        assert code == 0, said
 
 
 def assert_same_metrics(run, other):

@@ -22,7 +22,7 @@ from rlvid.types import Group
 from rlvid.utils.files import read_jsonl
 from tests.helpers.general_models import write_general_model
 from tests.helpers.policies import load_policy
-from tests.helpers.processes import Child, several
+from tests.helpers.processes import Child, finish, several
 from tests.helpers.runs import train
 
 VIEWS = {"": 2, "noise:800": 3, "patches:0.9": 1}
@@ -240,12 +240,8 @@ def test_a_run_counts_them_and_says_how_far_the_log_probs_are_apart(kitchen, tmp
 )
 def test_two_processes_learn_what_one_learns(kitchen, tmp_path, settings):
     one, two = tmp_path / "one", tmp_path / "two"
-    for child in [Child(one, *TINY, *settings)]:
-        code, said = child.end()
-        assert code == 0, said
-    for child in several(two, *TINY, *settings):
-        code, said = child.end()
-        assert code == 0, said
+    finish(Child(one, *TINY, *settings))
+    finish(*several(two, *TINY, *settings))
     single, double = (read_jsonl(out / "metrics.jsonl") for out in (one, two))
     assert len(single) == 2 and [row.keys() for row in single] == [row.keys() for row in double]
     for mine, other in zip(double, single, strict=True):

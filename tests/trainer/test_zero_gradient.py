@@ -14,7 +14,7 @@ from rlvid.trainer import zero_gradient
 from rlvid.trainer.zero_gradient import differentiable, groups_to_learn, has_gradient, weighted_loss
 from rlvid.types import Batch
 from rlvid.utils.files import read_jsonl
-from tests.helpers.processes import Child, several
+from tests.helpers.processes import Child, finish, several
 from tests.helpers.runs import train
 
 GROUPS = ["train.prompts_per_step=8", "train.max_steps=2", "train.learning_rate=1e-5", "eval.splits=[]"]
@@ -144,9 +144,7 @@ def test_processes_with_completions_of_unequal_length_learn_what_one_learns(kitc
     """Old log-probs, of further optimizer steps, are as wide as the step's longest completion in each process."""
     settings = ("algorithm=ppo", "algorithm.num_iterations=2", "train.prompts_per_step=2", "train.max_steps=2")
     one, two = tmp_path / "one", tmp_path / "two"
-    for child in (Child(one, *settings), *several(two, *settings)):
-        code, said = child.end()
-        assert code == 0, said
+    finish(Child(one, *settings), *several(two, *settings))
     longest = [max(row["lengths"]) for row in read_jsonl(one / "samples/step-000001.jsonl")]
     assert len(set(longest)) == 2, "or this would show nothing"
     for mine, other in zip(*(read_jsonl(out / "metrics.jsonl") for out in (two, one)), strict=True):
