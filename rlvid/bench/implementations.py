@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
@@ -37,12 +37,14 @@ from rlvid.policy.deepspeed import TrainState
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.optimizer import build_adamw
+from rlvid.policy.prompt_pass import PromptPass
 from rlvid.policy.reference import Reference
 from rlvid.policy.sampler import Sampler
 from rlvid.policy.types import ModelInputs
 from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer.credit import assign_credit
+from rlvid.trainer.prompt_passes import PromptPasses
 from rlvid.trainer.rollout import Rollout
 from rlvid.trainer.token_inputs import TokenInputs
 from rlvid.trainer.update import update_policy
@@ -54,9 +56,12 @@ class PackedStep:
     """rlvid's own optimizer step of GRPO: preprocessing, sampling, reference, credit and learning.
 
     Attributes:
+        shares_prompts: whether sampling and learning may share one pass of the prompts, as in a run.
         seconds: phase -> seconds, of the last step.
         tokens: tokens of the last step's prompts and completions, the prompt counted once per completion.
     """
+
+    shares_prompts: ClassVar[bool] = True
 
     def __init__(self, folder: Path, workload: Workload) -> None:
         loaded = load_workload(folder, workload)
@@ -79,6 +84,7 @@ class PackedStep:
             self.backoff,
             keeps_forward=True,
         )
+        self.prompt_passes = PromptPasses(self.algorithm, self.policy, self.config.train, self.backoff, self.timed)
         self.number = 0  # of the last step
         self.tokens = 0
         self.seconds: dict[str, float] = {}
@@ -89,19 +95,22 @@ class PackedStep:
         self.number += 1
         with self.timed("encode"):
             inputs = [self.policy.encode(p, clip) for p, clip in zip(self.prompts, self.clips, strict=True)]
-        groups = self.sample(inputs, f"bench|{self.number}")
+        prompt_pass = self.prompt_passes(inputs, range(len(inputs)), {}) if self.shares_prompts else None
+        groups = self.sample(inputs, f"bench|{self.number}", prompt_pass)
         self.tokens = sum(
             len(prompt.input_ids) + len(completion.tokens)
             for prompt, group in zip(inputs, groups, strict=True)
             for completion in group
         )
-        self.learn(self.credit(inputs, groups))
+        self.learn(self.credit(inputs, groups, prompt_pass))
         return self.seconds
 
-    def credit(self, inputs: Sequence[ModelInputs], groups: Sequence[Group]) -> Rollout:
+    def credit(
+        self, inputs: Sequence[ModelInputs], groups: Sequence[Group], prompt_pass: PromptPass | None = None
+    ) -> Rollout:
         """Return the rollout of sampled groups with an advantage and a weight for each token."""
         dummy_group = inputs[0], groups[0]
-        rollout = Rollout.gather(range(len(groups)), inputs, groups, self.mix(groups), dummy_group)
+        rollout = Rollout.gather(range(len(groups)), inputs, groups, self.mix(groups), dummy_group, prompt_pass)
         forward_rollout = self.forward_rollout(rollout)
         with self.timed("reference"):
             token_inputs = self.token_inputs(forward_rollout)
@@ -114,9 +123,10 @@ class PackedStep:
             train = self.config.train
             return update_policy(self.state, self.algorithm, self.accelerator, credited, train, self.backoff)
 
-    def sample(self, inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+    def sample(self, inputs: Sequence[ModelInputs], seed: str, prompt_pass: PromptPass | None = None) -> list[Group]:
         """Sample the completions of the step's prompts."""
-        return Sampler(self.policy, self.config.train, self.timed)(self.prompts, inputs, seed)
+        sampler = Sampler(self.policy, self.config.train, self.timed)
+        return sampler(self.prompts, inputs, seed, prompt_pass.states if prompt_pass else None)
 
     def forward_rollout(self, rollout: Rollout) -> Rollout:
         """Return the rollout with the groups that go through the model: here those of the step."""
@@ -148,7 +158,9 @@ class ViewsStep(PackedStep):
 class SeparateRowsStep(PackedStep):
     """The step of `PackedStep` with every completion in a row of its own, prompt and pixels included."""
 
-    def sample(self, inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+    shares_prompts = False
+
+    def sample(self, inputs: Sequence[ModelInputs], seed: str, prompt_pass: PromptPass | None = None) -> list[Group]:
         """Sample every completion after a prefill of its own."""
         size = self.workload.num_generations
         sampler = Sampler(self.policy, replace(self.config.train, num_generations=1), self.timed)
@@ -179,7 +191,7 @@ class PaperStep(SeparateRowsStep):
     """The step of SEED-Bench-R1's trainer: separate rows, and one call of `generate` for each completion."""
 
     @torch.no_grad()
-    def sample(self, inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+    def sample(self, inputs: Sequence[ModelInputs], seed: str, prompt_pass: PromptPass | None = None) -> list[Group]:
         """Sample the completions with the `generate` method of transformers."""
         torch.manual_seed(self.number)
         size = self.workload.num_generations

@@ -107,7 +107,7 @@ def _model_state(
         weight_share = 0.0
 
     all_weights, trainable = FP32 * counts.all, FP32 * counts.trainable
-    # Without DeepSpeed, frozen matrices are kept in bfloat16, see `rlvid.policy.model.cast_frozen_to_bf16`.
+    # Without DeepSpeed, frozen matrices are kept in bfloat16, see `rlvid.policy.loading.cast_frozen_to_bf16`.
     saved_by_bf16 = FP32 - BF16 if mixed_precision and not stage else 0
     weights_formula = "4 bytes a parameter, 2 in frozen matrices" if saved_by_bf16 else "4 bytes a parameter"
 

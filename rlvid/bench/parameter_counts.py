@@ -14,7 +14,7 @@ from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy import lora
 from rlvid.policy.families import check_config, require_packed
-from rlvid.policy.model import frozen_linears
+from rlvid.policy.loading import frozen_linears
 from rlvid.registry import model_path
 
 

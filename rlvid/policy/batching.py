@@ -26,15 +26,14 @@ def _padded_length(prompts: Sequence[ModelInputs], completions: CompletionTokens
     return len(prompts) * max(len(prompt.input_ids) + sum(len(tokens) for tokens in group) for prompt, group in rows)
 
 
-def micro_batches(prompts: Sequence[ModelInputs], completions: CompletionTokens, budget: int) -> list[list[int]]:
-    """Split groups into micro-batches of at most `budget` tokens, padding included.
+def micro_batches(lengths: Sequence[int], budget: int) -> list[list[int]]:
+    """Split groups of some lengths (see `row_lengths`) into micro-batches of at most `budget` tokens, with padding.
 
     Groups of similar length share a micro-batch. A group that is longer than the budget is a micro-batch of its own.
 
     Returns:
         The indices of the groups of each micro-batch, the longest groups first.
     """
-    lengths = row_lengths(prompts, completions)
     longest_first = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     batches: list[list[int]] = []
     for index in longest_first:
@@ -64,11 +63,12 @@ def map_micro_batches(
     Returns:
         One result per group, in the order of the groups.
     """
-    longest = max(row_lengths(prompts, completions), default=1)
+    lengths = row_lengths(prompts, completions)
+    longest = max(lengths, default=1)
     for budget in backoff.sizes(longest * len(prompts), smallest=longest):
         with backoff.attempt():
             results: dict[int, T] = {}
-            for indices in micro_batches(prompts, completions, budget):
+            for indices in micro_batches(lengths, budget):
                 results |= zip(indices, function(indices), strict=True)
             return [results[index] for index in range(len(prompts))]
     raise AssertionError("unreachable: sizes() yields until it raises")

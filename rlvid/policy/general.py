@@ -33,6 +33,7 @@ from rlvid.policy.families import family_of
 from rlvid.policy.loading import cannot_be_loaded
 from rlvid.policy.logprobs import MAX_LOGITS
 from rlvid.policy.model import Policy
+from rlvid.policy.prefill import Prefilled
 from rlvid.policy.processor import ModelProcessor
 from rlvid.policy.types import CompletionTokens, ForwardOutput, ModelInputs, ProcessorInputs, split_by_view
 from rlvid.types import Group, Prompt
@@ -115,11 +116,14 @@ class GeneralPolicy(Policy):
         groups: Sequence[Group],
         temperature: float = 1.0,
         logit_chunks: int | None = None,
+        prefilled: Prefilled | None = None,
     ) -> ForwardOutput:
         """Return log-probabilities, entropies and values of the B completions of all groups, each (B, T).
 
-        As in `Policy.forward`, but `logit_chunks` is not used, since a forward pass has few enough logits.
+        As in `Policy.forward`, but `logit_chunks` is not used, since a forward pass has few enough logits, and no
+        prompts are `prefilled`.
         """
+        assert prefilled is None
         prompts, completions = split_by_view(prompts, [[completion.tokens for completion in group] for group in groups])
         rows = list(self._rows(prompts, completions))
         with self.precision():

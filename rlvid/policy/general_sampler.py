@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import Cache
 
 from rlvid.policy.general import GeneralPolicy
+from rlvid.policy.prefill import Prefilled
 from rlvid.policy.sampler import Sampler, seeded_uniforms
 from rlvid.policy.types import ModelInputs, ProcessorInputs
 from rlvid.types import Group, Prompt
@@ -24,7 +25,10 @@ class GeneralSampler(Sampler):
 
     policy: GeneralPolicy
 
-    def _sample_batch(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+    def _sample_batch(
+        self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str, prefilled: Prefilled | None
+    ) -> list[Group]:
+        assert prefilled is None, "the general path prefills each prompt by itself"
         return [self._sample_group(*row, seed) for row in zip(prompts, inputs, strict=True)]
 
     def _sample_group(self, prompt: Prompt, inputs: ModelInputs, seed: str) -> Group:

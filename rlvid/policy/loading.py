@@ -1,9 +1,10 @@
-"""Load a model's weights in float32, after its config.json was checked."""
+"""Load a model's weights in float32, after its config.json was checked; keep frozen ones in bfloat16."""
 
 from __future__ import annotations
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
 from rlvid.config import TrainConfig
@@ -70,3 +71,16 @@ def load_pretrained(name: str, train: TrainConfig) -> tuple[PreTrainedModel, str
 def cannot_be_loaded(name: str, error: Exception) -> UserError:
     """Return the error for a model, or a part of one, that is not there or is damaged."""
     return UserError(f"model {name!r} cannot be loaded as a folder or hub id: {str(error).splitlines()[0]}")
+
+
+def cast_frozen_to_bf16(model: PreTrainedModel) -> None:
+    """Keep frozen weight matrices in bfloat16, as autocast casts them: the same bits in half the memory."""
+    for weight in frozen_linears(model):
+        weight.data = weight.data.to(torch.bfloat16)
+
+
+def frozen_linears(model: PreTrainedModel) -> list[Tensor]:
+    """Return the frozen weights of linear layers, except a head that is tied to the embeddings."""
+    embeddings = model.get_input_embeddings().weight  # they are looked up and not multiplied, so not cast
+    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
+    return [weight for weight in weights if not weight.requires_grad and weight is not embeddings]

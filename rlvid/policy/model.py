@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from rlvid.config import TrainConfig, VideoConfig
 from rlvid.distributed import uses_deepspeed
 from rlvid.errors import UserError
 from rlvid.policy import lora
+from rlvid.policy.completion_rows import completion_hidden_states
 from rlvid.policy.critic import Critic
 from rlvid.policy.embeds import PromptEmbeds, media_features, vision_features
 from rlvid.policy.encoding import (
@@ -25,7 +27,7 @@ from rlvid.policy.encoding import (
     values_per_patch,
 )
 from rlvid.policy.families import family_of
-from rlvid.policy.loading import cannot_be_loaded, load_pretrained
+from rlvid.policy.loading import cannot_be_loaded, cast_frozen_to_bf16, load_pretrained
 from rlvid.policy.logprobs import token_logps
 from rlvid.policy.mrope import mrope_position_ids, uses_transformers_positions
 from rlvid.policy.packing import packed_hidden_states, pad_completions, register_packed_attention
@@ -36,6 +38,9 @@ from rlvid.policy.vision_cache import VisionFeatureCache, vision_tower, vision_t
 from rlvid.types import Completion, Group, Prompt
 from rlvid.video.cache import FrameCache
 from rlvid.video.views import Clip, apply_view
+
+if TYPE_CHECKING:
+    from rlvid.policy.prefill import Prefilled
 
 VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
@@ -207,6 +212,7 @@ class Policy(nn.Module):
         groups: Sequence[Group],
         temperature: float = 1.0,
         logit_chunks: int | None = None,
+        prefilled: Prefilled | None = None,
     ) -> ForwardOutput:
         """Score the completions of groups.
 
@@ -216,6 +222,7 @@ class Policy(nn.Module):
             temperature: of the distribution.
             logit_chunks: in how many chunks logits are computed, from `logprobs.sync_logit_chunks`; None computes as
                 many as this rank needs.
+            prefilled: the prompts, if they went through the model already (see `prompt_pass`); without a critic.
 
         Returns:
             (B, T) log-probabilities, entropies and values; values are 0 without a critic.
@@ -223,7 +230,10 @@ class Policy(nn.Module):
         prompts, completions = split_by_view(prompts, [[completion.tokens for completion in group] for group in groups])
         lengths = [len(tokens) for group in completions for tokens in group]
         with self.precision():
-            hidden, tokens = packed_hidden_states(self, prompts, completions)
+            if prefilled is None:
+                hidden, tokens = packed_hidden_states(self, prompts, completions)
+            else:
+                hidden, tokens = completion_hidden_states(self, prefilled, completions)
             per_token = token_logps(self, hidden, tokens, temperature, logit_chunks)
             logps, entropy = (pad_completions(x, lengths) for x in per_token)
             if self.critic is None:
@@ -284,16 +294,3 @@ class Policy(nn.Module):
 def indices_on(device: torch.device, *indices: int) -> Tensor:
     """Return indices as a tensor, copied to the device only once: a GPU would wait for the copy."""
     return torch.tensor(indices, dtype=torch.long, device=device)
-
-
-def cast_frozen_to_bf16(model: PreTrainedModel) -> None:
-    """Keep frozen weight matrices in bfloat16, as autocast casts them: the same bits in half the memory."""
-    for weight in frozen_linears(model):
-        weight.data = weight.data.to(torch.bfloat16)
-
-
-def frozen_linears(model: PreTrainedModel) -> list[Tensor]:
-    """Return the frozen weights of linear layers, except a head that is tied to the embeddings."""
-    embeddings = model.get_input_embeddings().weight  # they are looked up and not multiplied, so not cast
-    weights = [module.weight for module in model.modules() if isinstance(module, nn.Linear)]
-    return [weight for weight in weights if not weight.requires_grad and weight is not embeddings]

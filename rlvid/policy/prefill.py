@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -37,6 +38,22 @@ class Prefilled:
     hidden: Tensor  # (P, hidden): the state after the last token
     attention_mask: Tensor  # (P, L): 1 on tokens, 0 on padding
     next_positions: Tensor  # (P,): the position of the first completion token
+
+    def map_states(self, function: Callable[[Tensor], Tensor]) -> Prefilled:
+        """Return the prompts with a function applied to the keys and values of each layer and to the last states."""
+        cache = copy(self.cache)
+        cache.layers = [copy(layer) for layer in self.cache.layers]
+        for layer in cache.layers:
+            layer.keys, layer.values = function(layer.keys), function(layer.values)
+        return replace(self, cache=cache, hidden=function(self.hidden))
+
+    def select(self, rows: Sequence[int]) -> Prefilled:
+        """Return some of the prompts, by their numbers."""
+        if list(rows) == list(range(len(self.hidden))):
+            return self
+        index = torch.tensor(rows, device=self.hidden.device)
+        chosen = self.map_states(lambda states: states.index_select(0, index))
+        return replace(chosen, attention_mask=self.attention_mask[index], next_positions=self.next_positions[index])
 
 
 def prefill(

@@ -12,7 +12,8 @@ from torch import nn
 from rlvid.config import TrainConfig
 from rlvid.distributed import uses_deepspeed
 from rlvid.policy import deepspeed, lora
-from rlvid.policy.model import Policy, cast_frozen_to_bf16
+from rlvid.policy.loading import cast_frozen_to_bf16
+from rlvid.policy.model import Policy
 from rlvid.policy.types import ForwardOutput, ModelInputs
 from rlvid.types import Group
 

@@ -25,7 +25,7 @@ from rlvid.policy.sampling_weights import SamplingWeights
 from rlvid.policy.types import ModelInputs
 from rlvid.types import Completion, Group, Prompt
 
-SampleFn = Callable[[Sequence[Prompt], Sequence[ModelInputs], str], list[Group]]  # (prompts, inputs, seed) -> groups
+SampleFn = Callable[..., list[Group]]  # (prompts, their inputs, seed) -> groups; `Sampler` also takes prefilled prompts
 
 
 class DemonstrationSampler:
@@ -119,25 +119,38 @@ class Sampler:
         )
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
-        """Return one group per prompt. Completions depend on `seed` and the prompt's `sampling_key`, not on others."""
+    def __call__(
+        self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str, prefilled: Prefilled | None = None
+    ) -> list[Group]:
+        """Return one group per prompt. Completions depend on `seed` and the prompt's `sampling_key`, not on others.
+
+        `prefilled` are the prompts, if they went through the model already.
+        """
         for size in self.backoff.sizes(len(prompts)):
             with self.backoff.attempt():
                 groups: list[Group] = []
                 for start in range(0, len(prompts), size):
-                    end = start + size
-                    groups += self._sample_batch(prompts[start:end], inputs[start:end], seed)
+                    batch = range(start, min(start + size, len(prompts)))
+                    groups += self._sample_batch(
+                        [prompts[i] for i in batch],
+                        [inputs[i] for i in batch],
+                        seed,
+                        prefilled and prefilled.select(batch),
+                    )
                 return groups
         raise AssertionError("unreachable: sizes() yields until it raises")
 
-    def _sample_batch(self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str) -> list[Group]:
+    def _sample_batch(
+        self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str, prefilled: Prefilled | None
+    ) -> list[Group]:
         count, length = self.config.num_generations, self.config.max_completion_length
         uniforms = torch.zeros(len(prompts) * count, length, dtype=torch.float64)  # (B, T)
         if self.config.temperature:  # greedy decoding needs no random numbers
             keys = [f"{seed}|{prompt.sampling_key}" for prompt in prompts]
             uniforms = torch.cat([seeded_uniforms(count, length, key) for key in keys])
-        with self.policy.precision():  # at its end autocast frees its copies of the weights
-            prefilled = prefill(self.policy, inputs, self.timer)
+        if prefilled is None:
+            with self.policy.precision():  # at its end autocast frees its copies of the weights
+                prefilled = prefill(self.policy, inputs, self.timer)
         with self.policy.precision():
             tokens, logps = self._decode(prefilled, uniforms.to(self.policy.device))
         rows = list(zip(tokens.tolist(), logps.tolist(), strict=True))

@@ -94,7 +94,9 @@ class Trainer(TrainerSetup):
         # are the model inputs that each completion was sampled from.
         train = self.config.train
         views = self.algorithm.sampling_views(number, train.max_steps, train.num_generations)
-        groups, view_inputs = self.sample(my_prompts, inputs, seed, views)
+        # On a CPU the prompts of most algorithms go through the model once, here, for sampling and for learning.
+        prompt_pass = self.prompt_passes(inputs, indices, views)
+        groups, view_inputs = self.sample(my_prompts, inputs, seed, views, prompt_pass)
 
         # Evidence is what rewards read beyond the text, such as completions under shuffled frames. This call puts each
         # kind that some reward needs into `group.evidence`. Noise, if the config has any, alters clips and rewards, a
@@ -106,7 +108,8 @@ class Trainer(TrainerSetup):
             totals = self.mix(groups, corrupt_rewards, number)  # fills `group.columns`, one for each reward
             indices = [first_index + index for index in indices]
             fallback = dummy_group(self.policy, prompts[0])  # for a process without a group: it joins every collective
-            rollout = Rollout.gather(indices, loss_inputs(self.algorithm, view_inputs), groups, totals, fallback)
+            inputs = loss_inputs(self.algorithm, view_inputs)
+            rollout = Rollout.gather(indices, inputs, groups, totals, fallback, prompt_pass)
         self.counters.count_tokens(rollout.records)  # before flat groups are replaced, so that theirs count, too
         return rollout
 

@@ -18,6 +18,7 @@ from rlvid.errors import UserError
 from rlvid.policy.batching import map_micro_batches, micro_batches, row_lengths
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.prompt_pass import PromptPass
 from rlvid.policy.types import ForwardOutput, ModelInputs
 from rlvid.reward import is_flat
 from rlvid.trainer.records import GroupRecord
@@ -45,6 +46,8 @@ class Rollout:
     # The output of a forward pass of all groups with gradients, if credit needed one: the update takes it out and does
     # without a second one. It can be taken once, since a backward pass frees its graph.
     kept_forward: list[ForwardOutput] = field(default_factory=list)
+    # The pass of this process's prompts, if sampling kept it for the update, which clears this list.
+    kept_prompts: list[PromptPass] = field(default_factory=list)
 
     @classmethod
     def gather(
@@ -54,6 +57,7 @@ class Rollout:
         groups: Sequence[Group],
         totals: Sequence[list[float]],
         dummy_group: tuple[ModelInputs, Group],
+        prompt_pass: PromptPass | None = None,
     ) -> Rollout:
         """A rollout of this process's scored groups, with the records of all processes. A collective.
 
@@ -61,7 +65,8 @@ class Rollout:
         """
         mine = [GroupRecord.of(*row) for row in zip(indices, groups, totals, strict=True)]
         records = sorted(gather_object(mine), key=lambda record: record.index)
-        return cls(indices, inputs, groups, records, dummy_group)
+        kept_prompts = [prompt_pass] if prompt_pass else []
+        return cls(indices, inputs, groups, records, dummy_group, kept_prompts=kept_prompts)
 
     @property
     def informative(self) -> list[GroupRecord]:
@@ -92,6 +97,14 @@ class Rollout:
     def longest_row(self) -> int:
         """The number of tokens of this process's longest group, prompt and completions; 1 without groups."""
         return max(row_lengths(self.inputs, self.tokens), default=1)
+
+    @property
+    def padded_tokens(self) -> int:
+        """The number of tokens of a forward pass of all of this process's groups: the largest useful budget."""
+        if self.kept_prompts:
+            longest = max(sum(map(len, group)) for group in self.tokens)
+            return self.kept_prompts[0].tokens + longest * len(self.groups)
+        return self.longest_row * len(self.groups)
 
     @property
     def group_indices(self) -> list[int]:
@@ -182,9 +195,21 @@ class Rollout:
         )
 
     def micro_batches(self, budget: int) -> Iterator[Rollout]:
-        """Split this process's groups into micro-batches of at most `budget` tokens, at least one group each."""
-        for chosen in micro_batches(self.inputs, self.tokens, budget):
+        """Split this process's groups into micro-batches of at most `budget` tokens, at least one group each.
+
+        Prompts that are kept are in memory as a whole, so what is left of the budget is for completions.
+        """
+        lengths = row_lengths(self.inputs, self.tokens)
+        for kept in self.kept_prompts:
+            budget -= kept.tokens
+            lengths = [sum(map(len, group)) for group in self.tokens]
+        for chosen in micro_batches(lengths, budget):
             yield self.select(chosen)
+
+    def forward(self, model: nn.Module, temperature: float, logit_chunks: int | None = None) -> ForwardOutput:
+        """Run this process's groups through a policy, for the loss; prompts that are kept do not go through it."""
+        prefilled = [kept.select(self.indices) for kept in self.kept_prompts]  # at most one
+        return model(self.inputs, self.groups, temperature, logit_chunks, *prefilled)
 
     def dummy(self) -> Rollout:
         """One group of zero weight, for a process without any: under DeepSpeed all go through the model together.
@@ -194,7 +219,9 @@ class Rollout:
         inputs, group = self.dummy_group
         group = Group(group.prompt, [group.completions[0]] * len(self.records[0].totals))
         batch = self.batch.dummy(len(group))
-        return replace(self, indices=[-1], inputs=[inputs], groups=[group], batch=batch, kept_forward=[])
+        return replace(
+            self, indices=[-1], inputs=[inputs], groups=[group], batch=batch, kept_forward=[], kept_prompts=[]
+        )
 
     @torch.no_grad()
     def score_no_grad(self, model: nn.Module, temperature: float, backoff: OOMBackoff) -> ForwardOutput:

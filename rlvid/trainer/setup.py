@@ -43,6 +43,7 @@ from rlvid.trainer.evidence import (
 )
 from rlvid.trainer.noop_check import channel_warning, check_rewards, noise_warning, noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
+from rlvid.trainer.prompt_passes import PromptPasses
 from rlvid.trainer.reference import build_reference, check_reference
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
@@ -68,6 +69,7 @@ class TrainerSetup:
         parity_due: whether the parity gate has not yet compared after an optimizer step.
         prompts, levels: the training prompts, and the held-out ones by level.
         prefetch: prompts -> model inputs of this process's share, prepared one step ahead.
+        prompt_passes: model inputs -> their pass through the model, if sampling and learning can share it.
         sample: prompts, model inputs and views -> groups of completions, and their inputs.
         evidence: puts what rewards read beyond the text into `group.evidence`.
         token_inputs: what the algorithm reads about each token.
@@ -236,6 +238,9 @@ class TrainerSetup:
         config, train = self.config, self.config.train
         sample = SAMPLERS[self.algorithm.completion_source](self.policy, train, self.timer)
         self.sample = ViewSampler(sample, self.policy, train, self.timer, self.noise.corrupt_clip)
+        self.prompt_passes = PromptPasses(
+            self.algorithm, self.policy, train, self.backoff, self.timer, self.state.stage
+        )
         self.evidence = EvidenceProvider(
             mix=self.mix,
             policy=self.policy,
@@ -256,16 +261,9 @@ class TrainerSetup:
             self.timer,
             keeps_forward=self.state.stage == 0 and self.algorithm.num_iterations * self.algorithm.num_minibatches == 1,
         )
-        self.evaluation = Evaluation(
-            config.eval,
-            train,
-            replace(self.evidence, mix=self.eval_mix),
-            self.levels,
-            self.folder,
-            self.timer,
-            self.counters,
-            self.display,
-        )
+        reported_by = self.folder, self.timer, self.counters, self.display
+        evidence = replace(self.evidence, mix=self.eval_mix)
+        self.evaluation = Evaluation(config.eval, train, evidence, self.levels, *reported_by)
         last = checkpoint.restore_training_state(self.folder, self.counters, self.state, self.scheduler)
         self.plan = [
             (step, prompts_of_step(self.prompts, step, train.prompts_per_step, config.seed))

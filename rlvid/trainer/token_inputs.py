@@ -28,7 +28,6 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlvid.errors import UserError
-from rlvid.policy.batching import micro_batches
 from rlvid.policy.model import Policy
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.reference import Reference
@@ -148,13 +147,12 @@ class TokenInputs:
 
     def _keep_forward(self, rollout: Rollout) -> ForwardOutput | None:
         """The forward pass of the update, kept in the rollout; None if its groups do not fit in one, or in memory."""
-        longest = rollout.longest_row
-        budget = next(self.backoff.sizes(longest * len(rollout.groups), smallest=longest))
-        if len(micro_batches(rollout.inputs, rollout.tokens, budget)) != 1:
+        budget = next(self.backoff.sizes(rollout.padded_tokens, smallest=rollout.longest_row))
+        if len(list(rollout.micro_batches(budget))) != 1:
             return None
         self.policy.train()  # for gradient checkpointing; the model has no dropout
         with self.backoff.attempt():
-            rollout.kept_forward.append(self.policy(rollout.inputs, rollout.groups, self.temperature))
+            rollout.kept_forward.append(rollout.forward(self.policy, self.temperature))
         self.policy.eval()
         return rollout.kept_forward[0] if rollout.kept_forward else None
 

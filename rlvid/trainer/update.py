@@ -98,6 +98,7 @@ def _backward_within_memory(
         minibatch, metrics = _within_memory(state, minibatch, backoff, separate)
     accumulate = partial(accumulate_gradient, state, algorithm, accelerator, minibatch, temperature)
     metrics.add(_within_memory(state, minibatch, backoff, accumulate))
+    minibatch.kept_prompts.clear()
     return metrics
 
 
@@ -106,13 +107,13 @@ def _within_memory(state: TrainState, minibatch: Rollout, backoff: OOMBackoff, r
 
     A collective. Raises UserError if a micro-batch of one group does not fit.
     """
-    longest = minibatch.longest_row
-    for budget in backoff.sizes(longest * len(minibatch.groups), smallest=longest):
+    for budget in backoff.sizes(minibatch.padded_tokens, smallest=minibatch.longest_row):
         with backoff.attempt():
             result = run(budget)
         if not state.any_rank_out_of_memory(backoff.failed):
             return result
         state.learner.zero_grad()
+        minibatch.kept_prompts.clear()  # the prompts go through the model once more, in micro-batches
     raise AssertionError("unreachable: sizes() yields until it raises")
 
 
@@ -135,8 +136,10 @@ def accumulate_gradient(
     micro_batches += [minibatch.dummy()] * (len(logit_chunks) - len(micro_batches))
     for i, (micro, chunks) in enumerate(zip(micro_batches, logit_chunks, strict=True)):
         accelerator.sync_gradients = i == len(micro_batches) - 1  # where it is set, DeepSpeed takes its optimizer step
-        outputs = kept.pop() if kept else learner(micro.inputs, micro.groups, temperature, chunks)
+        outputs = kept.pop() if kept else micro.forward(learner, temperature, chunks)
         loss, batch, quantities = weighted_loss(algorithm, outputs, micro.batch)
         accelerator.backward(loss * accelerator.num_processes)  # gradients are averaged over processes
         metrics.add_micro_batch(algorithm, loss, outputs.logps, batch, quantities)
+    for prompts in minibatch.kept_prompts:
+        prompts.backward()
     return metrics

@@ -19,6 +19,7 @@ from rlvid.config import TrainConfig
 from rlvid.errors import UserError
 from rlvid.policy.model import Policy
 from rlvid.policy.prefill import PhaseTimer
+from rlvid.policy.prompt_pass import PromptPass
 from rlvid.policy.sampler import SampleFn, make_sampler
 from rlvid.policy.types import ModelInputs
 from rlvid.trainer.algorithm_errors import algorithm_errors
@@ -65,7 +66,12 @@ class ViewSampler:
     _samplers: dict[int, SampleFn] = field(default_factory=dict)  # they keep CUDA graphs and a batch size that fits
 
     def __call__(
-        self, prompts: Sequence[Prompt], inputs: Sequence[ModelInputs], seed: str, views: Mapping[str, int]
+        self,
+        prompts: Sequence[Prompt],
+        inputs: Sequence[ModelInputs],
+        seed: str,
+        views: Mapping[str, int],
+        prompt_pass: PromptPass | None = None,
     ) -> tuple[list[Group], list[ModelInputs]]:
         """Sample the completions of some prompts.
 
@@ -76,6 +82,7 @@ class ViewSampler:
             inputs: their model inputs, with the clip itself.
             seed: of the step.
             views: view, or "" for the clip itself -> how many completions of each prompt are sampled under it.
+            prompt_pass: of the prompts, if they went through the model already; without views.
 
         Returns:
             One group per prompt, with the completions in the order of `views`, and the inputs of each group with those
@@ -83,6 +90,8 @@ class ViewSampler:
         """
         if not prompts:
             return [], []
+        if prompt_pass:
+            return self.sample(prompts, inputs, seed, prompt_pass.states), list(inputs)
         counts = {view: count for view, count in views.items() if count}
         if list(counts) == [""]:
             return self.sample(prompts, inputs, seed), list(inputs)

@@ -54,7 +54,7 @@ def forward_without_gradient(
     others = minibatch.select([position for position, learns in enumerate(to_learn) if not learns])
     for micro in others.micro_batches(budget):
         with torch.no_grad():
-            outputs = learner(micro.inputs, micro.groups, temperature)
+            outputs = micro.forward(learner, temperature)
         leaves, variables = differentiable(outputs)
         loss, batch, quantities = weighted_loss(algorithm, variables, micro.batch)
         if any(has_gradient(loss, leaves, len(micro.groups))):  # there is one after all

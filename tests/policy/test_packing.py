@@ -88,9 +88,9 @@ def test_micro_batches_hold_groups_of_similar_length_within_a_budget(inputs, com
     assert lengths == [len(p.input_ids) + sum(map(len, g)) for p, g in zip(inputs, completions, strict=True)]
     assert len(set(lengths)) == 4
     longest_first = sorted(range(4), key=lambda i: -lengths[i])
-    assert micro_batches(inputs, completions, 1) == [[i] for i in longest_first]
-    assert micro_batches(inputs, completions, 4 * max(lengths)) == [longest_first]
-    pairs = micro_batches(inputs, completions, 2 * max(lengths))
+    assert micro_batches(lengths, 1) == [[i] for i in longest_first]
+    assert micro_batches(lengths, 4 * max(lengths)) == [longest_first]
+    pairs = micro_batches(lengths, 2 * max(lengths))
     assert pairs == [longest_first[:2], longest_first[2:]]
 
     calls = []

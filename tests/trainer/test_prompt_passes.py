@@ -1,0 +1,148 @@
+"""Sampling and learning share one pass of the prompts: the same completions, the same update, and when they do not."""
+
+from collections import Counter
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from rlvid.config import load
+from rlvid.policy.oom import OOMBackoff
+from rlvid.policy.prompt_pass import PromptPass
+from rlvid.trainer.prompt_passes import PromptPasses
+from rlvid.trainer.rollout import Rollout
+from rlvid.utils.files import read_jsonl
+from tests.helpers.policies import add_critic, policy_of
+from tests.helpers.runs import train
+from tests.helpers.sampling import encode_all, no_timer
+
+STEPS = ["train.prompts_per_step=6", "train.max_steps=2", "train.learning_rate=1e-5", "eval.splits=[]"]
+OUT_OF_MEMORY = "CUDA out of memory."
+
+
+def run(out, monkeypatch, *settings, shared=True):
+    """Train nano; return its metrics, its first completions, its weights and how many groups went through the model.
+
+    These are counted by kind of pass: for the loss, with and without prompts that were kept, and for scores.
+    """
+    passes = Counter()
+    forward, score = Rollout.forward, Rollout.score_no_grad
+
+    def counted_forward(rollout, *args):
+        passes["completions" if rollout.kept_prompts else "whole rows"] += len(rollout.groups)
+        return forward(rollout, *args)
+
+    def counted_score(rollout, *args):
+        passes["scores"] += len(rollout.groups)
+        return score(rollout, *args)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(Rollout, "forward", counted_forward)
+        patches.setattr(Rollout, "score_no_grad", counted_score)
+        if not shared:
+            patches.setattr(PromptPasses, "are_shared", False)
+        folder = train(out, *STEPS, *settings)
+    metrics = read_jsonl(folder / "metrics.jsonl")
+    completions = [group["completions"] for group in read_jsonl(folder / "samples/step-000001.jsonl")]
+    weights = folder / f"checkpoints/step-{len(metrics):06}"
+    name = "adapter_model.safetensors" if "train.lora_r=4" in settings else "model.safetensors"
+    return metrics, completions, load_file(weights / name), passes
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        (),
+        ("algorithm.beta=0.04",),
+        ("train.max_tokens_per_forward=1700",),
+        ("algorithm=rloo",),
+        ("train.lora_r=4",),
+    ],
+    ids=["flat groups", "all groups", "several parts", "a pass before credit", "LoRA"],
+)
+def test_completions_metrics_and_weights_are_those_of_two_passes(kitchen, tmp_path, monkeypatch, settings):
+    metrics, completions, weights, passes = run(tmp_path / "run", monkeypatch, *settings)
+    expected, other_completions, other_weights, other_passes = run(
+        tmp_path / "two", monkeypatch, *settings, shared=False
+    )
+    assert completions == other_completions, "with gradients, prefill gives the same bits"
+    for row, other in zip(metrics, expected, strict=True):
+        assert row == pytest.approx(other, rel=2e-4, abs=2e-5)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, other_weights[name], rtol=1e-4, atol=2e-6)
+    assert passes["completions"] == other_passes["whole rows"] == 12, "six groups in each of two steps, each once"
+    assert passes["scores"] == other_passes["scores"] and passes.keys().isdisjoint({"whole rows"})
+
+
+def sharing_of(*overrides, critic="", stage=0):
+    config = load("nano", overrides)
+    policy = policy_of(config)
+    if critic:
+        add_critic(policy, critic, config)
+    algorithm = config.algorithm.build("algorithms")
+    return PromptPasses(algorithm, policy, config.train, OOMBackoff("tokens"), no_timer, stage)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "options"),
+    [
+        (["algorithm=sft"], {}),
+        (["algorithm=dapo"], {}),
+        (["algorithm.num_iterations=2"], {}),
+        (["algorithm.num_minibatches=2"], {}),
+        (["algorithm=ppo", "algorithm.num_minibatches=1"], {"critic": "head"}),
+        (["train.dtype=bfloat16"], {}),
+        (["train.gradient_checkpointing=true"], {}),
+        (["train.use_vllm=true"], {}),
+        ([], {"stage": 2}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_prompts_are_not_shared(kitchen, prompts, overrides, options):
+    sharing = sharing_of(*overrides, **options)
+    assert not sharing.are_shared and sharing(encode_all(sharing.policy, prompts), range(7), {"": 8}) is None
+
+
+def test_a_pass_has_to_fit_into_the_budget_and_shows_the_clip_itself(kitchen, prompts, monkeypatch):
+    sharing = sharing_of("train.num_generations=4", "train.max_completion_length=10")
+    inputs = encode_all(sharing.policy, prompts)
+    tokens = 7 * max(len(prompt.input_ids) for prompt in inputs)
+    assert sharing(inputs, range(7), {"": 4, "noise:0.5": 0}).tokens == tokens
+    assert sharing(inputs, range(7), {"": 2, "noise:0.5": 2}) is None
+    assert sharing([], range(0), {"": 4}) is None
+    sharing.backoff.size = tokens + 40
+    assert sharing(inputs, range(7), {"": 4}) is not None
+    sharing.backoff.size -= 1
+    assert sharing(inputs, range(7), {"": 4}) is None
+
+
+def test_without_memory_for_activations_the_sampler_prefills(kitchen, prompts, monkeypatch):
+    def fails(*args):
+        raise RuntimeError(OUT_OF_MEMORY)
+
+    monkeypatch.setattr(PromptPass, "of", fails)
+    sharing = sharing_of()
+    assert sharing(encode_all(sharing.policy, prompts), range(7), {"": 8}) is None
+    assert sharing.backoff.failed and sharing.backoff.size > 10**9, "micro-batches stay as large as they were"
+
+
+def test_where_memory_runs_out_in_the_backward_pass_of_the_prompts_they_are_learnt_in_micro_batches(
+    kitchen, tmp_path, monkeypatch, capfd
+):
+    metrics, _, weights, passes = run(tmp_path / "run", monkeypatch)
+    backward, failed = PromptPass.backward, []
+
+    def fails_once(prompt_pass):
+        if not failed:
+            failed.append(True)
+            raise RuntimeError(OUT_OF_MEMORY)
+        backward(prompt_pass)
+
+    monkeypatch.setattr(PromptPass, "backward", fails_once)
+    other_metrics, _, other_weights, other_passes = run(tmp_path / "low", monkeypatch)
+    assert "tokens at a time" in capfd.readouterr().err
+    for row, other in zip(other_metrics, metrics, strict=True):
+        assert row == pytest.approx(other, rel=2e-4, abs=2e-5)
+    for name, tensor in weights.items():
+        torch.testing.assert_close(tensor, other_weights[name], rtol=1e-4, atol=2e-6)
+    assert passes == {"completions": 12} and other_passes["whole rows"] > 0
