@@ -92,18 +92,17 @@ def test_two_hundred_cells_stay_flat(kitchen, tmp_path):
     assert late < 1.2 * early and on_disk(runs) < 1.2 * sum(sizes) + 1e6
 
 
-def test_a_hundred_thousand_steps_are_reported_at_once(tmp_path, capsys):
+def test_of_a_hundred_thousand_steps_a_report_parses_few_lines(tmp_path, capsys, monkeypatch):
     write_run(tmp_path / "long", right=("10" * 20,))
     row = {f"rewards/reward_{i}/mean": 0.123456789 for i in range(30)} | {"frac_reward_zero_std": 0.5, "reward": 0.25}
     with (tmp_path / "long" / "metrics.jsonl").open("w") as file:
         for step in range(1, 100_001):
             evaluated = {"eval/L1/accuracy": 0.5} if step in (777, 99_999) else {}
             file.write(json.dumps({"step": step, **row, **evaluated}) + "\n")
-    start = time.process_time()
+    parsed, loads = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda text, **options: parsed.append(1) or loads(text, **options))
     report(tmp_path)
-    spent = time.process_time() - start
-    print(f"{spent:.2f} s of one core, pictures included")
-    assert spent < 2
+    assert 2000 < len(parsed) < 10_000
     result = Run("long", 0, tmp_path / "long", "")
     assert 2000 <= len(result.metrics) <= 2100 and result.metrics[-1]["step"] == 100_000
     assert [row["step"] for row in result.metrics if "eval/L1/accuracy" in row] == [777, 99_999]
