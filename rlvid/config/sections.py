@@ -86,8 +86,8 @@ class TrainConfig:
     max_grad_norm: float = setting(1.0, "norm to which gradients are clipped; 0 does not clip", at_least=0)
     max_tokens_per_forward: int = setting(
         8192,
-        "token budget of a micro-batch, which holds whole groups, at least one; trades memory against speed and never "
-        "changes the gradient",
+        "token budget of a micro-batch, which holds whole groups, at least one, and of prompts that are kept from "
+        "sampling to learning; trades memory against speed and never changes the gradient",
         at_least=1,
     )
     gradient_checkpointing: bool = setting(False, "recompute activations in the backward pass to save memory")

@@ -48,12 +48,19 @@ class Prefilled:
         return replace(self, cache=cache, hidden=function(self.hidden))
 
     def select(self, rows: Sequence[int]) -> Prefilled:
-        """Return some of the prompts, by their numbers."""
+        """Return some of the prompts, by their numbers, padded to the longest of them."""
         if list(rows) == list(range(len(self.hidden))):
             return self
         index = torch.tensor(rows, device=self.hidden.device)
-        chosen = self.map_states(lambda states: states.index_select(0, index))
-        return replace(chosen, attention_mask=self.attention_mask[index], next_positions=self.next_positions[index])
+        mask = self.attention_mask[index]
+        longest = int(mask.sum(1).max())
+
+        def choose(states: Tensor) -> Tensor:
+            chosen = states.index_select(0, index)
+            return chosen if states is self.hidden else chosen[:, :, :longest]
+
+        chosen = self.map_states(choose)
+        return replace(chosen, attention_mask=mask[:, :longest], next_positions=self.next_positions[index])
 
 
 def prefill(
@@ -108,7 +115,7 @@ def _prefill_chunk(policy: Policy, inputs: Sequence[ModelInputs], timer: PhaseTi
 
 
 def _merge(chunks: Sequence[Prefilled]) -> Prefilled:
-    """Put the prompts of all chunks into one; a chunk's keys and values are freed layer by layer."""
+    """Put the prompts of all chunks into one; without gradients a chunk's keys and values are freed layer by layer."""
     if len(chunks) == 1:
         return chunks[0]
     first = chunks[0].cache

@@ -94,7 +94,7 @@ class Trainer(TrainerSetup):
         # are the model inputs that each completion was sampled from.
         train = self.config.train
         views = self.algorithm.sampling_views(number, train.max_steps, train.num_generations)
-        # On a CPU the prompts of most algorithms go through the model once, here, for sampling and for learning.
+        # In float32 on a CPU, most algorithms learn from the pass of the prompts that is made here, for sampling.
         prompt_pass = self.prompt_passes(inputs, indices, views)
         groups, view_inputs = self.sample(my_prompts, inputs, seed, views, prompt_pass)
 

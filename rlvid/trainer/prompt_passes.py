@@ -43,8 +43,8 @@ class PromptPasses:
         own_sampler = policy.family.packs_rows and not self.train.use_vllm
         one_optimizer_step = algorithm.num_iterations * algorithm.num_minibatches == 1
         float32_on_cpu = policy.device.type == "cpu" and not policy.bf16
-        keeps_activations = not self.train.gradient_checkpointing and policy.critic is None and not self.stage
-        return samples_once and own_sampler and one_optimizer_step and float32_on_cpu and keeps_activations
+        no_other_pass = policy.critic is None and not self.stage and not self.train.gradient_checkpointing
+        return samples_once and own_sampler and one_optimizer_step and float32_on_cpu and no_other_pass
 
     def __call__(
         self, inputs: Sequence[ModelInputs], indices: Sequence[int], views: Mapping[str, int]

@@ -43,8 +43,7 @@ class Rollout:
     batch: Batch = field(  # this process's rows, once credited
         default_factory=lambda: Batch(torch.zeros(0, 0), torch.zeros(0, 0), torch.zeros(0, 0))
     )
-    # The output of a forward pass of all groups with gradients, if credit needed one: the update takes it out and does
-    # without a second one. It can be taken once, since a backward pass frees its graph.
+    # The output of a forward pass of all groups with gradients, if credit needed one: the update takes it out, once.
     kept_forward: list[ForwardOutput] = field(default_factory=list)
     # The pass of this process's prompts, if sampling kept it for the update, which clears this list.
     kept_prompts: list[PromptPass] = field(default_factory=list)
@@ -65,8 +64,7 @@ class Rollout:
         """
         mine = [GroupRecord.of(*row) for row in zip(indices, groups, totals, strict=True)]
         records = sorted(gather_object(mine), key=lambda record: record.index)
-        kept_prompts = [prompt_pass] if prompt_pass else []
-        return cls(indices, inputs, groups, records, dummy_group, kept_prompts=kept_prompts)
+        return cls(indices, inputs, groups, records, dummy_group, kept_prompts=[prompt_pass] if prompt_pass else [])
 
     @property
     def informative(self) -> list[GroupRecord]:
@@ -93,18 +91,28 @@ class Rollout:
         """The tokens of each completion of this process's groups."""
         return [[c.tokens for c in group] for group in self.groups]
 
-    @property
-    def longest_row(self) -> int:
-        """The number of tokens of this process's longest group, prompt and completions; 1 without groups."""
-        return max(row_lengths(self.inputs, self.tokens), default=1)
+    def _token_counts(self) -> tuple[int, list[int]]:
+        """The number of tokens of prompts that are kept, and of those that each group adds to a forward pass."""
+        if self.kept_prompts:
+            return self.kept_prompts[0].tokens, [sum(map(len, group)) for group in self.tokens]
+        return 0, row_lengths(self.inputs, self.tokens)
 
     @property
-    def padded_tokens(self) -> int:
-        """The number of tokens of a forward pass of all of this process's groups: the largest useful budget."""
-        if self.kept_prompts:
-            longest = max(sum(map(len, group)) for group in self.tokens)
-            return self.kept_prompts[0].tokens + longest * len(self.groups)
-        return self.longest_row * len(self.groups)
+    def smallest_budget(self) -> int:
+        """The number of tokens of a forward pass of this process's longest group; 1 without groups."""
+        kept, lengths = self._token_counts()
+        return kept + max(lengths, default=1)
+
+    @property
+    def largest_budget(self) -> int:
+        """The number of tokens of a forward pass of all of this process's groups, with padding."""
+        kept, lengths = self._token_counts()
+        return kept + max(lengths, default=1) * len(lengths)
+
+    def drop_kept(self) -> None:
+        """Forget what was kept for the update, whose groups then go through the model as a whole."""
+        self.kept_prompts.clear()
+        self.kept_forward.clear()  # it may have begun at the kept prompts
 
     @property
     def group_indices(self) -> list[int]:
@@ -195,15 +203,9 @@ class Rollout:
         )
 
     def micro_batches(self, budget: int) -> Iterator[Rollout]:
-        """Split this process's groups into micro-batches of at most `budget` tokens, at least one group each.
-
-        Prompts that are kept are in memory as a whole, so what is left of the budget is for completions.
-        """
-        lengths = row_lengths(self.inputs, self.tokens)
-        for kept in self.kept_prompts:
-            budget -= kept.tokens
-            lengths = [sum(map(len, group)) for group in self.tokens]
-        for chosen in micro_batches(lengths, budget):
+        """Split the groups into micro-batches of one group or at most `budget` tokens, kept prompts included."""
+        kept, lengths = self._token_counts()
+        for chosen in micro_batches(lengths, budget - kept):
             yield self.select(chosen)
 
     def forward(self, model: nn.Module, temperature: float, logit_chunks: int | None = None) -> ForwardOutput:

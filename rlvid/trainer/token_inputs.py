@@ -13,7 +13,7 @@ with packed rows, so a prompt goes through the model once for all its completion
 
 The policy before its update is also what the first optimizer step starts from. Where that is the only one and all
 groups fit in one forward pass, `old_logps` and `old_entropy` come from the pass of the update itself, which is then not
-repeated. It is made after the views, so that peak memory is that of the update.
+repeated. It is made after the views, so that both are not in memory together.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class TokenInputs:
 
     def _keep_forward(self, rollout: Rollout) -> ForwardOutput | None:
         """The forward pass of the update, kept in the rollout; None if its groups do not fit in one, or in memory."""
-        budget = next(self.backoff.sizes(rollout.padded_tokens, smallest=rollout.longest_row))
+        budget = next(self.backoff.sizes(rollout.largest_budget, smallest=rollout.smallest_budget))
         if len(list(rollout.micro_batches(budget))) != 1:
             return None
         self.policy.train()  # for gradient checkpointing; the model has no dropout

@@ -19,6 +19,7 @@ try again.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -92,10 +93,16 @@ def _backward_within_memory(
     Groups that the policy learns nothing from have no backward pass (see `zero_gradient`), except under DeepSpeed,
     which communicates in it.
     """
-    metrics = MetricAccumulator()
+    metrics, groups = MetricAccumulator(), len(minibatch.groups)
+    if minibatch.kept_prompts and minibatch.smallest_budget > backoff.size:  # which has been halved since sampling
+        minibatch.drop_kept()
     if not state.stage:
         separate = partial(forward_without_gradient, state.learner, algorithm, minibatch, temperature)
         minibatch, metrics = _within_memory(state, minibatch, backoff, separate)
+    # The backward pass of kept prompts is for all of them, and twice the forward pass that it saves for each that is
+    # learnt from. So below two thirds it costs more.
+    if 3 * len(minibatch.groups) < 2 * groups:
+        minibatch.kept_prompts.clear()
     accumulate = partial(accumulate_gradient, state, algorithm, accelerator, minibatch, temperature)
     metrics.add(_within_memory(state, minibatch, backoff, accumulate))
     minibatch.kept_prompts.clear()
@@ -107,13 +114,17 @@ def _within_memory(state: TrainState, minibatch: Rollout, backoff: OOMBackoff, r
 
     A collective. Raises UserError if a micro-batch of one group does not fit.
     """
-    for budget in backoff.sizes(minibatch.padded_tokens, smallest=minibatch.longest_row):
+    for budget in backoff.sizes(minibatch.largest_budget, smallest=minibatch.smallest_budget):
         with backoff.attempt():
             result = run(budget)
         if not state.any_rank_out_of_memory(backoff.failed):
             return result
         state.learner.zero_grad()
-        minibatch.kept_prompts.clear()  # the prompts go through the model once more, in micro-batches
+        if minibatch.kept_prompts:  # without them there is more memory: the same size again
+            minibatch.drop_kept()
+            if backoff.failed:
+                print("rlvid: out of memory; in this step the prompts go through the model again", file=sys.stderr)
+            return _within_memory(state, minibatch, backoff, run)
     raise AssertionError("unreachable: sizes() yields until it raises")
 
 

@@ -4,7 +4,8 @@ Algorithms that compare the completions of a prompt give no credit to a group wh
 advantages are 0, and without a KL or an entropy bonus in the loss it adds 0 to the gradient of every weight. Its
 forward pass is needed, because entropies and differences to the sampler are logged over all completions. Its backward
 pass, twice as much work, and what the forward pass would have kept for it are left out. The gradient stays the same,
-but for the order in which numbers are added.
+but for the order in which numbers are added. Where sampling kept the prompts (`policy.prompt_pass`), this holds for the
+completions; prompts are differentiated together, or no longer kept if too few groups are left to learn from.
 
 No algorithm has to say so. A loss depends on the weights only through the outputs of the forward pass: (B, T)
 log-probs, entropies and values. Where its gradient by all three of them is 0, it is 0 by every weight.
@@ -34,7 +35,7 @@ def forward_without_gradient(
     Processes do not communicate here. If credit already needed a forward pass with gradients, there is nothing to do.
 
     Args:
-        learner: called with the inputs, the groups and the temperature; returns (B, T) outputs.
+        learner: returns (B, T) outputs (see `Rollout.forward`).
         algorithm: gives the loss.
         minibatch: this process's credited groups of one optimizer step.
         temperature: of the log-probs.

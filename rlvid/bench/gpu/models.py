@@ -91,7 +91,7 @@ def out_of_memory(run: PartRun) -> None:
     groups = random_groups(step.prompts, workload.num_generations, workload.completion_tokens)
     credited = step.credit(inputs, groups)
     step.learn(credited)  # now AdamW has its moments
-    tokens = credited.longest_row * workload.groups
+    tokens = credited.largest_budget
 
     def learn() -> dict[str, float]:
         step.backoff = OOMBackoff("tokens", tokens)
