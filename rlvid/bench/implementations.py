@@ -44,7 +44,7 @@ from rlvid.policy.types import ModelInputs
 from rlvid.registry import build
 from rlvid.reward import RewardMix
 from rlvid.trainer.credit import assign_credit
-from rlvid.trainer.prompt_passes import PromptPasses
+from rlvid.trainer.prompt_pass_maker import PromptPassMaker
 from rlvid.trainer.rollout import Rollout
 from rlvid.trainer.token_inputs import TokenInputs
 from rlvid.trainer.update import update_policy
@@ -84,7 +84,8 @@ class PackedStep:
             self.backoff,
             keeps_forward=True,
         )
-        self.prompt_passes = PromptPasses(self.algorithm, self.policy, self.config.train, self.backoff, self.timed)
+        train = self.config.train
+        self.make_prompt_pass = PromptPassMaker(self.algorithm, self.policy, train, self.backoff, self.timed)
         self.number = 0  # of the last step
         self.tokens = 0
         self.seconds: dict[str, float] = {}
@@ -95,7 +96,7 @@ class PackedStep:
         self.number += 1
         with self.timed("encode"):
             inputs = [self.policy.encode(p, clip) for p, clip in zip(self.prompts, self.clips, strict=True)]
-        prompt_pass = self.prompt_passes(inputs, range(len(inputs)), {}) if self.shares_prompts else None
+        prompt_pass = self.make_prompt_pass(inputs, range(len(inputs)), {}) if self.shares_prompts else None
         groups = self.sample(inputs, f"bench|{self.number}", prompt_pass)
         self.tokens = sum(
             len(prompt.input_ids) + len(completion.tokens)

@@ -4,11 +4,9 @@ Sampling prefills the prompts. Learning runs the same tokens through the same we
 needs the activations. In float32 on a CPU, prefill can keep them: learning then runs only completions through the
 model, which attend to the prompts' keys and values, and completes the gradient by a backward pass of the prefill.
 
-    prefill, once             video, question ---------------> keys, values, last states
-    sampling                                                     \\-> completions
-    learning, in parts                                            \\-> completions -> loss
-      its backward pass            gradient of keys, values, last states <----------/
-      and that of the prefill  <--/
+    sampling    prompts -> prefill with gradients -> keys, values, last states -> completions
+    learning    completions, after these keys and values -> loss -> gradient of keys, values, last states, of all parts
+    at the end  gradient of keys, values, last states -> backward pass of the prefill -> gradient of the weights
 
 The activations of all prompts stay in memory from sampling to the update. They count towards
 `train.max_tokens_per_forward`, as those of a micro-batch do.

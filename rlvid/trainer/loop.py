@@ -95,7 +95,7 @@ class Trainer(TrainerSetup):
         train = self.config.train
         views = self.algorithm.sampling_views(number, train.max_steps, train.num_generations)
         # In float32 on a CPU, most algorithms learn from the pass of the prompts that is made here, for sampling.
-        prompt_pass = self.prompt_passes(inputs, indices, views)
+        prompt_pass = self.make_prompt_pass(inputs, indices, views)
         groups, view_inputs = self.sample(my_prompts, inputs, seed, views, prompt_pass)
 
         # Evidence is what rewards read beyond the text, such as completions under shuffled frames. This call puts each

@@ -43,7 +43,7 @@ from rlvid.trainer.evidence import (
 )
 from rlvid.trainer.noop_check import channel_warning, check_rewards, noise_warning, noop_warning, refuse_idle_correction
 from rlvid.trainer.prefetch import PromptPrefetcher, prompt_share
-from rlvid.trainer.prompt_passes import PromptPasses
+from rlvid.trainer.prompt_pass_maker import PromptPassMaker
 from rlvid.trainer.reference import build_reference, check_reference
 from rlvid.trainer.run_folder import RunFolder
 from rlvid.trainer.timer import StepTimer
@@ -69,7 +69,7 @@ class TrainerSetup:
         parity_due: whether the parity gate has not yet compared after an optimizer step.
         prompts, levels: the training prompts, and the held-out ones by level.
         prefetch: prompts -> model inputs of this process's share, prepared one step ahead.
-        prompt_passes: model inputs -> their pass through the model, if sampling and learning can share it.
+        make_prompt_pass: model inputs -> their pass through the model, if sampling and learning can share it.
         sample: prompts, model inputs and views -> groups of completions, and their inputs.
         evidence: puts what rewards read beyond the text into `group.evidence`.
         token_inputs: what the algorithm reads about each token.
@@ -238,7 +238,7 @@ class TrainerSetup:
         config, train = self.config, self.config.train
         sample = SAMPLERS[self.algorithm.completion_source](self.policy, train, self.timer)
         self.sample = ViewSampler(sample, self.policy, train, self.timer, self.noise.corrupt_clip)
-        self.prompt_passes = PromptPasses(
+        self.make_prompt_pass = PromptPassMaker(
             self.algorithm, self.policy, train, self.backoff, self.timer, self.state.stage
         )
         self.evidence = EvidenceProvider(

@@ -110,7 +110,10 @@ def _backward_within_memory(
 
 
 def _within_memory(state: TrainState, minibatch: Rollout, backoff: OOMBackoff, run: Callable[[int], T]) -> T:
-    """Call `run` with a token budget. If memory runs out on any rank, all ranks repeat it with smaller ones.
+    """Call `run` with a token budget. If memory runs out on any rank, all ranks repeat it.
+
+    A rank that keeps prompts from sampling forgets them and repeats with the same budget; another one that ran out of
+    memory halves its budget.
 
     A collective. Raises UserError if a micro-batch of one group does not fit.
     """

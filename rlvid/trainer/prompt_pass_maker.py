@@ -16,13 +16,13 @@ from rlvid.policy.types import ModelInputs
 
 
 @dataclass(frozen=True)
-class PromptPasses:
+class PromptPassMaker:
     """Makes the pass of a step's prompts.
 
     Args:
-        algorithm: shares prompts if it learns from completions of the policy in one optimizer step.
-        policy: shares them in float32 on a CPU. On a GPU, autocast would keep a copy of all weights with the pass.
-        train: sampling is rlvid's own, and activations are kept (no gradient checkpointing).
+        algorithm: decides where completions come from and how many optimizer steps learn from them.
+        policy: runs the prompts.
+        train: the `[train]` section.
         backoff: the token budget of forward passes.
         timer: times the phases "vision" and "prefill".
         stage: of ZeRO, under which processes communicate in each pass; 0 without DeepSpeed.
@@ -37,7 +37,12 @@ class PromptPasses:
 
     @cached_property
     def are_shared(self) -> bool:
-        """Whether the update can start from the pass that sampling makes."""
+        """Whether the update can start from the pass that sampling makes.
+
+        It can where completions are sampled once, by rlvid's own sampler, and one optimizer step learns from them, with
+        no other pass of the same prompts that needs gradients or recomputes activations. In float32 on a CPU only: on
+        a GPU, autocast would keep a copy of all weights with the pass.
+        """
         algorithm, policy = self.algorithm, self.policy
         samples_once = algorithm.completion_source == "policy" and algorithm.max_num_gen_batches == 1
         own_sampler = policy.family.packs_rows and not self.train.use_vllm

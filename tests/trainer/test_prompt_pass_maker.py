@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from rlvid.config import load
 from rlvid.policy.oom import OOMBackoff
 from rlvid.policy.prompt_pass import PromptPass
-from rlvid.trainer.prompt_passes import PromptPasses
+from rlvid.trainer.prompt_pass_maker import PromptPassMaker
 from rlvid.trainer.rollout import Rollout
 from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.files import read_jsonl
@@ -42,7 +42,7 @@ def run(out, monkeypatch, *settings, shared=True):
         patches.setattr(Rollout, "forward", counted_forward)
         patches.setattr(Rollout, "score_no_grad", counted_score)
         if not shared:
-            patches.setattr(PromptPasses, "are_shared", False)
+            patches.setattr(PromptPassMaker, "are_shared", False)
         folder = train(out, *STEPS, *settings)
     metrics = read_jsonl(folder / "metrics.jsonl")
     completions = [group["completions"] for group in read_jsonl(folder / "samples/step-000001.jsonl")]
@@ -82,7 +82,7 @@ def sharing_of(*overrides, critic="", stage=0):
     if critic:
         add_critic(policy, critic, config)
     algorithm = config.algorithm.build("algorithms")
-    return PromptPasses(algorithm, policy, config.train, OOMBackoff("tokens"), no_timer, stage)
+    return PromptPassMaker(algorithm, policy, config.train, OOMBackoff("tokens"), no_timer, stage)
 
 
 @pytest.mark.parametrize(
