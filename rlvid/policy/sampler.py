@@ -25,7 +25,7 @@ from rlvid.policy.sampling_weights import SamplingWeights
 from rlvid.policy.types import ModelInputs
 from rlvid.types import Completion, Group, Prompt
 
-SampleFn = Callable[..., list[Group]]  # (prompts, their inputs, seed) -> groups; `Sampler` also takes prefilled prompts
+SampleFn = Callable[[Sequence[Prompt], Sequence[ModelInputs], str], list[Group]]  # the last is the seed
 
 
 class DemonstrationSampler:

@@ -13,6 +13,7 @@ from rlvid.types import Completion, Group, Prompt
 from rlvid.utils.timeout import time_limit_paused
 
 if TYPE_CHECKING:
+    from rlvid.judges.endpoint import Judge
     from rlvid.policy.model import Policy
     from rlvid.trainer.evidence import EvidenceProvider
     from rlvid.video.views import Clip
@@ -54,7 +55,6 @@ class Evidence:
     @cached_property
     def provider(self) -> EvidenceProvider:
         """The trainer's provider of evidence. Raises UserError for a kind that does not exist."""
-        from rlvid.judges.endpoint import Judge
         from rlvid.policy.oom import OOMBackoff
         from rlvid.trainer.evidence import (
             EvidenceProvider,
@@ -75,8 +75,16 @@ class Evidence:
             sampling=replace(config.train, num_generations=config.evidence.view_generations),
             backoff=OOMBackoff("tokens", config.train.max_tokens_per_forward),
             timer=lambda phase: time_limit_paused(),  # a model's time is not the reward's
-            judge=load_judge_models(self.mix, config.evidence, lambda: Judge(config.judge)),
+            judge=load_judge_models(self.mix, config.evidence, self._open_judge),
         )
+
+    def _open_judge(self) -> Judge:
+        """Return the judge of the config. Raises UserError if it does not answer a short request."""
+        from rlvid.judges.endpoint import Judge
+
+        judge = Judge(self.config.judge)
+        judge.check()
+        return judge
 
     def attach(self, groups: Sequence[Group], alter: AlterClip | None = None) -> None:
         """Write the evidence that the reward needs into groups; `alter` changes the clips that it is made from."""

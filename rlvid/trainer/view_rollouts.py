@@ -20,7 +20,7 @@ from rlvid.errors import UserError
 from rlvid.policy.model import Policy
 from rlvid.policy.prefill import PhaseTimer
 from rlvid.policy.prompt_pass import PromptPass
-from rlvid.policy.sampler import SampleFn, make_sampler
+from rlvid.policy.sampler import SampleFn, Sampler, make_sampler
 from rlvid.policy.types import ModelInputs
 from rlvid.trainer.algorithm_errors import algorithm_errors
 from rlvid.trainer.token_inputs import AlterClip, view_inputs
@@ -91,6 +91,7 @@ class ViewSampler:
         if not prompts:
             return [], []
         if prompt_pass:
+            assert isinstance(self.sample, Sampler)  # no other one starts from a pass of the prompts
             return self.sample(prompts, inputs, seed, prompt_pass.states), list(inputs)
         counts = {view: count for view, count in views.items() if count}
         if list(counts) == [""]:

@@ -214,6 +214,13 @@ def test_a_judge_without_a_usable_reply_is_not_asked_about_tricks(tmp_path):
     server.server_close()
 
 
+def test_a_judge_that_does_not_answer_ends_a_probe_before_it_begins(tmp_path):
+    judge = ["judge.url=http://127.0.0.1:9/v1", "judge.model=m", f"judge.cache_dir={tmp_path}", "judge.retries=0"]
+    subject = Subject.read("consistency_judge", {}, load("nano", judge), timeout=60)
+    with pytest.raises(UserError, match="judge 'm' at http://127.0.0.1:9/v1 does not answer"):
+        run_probe(subject, shipped_replies(), thresholds_with(), 1.0, at_most=2)
+
+
 def test_what_a_judge_takes_is_not_the_rewards_time(tmp_path):
     """Its calls have a limit of their own, and a whole set of replies takes a judge longer than one call."""
     server = JudgeServer(lambda prompt, attempt: (time.sleep(0.8), "B")[1])
