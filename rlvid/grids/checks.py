@@ -98,6 +98,9 @@ def check_types(grid: Grid) -> None:
         share = getattr(grid, name)
         if not isinstance(share, int | float) or not 0 <= share < 1:
             raise UserError(f"{where}: {name} must be a share such as 0.03, not {share!r}")
+    threshold = grid.success_threshold
+    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+        raise UserError(f"{where}: success_threshold must be a number such as 0.36, not {threshold!r}")
     for name, settings in grid.arms.items():
         if not isinstance(settings, Mapping):
             raise UserError(f"{where}: arm {name!r} needs a dictionary of settings, not {settings!r}")

@@ -69,6 +69,8 @@ class Grid:
         effect_at_stake: the difference that the question is about, such as what an oracle gains; a share.
         endpoint: what is compared, named before the runs: "accuracy", or a reward that `eval.rewards` measures, such as
             "soft_accuracy", the probability of the right letter after the policy's own reasoning.
+        success_threshold: for runs that end in one of two ways: a run succeeds if its endpoint, the mean of all levels,
+            is above it, and the report also compares how many runs succeed. Choose it before the runs.
         settings: of all arms; --set and what an arm sets take precedence.
         tuned: a file that `rlvid tune` wrote, such as Path(__file__).parent / "tuned/NAME-{preset}.toml". What it chose
             for an arm is applied as `settings` are. Without a file for the preset, arms are not tuned, and the report
@@ -95,6 +97,7 @@ class Grid:
     equivalence_margin: float = 0.0
     effect_at_stake: float = 0.0
     endpoint: str = "accuracy"
+    success_threshold: float | None = None
     settings: Settings = field(default_factory=dict)
     tuned: Path | None = None
     tune: Mapping[str, Sequence[Any]] = field(default_factory=dict)
@@ -241,6 +244,11 @@ class Grid:
             print_parts([*notes, plan_table(self, cells, margin), cell_table(selected, out), *lines])
             return 0
         check_models(selected)
+        if args.until and self.success_threshold is not None:
+            raise UserError(
+                f"grid {self.name!r}: success_threshold= counts runs once, and its error rate is not divided among the "
+                "looks of --until: start without --until, or drop success_threshold="
+            )
         if args.until is None and (out / STATE_FILE).is_file():
             raise UserError(f"{out} holds an adaptive grid: continue it with --until decided, or give another --out")
         launcher, command = choose_launcher(args, out, command)

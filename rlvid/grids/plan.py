@@ -65,6 +65,8 @@ def plan_table(grid: Grid, cells: Sequence[Cell], margin: float | None = None) -
         DesignRow("endpoint", grid.endpoint),
         DesignRow(PLAN["equivalence_margin"], f"{words['equivalence_margin'][0]} ({source})"),
     ]
+    if grid.success_threshold is not None:
+        rows.append(DesignRow("a run succeeds above", f"{grid.success_threshold:g}"))
     for other in dict.fromkeys(other for _, other in plan["comparisons"]):
         arms = [arm for arm, against in plan["comparisons"] if against == other]
         rows.append(DesignRow(f"compared with {other}", SEPARATOR.join(arms)))

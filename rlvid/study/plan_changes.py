@@ -28,9 +28,16 @@ PLAN = {
     "effect_order": "order of effects",
     "positive_controls": "positive controls",
     "negative_controls": "negative controls",
+    "success_threshold": "threshold of success",
 }
 POINTS = ("equivalence_margin", "effect_at_stake")  # shares, which are told in points
-WHOLE = ("endpoint", "control", "seeds", *POINTS)  # told as a whole; of the other keys, what was added and removed
+WHOLE = (
+    "endpoint",
+    "control",
+    "seeds",
+    "success_threshold",
+    *POINTS,
+)  # told as a whole; of the other keys, what was added and removed
 MOST_NAMED = 3  # of many comparisons that were added or removed
 
 
@@ -82,6 +89,8 @@ def in_words(key: str, value: Any) -> list[str]:
     >>> in_words("equivalence_margin", 0.03), in_words("comparisons", [("sft", "base")])
     (['3 points'], ['sft against base'])
     """
+    if value is None:
+        return []
     if key in POINTS:
         return [f"{100 * value:.4g} points"]
     if not isinstance(value, list | tuple):

@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +41,19 @@ from rlvid.study.rows import (
     look_rows,
     missing_rows,
     most_runs,
+    to_csv,
     to_record,
 )
-from rlvid.study.seed_model import ALL_LEVELS
 from rlvid.study.settings import ChangedPlugin, SettingRow, changed_plugins, settings_section
 from rlvid.study.study import Study, read_study
+from rlvid.study.successes import (
+    TITLE,
+    SuccessDifferenceRow,
+    SuccessRow,
+    success_difference_rows,
+    success_rows,
+    success_tables,
+)
 from rlvid.utils.console import wide_console
 
 Section = tuple[str, list[Table | Text]]  # a title, and tables with words about them
@@ -90,6 +96,8 @@ class Report:
     accuracies: Sequence[AccuracyRow] = ()
     comparisons: Sequence[Comparison] = ()
     interactions: Sequence[Interaction] = ()
+    successes: Sequence[SuccessRow] = ()
+    success_differences: Sequence[SuccessDifferenceRow] = ()
     effect_order: Sequence[EffectOrderRow] = ()
     domains: Sequence[DomainRow] = ()
     measures: Sequence[MeasureRow] = ()
@@ -126,18 +134,8 @@ class Report:
         return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
     def to_csv(self) -> str:
-        """Return all rows as one CSV table: the column "section", then the columns of all sections.
-
-        A column that a section does not have is empty, and so is a number that is not known or infinite.
-        """
-        records = [{"section": section} | row for section, rows in self.to_records().items() for row in rows]
-        columns = list(dict.fromkeys(column for record in records for column in record))
-        file = StringIO()
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        for record in records:
-            writer.writerow({key: "; ".join(map(str, v)) if isinstance(v, list) else v for key, v in record.items()})
-        return file.getvalue()
+        """Return all rows as one CSV table, see `rows.to_csv`."""
+        return to_csv(self.to_records())
 
     def print(self, console: Console | None = None) -> None:
         """Print the tables; where there is no terminal, nothing is cut or coloured."""
@@ -171,11 +169,12 @@ class Report:
             yield "Accuracy", [*accuracy_tables(self.arms, self.levels, self.accuracies, width), _dim(words)]
         if self.comparisons:
             count = len(self.comparisons) + len(self.interactions)
-            single_levels = any(not row.condition.startswith(ALL_LEVELS) for row in self.comparisons)
-            yield "Comparisons", self._compared(self.comparisons, width, count, single_levels)
+            yield "Comparisons", self._compared(self.comparisons, width, count)
         if self.interactions:
             head = "Interactions: what a change costs one arm more than another"
             yield "Interactions", self._costs(head, self.interactions, footnotes.INTERACTIONS, width)
+        if self.successes:
+            yield TITLE, success_tables(self.successes, self.success_differences, self.endpoint)
         if self.effect_order:
             yield "Order of effects", effect_order_section(self.effect_order, self.endpoint)
         if self.domains:
@@ -190,7 +189,7 @@ class Report:
             words = footnotes.noise_costs(self.noise_costs)
             yield "What noise costs", self._costs(head, self.noise_costs, words, width)
         if self.noise_comparisons:
-            compared = self._compared(self.noise_comparisons, width, len(self.noise_comparisons), False)
+            compared = self._compared(self.noise_comparisons, width, len(self.noise_comparisons))
             yield "Methods under the same noise", [Text("Under the same noise, all levels together", "bold"), *compared]
         if self.looks:
             words = footnotes.adaptive(self.runs_done or 0, self.most_runs or 0)
@@ -206,9 +205,8 @@ class Report:
     def _about(self, words: str) -> Text:
         return _dim(footnotes.about_costs(words, self.endpoint))
 
-    def _compared(
-        self, comparisons: Sequence[Comparison], width: int, count: int, single_levels: bool
-    ) -> list[Table | Text]:
+    def _compared(self, comparisons: Sequence[Comparison], width: int, count: int) -> list[Table | Text]:
+        single_levels = any(row.condition in {level.level for level in self.levels} for row in comparisons)
         words = footnotes.comparisons(
             count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
         )
@@ -263,7 +261,7 @@ def build_report(study: Study) -> Report:
     """Compute the rows of all tables. Raises UserError if runs were evaluated under different protocols."""
     protocol = protocol_in_words({run.folder.name: run.folder for run in study.runs if run.done})
     model = fit_seed_model(study)
-    comparisons = compare_arms(study, model)
+    comparisons, successes = compare_arms(study, model), success_rows(study)
     measured = measure_keys(study) if study.levels else []
     return Report(
         name=study.name,
@@ -285,6 +283,8 @@ def build_report(study: Study) -> Report:
         accuracies=accuracy_rows(study),
         comparisons=comparisons,
         interactions=compare_interactions(study, model),
+        successes=successes,
+        success_differences=success_difference_rows(study, successes),
         effect_order=effect_order_rows(study, model),
         domains=domain_rows(study),
         measures=[row for key in measured for row in measure_rows(study, key)],

@@ -7,8 +7,10 @@ rows too.
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
+from io import StringIO
 from itertools import groupby
 from math import inf, isfinite
 from typing import Any
@@ -185,6 +187,21 @@ def missing_rows(study: Study) -> list[MissingRow]:
 def finished_arms(study: Study) -> list[str]:
     """Return the arms that have finished runs."""
     return [arm for arm, runs in study.arms.items() if runs]
+
+
+def to_csv(sections: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Return the records of all sections as one CSV table: the column "section", then the columns of all of them.
+
+    A column that a section does not have is empty, and so is a number that is not known or infinite.
+    """
+    records = [{"section": section, **row} for section, rows in sections.items() for row in rows]
+    columns = list(dict.fromkeys(column for record in records for column in record))
+    file = StringIO()
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for record in records:
+        writer.writerow({key: "; ".join(map(str, v)) if isinstance(v, list) else v for key, v in record.items()})
+    return file.getvalue()
 
 
 def to_record(row: Any) -> dict[str, Any]:

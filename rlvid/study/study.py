@@ -49,6 +49,7 @@ class Study:
     negative_controls: Sequence[tuple[str, str]] = ()  # comparisons whose first arm must not be better
     set_aside: Sequence[tuple[str, str]] = ()  # (run folder, why it does not count)
     plan_changes: Sequence[PlanChange] = ()  # after some of the runs had finished
+    success_threshold: float | None = None  # a run whose endpoint on all levels is above it counts as a success
 
     @property
     def endpoint_column(self) -> str:
@@ -207,6 +208,7 @@ def _read_grid(folder: Path, grid: Mapping[str, Any]) -> Study:
         negative_controls=[(arm, other) for arm, other in grid.get("negative_controls", ())],
         set_aside=repeated,
         plan_changes=read_changes(grid.get("changed", ())),
+        success_threshold=grid.get("success_threshold"),
     )
 
 

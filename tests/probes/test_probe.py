@@ -217,7 +217,7 @@ def test_a_judge_without_a_usable_reply_is_not_asked_about_tricks(tmp_path):
 def test_a_judge_that_does_not_answer_ends_a_probe_before_it_begins(tmp_path):
     judge = ["judge.url=http://127.0.0.1:9/v1", "judge.model=m", f"judge.cache_dir={tmp_path}", "judge.retries=0"]
     subject = Subject.read("consistency_judge", {}, load("nano", judge), timeout=60)
-    with pytest.raises(UserError, match="judge 'm' at http://127.0.0.1:9/v1 does not answer"):
+    with pytest.raises(UserError, match=r"judge 'm' at http://127\.0\.0\.1:9/v1 does not answer"):
         run_probe(subject, shipped_replies(), thresholds_with(), 1.0, at_most=2)
 
 
