@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
+from textwrap import fill
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -25,6 +26,7 @@ METRIC_TITLES = {
     "frac_all_incorrect": "groups with only wrong answers",
 }
 PANELS_PER_ROW = 4
+TITLE_WIDTH = 30  # characters of a title that fit above a panel
 SMOOTHING = 1 / 12  # of all steps: the window of the moving average in a smoothed curve
 
 
@@ -41,13 +43,13 @@ def learning_curves(study: Study) -> Panels | None:
     def draw_metric(panel: Axes, key: str, title: str) -> None:
         for arm, runs in arms.items():
             _draw_curve(panel, [metric_series(run, key) for run in runs], arm, *arm_style(study, arm), SMOOTHING)
-        panel.set_title(title)
+        panel.set_title(fill(title, TITLE_WIDTH))
         step_axis(panel)
 
     def draw_accuracy_by_length(panel: Axes) -> None:
         for arm, runs in arms.items():
             _draw_accuracy_by_length(panel, runs, *arm_style(study, arm))
-        panel.set(title="accuracy against length; dot: last step", xlabel=METRIC_TITLES[LENGTH])
+        panel.set(title="training accuracy by length", xlabel=f"{METRIC_TITLES[LENGTH]}; dot: last step")
 
     titles = panel_titles([run for runs in arms.values() for run in runs])
     panels = [partial(draw_metric, key=key, title=title) for key, title in titles.items()]

@@ -55,6 +55,19 @@ def test_metrics_that_change_are_drawn(tmp_path):
     assert (tmp_path / "plots" / "curves.png").stat().st_size > 20_000
 
 
+def test_no_title_is_cut_or_reaches_into_the_next_panel(tmp_path):
+    name = "rewards/the_name_of_a_reward_that_is_longer_than_its_panel/mean"
+    changing = ("step", "reward", "rewards/accuracy/mean", "completions/mean_length", name)
+    rows = [dict.fromkeys(changing, step) | {"frac_reward_zero_std": 0.5} for step in range(1, 5)]
+    write_run(tmp_path / "run", right=("10" * 20,))
+    write_jsonl(tmp_path / "run" / "metrics.jsonl", rows)
+    figure = learning_curves(read_study(tmp_path)).together()
+    figure.draw_without_rendering()
+    boxes = [panel.title.get_window_extent() for panel in figure.axes if panel.get_title()]
+    assert len(boxes) == 5 and all(0 <= box.x0 <= box.x1 <= figure.bbox.width for box in boxes)
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+
+
 def test_each_picture_has_a_pdf_for_papers_without_a_date(study_folder):
     shown = printed_report(study_folder, plots=True)
     plots = study_folder / "plots"
