@@ -16,7 +16,8 @@ from rich.text import Text
 
 from rlvid.study import footnotes, tables
 from rlvid.study.published_counts import PublishedCounts, build_counts_report, read_counts
-from rlvid.study.report import Report, Section
+from rlvid.study.report import Report
+from rlvid.study.sections import Section
 
 NOTE = (
     "Claims: comparisons times levels. Shown: the difference has the claimed sign, p < .05 after Holm's adjustment for "

@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from rlvid.study import footnotes, tables
-from rlvid.study.accuracy_tables import accuracy_tables, domain_tables
+from rlvid.study import footnotes
 from rlvid.study.comparison import Comparison, Interaction, compare_arms, compare_interactions, fit_seed_model
-from rlvid.study.controls import ControlRow, control_rows, controls_section
+from rlvid.study.controls import ControlRow, control_rows
 from rlvid.study.design import DesignRow, design_rows
-from rlvid.study.effect_order import EffectOrderRow, effect_order_rows, effect_order_section
-from rlvid.study.measure_tables import measure_tables
+from rlvid.study.effect_order import EffectOrderRow, effect_order_rows
 from rlvid.study.measures import MeasureDifferenceRow, MeasureRow, measure_difference_rows, measure_keys, measure_rows
 from rlvid.study.noise_rows import NoiseCellRow, NoiseGainRow, NoiseResponseRow, noise_sections
 from rlvid.study.notebook import render_html
@@ -44,21 +41,19 @@ from rlvid.study.rows import (
     to_csv,
     to_record,
 )
-from rlvid.study.settings import ChangedPlugin, SettingRow, changed_plugins, settings_section
+from rlvid.study.sections import Section, report_sections
+from rlvid.study.settings import ChangedPlugin, SettingRow, changed_plugins
 from rlvid.study.study import Study, read_study
 from rlvid.study.successes import (
-    TITLE,
+    SplitRow,
     SuccessDifferenceRow,
     SuccessRow,
+    split_rows,
     success_difference_rows,
     success_rows,
-    success_tables,
 )
 from rlvid.utils.console import wide_console
 
-Section = tuple[str, list[Table | Text]]  # a title, and tables with words about them
-
-WIDE = 100  # columns of a terminal from which on differences are drawn
 NOTEBOOK_WIDTH = 200  # columns; wide tables scroll there
 
 
@@ -98,6 +93,7 @@ class Report:
     interactions: Sequence[Interaction] = ()
     successes: Sequence[SuccessRow] = ()
     success_differences: Sequence[SuccessDifferenceRow] = ()
+    splits: Sequence[SplitRow] = ()
     effect_order: Sequence[EffectOrderRow] = ()
     domains: Sequence[DomainRow] = ()
     measures: Sequence[MeasureRow] = ()
@@ -152,80 +148,8 @@ class Report:
         return render_html(self.question or self.name, self._progress, self.sections(NOTEBOOK_WIDTH))
 
     def sections(self, width: int) -> Iterator[Section]:
-        """Yield a title, and tables with words about them, for `width` columns: at least 80.
-
-        The terminal and the page show the same sections.
-        """
-        if self.plan_changes:
-            yield "Changes of the plan", [Text(change.sentence, style="yellow") for change in self.plan_changes]
-        if self.controls:
-            yield "Controls", controls_section(self.controls, self.endpoint)
-        if self.design:
-            yield "Design", [tables.design_table(self.design)]
-        if self.settings or self.changed_plugins:
-            yield "In which settings arms differ", settings_section(self.settings, self.changed_plugins)
-        if self.levels:
-            words = footnotes.ACCURACIES if self.paired else footnotes.COUNTED_ACCURACIES
-            yield "Accuracy", [*accuracy_tables(self.arms, self.levels, self.accuracies, width), _dim(words)]
-        if self.comparisons:
-            count = len(self.comparisons) + len(self.interactions)
-            yield "Comparisons", self._compared(self.comparisons, width, count)
-        if self.interactions:
-            head = "Interactions: what a change costs one arm more than another"
-            yield "Interactions", self._costs(head, self.interactions, footnotes.INTERACTIONS, width)
-        if self.successes:
-            yield TITLE, success_tables(self.successes, self.success_differences, self.endpoint)
-        if self.effect_order:
-            yield "Order of effects", effect_order_section(self.effect_order, self.endpoint)
-        if self.domains:
-            yield "By domain", [*domain_tables(self.arms, self.domains, width)]
-        if self.measures:
-            shown = measure_tables(self.measures, self.measure_differences, width)
-            yield "Besides accuracy", [*shown, _dim(footnotes.MEASURES)]
-        if self.noise_cells:
-            yield "Noise", self._noise(width)
-        if self.noise_costs:
-            head = "What noise costs, against the first method, all levels together"
-            words = footnotes.noise_costs(self.noise_costs)
-            yield "What noise costs", self._costs(head, self.noise_costs, words, width)
-        if self.noise_comparisons:
-            compared = self._compared(self.noise_comparisons, width, len(self.noise_comparisons))
-            yield "Methods under the same noise", [Text("Under the same noise, all levels together", "bold"), *compared]
-        if self.looks:
-            words = footnotes.adaptive(self.runs_done or 0, self.most_runs or 0)
-            yield "Looks", [tables.look_table(self.looks), _dim(words)]
-        if self.missing:
-            yield "Left out", [tables.missing_table(self.missing, self.arms)]
-
-    def _costs(self, head: str, costs: Sequence[Comparison], words: str, width: int) -> list[Table | Text]:
-        table = tables.comparison_table(costs, width, scale="less│more")
-        rare = footnotes.rare_runs(costs, self.arms, self.noise_cells)
-        return [Text(head, style="bold"), table, self._about(words + rare)]
-
-    def _about(self, words: str) -> Text:
-        return _dim(footnotes.about_costs(words, self.endpoint))
-
-    def _compared(self, comparisons: Sequence[Comparison], width: int, count: int) -> list[Table | Text]:
-        single_levels = any(row.condition in {level.level for level in self.levels} for row in comparisons)
-        words = footnotes.comparisons(
-            count, self.equivalence_margin, self.paired, width >= WIDE, self.endpoint, single_levels
-        )
-        words += footnotes.at_looks(comparisons) + footnotes.rare_runs(comparisons, self.arms, self.noise_cells)
-        return [tables.comparison_table(comparisons, width), _dim(words)]
-
-    def _noise(self, width: int) -> list[Table | Text]:
-        parts: list[Table | Text] = [
-            *tables.noise_cell_tables(self.noise_cells, width),
-            _dim(footnotes.NOISE_CELLS),
-            tables.noise_response_table(self.noise_responses),
-            self._about(footnotes.NOISE_RESPONSES),
-        ]
-        if self.noise_gains:
-            parts += [tables.noise_gain_table(self.noise_gains), self._about(footnotes.NOISE_GAINS)]
-        if incomplete := [row for row in self.noise_responses if row.cells and row.unmeasured]:
-            gaps = "; ".join(f"{row.method}: {', '.join(row.unmeasured)}" for row in incomplete)
-            parts.append(Text(f"Left out, without a finished run or without a J: {gaps}.", style="yellow"))
-        return parts
+        """Yield a title, and tables with words about them, for `width` columns: at least 80."""
+        return report_sections(self, width)
 
 
 def report(runs: Path, plots: bool = True, console: Console | None = None) -> Report:
@@ -285,6 +209,7 @@ def build_report(study: Study) -> Report:
         interactions=compare_interactions(study, model),
         successes=successes,
         success_differences=success_difference_rows(study, successes),
+        splits=split_rows(study),
         effect_order=effect_order_rows(study, model),
         domains=domain_rows(study),
         measures=[row for key in measured for row in measure_rows(study, key)],
@@ -293,7 +218,3 @@ def build_report(study: Study) -> Report:
         looks=look_rows(study),
         missing=missing_rows(study),
     )
-
-
-def _dim(words: str) -> Text:
-    return Text(words, style="dim")

@@ -25,6 +25,7 @@ from rlvid.study.stats import CONFIDENCE, Interval, holm_adjust
 from rlvid.study.study import Study
 
 TITLE = "How many runs succeed"
+GAP = 0.1  # between neighbouring runs of an arm; two runs that scatter by 2 points have it once in 2,400 pairs
 MORE, LESS = "more often", "less often"
 COLORS = {MORE: "green", LESS: "red"}
 
@@ -51,21 +52,54 @@ class SuccessDifferenceRow:
     verdict: str  # "more often", "less often" or "undecided"
 
 
+@dataclass(frozen=True)
+class SplitRow:
+    """An arm whose runs end far apart, with `GAP` or more between two neighbours in the order of the endpoint."""
+
+    arm: str
+    runs: int
+    below: int  # runs below the widest gap
+    low: float  # the endpoint of the best run below the gap
+    high: float  # the endpoint of the worst run above it
+
+
 def success_rows(study: Study) -> list[SuccessRow]:
     """Return a row for each arm with a random seed whose runs answered all levels; [] without a threshold."""
     threshold = study.success_threshold
     if threshold is None:
         return []
-    levels, unseeded = endpoint_levels(study), unseeded_arms(study)
+    counts = {arm: (int((ends > threshold).sum()), len(ends)) for arm, ends in _ends(study).items()}
+    return [SuccessRow(arm, threshold, count, runs, chance(count, runs)) for arm, (count, runs) in counts.items()]
+
+
+def split_rows(study: Study) -> list[SplitRow]:
+    """Return a row for each arm whose runs end far apart; [] where a threshold was named, or scores are not in [0, 1].
+
+    It is for those who did not expect it: a threshold has to be named before the runs that it is applied to.
+    """
+    if study.success_threshold is not None:
+        return []
     rows = []
-    for arm in study.arms:
-        if arm in unseeded or not study.compared[arm].runs or list(study.compared[arm].levels) != levels:
+    for arm, ends in _ends(study).items():
+        if len(ends) < 2 or ends.min() < 0 or ends.max() > 1:
             continue
-        of_level = [scores.mean(axis=1) for scores in endpoint_scores(study, arm).values()]  # (S,) each
-        succeeded = np.mean(of_level, axis=0) > threshold
-        count, runs = int(succeeded.sum()), len(succeeded)
-        rows.append(SuccessRow(arm, threshold, count, runs, chance(count, runs)))
+        ends = np.sort(ends)
+        widest = int(np.argmax(np.diff(ends)))
+        low, high = float(ends[widest]), float(ends[widest + 1])
+        if high - low >= GAP:
+            rows.append(SplitRow(arm, len(ends), widest + 1, low, high))
     return rows
+
+
+def _ends(study: Study) -> dict[str, np.ndarray]:
+    """Return arm -> (S,) endpoint of each run, the mean of all levels: arms with a random seed that have all levels."""
+    levels, unseeded = endpoint_levels(study), unseeded_arms(study)
+    ends = {}
+    for arm, compared in study.compared.items():
+        if arm not in unseeded and compared.runs and list(compared.levels) == levels:
+            of_level = [scores.mean(axis=1) for scores in endpoint_scores(study, arm).values()]  # (S,) each
+            ends[arm] = np.mean(of_level, axis=0)
+    return ends
 
 
 def success_difference_rows(study: Study, rows: Sequence[SuccessRow]) -> list[SuccessDifferenceRow]:
@@ -141,3 +175,19 @@ def success_tables(
         "their own beside the comparisons above, with another 5 % of error rate."
     )
     return [title, arms, compared, Text(words, "dim")]
+
+
+def split_section(rows: Sequence[SplitRow], endpoint: str) -> list[Table | Text]:
+    """Return words on the arms whose runs end far apart, and what to do about it."""
+    arms = "; ".join(
+        f"{row.arm}: {row.below} of {row.runs} at {100 * row.low:.1f} or less, the others from {100 * row.high:.1f} on"
+        for row in rows
+    )
+    return [
+        Text(f"Runs of an arm end far apart. {arms}.", style="yellow"),
+        Text(
+            f"On all levels, {endpoint} in percent. A mean describes no such run, and few seeds say little about the "
+            "next one. To compare how many succeed, name Grid(success_threshold=...) and new seeds before more runs.",
+            style="dim",
+        ),
+    ]

@@ -85,7 +85,7 @@ def training_samples(study: Study, axis: str) -> dict[str, float]:
 
 
 def _draw_panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, float], level: str, label: str) -> None:
-    """Draw accuracies on one level of questions against the numbers of an axis, with their intervals.
+    """Draw accuracies on one level of questions against the numbers of an axis: means, intervals, a dash for each run.
 
     `label` is that of the x axis.
     """
@@ -103,7 +103,7 @@ def _draw_panel(panel: Axes, study: Study, axis: str, numbers: Mapping[str, floa
             points.append((number, 100 * interval.value))
             ends = [100 * interval.low, 100 * interval.high]
             panel.plot([number, number], ends, color=color, lw=1.2, alpha=0.6)
-            runs = 100 * scores.mean(axis=1)  # a mean may lie where no run ended
+            runs = 100 * scores.mean(axis=1)  # their mean may lie where no run ended
             panel.plot([number] * len(runs), runs, "_", ms=7, color=color, alpha=0.5)
         if points:
             panel.plot(*zip(*points, strict=True), dash, marker="o", ms=5, color=color, label=name)

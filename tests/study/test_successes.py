@@ -113,6 +113,15 @@ def test_without_a_threshold_nothing_is_counted(tmp_path):
     assert "How many runs succeed" not in printed_report(tmp_path)
 
 
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_runs_far_apart_are_told_where_no_threshold_was_named(tmp_path, threshold):
+    write_study(tmp_path, {"clean": 3, "noisy": 1}, threshold, seeds=3)
+    rows = build_report(read_study(tmp_path)).splits
+    assert [(row.arm, row.below, row.low, row.high) for row in rows] == [("noisy", 2, 0.25, 0.75)][: threshold is None]
+    words = "noisy: 2 of 3 at 25.0 or less, the others from 75.0 on"
+    assert (words in " ".join(printed_report(tmp_path).split())) is (threshold is None)
+
+
 def test_the_threshold_is_part_of_the_plan(tmp_path, capsys):
     grid = Grid(
         name="g",
