@@ -1,6 +1,7 @@
 """How many runs succeed: exact intervals and tests, which runs count, and how a report tells it."""
 
 import json
+import re
 from math import comb
 
 import numpy as np
@@ -12,7 +13,7 @@ from rlvid.study.page import save_page
 from rlvid.study.report import build_report
 from rlvid.study.study import read_study
 from rlvid.study.successes import boschloo_p, chance
-from tests.helpers.reports import printed_report, write_grid, write_run
+from tests.helpers.reports import ROOT, printed_report, write_grid, write_run
 
 LEARNT, NOT_LEARNT = "1110" * 25, "0001" * 25  # 75 and 25 % of 100 questions right
 
@@ -59,6 +60,19 @@ def test_the_interval_of_the_chance_is_exact():
     assert chance(10, 10).high == 1.0 and chance(10, 10).low == pytest.approx(0.025 ** (1 / 10))
 
 
+def test_the_power_in_the_readme_is_computed():
+    text = (ROOT / "rlvid/study/README.md").read_text().partition("## How many runs succeed")[2]
+    rows = re.findall(r"^\| (\d+) \| (\d+) \((\d+)\) \| (\d+) \((\d+)\) \| (\d+) \((\d+)\) \|$", text, re.M)
+    assert [int(seeds) for seeds, *_ in rows] == [5, 8, 12, 20]
+    for seeds, *shown in rows:
+        n, powers = int(seeds), []
+        ps = np.array([boschloo_p(n, n, k, n) for k in range(n + 1)])
+        for share in (0.25, 0.5, 0.75):
+            of = np.array([comb(n, k) * share**k * (1 - share) ** (n - k) for k in range(n + 1)])
+            powers += [round(100 * of[ps * family < 0.05].sum()) for family in (1, 4)]
+        assert powers == [int(each) for each in shown]
+
+
 def write_study(folder, learnt, threshold=0.5, seeds=10):
     """Write a base and, for each arm, `seeds` runs of which the first `learnt[arm]` answered three in four right."""
     cells = [("base", 0, "base", write_run(folder / "base", "train.max_steps=0", right=(NOT_LEARNT, NOT_LEARNT)))]
@@ -91,13 +105,13 @@ def test_runs_above_the_threshold_are_counted_and_compared(tmp_path):
 
 
 def test_a_report_tells_them_and_exports_them(tmp_path):
-    write_study(tmp_path, {"clean": 10, "all": 0})
+    write_study(tmp_path, {"clean": 5, "all": 0}, seeds=5)
     text = " ".join(printed_report(tmp_path).split())
-    assert "How many runs succeed" in text and "10 of 10" in text and "0 of 10" in text
+    assert "How many runs succeed" in text and "5 of 5" in text and "0 of 5" in text
     assert "is above 0.5, a threshold that was named before the runs" in text
     assert "less often" in save_page(tmp_path, tmp_path / "page.html").read_text()
     sections = json.loads(build_report(read_study(tmp_path)).to_json())["sections"]
-    assert sections["successes"][1]["chance_high"] == pytest.approx(1 - 0.025 ** (1 / 10))
+    assert sections["successes"][1]["chance_high"] == pytest.approx(1 - 0.025 ** (1 / 5))
 
 
 def test_only_runs_that_answered_all_levels_count(tmp_path):
