@@ -21,6 +21,7 @@ from rlvid.study.runs import Run
 from rlvid.study.stats import accuracy_interval
 from rlvid.study.study import Study
 from rlvid.study.style import COLORS, MARKERS, STYLE, line_styles, save_figure
+from rlvid.study.success_figure import success_figure
 from rlvid.study.sweep import sweep_figure
 from rlvid.study.tradeoff import tradeoff_figure
 
@@ -161,6 +162,7 @@ FIGURES: Mapping[str, Callable[[Study], Figure | Panels | None]] = {
     "accuracy": accuracy_figure,
     "tradeoff": tradeoff_figure,
     "sweep": sweep_figure,
+    "successes": success_figure,
     "noise": noise_figure,
     "shares": advantage_share_figure,
 }

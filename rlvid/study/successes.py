@@ -68,7 +68,7 @@ def success_rows(study: Study) -> list[SuccessRow]:
     threshold = study.success_threshold
     if threshold is None:
         return []
-    counts = {arm: (int((ends > threshold).sum()), len(ends)) for arm, ends in _ends(study).items()}
+    counts = {arm: (int((ends > threshold).sum()), len(ends)) for arm, ends in ends_of_runs(study).items()}
     return [SuccessRow(arm, threshold, count, runs, chance(count, runs)) for arm, (count, runs) in counts.items()]
 
 
@@ -80,7 +80,7 @@ def split_rows(study: Study) -> list[SplitRow]:
     if study.success_threshold is not None:
         return []
     rows = []
-    for arm, ends in _ends(study).items():
+    for arm, ends in ends_of_runs(study).items():
         if len(ends) < 2 or ends.min() < 0 or ends.max() > 1:
             continue
         ends = np.sort(ends)
@@ -91,7 +91,7 @@ def split_rows(study: Study) -> list[SplitRow]:
     return rows
 
 
-def _ends(study: Study) -> dict[str, np.ndarray]:
+def ends_of_runs(study: Study) -> dict[str, np.ndarray]:
     """Return arm -> (S,) endpoint of each run, the mean of all levels: arms with a random seed that have all levels."""
     levels, unseeded = endpoint_levels(study), unseeded_arms(study)
     ends = {}

@@ -12,6 +12,7 @@ from rlvid.grids import Grid
 from rlvid.study.page import save_page
 from rlvid.study.report import build_report
 from rlvid.study.study import read_study
+from rlvid.study.success_figure import success_figure
 from rlvid.study.successes import boschloo_p, chance
 from tests.helpers.reports import ROOT, printed_report, write_grid, write_run
 
@@ -125,6 +126,23 @@ def test_without_a_threshold_nothing_is_counted(tmp_path):
     write_study(tmp_path, {"clean": 2, "noisy": 0}, threshold=None, seeds=2)
     assert build_report(read_study(tmp_path)).successes == []
     assert "How many runs succeed" not in printed_report(tmp_path)
+
+
+def test_a_picture_shows_how_many_runs_succeed_and_where_each_ends(tmp_path):
+    cells, learnt = [], {0: 3, 20: 1, 30: 0}
+    for dose, count in learnt.items():
+        for seed in range(3):
+            name, marks = f"{dose}-{seed}", LEARNT if seed < count else NOT_LEARNT
+            id = write_run(tmp_path / name, f"seed={seed}", f"data_seed={dose}", right=(marks,))
+            cells.append((f"{dose} % wrong", seed, name, id, {"dose": f"{dose} % wrong"}))
+    write_grid(tmp_path, cells, success_threshold=0.5)
+    chances, ends = success_figure(read_study(tmp_path)).together().axes
+    (line,) = [each for each in chances.lines if each.get_marker() == "o"]
+    assert np.allclose(line.get_xydata(), [[0, 100], [20, 100 / 3], [30, 0]])
+    dots = {tuple(each.get_xdata()): sorted(each.get_ydata()) for each in ends.lines if each.get_marker() == "o"}
+    assert dots == {(0,) * 3: [75] * 3, (20,) * 3: [25, 25, 75], (30,) * 3: [25] * 3}
+    assert chances.get_title() == "runs above 50 %"
+    assert "successes.png" in printed_report(tmp_path, plots=True)
 
 
 @pytest.mark.parametrize("threshold", [None, 0.5])

@@ -37,6 +37,7 @@ FIGURE_TITLES = {
     "accuracy": "Accuracy: mean and 95 % interval; each tick is a seed",
     "tradeoff": "The endpoint against accuracy: large marks are arms, faint ones seeds, dashed lines the control",
     "sweep": "Accuracy against the settings that the grid varies",
+    "successes": "How many runs succeed, and where each run ends: dots are runs, the dotted line is the threshold",
     "noise": "Accuracy under noise, against Youden's J",
     "shares": "How far the advantages move without each reward",
 }
