@@ -16,7 +16,10 @@ from tests.helpers import toy
 
 pytestmark = pytest.mark.fast
 ALL = available("algorithms")
-OPTIONS = {"soft_label": {"options": 5}}  # the toy quiz has five words
+OPTIONS = {
+    "soft_label": {"options": 5},  # the toy quiz has five words
+    "pass_at_k": {"k": 2},  # groups with more than G - k successes have no credit
+}
 WITHOUT_LABELS = "ttrl"  # reads no label: a wrong majority may win
 EXCEPTIONS = {  # (contract, algorithm that does not keep it): why
     ("flat", "sft"): "every demonstration is imitated",

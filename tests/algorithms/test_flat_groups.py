@@ -16,6 +16,7 @@ REPLACING = (
     *("cispo", "dapo", "dr_grpo", "dr_dpo", "dpo", "ema_grpo", "grpo", "gspo", "kto", "max_rl", "mc_grpo", "papo"),
     *(
         "noisy_rollout",
+        "pass_at_k",
         "pgpo",
         "qae",
         "reinforce_pp",

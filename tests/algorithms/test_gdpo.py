@@ -7,7 +7,7 @@ from rlvid.registry import build
 
 pytestmark = pytest.mark.fast
 GDPO = {"multi_objective_aggregation": "normalize_then_sum"}
-OWN_RULE = {name: {} for name in ("qae", "mc_grpo", "max_rl", "rloo", "reinforce", "reinforce_pp", "sft")}
+OWN_RULE = {name: {} for name in ("qae", "mc_grpo", "max_rl", "pass_at_k", "rloo", "reinforce", "reinforce_pp", "sft")}
 OWN_RULE |= {"rloo": {"scale_rewards": "group"}}
 
 

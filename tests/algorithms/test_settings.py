@@ -130,6 +130,7 @@ def test_another_value_acts_or_is_refused(name, field, value):
         ("reinforce_pp", {"scale_rewards": "batch"}, "scale_rewards has no effect: all groups share the standard dev"),
         ("forward", {"false_positives": 0.1}, "false_positives has no effect: both weights follow"),
         ("max_rl", {"scale_rewards": "none"}, "scale_rewards has no effect: credit is divided by the group's mean"),
+        ("pass_at_k", {"scale_rewards": "none"}, "scale_rewards has no effect: credit is divided by the standard dev"),
         ("s_grpo", {"wrong_labels": 0.3, "false_positives": 0.2}, "false_positives has no effect: wrong_labels"),
         ("noise_corrected_dr_grpo", {"wrong_labels": 0.3, "rates": {"A": [0.1, 0.2]}}, "rates has no effect"),
         ("backward", {"options": 5}, "options has no effect: without wrong_labels"),
