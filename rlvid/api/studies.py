@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 from math import isfinite
 from pathlib import Path
@@ -115,12 +116,16 @@ def audit(run: str | Path) -> None:
     Console().print("", audit(Path(run)), markup=False)
 
 
-def replies(runs: str | Path | Sequence[str | Path], kinds: str | Sequence[str]) -> list[RunKinds]:
+def replies(
+    runs: str | Path | Sequence[str | Path], kinds: str | Sequence[str], credit: str | Sequence[str] = ()
+) -> list[RunKinds]:
     """Print which kinds of replies runs sample in their first and last steps, and what each reward pays for a kind.
 
     Args:
         runs: folders of training runs, or one of them.
         kinds: NAME=REGEX each, such as "habit=It begins with"; the first is the one that others are compared with.
+        credit: algorithms, such as "grpo" or "pass_at_k:k=2": also print how much credit each would give each kind,
+            see `rlvid.study.reply_credit`.
 
     Returns:
         The rows of the tables of each run, see `rlvid.study.reply_kinds`.
@@ -131,8 +136,16 @@ def replies(runs: str | Path | Sequence[str | Path], kinds: str | Sequence[str])
 
     patterns = parse_kinds(as_list(kinds))
     found = [read_kinds(run, patterns) for run in _paths(runs)]
+    if credit:
+        from rlvid.study.reply_credit import build_algorithms, read_credit, render_credit
+
+        algorithms = build_algorithms(as_list(credit))
+        credits = [read_credit(run, patterns, algorithms) for run in _paths(runs)]
+        found = [replace(one, credit=rows) for one, rows in zip(found, credits, strict=True)]
     for one in found:
         Console().print("", render_kinds(one), markup=False)
+        if one.credit:
+            Console().print(render_credit(one.credit, one.num_steps), markup=False)
     return found
 
 

@@ -112,7 +112,7 @@ def audit(args: argparse.Namespace) -> None:
 
 def replies(args: argparse.Namespace) -> None:
     """Count the kinds of replies of runs, and print what rewards pay for them."""
-    api.replies(args.runs, args.kind)
+    api.replies(args.runs, args.kind, args.credit)
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -64,6 +64,13 @@ def add_replies(group: Any) -> None:
         metavar="NAME=REGEX",
         help="such as habit='It begins with' looking='went in'; the other kinds are compared with the first",
     )
+    one.add_argument(
+        "--credit",
+        nargs="+",
+        default=(),
+        metavar="ALGORITHM",
+        help="such as grpo pass_at_k:k=2: also print how much credit each algorithm would give each kind",
+    )
 
 
 def add_compare(group: Any) -> None:

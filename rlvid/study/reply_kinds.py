@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Group
@@ -28,6 +28,9 @@ from rich.table import Table
 from rlvid.errors import UserError
 from rlvid.study.pass_at_k import end_heading, half_width, sample_ends
 from rlvid.utils.files import read_jsonl, read_toml
+
+if TYPE_CHECKING:
+    from rlvid.study.reply_credit import CreditRow
 
 OTHER = "other"  # the kind of replies in which no expression is found
 TOTAL = "sum, weighted"
@@ -82,6 +85,7 @@ class RunKinds:
     num_steps: Mapping[str, int]  # "first", "last" or "all" -> how many steps these are
     shares: tuple[KindRow, ...]
     payments: tuple[PaymentRow, ...]
+    credit: tuple[CreditRow, ...] = ()  # of the algorithms that were asked for
 
 
 def parse_kinds(texts: Sequence[str]) -> dict[str, re.Pattern[str]]:
@@ -125,7 +129,7 @@ def read_kinds(run: Path, kinds: Mapping[str, re.Pattern[str]]) -> RunKinds:
     shares: list[KindRow] = []
     payments: list[PaymentRow] = []
     for steps, paths in ends.items():
-        groups = [group for path in paths for group in _read_groups(path)]
+        groups = [group for path in paths for group in read_groups(path)]
         kinds_by_group = [[kind_of(reply, kinds) for reply in group["completions"]] for group in groups]
         shares += _share_rows(steps, groups, kinds_by_group, [*kinds, OTHER])
         first, *others = kinds
@@ -135,7 +139,12 @@ def read_kinds(run: Path, kinds: Mapping[str, re.Pattern[str]]) -> RunKinds:
     return RunKinds(run.name, next(iter(kinds)), num_steps, tuple(shares), tuple(payments))
 
 
-def _read_groups(path: Path) -> list[dict[str, Any]]:
+def read_groups(path: Path) -> list[dict[str, Any]]:
+    """Read the groups of a step from a file of `samples/`.
+
+    Raises:
+        UserError: if there is none, or a line is not that of a group.
+    """
     groups = read_jsonl(path)
     if not groups:
         raise UserError(f"{path}: no groups of replies, so the file was cut off: remove it")
