@@ -17,6 +17,7 @@ WAITING += ("test_faults", "test_uneven", "test_view_rollouts", "test_tune", "te
 
 settings.register_profile("ci", deadline=None, derandomize=True, max_examples=60)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("HF_HUB_OFFLINE", None)  # a test downloads from a server of its own
 os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed warns at every start
 # A test run in the background ignores SIGINT, and its child processes inherit that: restore the default.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -18,14 +18,17 @@ from tests.helpers.policies import add_critic, policy_of
 from tests.helpers.runs import train
 from tests.helpers.sampling import encode_all, no_timer
 
-STEPS = ["train.prompts_per_step=6", "train.max_steps=2", "train.learning_rate=1e-5", "eval.splits=[]"]
+STEPS = ["train.prompts_per_step=6", "train.max_steps=2", "train.save_steps=1", "train.learning_rate=1e-5"]
+STEPS += ["eval.splits=[]"]
 OUT_OF_MEMORY = "CUDA out of memory."
 
 
 def run(out, monkeypatch, *settings, shared=True):
-    """Train nano; return its metrics, its first completions, its weights and how many groups went through the model.
+    """Train nano for two steps; return the metrics, completions and weights of step 1, and the number of passes.
 
-    These are counted by kind of pass: for the loss, with and without prompts that were kept, and for scores.
+    Passes of groups through the model are counted over both steps and by kind: for the loss, with and without prompts
+    that were kept, and for scores. The tokens of step 2 may differ: AdamW divides rounding by its own size where a
+    gradient is almost 0.
     """
     passes = Counter()
     forward, score = Rollout.forward, Rollout.score_no_grad
@@ -44,9 +47,9 @@ def run(out, monkeypatch, *settings, shared=True):
         if not shared:
             patches.setattr(PromptPassMaker, "are_shared", False)
         folder = train(out, *STEPS, *settings)
-    metrics = read_jsonl(folder / "metrics.jsonl")
+    metrics = read_jsonl(folder / "metrics.jsonl")[0]
     completions = [group["completions"] for group in read_jsonl(folder / "samples/step-000001.jsonl")]
-    weights = folder / f"checkpoints/step-{len(metrics):06}"
+    weights = folder / "checkpoints/step-000001"
     name = "adapter_model.safetensors" if "train.lora_r=4" in settings else "model.safetensors"
     return metrics, completions, load_file(weights / name), passes
 
@@ -68,8 +71,7 @@ def test_completions_metrics_and_weights_are_those_of_two_passes(kitchen, tmp_pa
         tmp_path / "two", monkeypatch, *settings, shared=False
     )
     assert completions == other_completions, "with gradients, prefill gives the same bits"
-    for row, other in zip(metrics, expected, strict=True):
-        assert row == pytest.approx(other, rel=2e-4, abs=2e-5)
+    assert metrics == pytest.approx(expected, rel=2e-4, abs=2e-5)
     for name, tensor in weights.items():
         torch.testing.assert_close(tensor, other_weights[name], rtol=1e-4, atol=2e-6)
     assert passes["completions"] == other_passes["whole rows"] == 12, "six groups in each of two steps, each once"
@@ -144,8 +146,7 @@ def test_where_memory_runs_out_in_the_backward_pass_of_the_prompts_they_go_throu
     other_metrics, _, other_weights, other_passes = run(tmp_path / "low", monkeypatch)
     error = capfd.readouterr().err
     assert "the prompts go through the model again" in error and "at a time" not in error, "the size stays the same"
-    for row, other in zip(other_metrics, metrics, strict=True):
-        assert row == pytest.approx(other, rel=2e-4, abs=2e-5)
+    assert other_metrics == pytest.approx(metrics, rel=2e-4, abs=2e-5)
     for name, tensor in weights.items():
         torch.testing.assert_close(tensor, other_weights[name], rtol=1e-4, atol=2e-6)
     assert passes == {"completions": 12} and other_passes["whole rows"] > 0
@@ -167,7 +168,7 @@ def test_prompts_are_kept_only_if_two_thirds_of_the_groups_are_learnt_from(kitch
         metrics, _, weights, passes = run(tmp_path / name, monkeypatch, *settings)
         expected_metrics, _, other, _ = run(tmp_path / f"{name}-two", monkeypatch, *settings, shared=False)
         assert passes == expected
-        assert metrics[0] == pytest.approx(expected_metrics[0], rel=2e-4, abs=2e-5)
+        assert metrics == pytest.approx(expected_metrics, rel=2e-4, abs=2e-5)
         for key, tensor in weights.items():
             torch.testing.assert_close(tensor, other[key], rtol=1e-4, atol=2e-6)
 
